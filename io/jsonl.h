@@ -1,0 +1,39 @@
+/* Records of JSON Lines files (plain or gzip) and of JSON arrays, dealt to the ranks.
+ *
+ * Ranges meet at line ends. A plain .jsonl is cut by bytes; a .gz can only be read from its start, so every
+ * rank inflates it and keeps its own share of lines; an array ([ … ]) is cut into its elements by a scan that
+ * knows strings and nesting. Either way rank r gets a contiguous run of records, in file order, so results do
+ * not depend on the rank count.
+ */
+#ifndef COLLIMATE_IO_JSONL_H
+#define COLLIMATE_IO_JSONL_H
+
+#include "mpi/comm.h"
+
+struct record {
+    const char *data; /* JSON text, not NUL-terminated */
+    size_t len;
+    int64_t index; /* record number over all files, from 0 */
+    int64_t line;  /* line in its file, from 1 */
+    int file;
+};
+
+struct records_input;
+/* Collective. files: one or more paths. Fails: ERR_INPUT, ERR_DATA (corrupt gzip: names file and offset). */
+enum status records_open(struct comm *c, char *const *files, int n_files, struct records_input **out);
+void records_close(struct records_input *in);
+/* Local. This rank's records. */
+int64_t records_count(const struct records_input *in);
+struct record records_at(const struct records_input *in, int64_t i);
+const char *records_file(const struct records_input *in, int file);
+/* Hash of all input bytes, the same on every rank. */
+uint64_t records_hash(const struct records_input *in);
+
+/* Whole file, inflated if it is gzip. Local; *data is NUL-terminated and freed with mem_free. */
+enum status file_read(const char *path, char **data, size_t *len);
+/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder. Local. */
+enum status file_write(const char *path, const char *data, size_t len);
+/* mkdir -p. Local. */
+enum status folder_make(const char *path);
+
+#endif

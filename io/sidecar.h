@@ -1,0 +1,37 @@
+/* Side-cars: values per response computed by a model, in a file beside the data.
+ *
+ * `*.reference.h5`: /sum float64, /count int32, /token_hash uint64 per response of the data file; a row with
+ * count -1 is not computed yet. Attributes: model hash, data hash, view hash, compute type. Keyed, so that a
+ * stale file is refused with what differs; beta, loss, learning rate and rank count are not in the key.
+ * `*.embeddings.h5`: /values float32 (responses, d), /done uint8, the same attributes and pooling, text,
+ * layer.
+ */
+#ifndef COLLIMATE_IO_SIDECAR_H
+#define COLLIMATE_IO_SIDECAR_H
+
+#include "io/dataset.h"
+
+struct sidecar_key {
+    uint64_t model, data, view;
+    char compute[8]; /* "fp32", "bf16" */
+    char recipe[64]; /* "logp", or "mean response last" for embeddings */
+};
+
+struct sidecar;
+/* Collective. Opens path if it exists and its key is equal, creates it otherwise (width 0: reference sums; >
+ * 0: embeddings). A file with another key: ERR_DATA naming what differs, or replaced where `replace`. */
+enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
+                         int64_t width, bool replace, struct sidecar **out);
+/* Collective: flushes. */
+enum status sidecar_close(struct sidecar *s);
+/* Local. */
+enum status sidecar_read_reference(struct sidecar *s, const int64_t *ids, int64_t n, double *sum,
+                                   int32_t *count, uint64_t *token_hash);
+enum status sidecar_read_values(struct sidecar *s, int64_t first, int64_t n, float *out);
+/* Collective: each rank its own rows (n may be 0). */
+enum status sidecar_write_reference(struct sidecar *s, const int64_t *ids, int64_t n, const double *sum,
+                                    const int32_t *count, const uint64_t *token_hash);
+enum status sidecar_write_values(struct sidecar *s, const int64_t *ids, int64_t n, const float *values);
+int64_t sidecar_width(const struct sidecar *s);
+
+#endif

@@ -1,0 +1,68 @@
+/* Truncation as a view: what a row's tokens become under the length options, without copying the data.
+ *
+ * Order, per response on its own (never by the longer side): 1. the response is cut by ratio or to a fixed
+ * number;
+ * 2. if prompt + response exceed max_length, the prompt is cut to max_prompt (from its start or its end); 3.
+ * if they still do, the response is cut to max_length - prompt. An end token that the cut removed is put back
+ * if end_after_cut. DPO reference 2.2 (all or nothing prompt cut), SHAL 4.2 (ratio of the own length, floor,
+ * at least one token).
+ */
+#ifndef COLLIMATE_IO_VIEW_H
+#define COLLIMATE_IO_VIEW_H
+
+#include "io/dataset.h"
+
+enum cut_unit { CUT_TOKENS, CUT_CHARS };
+
+struct truncation {
+    int32_t max_length;    /* prompt + response tokens, 0: no limit */
+    int32_t max_prompt;    /* what an over-long row's prompt is cut to, 0: max_length / 2 */
+    bool keep_start;       /* of the prompt; otherwise keep its end */
+    double response_ratio; /* (0, 1]; 1: whole */
+    enum cut_unit unit;    /* what the ratio counts */
+    int32_t max_response;  /* fixed number of tokens, 0: no limit */
+    bool end_after_cut;    /* put the end token back after a cut */
+};
+
+/* Counts over rows, for the report: every row is in `rows`. */
+struct cut_counts {
+    int64_t rows, prompts_cut, responses_cut, without_end, empty_dropped;
+};
+
+/* A prompt and responses to it, as a forest wants them; ids own one buffer. */
+struct sample {
+    int64_t row;         /* pair, or response where there is no pair */
+    int32_t n_responses; /* 1 or 2 (or more: list-wise) */
+    const int32_t *prompt;
+    int32_t prompt_count;
+    struct sample_response {
+        int64_t id;
+        const int32_t *tokens;
+        int32_t count;
+    } responses[2];
+    struct pair pair; /* where n_responses is 2 */
+};
+
+/* Rows of training, scoring and evaluation. ROWS_PAIRS: pairs. ROWS_CHOSEN: each distinct chosen response
+ * once per prompt's pairs (the chosen side of each pair row); all responses where the file has no pairs.
+ * ROWS_RESPONSES: every response. */
+enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES };
+
+struct view;
+/* Local. d is borrowed. Fails: ERR_USAGE when unit is CUT_CHARS and the file has no token_chars, ERR_DATA
+ * when the kind needs pairs and there are none. */
+enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
+void view_close(struct view *v);
+int64_t view_rows(const struct view *v);
+/* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */
+enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost);
+/* Local. Samples of the rows, all in one allocation that ends with samples_free. counts (may be NULL) is
+ * added to. A prompt cut differently for its two responses is cut to the shorter for both, so that it stays
+ * shared. */
+enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
+                      struct cut_counts *counts);
+void samples_free(struct sample *samples);
+/* Hash of everything that changes tokens: truncation, row kind. Part of side-cars' keys. */
+uint64_t view_hash(const struct view *v);
+
+#endif

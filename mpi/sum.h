@@ -1,0 +1,49 @@
+/* Sums of gradients over slots and ranks.
+ *
+ * A global batch is cut into S slots; rank r owns the slots range_part(S, r, size). Two ways:
+ *
+ *   fast           the rank adds its slots' gradients into one buffer, and the library's allreduce (or our
+ * ring) adds the ranks' buffers, in buckets, in backward order, on a communication thread. deterministic
+ * slots are the leaves of a binary tree over [0, S), S a power of two: aligned ranges are subtrees, so with a
+ * power-of-two rank count the same additions happen in the same order on any number of ranks. Inside a rank:
+ * a stack of partial sums as in binary counting (log2(slots per rank) extra buffers). Between ranks:
+ * recursive halving at distance 1, 2, 4, … then doubling, so every element is summed as ((r0+r1)+(r2+r3))+…
+ * at a ring's traffic.
+ *
+ * Works on host memory; a device's owner copies through a struct reducer, so this room knows no device.
+ */
+#ifndef COLLIMATE_MPI_SUM_H
+#define COLLIMATE_MPI_SUM_H
+
+#include "mpi/comm.h"
+
+enum { SUM_F32 = 4, SUM_F64 = 8 }; /* bytes an element */
+
+/* Collective. In-place sum of n elements over all ranks, in the fixed tree: every rank gets the same bits,
+ * and the same as any other power-of-two rank count gives for the same leaves. Fails: ERR_USAGE if size is
+ * not a power of two. scratch: n elements. */
+enum status sum_tree(struct comm *c, void *values, int64_t n, int element_bytes, void *scratch);
+/* Same for a small array of doubles without scratch (loss sums, squared norms). */
+enum status sum_tree_f64(struct comm *c, double *values, int64_t n);
+
+/* Buckets: the gradient arena cut into pieces of about `bucket_bytes`, sent as backward finishes them, last
+ * piece first. */
+struct bucket_sum;
+struct bucket_options {
+    int64_t elements;     /* of the whole arena */
+    int element_bytes;    /* SUM_F32 or SUM_F64 */
+    int64_t bucket_bytes; /* 0: 4 MiB */
+    bool deterministic;
+    bool threaded; /* a communication thread (needs MPI_THREAD_MULTIPLE) */
+};
+enum status bucket_open(struct comm *c, const struct bucket_options *options, struct bucket_sum **out);
+/* Local. Starts a step's sum over `values` (host memory, stays put until bucket_finish). */
+void bucket_begin(struct bucket_sum *b, void *values);
+/* Local in meaning. Elements [first, elements) are final on this rank: whole buckets there may leave. first
+ * only falls during a step. */
+void bucket_ready(struct bucket_sum *b, int64_t first);
+/* Collective. Everything is sent and summed when it returns; *waited_s: seconds this rank waited here. */
+enum status bucket_finish(struct bucket_sum *b, double *waited_s);
+void bucket_close(struct bucket_sum *b);
+
+#endif

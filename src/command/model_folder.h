@@ -1,0 +1,26 @@
+/* Hugging Face model folders in and out: config.json, safetensors, tokenizer. Wires io, text and model. */
+#ifndef COLLIMATE_COMMAND_MODEL_FOLDER_H
+#define COLLIMATE_COMMAND_MODEL_FOLDER_H
+
+#include "model/model.h"
+#include "mpi/comm.h"
+#include "text/tokenizer.h"
+
+/* Collective. Reads folder/config.json and its weights into a new model on b. Missing, extra or misshapen
+ * tensors are ERR_DATA by name. A …ForCausalLM folder may be opened with head HEAD_SCORE: the score head is
+ * then initialised from seed. */
+struct model_folder_options {
+    enum model_head head;
+    uint64_t seed;
+};
+enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,
+                              const struct model_folder_options *o, struct model **out);
+/* Collective: rank 0 writes config.json (keeping the other keys of config_source, a folder or NULL),
+ * model.safetensors (sharded above 5 GB), generation_config.json and the tokenizer's files. Atomic per file.
+ */
+enum status model_folder_save(struct comm *c, struct model *m, const char *folder, const char *config_source,
+                              const struct tokenizer *t);
+/* Local. Hash of the weights as read. */
+enum status model_folder_hash(struct model *m, uint64_t *out);
+
+#endif

@@ -1,0 +1,188 @@
+#include "command/settings.h"
+
+#define AT(field) offsetof(struct settings, field)
+#define TEXT(key_, field, fallback_, commands_, when_, help_)                                                \
+    {                                                                                                        \
+        .key = key_, .type = OPTION_TEXT, .offset = AT(field), .fallback = fallback_, .commands = commands_, \
+        .when = when_, .help = help_                                                                         \
+    }
+#define CHOICE(key_, field, fallback_, choices_, commands_, when_, help_)                                    \
+    {                                                                                                        \
+        .key = key_, .type = OPTION_CHOICE, .offset = AT(field), .fallback = fallback_, .choices = choices_, \
+        .commands = commands_, .when = when_, .help = help_                                                  \
+    }
+#define BOOL(key_, field, fallback_, commands_, when_, help_)                                                \
+    {                                                                                                        \
+        .key = key_, .type = OPTION_BOOL, .offset = AT(field), .fallback = fallback_, .commands = commands_, \
+        .when = when_, .help = help_                                                                         \
+    }
+#define INT(key_, field, fallback_, low_, high_, unit_, commands_, when_, help_)                  \
+    {                                                                                             \
+        .key = key_, .type = OPTION_INT, .offset = AT(field), .fallback = fallback_, .low = low_, \
+        .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = help_         \
+    }
+#define NUMBER(key_, field, fallback_, low_, high_, unit_, commands_, when_, help_)                  \
+    {                                                                                                \
+        .key = key_, .type = OPTION_NUMBER, .offset = AT(field), .fallback = fallback_, .low = low_, \
+        .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = help_            \
+    }
+
+#define TRAINERS "sft dpo"
+#define MODEL_USERS "sft dpo score evaluate generate"
+#define ROW_READERS "sft dpo score evaluate generate"
+#define MOST 9.0e15 /* integers above 2^53 do not survive a double */
+
+static const struct option table[] = {
+    TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
+    TEXT("output", output, "", "prepare init sft dpo score generate evaluate synth bench", NULL,
+         "file or run folder written; score, evaluate and generate write to standard output where it is not "
+         "set"),
+    TEXT("data", data, "", ROW_READERS, NULL, "preference file (from prepare) or a view of one"),
+    TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training"),
+    TEXT("model", model, "", MODEL_USERS " bench", NULL, "Hugging Face model folder"),
+    TEXT("reference", reference, "", "dpo score evaluate", NULL,
+         "reference model's folder; dpo: the model as it was at the start"),
+    TEXT("tokenizer", tokenizer, "", "prepare init", NULL, "folder, tokenizer.json, or bytes"),
+    TEXT("device", device, "auto", MODEL_USERS " bench", NULL, "auto, cpu, cuda, check:cpu"),
+    INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
+        "threads of a rank; 0: from the affinity mask"),
+    INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
+    CHOICE("compute", compute, "fp32", "fp32|bf16", MODEL_USERS " bench", NULL,
+           "type of activations and products"),
+
+    CHOICE("prepare.format", prepare.format, "auto",
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
+           "record format; auto: by the keys of the first record"),
+    BOOL("prepare.token_chars", prepare.token_chars, "true", "prepare", NULL,
+         "store characters per token, for truncate.unit chars"),
+    INT("prepare.limit", prepare.limit, "0", 0, MOST, "records", "prepare", NULL, "read at most; 0: all"),
+    TEXT("tokenize.begin", tokenize.begin, "auto", "prepare", NULL,
+         "beginning token before each prompt: true, false, auto (what the tokenizer's configuration says)"),
+    BOOL("tokenize.end", tokenize.end, "true", "prepare", NULL, "end token after each response"),
+
+    TEXT("init.config", init.config, "", "init", NULL, "config.json, or a model folder that has one"),
+
+    INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, NULL,
+        "prompt + response at most; 0: no limit"),
+    INT("truncate.max_prompt", truncate.max_prompt, "0", 0, 1 << 30, "tokens", ROW_READERS,
+        "truncate.max_length", "what an over-long row's prompt is cut to; 0: half of max_length"),
+    CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS, "truncate.max_length",
+           "which part of a cut prompt stays"),
+    NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo score evaluate", NULL,
+           "share of each response that stays, from its start"),
+    CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo score evaluate",
+           "truncate.ratio", "what the ratio counts"),
+    INT("truncate.max_response", truncate.max_response, "0", 0, 1 << 30, "tokens", "sft dpo score evaluate",
+        NULL, "response tokens at most; 0: no limit"),
+    BOOL("truncate.end_after_cut", truncate.end_after_cut, "true", "sft dpo score evaluate", NULL,
+         "put the end token back after a cut"),
+
+    INT("train.steps", train.steps, "0", 0, MOST, "updates", TRAINERS, NULL, "updates; 0: by epochs"),
+    INT("train.epochs", train.epochs, "1", 1, 1 << 20, "passes", TRAINERS, NULL,
+        "passes over the data, where train.steps is 0"),
+    INT("train.batch", train.batch, "64", 1, 1 << 24, "rows", TRAINERS " bench", NULL,
+        "rows (pairs or sequences) in an update, over all ranks"),
+    INT("train.slots", train.slots, "8", 1, 1 << 20, "slots", TRAINERS " bench", NULL,
+        "slots that an update is cut into; at least the rank count"),
+    INT("train.micro_tokens", train.micro_tokens, "4096", 1, 1 << 26, "tokens", MODEL_USERS " bench", NULL,
+        "tokens in a forest at most (one row may be longer)"),
+    CHOICE("train.optimizer", train.optimizer, "adamw", "sgd|rmsprop|adam|adamw", TRAINERS " bench", NULL,
+           "optimizer"),
+    NUMBER("train.learning_rate", train.learning_rate, "1e-6", 0, 1e3, "", TRAINERS, NULL,
+           "peak learning rate"),
+    NUMBER("train.beta1", train.beta1, "0.9", 0, 0.999999999, "", TRAINERS, "train.optimizer=adam|adamw",
+           "first moment"),
+    NUMBER("train.beta2", train.beta2, "0.999", 0, 0.999999999, "", TRAINERS, "train.optimizer=adam|adamw",
+           "second moment"),
+    NUMBER("train.epsilon", train.epsilon, "1e-8", 0, 1, "", TRAINERS, "train.optimizer=rmsprop|adam|adamw",
+           "added to the root"),
+    NUMBER("train.weight_decay", train.weight_decay, "0", 0, 10, "", TRAINERS, NULL,
+           "decoupled for adamw, L2 otherwise; on matrices only"),
+    NUMBER("train.momentum", train.momentum, "0", 0, 0.999999999, "", TRAINERS, "train.optimizer=sgd|rmsprop",
+           "momentum"),
+    NUMBER("train.alpha", train.alpha, "0.99", 0, 0.999999999, "", TRAINERS, "train.optimizer=rmsprop",
+           "smoothing"),
+    NUMBER("train.clip", train.clip, "1", 0, 1e9, "", TRAINERS, NULL,
+           "global gradient norm at most; 0: no clipping"),
+    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine", TRAINERS, NULL,
+           "learning rate schedule"),
+    INT("train.warmup_steps", train.warmup_steps, "0", 0, MOST, "updates", TRAINERS, NULL, "of the schedule"),
+    BOOL("train.shuffle", train.shuffle, "true", TRAINERS, NULL, "a new order of rows each epoch"),
+    BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", NULL,
+         "the same bits for any power-of-two rank count that divides train.slots"),
+    CHOICE("train.recompute", train.recompute, "none", "none|layers", TRAINERS " bench", NULL,
+           "layers: keep layer inputs only and recompute activations in backward"),
+    INT("train.bucket_bytes", train.bucket_bytes, "4194304", 1024, 1 << 30, "bytes", TRAINERS " bench", NULL,
+        "gradients leave in buckets of about this size"),
+    INT("train.checkpoint_every", train.checkpoint_every, "0", 0, MOST, "updates", TRAINERS, NULL,
+        "0: only at the end"),
+    INT("train.checkpoint_keep", train.checkpoint_keep, "2", 1, 1000000, "files", TRAINERS, NULL,
+        "newest checkpoints kept"),
+    INT("train.evaluate_every", train.evaluate_every, "0", 0, MOST, "updates", TRAINERS, "eval_data",
+        "0: before the first and after the last update"),
+    CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS, NULL,
+           "auto: go on if the run folder holds a checkpoint"),
+
+    CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
+           "mean over the batch's tokens, or sum per sequence and mean over sequences"),
+    TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", NULL,
+         "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm; \"+ w*sft\" adds the "
+         "chosen's token-mean loss"),
+    NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate", NULL,
+           "strength of the reference"),
+    NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate",
+           "dpo.loss=sigmoid|robust", "probability that a label is wrong"),
+    BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", NULL,
+         "reference log-ratio replaced by 0 in the loss"),
+    TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate", NULL,
+         "side-car of reference scores; where not set: beside the data"),
+
+    BOOL("score.per_token", score.per_token, "false", "score", NULL, "adds token_logps"),
+
+    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", NULL,
+        "first rows only; 0: all"),
+    INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate", NULL,
+        "resamples for confidence intervals"),
+    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate", NULL,
+           "of the intervals"),
+
+    INT("generate.max_new_tokens", generate.max_new_tokens, "128", 1, 1 << 24, "tokens", "generate", NULL,
+        "at most"),
+    NUMBER("generate.temperature", generate.temperature, "0", 0, 1000, "", "generate", NULL, "0: greedy"),
+    INT("generate.top_k", generate.top_k, "0", 0, 1 << 30, "tokens", "generate", "generate.temperature",
+        "sample among the k most likely; 0: all"),
+    NUMBER("generate.top_p", generate.top_p, "1", 0, 1, "", "generate", "generate.temperature",
+           "sample among the fewest that hold this share"),
+    INT("generate.batch", generate.batch, "16", 1, 65536, "prompts", "generate", NULL,
+        "decoded together on a rank"),
+    INT("generate.limit", generate.limit, "0", 0, MOST, "prompts", "generate", NULL,
+        "first prompts only; 0: all"),
+    BOOL("generate.stop_at_end", generate.stop_at_end, "true", "generate", NULL,
+         "stop at the end tokens of generation_config.json"),
+
+    CHOICE("synth.kind", synth.kind, "text", "pairs|text", "synth", NULL,
+           "pairs: two conflicting users on [0,1]; text: preferences by a hidden rule"),
+    INT("synth.rows", synth.rows, "20000", 1, 1 << 30, "pairs", "synth", NULL, "records written"),
+    INT("synth.responses", synth.responses, "2", 2, 64, "responses", "synth", "synth.kind=text",
+        "per prompt; above 2: scored lists"),
+    CHOICE("synth.rule", synth.rule, "early", "early|late|style", "synth", "synth.kind=text",
+           "what decides: early tokens, late tokens, or style throughout"),
+    NUMBER("synth.noise", synth.noise, "0", 0, 0.5, "", "synth", "synth.kind=text",
+           "share of labels flipped"),
+    NUMBER("synth.noise_similarity", synth.noise_similarity, "0", 0, 1, "", "synth", "synth.kind=text",
+           "how much more the labels of similar responses flip"),
+    INT("synth.length", synth.length, "12", 2, 4096, "words", "synth", "synth.kind=text",
+        "of a response, about"),
+
+    CHOICE("bench.kind", bench.kind, "step", "ops|comm|step", "bench", NULL,
+           "kernels, collectives, or training steps"),
+    INT("bench.repeats", bench.repeats, "20", 1, 1000000, "", "bench", NULL,
+        "measured repetitions after warm-up"),
+    INT("bench.tokens", bench.tokens, "512", 1, 1 << 24, "tokens", "bench", "bench.kind=step|ops",
+        "in a pair"),
+};
+
+const struct option *settings_table(int *count) {
+    *count = COUNT_OF(table);
+    return table;
+}

@@ -1,0 +1,84 @@
+/* Every setting of every command; settings.c holds the table of keys. Names are the keys with dots made
+ * nesting. */
+#ifndef COLLIMATE_COMMAND_SETTINGS_H
+#define COLLIMATE_COMMAND_SETTINGS_H
+
+#include "util/options.h"
+
+enum { COMPUTE_FP32, COMPUTE_BF16 };
+enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
+
+struct settings {
+    char *input, *output, *data, *eval_data, *model, *reference, *tokenizer, *device;
+    int64_t threads, seed;
+    int compute;
+
+    struct {
+        int format; /* enum record_format */
+        bool token_chars;
+        int64_t limit;
+    } prepare;
+    struct {
+        char *begin; /* "auto", "true", "false" */
+        bool end;
+    } tokenize;
+    struct {
+        char *config; /* a config.json or a model folder */
+    } init;
+    struct {
+        int64_t max_length, max_prompt, max_response;
+        int keep; /* 0 end, 1 start */
+        double ratio;
+        int unit; /* 0 tokens, 1 chars */
+        bool end_after_cut;
+    } truncate;
+    struct {
+        int64_t steps, epochs, batch, slots, micro_tokens;
+        int optimizer;
+        double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha, clip;
+        int schedule;
+        int64_t warmup_steps;
+        bool shuffle, deterministic;
+        int recompute;
+        int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
+        int resume; /* 0 auto, 1 never, 2 must */
+    } train;
+    struct {
+        int loss; /* 0 token_mean, 1 sequence_sum */
+    } sft;
+    struct {
+        char *loss; /* a preference objective, or several with weights: "sigmoid", "sigmoid+0.1*sft" */
+        double beta, label_smoothing;
+        bool reference_free;
+        char *reference_file; /* side-car path; "": beside the data */
+    } dpo;
+    struct {
+        bool per_token;
+        int format; /* 0 jsonl, 1 hdf5 */
+    } score;
+    struct {
+        int64_t rows, bootstrap;
+        double confidence;
+    } evaluate;
+    struct {
+        int64_t max_new_tokens, top_k, batch, limit;
+        double temperature, top_p;
+        bool stop_at_end;
+    } generate;
+    struct {
+        int kind; /* 0 pairs (numeric: two conflicting users), 1 text */
+        int64_t rows, responses;
+        int rule; /* 0 early, 1 late, 2 style */
+        double noise, noise_similarity;
+        int64_t length;
+    } synth;
+    struct {
+        int kind; /* 0 ops, 1 comm, 2 step */
+        int64_t repeats, tokens;
+    } bench;
+};
+
+/* The table. */
+const struct option *settings_table(int *count);
+
+#endif

@@ -1,0 +1,70 @@
+/* A decoder's description: what config.json says, in our terms, and the table of families.
+ *
+ * One descriptor serves every family: norms, rotary share, biases, activation, residual form, head. A family
+ * is a row: its architecture strings, how its config.json keys map to the descriptor, and the patterns of its
+ * tensor names. forward.c and backward.c know no family.
+ */
+#ifndef COLLIMATE_MODEL_CONFIG_H
+#define COLLIMATE_MODEL_CONFIG_H
+
+#include "backend/backend.h"
+#include "util/json.h"
+#include "util/text.h"
+
+enum rope_scaling { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
+
+struct rope_config {
+    int rotary_dim; /* 0: no rotary embedding */
+    bool interleaved;
+    double theta;
+    enum rope_scaling scaling;
+    double factor, low_freq_factor, high_freq_factor, original_max_positions;
+    double beta_fast, beta_slow, attention_factor; /* yarn */
+};
+
+enum model_head {
+    HEAD_LANGUAGE,
+    HEAD_SCORE
+}; /* next token; one value at the last token (…ForSequenceClassification) */
+
+struct model_config {
+    const struct family *family;
+    enum model_head head;
+    int64_t vocabulary, width, layers, heads, kv_heads, head_dim, ffn;
+    int64_t max_positions;
+    enum norm_kind norm;
+    double norm_epsilon, norm_offset; /* offset 1: Gemma's 1 + w */
+    bool norm_bias;
+    enum activation activation;
+    bool gated;             /* act(gate) * up */
+    bool parallel_residual; /* x + attention(n1 x) + mlp(n2 x) */
+    bool shared_norm;       /* parallel with one norm for both (Phi, GPT-J) */
+    bool post_norms;        /* Gemma 2: norms after attention and mlp as well */
+    bool qk_norm;           /* Qwen3, Gemma 3: RMS norm of each head's q and k */
+    bool qkv_bias, out_bias, mlp_bias, head_bias;
+    bool tied;              /* the head is the embedding */
+    bool learned_positions; /* GPT-2 */
+    struct rope_config rope;
+    double embedding_scale; /* sqrt(d) for Gemma, else 1 */
+    double attention_scale; /* 1 / sqrt(head_dim) unless the family says otherwise */
+    double attention_softcap, logit_softcap;
+    int window; /* sliding window, 0: none */
+    double initializer_range;
+    int32_t begin_id, end_id, pad_id; /* -1: none */
+};
+
+/* Local. From the text of a config.json (transformers 4 or 5 layout). Fails: ERR_DATA naming what it asks for
+ * and we lack (an unknown architecture lists the known ones). where: path, for messages. */
+enum status model_config_parse(const char *json, size_t len, const char *where, struct model_config *out);
+/* Local. A config.json (transformers 4 layout, dtype float32) that transformers loads. source (may be NULL):
+ * the object that was read, whose other keys are kept. */
+enum status model_config_print(const struct model_config *config, const json_t *source, struct text *out);
+
+/* Policy FLOPs of a forward pass, per token, without attention scores: 2 x the parameters a token meets (head
+ * only where scored). attention: 4 x width-of-heads per (query, key) pair. Backward is twice the forward. MFU
+ * counts these. */
+double model_flops_layers(const struct model_config *c);    /* per token */
+double model_flops_head(const struct model_config *c);      /* per scored token */
+double model_flops_attention(const struct model_config *c); /* per query-key pair, all layers */
+
+#endif

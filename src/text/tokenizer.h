@@ -1,0 +1,60 @@
+/* Tokenizers: text to ids and back.
+ *
+ *   bytes       256 byte ids, then <|begin|> 256, <|end|> 257 (vocabulary 258)
+ *   tokenizer.json   as the `tokenizers` package writes it: BPE, byte-level (GPT-NeoX, GPT-2, Llama 3 with
+ *                    ignore_merges, Qwen) or SentencePiece-style (Prepend/Replace normalizers, byte_fallback,
+ *                    fuse_unk: Llama 2, TinyStories)
+ *   vocab.json + merges.txt   GPT-2
+ * What a tokenizer.json asks for and is not here is an error that names it.
+ *
+ * Ids equal those of the `tokenizers` package, encode(text, add_special_tokens=False). Immutable after
+ * opening: any number of threads may encode at once, each with its own struct encoder (a cache).
+ */
+#ifndef COLLIMATE_TEXT_TOKENIZER_H
+#define COLLIMATE_TEXT_TOKENIZER_H
+
+#include <stdint.h>
+
+#include "util/text.h"
+
+struct tokenizer;
+/* Local. folder with tokenizer.json (or vocab.json + merges.txt), or a path to tokenizer.json, or "bytes".
+ * The special ids come from tokenizer_config.json, special_tokens_map.json, generation_config.json or
+ * config.json beside it, in this order. Fails: ERR_INPUT, ERR_DATA. */
+enum status tokenizer_open(const char *path, struct tokenizer **out);
+void tokenizer_close(struct tokenizer *t);
+
+int32_t tokenizer_size(const struct tokenizer *t);  /* ids are below this */
+int32_t tokenizer_begin(const struct tokenizer *t); /* bos id, -1: none known */
+int32_t tokenizer_end(const struct tokenizer *t);   /* eos id, -1 */
+/* What the tokenizer's own configuration does with a single text: add_bos_token, or a post-processor template
+ * that begins with one. */
+bool tokenizer_adds_begin(const struct tokenizer *t);
+uint64_t tokenizer_hash(const struct tokenizer *t);                 /* of vocabulary, merges and rules */
+int32_t tokenizer_id(const struct tokenizer *t, const char *token); /* -1 if unknown */
+/* Bytes of a token as they are stored (not NUL-terminated, e.g. for a listing). */
+const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *len);
+
+struct encoder;
+enum status encoder_open(const struct tokenizer *t, struct encoder **out);
+void encoder_close(struct encoder *e);
+
+struct ids {
+    int32_t *data;
+    int64_t count, capacity;
+};
+void ids_free(struct ids *ids);
+/* Appends the ids of text. chars (may be NULL): the code points that each of them ends, saturating at 255, so
+ * that their sum over a text is its length. Fails: ERR_DATA for invalid UTF-8 (byte offset named); bytes
+ * takes anything. */
+enum status tokenizer_encode(struct encoder *e, const char *text, size_t len, struct ids *out,
+                             struct text *chars);
+/* Appends the text of ids; skip_special leaves special tokens out. Invalid UTF-8 becomes U+FFFD as in the
+ * package, except for `bytes`, where it is kept. Fails: ERR_DATA for an id outside the vocabulary. */
+enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
+                             struct text *out);
+
+/* Local. Copies the tokenizer's files into a model folder (writes tokenizer_config.json for `bytes`). */
+enum status tokenizer_copy(const struct tokenizer *t, const char *folder);
+
+#endif

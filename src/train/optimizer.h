@@ -1,0 +1,33 @@
+/* Optimizers and schedules with PyTorch's semantics (SPEC 1.5). */
+#ifndef COLLIMATE_TRAIN_OPTIMIZER_H
+#define COLLIMATE_TRAIN_OPTIMIZER_H
+
+#include "model/model.h"
+
+struct optimizer_options {
+    enum optimizer_kind kind;
+    double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha;
+};
+
+struct optimizer {
+    struct optimizer_options options;
+    struct model *model;
+    struct tensor first, second; /* state arenas, none where the kind has none */
+    int64_t updates;             /* done so far; t of the bias correction is updates + 1 */
+};
+/* Local. State is zeroed. */
+enum status optimizer_open(struct model *m, const struct optimizer_options *o, struct optimizer *out);
+void optimizer_close(struct optimizer *o);
+/* Local. One update from m->gradients with rate multiplier (schedule) and gradient scale (clipping), renewing
+ * the compute copy. */
+enum status optimizer_update(struct optimizer *o, double rate_multiplier, double gradient_scale);
+/* State arenas by name ("first", "second") for checkpoints; count 0 to 2. */
+int optimizer_state(struct optimizer *o, struct tensor **tensors, const char **names);
+
+enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
+/* Multiplier of update s (from 0) of total, warm-up W. constant: (s+1)/(W+1) up to 1 (DPO reference); linear:
+ * s/W up, then down to 0 at total; cosine: s/W up, then half a cosine to 0 at total (transformers), clamped
+ * past total. */
+double schedule_multiplier(enum schedule kind, int64_t step, int64_t warmup, int64_t total);
+
+#endif

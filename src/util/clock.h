@@ -1,0 +1,11 @@
+/* Clocks: monotonic seconds for durations, wall clock for stamps. */
+#ifndef COLLIMATE_UTIL_CLOCK_H
+#define COLLIMATE_UTIL_CLOCK_H
+
+#include <stddef.h>
+
+double clock_seconds(void);
+/* "2026-11-20T08:15:30Z" (21 bytes with the NUL). */
+void clock_stamp(char *out, size_t size);
+
+#endif

@@ -1,0 +1,106 @@
+#include "util/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/mem.h"
+
+enum status json_parse(const char *data, size_t n, const char *where, json_t **out) {
+    json_error_t error;
+    json_t *value = json_loadb(data, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    if (!value) {
+        return fail(ERR_DATA, "%s: not valid JSON: %s (at its line %d, column %d)", where, error.text,
+                    error.line, error.column);
+    }
+    *out = value;
+    return OK;
+}
+
+static enum status read_all(const char *path, char **data, size_t *n) {
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        return fail(ERR_INPUT, "%s: %s", path, strerror(errno));
+    }
+    enum status st = OK;
+    char *bytes = NULL;
+    int64_t capacity = 0;
+    size_t used = 0;
+    for (;;) {
+        TRY_TO(done, GROW_ARRAY(bytes, capacity, (int64_t)used + 65536));
+        size_t got = fread(bytes + used, 1, (size_t)capacity - used, file);
+        used += got;
+        if (got == 0) {
+            break;
+        }
+    }
+    if (ferror(file)) {
+        st = fail(ERR_INPUT, "%s: %s", path, strerror(errno));
+        goto done;
+    }
+    *data = bytes;
+    *n = used;
+    bytes = NULL;
+done:
+    mem_free(bytes);
+    fclose(file);
+    return st;
+}
+
+enum status json_load(const char *path, json_t **out) {
+    char *data;
+    size_t n;
+    TRY(read_all(path, &data, &n));
+    enum status st = json_parse(data, n, path, out);
+    mem_free(data);
+    return st;
+}
+
+static json_t *present(const json_t *object, const char *key) {
+    json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+enum status json_take_int(const json_t *object, const char *key, const char *where, int64_t *out) {
+    json_t *value = present(object, key);
+    if (value && !json_is_integer(value)) {
+        return fail(ERR_DATA, "%s: \"%s\" must be an integer", where, key);
+    }
+    if (value) {
+        *out = json_integer_value(value);
+    }
+    return OK;
+}
+
+enum status json_take_number(const json_t *object, const char *key, const char *where, double *out) {
+    json_t *value = present(object, key);
+    if (value && !json_is_number(value)) {
+        return fail(ERR_DATA, "%s: \"%s\" must be a number", where, key);
+    }
+    if (value) {
+        *out = json_number_value(value);
+    }
+    return OK;
+}
+
+enum status json_take_bool(const json_t *object, const char *key, const char *where, bool *out) {
+    json_t *value = present(object, key);
+    if (value && !json_is_boolean(value)) {
+        return fail(ERR_DATA, "%s: \"%s\" must be true or false", where, key);
+    }
+    if (value) {
+        *out = json_is_true(value);
+    }
+    return OK;
+}
+
+enum status json_take_string(const json_t *object, const char *key, const char *where, const char **out) {
+    json_t *value = present(object, key);
+    if (value && !json_is_string(value)) {
+        return fail(ERR_DATA, "%s: \"%s\" must be a string", where, key);
+    }
+    if (value) {
+        *out = json_string_value(value);
+    }
+    return OK;
+}

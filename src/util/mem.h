@@ -1,0 +1,40 @@
+/* Host memory with checked sizes. The only file that calls malloc.
+ *
+ * NEW_ARRAY(p, n) gives n zeroed elements of *p or a recorded ERR_SYSTEM:
+ *     double *sums;
+ *     TRY(NEW_ARRAY(sums, n_rows));
+ * Everything is released with mem_free(); NULL is fine.
+ */
+#ifndef COLLIMATE_UTIL_MEM_H
+#define COLLIMATE_UTIL_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/status.h"
+
+/* NULL with a recorded failure when count < 0, count * size overflows, or memory is out. Zero elements give
+ * a valid pointer. mem_calloc clears, mem_grow keeps the old content and does not clear what is new. */
+void *mem_calloc(int64_t count, size_t size);
+void *mem_grow(void *old, int64_t count, size_t size);
+/* 64-byte aligned, size rounded up to 64, not cleared. */
+void *mem_aligned(int64_t count, size_t size);
+void mem_free(void *p);
+char *mem_strdup(const char *s);
+char *mem_strndup(const char *s, size_t n);
+
+#define NEW_ARRAY(p, n) (((p) = mem_calloc((n), sizeof *(p))) ? OK : status_code())
+/* Makes room for at least `need` elements; capacity (int64_t) is doubled. p stays valid on failure. */
+#define GROW_ARRAY(p, capacity, need) mem_reserve((void *)&(p), &(capacity), (need), sizeof *(p))
+enum status mem_reserve(void *array, int64_t *capacity, int64_t need, size_t size);
+
+/* *out = a * b or a + b; ERR_DATA naming `what` when that overflows or an operand is negative. */
+enum status size_mul(int64_t a, int64_t b, const char *what, int64_t *out);
+enum status size_add(int64_t a, int64_t b, const char *what, int64_t *out);
+/* Narrowing with a check. */
+enum status to_int(int64_t value, const char *what, int *out);
+
+/* Most resident memory of this process so far, bytes (0 if the system does not say). */
+int64_t mem_peak_resident(void);
+
+#endif

@@ -1,0 +1,61 @@
+/* Options: one table says each key's type, default, range, meaning and when it applies; reading, checking,
+ * --help, the resolved config.yaml and configs/reference.yaml all come from it.
+ *
+ * A table's rows point into a settings struct by offset. Values arrive as text with their source ("run.yaml,
+ * line 7" or "command line") and are parsed and checked at once; options_check() then refuses keys that were
+ * set but have no effect beside the others chosen.
+ */
+#ifndef COLLIMATE_UTIL_OPTIONS_H
+#define COLLIMATE_UTIL_OPTIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/text.h"
+
+enum option_type { OPTION_TEXT, OPTION_CHOICE, OPTION_BOOL, OPTION_INT, OPTION_NUMBER };
+
+struct option {
+    const char *key;       /* "train.learning_rate" */
+    enum option_type type; /* field: char *, int (index of the choice), bool, int64_t, double */
+    size_t offset;
+    const char *fallback; /* the default, as text; "" for no text */
+    const char *choices;  /* OPTION_CHOICE: "constant|linear|cosine" */
+    double low,
+        high; /* OPTION_INT, OPTION_NUMBER: inclusive; both 0: any. Same default and bounds in all commands */
+    const char *unit; /* "tokens", "s", "" */
+    const char *help;
+    const char *commands; /* space-separated commands that take it; "*": all */
+    const char *when; /* "train.optimizer=rmsprop|sgd" : applies only then; several conditions joined by "&";
+                         NULL: always */
+};
+
+struct options {
+    const struct option *table;
+    int count;
+    void *settings;      /* the struct that offsets point into */
+    const char *command; /* "dpo" */
+    char **source;       /* per row: where it was set, NULL: default */
+};
+
+/* Local. Fills settings with the defaults. */
+enum status options_open(struct options *o, const struct option *table, int count, void *settings,
+                         const char *command);
+void options_close(struct options *o);
+/* Sets a key. source: "run.yaml, line 7". Fails: ERR_USAGE with source, key and, for an unknown key, the
+ * nearest known one. */
+enum status options_set(struct options *o, const char *key, const char *value, const char *source);
+/* "key=value" of the command line. */
+enum status options_set_argument(struct options *o, const char *argument);
+/* After everything is set. Fails: ERR_USAGE for a key that has no effect (source, key, and what it would
+ * need). */
+enum status options_check(const struct options *o);
+bool options_is_set(const struct options *o, const char *key);
+const char *options_source(const struct options *o, const char *key); /* "default" where not set */
+/* The resolved configuration as YAML: keys of this command in table order, nested; with help as comments if
+ * `comments`. */
+enum status options_print(const struct options *o, bool comments, struct text *out);
+/* The help table of this command. */
+enum status options_help(const struct options *o, struct text *out);
+
+#endif

@@ -1,0 +1,143 @@
+#include "util/text.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utf8proc.h>
+
+#include "util/mem.h"
+
+static enum status text_room(struct text *t, size_t extra) {
+    return GROW_ARRAY(t->data, t->capacity, (int64_t)(t->len + extra + 1));
+}
+
+enum status text_append(struct text *t, const char *bytes, size_t n) {
+    TRY(text_room(t, n));
+    if (n > 0) {
+        memcpy(t->data + t->len, bytes, n);
+    }
+    t->len += n;
+    t->data[t->len] = '\0';
+    return OK;
+}
+
+enum status text_puts(struct text *t, const char *s) {
+    return text_append(t, s, strlen(s));
+}
+
+enum status text_printf(struct text *t, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n < 0) {
+        return fail(ERR_INTERNAL, "bad format string");
+    }
+    TRY(text_room(t, (size_t)n));
+    va_start(args, format);
+    vsnprintf(t->data + t->len, (size_t)n + 1, format, args);
+    va_end(args);
+    t->len += (size_t)n;
+    return OK;
+}
+
+enum status text_json(struct text *t, const char *s, size_t n) {
+    TRY(text_puts(t, "\""));
+    for (size_t i = 0; i < n;) {
+        unsigned char c = (unsigned char)s[i];
+        if (c == '"' || c == '\\') {
+            TRY(text_printf(t, "\\%c", c));
+            i++;
+        } else if (c == '\n') {
+            TRY(text_puts(t, "\\n"));
+            i++;
+        } else if (c == '\t') {
+            TRY(text_puts(t, "\\t"));
+            i++;
+        } else if (c == '\r') {
+            TRY(text_puts(t, "\\r"));
+            i++;
+        } else if (c < 0x20) {
+            TRY(text_printf(t, "\\u%04x", c));
+            i++;
+        } else if (c < 0x80) {
+            TRY(text_append(t, s + i, 1));
+            i++;
+        } else {
+            utf8proc_int32_t point;
+            utf8proc_ssize_t used =
+                utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &point);
+            TRY(used > 0 ? text_append(t, s + i, (size_t)used) : text_puts(t, "\xef\xbf\xbd"));
+            i += used > 0 ? (size_t)used : 1;
+        }
+    }
+    return text_puts(t, "\"");
+}
+
+enum status text_json_number(struct text *t, double v) {
+    if (!isfinite(v)) {
+        return text_puts(t, "null");
+    }
+    char digits[40];
+    for (int precision = 6; precision <= 17; precision++) {
+        snprintf(digits, sizeof digits, "%.*g", precision, v);
+        if (strtod(digits, NULL) == v) {
+            break;
+        }
+    }
+    return text_puts(t, digits);
+}
+
+void text_clear(struct text *t) {
+    t->len = 0;
+    if (t->data) {
+        t->data[0] = '\0';
+    }
+}
+
+void text_free(struct text *t) {
+    mem_free(t->data);
+    *t = (struct text){0};
+}
+
+int text_distance(const char *a, const char *b) {
+    enum { LONGEST = 63 };
+    int n = (int)strlen(a);
+    int m = (int)strlen(b);
+    if (n > LONGEST || m > LONGEST) {
+        return LONGEST;
+    }
+    int row[LONGEST + 1];
+    for (int j = 0; j <= m; j++) {
+        row[j] = j;
+    }
+    for (int i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best) {
+                best = row[j] + 1;
+            }
+            if (row[j - 1] + 1 < best) {
+                best = row[j - 1] + 1;
+            }
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+bool text_starts(const char *s, const char *prefix) {
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+bool text_ends(const char *s, const char *suffix) {
+    size_t n = strlen(s);
+    size_t m = strlen(suffix);
+    return n >= m && strcmp(s + n - m, suffix) == 0;
+}
