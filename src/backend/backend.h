@@ -59,7 +59,8 @@ struct norm {
     enum norm_kind kind;
     double epsilon, weight_offset;
     struct tensor x, y, weight, bias; /* weight, bias: 1 x columns or none */
-    struct tensor statistics; /* rows x 2, readout type: mean, 1 / std. Written forward, read backward */
+    struct tensor
+        statistics; /* rows x 2, readout type: mean (0 for RMS), 1 / std. Written forward, read backward */
 };
 struct norm_gradient {
     struct tensor dy;
@@ -91,7 +92,8 @@ struct activate_gradient {
  * is aligned at its end with the span: query i of n sees its keys up to count - n + i. A forest segment has
  * one whole range per ancestor and one causal range, itself; a decoding step has one range, its cache. Key
  * positions of a span are its ranges' keys concatenated; with window w > 0 a query sees only the last w keys
- * up to its own. Host memory, read during the call; id is equal only for equal maps (a device may cache). */
+ * up to its own (its own position is that of the last key it sees without the window). Host memory, read
+ * during the call; id is equal only for equal maps (a device may cache). */
 struct key_range {
     int32_t first, count;
     bool causal;
@@ -124,8 +126,10 @@ struct attention_gradient {
 };
 
 /* The head: log-softmax(hidden W^T + bias) read at one target per row, in chunks over rows and vocabulary,
- * never rows x V in memory. target -1: no log-probability for the row (0). softcap as in Gemma 2.
- * statistics of a row: log-probability, log-sum-exp, entropy, 1 if the target is the arg max, mean logit. */
+ * never rows x V in memory. target -1: no log-probability for the row (0), never the top, no gradient; the
+ * other statistics are those of its logits. logits = softcap(logit_scale * (hidden W^T + bias)), Gemma 2's
+ * cap. statistics of a row: log-probability, log-sum-exp, entropy, 1 if the target is the arg max, mean
+ * logit. */
 enum head_statistic { HEAD_LOGP, HEAD_LSE, HEAD_ENTROPY, HEAD_IS_TOP, HEAD_MEAN_LOGIT, HEAD_STATISTICS };
 struct head {
     struct tensor hidden, weight, bias; /* (n, d), (V, d), (1, V) or none */
@@ -142,6 +146,7 @@ struct head_gradient {
 
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 /* One update of a range of the arena, PyTorch semantics (torch.optim 2.x); 1 x n tensors of master type.
+ * first: exp_avg or the momentum buffer; second: exp_avg_sq or square_avg (RMSprop uses alpha for it).
  * gradient_scale multiplies gradients first (clipping). bias_correction1, 2: 1 - beta^t, given by the caller.
  * copy: the compute copy of the range, rewritten where its type differs from master; else none. */
 struct optimizer_step {
