@@ -8,6 +8,7 @@
 #ifndef COLLIMATE_IO_JSONL_H
 #define COLLIMATE_IO_JSONL_H
 
+#include "io/file.h"
 #include "mpi/comm.h"
 
 struct record {
@@ -28,12 +29,5 @@ struct record records_at(const struct records_input *in, int64_t i);
 const char *records_file(const struct records_input *in, int file);
 /* Hash of all input bytes, the same on every rank. */
 uint64_t records_hash(const struct records_input *in);
-
-/* Whole file, inflated if it is gzip. Local; *data is NUL-terminated and freed with mem_free. */
-enum status file_read(const char *path, char **data, size_t *len);
-/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder. Local. */
-enum status file_write(const char *path, const char *data, size_t len);
-/* mkdir -p. Local. */
-enum status folder_make(const char *path);
 
 #endif

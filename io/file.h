@@ -1,0 +1,36 @@
+/* Whole files: reading (inflated where gzip), atomic replacement, folders; and a byte stream over a file. */
+#ifndef COLLIMATE_IO_FILE_H
+#define COLLIMATE_IO_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/status.h"
+
+/* Whole file, inflated if it is gzip. Local; *data is NUL-terminated and freed with mem_free. Fails:
+ * ERR_INPUT; ERR_DATA for damaged gzip. */
+enum status file_read(const char *path, char **data, size_t *len);
+/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder. Local. Fails: ERR_WRITE. */
+enum status file_write(const char *path, const char *data, size_t len);
+/* mkdir -p. Local. Fails: ERR_WRITE. */
+enum status folder_make(const char *path);
+/* Makes a rename or a new entry in path's folder durable. Local. Fails: ERR_WRITE. */
+enum status file_sync_folder(const char *path);
+/* All of n bytes at an offset; a file that ends before is ERR_DATA. Local. */
+enum status file_read_at(int descriptor, const char *path, int64_t offset, void *out, size_t n);
+
+/* A file as a stream of bytes, inflated where it is gzip (several members in a row are one stream, as gunzip
+ * reads them). */
+struct file_stream;
+/* Local. begin: offset of the first byte read; must be 0 for gzip. Fails: ERR_INPUT. */
+enum status stream_open(const char *path, int64_t begin, struct file_stream **out);
+void stream_close(struct file_stream *s);
+bool stream_is_gzip(const struct file_stream *s);
+/* Local. The next piece, borrowed until the next call; *n is 0 at the end only. What it gives comes from raw
+ * bytes before raw_limit: the stream stops there first (then *n is 0 too) and goes on with a higher limit.
+ * Fails: ERR_INPUT; ERR_DATA for gzip that is damaged or ends early (file and offset are named). */
+enum status stream_next(struct file_stream *s, int64_t raw_limit, const char **data, size_t *n);
+/* Bytes given so far, after inflation. */
+int64_t stream_position(const struct file_stream *s);
+
+#endif

@@ -1,0 +1,21 @@
+/* What every cmocka test includes first: cmocka and its own needs, with its fail() out of the way of ours.
+ * FAIL(format, …) ends the test with a message. */
+#ifndef COLLIMATE_TESTS_UNIT_H
+#define COLLIMATE_TESTS_UNIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#undef fail
+#define FAIL(...)                  \
+    do {                           \
+        print_error(__VA_ARGS__);  \
+        print_error("\n");         \
+        _fail(__FILE__, __LINE__); \
+    } while (0)
+
+#endif
