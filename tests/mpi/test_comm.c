@@ -1,0 +1,136 @@
+/* Collectives against closed forms, on any number of ranks, with counts that span several pieces. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mpi/comm.h"
+#include "mpi/comm_handle.h"
+#include "mpi/comm_internal.h"
+
+static int failures;
+
+#define CHECK(condition)                                                                                 \
+    do {                                                                                                 \
+        if (!(condition)) {                                                                              \
+            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
+            failures++;                                                                                  \
+        }                                                                                                \
+    } while (0)
+
+static void test_reductions(struct comm *c) {
+    enum { N = 1000 };
+    double f[N];
+    int64_t i64[N];
+    int p = c->size;
+    for (int i = 0; i < N; i++) {
+        f[i] = i + c->rank;
+        i64[i] = (int64_t)i << 33 | c->rank;
+    }
+    CHECK(comm_sum_f64(c, f, N) == OK);
+    CHECK(comm_max_i64(c, i64, N) == OK);
+    for (int i = 0; i < N; i++) {
+        CHECK(f[i] == (double)i * p + p * (p - 1) / 2.0);
+        CHECK(i64[i] == ((int64_t)i << 33 | (p - 1)));
+    }
+    int64_t low = 100 + c->rank, sum = c->rank + 1;
+    double high = -1.0 - c->rank;
+    CHECK(comm_min_i64(c, &low, 1) == OK && low == 100);
+    CHECK(comm_sum_i64(c, &sum, 1) == OK && sum == p * (p + 1) / 2);
+    CHECK(comm_max_f64(c, &high, 1) == OK && high == -1.0);
+    CHECK(comm_sum_f64(c, NULL, 0) == OK);
+}
+
+static void test_broadcast(struct comm *c) {
+    char data[1001];
+    memset(data, c->rank, sizeof data);
+    CHECK(comm_broadcast(c, c->size - 1, data, sizeof data) == OK);
+    for (size_t i = 0; i < sizeof data; i++) {
+        CHECK(data[i] == c->size - 1);
+    }
+}
+
+static void test_scan(struct comm *c) {
+    int64_t before, total;
+    CHECK(comm_scan_i64(c, c->rank + 1, &before, &total) == OK);
+    CHECK(before == (int64_t)c->rank * (c->rank + 1) / 2);
+    CHECK(total == (int64_t)c->size * (c->size + 1) / 2);
+}
+
+/* Rank r sends 100 r bytes of value r: rank 0 none. */
+static void test_gather(struct comm *c) {
+    int64_t counts[64], bytes = 100 * (int64_t)c->rank;
+    CHECK(comm_gather_i64(c, bytes, counts) == OK);
+    char send[6400], recv[64 * 6400 / 2];
+    memset(send, 'a' + c->rank, sizeof send);
+    CHECK(comm_gather_bytes(c, send, bytes, recv, counts) == OK);
+    int64_t at = 0;
+    for (int r = 0; r < c->size; r++) {
+        CHECK(counts[r] == 100 * r);
+        for (int64_t i = 0; i < counts[r]; i++) {
+            CHECK(recv[at++] == 'a' + r);
+        }
+    }
+}
+
+/* Rank r sends 10 (r + 1) + to bytes to rank `to`; odd ranks receive nothing from rank 0. */
+static int64_t share(int from, int to) {
+    return from == 0 && to % 2 ? 0 : 10 * (from + 1) + to;
+}
+
+static void test_exchange(struct comm *c) {
+    int64_t send_counts[64], recv_counts[64];
+    char send[4096], recv[4096];
+    int64_t at = 0;
+    for (int r = 0; r < c->size; r++) {
+        send_counts[r] = share(c->rank, r);
+        recv_counts[r] = share(r, c->rank);
+        memset(send + at, 16 * c->rank + r, (size_t)send_counts[r]);
+        at += send_counts[r];
+    }
+    CHECK(comm_exchange(c, send, send_counts, recv, recv_counts) == OK);
+    at = 0;
+    for (int r = 0; r < c->size; r++) {
+        for (int64_t i = 0; i < recv_counts[r]; i++) {
+            CHECK((unsigned char)recv[at++] == 16 * r + c->rank);
+        }
+    }
+}
+
+static void test_ranges(void) {
+    for (int64_t n = 0; n < 20; n++) {
+        int64_t next = 0;
+        for (int i = 0; i < 7; i++) {
+            struct range r = range_part(n, i, 7);
+            CHECK(r.first == next && r.last - r.first >= n / 7 && r.last - r.first <= (n + 6) / 7);
+            next = r.last;
+        }
+        CHECK(next == n);
+    }
+    struct range r = range_part((int64_t)1 << 40, 1, 2);
+    CHECK(r.first == (int64_t)1 << 39 && r.last == (int64_t)1 << 40);
+}
+
+int main(int argc, char **argv) {
+    struct comm *c;
+    setenv("COLLIMATE_CHECK", "collectives", 1);
+    if (comm_start(&argc, &argv, &c) != OK) {
+        return 1;
+    }
+    CHECK(strlen(comm_library()) > 3 && c->host[0]);
+    CHECK(c->node_size >= 1 && c->node_rank < c->node_size && c->rank < c->size);
+    CHECK(comm_file_handle(c) != MPI_COMM_NULL && comm_file_handle(c) != MPI_COMM_WORLD);
+    int64_t pieces[] = {(int64_t)1 << 30, 97};
+    for (int i = 0; i < COUNT_OF(pieces); i++) {
+        c->mpi->world.piece_bytes = pieces[i];
+        test_reductions(c);
+        test_broadcast(c);
+        test_scan(c);
+        test_gather(c);
+        test_exchange(c);
+        CHECK(comm_barrier(c) == OK);
+    }
+    test_ranges();
+    CHECK(c->size == 1 ? comm_bytes_sent(c) == 0 : comm_bytes_sent(c) > 0);
+    comm_finish(c);
+    return failures != 0;
+}
