@@ -92,8 +92,9 @@ struct activate_gradient {
  * is aligned at its end with the span: query i of n sees its keys up to count - n + i. A forest segment has
  * one whole range per ancestor and one causal range, itself; a decoding step has one range, its cache. Key
  * positions of a span are its ranges' keys concatenated; with window w > 0 a query sees only the last w keys
- * up to its own (its own position is that of the last key it sees without the window). Host memory, read
- * during the call; id is equal only for equal maps (a device may cache). */
+ * up to its own (the last key that it sees). Spans cover the query rows in order; a causal range is the last
+ * of its span and holds at least as many keys as the span has queries; a query without keys gives zeros. Host
+ * memory, read during the call; id is equal only for equal maps (a device may cache). */
 struct key_range {
     int32_t first, count;
     bool causal;
@@ -146,9 +147,10 @@ struct head_gradient {
 
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 /* One update of a range of the arena, PyTorch semantics (torch.optim 2.x); 1 x n tensors of master type.
- * first: exp_avg or the momentum buffer; second: exp_avg_sq or square_avg (RMSprop uses alpha for it).
  * gradient_scale multiplies gradients first (clipping). bias_correction1, 2: 1 - beta^t, given by the caller.
- * copy: the compute copy of the range, rewritten where its type differs from master; else none. */
+ * State starts at zero: first is Adam's mean of gradients or the momentum buffer (SGD, RMSprop; unused
+ * without momentum), second the mean of squares (Adam; RMSprop, with alpha). copy: the compute copy of the
+ * range, rewritten where its type differs from master; else none. */
 struct optimizer_step {
     enum optimizer_kind kind;
     double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha;
@@ -178,6 +180,7 @@ struct backend_ops {
     enum status (*copy)(struct backend *b, void *to, const void *from, int64_t bytes);
     enum status (*zero)(struct backend *b, void *to, int64_t bytes);
     enum status (*sync)(struct backend *b);
+    /* Same shape; equal types: a strided copy. */
     enum status (*convert)(struct backend *b, struct tensor to, struct tensor from);
     enum status (*gemm)(struct backend *b, const struct gemm *g);
     /* to += alpha * from, same shape (residuals, gradient sums). */

@@ -1,0 +1,26 @@
+/* What the files of this room (and its tests) share: how each built-in back end is opened, and the registry.
+ *
+ * A back end is a row in the registry (registry.c): its name and a function of this form. The function
+ * allocates the struct backend (mem_calloc) and what its context needs; its `destroy` entry frees both.
+ * why: a line for the log, written on success.
+ */
+#ifndef COLLIMATE_BACKEND_INTERNAL_H
+#define COLLIMATE_BACKEND_INTERNAL_H
+
+#include "backend/backend.h"
+
+typedef enum status backend_opener(const struct backend_request *request, struct backend **out,
+                                   char why[256]);
+
+backend_opener cpu_open;   /* OpenMP and OpenBLAS */
+backend_opener check_open; /* the suspicious one around the CPU */
+backend_opener plan_open;  /* counts memory, runs nothing */
+backend_opener cuda_open;  /* the plug-in libcollimate_cuda.so */
+
+/* True when the byte ranges [a, a + bytes of a) and b's meet in an element. Views of one matrix that take
+ * different columns or rows do not overlap. */
+bool tensor_overlaps(struct tensor a, struct tensor b);
+/* rows x columns without gaps between the rows. */
+bool tensor_is_contiguous(struct tensor t);
+
+#endif
