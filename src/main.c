@@ -1,0 +1,70 @@
+/* Starts MPI, reads the line, finds the command, runs it, agrees on how it went, says so once, ends. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "command/line.h"
+#include "mpi/comm.h"
+#include "util/log.h"
+
+static enum status configure(const struct line *line, struct run *run) {
+    int count;
+    const struct option *table = settings_table(&count);
+    TRY(options_open(run->options, table, count, run->settings, line->command->name));
+    return line_configure(run->argc, run->argv, run->options);
+}
+
+static enum status print_config(const struct run *run) {
+    struct text text = {0};
+    enum status st = options_print(run->options, true, &text);
+    if (st == OK && run->comm->rank == 0) {
+        fputs(text.data ? text.data : "", stdout);
+    }
+    text_free(&text);
+    return st;
+}
+
+static enum status work(struct comm *comm, const struct line *line, int argc, char **argv) {
+    struct settings settings = {0};
+    struct options options = {0};
+    struct run run = {.comm = comm,
+                      .settings = &settings,
+                      .options = &options,
+                      .dry_run = line->dry_run,
+                      .argc = argc,
+                      .argv = argv};
+    enum status st = comm_agree(comm, configure(line, &run));
+    if (st == OK) {
+        st = line->print_config ? print_config(&run) : line->command->run(&run);
+    }
+    options_close(&options);
+    return comm_agree(comm, st);
+}
+
+static int report(enum status st) {
+    if (st != OK && st != REQUEUE && log_rank() == 0) {
+        const struct message *message = status_message();
+        if (st == ERR_INTERNAL && message->file) {
+            log_root(LOG_ERROR, "%s [%s:%d]", message->text, message->file, message->line);
+        } else {
+            log_root(LOG_ERROR, "%s", message->text);
+        }
+    }
+    return st;
+}
+
+int main(int argc, char **argv) {
+    struct line line;
+    enum status st = line_parse(argc, argv, &line);
+    if (st == OK && (line.want_version || line.want_help)) {
+        return report(line.want_version ? line_print_version() : line_print_help(&line));
+    }
+    struct comm *comm;
+    if (comm_start(&argc, &argv, &comm) != OK) {
+        return report(status_code());
+    }
+    log_init(comm->rank, comm->size, line.quiet ? LOG_ERROR : LOG_INFO);
+    st = st == OK ? work(comm, &line, argc, argv) : comm_agree(comm, st);
+    int code = report(st);
+    comm_finish(comm);
+    return code;
+}

@@ -1,0 +1,362 @@
+#include "util/options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/mem.h"
+
+static void *field(const struct options *o, int row) {
+    return (char *)o->settings + o->table[row].offset;
+}
+
+/* Is `word` one of the words of a list separated by `separator`? */
+static bool listed(const char *list, char separator, const char *word, size_t n) {
+    for (const char *at = list; *at;) {
+        const char *end = strchr(at, separator);
+        size_t len = end ? (size_t)(end - at) : strlen(at);
+        if (len == n && memcmp(at, word, n) == 0) {
+            return true;
+        }
+        at += len + (end != NULL);
+    }
+    return false;
+}
+
+static bool takes(const struct options *o, int row) {
+    const char *commands = o->table[row].commands;
+    return strcmp(commands, "*") == 0 || listed(commands, ' ', o->command, strlen(o->command));
+}
+
+static int find(const struct options *o, const char *key) {
+    for (int i = 0; i < o->count; i++) {
+        if (strcmp(o->table[i].key, key) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static const char *nearest(const struct options *o, const char *key) {
+    const char *best = NULL;
+    int least = INT_MAX;
+    for (int i = 0; i < o->count; i++) {
+        if (!takes(o, i)) {
+            continue;
+        }
+        /* A key named without its section ("learning_rate") is near the full one. */
+        const char *last = strrchr(o->table[i].key, '.');
+        int distance = text_distance(o->table[i].key, key);
+        if (last && text_distance(last + 1, key) + 1 < distance) {
+            distance = text_distance(last + 1, key) + 1;
+        }
+        if (distance < least) {
+            least = distance;
+            best = o->table[i].key;
+        }
+    }
+    return best;
+}
+
+static enum status parse_choice(const struct option *row, const char *value, const char *source, int *out) {
+    int index = 0;
+    const char *best = row->choices;
+    int best_len = 0;
+    int least = INT_MAX;
+    for (const char *at = row->choices; *at; index++) {
+        const char *end = strchr(at, '|');
+        int len = end ? (int)(end - at) : (int)strlen(at);
+        char word[64];
+        snprintf(word, sizeof word, "%.*s", len, at);
+        if (strcmp(word, value) == 0) {
+            *out = index;
+            return OK;
+        }
+        int distance = text_distance(word, value);
+        if (distance < least) {
+            least = distance;
+            best = at;
+            best_len = len;
+        }
+        at += len + (end != NULL);
+    }
+    return fail(ERR_USAGE, "%s: %s: \"%s\" is not one of %s; the nearest is \"%.*s\"", source, row->key,
+                value, row->choices, best_len, best);
+}
+
+static enum status in_range(const struct option *row, double value, const char *text, const char *source) {
+    if ((row->low != 0 || row->high != 0) && !(value >= row->low && value <= row->high)) {
+        return fail(ERR_USAGE, "%s: %s: %s is outside %g to %g", source, row->key, text, row->low, row->high);
+    }
+    return OK;
+}
+
+static enum status parse_int(const struct option *row, const char *value, const char *source, int64_t *out) {
+    char *end;
+    errno = 0;
+    long long whole = strtoll(value, &end, 10);
+    if (end == value || *end != '\0' || errno != 0) {
+        return fail(ERR_USAGE, "%s: %s: \"%s\" is not a whole number", source, row->key, value);
+    }
+    TRY(in_range(row, (double)whole, value, source));
+    *out = whole;
+    return OK;
+}
+
+static enum status parse_number(const struct option *row, const char *value, const char *source,
+                                double *out) {
+    char *end;
+    double number = strtod(value, &end);
+    if (end == value || *end != '\0' || !isfinite(number)) {
+        return fail(ERR_USAGE, "%s: %s: \"%s\" is not a number", source, row->key, value);
+    }
+    TRY(in_range(row, number, value, source));
+    *out = number;
+    return OK;
+}
+
+static enum status parse_bool(const struct option *row, const char *value, const char *source, bool *out) {
+    if (strcmp(value, "true") == 0 || strcmp(value, "false") == 0) {
+        *out = value[0] == 't';
+        return OK;
+    }
+    return fail(ERR_USAGE, "%s: %s: \"%s\" is neither true nor false", source, row->key, value);
+}
+
+static enum status assign(struct options *o, int i, const char *value, const char *source) {
+    const struct option *row = &o->table[i];
+    switch (row->type) {
+    case OPTION_TEXT: {
+        char *copy = mem_strdup(value);
+        if (!copy) {
+            return status_code();
+        }
+        char **text = field(o, i);
+        mem_free(*text);
+        *text = copy;
+        return OK;
+    }
+    case OPTION_CHOICE:
+        return parse_choice(row, value, source, field(o, i));
+    case OPTION_BOOL:
+        return parse_bool(row, value, source, field(o, i));
+    case OPTION_INT:
+        return parse_int(row, value, source, field(o, i));
+    case OPTION_NUMBER:
+        return parse_number(row, value, source, field(o, i));
+    }
+    return fail(ERR_INTERNAL, "option %s has no type", row->key);
+}
+
+enum status options_open(struct options *o, const struct option *table, int count, void *settings,
+                         const char *command) {
+    *o = (struct options){.table = table, .count = count, .settings = settings, .command = command};
+    TRY(NEW_ARRAY(o->source, count));
+    for (int i = 0; i < count; i++) {
+        TRY(assign(o, i, table[i].fallback, "default"));
+    }
+    return OK;
+}
+
+void options_close(struct options *o) {
+    for (int i = 0; i < o->count; i++) {
+        if (o->table[i].type == OPTION_TEXT) {
+            char **text = field(o, i);
+            mem_free(*text);
+            *text = NULL;
+        }
+        if (o->source) {
+            mem_free(o->source[i]);
+        }
+    }
+    mem_free(o->source);
+    *o = (struct options){0};
+}
+
+enum status options_set(struct options *o, const char *key, const char *value, const char *source) {
+    int i = find(o, key);
+    if (i < 0) {
+        return fail(ERR_USAGE, "%s: unknown key \"%s\"; the nearest that %s knows is \"%s\"", source, key,
+                    o->command, nearest(o, key));
+    }
+    if (!takes(o, i)) {
+        return fail(ERR_USAGE, "%s: key \"%s\" has no effect in %s; it belongs to: %s", source, key,
+                    o->command, o->table[i].commands);
+    }
+    TRY(assign(o, i, value, source));
+    char *copy = mem_strdup(source);
+    if (!copy) {
+        return status_code();
+    }
+    mem_free(o->source[i]);
+    o->source[i] = copy;
+    return OK;
+}
+
+enum status options_set_argument(struct options *o, const char *argument) {
+    const char *equals = strchr(argument, '=');
+    if (!equals || equals == argument) {
+        return fail(ERR_USAGE, "command line: \"%s\" is neither a file nor key=value", argument);
+    }
+    char *key = mem_strndup(argument, (size_t)(equals - argument));
+    if (!key) {
+        return status_code();
+    }
+    enum status st = options_set(o, key, equals + 1, "command line");
+    mem_free(key);
+    return st;
+}
+
+static enum status print_value(const struct options *o, int i, struct text *out) {
+    const struct option *row = &o->table[i];
+    switch (row->type) {
+    case OPTION_TEXT:
+        return text_puts(out, *(char **)field(o, i));
+    case OPTION_CHOICE: {
+        const char *at = row->choices;
+        for (int skip = *(int *)field(o, i); skip > 0; skip--) {
+            at = strchr(at, '|') + 1;
+        }
+        return text_append(out, at, strcspn(at, "|"));
+    }
+    case OPTION_BOOL:
+        return text_puts(out, *(bool *)field(o, i) ? "true" : "false");
+    case OPTION_INT:
+        return text_printf(out, "%lld", (long long)*(int64_t *)field(o, i));
+    case OPTION_NUMBER:
+        return text_json_number(out, *(double *)field(o, i));
+    }
+    return fail(ERR_INTERNAL, "option %s has no type", row->key);
+}
+
+/* One condition: "key" (differs from its default) or "key=a|b" (is a or b). */
+static enum status holds(const struct options *o, const char *condition, size_t len, bool *out) {
+    char key[128];
+    const char *equals = memchr(condition, '=', len);
+    snprintf(key, sizeof key, "%.*s", (int)(equals ? (size_t)(equals - condition) : len), condition);
+    int i = find(o, key);
+    if (i < 0) {
+        return fail(ERR_INTERNAL, "a condition names the unknown key \"%s\"", key);
+    }
+    struct text value = {0};
+    TRY(print_value(o, i, &value));
+    if (equals) {
+        char list[256];
+        snprintf(list, sizeof list, "%.*s", (int)(condition + len - equals - 1), equals + 1);
+        *out = listed(list, '|', value.data ? value.data : "", value.len);
+    } else if (o->table[i].type == OPTION_NUMBER) {
+        *out = *(double *)field(o, i) != strtod(o->table[i].fallback, NULL);
+    } else {
+        *out = strcmp(value.data ? value.data : "", o->table[i].fallback) != 0;
+    }
+    text_free(&value);
+    return OK;
+}
+
+static enum status applies(const struct options *o, int row, bool *out) {
+    *out = true;
+    for (const char *at = o->table[row].when; at && *at;) {
+        size_t len = strcspn(at, "&");
+        bool one;
+        TRY(holds(o, at, len, &one));
+        *out = *out && one;
+        at += len + (at[len] == '&');
+    }
+    return OK;
+}
+
+enum status options_check(const struct options *o) {
+    for (int i = 0; i < o->count; i++) {
+        bool has_effect = true;
+        if (o->source[i]) {
+            TRY(applies(o, i, &has_effect));
+        }
+        if (!has_effect) {
+            bool is_choice = strchr(o->table[i].when, '=') != NULL;
+            return fail(ERR_USAGE, "%s: key \"%s\" has no effect here; it needs %s%s", o->source[i],
+                        o->table[i].key, o->table[i].when, is_choice ? "" : " to be set");
+        }
+    }
+    return OK;
+}
+
+bool options_is_set(const struct options *o, const char *key) {
+    int i = find(o, key);
+    return i >= 0 && o->source[i];
+}
+
+const char *options_source(const struct options *o, const char *key) {
+    int i = find(o, key);
+    return i >= 0 && o->source[i] ? o->source[i] : "default";
+}
+
+/* A YAML scalar: plain where that is safe, else double-quoted (JSON strings are YAML). */
+static enum status print_scalar(const struct options *o, int i, struct text *out) {
+    struct text value = {0};
+    enum status st;
+    TRY_TO(done, print_value(o, i, &value));
+    const char *s = value.data ? value.data : "";
+    bool plain =
+        *s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-") == strlen(s) &&
+        s[0] != '-';
+    if (o->table[i].type == OPTION_TEXT && !plain) {
+        st = text_json(out, s, value.len);
+    } else {
+        st = text_puts(out, s);
+    }
+done:
+    text_free(&value);
+    return st;
+}
+
+enum status options_print(const struct options *o, bool comments, struct text *out) {
+    char section[64] = "";
+    for (int i = 0; i < o->count; i++) {
+        const struct option *row = &o->table[i];
+        if (!takes(o, i)) {
+            continue;
+        }
+        const char *dot = strchr(row->key, '.');
+        const char *name = dot ? dot + 1 : row->key;
+        if (dot && strncmp(section, row->key, (size_t)(dot - row->key) + 1) != 0) {
+            snprintf(section, sizeof section, "%.*s", (int)(dot - row->key) + 1, row->key);
+            TRY(text_printf(out, "%.*s:\n", (int)(dot - row->key), row->key));
+        }
+        const char *indent = dot ? "  " : "";
+        if (comments) {
+            TRY(text_printf(out, "%s# %s", indent, row->help));
+            TRY(row->choices ? text_printf(out, " (%s)", row->choices) : OK);
+            TRY(row->unit && *row->unit ? text_printf(out, " [%s]", row->unit) : OK);
+            TRY(row->when ? text_printf(out, " {with %s}", row->when) : OK);
+            TRY(text_puts(out, "\n"));
+        }
+        TRY(text_printf(out, "%s%s: ", indent, name));
+        TRY(print_scalar(o, i, out));
+        TRY(text_puts(out, "\n"));
+    }
+    return OK;
+}
+
+enum status options_help(const struct options *o, struct text *out) {
+    static const char *const types[] = {"text", "choice", "true|false", "integer", "number"};
+    for (int i = 0; i < o->count; i++) {
+        const struct option *row = &o->table[i];
+        if (!takes(o, i)) {
+            continue;
+        }
+        const char *fallback = *row->fallback ? row->fallback : "(none)";
+        TRY(text_printf(out, "  %-26s %-10s default %s", row->key, types[row->type], fallback));
+        TRY(row->unit && *row->unit ? text_printf(out, " %s", row->unit) : OK);
+        if (row->high != 0 || row->low != 0) {
+            TRY(text_printf(out, ", %g to %g", row->low, row->high));
+        }
+        TRY(row->choices ? text_printf(out, "\n      one of %s", row->choices) : OK);
+        TRY(text_printf(out, "\n      %s", row->help));
+        TRY(row->when ? text_printf(out, " (only with %s)", row->when) : OK);
+        TRY(text_puts(out, "\n"));
+    }
+    return OK;
+}

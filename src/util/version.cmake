@@ -1,0 +1,18 @@
+# Run at every build: writes version.h, only when something in it has changed.
+execute_process(COMMAND git -C ${SOURCE} rev-parse --short HEAD OUTPUT_VARIABLE hash
+                OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE no_git)
+execute_process(COMMAND git -C ${SOURCE} status --porcelain --untracked-files=no OUTPUT_VARIABLE changes ERROR_QUIET)
+if(no_git)
+  set(git "no git")
+elseif(changes STREQUAL "")
+  set(git "git ${hash}, clean")
+else()
+  set(git "git ${hash}, modified")
+endif()
+set(text "#define COLLIMATE_VERSION \"${VERSION}\"\n#define COLLIMATE_GIT \"${git}\"\n#define COLLIMATE_BUILD \"${BUILD}\"\n")
+if(EXISTS ${OUTPUT})
+  file(READ ${OUTPUT} old)
+endif()
+if(NOT "${old}" STREQUAL "${text}")
+  file(WRITE ${OUTPUT} "${text}")
+endif()
