@@ -1,7 +1,4 @@
 /* Starts MPI, reads the line, finds the command, runs it, agrees on how it went, says so once, ends. */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "command/line.h"
 #include "mpi/comm.h"
 #include "util/log.h"
@@ -11,16 +8,6 @@ static enum status configure(const struct line *line, struct run *run) {
     const struct option *table = settings_table(&count);
     TRY(options_open(run->options, table, count, run->settings, line->command->name));
     return line_configure(run->argc, run->argv, run->options);
-}
-
-static enum status print_config(const struct run *run) {
-    struct text text = {0};
-    enum status st = options_print(run->options, true, &text);
-    if (st == OK && run->comm->rank == 0) {
-        fputs(text.data ? text.data : "", stdout);
-    }
-    text_free(&text);
-    return st;
 }
 
 static enum status work(struct comm *comm, const struct line *line, int argc, char **argv) {
@@ -34,7 +21,7 @@ static enum status work(struct comm *comm, const struct line *line, int argc, ch
                       .argv = argv};
     enum status st = comm_agree(comm, configure(line, &run));
     if (st == OK) {
-        st = line->print_config ? print_config(&run) : line->command->run(&run);
+        st = line->print_config ? line_print_config(&run) : line->command->run(&run);
     }
     options_close(&options);
     return comm_agree(comm, st);

@@ -137,3 +137,13 @@ enum status line_print_help(const struct line *line) {
     options_close(&options);
     return st;
 }
+
+enum status line_print_config(const struct run *run) {
+    struct text text = {0};
+    enum status st = options_print(run->options, true, &text);
+    if (st == OK && run->comm->rank == 0) {
+        fputs(text.data ? text.data : "", stdout);
+    }
+    text_free(&text);
+    return st;
+}

@@ -17,5 +17,7 @@ enum status line_configure(int argc, char **argv, struct options *options);
 /* Local. --version and --help on standard output. */
 enum status line_print_version(void);
 enum status line_print_help(const struct line *line);
+/* Rank 0 prints the resolved configuration as YAML, with help as comments. */
+enum status line_print_config(const struct run *run);
 
 #endif
