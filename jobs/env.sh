@@ -1,0 +1,14 @@
+# The environment that every launch script here sources: silent, robust Open MPI runs on one machine or many.
+# Values that are already set win, so a site can override any of them.
+: "${OMPI_ALLOW_RUN_AS_ROOT:=1}" "${OMPI_ALLOW_RUN_AS_ROOT_CONFIRM:=1}"
+: "${OMPI_MCA_rmaps_base_oversubscribe:=1}"            # more ranks than cores are allowed
+: "${OMPI_MCA_mpi_yield_when_idle:=1}"                 # and then a waiting rank gives its core away
+: "${OMPI_MCA_hwloc_base_binding_policy:=none}"        # threads find their own cores
+: "${OMPI_MCA_btl_vader_single_copy_mechanism:=none}"  # containers refuse it
+: "${OMPI_MCA_io:=romio321}"                           # OMPIO reports success on a full disk
+: "${OMPI_MCA_oob_tcp_keepalive_time:=5}" "${OMPI_MCA_oob_tcp_keepalive_intvl:=2}" # a lost node is noticed
+: "${OMPI_MCA_oob_tcp_keepalive_probes:=3}"            # in about ten seconds
+export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base_oversubscribe
+export OMPI_MCA_mpi_yield_when_idle OMPI_MCA_hwloc_base_binding_policy
+export OMPI_MCA_btl_vader_single_copy_mechanism OMPI_MCA_io OMPI_MCA_oob_tcp_keepalive_time
+export OMPI_MCA_oob_tcp_keepalive_intvl OMPI_MCA_oob_tcp_keepalive_probes

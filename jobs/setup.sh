@@ -1,0 +1,35 @@
+# Sourced by quickstart.sh and tests/run.sh: installs what lacks (Debian, Ubuntu) and builds. Seconds when nothing changed.
+
+# What the program needs (README says why).
+build_packages="build-essential cmake ninja-build pkg-config git libopenmpi-dev openmpi-bin libhdf5-openmpi-dev
+    libopenblas-openmp-dev libyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
+# What its tests need besides.
+test_packages="libcmocka-dev clang-format clang-tidy hdf5-tools"
+
+# install_missing PACKAGE...: apt-get installs those that are not there; a hint on other systems.
+install_missing() {
+    local missing=() package
+    if ! command -v dpkg-query > /dev/null; then
+        echo "not a Debian system: please install the equivalents of: $*" >&2
+        return 0
+    fi
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    echo "installing: ${missing[*]}"
+    local root=()
+    [ "$(id -u)" -eq 0 ] || root=(sudo)
+    "${root[@]}" apt-get -qq update
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" > /dev/null
+}
+
+# build PRESET: configures and builds build/PRESET.
+build() {
+    [ -f "build/$1/build.ninja" ] || cmake --preset "$1" > "/tmp/collimate-configure.$$" 2>&1 || {
+        cat "/tmp/collimate-configure.$$" >&2
+        return 1
+    }
+    rm -f "/tmp/collimate-configure.$$"
+    cmake --build --preset "$1" -- --quiet
+}

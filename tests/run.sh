@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds and runs them all.
+#   tests/run.sh                  release build, every label
+#   tests/run.sh --preset asan    the same under AddressSanitizer and UBSan
+#   tests/run.sh -L mpi           arguments go to ctest
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. jobs/setup.sh
+. jobs/env.sh
+preset=release
+if [ "${1:-}" = --preset ]; then
+    preset=$2
+    shift 2
+fi
+# shellcheck disable=SC2086
+install_missing $build_packages $test_packages
+build "$preset"
+ctest --preset "$preset" -j "$(nproc)" "$@"
