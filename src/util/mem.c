@@ -74,7 +74,7 @@ enum status mem_reserve(void *array, int64_t *capacity, int64_t need, size_t siz
     memcpy(&old, array, sizeof old);
     void *grown = mem_grow(old, wanted, size);
     if (!grown) {
-        return status_code();
+        return ERR_SYSTEM;
     }
     memcpy(array, &grown, sizeof grown);
     *capacity = wanted;

@@ -132,7 +132,7 @@ static enum status assign(struct options *o, int i, const char *value, const cha
     case OPTION_TEXT: {
         char *copy = mem_strdup(value);
         if (!copy) {
-            return status_code();
+            return ERR_SYSTEM;
         }
         char **text = field(o, i);
         mem_free(*text);
@@ -189,7 +189,7 @@ enum status options_set(struct options *o, const char *key, const char *value, c
     TRY(assign(o, i, value, source));
     char *copy = mem_strdup(source);
     if (!copy) {
-        return status_code();
+        return ERR_SYSTEM;
     }
     mem_free(o->source[i]);
     o->source[i] = copy;
@@ -203,7 +203,7 @@ enum status options_set_argument(struct options *o, const char *argument) {
     }
     char *key = mem_strndup(argument, (size_t)(equals - argument));
     if (!key) {
-        return status_code();
+        return ERR_SYSTEM;
     }
     enum status st = options_set(o, key, equals + 1, "command line");
     mem_free(key);
@@ -242,7 +242,8 @@ static enum status holds(const struct options *o, const char *condition, size_t 
         return fail(ERR_INTERNAL, "a condition names the unknown key \"%s\"", key);
     }
     struct text value = {0};
-    TRY(print_value(o, i, &value));
+    enum status st;
+    TRY_TO(done, print_value(o, i, &value));
     if (equals) {
         char list[256];
         snprintf(list, sizeof list, "%.*s", (int)(condition + len - equals - 1), equals + 1);
@@ -252,8 +253,9 @@ static enum status holds(const struct options *o, const char *condition, size_t 
     } else {
         *out = strcmp(value.data ? value.data : "", o->table[i].fallback) != 0;
     }
+done:
     text_free(&value);
-    return OK;
+    return st;
 }
 
 static enum status applies(const struct options *o, int row, bool *out) {

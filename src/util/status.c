@@ -6,7 +6,7 @@
 
 static _Thread_local struct message current;
 
-enum status status_fail(enum status code, const char *file, int line, const char *format, ...) {
+void status_fail(enum status code, const char *file, int line, const char *format, ...) {
     va_list args;
     va_start(args, format);
     char text[sizeof current.text]; /* the arguments may point into the current record */
@@ -16,7 +16,6 @@ enum status status_fail(enum status code, const char *file, int line, const char
     current.code = code;
     current.file = file;
     current.line = line;
-    return code;
 }
 
 enum status note(const char *format, ...) {

@@ -39,9 +39,14 @@ struct message {
 };
 
 /* Records the message and returns code, so that a caller writes `return fail(ERR_DATA, "…", …);`. */
-#define fail(code, ...) status_fail((code), __FILE__, __LINE__, __VA_ARGS__)
-enum status status_fail(enum status code, const char *file, int line, const char *format, ...)
+#define fail(code, ...) status_same((status_fail((code), __FILE__, __LINE__, __VA_ARGS__), (code)))
+void status_fail(enum status code, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Hands the code through, so that readers and static analysis see which one a fail() returns. */
+static inline enum status status_same(enum status code) {
+    return code;
+}
 
 /* Adds "while …" to the current record on the way up; returns its code. At most a few are kept. */
 enum status note(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,11 +1,7 @@
 /* The option table: parsing, messages, conditions, and that what is printed reads back. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "tests/unit.h"
 
-#include <cmocka.h>
+#include <string.h>
 
 #include "command/settings.h"
 #include "util/options.h"
@@ -25,7 +21,7 @@ static void begin(struct fixture *f, const char *command) {
 static void refused(struct fixture *f, const char *argument, const char *expected) {
     assert_int_equal(options_set_argument(&f->options, argument), ERR_USAGE);
     if (!strstr(status_message()->text, expected)) {
-        fail_msg("\"%s\" does not say \"%s\"", status_message()->text, expected);
+        FAIL("\"%s\" does not say \"%s\"", status_message()->text, expected);
     }
 }
 
@@ -95,7 +91,7 @@ static void test_table_is_sound(void **state) {
         assert_int_equal(options_set(&f.options, table[i].key, table[i].fallback, "test"), OK);
         enum status st = options_check(&f.options);
         if (st != OK && st != ERR_USAGE) {
-            fail_msg("%s: %s", table[i].key, status_message()->text);
+            FAIL("%s: %s", table[i].key, status_message()->text);
         }
         assert_true(strlen(table[i].help) > 0);
         options_close(&f.options);
