@@ -25,13 +25,16 @@ struct pair_loss {
 
 /* A row of the table. */
 struct preference_objective {
-    const char *name, *aliases, *help;
-    bool uses_smoothing; /* dpo.label_smoothing is an error elsewhere */
+    const char *name, *aliases, *help; /* aliases: words with spaces between */
+    bool uses_smoothing;               /* dpo.label_smoothing is an error elsewhere */
     void (*loss)(const struct pair_scores *s, const struct preference_options *o, struct pair_loss *out);
 };
-/* NULL if unknown. */
+/* NULL if unknown. Takes names and aliases. */
 const struct preference_objective *preference_find(const char *name);
 /* All rows, for help and tests. */
 const struct preference_objective *preference_table(int *count);
+/* Fails: ERR_USAGE for a beta or a label smoothing that this loss cannot take. Called once before training;
+ * the losses themselves check nothing. */
+enum status preference_check(const struct preference_objective *p, const struct preference_options *o);
 
 #endif
