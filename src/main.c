@@ -1,6 +1,7 @@
 /* Starts MPI, reads the line, finds the command, runs it, agrees on how it went, says so once, ends. */
 #include "command/line.h"
 #include "mpi/comm.h"
+#include "mpi/launch.h"
 #include "util/log.h"
 
 static enum status configure(const struct line *line, struct run *run) {
@@ -42,8 +43,10 @@ static int report(enum status st) {
 int main(int argc, char **argv) {
     struct line line;
     enum status st = line_parse(argc, argv, &line);
+    log_init(launch_rank(), 1, LOG_INFO);
     if (st == OK && (line.want_version || line.want_help)) {
-        return report(line.want_version ? line_print_version() : line_print_help(&line));
+        bool speaks = launch_rank() == 0;
+        return speaks ? report(line.want_version ? line_print_version() : line_print_help(&line)) : OK;
     }
     struct comm *comm;
     if (comm_start(&argc, &argv, &comm) != OK) {
