@@ -10,7 +10,8 @@
 
 #include "util/status.h"
 
-enum stored_type { STORED_F32, STORED_BF16, STORED_F16, STORED_F64 };
+/* STORED_OTHER: integers, booleans, 8-bit floats (masks that old files carry). They are listed, not read. */
+enum stored_type { STORED_F32, STORED_BF16, STORED_F16, STORED_F64, STORED_OTHER };
 
 struct stored_tensor {
     const char *name; /* owned by the reader */
@@ -28,20 +29,22 @@ int safetensors_count(const struct safetensors *s);
 const struct stored_tensor *safetensors_at(const struct safetensors *s, int i);
 /* NULL if there is none of that name. */
 const struct stored_tensor *safetensors_find(const struct safetensors *s, const char *name);
-/* Local. Elements [first, first + count) as floats. */
+/* Local. Elements [first, first + count) as floats. Fails: ERR_DATA for STORED_OTHER, ERR_INTERNAL outside t.
+ */
 enum status safetensors_read(struct safetensors *s, const struct stored_tensor *t, int64_t first,
                              int64_t count, float *out);
 
 /* Writing: names and shapes first, then the data of each tensor in that order, in any number of pieces;
- * converted to `type`. Shards of at most shard_bytes (0: 5 GB) with an index when there is more than one.
- * Atomic per file. Local. */
+ * rounded to the nearest even of `type`. Shards of at most shard_bytes (0: 5 GB) with an index when there is
+ * more than one. Atomic per file. Local. */
 struct safetensors_writer;
 enum status safetensors_create(const char *folder, enum stored_type type, int64_t shard_bytes,
                                struct safetensors_writer **out);
 enum status safetensors_declare(struct safetensors_writer *w, const char *name, int n_dims,
                                 const int64_t *shape);
 enum status safetensors_write(struct safetensors_writer *w, const float *data, int64_t count);
-/* Finishes (fsync, rename) and frees, also after a failure. Fails: ERR_WRITE. */
+/* Finishes (fsync, rename) and frees, also after a failure. Fails: ERR_WRITE; ERR_INTERNAL if data is
+ * missing. */
 enum status safetensors_finish(struct safetensors_writer *w);
 /* Frees without finishing; removes the temporary files. */
 void safetensors_abandon(struct safetensors_writer *w);
