@@ -11,6 +11,8 @@
 #include "util/json.h"
 #include "util/text.h"
 
+enum { MODEL_MAX_LAYERS = 1024 };
+
 enum rope_scaling { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
 
 struct rope_config {
@@ -20,6 +22,7 @@ struct rope_config {
     enum rope_scaling scaling;
     double factor, low_freq_factor, high_freq_factor, original_max_positions;
     double beta_fast, beta_slow, attention_factor; /* yarn */
+    bool truncate;                                 /* yarn: correction range to whole dimensions */
 };
 
 enum model_head {
@@ -48,7 +51,9 @@ struct model_config {
     double embedding_scale; /* sqrt(d) for Gemma, else 1 */
     double attention_scale; /* 1 / sqrt(head_dim) unless the family says otherwise */
     double attention_softcap, logit_softcap;
-    int window; /* sliding window, 0: none */
+    int window;                                    /* sliding window of some layers, 0: none */
+    uint64_t window_layers[MODEL_MAX_LAYERS / 64]; /* bit l: layer l has it */
+    bool residual_init; /* GPT-2: projections into the residual stream start 1 / sqrt(2 layers) as wide */
     double initializer_range;
     int32_t begin_id, end_id, pad_id; /* -1: none */
 };
@@ -59,6 +64,9 @@ enum status model_config_parse(const char *json, size_t len, const char *where, 
 /* Local. A config.json (transformers 4 layout, dtype float32) that transformers loads. source (may be NULL):
  * the object that was read, whose other keys are kept. */
 enum status model_config_print(const struct model_config *config, const json_t *source, struct text *out);
+
+/* The window of a layer's attention, 0: none. */
+int model_window(const struct model_config *c, int64_t layer);
 
 /* Policy FLOPs of a forward pass, per token, without attention scores: 2 x the parameters a token meets (head
  * only where scored). attention: 4 x width-of-heads per (query, key) pair. Backward is twice the forward. MFU

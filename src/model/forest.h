@@ -43,7 +43,7 @@ void forest_free(struct forest *f);
 enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, int32_t count, int64_t row,
                        int32_t *segment);
 /* Asks for the log-probability of every token of a segment; the first is predicted by the parent's last row
- * and is left out (counted in *unscored) where there is none. */
+ * and is left out (*unscored, which may be NULL, goes up by one) where there is none. */
 enum status forest_score(struct forest *f, int32_t segment, int32_t *unscored);
 /* Checks tokens against the vocabulary (ERR_DATA names the segment's row and the id) and positions against
  * max_positions (0: no limit), and builds the attention map. */

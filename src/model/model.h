@@ -17,11 +17,15 @@ struct parameter {
     char name[96]; /* Hugging Face's, e.g. "model.layers.0.self_attn.q_proj.weight" */
     int64_t rows,
         columns; /* as the model uses it: y = x W^T, W (rows = outputs, columns = inputs); vectors: rows 1 */
-    int64_t offset;         /* elements, in the arena; multiples of 16 */
+    int64_t offset;         /* elements, in the arena; multiples of 16 but inside a group (q, k, v; gate, up),
+                               whose members follow each other so that one product serves them */
     bool decay;             /* weight decay applies: matrices, not embeddings' norms or biases */
     int n_dims;             /* 1 or 2, as stored */
     bool stored_transposed; /* GPT-2's Conv1D: the file holds W^T */
+    int64_t stored_heads;   /* GPT-NeoX's query_key_value: the file's rows are [head][q, k, v][head_dim], ours
+                               [q, k, v][head][head_dim]; 0: as the file has them */
     enum { INIT_NORMAL, INIT_ZERO, INIT_ONE } init;
+    double init_scale; /* times initializer_range */
 };
 
 struct model {
@@ -38,15 +42,15 @@ struct model {
 };
 
 /* Local. Allocates the arena; parameters are not set. Fused weights (GPT-NeoX's query_key_value, GPT-2's
- * c_attn) are parameters as the file has them; the layer takes views. */
+ * c_attn) are one parameter, as in the file; the layer takes views. */
 enum status model_open(struct backend *b, const struct model_config *config, struct model **out);
 void model_close(struct model *m);
 enum status model_need_gradients(struct model *m);
 enum status model_zero_gradients(struct model *m);
 
-/* Local. Host floats (fp64 where master is F64) in and out, elements [first, first + count) of parameter i as
- * the FILE stores it (stored_transposed is undone here). After writing: model_refresh() renews the compute
- * copy. */
+/* Local. Host floats in and out, elements [first, first + count) of parameter i as the FILE stores it
+ * (stored_transposed and stored_heads are undone here; such parameters are cheapest in one piece). After
+ * writing: model_refresh() renews the compute copy. */
 enum status model_write(struct model *m, int i, int64_t first, int64_t count, const float *values);
 enum status model_read(struct model *m, int i, int64_t first, int64_t count, float *values);
 enum status model_refresh(struct model *m);
@@ -68,7 +72,10 @@ struct pass;
 /* Local. A pass takes its memory from w between pass_forward and the next one. w is borrowed. */
 enum status pass_open(struct model *m, struct workspace *w, enum pass_keep keep, struct pass **out);
 void pass_close(struct pass *p);
-/* Local. Layers and final norm over f (borrowed until backward). Releases what the pass held before. */
+/* Local. Layers and final norm over f (borrowed until backward). Releases what the pass held before. Where f
+ * has readouts, rows that none of them reads are left out of the last layer but for their keys and values,
+ * and the other readouts below take only rows that f reads; a forest without readouts has every row. Passes
+ * that share a workspace are opened and used in turns, as on a stack. */
 enum status pass_forward(struct pass *p, const struct forest *f);
 
 /* Readout 1: log-probabilities of f's readouts. Host arrays of f->n_readouts; any may be NULL but logp. */

@@ -1,0 +1,436 @@
+#include "model/config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "model/family.h"
+#include "util/mem.h"
+
+enum { MOST_SIZE = 1 << 24 }; /* of one dimension; products are checked where they are made */
+
+static const struct {
+    const char *name;
+    enum activation kind;
+} activations[] = {
+    {"silu", ACTIVATION_SILU},           {"swish", ACTIVATION_SILU},
+    {"gelu", ACTIVATION_GELU},           {"gelu_new", ACTIVATION_GELU_TANH},
+    {"gelu_fast", ACTIVATION_GELU_TANH}, {"gelu_pytorch_tanh", ACTIVATION_GELU_TANH},
+    {"relu", ACTIVATION_RELU},
+};
+
+static const struct {
+    const char *name;
+    enum rope_scaling scaling;
+} scalings[] = {
+    {"default", ROPE_DEFAULT}, {"linear", ROPE_LINEAR}, {"dynamic", ROPE_DYNAMIC},
+    {"llama3", ROPE_LLAMA3},   {"yarn", ROPE_YARN},
+};
+
+static enum status find_family(const json_t *json, const char *where, struct model_config *c) {
+    const json_t *list = json_object_get(json, "architectures");
+    const char *name = json_string_value(json_array_get(list, 0));
+    if (!name) {
+        TRY(json_take_string(json, "model_type", where, &name));
+    }
+    if (!name) {
+        return fail(ERR_DATA, "%s: neither architectures nor model_type; is this a model's config.json?",
+                    where);
+    }
+    enum model_head head = HEAD_LANGUAGE;
+    const struct family *f = family_find(name, &head);
+    if (!f) {
+        struct text known = {0};
+        enum status st = family_list(&known);
+        if (st == OK) {
+            st = fail(ERR_DATA, "%s: architecture \"%s\" is not known; known: %s", where, name, known.data);
+        }
+        text_free(&known);
+        return st;
+    }
+    *c = f->base;
+    c->family = f;
+    c->head = head;
+    return OK;
+}
+
+/* One value per key, set where it is missing and needed. */
+static enum status take_keys(const json_t *json, const char *where, struct model_config *c) {
+    for (const struct config_key *k = c->family->keys; k->name; k++) {
+        void *field = (char *)c + k->offset;
+        const json_t *value = json_object_get(json, k->name);
+        if (k->required && (!value || json_is_null(value))) {
+            return fail(ERR_DATA, "%s: \"%s\" is missing", where, k->name);
+        }
+        if (k->type == KEY_INT) {
+            TRY(json_take_int(json, k->name, where, field));
+        } else if (k->type == KEY_NUMBER) {
+            TRY(json_take_number(json, k->name, where, field));
+        } else {
+            TRY(json_take_bool(json, k->name, where, field));
+        }
+    }
+    return OK;
+}
+
+static enum status take_activation(const json_t *json, const char *where, struct model_config *c) {
+    const char *name = NULL;
+    TRY(json_take_string(json, c->family->activation_key, where, &name));
+    if (!name && !json_object_get(json, c->family->activation_key)) {
+        TRY(json_take_string(json, "hidden_act", where, &name));
+    }
+    for (int i = 0; name && i < COUNT_OF(activations); i++) {
+        if (strcmp(name, activations[i].name) == 0) {
+            c->activation = activations[i].kind;
+            return OK;
+        }
+    }
+    return name ? fail(ERR_DATA,
+                       "%s: activation \"%s\" is not supported (silu, gelu, gelu_new, "
+                       "gelu_pytorch_tanh, relu)",
+                       where, name)
+                : OK;
+}
+
+static enum status refuse(const json_t *json, const char *where, const char *key) {
+    const json_t *value = json_object_get(json, key);
+    if (value && !json_is_null(value) && !json_is_false(value)) {
+        return fail(ERR_DATA, "%s: \"%s\" is asked for and not supported", where, key);
+    }
+    return OK;
+}
+
+/* A token id; a list's first; null: none. */
+static enum status take_id(const json_t *json, const char *where, const char *key, int32_t *id) {
+    const json_t *value = json_object_get(json, key);
+    if (!value) {
+        return OK;
+    }
+    if (json_is_array(value)) {
+        value = json_array_get(value, 0);
+    }
+    if (!value || json_is_null(value)) {
+        *id = -1;
+        return OK;
+    }
+    json_int_t number = json_integer_value(value);
+    if (!json_is_integer(value) || number < -1 || number > INT32_MAX) {
+        return fail(ERR_DATA, "%s: \"%s\" must be a token id", where, key);
+    }
+    *id = (int32_t)number;
+    return OK;
+}
+
+static enum status take_labels(const json_t *json, const char *where, const struct model_config *c) {
+    int64_t labels = -1;
+    if (c->head != HEAD_SCORE) {
+        return OK;
+    }
+    TRY(json_take_int(json, "num_labels", where, &labels));
+    const json_t *names = json_object_get(json, "id2label");
+    if (json_is_object(names)) {
+        labels = (int64_t)json_object_size(names);
+    }
+    if (labels != 1) {
+        return fail(ERR_DATA, "%s: a score head has one label; num_labels is %lld", where,
+                    (long long)(labels < 0 ? 2 : labels));
+    }
+    return OK;
+}
+
+static enum status take_scaling(const json_t *rope, const char *where, struct model_config *c) {
+    const char *name = NULL;
+    struct rope_config *r = &c->rope;
+    TRY(json_take_string(rope, "type", where, &name));
+    TRY(json_take_string(rope, "rope_type", where, &name));
+    int found = 0;
+    while (name && found < COUNT_OF(scalings) && strcmp(name, scalings[found].name) != 0) {
+        found++;
+    }
+    if (found == COUNT_OF(scalings)) {
+        return fail(ERR_DATA,
+                    "%s: rope type \"%s\" is not supported (default, linear, dynamic, llama3, yarn)", where,
+                    name);
+    }
+    r->scaling = scalings[found].scaling;
+    r->original_max_positions = (double)c->max_positions;
+    TRY(json_take_number(rope, "factor", where, &r->factor));
+    TRY(json_take_number(rope, "low_freq_factor", where, &r->low_freq_factor));
+    TRY(json_take_number(rope, "high_freq_factor", where, &r->high_freq_factor));
+    TRY(json_take_number(rope, "original_max_position_embeddings", where, &r->original_max_positions));
+    TRY(json_take_number(rope, "beta_fast", where, &r->beta_fast));
+    TRY(json_take_number(rope, "beta_slow", where, &r->beta_slow));
+    TRY(json_take_number(rope, "attention_factor", where, &r->attention_factor));
+    TRY(json_take_bool(rope, "truncate", where, &r->truncate));
+    return OK;
+}
+
+static double yarn_scale(double factor, double m) {
+    return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
+}
+
+static enum status check_scaling(const json_t *rope, const char *where, struct model_config *c) {
+    struct rope_config *r = &c->rope;
+    double mscale = 0, mscale_all = 0;
+    TRY(json_take_number(rope, "mscale", where, &mscale));
+    TRY(json_take_number(rope, "mscale_all_dim", where, &mscale_all));
+    if (r->scaling == ROPE_YARN && r->factor == 0 && r->original_max_positions > 0) {
+        r->factor = (double)c->max_positions / r->original_max_positions;
+    }
+    if (r->scaling != ROPE_DEFAULT && !(r->factor >= 1 && isfinite(r->factor))) {
+        return fail(ERR_DATA, "%s: rope factor is %g; expected at least 1", where, r->factor);
+    }
+    if (r->scaling == ROPE_LLAMA3 && !(r->low_freq_factor > 0 && r->high_freq_factor > r->low_freq_factor &&
+                                       r->original_max_positions > 0)) {
+        return fail(ERR_DATA,
+                    "%s: rope type llama3 needs low_freq_factor below high_freq_factor and "
+                    "original_max_position_embeddings",
+                    where);
+    }
+    if (r->scaling == ROPE_YARN &&
+        !(r->beta_fast > 0 && r->beta_slow > 0 && r->original_max_positions > 0 && r->theta > 1)) {
+        return fail(ERR_DATA,
+                    "%s: rope type yarn needs positive beta_fast, beta_slow and "
+                    "original_max_position_embeddings",
+                    where);
+    }
+    if (r->scaling == ROPE_DYNAMIC && r->rotary_dim <= 2) {
+        return fail(ERR_DATA, "%s: rope type dynamic needs more than 2 rotary dimensions", where);
+    }
+    if (r->scaling == ROPE_YARN && r->attention_factor == 0) {
+        r->attention_factor = mscale != 0 && mscale_all != 0
+                                  ? yarn_scale(r->factor, mscale) / yarn_scale(r->factor, mscale_all)
+                                  : yarn_scale(r->factor, 1);
+    }
+    return OK;
+}
+
+/* transformers 5 has all of it in rope_parameters; 4 has theta and share at the top and rope_scaling. */
+static enum status take_rope(const json_t *json, const char *where, struct model_config *c) {
+    const struct family *f = c->family;
+    double share = f->rotary_share;
+    if (share == 0) {
+        return OK;
+    }
+    const json_t *rope = json_object_get(json, "rope_scaling");
+    if (!json_is_object(rope) || json_object_size(rope) == 0) {
+        rope = json_object_get(json, "rope_parameters");
+    }
+    struct rope_config *r = &c->rope;
+    r->beta_fast = 32;
+    r->beta_slow = 1;
+    r->truncate = true;
+    TRY(json_take_number(json, "rope_theta", where, &r->theta));
+    TRY(json_take_number(json, f->theta_key, where, &r->theta));
+    TRY(json_take_number(json, "partial_rotary_factor", where, &share));
+    if (f->rotary_share_key) {
+        TRY(json_take_number(json, f->rotary_share_key, where, &share));
+    }
+    if (json_is_object(rope)) {
+        if (json_is_object(json_object_get(rope, "full_attention"))) {
+            return fail(ERR_DATA, "%s: rope parameters that differ between layers are not supported", where);
+        }
+        TRY(json_take_number(rope, "rope_theta", where, &r->theta));
+        TRY(json_take_number(rope, "partial_rotary_factor", where, &share));
+        TRY(take_scaling(rope, where, c));
+    }
+    if (!(r->theta > 0 && isfinite(r->theta)) || !(share > 0 && share <= 1)) {
+        return fail(ERR_DATA, "%s: rope_theta %g or rotary share %g is out of range", where, r->theta, share);
+    }
+    r->rotary_dim = (int)((double)c->head_dim * share);
+    if (r->rotary_dim < 2 || r->rotary_dim % 2) {
+        return fail(ERR_DATA, "%s: %d rotary dimensions of a head of %lld; expected an even number", where,
+                    r->rotary_dim, (long long)c->head_dim);
+    }
+    return check_scaling(rope, where, c);
+}
+
+static enum status check_range(const char *where, const char *what, int64_t value, int64_t most) {
+    if (value < 1 || value > most) {
+        return fail(ERR_DATA, "%s: %s is %lld; expected 1 to %lld", where, what, (long long)value,
+                    (long long)most);
+    }
+    return OK;
+}
+
+static enum status check_shape(const char *where, struct model_config *c) {
+    TRY(check_range(where, "vocabulary size", c->vocabulary, MOST_SIZE));
+    TRY(check_range(where, "width", c->width, MOST_SIZE));
+    TRY(check_range(where, "number of layers", c->layers, MODEL_MAX_LAYERS));
+    TRY(check_range(where, "number of heads", c->heads, 65536));
+    TRY(check_range(where, "number of positions", c->max_positions, INT32_MAX));
+    c->kv_heads = c->kv_heads ? c->kv_heads : c->heads;
+    TRY(check_range(where, "number of key/value heads", c->kv_heads, c->heads));
+    if (c->heads % c->kv_heads) {
+        return fail(ERR_DATA, "%s: %lld heads do not divide into %lld key/value heads", where,
+                    (long long)c->heads, (long long)c->kv_heads);
+    }
+    if (c->head_dim == 0 && c->width % c->heads) {
+        return fail(ERR_DATA, "%s: width %lld does not divide into %lld heads", where, (long long)c->width,
+                    (long long)c->heads);
+    }
+    c->head_dim = c->head_dim ? c->head_dim : c->width / c->heads;
+    TRY(check_range(where, "head dimension", c->head_dim, 4096));
+    if (!(c->norm_epsilon >= 0) || !(c->initializer_range >= 0) || c->initializer_range > 1e3) {
+        return fail(ERR_DATA, "%s: norm epsilon %g or initializer_range %g is out of range", where,
+                    c->norm_epsilon, c->initializer_range);
+    }
+    return OK;
+}
+
+static enum status parse_object(const json_t *json, const char *where, struct model_config *c) {
+    if (!json_is_object(json)) {
+        return fail(ERR_DATA, "%s: expected a JSON object", where);
+    }
+    TRY(find_family(json, where, c));
+    TRY(refuse(json, where, "quantization_config"));
+    TRY(refuse(json, where, "is_encoder_decoder"));
+    for (const char *const *key = c->family->refused; *key; key++) {
+        TRY(refuse(json, where, *key));
+    }
+    TRY(take_keys(json, where, c));
+    TRY(take_activation(json, where, c));
+    TRY(take_labels(json, where, c));
+    TRY(take_id(json, where, "bos_token_id", &c->begin_id));
+    TRY(take_id(json, where, "eos_token_id", &c->end_id));
+    TRY(take_id(json, where, "pad_token_id", &c->pad_id));
+    TRY(check_shape(where, c));
+    c->attention_scale = 1 / sqrt((double)c->head_dim);
+    if (c->family->adapt) {
+        TRY(c->family->adapt(json, where, c));
+    }
+    TRY(check_range(where, "feed-forward width", c->ffn, MOST_SIZE));
+    c->head_bias = c->head_bias && c->head == HEAD_LANGUAGE;
+    return take_rope(json, where, c);
+}
+
+enum status model_config_parse(const char *json, size_t len, const char *where, struct model_config *out) {
+    json_t *object;
+    struct model_config c;
+    TRY(json_parse(json, len, where, &object));
+    enum status st = parse_object(object, where, &c);
+    json_decref(object);
+    if (st == OK) {
+        *out = c;
+    }
+    return st;
+}
+
+int model_window(const struct model_config *c, int64_t layer) {
+    return c->window_layers[layer / 64] >> (layer % 64) & 1 ? c->window : 0;
+}
+
+/* Sets key unless it holds a value already. */
+static int set_missing(json_t *object, const char *key, json_t *value) {
+    const json_t *old = json_object_get(object, key);
+    if (old && !json_is_null(old)) {
+        json_decref(value);
+        return 0;
+    }
+    return json_object_set_new(object, key, value);
+}
+
+static int print_rope(const struct model_config *c, json_t *o) {
+    const struct family *f = c->family;
+    const struct rope_config *r = &c->rope;
+    int bad = set_missing(o, f->theta_key, json_real(r->theta));
+    if (f->rotary_share_key) {
+        bad |= set_missing(o, f->rotary_share_key, json_real((double)r->rotary_dim / (double)c->head_dim));
+    }
+    if (r->scaling == ROPE_DEFAULT) {
+        return bad;
+    }
+    const char *name = scalings[r->scaling].name;
+    json_t *s = json_pack("{s:s, s:s, s:f}", "rope_type", name, "type", name, "factor", r->factor);
+    if (s && r->scaling == ROPE_LLAMA3) {
+        bad |= json_object_set_new(s, "low_freq_factor", json_real(r->low_freq_factor));
+        bad |= json_object_set_new(s, "high_freq_factor", json_real(r->high_freq_factor));
+    }
+    if (s && r->scaling == ROPE_YARN) {
+        bad |= json_object_set_new(s, "beta_fast", json_real(r->beta_fast));
+        bad |= json_object_set_new(s, "beta_slow", json_real(r->beta_slow));
+        bad |= json_object_set_new(s, "attention_factor", json_real(r->attention_factor));
+        bad |= json_object_set_new(s, "truncate", json_boolean(r->truncate));
+    }
+    if (s && r->scaling >= ROPE_LLAMA3) {
+        bad |= json_object_set_new(s, "original_max_position_embeddings",
+                                   json_integer((json_int_t)r->original_max_positions));
+    }
+    return bad | set_missing(o, "rope_scaling", s);
+}
+
+static int print_keys(const struct model_config *c, json_t *o) {
+    int bad = 0;
+    for (const struct config_key *k = c->family->keys; k->name; k++) {
+        const void *field = (const char *)c + k->offset;
+        const json_t *old = json_object_get(o, k->name);
+        if (old && json_is_null(old) && k->type == KEY_NUMBER) {
+            continue; /* null is a soft cap that is off */
+        }
+        json_t *value = k->type == KEY_INT      ? json_integer(*(const int64_t *)field)
+                        : k->type == KEY_NUMBER ? json_real(*(const double *)field)
+                                                : json_boolean(*(const bool *)field);
+        bad |= json_object_set_new(o, k->name, value);
+    }
+    return bad;
+}
+
+static int print_head(const struct model_config *c, json_t *o) {
+    const struct family *f = c->family;
+    bool scores = c->head == HEAD_SCORE;
+    int bad = json_object_set_new(o, "architectures", json_pack("[s]", scores ? f->classifier : f->causal));
+    bad |= json_object_set_new(o, "model_type", json_string(f->type));
+    if (scores) {
+        bad |= json_object_set_new(o, "num_labels", json_integer(1));
+        bad |= json_object_set_new(o, "id2label", json_pack("{s:s}", "0", "LABEL_0"));
+        bad |= json_object_set_new(o, "label2id", json_pack("{s:i}", "LABEL_0", 0));
+    }
+    const char *names[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+    const int32_t ids[] = {c->begin_id, c->end_id, c->pad_id};
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        bad |= set_missing(o, names[i], ids[i] < 0 ? json_null() : json_integer(ids[i]));
+    }
+    return bad;
+}
+
+enum status model_config_print(const struct model_config *c, const json_t *source, struct text *out) {
+    json_t *o = source ? json_deep_copy(source) : json_object();
+    int bad = 0;
+    for (int i = 0; i < COUNT_OF(activations); i++) {
+        if (activations[i].kind == c->activation) {
+            bad |= set_missing(o, c->family->activation_key, json_string(activations[i].name));
+            break;
+        }
+    }
+    bad |= print_head(c, o) | print_keys(c, o);
+    if (c->family->rotary_share > 0) {
+        bad |= print_rope(c, o);
+    }
+    if (c->window > 0) {
+        bad |= set_missing(o, "sliding_window", json_integer(c->window));
+    }
+    bad |= json_object_set_new(o, "torch_dtype", json_string("float32"));
+    bad |= json_object_set_new(o, "dtype", json_string("float32"));
+    char *printed = bad ? NULL : json_dumps(o, JSON_INDENT(2) | JSON_SORT_KEYS);
+    json_decref(o);
+    if (!printed) {
+        return fail(ERR_SYSTEM, "out of memory: printing a config.json");
+    }
+    enum status st = text_printf(out, "%s\n", printed);
+    mem_free(printed);
+    return st;
+}
+
+double model_flops_layers(const struct model_config *c) {
+    double q = (double)(c->heads * c->head_dim), kv = (double)(c->kv_heads * c->head_dim);
+    double attention = (double)c->width * (2 * q + 2 * kv);
+    double mlp = (double)c->width * (double)c->ffn * (c->gated ? 3 : 2);
+    return 2 * (double)c->layers * (attention + mlp);
+}
+
+double model_flops_head(const struct model_config *c) {
+    return 2 * (double)c->width * (double)(c->head == HEAD_SCORE ? 1 : c->vocabulary);
+}
+
+double model_flops_attention(const struct model_config *c) {
+    return 4 * (double)(c->heads * c->head_dim) * (double)c->layers;
+}
