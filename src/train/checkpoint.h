@@ -1,0 +1,38 @@
+/* Checkpoints of a training run: parameters, optimizer state, and the facts that the numbers depend on.
+ *
+ * A checkpoint holds arenas, not ranks' parts, so another rank count goes on from it. Facts are names with
+ * values (keys of the configuration, hashes of model and data); a resume with other facts is refused and
+ * names them, because it would neither be the old run nor say so.
+ */
+#ifndef COLLIMATE_TRAIN_CHECKPOINT_H
+#define COLLIMATE_TRAIN_CHECKPOINT_H
+
+#include "mpi/comm.h"
+#include "train/optimizer.h"
+
+struct fact {
+    const char *name, *value;
+};
+
+/* What goes on from step to step beside the arenas. */
+struct checkpoint_state {
+    int64_t step;           /* updates done */
+    int64_t total;          /* of the run that wrote it */
+    double sequence_tokens; /* seen so far */
+};
+
+/* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest `keep`. Fails: ERR_WRITE. */
+struct checkpoint_options {
+    const char *run;
+    const struct fact *facts;
+    int n_facts;
+    int keep;
+};
+enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
+                            const struct checkpoint_state *state);
+/* Collective. Loads the newest checkpoint of the run, if there is one, into the optimizer and its model.
+ * Fails: ERR_USAGE naming the facts that differ, ERR_DATA for damage. */
+enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
+                            struct checkpoint_state *state, bool *found);
+
+#endif

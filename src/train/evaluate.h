@@ -1,0 +1,24 @@
+/* Values over exact rows: every row once, sums of numerators and denominators over all ranks. */
+#ifndef COLLIMATE_TRAIN_EVALUATE_H
+#define COLLIMATE_TRAIN_EVALUATE_H
+
+#include "train/batch.h"
+#include "train/gradient.h"
+
+/* Called for each of this rank's rows, where not NULL. */
+typedef void evaluate_visit(void *context, const struct sample *sample, const struct response_score *scores,
+                            const double *reference);
+
+/* Sums of a rank's batch (forward only), slot by slot as the batch's plan says. Local. */
+enum status evaluate_batch(struct scorer *scorer, const struct recipe *r, const struct batch *b,
+                           int64_t n_slots, struct sums_tree *tree, evaluate_visit *visit, void *context);
+
+/* Collective. All rows of source (one epoch of its plan). The same bits for any rank count where the plan is
+ * deterministic. */
+enum status evaluate_rows(struct comm *c, struct scorer *scorer, const struct batch_source *source,
+                          const struct recipe *r, evaluate_visit *visit, void *context, struct sums *out);
+
+/* FLOP and token counts of the scorer's last run, added to sums; passes: 1 forward, 3 with backward. */
+void evaluate_count_work(const struct scorer *scorer, double passes, struct sums *sums);
+
+#endif

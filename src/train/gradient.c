@@ -1,0 +1,144 @@
+#include "train/gradient.h"
+
+#include "util/mem.h"
+
+void sums_tree_begin(struct sums_tree *t, bool deterministic) {
+    *t = (struct sums_tree){.deterministic = deterministic};
+}
+
+static void sums_add(struct sums *to, const struct sums *from) {
+    for (int i = 0; i < SUM_COUNT; i++) {
+        to->v[i] += from->v[i];
+    }
+}
+
+void sums_tree_push(struct sums_tree *t, const struct sums *slot) {
+    if (!t->deterministic) {
+        sums_add(&t->total, slot);
+        return;
+    }
+    struct sums carry = *slot;
+    int level = 0;
+    for (; t->pushed >> level & 1; level++) {
+        struct sums left = t->level[level];
+        sums_add(&left, &carry);
+        carry = left;
+    }
+    t->level[level] = carry;
+    t->pushed++;
+    t->total = carry; /* the whole sum where the number of slots is a power of two */
+}
+
+enum status sums_reduce(struct comm *c, bool deterministic, double *values, int64_t n) {
+    return deterministic ? sum_tree_f64(c, values, n) : comm_sum_f64(c, values, n);
+}
+
+static int levels_for(int64_t slots, bool deterministic) {
+    int levels = 0;
+    while (deterministic && (int64_t)1 << levels < slots) {
+        levels++;
+    }
+    return levels;
+}
+
+int64_t gradient_bytes(const struct model *m, int64_t slots, bool deterministic) {
+    bool direct = backend_host_address(m->backend, m->gradients.data) != NULL;
+    int64_t arenas = levels_for(slots, deterministic) + (direct ? 0 : 1);
+    return arenas * m->arena_elements * dtype_size(m->backend->caps.master);
+}
+
+static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deterministic) {
+    struct model *m = g->model;
+    enum dtype master = m->backend->caps.master;
+    int64_t bytes = m->arena_elements * dtype_size(master);
+    int levels = levels_for(slots, deterministic);
+    if (levels >= GRADIENT_LEVELS) {
+        return fail(ERR_USAGE, "train.slots: more than 2^%d slots on a rank", GRADIENT_LEVELS - 1);
+    }
+    for (int i = 0; i < levels; i++) {
+        void *data;
+        TRY(backend_alloc(m->backend, bytes, &data));
+        g->level[i] = tensor_at(data, 1, m->arena_elements, master);
+        g->n_levels = i + 1;
+    }
+    g->host = backend_host_address(m->backend, m->gradients.data);
+    g->direct = g->host != NULL;
+    if (!g->direct) {
+        g->host = mem_aligned(m->arena_elements, (size_t)dtype_size(master));
+    }
+    return g->host ? OK : status_code();
+}
+
+enum status gradient_open(struct comm *c, struct model *m, int64_t slots, bool deterministic,
+                          int64_t bucket_bytes, struct gradient_sum *out) {
+    *out = (struct gradient_sum){.model = m, .deterministic = deterministic};
+    enum status st = comm_agree(c, open_levels(out, slots, deterministic));
+    const struct bucket_options options = {
+        .elements = m->arena_elements,
+        .element_bytes = (int)dtype_size(m->backend->caps.master),
+        .bucket_bytes = bucket_bytes,
+        .deterministic = deterministic,
+        .threaded = true,
+    };
+    if (st == OK) {
+        st = bucket_open(c, &options, &out->buckets);
+    }
+    if (st != OK) {
+        gradient_close(out);
+    }
+    return st;
+}
+
+void gradient_close(struct gradient_sum *g) {
+    if (g->buckets) {
+        bucket_close(g->buckets);
+    }
+    for (int i = 0; i < g->n_levels; i++) {
+        backend_free(g->model->backend, g->level[i].data);
+    }
+    if (!g->direct) {
+        mem_free(g->host);
+    }
+    *g = (struct gradient_sum){0};
+}
+
+enum status gradient_begin(struct gradient_sum *g) {
+    g->pushed = 0;
+    bucket_begin(g->buckets, g->host);
+    return model_zero_gradients(g->model);
+}
+
+enum status gradient_push(struct gradient_sum *g, bool last) {
+    struct backend *b = g->model->backend;
+    struct tensor arena = g->model->gradients;
+    int level = 0;
+    for (; g->pushed >> level & 1; level++) {
+        TRY(backend_add(b, arena, 1.0, g->level[level]));
+    }
+    g->pushed++;
+    if (last) {
+        return OK;
+    }
+    TRY(backend_copy(b, g->level[level].data, arena.data, arena.columns * dtype_size(arena.type)));
+    return model_zero_gradients(g->model);
+}
+
+void gradient_final(void *context, int64_t first_final) {
+    struct gradient_sum *g = context;
+    if (g->direct) {
+        bucket_ready(g->buckets, first_final);
+    }
+}
+
+enum status gradient_finish(struct gradient_sum *g, double *waited_s) {
+    struct tensor arena = g->model->gradients;
+    struct backend *b = g->model->backend;
+    int64_t bytes = arena.columns * dtype_size(arena.type);
+    enum status st = g->direct ? backend_sync(b) : backend_read(b, g->host, arena.data, bytes);
+    bucket_ready(g->buckets, 0);
+    TRY(bucket_finish(g->buckets, waited_s));
+    if (st == OK && !g->direct) {
+        st = backend_write(b, arena.data, g->host, bytes);
+    }
+    return st;
+}

@@ -1,0 +1,56 @@
+/* The gradient of an update, summed over slots and ranks.
+ *
+ * Fast mode: backward adds all of the rank's forests into the model's gradient arena, and buckets leave while
+ * the last forest's backward still runs. Deterministic mode: the slots are the leaves of a fixed binary tree;
+ * inside the rank partial sums stand on a stack as the digits of a binary counter, between ranks mpi/sum.h
+ * goes on with the same tree. Scalars (struct sums) take the same two ways.
+ */
+#ifndef COLLIMATE_TRAIN_GRADIENT_H
+#define COLLIMATE_TRAIN_GRADIENT_H
+
+#include "model/model.h"
+#include "mpi/sum.h"
+#include "train/recipe.h"
+
+enum { GRADIENT_LEVELS = 21 }; /* log2 of the most slots, + 1 */
+
+/* Scalars: push slot by slot, then reduce. */
+struct sums_tree {
+    bool deterministic;
+    int64_t pushed;
+    struct sums level[GRADIENT_LEVELS];
+    struct sums total; /* after the last push: this rank's */
+};
+void sums_tree_begin(struct sums_tree *t, bool deterministic);
+void sums_tree_push(struct sums_tree *t, const struct sums *slot);
+/* Collective. n doubles summed over ranks: in the fixed tree, or by the library. */
+enum status sums_reduce(struct comm *c, bool deterministic, double *values, int64_t n);
+
+struct gradient_sum {
+    struct model *model;
+    struct bucket_sum *buckets;
+    bool deterministic, direct; /* direct: buckets work on the back end's own memory */
+    void *host;                 /* what the buckets sum */
+    int n_levels;
+    struct tensor level[GRADIENT_LEVELS];
+    int64_t pushed;
+};
+/* Collective. slots: of this rank. Allocates the partial sums of deterministic mode. */
+enum status gradient_open(struct comm *c, struct model *m, int64_t slots, bool deterministic,
+                          int64_t bucket_bytes, struct gradient_sum *out);
+void gradient_close(struct gradient_sum *g);
+/* Bytes that gradient_open takes beside the model's own gradient arena. */
+int64_t gradient_bytes(const struct model *m, int64_t slots, bool deterministic);
+
+/* Local. Zero gradients; the step begins. */
+enum status gradient_begin(struct gradient_sum *g);
+/* Local, deterministic mode: the arena holds one slot's gradient (zero for an empty slot); takes it. last:
+ * the rank's last slot, after which the arena holds the rank's sum. */
+enum status gradient_push(struct gradient_sum *g, bool last);
+/* A pass_on_final: buckets above first_final may leave. context is the gradient_sum. */
+void gradient_final(void *context, int64_t first_final);
+/* Collective, always, also after a local failure (the rank drains): the arena holds the sum over all ranks
+ * when it returns OK. */
+enum status gradient_finish(struct gradient_sum *g, double *waited_s);
+
+#endif

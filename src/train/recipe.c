@@ -1,0 +1,171 @@
+#include "train/recipe.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/text.h"
+
+static enum status unknown_loss(const char *name) {
+    struct text known = {0};
+    int count;
+    const struct preference_objective *table = preference_table(&count);
+    for (int i = 0; i < count; i++) {
+        TRY(text_printf(&known, "%s, ", table[i].name));
+    }
+    TRY(text_puts(&known, "sft (as an add-on)"));
+    enum status st = fail(ERR_USAGE, "dpo.loss: unknown loss \"%s\"; known: %s", name, known.data);
+    text_free(&known);
+    return st;
+}
+
+/* "0.1*sft" without spaces. */
+static enum status parse_term(char *term, struct recipe *out) {
+    double weight = 1;
+    char *star = strchr(term, '*');
+    if (star) {
+        char *end;
+        weight = strtod(term, &end);
+        if (end != star || !isfinite(weight)) {
+            return fail(ERR_USAGE, "dpo.loss: \"%s\": expected WEIGHT*LOSS", term);
+        }
+        term = star + 1;
+    }
+    if (strcmp(term, "sft") == 0) {
+        out->target_weight += weight;
+        return OK;
+    }
+    const struct preference_objective *objective = preference_find(term);
+    if (!objective) {
+        return unknown_loss(term);
+    }
+    if (out->n_terms == RECIPE_TERMS) {
+        return fail(ERR_USAGE, "dpo.loss: more than %d losses", RECIPE_TERMS);
+    }
+    out->terms[out->n_terms++] = (struct recipe_term){objective, weight};
+    return OK;
+}
+
+/* A plus sign ends a term unless it belongs to an exponent ("1e+2*ipo"). */
+static bool ends_term(const char *text, size_t i, size_t start) {
+    return text[i] == '\0' ||
+           (text[i] == '+' && i > start &&
+            !(strchr("eE", text[i - 1]) && i > start + 1 && isdigit((unsigned char)text[i - 2])));
+}
+
+enum status recipe_parse(const char *losses, struct recipe *out) {
+    out->n_terms = 0;
+    out->target_weight = 0;
+    char text[256];
+    size_t n = 0;
+    for (const char *p = losses; *p; p++) {
+        if (isspace((unsigned char)*p)) {
+            continue;
+        }
+        if (n + 1 == sizeof text) {
+            return fail(ERR_USAGE, "dpo.loss: longer than %zu characters", sizeof text - 1);
+        }
+        text[n++] = *p;
+    }
+    text[n] = '\0';
+    size_t start = 0;
+    for (size_t i = 0; i <= n; i++) {
+        if (!ends_term(text, i, start)) {
+            continue;
+        }
+        text[i] = '\0';
+        if (i == start) {
+            return fail(ERR_USAGE, "dpo.loss: \"%s\": a loss is missing", losses);
+        }
+        TRY(parse_term(text + start, out));
+        start = i + 1;
+    }
+    if (out->n_terms == 0) {
+        return fail(ERR_USAGE, "dpo.loss: \"%s\" holds no preference loss; use `collimate sft` for SFT alone",
+                    losses);
+    }
+    return OK;
+}
+
+static void add_response_sums(const struct response_score *scores, bool pairs, struct sums *sums) {
+    const struct response_score *target = &scores[0];
+    sums->v[SUM_TARGET_LOGP] += target->logp;
+    sums->v[SUM_TARGET_TOKENS] += (double)target->tokens;
+    sums->v[SUM_TARGET_TOP] += (double)target->top;
+    sums->v[SUM_TARGET_LOGITS] += target->mean_logit;
+    sums->v[SUM_ENTROPY] += target->entropy;
+    if (pairs) {
+        const struct response_score *rejected = &scores[1];
+        sums->v[SUM_REJECTED_LOGP] += rejected->logp;
+        sums->v[SUM_REJECTED_TOKENS] += (double)rejected->tokens;
+        sums->v[SUM_REJECTED_LOGITS] += rejected->mean_logit;
+        sums->v[SUM_ENTROPY] += rejected->entropy;
+    }
+}
+
+/* Rewards are beta times the log-ratios whatever the loss, with the true reference also where the loss does
+ * without one; a tie is no success (TRL, DPO reference). */
+static void add_rewards(const struct recipe *r, const struct response_score *scores, const double *reference,
+                        struct sums *sums) {
+    double chosen = r->options.beta * (scores[0].logp - reference[0]);
+    double rejected = r->options.beta * (scores[1].logp - reference[1]);
+    sums->v[SUM_REWARD_CHOSEN] += chosen;
+    sums->v[SUM_REWARD_REJECTED] += rejected;
+    sums->v[SUM_ACCURATE] += chosen > rejected;
+}
+
+static double pair_row(const struct recipe *r, const struct response_score *scores, const double *reference,
+                       double gradient[2]) {
+    struct pair_scores s = {.chosen = scores[0].logp,
+                            .rejected = scores[1].logp,
+                            .chosen_tokens = scores[0].tokens > 0 ? scores[0].tokens : 1,
+                            .rejected_tokens = scores[1].tokens > 0 ? scores[1].tokens : 1};
+    if (reference && !r->reference_free) {
+        s.reference_chosen = reference[0];
+        s.reference_rejected = reference[1];
+    }
+    double value = 0;
+    for (int k = 0; k < r->n_terms; k++) {
+        struct pair_loss loss;
+        r->terms[k].objective->loss(&s, &r->options, &loss);
+        value += r->terms[k].weight * loss.value;
+        gradient[0] += r->terms[k].weight * loss.d_chosen;
+        gradient[1] += r->terms[k].weight * loss.d_rejected;
+    }
+    return value;
+}
+
+bool recipe_row(const struct recipe *r, const struct response_score *scores, const double *reference,
+                const struct denominators *d, double *gradient, struct sums *sums) {
+    double g[2] = {0, 0};
+    double value = r->pairs ? pair_row(r, scores, reference, g) : -scores[0].logp;
+    if (!r->pairs && r->sequence_sum) {
+        g[0] = -1;
+    }
+    sums->v[SUM_ROWS] += 1;
+    sums->v[SUM_LOSS] += value;
+    add_response_sums(scores, r->pairs, sums);
+    if (r->pairs && reference) {
+        add_rewards(r, scores, reference, sums);
+    }
+    double target_weight = r->pairs ? r->target_weight : (r->sequence_sum ? 0 : 1);
+    if (gradient) {
+        gradient[0] = g[0] / d->rows;
+        gradient[1] = g[1] / d->rows;
+        if (target_weight != 0 && d->target_tokens > 0) {
+            gradient[0] -= target_weight / d->target_tokens;
+        }
+    }
+    return isfinite(value) && isfinite(g[0]) && isfinite(g[1]) && isfinite(scores[0].logp);
+}
+
+double recipe_value(const struct recipe *r, const struct sums *sums) {
+    double tokens = sums->v[SUM_TARGET_TOKENS] > 0 ? sums->v[SUM_TARGET_TOKENS] : 1;
+    double nll = -sums->v[SUM_TARGET_LOGP] / tokens;
+    double rows = sums->v[SUM_ROWS] > 0 ? sums->v[SUM_ROWS] : 1;
+    if (!r->pairs) {
+        return r->sequence_sum ? sums->v[SUM_LOSS] / rows : nll;
+    }
+    return sums->v[SUM_LOSS] / rows + (r->target_weight != 0 ? r->target_weight * nll : 0);
+}

@@ -1,0 +1,68 @@
+/* What an update minimizes, row by row: SFT, or weighted preference losses with an SFT add-on; and the sums
+ * that every number shown to a user comes from.
+ *
+ *   value = sum_k w_k * mean over pairs(loss_k) + w_sft * mean over the chosen's tokens(-log p)
+ *
+ * Every mean is one numerator and one denominator over the true rows of all ranks: no mean of means.
+ */
+#ifndef COLLIMATE_TRAIN_RECIPE_H
+#define COLLIMATE_TRAIN_RECIPE_H
+
+#include "objective/preference.h"
+#include "train/scorer.h"
+
+/* Sums over rows, responses or tokens. "target": the first response of a row (SFT's, or the chosen). */
+enum sum {
+    SUM_ROWS,
+    SUM_LOSS, /* of rows: weighted preference losses, or a sequence's -log p */
+    SUM_TARGET_LOGP,
+    SUM_TARGET_TOKENS,
+    SUM_TARGET_TOP,
+    SUM_TARGET_LOGITS,
+    SUM_REJECTED_LOGP,
+    SUM_REJECTED_TOKENS,
+    SUM_REJECTED_LOGITS,
+    SUM_REWARD_CHOSEN,
+    SUM_REWARD_REJECTED,
+    SUM_ACCURATE,
+    SUM_ENTROPY,         /* over target and rejected tokens */
+    SUM_SEQUENCE_TOKENS, /* prompt + response of every response: TRL's num_tokens */
+    SUM_FOREST_TOKENS,   /* what was computed: prompts once */
+    SUM_FLOPS,           /* forward and, in training, backward */
+    SUM_COUNT
+};
+struct sums {
+    double v[SUM_COUNT];
+};
+
+enum { RECIPE_TERMS = 8 };
+struct recipe {
+    bool pairs;         /* preference losses; otherwise SFT on the target */
+    bool sequence_sum;  /* SFT: sum per sequence, mean over sequences; otherwise mean over tokens */
+    bool has_reference; /* rewards are computed */
+    bool reference_free;
+    int n_terms;
+    struct recipe_term {
+        const struct preference_objective *objective;
+        double weight;
+    } terms[RECIPE_TERMS];
+    double target_weight; /* of the target's token-mean -log p */
+    struct preference_options options;
+};
+
+/* Local. dpo.loss: "sigmoid", "sigmoid+0.1*sft", "0.5*ipo + 0.5*hinge". Sets terms and target_weight.
+ * Fails: ERR_USAGE naming the unknown loss and the known ones, or an option that no term reads. */
+enum status recipe_parse(const char *losses, struct recipe *out);
+
+/* What the row's share of the value is divided by. */
+struct denominators {
+    double rows, target_tokens;
+};
+/* One row: adds to sums, and gives d value / d log p for each response (gradient may be NULL). reference: two
+ * sums, or NULL. Returns false when the row's value or gradient is not finite. */
+bool recipe_row(const struct recipe *r, const struct response_score *scores, const double *reference,
+                const struct denominators *d, double *gradient, struct sums *sums);
+/* The value from sums. */
+double recipe_value(const struct recipe *r, const struct sums *sums);
+
+#endif

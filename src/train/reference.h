@@ -1,0 +1,25 @@
+/* Reference scores: computed once, by all ranks, into a side-car keyed by model, data, view and compute type.
+ *
+ * They are computed step by step in the forests of the first training epoch, because products of other shapes
+ * round differently: so the first epoch starts from margins that are exactly 0 where policy and reference are
+ * the same model. What a killed run had written is kept: steps whose rows are all there are skipped.
+ */
+#ifndef COLLIMATE_TRAIN_REFERENCE_H
+#define COLLIMATE_TRAIN_REFERENCE_H
+
+#include "train/batch.h"
+#include "train/scorer.h"
+
+/* Collective. Computes what the file lacks of source's rows. *computed: rows, over all ranks. */
+enum status reference_compute(struct comm *c, struct scorer *scorer, const struct batch_source *source,
+                              struct sidecar *file, int64_t *computed);
+
+/* Collective. Recomputes a few rows and compares: |difference| <= absolute + relative * |sum|, with
+ * (1e-3, 1e-5) in fp32 and (0.5, 1e-2) in bf16, which is above what other forests round and far below what
+ * other weights or tokens change. Fails: ERR_DATA naming a response and both values. *worst: the largest
+ * difference seen. */
+enum { REFERENCE_CHECK_ROWS = 4 };
+enum status reference_check(struct comm *c, struct scorer *scorer, const struct batch_source *source,
+                            struct sidecar *file, double *worst);
+
+#endif

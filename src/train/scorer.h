@@ -1,0 +1,48 @@
+/* Scores of samples under a model: samples become a forest, the forest a log-probability for each response.
+ *
+ * SFT: a prompt with one child; preferences: a prompt with two. Sums over tokens run in fp64 in token order,
+ * so a response's sum does not depend on what else is in the forest (its terms may, by the rounding of
+ * products of other shapes).
+ */
+#ifndef COLLIMATE_TRAIN_SCORER_H
+#define COLLIMATE_TRAIN_SCORER_H
+
+#include "io/view.h"
+#include "model/model.h"
+
+/* Sums over a response's scored tokens. */
+struct response_score {
+    double logp, entropy, mean_logit;
+    int64_t tokens, top; /* scored; of these the arg max */
+    int64_t first;       /* of its tokens in scorer.tokens */
+};
+
+struct scorer {
+    struct model *model;
+    struct workspace *workspace;
+    struct pass *pass;
+    struct forest forest;
+    struct token_scores tokens; /* by readout, of the last run */
+    double *weights;            /* d value / d logp, by readout */
+    struct response_score *scores;
+    int64_t cap_readouts, cap_scores;
+    int64_t n_samples;
+    const struct sample *samples; /* of the last run, borrowed */
+};
+
+enum { SCORER_RESPONSES = 2 }; /* at most, of a sample */
+
+/* Local. workspace is borrowed; only one scorer at a time may run on it. */
+enum status scorer_open(struct model *m, struct workspace *w, enum pass_keep keep, struct scorer *out);
+void scorer_close(struct scorer *s);
+
+/* Local. Forward and readout. scores: SCORER_RESPONSES per sample, owned by s, valid until the next run.
+ * Fails: ERR_DATA naming the row of a token outside the vocabulary. */
+enum status scorer_run(struct scorer *s, const struct sample *samples, int64_t n);
+/* Local. Adds sum over responses of gradient[SCORER_RESPONSES * i + j] * d logp / d parameter into the
+ * model's gradients. */
+enum status scorer_backward(struct scorer *s, const double *gradient, pass_on_final *on_final, void *context);
+/* FLOPs of the last run's forward pass (backward: twice that), recomputation not counted. */
+double scorer_flops(const struct scorer *s);
+
+#endif
