@@ -2,13 +2,17 @@
  *
  * A global batch is cut into S slots; rank r owns the slots range_part(S, r, size). Two ways:
  *
- *   fast           the rank adds its slots' gradients into one buffer, and the library's allreduce (or our
- * ring) adds the ranks' buffers, in buckets, in backward order, on a communication thread. deterministic
- * slots are the leaves of a binary tree over [0, S), S a power of two: aligned ranges are subtrees, so with a
- * power-of-two rank count the same additions happen in the same order on any number of ranks. Inside a rank:
- * a stack of partial sums as in binary counting (log2(slots per rank) extra buffers). Between ranks:
- * recursive halving at distance 1, 2, 4, … then doubling, so every element is summed as ((r0+r1)+(r2+r3))+…
- * at a ring's traffic.
+ *   fast           the rank adds its slots' gradients into one buffer, and the ranks' buffers are added in
+ *                  buckets, in backward order, on a communication thread.
+ *   deterministic  slots are the leaves of a binary tree over [0, S), S a power of two: aligned ranges are
+ *                  subtrees, so with a power-of-two rank count the same additions happen in the same order
+ *                  on any number of ranks. Inside a rank: a stack of partial sums as in binary counting
+ *                  (log2(slots per rank) extra buffers). Between ranks: recursive halving at distance
+ *                  1, 2, 4, … then doubling, so every element is summed as ((r0+r1)+(r2+r3))+… at a ring's
+ *                  traffic.
+ *
+ * Between ranks both ways use the tree where the rank count is a power of two (it is also the fastest), and
+ * fast falls back to the library's allreduce elsewhere.
  *
  * Works on host memory; a device's owner copies through a struct reducer, so this room knows no device.
  */
