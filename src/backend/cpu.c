@@ -1,0 +1,196 @@
+/* The CPU back end: opening, memory, and the choice of an instruction set. */
+#include <cblas.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/cpu_internal.h"
+#include "util/mem.h"
+
+/* Tables of the other compilations of cpu_*.c; the names are CPU_NAME's. */
+extern const struct backend_ops cpu_table_v3;
+extern const struct backend_ops cpu_table_v4;
+
+static const struct backend_ops *choose_table(const char **name) {
+#ifdef COLLIMATE_CPU_LEVELS
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512cd")) {
+        *name = "AVX-512";
+        return &cpu_table_v4;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
+        *name = "AVX2";
+        return &cpu_table_v3;
+    }
+#endif
+    *name = "baseline instructions";
+    return &cpu_table;
+}
+
+enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, void **out) {
+    if (bytes > cpu->scratch_bytes[kind]) {
+        void *grown = mem_aligned(bytes, 1);
+        if (!grown) {
+            return note("making room for an operation's inside");
+        }
+        mem_free(cpu->scratch[kind]);
+        cpu->scratch[kind] = grown;
+        cpu->scratch_bytes[kind] = bytes;
+    }
+    *out = cpu->scratch[kind];
+    return OK;
+}
+
+enum status cpu_alloc(struct backend *b, int64_t bytes, void **out) {
+    (void)b;
+    void *data = mem_aligned(bytes, 1);
+    if (!data) {
+        return status_code();
+    }
+    *out = data;
+    return OK;
+}
+
+void cpu_free(struct backend *b, void *data) {
+    (void)b;
+    mem_free(data);
+}
+
+/* Pieces for threads that copy or clear: a page or more each, and first touch by those who will compute. */
+enum { PIECE = 1 << 20 };
+
+static void copy_bytes(int threads, char *to, const char *from, int64_t bytes) {
+#pragma omp parallel for num_threads(threads) if (bytes > PIECE)
+    for (int64_t i = 0; i < bytes; i += PIECE) {
+        memcpy(to + i, from + i, (size_t)(bytes - i < PIECE ? bytes - i : PIECE));
+    }
+}
+
+enum status cpu_write(struct backend *b, void *to, const void *host, int64_t bytes) {
+    copy_bytes(cpu_of(b)->threads, to, host, bytes);
+    return OK;
+}
+
+enum status cpu_read(struct backend *b, void *host, const void *from, int64_t bytes) {
+    copy_bytes(cpu_of(b)->threads, host, from, bytes);
+    return OK;
+}
+
+enum status cpu_copy(struct backend *b, void *to, const void *from, int64_t bytes) {
+    copy_bytes(cpu_of(b)->threads, to, from, bytes);
+    return OK;
+}
+
+enum status cpu_zero(struct backend *b, void *to, int64_t bytes) {
+    char *data = to;
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (bytes > PIECE)
+    for (int64_t i = 0; i < bytes; i += PIECE) {
+        memset(data + i, 0, (size_t)(bytes - i < PIECE ? bytes - i : PIECE));
+    }
+    return OK;
+}
+
+enum status cpu_sync(struct backend *b) {
+    (void)b;
+    return OK;
+}
+
+void *cpu_host_address(struct backend *b, void *data) {
+    (void)b;
+    return data;
+}
+
+void cpu_destroy(struct backend *b) {
+    struct cpu *cpu = cpu_of(b);
+    for (int i = 0; i < SCRATCH_KINDS; i++) {
+        mem_free(cpu->scratch[i]);
+    }
+    mem_free(cpu);
+    mem_free(b);
+}
+
+/* A product against plain loops: a library that does nothing here, or uses instructions that this machine
+ * computes wrongly, is found in a millisecond and not in the loss. */
+static enum status check_product(struct backend *b) {
+    enum { M = 37, N = 45, K = 29 };
+    static const float unit = 1.0f / 64.0f; /* all sums are exact */
+    float a[M * K];
+    float x[N * K];
+    float c[M * N];
+    for (int i = 0; i < M * K; i++) {
+        a[i] = (float)(i * 7 % 31 - 15) * unit;
+    }
+    for (int i = 0; i < N * K; i++) {
+        x[i] = (float)(i * 11 % 29 - 14) * unit;
+    }
+    struct gemm g = {.a = tensor_at(a, M, K, DTYPE_F32),
+                     .b = tensor_at(x, N, K, DTYPE_F32),
+                     .c = tensor_at(c, M, N, DTYPE_F32),
+                     .transpose_b = true,
+                     .alpha = 1.0};
+    TRY(b->ops->gemm(b, &g));
+    for (int i = 0; i < M; i++) {
+        for (int j = 0; j < N; j++) {
+            float sum = 0.0f;
+            for (int k = 0; k < K; k++) {
+                sum += a[i * K + k] * x[j * K + k];
+            }
+            if (c[i * N + j] != sum) {
+                return fail(ERR_SYSTEM,
+                            "cpu: a product of small integers is wrong (element %d, %d is %g, not %g); this "
+                            "build does not fit this machine (%s)",
+                            i, j, (double)c[i * N + j], (double)sum, b->caps.description);
+            }
+        }
+    }
+    return OK;
+}
+
+static void describe(struct backend *b, const char *isa) {
+    struct cpu *cpu = cpu_of(b);
+    long pages = sysconf(_SC_PHYS_PAGES);
+    long available = sysconf(_SC_AVPHYS_PAGES);
+    long page = sysconf(_SC_PAGESIZE);
+    b->caps = (struct backend_caps){
+        .name = "cpu",
+        .master = DTYPE_F32,
+        .compute = DTYPE_F32,
+        .readout = DTYPE_F32,
+        .deterministic = true,
+        .threads = cpu->threads,
+        .memory_free = available > 0 ? (int64_t)available * page : 0,
+        .memory_total = pages > 0 ? (int64_t)pages * page : 0,
+    };
+    snprintf(b->caps.description, sizeof b->caps.description, "%.70s, %s kernels, %d thread%s",
+             openblas_get_config(), isa, cpu->threads, cpu->threads == 1 ? "" : "s");
+}
+
+enum status cpu_open(const struct backend_request *request, struct backend **out, char why[256]) {
+    if (request->compute && strcmp(request->compute, "bf16") == 0) {
+        return fail(ERR_SYSTEM, "compute: bf16 on the CPU needs AMX kernels, which this build does not have; "
+                                "use compute: fp32");
+    }
+    const char *isa = NULL;
+    struct backend *b = NULL;
+    struct cpu *cpu = NULL;
+    enum status st = OK;
+    TRY_TO(failed, NEW_ARRAY(b, 1));
+    TRY_TO(failed, NEW_ARRAY(cpu, 1));
+    /* omp_get_num_procs() counts what the affinity mask leaves. */
+    cpu->threads = request->threads > 0 ? request->threads : omp_get_num_procs();
+    b->ops = choose_table(&isa);
+    b->context = cpu;
+    describe(b, isa);
+    TRY_TO(failed, check_product(b));
+    snprintf(why, 256, "cpu: %s", b->caps.description);
+    *out = b;
+    return OK;
+failed:
+    mem_free(cpu);
+    mem_free(b);
+    return st;
+}

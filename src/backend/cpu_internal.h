@@ -1,0 +1,133 @@
+/* The CPU back end's inside.
+ *
+ * The files cpu_*.c are compiled once per instruction set (CMakeLists.txt: base, v3 with AVX2 and FMA, v4
+ * with AVX-512, after the x86-64 psABI levels); each compilation gives its functions a suffix and exports one
+ * table of operations, and cpu.c takes the best table that this processor can run. So kernels are plain C
+ * loops that the compiler vectorises, OpenMP regions included, and there is no dispatch inside.
+ *
+ * Threads: one OpenMP pool, asked for with num_threads(cpu->threads). Every loop is cut into pieces that do
+ * not depend on the thread count, and a piece is summed in a fixed order, so results have the same bits for
+ * any thread count.
+ */
+#ifndef COLLIMATE_CPU_INTERNAL_H
+#define COLLIMATE_CPU_INTERNAL_H
+
+#include "backend/backend_internal.h"
+
+#ifndef CPU_ISA
+#define CPU_ISA base
+#endif
+#define CPU_PASTE(name, isa) name##_##isa
+#define CPU_EXPAND(name, isa) CPU_PASTE(name, isa)
+#define CPU_NAME(name) CPU_EXPAND(name, CPU_ISA)
+
+/* Memory that an operation needs inside; each kind has one buffer, grown when asked and kept. */
+enum cpu_scratch {
+    SCRATCH_PACK,      /* a product's panels */
+    SCRATCH_HEAD,      /* a slab of logits */
+    SCRATCH_ATTENTION, /* tiles of scores */
+    SCRATCH_SUMS,
+    SCRATCH_KINDS
+};
+
+struct cpu {
+    int threads;
+    void *scratch[SCRATCH_KINDS];
+    int64_t scratch_bytes[SCRATCH_KINDS];
+};
+
+static inline struct cpu *cpu_of(const struct backend *b) {
+    return b->context;
+}
+/* At least `bytes`, 64-byte aligned, not cleared. */
+enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, void **out);
+
+static inline float *cpu_row(struct tensor t, int64_t i) {
+    return (float *)t.data + i * t.stride;
+}
+
+/* Elements below which a loop is not worth waking other threads: about 10 microseconds of streaming. */
+enum { CPU_PARALLEL_ELEMENTS = 16384 };
+/* Column sums are cut into strips of this many columns (four cache lines of fp32). */
+enum { CPU_STRIP = 64 };
+
+/* C = alpha op(A) op(B) + beta C (+ bias in every row); row-major with leading dimensions; beta 0 or 1. */
+struct product {
+    int64_t m, n, k;
+    bool transpose_a, transpose_b;
+    float alpha, beta;
+    const float *a, *b;
+    float *c;
+    int64_t lda, ldb, ldc;
+    const float *bias; /* n, or NULL */
+};
+#define cpu_product CPU_NAME(cpu_product)
+#define cpu_product_serial CPU_NAME(cpu_product_serial)
+/* All threads. */
+enum status cpu_product(struct cpu *cpu, const struct product *p);
+/* The calling thread alone: for tiles inside a parallel loop. */
+void cpu_product_serial(const struct product *p);
+
+#define cpu_convert CPU_NAME(cpu_convert)
+#define cpu_gemm CPU_NAME(cpu_gemm)
+#define cpu_add CPU_NAME(cpu_add)
+#define cpu_scale CPU_NAME(cpu_scale)
+#define cpu_sum_rows CPU_NAME(cpu_sum_rows)
+#define cpu_embed CPU_NAME(cpu_embed)
+#define cpu_embed_gradient CPU_NAME(cpu_embed_gradient)
+#define cpu_norm CPU_NAME(cpu_norm)
+#define cpu_norm_gradient CPU_NAME(cpu_norm_gradient)
+#define cpu_rope CPU_NAME(cpu_rope)
+#define cpu_activate CPU_NAME(cpu_activate)
+#define cpu_activate_gradient CPU_NAME(cpu_activate_gradient)
+#define cpu_attention CPU_NAME(cpu_attention)
+#define cpu_attention_gradient CPU_NAME(cpu_attention_gradient)
+#define cpu_head CPU_NAME(cpu_head)
+#define cpu_head_gradient CPU_NAME(cpu_head_gradient)
+#define cpu_gather CPU_NAME(cpu_gather)
+#define cpu_scatter_add CPU_NAME(cpu_scatter_add)
+#define cpu_pool CPU_NAME(cpu_pool)
+#define cpu_sum_squares CPU_NAME(cpu_sum_squares)
+#define cpu_optimizer CPU_NAME(cpu_optimizer)
+
+enum status cpu_convert(struct backend *b, struct tensor to, struct tensor from);
+enum status cpu_gemm(struct backend *b, const struct gemm *g);
+enum status cpu_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
+enum status cpu_scale(struct backend *b, struct tensor x, double factor);
+enum status cpu_sum_rows(struct backend *b, struct tensor to, struct tensor from);
+enum status cpu_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
+                      double scale, bool accumulate);
+enum status cpu_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout, struct tensor ids,
+                               double scale);
+enum status cpu_norm(struct backend *b, const struct norm *n);
+enum status cpu_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g);
+enum status cpu_rope(struct backend *b, const struct rope *r);
+enum status cpu_activate(struct backend *b, const struct activate *a);
+enum status cpu_activate_gradient(struct backend *b, const struct activate *a,
+                                  const struct activate_gradient *g);
+enum status cpu_attention(struct backend *b, const struct attention *a);
+enum status cpu_attention_gradient(struct backend *b, const struct attention *a,
+                                   const struct attention_gradient *g);
+enum status cpu_head(struct backend *b, const struct head *h);
+enum status cpu_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g);
+enum status cpu_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
+enum status cpu_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
+enum status cpu_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans);
+enum status cpu_sum_squares(struct backend *b, struct tensor x, double *out);
+enum status cpu_optimizer(struct backend *b, const struct optimizer_step *s);
+
+/* The table of this instruction set (cpu_table.c); memory entries are cpu.c's, the same for all. */
+#define cpu_table CPU_NAME(cpu_table)
+extern const struct backend_ops cpu_table;
+
+enum status cpu_alloc(struct backend *b, int64_t bytes, void **out);
+void cpu_free(struct backend *b, void *data);
+enum status cpu_write(struct backend *b, void *to, const void *host, int64_t bytes);
+enum status cpu_read(struct backend *b, void *host, const void *from, int64_t bytes);
+enum status cpu_copy(struct backend *b, void *to, const void *from, int64_t bytes);
+enum status cpu_zero(struct backend *b, void *to, int64_t bytes);
+enum status cpu_sync(struct backend *b);
+void *cpu_host_address(struct backend *b, void *data);
+void cpu_destroy(struct backend *b);
+
+#endif

@@ -1,0 +1,279 @@
+/* Element-wise work, row moves and sums. */
+#include "backend/cpu_internal.h"
+
+#include <string.h>
+
+static float bf16_value(uint16_t bits) {
+    union {
+        uint32_t bits;
+        float value;
+    } u = {.bits = (uint32_t)bits << 16};
+    return u.value;
+}
+
+/* To nearest even; a NaN stays one. */
+static uint16_t bf16_bits(float value) {
+    union {
+        float value;
+        uint32_t bits;
+    } u = {.value = value};
+    uint32_t rounded = (u.bits + 0x7fff + ((u.bits >> 16) & 1)) >> 16;
+    return (uint16_t)(value != value ? (u.bits >> 16) | 0x40 : rounded);
+}
+
+static void convert_row(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t n) {
+    if (to_type == from_type) {
+        memcpy(to, from, (size_t)(n * dtype_size(to_type)));
+        return;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        double value = from_type == DTYPE_F64   ? ((const double *)from)[j]
+                       : from_type == DTYPE_F32 ? (double)((const float *)from)[j]
+                                                : (double)bf16_value(((const uint16_t *)from)[j]);
+        if (to_type == DTYPE_F64) {
+            ((double *)to)[j] = value;
+        } else if (to_type == DTYPE_F32) {
+            ((float *)to)[j] = (float)value;
+        } else {
+            ((uint16_t *)to)[j] = bf16_bits((float)value);
+        }
+    }
+}
+
+static char *any_row(struct tensor t, int64_t i) {
+    return (char *)t.data + i * t.stride * dtype_size(t.type);
+}
+
+/* A contiguous tensor as rows of a size that threads can share: one long row becomes many. */
+static struct tensor shared_rows(struct tensor t, int64_t *tail) {
+    enum { PIECE = 8192 };
+    *tail = 0;
+    if (tensor_is_contiguous(t) && t.rows * t.columns > PIECE) {
+        int64_t n = t.rows * t.columns;
+        *tail = n % PIECE;
+        t.rows = n / PIECE + (*tail > 0);
+        t.columns = t.stride = PIECE;
+    }
+    return t;
+}
+
+static int64_t row_length(struct tensor t, int64_t i, int64_t tail) {
+    return tail > 0 && i == t.rows - 1 ? tail : t.columns;
+}
+
+/* Both sides cut alike, where both can be. */
+static int64_t share_pair(struct tensor *to, struct tensor *from) {
+    int64_t tail = 0;
+    if (tensor_is_contiguous(*to) && tensor_is_contiguous(*from)) {
+        *to = shared_rows(*to, &tail);
+        *from = shared_rows(*from, &tail);
+    }
+    return tail;
+}
+
+enum status cpu_convert(struct backend *b, struct tensor to, struct tensor from) {
+    int64_t tail = share_pair(&to, &from);
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < to.rows; i++) {
+        convert_row(any_row(to, i), to.type, any_row(from, i), from.type, row_length(to, i, tail));
+    }
+    return OK;
+}
+
+enum status cpu_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
+    if (to.type != DTYPE_F32 || from.type != DTYPE_F32) {
+        return fail(ERR_INTERNAL, "backend_add: the CPU adds fp32 to fp32, not %s to %s",
+                    dtype_name(from.type), dtype_name(to.type));
+    }
+    float factor = (float)alpha;
+    int64_t tail = share_pair(&to, &from);
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < to.rows; i++) {
+        float *restrict y = cpu_row(to, i);
+        const float *restrict x = cpu_row(from, i);
+        int64_t n = row_length(to, i, tail);
+        for (int64_t j = 0; j < n; j++) {
+            y[j] += factor * x[j];
+        }
+    }
+    return OK;
+}
+
+enum status cpu_scale(struct backend *b, struct tensor x, double factor) {
+    if (x.type != DTYPE_F32) {
+        return fail(ERR_INTERNAL, "backend_scale: the CPU scales fp32, not %s", dtype_name(x.type));
+    }
+    float by = (float)factor;
+    int64_t tail = 0;
+    x = shared_rows(x, &tail);
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (x.rows * x.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < x.rows; i++) {
+        float *y = cpu_row(x, i);
+        int64_t n = row_length(x, i, tail);
+        for (int64_t j = 0; j < n; j++) {
+            y[j] *= by;
+        }
+    }
+    return OK;
+}
+
+/* Columns [first, first + width) of a strip loop. */
+static int64_t strip_width(int64_t columns, int64_t first) {
+    return columns - first < CPU_STRIP ? columns - first : CPU_STRIP;
+}
+
+enum status cpu_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
+    float *out = to.data;
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (from.rows * from.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t first = 0; first < from.columns; first += CPU_STRIP) {
+        int64_t width = strip_width(from.columns, first);
+        double sums[CPU_STRIP] = {0};
+        for (int64_t i = 0; i < from.rows; i++) {
+            const float *x = cpu_row(from, i) + first;
+            for (int64_t j = 0; j < width; j++) {
+                sums[j] += (double)x[j];
+            }
+        }
+        for (int64_t j = 0; j < width; j++) {
+            out[first + j] += (float)sums[j];
+        }
+    }
+    return OK;
+}
+
+/* Ids come from device memory, where the front door does not look. */
+static enum status check_ids(const char *operation, struct tensor ids, int64_t n, int64_t limit) {
+    const int32_t *id = ids.data;
+    for (int64_t i = 0; i < n; i++) {
+        if (id[i] < 0 || id[i] >= limit) {
+            return fail(ERR_INTERNAL, "backend_%s: number %lld is %d, outside [0, %lld)", operation,
+                        (long long)i, id[i], (long long)limit);
+        }
+    }
+    return OK;
+}
+
+enum status cpu_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
+                      double scale, bool accumulate) {
+    TRY(check_ids("embed", ids, out.rows, table.rows));
+    const int32_t *id = ids.data;
+    float factor = (float)scale;
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (out.rows * out.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < out.rows; i++) {
+        float *restrict y = cpu_row(out, i);
+        const float *restrict x = cpu_row(table, id[i]);
+        if (accumulate) {
+            for (int64_t j = 0; j < out.columns; j++) {
+                y[j] += factor * x[j];
+            }
+        } else {
+            for (int64_t j = 0; j < out.columns; j++) {
+                y[j] = factor * x[j];
+            }
+        }
+    }
+    return OK;
+}
+
+/* to[id[i]] += factor * from[i], i ascending: every thread walks all rows in its own strip of columns. */
+static void scatter(const struct cpu *cpu, struct tensor to, struct tensor from, const int32_t *id,
+                    float factor) {
+#pragma omp parallel for num_threads(cpu->threads) if (from.rows * from.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t first = 0; first < from.columns; first += CPU_STRIP) {
+        int64_t width = strip_width(from.columns, first);
+        for (int64_t i = 0; i < from.rows; i++) {
+            float *restrict y = cpu_row(to, id[i]) + first;
+            const float *restrict x = cpu_row(from, i) + first;
+            for (int64_t j = 0; j < width; j++) {
+                y[j] += factor * x[j];
+            }
+        }
+    }
+}
+
+enum status cpu_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout, struct tensor ids,
+                               double scale) {
+    TRY(check_ids("embed_gradient", ids, dout.rows, dtable.rows));
+    scatter(cpu_of(b), dtable, dout, ids.data, (float)scale);
+    return OK;
+}
+
+enum status cpu_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
+    TRY(check_ids("gather", rows, to.rows, from.rows));
+    const int32_t *row = rows.data;
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < to.rows; i++) {
+        memcpy(cpu_row(to, i), cpu_row(from, row[i]), (size_t)to.columns * sizeof(float));
+    }
+    return OK;
+}
+
+enum status cpu_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
+    TRY(check_ids("scatter_add", rows, from.rows, to.rows));
+    scatter(cpu_of(b), to, from, rows.data, 1.0f);
+    return OK;
+}
+
+enum status cpu_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans) {
+    const int32_t *span = spans.data;
+    for (int64_t i = 0; i < to.rows; i++) {
+        int64_t first = span[2 * i];
+        int64_t count = span[2 * i + 1];
+        if (first < 0 || count < 1 || count > from.rows - first) {
+            return fail(ERR_INTERNAL, "backend_pool: span %lld takes rows %lld + %lld of %lld", (long long)i,
+                        (long long)first, (long long)count, (long long)from.rows);
+        }
+    }
+#pragma omp parallel for num_threads(cpu_of(b)->threads) schedule(dynamic, 1)
+    for (int64_t i = 0; i < to.rows; i++) {
+        int64_t first = span[2 * i];
+        int64_t count = span[2 * i + 1];
+        for (int64_t c = 0; c < to.columns; c += CPU_STRIP) {
+            int64_t width = strip_width(to.columns, c);
+            double sums[CPU_STRIP] = {0};
+            for (int64_t r = first; r < first + count; r++) {
+                const float *x = cpu_row(from, r) + c;
+                for (int64_t j = 0; j < width; j++) {
+                    sums[j] += (double)x[j];
+                }
+            }
+            for (int64_t j = 0; j < width; j++) {
+                cpu_row(to, i)[c + j] = (float)(sums[j] / (double)count);
+            }
+        }
+    }
+    return OK;
+}
+
+static double block_squares(const float *x, int64_t n) {
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; j++) {
+        sum += (double)x[j] * (double)x[j];
+    }
+    return sum;
+}
+
+enum status cpu_sum_squares(struct backend *b, struct tensor x, double *out) {
+    enum { BLOCK = 16384 };
+    if (x.type != DTYPE_F32) {
+        return fail(ERR_INTERNAL, "backend_sum_squares: the CPU sums fp32, not %s", dtype_name(x.type));
+    }
+    int64_t n = x.rows * x.columns;
+    int64_t blocks = (n + BLOCK - 1) / BLOCK;
+    void *scratch = NULL;
+    TRY(cpu_scratch(cpu_of(b), SCRATCH_SUMS, blocks * (int64_t)sizeof(double), &scratch));
+    double *sums = scratch;
+    const float *values = x.data;
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (blocks > 1)
+    for (int64_t i = 0; i < blocks; i++) {
+        int64_t rest = n - i * BLOCK;
+        sums[i] = block_squares(values + i * BLOCK, rest < BLOCK ? rest : BLOCK);
+    }
+    double total = 0.0;
+    for (int64_t i = 0; i < blocks; i++) {
+        total += sums[i];
+    }
+    *out = total;
+    return OK;
+}
