@@ -57,6 +57,7 @@ static void *watch(void *argument) {
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
         double left = w->allowed_s - silent;
+        left = left < w->bound_s ? left : w->bound_s; /* a beat may have ended a longer allowance */
         until.tv_sec += (time_t)left;
         until.tv_nsec += (long)((left - (double)(time_t)left) * 1e9);
         if (until.tv_nsec >= 1000000000) {

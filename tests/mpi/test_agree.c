@@ -61,10 +61,30 @@ static void test_same(struct comm *c) {
     }
 }
 
+/* Run by e2e/test_ranks.sh, which looks at the exit code and the one line: what must end all ranks. */
+static void misbehave(struct comm *c, const char *how) {
+    double value = c->rank;
+    status_clear();
+    if (strcmp(how, "abort") == 0) {
+        fail(ERR_WRITE, "run/model: disk full");
+        comm_abort(c, ERR_WRITE);
+    } else if (strcmp(how, "abort-one") == 0 && c->rank == c->size - 1) {
+        fail(ERR_SYSTEM, "out of memory");
+        comm_abort(c, ERR_SYSTEM);
+    } else if (strcmp(how, "skip") == 0 && c->rank == c->size - 1) {
+        (void)comm_broadcast(c, 0, &value, sizeof value);
+    }
+    (void)comm_sum_f64(c, &value, 1);
+}
+
 int main(int argc, char **argv) {
     struct comm *c;
     setenv("COLLIMATE_CHECK", "collectives", 1);
     if (comm_start(&argc, &argv, &c) != OK) {
+        return 1;
+    }
+    if (argc > 1) {
+        misbehave(c, argv[1]);
         return 1;
     }
     CHECK(comm_agree(c, OK) == OK);
