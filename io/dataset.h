@@ -1,21 +1,30 @@
 /* Preference files: prompts, responses and pairs, each response stored once (HDF5, parallel).
  *
- *   /prompts/tokens    int32, all prompts' ids end to end      /prompts/offsets   int64, n_prompts + 1
- *   /responses/tokens  int32                                   /responses/offsets int64, n_responses + 1
- *   /responses/prompt  int64, the prompt of each               /responses/score   float32, NaN where there is
- * none /responses/length_chars int32 (code points of the text)    /responses/token_chars uint8 (code points
- * of each token, for cuts by characters; optional) /pairs/{chosen,rejected} int64 responses /pairs/margin
- * float32 (NaN: none), /pairs/label int8 (1: chosen preferred, 0: no label, tie) /pairs/source int64 (line or
- * record of the input, from 0) File attributes: format, format_version, tokenizer name and hash, begin/end
- * policy and ids, source names and hash, command, program version, counts of what was dropped and why
- * (dropped.<reason>).
+ *   /prompts/tokens          int32, all prompts' ids end to end
+ *   /prompts/offsets         int64, n_prompts + 1
+ *   /prompts/responses       int64, n_prompts + 1: the first response of each prompt, which are contiguous
+ *   /responses/tokens        int32
+ *   /responses/offsets       int64, n_responses + 1
+ *   /responses/prompt        int64, the prompt of each, never falling
+ *   /responses/score         float32, NaN where there is none
+ *   /responses/length_chars  int32, code points of the text
+ *   /responses/token_chars   uint8, code points of each token, for cuts by characters; optional
+ *   /pairs/{chosen,rejected} int64, responses
+ *   /pairs/margin            float32, NaN where there is none
+ *   /pairs/label             int8, 1: chosen preferred, 0: no label, tie
+ *   /pairs/source            int64, line or record of the input, from 0; -1: unknown
  *
- * A view (a selection) is a file with only /pairs and the attribute `selects`: the relative path of the file
- * that it selects from and that file's identity hash. dataset_open follows it.
+ * File attributes: content ("preferences"), format_version, hash (of the token contents), tokenizer,
+ * tokenizer_hash, vocabulary, begin_id, end_id, source, source_hash, format, command, program, and
+ * dropped.<reason>, counts of what was dropped and why.
+ *
+ * A view (a selection) is a file with only /pairs and the attributes `selects`, the relative path of the file
+ * that it selects from, and `selects_hash`, that file's hash. dataset_open follows it; a view of a view
+ * selects from what the latter selects from.
  *
  * Data sets are chunked and fletcher32-checksummed; tokens are compressed as well. Index data sets stay
  * uncompressed: they are read by single rows. No rank ever holds the data: rows are read when they are asked
- * for.
+ * for, through a cache of decoded chunks.
  */
 #ifndef COLLIMATE_IO_DATASET_H
 #define COLLIMATE_IO_DATASET_H
@@ -37,6 +46,7 @@ struct dataset_facts {
     uint64_t source_hash;
     char *format; /* "hh", "preference", … */
     char *command;
+    char *program; /* "collimate 0.1.0 (git …)" */
     int n_dropped;
     struct {
         char reason[48];
@@ -46,7 +56,8 @@ struct dataset_facts {
 void dataset_facts_free(struct dataset_facts *f);
 
 /* One rank's part of a file to be written; offsets are local (begin at 0). pair indices and responses'
- * prompts are local to the rank as well: the writer adds the ranks' bases. */
+ * prompts are local to the rank as well: the writer adds the ranks' bases. Responses are in the order of
+ * their prompts. A rank may have no rows at all; its offsets are then one 0. */
 struct dataset_part {
     int64_t n_prompts, n_responses, n_pairs;
     int32_t *prompt_tokens;
@@ -55,14 +66,14 @@ struct dataset_part {
     int64_t *response_offsets;     /* n_responses + 1 */
     uint8_t *response_token_chars; /* per response token, may be NULL on all ranks */
     int64_t *response_prompt;
-    float *response_score;
+    float *response_score; /* NULL: none */
     int32_t *response_length_chars;
-    int64_t *chosen, *rejected, *pair_source;
-    float *margin;
-    int8_t *label;
+    int64_t *chosen, *rejected, *pair_source; /* pair_source NULL: unknown */
+    float *margin;                            /* NULL: none */
+    int8_t *label;                            /* NULL: all 1 */
 };
 /* Collective. Writes path atomically (FILE.tmp, flush, verify, rename). The same data sets byte for byte for
- * any rank count. rank 0's facts win. Fails: ERR_WRITE. */
+ * any rank count. rank 0's facts win. Fails: ERR_WRITE, ERR_DATA for a token outside the vocabulary. */
 enum status dataset_write(struct comm *c, const char *path, const struct dataset_part *part,
                           const struct dataset_facts *facts);
 /* Collective. A view: this rank's pairs as global response ids of the file `base`, in rank order. */
@@ -83,6 +94,8 @@ struct dataset_size {
 struct dataset_size dataset_size(const struct dataset *d);
 const struct dataset_facts *dataset_facts(const struct dataset *d);
 const char *dataset_path(const struct dataset *d);
+/* The file that holds the tokens: another one than dataset_path where that is a view. */
+const char *dataset_base_path(const struct dataset *d);
 /* Identity of the token contents: same for the same rows, whatever the compression. Names side-cars. */
 uint64_t dataset_hash(const struct dataset *d);
 
