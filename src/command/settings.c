@@ -131,7 +131,7 @@ static const struct option table[] = {
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate", NULL,
            "strength of the reference"),
     NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate",
-           "dpo.loss=sigmoid|robust", "probability that a label is wrong"),
+           NULL, "probability that a label is wrong; read by sigmoid and robust"),
     BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", NULL,
          "reference log-ratio replaced by 0 in the loss"),
     TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate", NULL,

@@ -162,6 +162,16 @@ int64_t sample_tokens(const struct sample *s) {
     return tokens;
 }
 
+double sample_attention_pairs(const struct sample *s) {
+    double prompt = s->prompt_count;
+    double pairs = prompt * (prompt + 1) / 2;
+    for (int i = 0; i < s->n_responses; i++) {
+        double count = s->responses[i].count;
+        pairs += count * prompt + count * (count + 1) / 2;
+    }
+    return pairs;
+}
+
 uint64_t sample_hash(const struct sample *s, int response) {
     const struct sample_response *r = &s->responses[response];
     uint64_t prompt = hash_bytes(s->prompt, (size_t)s->prompt_count * sizeof *s->prompt, 0);
@@ -313,5 +323,25 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
     }
 done:
     share_free(&share);
+    return st;
+}
+
+enum status batch_largest(const struct batch_source *s, int64_t step, int64_t *tokens) {
+    struct share share = {0};
+    struct batch cuts = {0};
+    enum status st;
+    *tokens = 0;
+    TRY_TO(done, share_rows(s, batch_place(&s->plan, step), &share));
+    TRY_TO(done, cut_share(&s->plan, &share, &cuts));
+    for (int64_t k = 0; k < cuts.n_cuts; k++) {
+        int64_t sum = 0;
+        for (int64_t i = cuts.cuts[k].first; i < cuts.cuts[k].last; i++) {
+            sum += share.cost[i];
+        }
+        *tokens = sum > *tokens ? sum : *tokens;
+    }
+done:
+    share_free(&share);
+    batch_free(&cuts);
     return st;
 }

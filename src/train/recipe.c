@@ -88,6 +88,23 @@ enum status recipe_parse(const char *losses, struct recipe *out) {
     return OK;
 }
 
+enum status recipe_check(const struct recipe *r, bool has_smoothing) {
+    bool is_read = false;
+    for (int k = 0; k < r->n_terms; k++) {
+        const struct preference_objective *o = r->terms[k].objective;
+        struct preference_options options = r->options;
+        options.label_smoothing = o->uses_smoothing ? options.label_smoothing : 0;
+        TRY(preference_check(o, &options));
+        is_read = is_read || o->uses_smoothing;
+    }
+    if (has_smoothing && !is_read) {
+        return fail(ERR_USAGE,
+                    "dpo.label_smoothing has no effect with this dpo.loss; sigmoid and robust read "
+                    "it");
+    }
+    return OK;
+}
+
 static void add_response_sums(const struct response_score *scores, bool pairs, struct sums *sums) {
     const struct response_score *target = &scores[0];
     sums->v[SUM_TARGET_LOGP] += target->logp;

@@ -54,6 +54,10 @@ struct recipe {
  * Fails: ERR_USAGE naming the unknown loss and the known ones, or an option that no term reads. */
 enum status recipe_parse(const char *losses, struct recipe *out);
 
+/* Local. Whether every term can take the options. Fails: ERR_USAGE; also when a smoothing was given that no
+ * term reads. */
+enum status recipe_check(const struct recipe *r, bool has_smoothing);
+
 /* What the row's share of the value is divided by. */
 struct denominators {
     double rows, target_tokens;

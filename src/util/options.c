@@ -295,6 +295,14 @@ const char *options_source(const struct options *o, const char *key) {
     return i >= 0 && o->source[i] ? o->source[i] : "default";
 }
 
+enum status options_value(const struct options *o, const char *key, struct text *out) {
+    int i = find(o, key);
+    if (i < 0) {
+        return fail(ERR_INTERNAL, "options_value: unknown key \"%s\"", key);
+    }
+    return print_value(o, i, out);
+}
+
 /* A YAML scalar: plain where that is safe, else double-quoted (JSON strings are YAML). */
 static enum status print_scalar(const struct options *o, int i, struct text *out) {
     struct text value = {0};

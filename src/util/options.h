@@ -52,6 +52,8 @@ enum status options_set_argument(struct options *o, const char *argument);
 enum status options_check(const struct options *o);
 bool options_is_set(const struct options *o, const char *key);
 const char *options_source(const struct options *o, const char *key); /* "default" where not set */
+/* Appends a key's value as text. Fails: ERR_INTERNAL for an unknown key. */
+enum status options_value(const struct options *o, const char *key, struct text *out);
 /* The resolved configuration as YAML: keys of this command in table order, nested; with help as comments if
  * `comments`. */
 enum status options_print(const struct options *o, bool comments, struct text *out);

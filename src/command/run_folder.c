@@ -1,0 +1,83 @@
+#include "command/run_folder.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+static enum status write_config(struct run *run, const char *folder) {
+    struct text path = {0};
+    struct text config = {0};
+    enum status st;
+    TRY_TO(done, text_printf(&path, "%s/config.yaml", folder));
+    TRY_TO(done, options_print(run->options, false, &config));
+    TRY_TO(done, file_write(path.data, config.data, config.len));
+done:
+    text_free(&path);
+    text_free(&config);
+    return st;
+}
+
+static enum status write_environment(struct run *run, const struct backend *b,
+                                     const struct run_folder *folder, const char *ended) {
+    struct text path = {0};
+    struct text json = {0};
+    enum status st;
+    TRY_TO(done, text_printf(&path, "%s/environment.json", folder->path));
+    TRY_TO(done, environment_print(run, b, folder->started, ended, &json));
+    TRY_TO(done, text_puts(&json, "\n"));
+    TRY_TO(done, file_write(path.data, json.data, json.len));
+done:
+    text_free(&path);
+    text_free(&json);
+    return st;
+}
+
+static enum status open_log(struct run_folder *folder) {
+    struct text path = {0};
+    TRY(text_printf(&path, "%s/log.txt", folder->path));
+    folder->log = fopen(path.data, "a");
+    enum status st = OK;
+    if (!folder->log) {
+        st = fail(ERR_WRITE, "%s: cannot append: %s", path.data, strerror(errno));
+    }
+    text_free(&path);
+    log_tee(folder->log);
+    return st;
+}
+
+enum status run_folder_open(struct run *run, const struct backend *b, const char *path,
+                            struct run_folder *out) {
+    *out = (struct run_folder){.path = path};
+    clock_stamp(out->started, sizeof out->started);
+    enum status st = OK;
+    if (run->comm->rank == 0) {
+        st = folder_make(path);
+        st = st == OK ? write_config(run, path) : st;
+        st = st == OK ? write_environment(run, b, out, NULL) : st;
+        st = st == OK ? open_log(out) : st;
+    }
+    return comm_agree(run->comm, st);
+}
+
+enum status run_folder_finish(struct run *run, const struct backend *b, struct run_folder *folder,
+                              enum status st) {
+    if (run->comm->rank == 0 && folder->log) {
+        if (st != OK) {
+            log_any(LOG_DEBUG, "ends with code %d", (int)st);
+        }
+        char ended[32];
+        clock_stamp(ended, sizeof ended);
+        if (st == OK) {
+            st = write_environment(run, b, folder, ended);
+        }
+        log_tee(NULL);
+        if (fclose(folder->log) != 0 && st == OK) {
+            st = fail(ERR_WRITE, "%s/log.txt: cannot close: %s", folder->path, strerror(errno));
+        }
+    }
+    *folder = (struct run_folder){0};
+    return st;
+}

@@ -1,0 +1,311 @@
+#include "command/session.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util/hash.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+enum { SCAN_ROWS = 256, EVALUATION_SLOTS = 16, EVALUATION_BATCH = 256 };
+
+void session_open(struct run *run, struct session *out) {
+    *out = (struct session){.run = run, .comm = run->comm, .settings = run->settings};
+}
+
+void rows_close(struct rows *r) {
+    if (r->reference) {
+        sidecar_close(r->reference);
+    }
+    if (r->view) {
+        view_close(r->view);
+    }
+    if (r->data) {
+        dataset_close(r->data);
+    }
+    *r = (struct rows){0};
+}
+
+void session_close(struct session *s) {
+    rows_close(&s->train);
+    rows_close(&s->eval);
+    workspace_close(&s->workspace);
+    if (s->model) {
+        model_close(s->model);
+    }
+    if (s->tokenizer) {
+        tokenizer_close(s->tokenizer);
+    }
+    backend_close(s->backend);
+    *s = (struct session){0};
+}
+
+enum status session_need(const char *value, const char *key) {
+    return *value ? OK : fail(ERR_USAGE, "%s is not set; give %s=PATH", key, key);
+}
+
+enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
+    const struct settings *settings = s->settings;
+    char why[256];
+    const struct backend_request request = {
+        .device = device ? device : settings->device,
+        .compute = settings->compute == COMPUTE_BF16 ? "bf16" : "fp32",
+        .threads = (int)settings->threads,
+        .device_index = s->comm->node_rank,
+        .deterministic = deterministic,
+    };
+    TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
+    log_root(LOG_INFO, "device %s: %s (%s)", s->backend->caps.name, s->backend->caps.description, why);
+    return OK;
+}
+
+/* A model folder without tokenizer files is fine for training on ids: NULL then. */
+static enum status open_tokenizer(const char *folder, struct tokenizer **out) {
+    static const char *const files[] = {"tokenizer.json", "vocab.json", "tokenizer_config.json"};
+    *out = NULL;
+    for (int i = 0; i < COUNT_OF(files); i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        if (access(path, F_OK) == 0) {
+            return tokenizer_open(folder, out);
+        }
+    }
+    return OK;
+}
+
+enum status session_open_model(struct session *s) {
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    TRY(session_need(s->settings->model, "model"));
+    TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));
+    enum status st = model_folder_hash(s->model, &s->model_hash);
+    if (st == OK) {
+        st = open_tokenizer(s->settings->model, &s->tokenizer);
+    }
+    return comm_agree(s->comm, st);
+}
+
+struct truncation session_truncation(const struct settings *settings) {
+    return (struct truncation){
+        .max_length = (int32_t)settings->truncate.max_length,
+        .max_prompt = (int32_t)settings->truncate.max_prompt,
+        .keep_start = settings->truncate.keep == 1,
+        .response_ratio = settings->truncate.ratio,
+        .unit = settings->truncate.unit == 1 ? CUT_CHARS : CUT_TOKENS,
+        .max_response = (int32_t)settings->truncate.max_response,
+        .end_after_cut = settings->truncate.end_after_cut,
+    };
+}
+
+enum status session_row_kind(struct session *s, const char *path, enum row_kind other, enum row_kind *out) {
+    struct dataset *data;
+    TRY(dataset_open(s->comm, path, &data));
+    *out = dataset_size(data).pairs > 0 ? ROWS_PAIRS : other;
+    dataset_close(data);
+    return OK;
+}
+
+/* This rank's part of the look at all rows. */
+static enum status scan_part(const struct session *s, struct range part, struct rows *r) {
+    int64_t vocabulary = s->model ? s->model->config.vocabulary : 0;
+    int32_t data_vocabulary = dataset_facts(r->data)->vocabulary;
+    if (vocabulary > 0 && data_vocabulary > vocabulary) {
+        return fail(ERR_DATA,
+                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
+                    "model's tokenizer",
+                    dataset_path(r->data), data_vocabulary - 1, (long long)vocabulary);
+    }
+    for (int64_t first = part.first; first < part.last; first += SCAN_ROWS) {
+        int64_t rows[SCAN_ROWS];
+        int64_t n = part.last - first < SCAN_ROWS ? part.last - first : SCAN_ROWS;
+        for (int64_t i = 0; i < n; i++) {
+            rows[i] = first + i;
+        }
+        struct sample *samples = NULL;
+        TRY(view_read(r->view, rows, n, &samples, &r->counts));
+        for (int64_t i = 0; i < n; i++) {
+            int64_t tokens = sample_tokens(&samples[i]);
+            int64_t scored = 0;
+            for (int j = 0; j < samples[i].n_responses; j++) {
+                scored += sample_scored(&samples[i], j);
+            }
+            r->tokens += tokens;
+            r->scored += scored;
+            r->longest = tokens > r->longest ? tokens : r->longest;
+            r->attention_pairs += sample_attention_pairs(&samples[i]);
+        }
+        samples_free(samples);
+    }
+    return OK;
+}
+
+static enum status scan(struct session *s, struct rows *r) {
+    TRY(comm_agree(s->comm, scan_part(s, range_part(r->n, s->comm->rank, s->comm->size), r)));
+    int64_t sums[] = {r->tokens,
+                      r->scored,
+                      r->counts.rows,
+                      r->counts.prompts_cut,
+                      r->counts.responses_cut,
+                      r->counts.without_end,
+                      r->counts.empty_dropped};
+    TRY(comm_sum_i64(s->comm, sums, COUNT_OF(sums)));
+    r->tokens = sums[0];
+    r->scored = sums[1];
+    r->counts = (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6]};
+    TRY(comm_sum_f64(s->comm, &r->attention_pairs, 1));
+    return comm_max_i64(s->comm, &r->longest, 1);
+}
+
+static void report(const struct rows *r, const char *key) {
+    const struct cut_counts *c = &r->counts;
+    log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
+             dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
+             (long long)r->longest);
+    if (c->prompts_cut || c->responses_cut || c->without_end || c->empty_dropped) {
+        log_root(LOG_INFO,
+                 "%s: %lld prompts cut, %lld responses cut, %lld responses without an end token, %lld empty",
+                 key, (long long)c->prompts_cut, (long long)c->responses_cut, (long long)c->without_end,
+                 (long long)c->empty_dropped);
+    }
+}
+
+enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out) {
+    struct truncation truncation = session_truncation(s->settings);
+    TRY(session_need(request->path, request->key));
+    TRY(dataset_open(s->comm, request->path, &out->data));
+    TRY(comm_agree(s->comm, view_open(out->data, request->kind, &truncation, &out->view)));
+    out->n = view_rows(out->view);
+    if (request->limit > 0 && request->limit < out->n) {
+        out->n = request->limit;
+    }
+    if (out->n == 0) {
+        return fail(ERR_DATA, "%s: no rows of the kind that %s needs", request->path,
+                    s->run->options->command);
+    }
+    TRY(scan(s, out));
+    report(out, request->key);
+    if (s->tokenizer && dataset_facts(out->data)->tokenizer_hash != tokenizer_hash(s->tokenizer)) {
+        log_root(LOG_WARN, "%s was tokenized with %s, which is not the tokenizer of model %s", request->path,
+                 dataset_facts(out->data)->tokenizer, s->settings->model);
+    }
+    return OK;
+}
+
+int64_t session_forest_tokens(const struct session *s) {
+    int64_t tokens = s->settings->train.micro_tokens;
+    tokens = s->train.longest > tokens ? s->train.longest : tokens;
+    return s->eval.longest > tokens ? s->eval.longest : tokens;
+}
+
+static enum status local_workspace(struct model *model, enum pass_keep keep, int64_t tokens,
+                                   struct workspace *out) {
+    int64_t bytes = 0;
+    int n = 0;
+    TRY(to_int(tokens, "tokens of the largest forest", &n));
+    TRY(pass_bytes(&model->config, &model->backend->caps, keep, n, n, &bytes));
+    return workspace_open(model->backend, bytes, out);
+}
+
+enum status session_workspace(struct session *s, struct model *model, enum pass_keep keep,
+                              struct workspace *out) {
+    return comm_agree(s->comm, local_workspace(model, keep, session_forest_tokens(s), out));
+}
+
+struct batch_source session_evaluation(const struct session *s, struct rows *rows) {
+    int ranks = s->comm->size;
+    bool fixed = (ranks & (ranks - 1)) == 0 && ranks <= EVALUATION_SLOTS;
+    return (struct batch_source){
+        .view = rows->view,
+        .reference = rows->reference,
+        .plan = {.rows = rows->n,
+                 .batch = EVALUATION_BATCH,
+                 .slots = fixed || ranks < EVALUATION_SLOTS ? EVALUATION_SLOTS : ranks,
+                 .micro_tokens = s->settings->train.micro_tokens,
+                 .seed = (uint64_t)s->settings->seed,
+                 .deterministic = fixed},
+        .rank = s->comm->rank,
+        .size = s->comm->size,
+    };
+}
+
+/* The side-car's path: what the user named, or a file beside the data with the key in its name, so that other
+ * models and truncations have their own. */
+static enum status reference_path(const struct session *s, const struct rows *rows,
+                                  const struct sidecar_key *key, bool is_main, struct text *out) {
+    if (is_main && *s->settings->dpo.reference_file) {
+        return text_puts(out, s->settings->dpo.reference_file);
+    }
+    const char *path = dataset_path(rows->data);
+    char digits[17];
+    hash_text(hash_join(hash_join(key->model, key->view), hash_bytes(key->compute, strlen(key->compute), 0)),
+              digits);
+    size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
+    return text_printf(out, "%.*s.%.8s.reference.h5", (int)len, path, digits);
+}
+
+static enum status fill_reference(struct session *s, struct model *model, struct rows *rows,
+                                  const struct batch_source *source) {
+    struct workspace workspace = {0};
+    struct scorer scorer = {0};
+    int64_t computed = 0;
+    double worst = 0;
+    TRY(session_workspace(s, model, KEEP_NOTHING, &workspace));
+    enum status st = comm_agree(s->comm, scorer_open(model, &workspace, KEEP_NOTHING, &scorer));
+    if (st == OK) {
+        st = reference_compute(s->comm, &scorer, source, rows->reference, &computed);
+    }
+    if (st == OK) {
+        st = reference_check(s->comm, &scorer, source, rows->reference, &worst);
+    }
+    scorer_close(&scorer);
+    workspace_close(&workspace);
+    TRY(st);
+    log_root(LOG_INFO, "reference scores: %lld rows computed, %lld were there; %d recomputed agree to %.2g",
+             (long long)computed, (long long)(source->plan.rows - computed), REFERENCE_CHECK_ROWS, worst);
+    return OK;
+}
+
+static enum status with_reference_model(struct session *s, struct model *model, uint64_t model_hash,
+                                        struct rows *rows, const struct batch_source *source, bool is_main) {
+    struct sidecar_key key = {.model = model_hash,
+                              .data = dataset_hash(rows->data),
+                              .view = view_hash(rows->view),
+                              .recipe = "logp"};
+    snprintf(key.compute, sizeof key.compute, "%s", s->settings->compute == COMPUTE_BF16 ? "bf16" : "fp32");
+    struct text path = {0};
+    enum status st = comm_agree(s->comm, reference_path(s, rows, &key, is_main, &path));
+    if (st == OK) {
+        st = sidecar_open(s->comm, path.data, &key, dataset_size(rows->data).responses, 0, false,
+                          &rows->reference);
+    }
+    if (st == OK) {
+        struct batch_source bare = *source;
+        bare.reference = NULL;
+        bare.counts = NULL;
+        st = fill_reference(s, model, rows, &bare);
+    }
+    text_free(&path);
+    return st;
+}
+
+enum status session_reference(struct session *s, struct rows *rows, const struct batch_source *source,
+                              bool is_main) {
+    const char *folder = s->settings->reference;
+    if (!*folder) {
+        return with_reference_model(s, s->model, s->model_hash, rows, source, is_main);
+    }
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    struct model *reference = NULL;
+    uint64_t hash;
+    TRY(model_folder_open(s->comm, s->backend, folder, &options, &reference));
+    enum status st = comm_agree(s->comm, model_folder_hash(reference, &hash));
+    if (st == OK && reference->config.vocabulary < dataset_facts(rows->data)->vocabulary) {
+        st = fail(ERR_DATA, "reference %s: its vocabulary of %lld is smaller than the data's %d", folder,
+                  (long long)reference->config.vocabulary, dataset_facts(rows->data)->vocabulary);
+    }
+    if (st == OK) {
+        st = with_reference_model(s, reference, hash, rows, source, is_main);
+    }
+    model_close(reference);
+    return st;
+}

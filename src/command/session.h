@@ -1,0 +1,81 @@
+/* What the commands that run a model open: back end, model, tokenizer, data and its views, workspace,
+ * reference scores.
+ *
+ * A session is zero-initialised, opened part by part as the command needs it, and closed once.
+ */
+#ifndef COLLIMATE_COMMAND_SESSION_H
+#define COLLIMATE_COMMAND_SESSION_H
+
+#include "command/command.h"
+#include "command/model_folder.h"
+#include "train/batch.h"
+#include "train/reference.h"
+
+/* A data file seen through the truncation options, and what a full look at it found. */
+struct rows {
+    struct dataset *data;
+    struct view *view;
+    struct sidecar *reference;
+    struct cut_counts counts;
+    int64_t n;              /* rows in use (evaluate.rows may take the first only) */
+    int64_t tokens;         /* of all rows' forests, prompts once */
+    int64_t scored;         /* response tokens */
+    int64_t longest;        /* tokens of the longest row */
+    double attention_pairs; /* of all rows */
+};
+
+struct session {
+    struct run *run;
+    struct comm *comm;
+    const struct settings *settings;
+    struct backend *backend;
+    struct model *model;
+    uint64_t model_hash;         /* of the weights as read */
+    struct tokenizer *tokenizer; /* the model folder's; NULL where it has none */
+    struct rows train, eval;     /* `data` and `eval_data` */
+    struct workspace workspace;
+};
+
+void session_open(struct run *run, struct session *out);
+void session_close(struct session *s);
+
+/* Fails: ERR_USAGE naming the key where the text is empty. Local. */
+enum status session_need(const char *value, const char *key);
+
+/* Collective. The back end that device, compute and threads ask for; device overrides the setting where not
+ * NULL. One log line says what was chosen and why. */
+enum status session_open_backend(struct session *s, const char *device, bool deterministic);
+/* Collective. The model of settings->model with its hash and its tokenizer. */
+enum status session_open_model(struct session *s);
+
+/* Collective. Opens a data file with the truncation options and reads it once: counts, longest row, token
+ * ids against the vocabulary (0: not checked). limit: first rows only, 0: all. */
+struct rows_request {
+    const char *path, *key; /* key: for messages */
+    enum row_kind kind;
+    int64_t limit;
+};
+enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out);
+void rows_close(struct rows *r);
+/* Local. The truncation options. */
+struct truncation session_truncation(const struct settings *settings);
+/* ROWS_PAIRS where the file has pairs, else `other`. Collective. */
+enum status session_row_kind(struct session *s, const char *path, enum row_kind other, enum row_kind *out);
+
+/* Tokens of the largest forest that micro_tokens and the rows allow. */
+int64_t session_forest_tokens(const struct session *s);
+/* Collective. A workspace for passes of a model over such forests. */
+enum status session_workspace(struct session *s, struct model *model, enum pass_keep keep,
+                              struct workspace *out);
+
+/* Collective. Reference scores of rows: the side-car is opened (settings->dpo.reference_file where is_main,
+ * else a file beside the data whose name holds the key), completed under the reference model, and
+ * spot-checked. source: the batches whose forests are used. */
+enum status session_reference(struct session *s, struct rows *rows, const struct batch_source *source,
+                              bool is_main);
+
+/* Rows as batches for evaluation: file order, a fixed cut, so that the numbers do not depend on the rank
+ * count. */
+struct batch_source session_evaluation(const struct session *s, struct rows *rows);
+
+#endif

@@ -1,0 +1,7 @@
+/* sft: supervised fine-tuning on the chosen responses (or on all, where the file has no pairs). */
+#include "command/trainer.h"
+
+enum status command_sft(struct run *run) {
+    struct recipe recipe = {.sequence_sum = run->settings->sft.loss == 1};
+    return trainer_run(run, &recipe, ROWS_CHOSEN);
+}

@@ -1,0 +1,239 @@
+#include "command/trainer.h"
+
+#include "command/run_folder.h"
+#include "train/speed.h"
+#include "util/hash.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+/* Keys that the numbers of a run depend on: a resume with another value is refused. */
+static const char *const number_keys[] = {
+    "seed",
+    "compute",
+    "truncate.max_length",
+    "truncate.max_prompt",
+    "truncate.keep",
+    "truncate.ratio",
+    "truncate.unit",
+    "truncate.max_response",
+    "truncate.end_after_cut",
+    "train.batch",
+    "train.slots",
+    "train.micro_tokens",
+    "train.optimizer",
+    "train.learning_rate",
+    "train.beta1",
+    "train.beta2",
+    "train.epsilon",
+    "train.weight_decay",
+    "train.momentum",
+    "train.alpha",
+    "train.clip",
+    "train.schedule",
+    "train.warmup_steps",
+    "train.shuffle",
+    "train.deterministic",
+    "sft.loss",
+    "dpo.loss",
+    "dpo.beta",
+    "dpo.label_smoothing",
+    "dpo.reference_free",
+};
+enum { NUMBER_KEYS = COUNT_OF(number_keys), FACTS = NUMBER_KEYS + 3 };
+
+/* Facts with the strings that they point to. */
+struct facts {
+    struct fact list[FACTS];
+    struct text values[NUMBER_KEYS];
+    char hashes[3][17];
+    int n;
+};
+
+static void add_hash(struct facts *f, int i, const char *name, uint64_t hash) {
+    hash_text(hash, f->hashes[i]);
+    f->list[f->n++] = (struct fact){name, f->hashes[i]};
+}
+
+static enum status facts_collect(const struct trainer *t, struct facts *f) {
+    const struct session *s = &t->session;
+    *f = (struct facts){0};
+    for (int i = 0; i < NUMBER_KEYS; i++) {
+        TRY(text_puts(&f->values[i], ""));
+        TRY(options_value(s->run->options, number_keys[i], &f->values[i]));
+        f->list[f->n++] = (struct fact){number_keys[i], f->values[i].data};
+    }
+    add_hash(f, 0, "model weights", s->model_hash);
+    add_hash(f, 1, "data", dataset_hash(s->train.data));
+    add_hash(f, 2, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n));
+    return OK;
+}
+
+static void facts_free(struct facts *f) {
+    for (int i = 0; i < NUMBER_KEYS; i++) {
+        text_free(&f->values[i]);
+    }
+}
+
+enum pass_keep trainer_keep(const struct settings *settings) {
+    return settings->train.recompute == RECOMPUTE_LAYERS ? KEEP_INPUTS : KEEP_ALL;
+}
+
+struct optimizer_options trainer_optimizer(const struct settings *settings) {
+    return (struct optimizer_options){
+        .kind = (enum optimizer_kind)settings->train.optimizer,
+        .learning_rate = settings->train.learning_rate,
+        .beta1 = settings->train.beta1,
+        .beta2 = settings->train.beta2,
+        .epsilon = settings->train.epsilon,
+        .weight_decay = settings->train.weight_decay,
+        .momentum = settings->train.momentum,
+        .alpha = settings->train.alpha,
+    };
+}
+
+void trainer_plan(struct trainer *t) {
+    struct session *s = &t->session;
+    const struct settings *settings = s->settings;
+    t->data = (struct batch_source){
+        .view = s->train.view,
+        .reference = s->train.reference,
+        .plan = {.rows = s->train.n,
+                 .batch = settings->train.batch,
+                 .slots = settings->train.slots,
+                 .micro_tokens = settings->train.micro_tokens,
+                 .seed = (uint64_t)settings->seed,
+                 .shuffle = settings->train.shuffle,
+                 .deterministic = settings->train.deterministic},
+        .rank = s->comm->rank,
+        .size = s->comm->size,
+    };
+    if (s->eval.view) {
+        t->eval_data = session_evaluation(s, &s->eval);
+    }
+    int64_t steps = settings->train.steps;
+    t->training = (struct training){
+        .comm = s->comm,
+        .workspace = &s->workspace,
+        .recipe = &t->recipe,
+        .data = &t->data,
+        .eval_data = s->eval.view ? &t->eval_data : NULL,
+        .keep = trainer_keep(settings),
+        .label = s->run->options->command,
+        .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan),
+        .warmup_steps = settings->train.warmup_steps,
+        .schedule = (enum schedule)settings->train.schedule,
+        .clip = settings->train.clip,
+        .bucket_bytes = settings->train.bucket_bytes,
+        .checkpoint_every = settings->train.checkpoint_every,
+        .evaluate_every = settings->train.evaluate_every,
+        .never_resume = settings->train.resume == 1,
+        .must_resume = settings->train.resume == 2,
+        .checkpoint = {.run = settings->output, .keep = (int)settings->train.checkpoint_keep},
+    };
+}
+
+static enum status open_rows(struct trainer *t) {
+    struct session *s = &t->session;
+    const struct settings *settings = s->settings;
+    const struct rows_request train = {.path = settings->data, .key = "data", .kind = t->rows};
+    TRY(session_open_rows(s, &train, &s->train));
+    if (*settings->eval_data) {
+        const struct rows_request eval = {.path = settings->eval_data,
+                                          .key = "eval_data",
+                                          .kind = t->rows,
+                                          .limit = settings->evaluate.rows};
+        TRY(session_open_rows(s, &eval, &s->eval));
+    }
+    trainer_plan(t);
+    return batch_check(&t->data.plan, s->comm->size);
+}
+
+/* Every rank's products at once, as in a step. */
+static enum status measure_speed(struct trainer *t) {
+    enum status st = speed_gemm(t->session.backend, &t->training.peak_flops);
+    TRY(comm_agree(t->session.comm, st));
+    return comm_sum_f64(t->session.comm, &t->training.peak_flops, 1);
+}
+
+static enum status prepare_reference(struct trainer *t) {
+    struct session *s = &t->session;
+    if (!t->recipe.has_reference) {
+        return OK;
+    }
+    TRY(session_reference(s, &s->train, &t->data, true));
+    t->data.reference = s->train.reference;
+    if (s->eval.view) {
+        TRY(session_reference(s, &s->eval, &t->eval_data, false));
+        t->eval_data.reference = s->eval.reference;
+    }
+    return OK;
+}
+
+static enum status train(struct trainer *t) {
+    struct session *s = &t->session;
+    struct optimizer_options options = trainer_optimizer(s->settings);
+    struct optimizer optimizer = {0};
+    struct facts facts = {0};
+    enum status st = model_need_gradients(s->model);
+    st = st == OK ? optimizer_open(s->model, &options, &optimizer) : st;
+    st = st == OK ? facts_collect(t, &facts) : st;
+    TRY_TO(done, comm_agree(s->comm, st));
+    TRY_TO(done, session_workspace(s, s->model, t->training.keep, &s->workspace));
+    TRY_TO(done, measure_speed(t));
+    t->training.optimizer = &optimizer;
+    t->training.checkpoint.facts = facts.list;
+    t->training.checkpoint.n_facts = facts.n;
+    log_root(LOG_INFO, "%lld parameters, %lld updates of %lld rows, %d ranks with %d threads each",
+             (long long)s->model->arena_elements, (long long)t->training.steps, (long long)t->data.plan.batch,
+             s->comm->size, s->backend->caps.threads);
+    comm_watch_signals();
+    TRY_TO(done, training_run(&t->training));
+done:
+    facts_free(&facts);
+    optimizer_close(&optimizer);
+    return st;
+}
+
+static enum status save_model(struct trainer *t) {
+    struct session *s = &t->session;
+    struct text path = {0};
+    enum status st = comm_agree(s->comm, text_printf(&path, "%s/model", s->settings->output));
+    if (st == OK) {
+        st = model_folder_save(s->comm, s->model, path.data, s->settings->model, s->tokenizer);
+    }
+    if (st == OK) {
+        log_root(LOG_INFO, "model in %s, metrics in %s/metrics.jsonl, peak memory %.0f MiB", path.data,
+                 s->settings->output, (double)mem_peak_resident() / (1 << 20));
+    }
+    text_free(&path);
+    return st;
+}
+
+static enum status trainer_work(struct trainer *t) {
+    struct session *s = &t->session;
+    const struct settings *settings = s->settings;
+    TRY(session_need(settings->model, "model"));
+    TRY(session_need(settings->data, "data"));
+    TRY(s->run->dry_run ? OK : session_need(settings->output, "output"));
+    TRY(session_open_backend(s, NULL, settings->train.deterministic));
+    if (s->run->dry_run) {
+        TRY(open_rows(t));
+        return trainer_predict(t);
+    }
+    TRY(session_open_model(s));
+    TRY(open_rows(t));
+    struct run_folder folder;
+    TRY(run_folder_open(s->run, s->backend, settings->output, &folder));
+    enum status st = prepare_reference(t);
+    st = st == OK ? train(t) : st;
+    st = st == OK ? save_model(t) : st;
+    return comm_agree(s->comm, run_folder_finish(s->run, s->backend, &folder, st));
+}
+
+enum status trainer_run(struct run *run, const struct recipe *recipe, enum row_kind rows) {
+    struct trainer trainer = {.recipe = *recipe, .rows = rows};
+    session_open(run, &trainer.session);
+    enum status st = trainer_work(&trainer);
+    session_close(&trainer.session);
+    return st;
+}
