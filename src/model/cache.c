@@ -1,0 +1,208 @@
+/* Decoding with a key/value cache.
+ *
+ * Each layer has a key and a value buffer of sequences x max_tokens rows; sequence i's tokens lie at
+ * i * max_tokens. Buffers start from zero and every row is added to once, so that the model's scatter_add
+ * serves as the write.
+ */
+#include "model/pass_internal.h"
+#include "util/mem.h"
+
+struct cache {
+    struct model *model;
+    struct workspace *w;
+    struct pass *pass;
+    int64_t mark; /* before the buffers */
+    int32_t sequences, max_tokens;
+    struct tensor keys, values; /* (layers * sequences * max_tokens, K hd) */
+    int32_t *lengths;           /* tokens in the cache, per sequence */
+    struct forest forest;
+    int32_t *rows, *positions, *lengths_now, *wanted; /* of a run's tokens */
+    int64_t cap_rows;
+    struct query_span *spans; /* of a step */
+    struct key_range *ranges;
+};
+
+static int64_t layer_rows(const struct cache *c) {
+    return (int64_t)c->sequences * c->max_tokens;
+}
+
+void cache_layer(const struct cache *c, int64_t l, struct tensor *k, struct tensor *v) {
+    *k = tensor_rows(c->keys, l * layer_rows(c), layer_rows(c));
+    *v = tensor_rows(c->values, l * layer_rows(c), layer_rows(c));
+}
+
+enum status cache_add(struct cache *c, struct pass *p, int64_t l, const struct layer_state *s) {
+    struct tensor k, v;
+    cache_layer(c, l, &k, &v);
+    TRY(backend_scatter_add(p->w->backend, k, s->k, p->cache_rows));
+    return backend_scatter_add(p->w->backend, v, s->v, p->cache_rows);
+}
+
+static enum status open_buffers(struct cache *c) {
+    const struct model_config *m = &c->model->config;
+    enum dtype type = c->w->backend->caps.compute;
+    int64_t rows;
+    TRY(size_mul(m->layers, layer_rows(c), "key/value cache", &rows));
+    TRY(workspace_take(c->w, rows, m->kv_heads * m->head_dim, type, "key cache", &c->keys));
+    return workspace_take(c->w, rows, m->kv_heads * m->head_dim, type, "value cache", &c->values);
+}
+
+enum status cache_open(struct model *m, struct workspace *w, int32_t sequences, int32_t max_tokens,
+                       struct cache **out) {
+    struct cache *c;
+    enum status st = OK;
+    if (sequences < 1 || max_tokens < 1 || (int64_t)sequences * max_tokens > INT32_MAX) {
+        return fail(ERR_USAGE,
+                    "a cache of %d sequences of %d tokens is too large; lower generate.batch or "
+                    "generate.max_new_tokens",
+                    sequences, max_tokens);
+    }
+    TRY(NEW_ARRAY(c, 1));
+    c->model = m;
+    c->w = w;
+    c->sequences = sequences;
+    c->max_tokens = max_tokens;
+    c->mark = workspace_mark(w);
+    TRY_TO(failed, NEW_ARRAY(c->lengths, sequences));
+    TRY_TO(failed, NEW_ARRAY(c->spans, sequences));
+    TRY_TO(failed, NEW_ARRAY(c->ranges, sequences));
+    TRY_TO(failed, open_buffers(c));
+    TRY_TO(failed, pass_open(m, w, KEEP_NOTHING, &c->pass));
+    *out = c;
+    return OK;
+failed:
+    cache_close(c);
+    return st;
+}
+
+void cache_close(struct cache *c) {
+    if (!c) {
+        return;
+    }
+    pass_close(c->pass);
+    workspace_release(c->w, c->mark);
+    forest_free(&c->forest);
+    mem_free(c->lengths);
+    mem_free(c->spans);
+    mem_free(c->ranges);
+    mem_free(c->rows);
+    mem_free(c->positions);
+    mem_free(c->lengths_now);
+    mem_free(c->wanted);
+    mem_free(c);
+}
+
+static enum status reserve(struct cache *c, int64_t n) {
+    int32_t **arrays[] = {&c->rows, &c->positions, &c->lengths_now, &c->wanted};
+    int64_t capacity = c->cap_rows;
+    for (int i = 0; i < COUNT_OF(arrays); i++) {
+        capacity = c->cap_rows;
+        TRY(mem_reserve((void *)arrays[i], &capacity, n, sizeof(int32_t)));
+    }
+    c->cap_rows = capacity;
+    return OK;
+}
+
+static enum status run(struct cache *c, const struct trunk_input *in, int32_t n_logits, float *logits) {
+    struct pass *p = c->pass;
+    workspace_release(c->w, p->mark);
+    p->is_forward_done = false;
+    TRY(trunk_run(p, in));
+    for (int32_t i = 0; i < n_logits; i++) {
+        c->wanted[i] = i; /* active rows are those that were wanted, in order */
+    }
+    return pass_active_logits(p, c->wanted, n_logits, logits);
+}
+
+/* Prompts [first, last) as roots of one forest. */
+static enum status prefill_group(struct cache *c, const int32_t *tokens, const int32_t *offsets,
+                                 int32_t first, int32_t last, float *logits) {
+    struct forest *f = &c->forest;
+    int32_t segment, total = offsets[last] - offsets[first], n = 0;
+    const struct model_config *m = &c->model->config;
+    forest_clear(f);
+    TRY(reserve(c, total));
+    for (int32_t s = first; s < last; s++) {
+        int32_t count = offsets[s + 1] - offsets[s];
+        TRY(forest_add(f, -1, tokens + offsets[s], count, s, &segment));
+        for (int32_t i = 0; i < count; i++, n++) {
+            c->rows[n] = s * c->max_tokens + i;
+            c->lengths_now[n] = count;
+        }
+        c->wanted[s - first] = n - 1;
+        c->lengths[s] = count;
+    }
+    TRY(forest_finish(f, m->vocabulary, m->learned_positions ? m->max_positions : 0));
+    struct trunk_input in = {
+        .n = total,
+        .tokens = f->tokens,
+        .positions = f->positions,
+        .lengths = c->lengths_now,
+        .map = &f->map,
+        .wanted = c->wanted,
+        .n_wanted = last - first,
+        .cache = c,
+        .cache_rows = c->rows,
+    };
+    return run(c, &in, last - first, logits);
+}
+
+enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t *offsets, int32_t n,
+                          float *logits) {
+    struct backend *b = c->w->backend;
+    if (n < 1 || n > c->sequences) {
+        return fail(ERR_INTERNAL, "cache: %d prompts for %d sequences", n, c->sequences);
+    }
+    for (int32_t s = 0; s < n; s++) {
+        int32_t count = offsets[s + 1] - offsets[s];
+        if (count < 1 || count > c->max_tokens) {
+            return fail(ERR_DATA, "a prompt of %d tokens; the cache holds 1 to %d", count, c->max_tokens);
+        }
+    }
+    TRY(backend_zero_tensor(b, c->keys));
+    TRY(backend_zero_tensor(b, c->values));
+    int32_t most = c->max_tokens > CACHE_PREFILL_TOKENS ? c->max_tokens : CACHE_PREFILL_TOKENS;
+    for (int32_t first = 0; first < n;) {
+        int32_t last = first + 1;
+        while (last < n && offsets[last + 1] - offsets[first] <= most) {
+            last++;
+        }
+        TRY(prefill_group(c, tokens, offsets, first, last, logits + first * c->model->config.vocabulary));
+        first = last;
+    }
+    return OK;
+}
+
+enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
+                       float *logits) {
+    int64_t vocabulary = c->model->config.vocabulary;
+    TRY(reserve(c, n));
+    for (int32_t i = 0; i < n; i++) {
+        int32_t s = sequences[i];
+        if (s < 0 || s >= c->sequences || c->lengths[s] < 1 || c->lengths[s] >= c->max_tokens) {
+            return fail(ERR_INTERNAL, "cache: sequence %d of %d has no room or no prompt", s, c->sequences);
+        }
+        if (tokens[i] < 0 || tokens[i] >= vocabulary) {
+            return fail(ERR_DATA, "token id %d is outside the model's vocabulary of %lld", tokens[i],
+                        (long long)vocabulary);
+        }
+        c->positions[i] = c->lengths[s];
+        c->rows[i] = s * c->max_tokens + c->lengths[s];
+        c->lengths_now[i] = ++c->lengths[s];
+        c->spans[i] = (struct query_span){i, 1, i, 1};
+        c->ranges[i] = (struct key_range){s * c->max_tokens, c->lengths[s], true};
+    }
+    struct attention_map map = {.span_count = n, .range_count = n, .spans = c->spans, .ranges = c->ranges};
+    map.id = model_map_id(&map);
+    struct trunk_input in = {
+        .n = n,
+        .tokens = tokens,
+        .positions = c->positions,
+        .lengths = c->lengths_now,
+        .map = &map,
+        .cache = c,
+        .cache_rows = c->rows,
+        .attend_cache = true,
+    };
+    return n > 0 ? run(c, &in, n, logits) : OK;
+}

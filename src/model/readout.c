@@ -1,0 +1,266 @@
+/* What is read from the hidden states after the final norm. */
+#include <math.h>
+#include <string.h>
+
+#include "model/pass_internal.h"
+#include "util/mem.h"
+
+enum status pass_active_row(const struct pass *p, int32_t row, int32_t *out) {
+    if (!p->is_forward_done || row < 0 || row >= p->n_rows || p->row_of[row] < 0) {
+        return fail(ERR_INTERNAL,
+                    "pass: row %d of %d was not computed to the end; readouts besides the forest's "
+                    "own need a forest without readouts",
+                    row, p->n_rows);
+    }
+    *out = p->row_of[row];
+    return OK;
+}
+
+/* Active rows of n forest rows, in p->scratch. */
+static enum status active_rows(struct pass *p, const int32_t *rows, int32_t n) {
+    TRY(GROW_ARRAY(p->scratch, p->cap_scratch, 2 * (int64_t)n));
+    for (int32_t i = 0; i < n; i++) {
+        TRY(pass_active_row(p, rows[i], &p->scratch[i]));
+    }
+    return OK;
+}
+
+static struct head head_of(const struct pass *p) {
+    const struct model *m = p->model;
+    const struct linear *w = &m->plan->head;
+    return (struct head){
+        .hidden = p->score_hidden,
+        .weight = model_view(m, w->weight, w->out, w->in),
+        .bias = model_view(m, w->bias, 1, w->out),
+        .targets = p->score_targets,
+        .softcap = m->config.logit_softcap,
+        .statistics = p->score_statistics,
+    };
+}
+
+static void copy_scores(const double *statistics, int32_t n, const struct token_scores *out) {
+    for (int32_t i = 0; i < n; i++) {
+        const double *row = statistics + (int64_t)i * HEAD_STATISTICS;
+        out->logp[i] = row[HEAD_LOGP];
+        if (out->entropy) {
+            out->entropy[i] = row[HEAD_ENTROPY];
+        }
+        if (out->mean_logit) {
+            out->mean_logit[i] = row[HEAD_MEAN_LOGIT];
+        }
+        if (out->is_top) {
+            out->is_top[i] = row[HEAD_IS_TOP] != 0;
+        }
+    }
+}
+
+enum status pass_logps(struct pass *p, const struct token_scores *out) {
+    const struct forest *f = p->forest;
+    struct backend *b = p->w->backend;
+    if (!p->is_forward_done || p->model->config.head != HEAD_LANGUAGE) {
+        return fail(ERR_INTERNAL, "pass: log-probabilities need a forward pass of a language model");
+    }
+    int32_t n = f->n_readouts;
+    if (n == 0) {
+        return OK;
+    }
+    int64_t mark = workspace_mark(p->w);
+    TRY(active_rows(p, f->readout_at, n));
+    TRY(pass_put_ids(p, p->scratch, n, "readouts", &p->score_rows));
+    TRY(pass_put_ids(p, f->readout_target, n, "targets", &p->score_targets));
+    TRY(pass_take(p, n, p->model->config.width, "readouts", &p->score_hidden));
+    TRY(pass_take_readout(p, n, HEAD_STATISTICS, "readouts", &p->score_statistics));
+    TRY(backend_gather(b, p->score_hidden, p->hidden, p->score_rows));
+    struct head h = head_of(p);
+    TRY(backend_head(b, &h));
+    TRY(pass_need_numbers(p, (int64_t)n * HEAD_STATISTICS));
+    TRY(backend_read_doubles(b, p->numbers, p->score_statistics));
+    copy_scores(p->numbers, n, out);
+    p->is_scored = p->keep != KEEP_NOTHING;
+    if (!p->is_scored) {
+        workspace_release(p->w, mark);
+    }
+    return OK;
+}
+
+/* Means over spans of from's rows (pairs first, count), as host doubles. */
+static enum status pool(struct pass *p, struct tensor from, const int32_t *spans, int32_t n, double *out) {
+    struct backend *b = p->w->backend;
+    int64_t mark = workspace_mark(p->w);
+    struct tensor pooled, ids;
+    TRY(pass_put_ids(p, spans, 2 * n, "spans", &ids));
+    ids = tensor_at(ids.data, n, 2, DTYPE_I32);
+    TRY(pass_take_readout(p, n, from.columns, "means", &pooled));
+    TRY(backend_pool(b, pooled, from, ids));
+    TRY(backend_read_doubles(b, out, pooled));
+    workspace_release(p->w, mark);
+    return OK;
+}
+
+/* Score head: value = hidden . w, on the host in double: there is one row a response. */
+enum status pass_values(struct pass *p, const int32_t *at, int32_t n, double *out) {
+    const struct model *m = p->model;
+    int64_t d = m->config.width;
+    if (m->config.head != HEAD_SCORE || n < 0) {
+        return fail(ERR_INTERNAL, "pass: values need a model with a score head");
+    }
+    TRY(GROW_ARRAY(p->value_rows, p->cap_values, n));
+    TRY(GROW_ARRAY(p->value_hidden, p->cap_value_hidden, n * d));
+    TRY(active_rows(p, at, n));
+    for (int32_t i = n; i-- > 0;) {
+        p->value_rows[i] = p->scratch[i];
+        p->scratch[2 * i] = p->value_rows[i];
+        p->scratch[2 * i + 1] = 1;
+    }
+    if (n > 0) {
+        TRY(pool(p, p->hidden, p->scratch, n, p->value_hidden));
+    }
+    TRY(pass_need_numbers(p, d));
+    TRY(backend_read_doubles(p->w->backend, p->numbers, model_view(m, m->plan->head.weight, 1, d)));
+    for (int32_t i = 0; i < n; i++) {
+        double value = 0;
+        for (int64_t j = 0; j < d; j++) {
+            value += p->value_hidden[i * d + j] * p->numbers[j];
+        }
+        out[i] = value;
+    }
+    p->n_values = n;
+    return OK;
+}
+
+enum status pass_means(struct pass *p, const int32_t *spans, int32_t n, int layer, float *out) {
+    const struct model_config *c = &p->model->config;
+    bool inner = layer >= 0 && layer < c->layers;
+    if (!p->is_forward_done || layer < -1 || layer > c->layers || (inner && p->keep == KEEP_NOTHING)) {
+        return fail(ERR_INTERNAL, "pass: hidden states of layer %d were not kept", layer);
+    }
+    struct tensor from = inner ? p->layers[layer].x : p->hidden;
+    TRY(GROW_ARRAY(p->scratch, p->cap_scratch, 2 * (int64_t)n));
+    for (int32_t i = 0; i < n; i++) {
+        int32_t first = spans[2 * i], count = spans[2 * i + 1];
+        if (count < 1 || first < 0 || first > p->n_rows - count) {
+            return fail(ERR_INTERNAL, "pass: a mean over rows %d + %d of %d", first, count, p->n_rows);
+        }
+        p->scratch[2 * i] = first;
+        p->scratch[2 * i + 1] = count;
+        if (!inner) { /* active rows of a span lie together if all are there */
+            int32_t end;
+            TRY(pass_active_row(p, first, &p->scratch[2 * i]));
+            TRY(pass_active_row(p, first + count - 1, &end));
+            if (end - p->scratch[2 * i] != count - 1) {
+                return fail(ERR_INTERNAL, "pass: a mean over rows that were not all computed");
+            }
+        }
+    }
+    TRY(pass_need_numbers(p, n * c->width));
+    if (n > 0) {
+        TRY(pool(p, from, p->scratch, n, p->numbers));
+    }
+    for (int64_t i = 0; i < n * c->width; i++) {
+        out[i] = (float)p->numbers[i];
+    }
+    return OK;
+}
+
+enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n, float *out) {
+    const struct model *m = p->model;
+    const struct linear *w = &m->plan->head;
+    struct backend *b = p->w->backend;
+    int64_t mark = workspace_mark(p->w), values = n * w->out;
+    struct tensor rows, hidden, logits;
+    if (n == 0) {
+        return OK;
+    }
+    TRY(pass_put_ids(p, active, n, "rows", &rows));
+    TRY(pass_take(p, n, w->in, "rows", &hidden));
+    TRY(pass_take(p, n, w->out, "logits", &logits));
+    TRY(backend_gather(b, hidden, p->hidden, rows));
+    struct gemm g = {
+        .a = hidden,
+        .b = model_view(m, w->weight, w->out, w->in),
+        .c = logits,
+        .transpose_b = true,
+        .alpha = 1,
+        .bias = model_view(m, w->bias, 1, w->out),
+    };
+    TRY(backend_gemm(b, &g));
+    TRY(pass_need_numbers(p, values));
+    TRY(backend_read_doubles(b, p->numbers, logits));
+    workspace_release(p->w, mark);
+    double cap = m->config.logit_softcap;
+    for (int64_t i = 0; i < values; i++) {
+        out[i] = (float)(cap > 0 ? cap * tanh(p->numbers[i] / cap) : p->numbers[i]);
+    }
+    return OK;
+}
+
+enum status pass_logits(struct pass *p, const int32_t *at, int32_t n, float *out) {
+    if (p->model->config.head != HEAD_LANGUAGE) {
+        return fail(ERR_INTERNAL, "pass: logits need a language model");
+    }
+    TRY(active_rows(p, at, n));
+    return pass_active_logits(p, p->scratch, n, out);
+}
+
+static enum status logps_backward(struct pass *p, const double *weights, struct tensor dhidden) {
+    const struct model *m = p->model;
+    const struct linear *w = &m->plan->head;
+    struct backend *b = p->w->backend;
+    int32_t n = p->forest->n_readouts;
+    struct tensor row_weight, d;
+    if (!p->is_scored) {
+        return fail(ERR_INTERNAL, "pass: a gradient of log-probabilities that were not read out");
+    }
+    int64_t mark = workspace_mark(p->w);
+    TRY(pass_take_readout(p, 1, n, "readouts", &row_weight));
+    TRY(backend_write_doubles(b, row_weight, weights));
+    TRY(pass_take(p, n, m->config.width, "readouts", &d));
+    struct head h = head_of(p);
+    struct head_gradient g = {
+        .row_weight = row_weight,
+        .dhidden = d,
+        .dweight = model_gradient(m, w->weight, w->out, w->in),
+        .dbias = model_gradient(m, w->bias, 1, w->out),
+    };
+    TRY(backend_head_gradient(b, &h, &g));
+    TRY(backend_scatter_add(b, dhidden, d, p->score_rows));
+    workspace_release(p->w, mark);
+    return OK;
+}
+
+/* d value / d hidden = w, d value / d w = hidden. */
+static enum status values_backward(struct pass *p, const double *weights, struct tensor dhidden) {
+    const struct model *m = p->model;
+    struct backend *b = p->w->backend;
+    int64_t d = m->config.width, n = p->n_values, mark = workspace_mark(p->w);
+    struct tensor rows, d_rows, d_weight, weight = model_view(m, m->plan->head.weight, 1, d);
+    if (n == 0) {
+        return fail(ERR_INTERNAL, "pass: a gradient of values that were not read out");
+    }
+    TRY(pass_need_numbers(p, (n + 2) * d));
+    double *w = p->numbers, *dw = w + d, *dh = dw + d;
+    TRY(backend_read_doubles(b, w, weight));
+    memset(dw, 0, (size_t)d * sizeof *dw);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < d; j++) {
+            dh[i * d + j] = weights[i] * w[j];
+            dw[j] += weights[i] * p->value_hidden[i * d + j];
+        }
+    }
+    TRY(pass_put_ids(p, p->value_rows, p->n_values, "values", &rows));
+    TRY(pass_take(p, n, d, "values", &d_rows));
+    TRY(backend_write_doubles(b, d_rows, dh));
+    TRY(backend_scatter_add(b, dhidden, d_rows, rows));
+    TRY(workspace_take(p->w, 1, d, m->gradients.type, "values", &d_weight));
+    TRY(backend_write_doubles(b, d_weight, dw));
+    TRY(backend_add(b, model_gradient(m, m->plan->head.weight, 1, d), 1, d_weight));
+    workspace_release(p->w, mark);
+    return OK;
+}
+
+enum status readouts_backward(struct pass *p, const struct readout_gradients *g, struct tensor dhidden) {
+    if (g->logp && p->forest->n_readouts > 0) {
+        TRY(logps_backward(p, g->logp, dhidden));
+    }
+    return g->values ? values_backward(p, g->values, dhidden) : OK;
+}
