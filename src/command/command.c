@@ -1,6 +1,8 @@
 #include "command/command.h"
 
 static const struct command table[] = {
+    {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",
+     command_synth},
     {NULL, NULL, NULL},
 };
 

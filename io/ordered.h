@@ -1,0 +1,23 @@
+/* One text file written by all ranks in rank order, without any rank holding it: JSON Lines, CSV.
+ *
+ * In rounds: each rank hands in its piece, a scan gives every piece its place, the ranks write side by side.
+ * If the rounds cover consecutive rows and each rank a contiguous part of a round, the file does not depend
+ * on the rank count. Written as FILE.tmp, synced, renamed at the end.
+ */
+#ifndef COLLIMATE_IO_ORDERED_H
+#define COLLIMATE_IO_ORDERED_H
+
+#include "mpi/comm.h"
+
+struct ordered_file;
+/* Collective. Fails: ERR_WRITE. */
+enum status ordered_open(struct comm *c, const char *path, struct ordered_file **out);
+/* Collective. This rank's piece of the round (len may be 0). st: how its making went on this rank; a failure
+ * is agreed on instead of writing. */
+enum status ordered_append(struct ordered_file *f, enum status st, const char *data, size_t len);
+/* Collective. Syncs, renames, frees. Fails: ERR_WRITE. */
+enum status ordered_finish(struct ordered_file *f);
+/* Collective. Frees and removes the temporary file; for after a failure. NULL is fine. */
+void ordered_abandon(struct ordered_file *f);
+
+#endif
