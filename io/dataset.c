@@ -313,6 +313,11 @@ enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, 
     return OK;
 }
 
+enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count) {
+    TRY(check_id(d, "prompt", prompt, d->size.prompts));
+    return read_span(d, PROMPT_OFFSETS, prompt, d->size.prompt_tokens, first, count);
+}
+
 enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count) {
     TRY(check_id(d, "prompt", prompt, d->size.prompts));
     return read_span(d, PROMPT_RESPONSES, prompt, d->size.responses, first, count);

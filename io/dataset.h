@@ -114,6 +114,8 @@ struct response {
     float score;
 };
 enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, struct response *out);
+/* Where prompt p's tokens are: [*first, *first + *count) of /prompts/tokens. */
+enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
 /* Responses of prompt p are contiguous: [*first, *first + *count). */
 enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
 enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);

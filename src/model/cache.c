@@ -114,22 +114,22 @@ static enum status run(struct cache *c, const struct trunk_input *in, int32_t n_
     return pass_active_logits(p, c->wanted, n_logits, logits);
 }
 
-/* Prompts [first, last) as roots of one forest. */
-static enum status prefill_group(struct cache *c, const int32_t *tokens, const int32_t *offsets,
-                                 int32_t first, int32_t last, float *logits) {
+/* n prompts as roots of one forest, into the sequences from `sequence` on. */
+static enum status prefill_group(struct cache *c, int32_t sequence, const int32_t *tokens,
+                                 const int32_t *offsets, int32_t n, float *logits) {
     struct forest *f = &c->forest;
-    int32_t segment, total = offsets[last] - offsets[first], n = 0;
+    int32_t segment, total = offsets[n] - offsets[0], at = 0;
     const struct model_config *m = &c->model->config;
     forest_clear(f);
     TRY(reserve(c, total));
-    for (int32_t s = first; s < last; s++) {
-        int32_t count = offsets[s + 1] - offsets[s];
-        TRY(forest_add(f, -1, tokens + offsets[s], count, s, &segment));
-        for (int32_t i = 0; i < count; i++, n++) {
-            c->rows[n] = s * c->max_tokens + i;
-            c->lengths_now[n] = count;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t s = sequence + i, count = offsets[i + 1] - offsets[i];
+        TRY(forest_add(f, -1, tokens + offsets[i], count, s, &segment));
+        for (int32_t j = 0; j < count; j++, at++) {
+            c->rows[at] = s * c->max_tokens + j;
+            c->lengths_now[at] = count;
         }
-        c->wanted[s - first] = n - 1;
+        c->wanted[i] = at - 1;
         c->lengths[s] = count;
     }
     TRY(forest_finish(f, m->vocabulary, m->learned_positions ? m->max_positions : 0));
@@ -140,11 +140,35 @@ static enum status prefill_group(struct cache *c, const int32_t *tokens, const i
         .lengths = c->lengths_now,
         .map = &f->map,
         .wanted = c->wanted,
-        .n_wanted = last - first,
+        .n_wanted = n,
         .cache = c,
         .cache_rows = c->rows,
     };
-    return run(c, &in, last - first, logits);
+    return run(c, &in, n, logits);
+}
+
+static enum status check_prompt(const struct cache *c, int32_t count) {
+    if (count < 1 || count > c->max_tokens) {
+        return fail(ERR_DATA, "a prompt of %d tokens; the cache holds 1 to %d", count, c->max_tokens);
+    }
+    return OK;
+}
+
+enum status cache_start(struct cache *c, int32_t sequence, const int32_t *tokens, int32_t count,
+                        float *logits) {
+    if (sequence < 0 || sequence >= c->sequences) {
+        return fail(ERR_INTERNAL, "cache: sequence %d of %d", sequence, c->sequences);
+    }
+    TRY(check_prompt(c, count));
+    for (int64_t l = 0; l < c->model->config.layers; l++) {
+        struct tensor k, v;
+        int64_t first = (int64_t)sequence * c->max_tokens;
+        cache_layer(c, l, &k, &v);
+        TRY(backend_zero_tensor(c->w->backend, tensor_rows(k, first, c->max_tokens)));
+        TRY(backend_zero_tensor(c->w->backend, tensor_rows(v, first, c->max_tokens)));
+    }
+    const int32_t offsets[] = {0, count};
+    return prefill_group(c, sequence, tokens, offsets, 1, logits);
 }
 
 enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t *offsets, int32_t n,
@@ -154,10 +178,7 @@ enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t 
         return fail(ERR_INTERNAL, "cache: %d prompts for %d sequences", n, c->sequences);
     }
     for (int32_t s = 0; s < n; s++) {
-        int32_t count = offsets[s + 1] - offsets[s];
-        if (count < 1 || count > c->max_tokens) {
-            return fail(ERR_DATA, "a prompt of %d tokens; the cache holds 1 to %d", count, c->max_tokens);
-        }
+        TRY(check_prompt(c, offsets[s + 1] - offsets[s]));
     }
     TRY(backend_zero_tensor(b, c->keys));
     TRY(backend_zero_tensor(b, c->values));
@@ -167,7 +188,8 @@ enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t 
         while (last < n && offsets[last + 1] - offsets[first] <= most) {
             last++;
         }
-        TRY(prefill_group(c, tokens, offsets, first, last, logits + first * c->model->config.vocabulary));
+        TRY(prefill_group(c, first, tokens, offsets + first, last - first,
+                          logits + first * c->model->config.vocabulary));
         first = last;
     }
     return OK;

@@ -120,6 +120,10 @@ void cache_close(struct cache *c);
  * the host. */
 enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t *offsets, int32_t n,
                           float *logits);
+/* Local. Prefill of one prompt into one sequence, whatever it held before; the others stay. logits: 1 x
+ * vocabulary. */
+enum status cache_start(struct cache *c, int32_t sequence, const int32_t *tokens, int32_t count,
+                        float *logits);
 /* Local. One token for each of the n sequences listed; logits as above. */
 enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
                        float *logits);
