@@ -387,7 +387,12 @@ static int print_head(const struct model_config *c, json_t *o) {
     const char *names[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
     const int32_t ids[] = {c->begin_id, c->end_id, c->pad_id};
     for (int i = 0; i < COUNT_OF(names); i++) {
-        bad |= set_missing(o, names[i], ids[i] < 0 ? json_null() : json_integer(ids[i]));
+        int32_t old = -1;
+        bool same =
+            json_object_get(o, names[i]) && take_id(o, "config.json", names[i], &old) == OK && old == ids[i];
+        if (!same) { /* a list that begins with the same id stays */
+            bad |= json_object_set_new(o, names[i], ids[i] < 0 ? json_null() : json_integer(ids[i]));
+        }
     }
     return bad;
 }

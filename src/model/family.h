@@ -1,4 +1,4 @@
-/* The table of decoder families (inside the room). A row: the names that transformers gives the family, the
+/* The table of decoder families. A row: the names that transformers gives the family, the
  * config.json keys with the descriptor fields they fill, the fields that the family itself fixes, and the
  * patterns of its tensor names. Adding a family is adding a row.
  */

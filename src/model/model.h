@@ -59,6 +59,8 @@ enum status model_refresh(struct model *m);
 enum status model_initialize(struct model *m, uint64_t seed);
 /* Local. Hash of the master parameters' bits. */
 enum status model_hash(struct model *m, uint64_t *out);
+/* Elements of all parameters (the arena has gaps). */
+int64_t model_parameter_count(const struct model *m);
 const struct parameter *model_find(const struct model *m, const char *name);
 
 /* What a pass keeps for backward. */

@@ -267,6 +267,14 @@ enum status model_refresh(struct model *m) {
     return m->compute.data == m->master.data ? OK : backend_convert(m->backend, m->compute, m->master);
 }
 
+int64_t model_parameter_count(const struct model *m) {
+    int64_t n = 0;
+    for (int i = 0; i < m->n_parameters; i++) {
+        n += m->parameters[i].rows * m->parameters[i].columns;
+    }
+    return n;
+}
+
 const struct parameter *model_find(const struct model *m, const char *name) {
     for (int i = 0; i < m->n_parameters; i++) {
         if (strcmp(m->parameters[i].name, name) == 0) {

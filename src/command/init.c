@@ -1,0 +1,104 @@
+/* init: a config.json -> a randomly initialized model folder. The weights are a function of the configuration
+ * and the seed alone, so any number of ranks writes the same bits. */
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "command/command.h"
+#include "command/model_folder.h"
+#include "io/file.h"
+#include "model/family.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+static enum status read_config(const char *source, struct model_config *out) {
+    char path[4096];
+    struct stat info;
+    char *text;
+    size_t len;
+    bool is_folder = stat(source, &info) == 0 && S_ISDIR(info.st_mode);
+    if (snprintf(path, sizeof path, "%s%s", source, is_folder ? "/config.json" : "") >= (int)sizeof path) {
+        return fail(ERR_USAGE, "init.config: the path is too long");
+    }
+    TRY(file_read(path, &text, &len));
+    enum status st = model_config_parse(text, len, path, out);
+    mem_free(text);
+    return st;
+}
+
+static enum status check_settings(const struct settings *s) {
+    if (!*s->init.config) {
+        return fail(ERR_USAGE, "init.config is not set: give it a config.json or a model folder");
+    }
+    return *s->output ? OK : fail(ERR_USAGE, "output is not set: the model folder to write");
+}
+
+/* The configuration takes the tokenizer's special ids where it has some: a model that never ends a text is
+ * no use. */
+static enum status open_tokenizer(const struct settings *s, struct model_config *c, struct tokenizer **out) {
+    *out = NULL;
+    if (!*s->tokenizer) {
+        log_root(LOG_WARN, "no tokenizer is set: %s will hold none", s->output);
+        return OK;
+    }
+    TRY(tokenizer_open(s->tokenizer, out));
+    if (tokenizer_size(*out) > c->vocabulary) {
+        return fail(ERR_USAGE,
+                    "%s: vocab_size is %lld, tokenizer %s has %d ids; the model needs at least as many",
+                    s->init.config, (long long)c->vocabulary, s->tokenizer, tokenizer_size(*out));
+    }
+    if (tokenizer_begin(*out) >= 0) {
+        c->begin_id = tokenizer_begin(*out);
+    }
+    if (tokenizer_end(*out) >= 0) {
+        c->end_id = tokenizer_end(*out);
+    }
+    return OK;
+}
+
+/* Rank 0 makes the model and writes it. The work is one pass over the arena: sharing it would not pay. */
+static enum status make(struct run *run, struct model_config *config, struct tokenizer *tokenizer) {
+    const struct settings *s = run->settings;
+    struct backend *b = NULL;
+    struct model *m = NULL;
+    char why[256];
+    uint64_t hash = 0;
+    enum status st = OK;
+    const struct backend_request request = {
+        .device = "cpu", .compute = "fp32", .threads = (int)s->threads, .device_index = -1};
+    if (run->comm->rank == 0) {
+        TRY_TO(agree, backend_open(&request, &b, why));
+        TRY_TO(agree, model_open(b, config, &m));
+        TRY_TO(agree, model_initialize(m, (uint64_t)s->seed));
+        TRY_TO(agree, model_hash(m, &hash));
+    }
+agree:
+    st = comm_agree(run->comm, st);
+    if (st == OK) {
+        st = model_folder_save(run->comm, m, s->output, s->init.config, tokenizer);
+    }
+    if (st == OK && m) {
+        log_root(LOG_INFO, "%s: %s, %lld parameters, hash %016llx", s->output, config->family->causal,
+                 (long long)model_parameter_count(m), (unsigned long long)hash);
+    }
+    model_close(m);
+    backend_close(b);
+    return st;
+}
+
+enum status command_init(struct run *run) {
+    struct model_config config;
+    struct tokenizer *tokenizer = NULL;
+    enum status st = check_settings(run->settings);
+    st = st == OK ? read_config(run->settings->init.config, &config) : st;
+    st = st == OK ? open_tokenizer(run->settings, &config, &tokenizer) : st;
+    st = comm_agree(run->comm, st);
+    if (st == OK && run->dry_run) {
+        log_root(LOG_INFO, "%s: %s, %lld layers of width %lld, vocabulary %lld; nothing is written",
+                 run->settings->init.config, config.family->causal, (long long)config.layers,
+                 (long long)config.width, (long long)config.vocabulary);
+    } else if (st == OK) {
+        st = make(run, &config, tokenizer);
+    }
+    tokenizer_close(tokenizer);
+    return st;
+}
