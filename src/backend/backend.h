@@ -60,7 +60,7 @@ struct norm {
     double epsilon, weight_offset;
     struct tensor x, y, weight, bias; /* weight, bias: 1 x columns or none */
     struct tensor
-        statistics; /* rows x 2, readout type: mean (0 for RMS), 1 / std. Written forward, read backward */
+        statistics; /* rows x 2, readout: mean (0 for RMS), 1 / std. Written forward, read backward */
 };
 struct norm_gradient {
     struct tensor dy;
@@ -239,7 +239,9 @@ struct backend_request {
  * never NULL on success). Fails: ERR_USAGE for an unknown name (names the nearest), ERR_SYSTEM where the
  * device or compute type is not there. The caller ends it with backend_close(). */
 enum status backend_open(const struct backend_request *request, struct backend **out, char why[256]);
-void backend_close(struct backend *b);
+void backend_close(struct backend *b); /* NULL is fine */
+/* Local. Most bytes that were allocated at one time from a plan back end; 0 for any other. */
+int64_t backend_plan_peak(const struct backend *b);
 
 /* A plug-in (libcollimate_cuda.so) exports `const struct backend_plugin *collimate_backend(void)`. */
 struct backend_plugin {

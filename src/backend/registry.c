@@ -12,6 +12,8 @@ static const struct {
 } registry[] = {
     {"cpu", cpu_open},
     {"cuda", cuda_open},
+    {"check:cpu", check_open},
+    {"plan", plan_open},
 };
 
 static enum status unknown_device(const char *name) {
