@@ -225,13 +225,13 @@ static enum status reference_pool(struct backend *b, struct tensor to, struct te
 
 static enum status reference_sum_squares(struct backend *b, struct tensor x, double *out) {
     (void)b;
-    double sum = 0;
+    long double sum = 0; /* wider than what it judges */
     for (int64_t i = 0; i < x.rows; i++) {
         for (int64_t j = 0; j < x.columns; j++) {
-            sum += row_of(x, i)[j] * row_of(x, i)[j];
+            sum += (long double)row_of(x, i)[j] * row_of(x, i)[j];
         }
     }
-    *out = sum;
+    *out = (double)sum;
     return OK;
 }
 
