@@ -27,8 +27,8 @@ if [ -z "$pairs" ]; then
     steps_sft=150 steps_dpo=150 batch=32
 else
     say "$pairs: every tenth pair is held out"
-    reader=cat
-    [[ "$pairs" == *.gz ]] && reader=zcat
+    reader="cat"
+    [[ "$pairs" == *.gz ]] && reader="zcat"
     $reader "$pairs" | awk -v t="$run/train.jsonl" -v h="$run/heldout.jsonl" '{ print > (NR % 10 == 0 ? h : t) }'
     steps_sft=60 steps_dpo=60 batch=16
 fi
