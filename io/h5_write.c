@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/file.h"
 #include "io/h5_internal.h"
 #include "util/hash.h"
 #include "util/mem.h"
@@ -510,30 +511,22 @@ static enum status verify(const struct h5_writer *w) {
     return OK;
 }
 
-static enum status sync_path(const char *path, int flags) {
-    int file = open(path, flags | O_CLOEXEC);
+static enum status sync_file(const char *path) {
+    int file = open(path, O_RDWR | O_CLOEXEC);
     if (file < 0) {
         return fail(ERR_WRITE, "%s: cannot be opened for fsync: %s", path, strerror(errno));
     }
     int rc = fsync(file), saved = errno;
     close(file);
-    /* Some file systems have no fsync for folders; that is no loss of ours. */
-    if (rc != 0 && saved != EINVAL && saved != ENOTSUP) {
-        return fail(ERR_WRITE, "%s: fsync: %s", path, strerror(saved));
-    }
-    return OK;
+    return rc == 0 ? OK : fail(ERR_WRITE, "%s: fsync: %s", path, strerror(saved));
 }
 
 static enum status put_in_place(const struct h5_writer *w) {
-    TRY(sync_path(w->tmp, O_RDWR));
+    TRY(sync_file(w->tmp));
     if (rename(w->tmp, w->path) != 0) {
         return fail(ERR_WRITE, "%s: cannot rename %s: %s", w->path, w->tmp, strerror(errno));
     }
-    const char *slash = strrchr(w->path, '/');
-    char *folder = slash ? mem_strndup(w->path, (size_t)(slash - w->path) + 1) : mem_strdup(".");
-    enum status st = folder ? sync_path(folder, O_RDONLY | O_DIRECTORY) : status_code();
-    mem_free(folder);
-    return st;
+    return file_sync_folder(w->path);
 }
 
 /* Collective. */

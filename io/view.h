@@ -1,11 +1,16 @@
 /* Truncation as a view: what a row's tokens become under the length options, without copying the data.
  *
- * Order, per response on its own (never by the longer side): 1. the response is cut by ratio or to a fixed
- * number;
- * 2. if prompt + response exceed max_length, the prompt is cut to max_prompt (from its start or its end); 3.
- * if they still do, the response is cut to max_length - prompt. An end token that the cut removed is put back
- * if end_after_cut. DPO reference 2.2 (all or nothing prompt cut), SHAL 4.2 (ratio of the own length, floor,
- * at least one token).
+ * A response is its content and, where the file's policy says so, an end token. Per response on its own:
+ * 1. the content is cut to a share of its tokens or characters (rounded down, at least one token), the whole
+ * to at most max_response tokens;
+ * 2. if prompt + response exceed max_length, the prompt is cut to max_prompt, from its start or its end: all
+ * or nothing, as the DPO reference does;
+ * 3. if they still do, the response is cut to max_length - prompt.
+ * An end token that a cut removed is put back if end_after_cut: on top of a share, within the two limits.
+ *
+ * Pairs share their prompt, and a response may stand in several pairs: for ROWS_PAIRS the prompt is cut if
+ * any of the prompt's responses in the file asks for it, so that a response has the same tokens, and the same
+ * reference score, in all its pairs.
  */
 #ifndef COLLIMATE_IO_VIEW_H
 #define COLLIMATE_IO_VIEW_H
@@ -24,9 +29,12 @@ struct truncation {
     bool end_after_cut;    /* put the end token back after a cut */
 };
 
-/* Counts over rows, for the report: every row is in `rows`. */
+/* Counts for the report: every row read is in `rows`. */
 struct cut_counts {
-    int64_t rows, prompts_cut, responses_cut, without_end, empty_dropped;
+    int64_t rows, prompts_cut;
+    int64_t responses_cut; /* two a pair */
+    int64_t without_end;   /* responses that end without the end token of the file's policy */
+    int64_t empty_dropped; /* responses that have no token in the file; they stay rows */
 };
 
 /* A prompt and responses to it, as a forest wants them; ids own one buffer. */
@@ -43,26 +51,25 @@ struct sample {
     struct pair pair; /* where n_responses is 2 */
 };
 
-/* Rows of training, scoring and evaluation. ROWS_PAIRS: pairs. ROWS_CHOSEN: each distinct chosen response
- * once per prompt's pairs (the chosen side of each pair row); all responses where the file has no pairs.
- * ROWS_RESPONSES: every response. */
+/* Rows of training, scoring and evaluation. ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all
+ * responses where the file has no pairs. ROWS_RESPONSES: every response. */
 enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES };
 
 struct view;
-/* Local. d is borrowed. Fails: ERR_USAGE when unit is CUT_CHARS and the file has no token_chars, ERR_DATA
- * when the kind needs pairs and there are none. */
+/* Local. d is borrowed. Fails: ERR_USAGE for limits that contradict each other or when characters are counted
+ * and the file has no token_chars, ERR_DATA when the kind needs pairs and there are none. */
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
 void view_close(struct view *v);
 int64_t view_rows(const struct view *v);
 /* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */
 enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost);
 /* Local. Samples of the rows, all in one allocation that ends with samples_free. counts (may be NULL) is
- * added to. A prompt cut differently for its two responses is cut to the shorter for both, so that it stays
- * shared. */
+ * added to. Fails: ERR_DATA for damage, and for a pair whose responses have different prompts. */
 enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
                       struct cut_counts *counts);
 void samples_free(struct sample *samples);
-/* Hash of everything that changes tokens: truncation, row kind. Part of side-cars' keys. */
+/* Hash of everything that changes a response's tokens: truncation and, where a prompt can be cut, row kind.
+ * Part of side-cars' keys. */
 uint64_t view_hash(const struct view *v);
 
 #endif
