@@ -20,7 +20,9 @@
 struct tokenizer;
 /* Local. folder with tokenizer.json (or vocab.json + merges.txt), or a path to tokenizer.json, or "bytes".
  * The special ids come from tokenizer_config.json, special_tokens_map.json, generation_config.json or
- * config.json beside it, in this order. Fails: ERR_INPUT, ERR_DATA. */
+ * config.json beside it, in this order; where none names an end, from a special token called <|endoftext|>,
+ * </s>, <|end_of_text|> or <eos>; where none names a begin, from the post-processor's template. Fails:
+ * ERR_INPUT, ERR_DATA. */
 enum status tokenizer_open(const char *path, struct tokenizer **out);
 void tokenizer_close(struct tokenizer *t);
 
@@ -50,11 +52,14 @@ void ids_free(struct ids *ids);
 enum status tokenizer_encode(struct encoder *e, const char *text, size_t len, struct ids *out,
                              struct text *chars);
 /* Appends the text of ids; skip_special leaves special tokens out. Invalid UTF-8 becomes U+FFFD as in the
- * package, except for `bytes`, where it is kept. Fails: ERR_DATA for an id outside the vocabulary. */
+ * package, except for `bytes`, where it is kept. (Special tokens that are matched after a normalizer which
+ * changes them are left out too; tokenizers 0.23 forgets those.) Fails: ERR_DATA for an id outside the
+ * vocabulary. */
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
                              struct text *out);
 
-/* Local. Copies the tokenizer's files into a model folder (writes tokenizer_config.json for `bytes`). */
+/* Local. Copies the tokenizer's files into a model folder (for `bytes`: writes tokenizer.json and
+ * tokenizer_config.json that the `tokenizers` package reads, and tokenizer_open() knows again). */
 enum status tokenizer_copy(const struct tokenizer *t, const char *folder);
 
 #endif

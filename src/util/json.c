@@ -1,14 +1,55 @@
 #include "util/json.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "util/mem.h"
 
+/* Integers above 64 bits become reals: Hugging Face writes "no limit" as 10^30, which Jansson refuses. Gives
+ * a copy of data with e0 after integers of 19 digits and more. */
+static enum status widen_integers(const char *data, size_t n, char **out, size_t *out_n) {
+    enum { DIGITS = 19 };
+    char *copy;
+    TRY(NEW_ARRAY(copy, (int64_t)n + (int64_t)n / 8 + 16));
+    size_t used = 0;
+    size_t digits = 0; /* in a row */
+    bool in_string = false;
+    bool whole = true; /* no point or exponent before the digits */
+    for (size_t i = 0; i < n; i++) {
+        char c = data[i];
+        bool digit = !in_string && c >= '0' && c <= '9';
+        bool fraction = c == '.' || c == 'e' || c == 'E';
+        if (!digit && digits >= DIGITS && whole && !fraction) {
+            copy[used++] = 'e';
+            copy[used++] = '0';
+        }
+        whole = digit || c == '-' || c == '+' ? whole : !fraction;
+        digits = digit ? digits + 1 : 0;
+        if (in_string && c == '\\' && i + 1 < n) {
+            copy[used++] = c;
+            c = data[++i];
+        } else if (c == '"') {
+            in_string = !in_string;
+        }
+        copy[used++] = c;
+    }
+    *out = copy;
+    *out_n = used;
+    return OK;
+}
+
 enum status json_parse(const char *data, size_t n, const char *where, json_t **out) {
     json_error_t error;
     json_t *value = json_loadb(data, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    if (!value && json_error_code(&error) == json_error_numeric_overflow) {
+        char *widened;
+        size_t widened_n;
+        TRY(widen_integers(data, n, &widened, &widened_n));
+        value = json_loadb(widened, widened_n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+        mem_free(widened);
+    }
     if (!value) {
         return fail(ERR_DATA, "%s: not valid JSON: %s (at its line %d, column %d)", where, error.text,
                     error.line, error.column);

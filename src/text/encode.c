@@ -1,0 +1,441 @@
+/* Text to ids: added tokens, normalization, words, byte pairs; each thread with its cache of words.
+ *
+ * The cache holds words of at most 16 bytes and 4 ids, four places to a set; a full set loses its entries in
+ * turn. It never changes results: what is found compares equal byte for byte.
+ */
+#include <string.h>
+
+#include "text/tokenizer_internal.h"
+#include "util/mem.h"
+
+enum { CACHE_KEY = 16, CACHE_IDS = 4, CACHE_WAYS = 4, CACHE_SETS = 1 << 14 };
+
+struct cache_entry {
+    uint64_t low, high; /* the word's bytes */
+    int32_t ids[CACHE_IDS];
+    uint8_t len; /* 0: empty */
+    uint8_t count;
+    uint8_t turn; /* of a set's first entry: the next to be replaced */
+};
+
+struct encoder {
+    const struct tokenizer *t;
+    struct cache_entry *cache;
+    struct matcher *matcher;
+    struct bpe_scratch scratch;
+    struct view_buffer changed[STEPS_MAX]; /* by normalizers */
+    struct view_buffer stepped[STEPS_MAX]; /* by steps of the pre-tokenizer */
+    /* of the call under way */
+    struct ids *out;
+    struct text *chars;
+    int64_t carried; /* code points of bytes that gave no token, for the next token */
+};
+
+void encoder_close(struct encoder *e) {
+    if (!e) {
+        return;
+    }
+    for (int i = 0; i < STEPS_MAX; i++) {
+        view_buffer_free(&e->changed[i]);
+        view_buffer_free(&e->stepped[i]);
+    }
+    bpe_scratch_free(&e->scratch);
+    matcher_close(e->matcher);
+    mem_free(e->cache);
+    mem_free(e);
+}
+
+enum status encoder_open(const struct tokenizer *t, struct encoder **out) {
+    struct encoder *e;
+    TRY(NEW_ARRAY(e, 1));
+    e->t = t;
+    enum status st = OK;
+    if (!t->bytes) {
+        TRY_TO(failed, NEW_ARRAY(e->cache, (int64_t)CACHE_SETS * CACHE_WAYS));
+        TRY_TO(failed, matcher_open(&e->matcher));
+    }
+    *out = e;
+    return OK;
+failed:
+    encoder_close(e);
+    return st;
+}
+
+void ids_free(struct ids *ids) {
+    mem_free(ids->data);
+    *ids = (struct ids){0};
+}
+
+static enum status put_chars(struct encoder *e, int64_t count) {
+    count += e->carried;
+    e->carried = 0;
+    char byte = (char)(uint8_t)(count > UINT8_MAX ? UINT8_MAX : count);
+    return text_append(e->chars, &byte, 1);
+}
+
+static inline enum status put_ids(struct encoder *e, const int32_t *ids, int count) {
+    struct ids *out = e->out;
+    if (out->count + count > out->capacity) {
+        TRY(GROW_ARRAY(out->data, out->capacity, out->count + count));
+    }
+    for (int i = 0; i < count; i++) {
+        out->data[out->count + i] = ids[i];
+    }
+    out->count += count;
+    return OK;
+}
+
+static inline size_t token_bytes(const struct encoder *e, int32_t id) {
+    return e->t->bpe.vocabulary.tokens[id].span;
+}
+
+/* A word of 1 to 16 bytes as two numbers, different for different words of the same length. */
+static inline void key_of(const char *s, size_t n, uint64_t *low, uint64_t *high) {
+    if (n >= 8) {
+        memcpy(low, s, 8);
+        memcpy(high, s + n - 8, 8);
+        return;
+    }
+    *high = 0;
+    if (n >= 4) {
+        uint32_t a;
+        uint32_t b;
+        memcpy(&a, s, 4);
+        memcpy(&b, s + n - 4, 4);
+        *low = (uint64_t)a << 32 | b;
+        return;
+    }
+    *low = (uint64_t)(unsigned char)s[0] << 16 | (uint64_t)(unsigned char)s[n / 2] << 8 |
+           (unsigned char)s[n - 1];
+}
+
+static inline struct cache_entry *cache_set(struct encoder *e, uint64_t low, uint64_t high, size_t n) {
+    uint64_t hash = (low ^ n) * 0x9E3779B97F4A7C15u ^ (high + n) * 0xC2B2AE3D27D4EB4Fu;
+    hash ^= hash >> 32;
+    hash *= 0x9E3779B97F4A7C15u;
+    return e->cache + (hash >> 40 & (CACHE_SETS - 1)) * CACHE_WAYS;
+}
+
+static void cache_keep(struct encoder *e, uint64_t low, uint64_t high, size_t n) {
+    const struct bpe_scratch *s = &e->scratch;
+    struct cache_entry *set = cache_set(e, low, high, n);
+    struct cache_entry *place = &set[set->turn++ % CACHE_WAYS];
+    uint8_t turn = place->turn;
+    *place = (struct cache_entry){.low = low, .high = high, .len = (uint8_t)n, .count = (uint8_t)s->count};
+    place->turn = turn;
+    for (int64_t i = 0; i < s->count; i++) {
+        place->ids[i] = s->symbols[i].id;
+    }
+}
+
+/* Puts the symbols of the scratch; regular (may be cached): each stands for its own bytes and none was lost.
+ */
+static enum status put_symbols(struct encoder *e, const struct view *v, size_t at, size_t n, bool *regular) {
+    const struct bpe_scratch *s = &e->scratch;
+    size_t end = at;
+    *regular = true;
+    for (int64_t i = 0; i < s->count; i++) {
+        const struct symbol *symbol = &s->symbols[i];
+        TRY(put_ids(e, &symbol->id, 1));
+        if (e->chars) {
+            TRY(put_chars(e, view_count(v, end, symbol->len)));
+        }
+        end += symbol->len;
+        *regular = *regular && token_bytes(e, symbol->id) == symbol->len;
+    }
+    *regular = *regular && end == at + n;
+    if (e->chars && end < at + n) {
+        e->carried += view_count(v, end, at + n - end);
+    }
+    return OK;
+}
+
+static enum status put_cached(struct encoder *e, const struct cache_entry *c, const struct view *v,
+                              size_t at) {
+    TRY(put_ids(e, c->ids, c->count));
+    if (!e->chars) {
+        return OK;
+    }
+    size_t left = c->len;
+    for (int i = 0; i < c->count; i++) {
+        size_t take = i + 1 == c->count ? left : token_bytes(e, c->ids[i]);
+        TRY(put_chars(e, view_count(v, at, take)));
+        at += take;
+        left -= take;
+    }
+    return OK;
+}
+
+static enum status put_word(struct encoder *e, const struct view *v, size_t at, size_t n) {
+    uint64_t low = 0;
+    uint64_t high = 0;
+    if (n <= CACHE_KEY) {
+        key_of(v->s + at, n, &low, &high);
+        struct cache_entry *set = cache_set(e, low, high, n);
+        for (int i = 0; i < CACHE_WAYS; i++) {
+            if (set[i].low == low && set[i].high == high && set[i].len == n) {
+                return put_cached(e, &set[i], v, at);
+            }
+        }
+    }
+    TRY(bpe_word(&e->t->bpe, &e->scratch, v->s + at, n));
+    bool regular;
+    TRY(put_symbols(e, v, at, n, &regular));
+    if (regular && n <= CACHE_KEY && e->scratch.count <= CACHE_IDS) {
+        cache_keep(e, low, high, n);
+    }
+    return OK;
+}
+
+/* The model's own words: all of v, or its parts at marks where no merge reaches over one. */
+static enum status put_words(struct encoder *e, const struct view *v) {
+    static const char mark[] = "\xe2\x96\x81";
+    size_t from = 0;
+    const char *hit = e->t->bpe.splits_at_mark ? memmem(v->s, v->n, mark, 3) : NULL;
+    while (hit) {
+        size_t at = (size_t)(hit - v->s);
+        if (at > from && (at < 3 || memcmp(hit - 3, mark, 3) != 0)) {
+            TRY(put_word(e, v, from, at - from));
+            from = at;
+        }
+        hit = memmem(hit + 3, v->n - at - 3, mark, 3);
+    }
+    return v->n > from ? put_word(e, v, from, v->n - from) : OK;
+}
+
+static enum status run_step(struct encoder *e, int i, const struct view *v);
+
+/* Bytes [at, at + n) of v, cut out by step i, through the steps after it. */
+static inline enum status piece(struct encoder *e, int i, const struct view *v, size_t at, size_t n) {
+    if (i + 1 == e->t->n_steps && e->t->bpe.byte_level) {
+        return put_word(e, v, at, n);
+    }
+    struct view part = {v->s + at, n, v->weights ? v->weights + at : NULL, v->first && at == 0};
+    return run_step(e, i + 1, &part);
+}
+
+static enum status cut_known(struct encoder *e, int i, const struct view *v) {
+    enum step_kind kind = e->t->steps[i].kind;
+    const uint8_t *classes = e->t->classes;
+    for (size_t at = 0; at < v->n;) {
+        size_t end = kind == STEP_GPT2 ? cut_gpt2(classes, v->s, v->n, at)
+                                       : cut_llama3(classes, v->s, v->n, at, kind == STEP_LLAMA3 ? 3 : 1);
+        TRY(piece(e, i, v, at, end - at));
+        at = end;
+    }
+    return OK;
+}
+
+static enum status piece_or_drop(struct encoder *e, int i, const struct view *v, size_t at, size_t n,
+                                 bool drop) {
+    if (n == 0) {
+        return OK;
+    }
+    if (drop) {
+        e->carried += e->chars ? view_count(v, at, n) : 0;
+        return OK;
+    }
+    return piece(e, i, v, at, n);
+}
+
+static enum status cut_matches(struct encoder *e, int i, const struct view *v) {
+    const struct step *step = &e->t->steps[i];
+    for (size_t at = 0; at < v->n;) {
+        size_t begin;
+        size_t end;
+        TRY(cut_match(e->matcher, step, v->s, v->n, at, &begin, &end));
+        TRY(piece_or_drop(e, i, v, at, begin - at, step->drop_others));
+        TRY(piece_or_drop(e, i, v, begin, end - begin, step->drop_matches));
+        at = end;
+    }
+    return OK;
+}
+
+static enum status cut_before_marks(struct encoder *e, int i, const struct view *v) {
+    const struct step *step = &e->t->steps[i];
+    size_t from = 0;
+    while (from < v->n) {
+        const char *hit = memmem(v->s + from + 1, v->n - from - 1, step->string, step->string_n);
+        size_t end = hit ? (size_t)(hit - v->s) : v->n;
+        TRY(piece(e, i, v, from, end - from));
+        from = end;
+    }
+    return OK;
+}
+
+/* Steps that change the text: a space put first, or spaces as marks. */
+static enum status change_text(struct encoder *e, int i, const struct view *v) {
+    const struct step *step = &e->t->steps[i];
+    struct view_buffer *b = &e->stepped[i];
+    bool weigh = e->chars != NULL;
+    bool spaces = step->kind == STEP_PREFIX_SPACE;
+    const char *mark = spaces ? " " : step->string;
+    size_t mark_n = spaces ? 1 : step->string_n;
+    bool has = v->n >= mark_n && memcmp(v->s, mark, mark_n) == 0;
+    bool prepend = spaces || step->prepend == PREPEND_ALWAYS || (step->prepend == PREPEND_FIRST && v->first);
+    text_clear(&b->bytes);
+    text_clear(&b->weights);
+    if (prepend && !has && !(!spaces && v->s[0] == ' ')) {
+        TRY(view_append(b, mark, mark_n, 0, weigh));
+    }
+    size_t done = 0;
+    for (size_t at = 0; at < v->n && !spaces; at++) {
+        if (v->s[at] == ' ') {
+            TRY(view_copy(b, v, done, at - done, weigh));
+            TRY(view_append(b, mark, mark_n, weigh ? view_count(v, at, 1) : 0, weigh));
+            done = at + 1;
+        }
+    }
+    TRY(view_copy(b, v, done, v->n - done, weigh));
+    struct view changed = {b->bytes.data, b->bytes.len, weigh ? (const uint8_t *)b->weights.data : NULL,
+                           v->first};
+    return run_step(e, i + 1, &changed);
+}
+
+static enum status run_step(struct encoder *e, int i, const struct view *v) {
+    if (v->n == 0) {
+        return OK;
+    }
+    if (i == e->t->n_steps) {
+        return put_words(e, v);
+    }
+    switch (e->t->steps[i].kind) {
+    case STEP_GPT2:
+    case STEP_LLAMA3:
+    case STEP_QWEN:
+        return cut_known(e, i, v);
+    case STEP_PATTERN:
+    case STEP_STRING:
+        return cut_matches(e, i, v);
+    case STEP_BEFORE_MARK:
+        return cut_before_marks(e, i, v);
+    case STEP_PREFIX_SPACE:
+    case STEP_METASPACE:
+        return change_text(e, i, v);
+    }
+    return fail(ERR_INTERNAL, "unknown step %d", (int)e->t->steps[i].kind);
+}
+
+static bool is_space(const struct tokenizer *t, const char *s) {
+    int length;
+    return t->classes[utf8_point(s, &length)] & CLASS_SPACE;
+}
+
+/* Widens the place of an added token by its rule; false where the rule says it is none. */
+static bool place_of(const struct tokenizer *t, int32_t id, const struct view *v, size_t *begin,
+                     size_t *end) {
+    for (int64_t i = 0; i < t->n_rules; i++) {
+        const struct added_rule *rule = &t->rules[i];
+        if (rule->id != id) {
+            continue;
+        }
+        size_t before = *begin;
+        while (before > 0 && utf8_continues(v->s[--before])) {
+        }
+        if (rule->word && ((*begin > 0 && utf8_is_word(t->classes, v->s + before)) ||
+                           (*end < v->n && utf8_is_word(t->classes, v->s + *end)))) {
+            return false;
+        }
+        while (rule->left && *begin > 0) {
+            for (before = *begin - 1; before > 0 && utf8_continues(v->s[before]); before--) {
+            }
+            if (!is_space(t, v->s + before)) {
+                break;
+            }
+            *begin = before;
+        }
+        while (rule->right && *end < v->n && is_space(t, v->s + *end)) {
+            *end += (size_t)utf8_length((unsigned char)v->s[*end]);
+        }
+        return true;
+    }
+    return true;
+}
+
+static enum status normalized_part(struct encoder *e, const struct view *v);
+
+/* Added tokens of one finder out of v, what is between them on: from the raw text to the normalizers, from
+ * the normalized one to the steps. */
+static enum status split_added(struct encoder *e, bool raw, const struct view *v) {
+    const struct finder *f = raw ? &e->t->raw : &e->t->normalized;
+    size_t done = 0;
+    size_t at = 0;
+    for (bool more = true; more;) {
+        size_t begin = v->n;
+        size_t end = v->n;
+        int32_t id = -1;
+        more = finder_next(f, v->s, v->n, at, &begin, &end, &id);
+        at = end;
+        if (more && !place_of(e->t, id, v, &begin, &end)) {
+            continue;
+        }
+        begin = begin > done ? begin : done;
+        if (begin > done) {
+            struct view part = {v->s + done, begin - done, v->weights ? v->weights + done : NULL,
+                                v->first && done == 0};
+            TRY(raw ? normalized_part(e, &part) : run_step(e, 0, &part));
+        }
+        if (more) {
+            TRY(put_ids(e, &id, 1));
+            if (e->chars) {
+                TRY(put_chars(e, end > begin ? view_count(v, begin, end - begin) : 0));
+            }
+        }
+        done = end > done ? end : done;
+    }
+    return OK;
+}
+
+static enum status normalized_part(struct encoder *e, const struct view *v) {
+    struct view changed;
+    TRY(normalize(e->t, v, e->chars != NULL, e->changed, &changed));
+    return split_added(e, false, &changed);
+}
+
+static enum status encode_bytes(struct encoder *e, const char *text, size_t len) {
+    struct ids *out = e->out;
+    TRY(GROW_ARRAY(out->data, out->capacity, out->count + (int64_t)len));
+    for (size_t i = 0; i < len; i++) {
+        out->data[out->count++] = (unsigned char)text[i];
+        if (e->chars) {
+            TRY(put_chars(e, i + 1 == len || !utf8_continues(text[i + 1])));
+        }
+    }
+    return OK;
+}
+
+static enum status encode_text(struct encoder *e, const char *text, size_t len) {
+    if (e->t->bytes) {
+        return encode_bytes(e, text, len);
+    }
+    size_t good = utf8_valid(text, len);
+    if (good < len) {
+        return fail(ERR_DATA, "text is not valid UTF-8 at its byte %zu", good);
+    }
+    struct view whole = {text, len, NULL, true};
+    size_t first = e->chars ? e->chars->len : 0;
+    TRY(split_added(e, true, &whole));
+    if (e->chars && e->carried > 0 && e->chars->len > first) {
+        unsigned char *last = (unsigned char *)e->chars->data + e->chars->len - 1;
+        int64_t count = *last + e->carried;
+        *last = (unsigned char)(count > UINT8_MAX ? UINT8_MAX : count);
+    }
+    return OK;
+}
+
+enum status tokenizer_encode(struct encoder *e, const char *text, size_t len, struct ids *out,
+                             struct text *chars) {
+    int64_t count = out->count;
+    size_t chars_len = chars ? chars->len : 0;
+    e->out = out;
+    e->chars = chars;
+    e->carried = 0;
+    enum status st = encode_text(e, text, len);
+    if (st != OK) {
+        out->count = count;
+        if (chars) {
+            chars->len = chars_len;
+        }
+    }
+    return st;
+}

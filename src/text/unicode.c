@@ -1,0 +1,165 @@
+#include "text/unicode.h"
+
+#include <string.h>
+
+#include <utf8proc.h>
+
+#include "util/mem.h"
+
+enum status unicode_classes(uint8_t **out) {
+    uint8_t *classes;
+    TRY(NEW_ARRAY(classes, CODE_POINTS));
+    for (int i = 0; i < n_code_ranges; i++) {
+        const struct code_range *r = &code_ranges[i];
+        memset(classes + r->first, r->classes, r->last - r->first + 1);
+    }
+    *out = classes;
+    return OK;
+}
+
+int utf8_put(uint32_t point, char out[4]) {
+    if (point < 0x80) {
+        out[0] = (char)point;
+        return 1;
+    }
+    if (point < 0x800) {
+        out[0] = (char)(0xC0 | point >> 6);
+        out[1] = (char)(0x80 | (point & 0x3F));
+        return 2;
+    }
+    if (point < 0x10000) {
+        out[0] = (char)(0xE0 | point >> 12);
+        out[1] = (char)(0x80 | (point >> 6 & 0x3F));
+        out[2] = (char)(0x80 | (point & 0x3F));
+        return 3;
+    }
+    if (point < CODE_POINTS) {
+        out[0] = (char)(0xF0 | point >> 18);
+        out[1] = (char)(0x80 | (point >> 12 & 0x3F));
+        out[2] = (char)(0x80 | (point >> 6 & 0x3F));
+        out[3] = (char)(0x80 | (point & 0x3F));
+        return 4;
+    }
+    return 0;
+}
+
+int utf8_check(const char *s, size_t n) {
+    unsigned char lead = (unsigned char)s[0];
+    if (lead < 0x80) {
+        return 1;
+    }
+    if (lead < 0xC2 || lead > 0xF4) {
+        return -1;
+    }
+    int length = utf8_length(lead);
+    /* The second byte's range keeps out overlong forms, surrogates and what is above U+10FFFF. */
+    unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    for (int i = 1; i < length; i++) {
+        unsigned char c = (size_t)i < n ? (unsigned char)s[i] : 0;
+        if (c < low || c > high) {
+            return -i;
+        }
+        low = 0x80;
+        high = 0xBF;
+    }
+    return length;
+}
+
+size_t utf8_valid(const char *s, size_t n) {
+    size_t at = 0;
+    while (at < n) {
+        uint64_t eight;
+        if (n - at >= sizeof eight) {
+            memcpy(&eight, s + at, sizeof eight);
+            if (!(eight & 0x8080808080808080u)) {
+                at += sizeof eight;
+                continue;
+            }
+        }
+        int length = utf8_check(s + at, n - at);
+        if (length < 0) {
+            return at;
+        }
+        at += (size_t)length;
+    }
+    return n;
+}
+
+enum status utf8_lossy(struct text *out, const char *s, size_t n) {
+    size_t at = 0;
+    while (at < n) {
+        size_t good = utf8_valid(s + at, n - at);
+        TRY(text_append(out, s + at, good));
+        at += good;
+        if (at < n) {
+            TRY(text_puts(out, "\xef\xbf\xbd"));
+            at += (size_t)-utf8_check(s + at, n - at);
+        }
+    }
+    return OK;
+}
+
+bool utf8_is_word(const uint8_t *classes, const char *s) {
+    int length;
+    uint32_t point = utf8_point(s, &length);
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)point);
+    return classes[point] & CLASS_LETTER || category == UTF8PROC_CATEGORY_MN ||
+           category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME ||
+           category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL ||
+           category == UTF8PROC_CATEGORY_PC || point == 0x200C || point == 0x200D;
+}
+
+void view_buffer_free(struct view_buffer *b) {
+    text_free(&b->bytes);
+    text_free(&b->weights);
+}
+
+int64_t view_count(const struct view *v, size_t at, size_t n) {
+    int64_t count = 0;
+    if (v->weights) {
+        for (size_t i = at; i < at + n; i++) {
+            count += v->weights[i];
+        }
+        return count;
+    }
+    /* A code point ends where the next byte begins another. */
+    for (size_t i = at + 1; i < at + n; i++) {
+        count += !utf8_continues(v->s[i]);
+    }
+    return count + (n > 0 && (at + n >= v->n || !utf8_continues(v->s[at + n])));
+}
+
+enum status view_append(struct view_buffer *b, const char *bytes, size_t n, int64_t weight, bool weigh) {
+    size_t from = b->bytes.len;
+    TRY(text_append(&b->bytes, bytes, n));
+    if (!weigh) {
+        return OK;
+    }
+    /* One for each code point while they last; the rest to the last one. */
+    for (size_t at = from; at < from + n; at++) {
+        bool last = at + 1 == from + n;
+        bool ends = last || !utf8_continues(b->bytes.data[at + 1]);
+        int64_t share = !ends ? 0 : last ? weight : weight > 0;
+        char byte = (char)(uint8_t)(share > UINT8_MAX ? UINT8_MAX : share);
+        TRY(text_append(&b->weights, &byte, 1));
+        weight -= share;
+    }
+    return OK;
+}
+
+enum status view_copy(struct view_buffer *b, const struct view *v, size_t at, size_t n, bool weigh) {
+    size_t from = b->bytes.len;
+    TRY(text_append(&b->bytes, v->s + at, n));
+    if (!weigh) {
+        return OK;
+    }
+    if (v->weights) {
+        return text_append(&b->weights, (const char *)v->weights + at, n);
+    }
+    for (size_t i = from; i < from + n; i++) {
+        char byte = i + 1 == from + n || !utf8_continues(b->bytes.data[i + 1]);
+        TRY(text_append(&b->weights, &byte, 1));
+    }
+    return OK;
+}

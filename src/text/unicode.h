@@ -1,0 +1,93 @@
+/* UTF-8 and the code point classes that tokenizers cut by. Private to src/text/.
+ *
+ * The classes are a committed table and not the system library's: \p{L}, \p{N} and \s must be those of the
+ * `tokenizers` package (Unicode 16 in its regular expressions, about Unicode 9 in its normalizer), or ids
+ * differ.
+ */
+#ifndef COLLIMATE_TEXT_UNICODE_H
+#define COLLIMATE_TEXT_UNICODE_H
+
+#include <stdint.h>
+
+#include "util/text.h"
+
+enum {
+    CLASS_LETTER = 1,
+    CLASS_NUMBER = 2,
+    CLASS_SPACE = 4,
+    CLASS_UNSAFE = 8, /* canonical composition may change it, move it, or join it to what is before */
+};
+struct code_range {
+    uint32_t first, last;
+    uint8_t classes;
+};
+extern const struct code_range code_ranges[];
+extern const int n_code_ranges;
+
+enum { CODE_POINTS = 0x110000 };
+/* Local. One byte of classes per code point; mem_free. */
+enum status unicode_classes(uint8_t **out);
+
+/* Bytes of the code point that begins with this byte (valid UTF-8). */
+static inline int utf8_length(unsigned char lead) {
+    return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+
+static inline bool utf8_continues(char c) {
+    return ((unsigned char)c & 0xC0) == 0x80;
+}
+
+/* Decodes the code point at s (valid UTF-8). */
+static inline uint32_t utf8_point(const char *s, int *length) {
+    const unsigned char *u = (const unsigned char *)s;
+    *length = utf8_length(u[0]);
+    switch (*length) {
+    case 1:
+        return u[0];
+    case 2:
+        return (u[0] & 0x1Fu) << 6 | (u[1] & 0x3Fu);
+    case 3:
+        return (u[0] & 0x0Fu) << 12 | (u[1] & 0x3Fu) << 6 | (u[2] & 0x3Fu);
+    default:
+        return (u[0] & 0x07u) << 18 | (u[1] & 0x3Fu) << 12 | (u[2] & 0x3Fu) << 6 | (u[3] & 0x3Fu);
+    }
+}
+
+/* Bytes (1 to 4, 0 above U+10FFFF) of a code point written to out. */
+int utf8_put(uint32_t point, char out[4]);
+/* Length of the well-formed sequence at s, or minus the length of its maximal ill-formed part (Unicode 3.9,
+ * table 3-7: what one U+FFFD stands for). n > 0. */
+int utf8_check(const char *s, size_t n);
+/* Bytes of the valid beginning of s: n when all of it is. */
+size_t utf8_valid(const char *s, size_t n);
+/* Appends s with U+FFFD for each maximal ill-formed part, as Rust's from_utf8_lossy does. */
+enum status utf8_lossy(struct text *out, const char *s, size_t n);
+
+/* Whether the code point at s is a word character (\w of Unicode TR 18). */
+bool utf8_is_word(const uint8_t *classes, const char *s);
+
+/* Text on its way to ids: bytes, and how many code points of the original each of them ends. */
+struct view {
+    const char *s;
+    size_t n;
+    const uint8_t *weights; /* per byte; NULL: the text's own code points */
+    bool first;             /* begins where the original text begins */
+};
+/* A view's own storage. */
+struct view_buffer {
+    struct text bytes, weights;
+};
+void view_buffer_free(struct view_buffer *b);
+/* Code points of the original that bytes [at, at + n) of v end. */
+int64_t view_count(const struct view *v, size_t at, size_t n);
+/* Appends n bytes that stand for bytes [at, at + taken) of v; weights are kept where `weigh`. */
+enum status view_append(struct view_buffer *b, const char *bytes, size_t n, int64_t weight, bool weigh);
+/* Appends bytes [at, at + n) of v as they are. */
+enum status view_copy(struct view_buffer *b, const struct view *v, size_t at, size_t n, bool weigh);
+
+/* Local. Canonical composition of v into b, unless it is composed already (then *changed is false and b is
+ * not touched). */
+enum status nfc(const uint8_t *classes, const struct view *v, bool weigh, struct view_buffer *b,
+                bool *changed);
+
+#endif
