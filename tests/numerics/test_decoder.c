@@ -61,8 +61,12 @@ static void run(struct world *w, struct decoder_options o, const struct prompt *
     o.max_prompt = LONGEST;
     o.max_new_tokens = NEW;
     assert_int_equal(decoder_bytes(&w->model->config, &w->backend->caps, &o, &bytes), OK);
-    if (workspace_open(w->backend, bytes, &workspace) != OK) { FAIL("%s", status_message()->text); }
-    if (decoder_open(w->model, &workspace, &o, &d) != OK) { FAIL("%s", status_message()->text); }
+    if (workspace_open(w->backend, bytes, &workspace) != OK) {
+        FAIL("%s", status_message()->text);
+    }
+    if (decoder_open(w->model, &workspace, &o, &d) != OK) {
+        FAIL("%s", status_message()->text);
+    }
     if (decoder_run(d, prompts, n, out, NULL, NULL) != OK) {
         FAIL("%s", status_message()->text);
     }
