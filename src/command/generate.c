@@ -1,0 +1,399 @@
+/* generate: a response to each prompt of a preference file, as JSON Lines in row order.
+ *
+ * Rows are dealt to the ranks in rounds of consecutive rows, so output is written as it comes and no rank
+ * holds more than its share of a round; neither the rank count nor the batch changes a byte of it.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "command/session.h"
+#include "decode/decoder.h"
+#include "io/ordered.h"
+#include "util/clock.h"
+#include "util/json.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+/* Rows of a rank in a round, for each of its sequences: the end of a round leaves sequences idle. */
+enum { ROUNDS_PER_SEQUENCE = 16, MOST_STOPS = 64 };
+
+struct generation {
+    struct session session;
+    struct dataset *data;
+    struct decoder_options options;
+    struct decoder *decoder;
+    struct ordered_file *file; /* NULL: standard output */
+    int32_t stops[MOST_STOPS];
+    int64_t n; /* prompts */
+    int32_t longest;
+    int64_t tokens, stopped, cut; /* counts, of this rank */
+    struct progress progress;
+    int64_t done; /* rows of this rank in earlier rounds */
+};
+
+/* A rank's prompts of a round, and the responses to them. */
+struct share {
+    int64_t first, n;
+    int32_t *tokens; /* prompts, longest apart */
+    struct prompt *prompts;
+    int32_t *generated; /* max_new_tokens apart */
+    struct response_tokens *responses;
+};
+
+static void share_free(struct share *s) {
+    mem_free(s->tokens);
+    mem_free(s->prompts);
+    mem_free(s->generated);
+    mem_free(s->responses);
+    *s = (struct share){0};
+}
+
+/* The part of a prompt that is used: [*first, *first + *count) of /prompts/tokens. */
+static enum status prompt_span(struct generation *g, int64_t row, int64_t *first, int64_t *count) {
+    const struct settings *s = g->session.settings;
+    int64_t most = s->truncate.max_length;
+    TRY(dataset_prompt(g->data, row, first, count));
+    if (most > 0 && *count + s->generate.max_new_tokens > most) {
+        int64_t kept = s->truncate.max_prompt > 0 ? s->truncate.max_prompt : (most + 1) / 2;
+        if (kept < *count) {
+            *first += s->truncate.keep == 1 ? 0 : *count - kept;
+            *count = kept;
+            g->cut++;
+        }
+    }
+    return OK;
+}
+
+/* What an empty prompt is replaced by: a decoder needs a token to go on from. */
+static int32_t first_token(const struct generation *g) {
+    const struct dataset_facts *facts = dataset_facts(g->data);
+    const struct model_config *config = &g->session.model->config;
+    int32_t known[] = {facts->begin_id, config->begin_id, facts->end_id, config->end_id};
+    for (int i = 0; i < COUNT_OF(known); i++) {
+        if (known[i] >= 0) {
+            return known[i];
+        }
+    }
+    return -1;
+}
+
+static enum status scan(struct generation *g) {
+    struct range part = range_part(g->n, g->session.comm->rank, g->session.comm->size);
+    g->longest = 1;
+    for (int64_t row = part.first; row < part.last; row++) {
+        int64_t first, count;
+        TRY(prompt_span(g, row, &first, &count));
+        if (count == 0 && first_token(g) < 0) {
+            return fail(
+                ERR_DATA,
+                "%s: prompt %lld is empty, and neither the data nor the model knows a beginning or end "
+                "token to start from",
+                dataset_path(g->data), (long long)row);
+        }
+        g->longest = count > g->longest ? (int32_t)count : g->longest;
+    }
+    return OK;
+}
+
+static enum status add_stop(struct generation *g, int64_t id, const char *path) {
+    if (id < 0 || id > INT32_MAX || g->options.n_stops == MOST_STOPS) {
+        return fail(ERR_DATA, "%s: eos_token_id holds %lld, or more than %d ids", path, (long long)id,
+                    MOST_STOPS);
+    }
+    g->stops[g->options.n_stops++] = (int32_t)id;
+    return OK;
+}
+
+/* eos_token_id is a number or a list of them. */
+static enum status take_stops(struct generation *g, const json_t *object, const char *path) {
+    const json_t *ids = json_object_get(object, "eos_token_id");
+    if (json_is_integer(ids)) {
+        return add_stop(g, json_integer_value(ids), path);
+    }
+    if (ids && !json_is_null(ids) && !json_is_array(ids)) {
+        return fail(ERR_DATA, "%s: eos_token_id is neither a number nor a list", path);
+    }
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        const json_t *id = json_array_get(ids, i);
+        if (!json_is_integer(id)) {
+            return fail(ERR_DATA, "%s: eos_token_id[%zu] is not a number", path, i);
+        }
+        TRY(add_stop(g, json_integer_value(id), path));
+    }
+    return OK;
+}
+
+/* The stop set: generation_config.json, else the model's configuration, else the tokenizer's end token. */
+static enum status read_stops(struct generation *g) {
+    const struct session *s = &g->session;
+    struct text path = {0};
+    json_t *object = NULL;
+    enum status st;
+    g->options.stops = g->stops;
+    if (!s->settings->generate.stop_at_end) {
+        return OK;
+    }
+    TRY_TO(done, text_printf(&path, "%s/generation_config.json", s->settings->model));
+    if (access(path.data, F_OK) == 0) {
+        TRY_TO(done, json_load(path.data, &object));
+        TRY_TO(done, take_stops(g, object, path.data));
+    }
+    if (g->options.n_stops == 0 && s->model->config.end_id >= 0) {
+        TRY_TO(done, add_stop(g, s->model->config.end_id, "config.json"));
+    }
+    if (g->options.n_stops == 0 && s->tokenizer && tokenizer_end(s->tokenizer) >= 0) {
+        TRY_TO(done, add_stop(g, tokenizer_end(s->tokenizer), "tokenizer"));
+    }
+done:
+    json_decref(object);
+    text_free(&path);
+    return st;
+}
+
+static enum status check_fit(const struct generation *g) {
+    const struct model_config *config = &g->session.model->config;
+    const struct dataset_facts *facts = dataset_facts(g->data);
+    int64_t most = g->longest + g->session.settings->generate.max_new_tokens;
+    if (facts->vocabulary > config->vocabulary) {
+        return fail(ERR_DATA,
+                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
+                    "model's tokenizer",
+                    dataset_path(g->data), facts->vocabulary - 1, (long long)config->vocabulary);
+    }
+    if (config->learned_positions && most > config->max_positions) {
+        return fail(ERR_USAGE,
+                    "the longest prompt has %d tokens; with generate.max_new_tokens %lld that is more than "
+                    "the model's %lld positions; set truncate.max_length=%lld or fewer new tokens",
+                    g->longest, (long long)g->session.settings->generate.max_new_tokens,
+                    (long long)config->max_positions, (long long)config->max_positions);
+    }
+    if (config->max_positions > 0 && most > config->max_positions) {
+        log_root(LOG_WARN, "prompts and responses of up to %lld tokens go beyond the model's %lld positions",
+                 (long long)most, (long long)config->max_positions);
+    }
+    return OK;
+}
+
+/* Options, stop set, row count, longest prompt. */
+static enum status look(struct generation *g) {
+    struct session *s = &g->session;
+    const struct settings *settings = s->settings;
+    g->n = dataset_size(g->data).prompts;
+    if (settings->generate.limit > 0 && settings->generate.limit < g->n) {
+        g->n = settings->generate.limit;
+    }
+    g->options.sampling = (struct sampling){.temperature = settings->generate.temperature,
+                                            .top_k = settings->generate.top_k,
+                                            .top_p = settings->generate.top_p};
+    g->options.seed = (uint64_t)settings->seed;
+    g->options.max_new_tokens = (int32_t)settings->generate.max_new_tokens;
+    g->options.sequences = (int32_t)settings->generate.batch;
+    enum status st = scan(g);
+    if (st == OK) {
+        st = read_stops(g);
+    }
+    TRY(comm_agree(s->comm, st));
+    int64_t longest = g->longest;
+    TRY(comm_max_i64(s->comm, &longest, 1));
+    g->longest = g->options.max_prompt = (int32_t)longest;
+    TRY(comm_sum_i64(s->comm, &g->cut, 1));
+    TRY(comm_agree(s->comm, check_fit(g)));
+    if (!s->tokenizer) {
+        log_root(LOG_WARN, "%s has no tokenizer: the output holds tokens without their text",
+                 settings->model);
+    } else if (dataset_facts(g->data)->tokenizer_hash != tokenizer_hash(s->tokenizer)) {
+        log_root(LOG_WARN, "%s was tokenized with %s, which is not the tokenizer of model %s",
+                 dataset_path(g->data), dataset_facts(g->data)->tokenizer, settings->model);
+    }
+    log_root(LOG_INFO, "data %s: %lld prompts, the longest of %d tokens, %lld cut", dataset_path(g->data),
+             (long long)g->n, g->longest, (long long)g->cut);
+    g->cut = 0;
+    return OK;
+}
+
+static enum status predict(struct generation *g) {
+    struct text resolved = {0};
+    int64_t bytes = 0;
+    const struct model *m = g->session.model;
+    enum status st = decoder_bytes(&m->config, &m->backend->caps, &g->options, &bytes);
+    if (st == OK) {
+        st = options_print(g->session.run->options, false, &resolved);
+    }
+    if (st == OK && g->session.comm->rank == 0) {
+        printf("%sprompts %lld, the longest of %d tokens\nmemory per rank (MiB)\n  parameters %10.1f\n"
+               "  cache      %10.1f  %d sequences of up to %d tokens\n",
+               resolved.data, (long long)g->n, g->longest,
+               (double)(m->arena_elements * dtype_size(m->backend->caps.master)) / (1 << 20),
+               (double)bytes / (1 << 20), g->options.sequences, g->longest + g->options.max_new_tokens);
+    }
+    text_free(&resolved);
+    return comm_agree(g->session.comm, st);
+}
+
+static enum status open_decoder(struct generation *g) {
+    struct session *s = &g->session;
+    int64_t bytes;
+    TRY(decoder_bytes(&s->model->config, &s->backend->caps, &g->options, &bytes));
+    TRY(workspace_open(s->backend, bytes, &s->workspace));
+    return decoder_open(s->model, &s->workspace, &g->options, &g->decoder);
+}
+
+static enum status share_read(struct generation *g, struct range rows, struct share *s) {
+    s->first = rows.first;
+    s->n = rows.last - rows.first;
+    int64_t prompt_tokens, new_tokens;
+    TRY(size_mul(s->n, g->longest, "prompt tokens", &prompt_tokens));
+    TRY(size_mul(s->n, g->options.max_new_tokens, "new tokens", &new_tokens));
+    TRY(NEW_ARRAY(s->tokens, prompt_tokens));
+    TRY(NEW_ARRAY(s->prompts, s->n));
+    TRY(NEW_ARRAY(s->generated, new_tokens));
+    TRY(NEW_ARRAY(s->responses, s->n));
+    for (int64_t i = 0; i < s->n; i++) {
+        int32_t *tokens = s->tokens + i * g->longest;
+        int64_t first, count;
+        TRY(prompt_span(g, rows.first + i, &first, &count));
+        if (count > 0) {
+            TRY(dataset_prompt_tokens(g->data, first, count, tokens));
+        } else {
+            tokens[0] = first_token(g);
+            count = 1;
+        }
+        s->prompts[i] = (struct prompt){.row = rows.first + i, .tokens = tokens, .count = (int32_t)count};
+        s->responses[i].tokens = s->generated + i * g->options.max_new_tokens;
+    }
+    return OK;
+}
+
+static enum status print_row(const struct generation *g, int64_t row, const struct response_tokens *r,
+                             struct text *scratch, struct text *out) {
+    TRY(text_printf(out, "{\"row\": %lld, \"tokens\": [", (long long)row));
+    for (int32_t t = 0; t < r->count; t++) {
+        TRY(text_printf(out, "%s%d", t ? ", " : "", r->tokens[t]));
+    }
+    TRY(text_puts(out, "]"));
+    if (g->session.tokenizer) {
+        text_clear(scratch);
+        TRY(tokenizer_decode(g->session.tokenizer, r->tokens, r->count, true, scratch));
+        TRY(text_puts(out, ", \"text\": "));
+        TRY(text_json(out, scratch->data ? scratch->data : "", scratch->len));
+    }
+    return text_puts(out, "}\n");
+}
+
+static void show_progress(void *context, int64_t done) {
+    struct generation *g = context;
+    progress_update(&g->progress, (double)(g->done + done) * g->session.comm->size, NULL);
+}
+
+static enum status run_share(struct generation *g, struct range rows, struct text *out) {
+    struct share s = {0};
+    struct text scratch = {0};
+    enum status st;
+    TRY_TO(done, share_read(g, rows, &s));
+    TRY_TO(done, decoder_run(g->decoder, s.prompts, s.n, s.responses, show_progress, g));
+    for (int64_t i = 0; i < s.n; i++) {
+        TRY_TO(done, print_row(g, rows.first + i, &s.responses[i], &scratch, out));
+        g->tokens += s.responses[i].count;
+        g->stopped += s.responses[i].stopped;
+    }
+    g->done += s.n;
+done:
+    share_free(&s);
+    text_free(&scratch);
+    return st;
+}
+
+/* The ranks' pieces to standard output, in rank order. */
+static enum status print_gathered(struct comm *c, const struct text *mine) {
+    int64_t *counts;
+    char *all = NULL;
+    int64_t total = 0;
+    TRY(comm_agree(c, NEW_ARRAY(counts, c->size)));
+    enum status st = comm_gather_i64(c, (int64_t)mine->len, counts);
+    for (int r = 0; r < c->size; r++) {
+        total += counts[r];
+    }
+    if (st == OK) {
+        st = comm_agree(c, NEW_ARRAY(all, total));
+    }
+    if (st == OK) {
+        st = comm_gather_bytes(c, mine->data ? mine->data : "", (int64_t)mine->len, all, counts);
+    }
+    if (st == OK && c->rank == 0 &&
+        (fwrite(all, 1, (size_t)total, stdout) != (size_t)total || fflush(stdout) != 0)) {
+        st = fail(ERR_WRITE, "standard output: cannot write");
+    }
+    mem_free(all);
+    mem_free(counts);
+    return comm_agree(c, st);
+}
+
+static enum status run_round(struct generation *g, struct range rows) {
+    struct comm *c = g->session.comm;
+    struct range mine = range_part(rows.last - rows.first, c->rank, c->size);
+    struct text out = {0};
+    enum status st = run_share(g, (struct range){rows.first + mine.first, rows.first + mine.last}, &out);
+    if (g->file) {
+        st = ordered_append(g->file, st, out.data ? out.data : "", out.len);
+    } else {
+        st = comm_agree(c, st);
+        st = st == OK ? print_gathered(c, &out) : st;
+    }
+    text_free(&out);
+    return st;
+}
+
+static enum status run_all(struct generation *g) {
+    struct comm *c = g->session.comm;
+    const char *output = g->session.settings->output;
+    double start = clock_seconds();
+    int64_t round = (int64_t)g->options.sequences * ROUNDS_PER_SEQUENCE * c->size;
+    if (*output) {
+        TRY(ordered_open(c, output, &g->file));
+    }
+    progress_start(&g->progress, "generate", "prompts", (double)g->n);
+    for (int64_t first = 0; first < g->n; first += round) {
+        TRY(run_round(g, (struct range){first, first + round < g->n ? first + round : g->n}));
+    }
+    progress_end(&g->progress, (double)g->n);
+    if (g->file) {
+        struct ordered_file *file = g->file;
+        g->file = NULL;
+        TRY(ordered_finish(file));
+    }
+    int64_t counts[] = {g->tokens, g->stopped};
+    TRY(comm_sum_i64(c, counts, COUNT_OF(counts)));
+    double seconds = clock_seconds() - start;
+    log_root(LOG_INFO,
+             "%lld responses, %lld tokens (%lld responses ended by themselves), %.1f s, %.0f tokens/s",
+             (long long)g->n, (long long)counts[0], (long long)counts[1], seconds,
+             (double)counts[0] / (seconds > 0 ? seconds : 1));
+    return OK;
+}
+
+enum status command_generate(struct run *run) {
+    struct generation g = {0};
+    enum status st;
+    session_open(run, &g.session);
+    struct session *s = &g.session;
+    TRY_TO(done, session_need(run->settings->data, "data"));
+    TRY_TO(done, session_need(run->settings->model, "model"));
+    TRY_TO(done, session_open_backend(s, NULL, true));
+    TRY_TO(done, session_open_model(s));
+    TRY_TO(done, dataset_open(run->comm, run->settings->data, &g.data));
+    TRY_TO(done, look(&g));
+    if (run->dry_run) {
+        TRY_TO(done, predict(&g));
+        goto done;
+    }
+    TRY_TO(done, comm_agree(run->comm, open_decoder(&g)));
+    TRY_TO(done, run_all(&g));
+done:
+    ordered_abandon(g.file);
+    decoder_close(g.decoder);
+    if (g.data) {
+        dataset_close(g.data);
+    }
+    session_close(s);
+    return st;
+}
