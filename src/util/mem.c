@@ -59,6 +59,9 @@ char *mem_strdup(const char *s) {
 }
 
 enum status mem_reserve(void *array, int64_t *capacity, int64_t need, size_t size) {
+    if (need < 0) {
+        return fail(ERR_SYSTEM, "cannot allocate %lld elements of %zu bytes", (long long)need, size);
+    }
     if (need <= *capacity) {
         return OK;
     }
