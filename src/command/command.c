@@ -3,6 +3,7 @@
 static const struct command table[] = {
     {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",
      command_synth},
+    {"init", "a randomly initialized model folder from a config.json", command_init},
     {NULL, NULL, NULL},
 };
 

@@ -29,12 +29,21 @@ static bool is_needed(const struct model *m, const char *name) {
     return !(no_head && text_starts(name, head) && name[strlen(head)] == '.');
 }
 
-/* The tensor of parameter p, also where the file is of the bare model and lacks the base prefix. */
+/* The tensor of parameter p; also where the file is of the bare model and lacks the base prefix, or where it
+ * has a tied embedding under the head's name. */
 static const struct stored_tensor *find(const struct safetensors *file, const struct model *m,
                                         const struct parameter *p) {
     const struct stored_tensor *t = safetensors_find(file, p->name);
-    const char *base = m->config.family->names.base;
-    return t || !text_starts(p->name, base) ? t : safetensors_find(file, p->name + strlen(base));
+    const struct family_names *names = &m->config.family->names;
+    if (!t && text_starts(p->name, names->base)) {
+        t = safetensors_find(file, p->name + strlen(names->base));
+    }
+    if (!t && m->config.tied && text_starts(p->name, names->embed)) {
+        char head[96];
+        snprintf(head, sizeof head, "%s.weight", names->head);
+        t = safetensors_find(file, head);
+    }
+    return t;
 }
 
 static int stored_shape(const struct parameter *p, int64_t shape[2]) {

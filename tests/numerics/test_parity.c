@@ -1,0 +1,326 @@
+/* Every family against PyTorch and transformers: log-probabilities, losses, every gradient, five AdamW steps;
+ * folders written and read back; and a real model where COLLIMATE_DATA has it. */
+#include "model_fixture.h"
+
+#include <unistd.h>
+
+static const double TOLERANCE = 1e-4;
+
+static void check_close(const char *what, const char *name, double got, double expected, double scale) {
+    if (!(fabs(got - expected) <= TOLERANCE * scale)) {
+        FAIL("%s: %s is %.8g, PyTorch has %.8g", name, what, got, expected);
+    }
+}
+
+static void check_logps(struct fixture *f, const char *name) {
+    double logps[MOST_READOUTS];
+    make_forest(f, 0, f->rows, true);
+    logps_of(f, logps);
+    for (int side = 0; side < 2; side++) {
+        const json_t *lists = json_object_get(f->expected, side ? "rejected_logps" : "chosen_logps");
+        for (int i = 0; i < f->rows; i++) {
+            const json_t *list = json_array_get(lists, (size_t)i);
+            size_t n = 0;
+            for (int32_t r = 0; r < f->forest.n_readouts; r++) {
+                if (f->forest.readout_segment[r] == (side ? f->rejected[i] : f->chosen[i])) {
+                    double expected = json_number_value(json_array_get(list, n++));
+                    check_close("log-probability", name, logps[r], expected, fmax(1, fabs(expected)));
+                }
+            }
+            assert_int_equal(n, json_array_size(list));
+        }
+    }
+}
+
+/* Norm and sampled entries of each tensor. A tensor whose gradient vanishes (a key bias moves no softmax) is
+ * compared on the scale of all gradients' rounding. */
+static void check_gradients(struct fixture *f, const char *name, const char *key) {
+    const json_t *all = json_object_get(f->expected, key);
+    struct model view = *f->model; /* read the gradients as if they were parameters */
+    view.master = f->model->gradients;
+    double total = 0;
+    assert_int_equal(json_object_size(all), f->model->n_parameters);
+    for (int i = 0; i < view.n_parameters; i++) {
+        const struct parameter *p = &view.parameters[i];
+        const json_t *e = json_object_get(all, p->name);
+        int64_t n = p->rows * p->columns;
+        float *g = mem_calloc(n, sizeof *g);
+        assert_non_null(e);
+        MUST(model_read(&view, i, 0, n, g));
+        double squares = 0, norm = json_number_value(json_object_get(e, "norm"));
+        for (int64_t j = 0; j < n; j++) {
+            squares += (double)g[j] * (double)g[j];
+        }
+        total = fmax(total, norm);
+        double floor_ = 1e-2 * TOLERANCE * fmax(total, 1);
+        check_close(key, p->name, sqrt(squares), norm, norm + floor_ / TOLERANCE);
+        const json_t *at = json_object_get(e, "at"), *values = json_object_get(e, "values");
+        for (size_t j = 0; j < json_array_size(at); j++) {
+            double expected = json_number_value(json_array_get(values, j));
+            double got = (double)g[json_integer_value(json_array_get(at, j))];
+            check_close(p->name, name, got, expected, fabs(expected) + norm / sqrt((double)n) + 1e-2);
+        }
+        mem_free(g);
+    }
+}
+
+static void check_sft(struct fixture *f, const char *name) {
+    double logps[MOST_READOUTS], weights[MOST_READOUTS], loss = 0;
+    struct pass *p;
+    make_forest(f, 0, f->rows, false);
+    MUST(model_zero_gradients(f->model));
+    MUST(pass_open(f->model, &f->w, KEEP_ALL, &p));
+    MUST(pass_forward(p, &f->forest));
+    MUST(pass_logps(p, &(struct token_scores){.logp = logps}));
+    for (int32_t r = 0; r < f->forest.n_readouts; r++) {
+        weights[r] = -1.0 / f->forest.n_readouts;
+        loss += weights[r] * logps[r];
+    }
+    MUST(pass_backward(p, &(struct readout_gradients){.logp = weights}, NULL, NULL));
+    pass_close(p);
+    check_close("SFT loss", name, loss, number(f, "sft_loss"), 1);
+    check_gradients(f, name, "sft_gradients");
+}
+
+/* One AdamW update of every parameter, decay on matrices only, as in the script. */
+static void adamw(struct fixture *f, struct tensor first, struct tensor second, int step) {
+    struct model *m = f->model;
+    for (int i = 0; i < m->n_parameters; i++) {
+        const struct parameter *q = &m->parameters[i];
+        int64_t n = q->rows * q->columns;
+        struct optimizer_step s = {
+            .kind = OPTIMIZER_ADAMW,
+            .learning_rate = 2e-3,
+            .beta1 = 0.9,
+            .beta2 = 0.999,
+            .epsilon = 1e-8,
+            .weight_decay = q->decay ? 0.05 : 0,
+            .bias_correction1 = 1 - pow(0.9, step),
+            .bias_correction2 = 1 - pow(0.999, step),
+            .gradient_scale = 1,
+            .parameters = tensor_columns(m->master, q->offset, n),
+            .gradients = tensor_columns(m->gradients, q->offset, n),
+            .first = tensor_columns(first, q->offset, n),
+            .second = tensor_columns(second, q->offset, n),
+        };
+        MUST(backend_optimizer(m->backend, &s));
+    }
+    MUST(model_refresh(m));
+}
+
+static double reward_step(struct fixture *f);
+
+static void check_steps(struct fixture *f, const char *name, bool scores) {
+    struct model *m = f->model;
+    struct workspace state;
+    struct tensor first, second;
+    MUST(workspace_open(m->backend, 2 * m->arena_elements * dtype_size(m->master.type) + 256, &state));
+    MUST(workspace_take(&state, 1, m->arena_elements, m->master.type, "state", &first));
+    MUST(workspace_take(&state, 1, m->arena_elements, m->master.type, "state", &second));
+    MUST(backend_zero_tensor(m->backend, first));
+    MUST(backend_zero_tensor(m->backend, second));
+    for (int step = 1; step <= 5; step++) {
+        double loss = scores ? reward_step(f) : dpo_step(f, KEEP_ALL, 0, f->rows);
+        double expected = element(f, "adamw_losses", step - 1);
+        check_close("loss of an AdamW step", name, loss, expected, expected);
+        adamw(f, first, second, step);
+    }
+    workspace_close(&state);
+}
+
+static void check_dpo(struct fixture *f, const char *name) {
+    double loss = dpo_step(f, KEEP_ALL, 0, f->rows);
+    check_close("DPO loss", name, loss, number(f, "dpo_loss"), 1);
+    check_gradients(f, name, "dpo_gradients");
+}
+
+static void test_language_models(void **state) {
+    (void)state;
+    const char *names[2];
+    for (int d = 0, n = devices(names); d < n; d++) {
+        struct backend *b = open_backend(names[d]);
+        for (int i = 0; i < COUNT_OF(language_models); i++) {
+            struct fixture f;
+            fixture_open(&f, b, language_models[i]);
+            check_logps(&f, language_models[i]);
+            check_sft(&f, language_models[i]);
+            check_dpo(&f, language_models[i]);
+            check_steps(&f, language_models[i], false);
+            fixture_close(&f);
+        }
+        backend_close(b);
+    }
+}
+
+/* Bradley-Terry loss of the values at the responses' last tokens; gradients into the arena. */
+static double reward_step(struct fixture *f) {
+    int32_t at[2 * MOST_ROWS];
+    double values[2 * MOST_ROWS], weights[2 * MOST_ROWS], loss = 0;
+    struct pass *p;
+    forest_clear(&f->forest);
+    for (int i = 0; i < f->rows; i++) {
+        int32_t prompt = add_segment(f, -1, i, "prompt");
+        f->chosen[i] = add_segment(f, prompt, i, "chosen");
+        f->rejected[i] = add_segment(f, prompt, i, "rejected");
+        const struct segment *c = &f->forest.segments[f->chosen[i]], *r = &f->forest.segments[f->rejected[i]];
+        at[2 * i] = c->first + c->count - 1;
+        at[2 * i + 1] = r->first + r->count - 1;
+    }
+    finish_forest(f);
+    MUST(model_zero_gradients(f->model));
+    MUST(pass_open(f->model, &f->w, KEEP_ALL, &p));
+    MUST(pass_forward(p, &f->forest));
+    MUST(pass_values(p, at, 2 * f->rows, values));
+    for (int i = 0; i < f->rows; i++) {
+        double h = values[2 * i] - values[2 * i + 1];
+        loss += log1p(exp(-h)) / f->rows;
+        weights[2 * i] = -1 / (1 + exp(h)) / f->rows;
+        weights[2 * i + 1] = -weights[2 * i];
+    }
+    MUST(pass_backward(p, &(struct readout_gradients){.values = weights}, NULL, NULL));
+    pass_close(p);
+    return loss;
+}
+
+static void test_score_head(void **state) {
+    (void)state;
+    struct backend *b = open_backend("cpu");
+    struct fixture f;
+    fixture_open(&f, b, "llama-score");
+    assert_int_equal(f.model->config.head, HEAD_SCORE);
+    check_close("reward loss", "llama-score", reward_step(&f), number(&f, "reward_loss"), 1);
+    check_gradients(&f, "llama-score", "reward_gradients");
+    check_steps(&f, "llama-score", true);
+    fixture_close(&f);
+    backend_close(b);
+}
+
+/* What is written is read back to the same bits, and scores alike. */
+static void test_folders(void **state) {
+    (void)state;
+    struct backend *b = open_backend("cpu");
+    for (int i = 0; i < COUNT_OF(language_models); i++) {
+        char folder[] = "/tmp/collimate-model-XXXXXX", command[64];
+        struct fixture f;
+        struct model *again;
+        uint64_t before, after;
+        assert_non_null(mkdtemp(folder));
+        fixture_open(&f, b, language_models[i]);
+        /* Once with the source's other keys and once from the descriptor alone. */
+        for (int with_source = 0; with_source < 2; with_source++) {
+            MUST(model_folder_save(world, f.model, folder, with_source ? f.folder : NULL, NULL));
+            MUST(model_folder_open(world, b, folder, NULL, &again));
+            MUST(model_folder_hash(f.model, &before));
+            MUST(model_folder_hash(again, &after));
+            assert_int_equal(before, after);
+            if (with_source) {
+                struct model *first = f.model;
+                f.model = again;
+                check_logps(&f, language_models[i]);
+                f.model = first;
+            }
+            model_close(again);
+        }
+        fixture_close(&f);
+        snprintf(command, sizeof command, "rm -rf %s", folder);
+        assert_int_equal(system(command), 0);
+    }
+    backend_close(b);
+}
+
+/* One sequence of the real model against its golden object; the largest differences. */
+struct differences {
+    double logp, sum, hidden;
+};
+static void check_real(struct model *m, struct workspace *w, const json_t *golden,
+                       struct differences *worst) {
+    const json_t *ids = json_object_get(golden, "ids"), *first = json_object_get(golden, "first8_logp");
+    int32_t n = (int32_t)json_array_size(ids), segment;
+    int32_t *tokens = mem_calloc(n, sizeof *tokens);
+    double *got = mem_calloc(n, sizeof *got), sum = 0;
+    float hidden[2][128];
+    struct forest f = {0};
+    struct pass *p;
+    for (int32_t i = 0; i < n; i++) {
+        tokens[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
+    }
+    MUST(forest_add(&f, -1, tokens, n, 0, &segment));
+    MUST(forest_finish(&f, m->config.vocabulary, 0));
+    MUST(pass_open(m, w, KEEP_NOTHING, &p));
+    MUST(pass_forward(p, &f));
+    MUST(pass_means(p, (int32_t[]){n - 1, 1, 0, n}, 2, -1, hidden[0]));
+    MUST(forest_score(&f, segment, NULL));
+    MUST(pass_forward(p, &f));
+    MUST(pass_logps(p, &(struct token_scores){.logp = got}));
+    assert_int_equal(f.n_readouts, n - 1);
+    for (int32_t i = 0; i < n - 1; i++) {
+        sum += got[i];
+    }
+    worst->sum =
+        fmax(worst->sum, fabs(sum - json_number_value(json_object_get(golden, "sum_logp_after_bos"))));
+    const json_t *last = json_object_get(golden, "last_hidden_first8");
+    const json_t *mean = json_object_get(golden, "mean_hidden_first8");
+    for (size_t i = 0; i < 8; i++) {
+        worst->logp = fmax(worst->logp, fabs(got[i] - json_number_value(json_array_get(first, i))));
+        worst->hidden =
+            fmax(worst->hidden, fabs((double)hidden[0][i] - json_number_value(json_array_get(last, i))));
+        worst->hidden =
+            fmax(worst->hidden, fabs((double)hidden[1][i] - json_number_value(json_array_get(mean, i))));
+    }
+    pass_close(p);
+    forest_free(&f);
+    mem_free(tokens);
+    mem_free(got);
+}
+
+/* Four real pairs under a real model, from an independent double-precision implementation. */
+static void test_real_model(void **state) {
+    (void)state;
+    const char *data = getenv("COLLIMATE_DATA");
+    if (!data) {
+        skip();
+    }
+    char path[512];
+    json_t *golden;
+    const json_t *pair;
+    size_t at;
+    const char *names[2];
+    snprintf(path, sizeof path, "%s/models/goldens-656k-dev-4pairs.json", data);
+    MUST(json_load(path, &golden));
+    for (int d = 0, n = devices(names); d < n; d++) {
+        struct backend *b = open_backend(names[d]);
+        struct model *m;
+        struct workspace w;
+        struct differences worst = {0};
+        snprintf(path, sizeof path, "%s/models/tinystories-656k", data);
+        MUST(model_folder_open(world, b, path, NULL, &m));
+        MUST(workspace_open(b, 256 << 20, &w));
+        json_array_foreach(json_object_get(golden, "pairs"), at, pair) {
+            check_real(m, &w, json_object_get(pair, "chosen"), &worst);
+            check_real(m, &w, json_object_get(pair, "rejected"), &worst);
+        }
+        print_message(
+            "%s: largest difference %.3g of a log-probability, %.3g of a sum, %.3g of a hidden state\n",
+            names[d], worst.logp, worst.sum, worst.hidden);
+        assert_true(worst.logp < 1e-4 && worst.sum < 1e-2 && worst.hidden < 1e-4);
+        workspace_close(&w);
+        model_close(m);
+        backend_close(b);
+    }
+    json_decref(golden);
+}
+
+int main(int argc, char **argv) {
+    if (comm_start(&argc, &argv, &world) != OK) {
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_language_models),
+        cmocka_unit_test(test_score_head),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_real_model),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    comm_finish(world);
+    return failed;
+}
