@@ -125,11 +125,12 @@ enum status cpu_head(struct backend *b, const struct head *h) {
     int64_t vocabulary = h->weight.rows;
     int64_t width = least(vocabulary, COLUMNS);
     int64_t height = least(h->hidden.rows, ROWS);
+    int64_t slab_size = (height * width + 15) / 16 * 16; /* what follows stays aligned */
     void *scratch = NULL;
     TRY(cpu_scratch(cpu, SCRATCH_HEAD,
-                    height * (width * (int64_t)sizeof(float) + (int64_t)sizeof(struct running)), &scratch));
+                    slab_size * (int64_t)sizeof(float) + height * (int64_t)sizeof(struct running), &scratch));
     float *slab = scratch;
-    struct running *running = (void *)(slab + height * width);
+    struct running *running = (void *)(slab + slab_size);
     const int32_t *targets = h->targets.data;
     for (int64_t row = 0; row < h->hidden.rows; row += height) {
         int64_t rows = least(height, h->hidden.rows - row);

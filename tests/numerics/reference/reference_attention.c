@@ -216,7 +216,7 @@ enum status reference_head(struct backend *b, const struct head *h) {
             top = logits[v] > logits[top] ? v : top;
         }
         out[HEAD_LOGP] = target >= 0 ? logits[target] - out[HEAD_LSE] : 0;
-        out[HEAD_IS_TOP] = target == top;
+        out[HEAD_IS_TOP] = target >= 0 && logits[target] >= logits[top]; /* ties count */
     }
     mem_free(logits);
     return OK;
