@@ -358,6 +358,24 @@ static int print_rope(const struct model_config *c, json_t *o) {
     return bad | set_missing(o, "rope_scaling", s);
 }
 
+/* Which layers have a window is in layer_types where they differ. */
+static int print_window(const struct model_config *c, json_t *o) {
+    int64_t windowed = 0;
+    json_t *types = json_array();
+    for (int64_t l = 0; l < c->layers; l++) {
+        bool has = model_window(c, l) > 0;
+        windowed += has;
+        json_array_append_new(types, json_string(has ? "sliding_attention" : "full_attention"));
+    }
+    int bad = set_missing(o, "sliding_window", c->window > 0 ? json_integer(c->window) : json_null());
+    bad |= set_missing(o, "use_sliding_window", json_boolean(windowed > 0));
+    if (windowed > 0 && windowed < c->layers) {
+        return bad | set_missing(o, "layer_types", types);
+    }
+    json_decref(types);
+    return bad;
+}
+
 static int print_keys(const struct model_config *c, json_t *o) {
     int bad = 0;
     for (const struct config_key *k = c->family->keys; k->name; k++) {
@@ -410,8 +428,8 @@ enum status model_config_print(const struct model_config *c, const json_t *sourc
     if (c->family->rotary_share > 0) {
         bad |= print_rope(c, o);
     }
-    if (c->window > 0) {
-        bad |= set_missing(o, "sliding_window", json_integer(c->window));
+    if (c->family->base.window > 0) {
+        bad |= print_window(c, o);
     }
     bad |= json_object_set_new(o, "torch_dtype", json_string("float32"));
     bad |= json_object_set_new(o, "dtype", json_string("float32"));

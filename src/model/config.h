@@ -50,6 +50,7 @@ struct model_config {
     struct rope_config rope;
     double embedding_scale; /* sqrt(d) for Gemma, else 1 */
     double attention_scale; /* 1 / sqrt(head_dim) unless the family says otherwise */
+    int64_t query_scalar;   /* Gemma 2: attention_scale is its root's inverse; else 0 */
     double attention_softcap, logit_softcap;
     int window;                                    /* sliding window of some layers, 0: none */
     uint64_t window_layers[MODEL_MAX_LAYERS / 64]; /* bit l: layer l has it */

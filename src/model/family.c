@@ -42,6 +42,7 @@ static const struct config_key gemma2_keys[] = {
     LLAMA_KEYS,
     BOOL("attention_bias", qkv_bias),
     BOOL("attention_bias", out_bias),
+    INT("query_pre_attn_scalar", query_scalar),
     NUMBER("attn_logit_softcapping", attention_softcap),
     NUMBER("final_logit_softcapping", logit_softcap),
     END,
@@ -158,13 +159,12 @@ static enum status adapt_gemma(const json_t *json, const char *where, struct mod
 }
 
 static enum status adapt_gemma2(const json_t *json, const char *where, struct model_config *c) {
-    double scalar = 256;
     c->embedding_scale = sqrt((double)c->width);
-    TRY(json_take_number(json, "query_pre_attn_scalar", where, &scalar));
-    if (!(scalar > 0)) {
-        return fail(ERR_DATA, "%s: query_pre_attn_scalar is %g; expected a positive number", where, scalar);
+    if (c->query_scalar < 1) {
+        return fail(ERR_DATA, "%s: query_pre_attn_scalar is %lld; expected at least 1", where,
+                    (long long)c->query_scalar);
     }
-    c->attention_scale = 1 / sqrt(scalar);
+    c->attention_scale = 1 / sqrt((double)c->query_scalar);
     const char *softcaps[] = {"attn_logit_softcapping", "final_logit_softcapping"};
     double *fields[] = {&c->attention_softcap, &c->logit_softcap};
     for (int i = 0; i < 2; i++) {
@@ -350,8 +350,8 @@ static const struct family families[] = {
         .activation_key = "hidden_activation",
         .refused = gemma_refused,
         .base = {LLAMA_BASE, .activation = ACTIVATION_GELU_TANH, .head_dim = 256, .norm_offset = 1,
-                 .post_norms = true, .tied = true, .attention_softcap = 50, .logit_softcap = 30,
-                 .window = 4096, IDS(2, 1, 0)},
+                 .post_norms = true, .tied = true, .query_scalar = 256, .attention_softcap = 50,
+                 .logit_softcap = 30, .window = 4096, IDS(2, 1, 0)},
         .names = {LLAMA_NAMES, .norm2 = "model.layers.*.pre_feedforward_layernorm",
                   .post_norm1 = "model.layers.*.post_attention_layernorm",
                   .post_norm2 = "model.layers.*.post_feedforward_layernorm"},
