@@ -1,8 +1,15 @@
 /* Record formats of preference data: JSON in, prompt and responses as text out.
  *
- * Prompt and response part at message or turn markers, never mid-word: HH transcripts at the last
- * "\n\nAssistant:" that both sides share; message lists at a message; strings with an implicit prompt only at
- * a marker (else dropped and counted).
+ * Strings are taken as they are; a prompt and a response are the text's two parts and nothing is put between
+ * them. Messages are rendered as a plain HH transcript: the system text first, "\n\nHuman: …" and
+ * "\n\nAssistant: …" for each turn, "\n\nAssistant:" at the prompt's end, and the response with the space
+ * that follows it. SHP and UltraFeedback, whose fields are a question and its answers, are rendered the same
+ * way.
+ *
+ * Prompt and response part at message or turn markers, never mid-word: transcripts at the last
+ * "\n\nAssistant:" of chosen, which rejected must share; message lists before the last message. What gives
+ * nothing has a reason in `dropped`, for the caller to count. A response of white space only is empty.
+ * Formats: DPO (Rafailov et al.), TRL (dataset_formats), SHP (Ethayarajh et al.), UltraFeedback (Cui et al.).
  */
 #ifndef COLLIMATE_TEXT_RECORDS_H
 #define COLLIMATE_TEXT_RECORDS_H
@@ -12,13 +19,14 @@
 
 enum record_format {
     FORMAT_AUTO,              /* by the keys of the first record */
-    FORMAT_HH,                /* chosen, rejected: transcripts */
-    FORMAT_PREFERENCE,        /* (prompt,) chosen, rejected: strings or messages; optional margin */
-    FORMAT_PROMPT_COMPLETION, /* prompt, completion */
+    FORMAT_HH,                /* chosen, rejected: transcripts (optional chosen_score, rejected_score) */
+    FORMAT_PREFERENCE,        /* (prompt,) chosen, rejected: strings or messages; optional margin, scores */
+    FORMAT_PROMPT_COMPLETION, /* prompt, completion (label: false is dropped); or messages, the last the
+                                 response */
     FORMAT_PROMPT,            /* prompt */
-    FORMAT_RESPONSES,         /* prompt, responses: [{text, score}] */
-    FORMAT_SHP,               /* history, human_ref_A, human_ref_B, labels, score_A, score_B */
-    FORMAT_ULTRAFEEDBACK,     /* instruction, completions */
+    FORMAT_RESPONSES,         /* prompt, responses: [{text, score}] or strings; pairs of different scores */
+    FORMAT_SHP,               /* history, human_ref_A, human_ref_B, labels (1: A), score_A, score_B */
+    FORMAT_ULTRAFEEDBACK,     /* instruction, completions: score is the mean of the four ratings */
 };
 enum status record_format_parse(const char *name, enum record_format *out);
 const char *record_format_name(enum record_format format);
@@ -37,15 +45,15 @@ struct record_text {
         double margin;        /* NaN: none */
         bool labeled;
     } pairs[RECORD_RESPONSES_MAX * (RECORD_RESPONSES_MAX - 1) / 2];
-    const char
-        *dropped; /* NULL, or why this record gives nothing: "prompts differ", "empty response", … (static) */
+    int n_skipped;       /* responses of a list left out: empty, or without their ratings */
+    const char *dropped; /* NULL, or why this record gives nothing: "prompts differ", … (static) */
 };
 void record_text_free(struct record_text *r);
 
 /* Local. Decides `auto` by a record's keys. Fails: ERR_DATA naming the keys seen. */
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out);
-/* Local. Messages are rendered with the plain HH transcript ("\n\nHuman: …\n\nAssistant:") where the
- * tokenizer has no chat template of ours. Fails: ERR_DATA with `where` for wrong types or missing keys. */
+/* Local. One record's prompt, responses and pairs (winner first; ties give none). Fails: ERR_DATA with
+ * `where` for wrong types, missing keys, more than RECORD_RESPONSES_MAX responses. */
 enum status record_parse(enum record_format format, const json_t *record, const char *where,
                          struct record_text *out);
 
