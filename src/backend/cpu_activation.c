@@ -21,8 +21,9 @@ static inline float silu(float x) {
     return x * cpu_sigmoid(x);
 }
 static inline float silu_slope(float x) {
-    float s = cpu_sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+    float rest;
+    float s = cpu_logistic(x, &rest);
+    return s * (1.0f + x * rest);
 }
 static inline float gelu(float x) {
     return x * phi(x);
@@ -40,8 +41,9 @@ static inline float gelu_tanh(float x) {
 static inline float gelu_tanh_slope(float x) {
     float u = ROOT_2_OVER_PI * (x + GELU_CUBIC * x * x * x);
     float slope = ROOT_2_OVER_PI * (1.0f + 3.0f * GELU_CUBIC * x * x);
-    float s = cpu_sigmoid(2.0f * u);
-    return s + x * 2.0f * s * (1.0f - s) * slope;
+    float rest;
+    float s = cpu_logistic(2.0f * u, &rest);
+    return s + x * 2.0f * s * rest * slope;
 }
 static inline float relu(float x) {
     return x < 0.0f ? 0.0f : x; /* a NaN stays one */
