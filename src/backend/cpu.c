@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "backend/cpu_internal.h"
@@ -31,9 +32,28 @@ static const struct backend_ops *choose_table(const char **name) {
     return &cpu_table;
 }
 
+/* Asks for large pages: a product walks down columns of C, a page per row, and 4 KiB pages then cost a fifth
+ * of its time in address translation. Only advice, so failure does not matter. */
+static void advise_large_pages(void *data, int64_t bytes) {
+    const uintptr_t large = (uintptr_t)2 << 20;
+    uintptr_t first = ((uintptr_t)data + large - 1) / large * large;
+    uintptr_t end = ((uintptr_t)data + (uintptr_t)bytes) / large * large;
+    if (first < end) {
+        (void)madvise((void *)first, end - first, MADV_HUGEPAGE);
+    }
+}
+
+static void *large_pages(int64_t bytes) {
+    void *data = mem_aligned(bytes, 1);
+    if (data) {
+        advise_large_pages(data, bytes);
+    }
+    return data;
+}
+
 enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, void **out) {
     if (bytes > cpu->scratch_bytes[kind]) {
-        void *grown = mem_aligned(bytes, 1);
+        void *grown = large_pages(bytes);
         if (!grown) {
             return note("making room for an operation's inside");
         }
@@ -47,7 +67,7 @@ enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, v
 
 enum status cpu_alloc(struct backend *b, int64_t bytes, void **out) {
     (void)b;
-    void *data = mem_aligned(bytes, 1);
+    void *data = large_pages(bytes);
     if (!data) {
         return status_code();
     }

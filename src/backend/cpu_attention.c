@@ -94,11 +94,13 @@ static const float *head_of(struct tensor t, int64_t row, int head, int head_dim
 struct tiles {
     float *scores, *gradients; /* QUERIES x KEYS */
     float *out;                /* QUERIES x head_dim */
+    float *pack;
     float largest[QUERIES], sum[QUERIES];
 };
 
 static int64_t tiles_elements(int head_dim) {
-    int64_t n = 2 * QUERIES * KEYS + QUERIES * (int64_t)head_dim;
+    int64_t longest = head_dim > KEYS ? head_dim : KEYS;
+    int64_t n = 2 * QUERIES * KEYS + QUERIES * (int64_t)head_dim + cpu_pack_floats(KEYS, longest, longest);
     return (n + 15) / 16 * 16;
 }
 
@@ -107,11 +109,13 @@ static struct tiles tiles_of(float *scratch, int head_dim) {
     t.scores = scratch + (int64_t)omp_get_thread_num() * tiles_elements(head_dim);
     t.gradients = t.scores + QUERIES * KEYS;
     t.out = t.gradients + QUERIES * KEYS;
+    t.pack = t.out + QUERIES * (int64_t)head_dim;
     return t;
 }
 
 /* scores = scale * q k^T, capped. */
-static void score_tile(const struct key_walk *w, struct query_tile tile, int head, float *scores) {
+static void score_tile(const struct key_walk *w, struct query_tile tile, int head, struct tiles *t) {
+    float *scores = t->scores;
     const struct attention *a = w->a;
     int group = a->heads / a->kv_heads;
     struct product p = {
@@ -127,7 +131,7 @@ static void score_tile(const struct key_walk *w, struct query_tile tile, int hea
         .ldb = a->k.stride,
         .ldc = KEYS,
     };
-    cpu_product_serial(&p);
+    cpu_product_serial(&p, t->pack);
     if (a->softcap > 0.0) {
         float cap = (float)a->softcap;
         for (int64_t i = 0; i < tile.count; i++) {
@@ -204,7 +208,7 @@ static void forward_item(const struct attention *a, struct query_tile tile, int 
     }
     struct key_walk w = walk_start(a, tile);
     while (walk_next(&w)) {
-        score_tile(&w, tile, head, t->scores);
+        score_tile(&w, tile, head, t);
         softmax_tile(&w, tile, t);
         struct product p = {
             .m = tile.count,
@@ -219,7 +223,7 @@ static void forward_item(const struct attention *a, struct query_tile tile, int 
             .ldb = a->v.stride,
             .ldc = head_dim,
         };
-        cpu_product_serial(&p);
+        cpu_product_serial(&p, t->pack);
     }
     for (int64_t i = 0; i < tile.count; i++) {
         int64_t row = w.span->first + tile.first + i;
@@ -355,7 +359,7 @@ static void backward_tile(const struct attention *a, const struct attention_grad
     while (walk_next(&w)) {
         const float *k = head_of(a->k, w.row, kv_head, head_dim);
         const float *v = head_of(a->v, w.row, kv_head, head_dim);
-        score_tile(&w, tile, head, t->scores);
+        score_tile(&w, tile, head, t);
         cpu_product_serial(&(struct product){.m = tile.count,
                                              .n = w.count,
                                              .k = head_dim,
@@ -366,7 +370,8 @@ static void backward_tile(const struct attention *a, const struct attention_grad
                                              .c = t->gradients,
                                              .lda = g->dout.stride,
                                              .ldb = a->v.stride,
-                                             .ldc = KEYS});
+                                             .ldc = KEYS},
+                           t->pack);
         gradient_tile(&w, tile, head, t);
         cpu_product_serial(&(struct product){.m = w.count,
                                              .n = head_dim,
@@ -379,7 +384,8 @@ static void backward_tile(const struct attention *a, const struct attention_grad
                                              .c = cpu_row(g->dv, w.row) + (int64_t)kv_head * head_dim,
                                              .lda = KEYS,
                                              .ldb = g->dout.stride,
-                                             .ldc = g->dv.stride});
+                                             .ldc = g->dv.stride},
+                           t->pack);
         cpu_product_serial(&(struct product){.m = w.count,
                                              .n = head_dim,
                                              .k = tile.count,
@@ -391,7 +397,8 @@ static void backward_tile(const struct attention *a, const struct attention_grad
                                              .c = cpu_row(g->dk, w.row) + (int64_t)kv_head * head_dim,
                                              .lda = KEYS,
                                              .ldb = a->q.stride,
-                                             .ldc = g->dk.stride});
+                                             .ldc = g->dk.stride},
+                           t->pack);
         cpu_product_serial(&(struct product){.m = tile.count,
                                              .n = head_dim,
                                              .k = w.count,
@@ -402,7 +409,8 @@ static void backward_tile(const struct attention *a, const struct attention_grad
                                              .c = dq,
                                              .lda = KEYS,
                                              .ldb = a->k.stride,
-                                             .ldc = g->dq.stride});
+                                             .ldc = g->dq.stride},
+                           t->pack);
     }
 }
 

@@ -1,80 +1,172 @@
-/* Matrix products.
+/* Matrix products on all threads.
  *
- * C is cut into tiles whose size depends on the shape alone; each tile is one single-threaded OpenBLAS call
- * inside a parallel loop. So an element of C is computed by the same instructions whatever the thread count,
- * which the library's own threading does not promise.
+ * C is taken in blocks; for each block and each piece of k the threads first pack the panels of A and B that
+ * it needs into shared memory, then take tiles of C from a queue. An element of C is summed over the same
+ * pieces of k in the same order whichever tile it is in, so its bits depend on neither the thread count nor
+ * (above FEW_ROWS) the number of rows beside it, which a library's own threading does not promise.
  */
-#include "backend/cpu_internal.h"
+#include "backend/cpu_panel.h"
 
-#include <cblas.h>
-#include <limits.h>
+/* A block of C and its packed operands: 4 MiB each at most, in the last-level cache. */
+enum { BLOCK_ROWS = PANEL_ROWS * 288, BLOCK_COLUMNS = PANEL_COLUMNS * 128 };
+/* A tile of C: its panels of A (344 KiB) stay in the second-level cache while panels of B stream by. Fewer
+ * rows where the threads would not find enough tiles. */
+enum { TILE_ROWS = PANEL_ROWS * 24, LEAST_ROWS = PANEL_ROWS * 3, TILE_COLUMNS = PANEL_COLUMNS * 4 };
 
-static void add_bias(const struct product *p, int64_t row0, int64_t rows, int64_t column0, int64_t columns) {
-    for (int64_t i = 0; i < rows; i++) {
-        float *c = p->c + (row0 + i) * p->ldc + column0;
-        const float *bias = p->bias + column0;
-        for (int64_t j = 0; j < columns; j++) {
-            c[j] += bias[j];
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static void clear(const struct product *p) {
+    for (int64_t i = 0; i < p->m; i++) {
+        for (int64_t j = 0; j < p->n; j++) {
+            float old = p->beta == 0.0f ? 0.0f : p->c[i * p->ldc + j];
+            p->c[i * p->ldc + j] = old + (p->bias ? p->bias[j] : 0.0f);
         }
     }
 }
 
-/* One block of C: rows [i, i + m), columns [j, j + n). */
-static void block(const struct product *p, int64_t i, int64_t m, int64_t j, int64_t n) {
-    const float *a = p->a + (p->transpose_a ? i : i * p->lda);
-    const float *b = p->b + (p->transpose_b ? j * p->ldb : j);
+int64_t cpu_pack_floats(int64_t m, int64_t n, int64_t k) {
+    int64_t depth = least(k, PANEL_DEPTH);
+    return (panels_over(m, PANEL_ROWS) * PANEL_ROWS + panels_over(n, PANEL_COLUMNS) * PANEL_COLUMNS) * depth;
+}
+
+void cpu_product_serial(const struct product *p, float *pack) {
+    float *a = pack;
+    int64_t depth = least(p->k, PANEL_DEPTH);
+    float *b = pack + panels_over(p->m, PANEL_ROWS) * PANEL_ROWS * depth;
     if (p->k == 0) {
-        for (int64_t r = 0; r < m && p->beta == 0.0f; r++) {
-            for (int64_t s = 0; s < n; s++) {
-                p->c[(i + r) * p->ldc + j + s] = 0.0f;
-            }
+        clear(p);
+    }
+    for (int64_t k = 0; k < p->k; k += PANEL_DEPTH) {
+        depth = least(PANEL_DEPTH, p->k - k);
+        for (int64_t i = 0; i < p->m; i += PANEL_ROWS) {
+            cpu_pack_rows(p, i, k, depth, a + i * depth);
         }
+        for (int64_t j = 0; j < p->n; j += PANEL_COLUMNS) {
+            cpu_pack_columns(p, j, k, depth, b + j * depth);
+        }
+        cpu_multiply_block(
+            p, &(struct block){
+                   .rows = p->m, .columns = p->n, .depth = depth, .a = a, .b = b, .is_first = k == 0});
+    }
+}
+
+/* Decoding: so few rows that packing B would cost more than the product; B is read once, at memory speed. */
+enum { FEW_ROWS = 6, COLUMNS_AT_ONCE = 16 };
+
+static void few_rows_column(const struct product *p, int64_t j) {
+    const float *b = p->b + j * p->ldb;
+    for (int64_t i = 0; i < p->m; i++) {
+        const float *a = p->a + i * p->lda;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t k = 0; k < p->k; k++) {
+            sum += a[k] * b[k];
+        }
+        float *c = p->c + i * p->ldc + j;
+        *c = p->alpha * sum + (p->beta == 0.0f ? 0.0f : *c) + (p->bias ? p->bias[j] : 0.0f);
+    }
+}
+
+static void multiply_few_rows(const struct cpu *cpu, const struct product *p) {
+#pragma omp parallel for num_threads(cpu->threads) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
+    for (int64_t first = 0; first < p->n; first += COLUMNS_AT_ONCE) {
+        for (int64_t j = first; j < least(first + COLUMNS_AT_ONCE, p->n); j++) {
+            few_rows_column(p, j);
+        }
+    }
+}
+
+/* The part of C that is in work, and its packed operands. */
+struct area {
+    int64_t row, rows, column, columns, k, depth;
+    int64_t tile_rows;
+    float *a, *b;
+};
+
+/* Panel i of both operands, A's first. */
+static void pack_panel(const struct product *p, const struct area *area, int64_t i) {
+    int64_t panels_a = panels_over(area->rows, PANEL_ROWS);
+    if (i < panels_a) {
+        cpu_pack_rows(p, area->row + i * PANEL_ROWS, area->k, area->depth,
+                      area->a + i * PANEL_ROWS * area->depth);
     } else {
-        cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans,
-                    p->transpose_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)p->k, p->alpha, a,
-                    (int)p->lda, b, (int)p->ldb, p->beta, p->c + i * p->ldc + j, (int)p->ldc);
-    }
-    if (p->bias) {
-        add_bias(p, i, m, j, n);
+        int64_t j = i - panels_a;
+        cpu_pack_columns(p, area->column + j * PANEL_COLUMNS, area->k, area->depth,
+                         area->b + j * PANEL_COLUMNS * area->depth);
     }
 }
 
-void cpu_product_serial(const struct product *p) {
-    block(p, 0, p->m, 0, p->n);
+static void multiply_tile(const struct product *p, const struct area *area, int64_t tile) {
+    int64_t tiles_n = panels_over(area->columns, TILE_COLUMNS);
+    int64_t i = tile / tiles_n * area->tile_rows;
+    int64_t j = tile % tiles_n * TILE_COLUMNS;
+    cpu_multiply_block(p, &(struct block){.row = area->row + i,
+                                          .rows = least(area->tile_rows, area->rows - i),
+                                          .column = area->column + j,
+                                          .columns = least(TILE_COLUMNS, area->columns - j),
+                                          .depth = area->depth,
+                                          .a = area->a + i * area->depth,
+                                          .b = area->b + j * area->depth,
+                                          .is_first = area->k == 0});
 }
 
-/* A side of n cut into equal pieces of at most `most`. */
-static int64_t piece(int64_t n, int64_t most) {
-    int64_t pieces = (n + most - 1) / most;
-    return (n + pieces - 1) / pieces;
+static int64_t choose_tile_rows(int threads, int64_t rows, int64_t columns) {
+    int64_t tile_rows = TILE_ROWS;
+    int64_t tiles_n = panels_over(columns, TILE_COLUMNS);
+    while (tile_rows > LEAST_ROWS && panels_over(rows, tile_rows) * tiles_n < 4 * threads) {
+        tile_rows /= 2;
+    }
+    return tile_rows;
 }
 
-/* Tiles of C: large enough to pay for packing, small enough to share out. A function of the shape alone. */
-static void choose_tile(const struct product *p, int64_t *tile_m, int64_t *tile_n) {
-    enum { LARGEST = 512, SMALLEST = 64, WANTED = 16 };
-    *tile_m = piece(p->m, LARGEST);
-    *tile_n = piece(p->n, LARGEST);
-    while ((p->m / *tile_m) * (p->n / *tile_n) < WANTED && (*tile_m > SMALLEST || *tile_n > SMALLEST)) {
-        int64_t *longer = *tile_m >= *tile_n ? tile_m : tile_n;
-        *longer = (*longer + 1) / 2;
+/* One block of C, called by every thread of a team; barriers at the ends of both loops. */
+static void multiply_area(const struct product *p, struct area area) {
+    for (; area.k < p->k; area.k += PANEL_DEPTH) {
+        area.depth = least(PANEL_DEPTH, p->k - area.k);
+        int64_t panels = panels_over(area.rows, PANEL_ROWS) + panels_over(area.columns, PANEL_COLUMNS);
+        int64_t tiles = panels_over(area.rows, area.tile_rows) * panels_over(area.columns, TILE_COLUMNS);
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t panel = 0; panel < panels; panel++) {
+            pack_panel(p, &area, panel);
+        }
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            multiply_tile(p, &area, tile);
+        }
     }
 }
 
 enum status cpu_product(struct cpu *cpu, const struct product *p) {
-    if (p->k > INT_MAX || p->lda > INT_MAX || p->ldb > INT_MAX || p->ldc > INT_MAX) {
-        return fail(ERR_INTERNAL, "product: a side of %lld or a stride of %lld, %lld, %lld is over 2^31",
-                    (long long)p->k, (long long)p->lda, (long long)p->ldb, (long long)p->ldc);
+    if (p->k == 0) {
+        clear(p);
+        return OK;
     }
-    int64_t tile_m = 0;
-    int64_t tile_n = 0;
-    choose_tile(p, &tile_m, &tile_n);
-    int64_t tiles_m = (p->m + tile_m - 1) / tile_m;
-    int64_t tiles_n = (p->n + tile_n - 1) / tile_n;
-#pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 1) if (tiles_m * tiles_n > 1)
-    for (int64_t tile = 0; tile < tiles_m * tiles_n; tile++) {
-        int64_t i = tile % tiles_m * tile_m;
-        int64_t j = tile / tiles_m * tile_n;
-        block(p, i, i + tile_m < p->m ? tile_m : p->m - i, j, j + tile_n < p->n ? tile_n : p->n - j);
+    if (p->m <= FEW_ROWS && p->transpose_b && !p->transpose_a) {
+        multiply_few_rows(cpu, p);
+        return OK;
+    }
+    int64_t rows = least(p->m, BLOCK_ROWS);
+    int64_t columns = least(p->n, BLOCK_COLUMNS);
+    void *scratch = NULL;
+    TRY(cpu_scratch(cpu, SCRATCH_PACK, cpu_pack_floats(rows, columns, p->k) * (int64_t)sizeof(float),
+                    &scratch));
+    float *a = scratch;
+    float *b = a + panels_over(rows, PANEL_ROWS) * PANEL_ROWS * least(p->k, PANEL_DEPTH);
+    int64_t tile_rows = choose_tile_rows(cpu->threads, rows, columns);
+    bool is_large = p->m * p->n * p->k > 64 * 64 * 64;
+#pragma omp parallel num_threads(cpu->threads) if (is_large)
+    for (int64_t j = 0; j < p->n; j += BLOCK_COLUMNS) {
+        for (int64_t i = 0; i < p->m; i += BLOCK_ROWS) {
+            multiply_area(p, (struct area){.row = i,
+                                           .rows = least(rows, p->m - i),
+                                           .column = j,
+                                           .columns = least(columns, p->n - j),
+                                           .tile_rows = tile_rows,
+                                           .a = a,
+                                           .b = b});
+        }
     }
     return OK;
 }

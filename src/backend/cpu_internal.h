@@ -63,10 +63,12 @@ struct product {
 };
 #define cpu_product CPU_NAME(cpu_product)
 #define cpu_product_serial CPU_NAME(cpu_product_serial)
+#define cpu_pack_floats CPU_NAME(cpu_pack_floats)
 /* All threads. */
 enum status cpu_product(struct cpu *cpu, const struct product *p);
-/* The calling thread alone: for tiles inside a parallel loop. */
-void cpu_product_serial(const struct product *p);
+/* The calling thread alone, for tiles inside a parallel loop; pack: cpu_pack_floats(m, n, k) floats. */
+void cpu_product_serial(const struct product *p, float *pack);
+int64_t cpu_pack_floats(int64_t m, int64_t n, int64_t k);
 
 #define cpu_convert CPU_NAME(cpu_convert)
 #define cpu_gemm CPU_NAME(cpu_gemm)

@@ -1,0 +1,213 @@
+#include "backend/cpu_panel.h"
+
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t mask __attribute__((vector_size(LANES * 4)));
+/* The same at any address. */
+typedef float vec_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+/* Stage d of a transposition by swapping blocks: lane l of one result, and of its partner. */
+#define LOW(l, d) (((l) & (d)) ? LANES + (l) - (d) : (l))
+#define HIGH(l, d) (((l) & (d)) ? LANES + (l) : (l) + (d))
+#if defined(__AVX512F__)
+#define EACH(f, d)                                                                                          \
+    {                                                                                                       \
+        f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), \
+            f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)                                                \
+    }
+#elif defined(__AVX__)
+#define EACH(f, d) \
+    { f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d) }
+#else
+#define EACH(f, d) \
+    { f(0, d), f(1, d), f(2, d), f(3, d) }
+#endif
+
+#define STAGE(r, d)                                                         \
+    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < LANES; i_++) {           \
+        if (!(i_ & (d))) {                                                  \
+            vec x_ = (r)[i_];                                               \
+            vec y_ = (r)[i_ + (d)];                                         \
+            (r)[i_] = __builtin_shuffle(x_, y_, (mask)EACH(LOW, d));        \
+            (r)[i_ + (d)] = __builtin_shuffle(x_, y_, (mask)EACH(HIGH, d)); \
+        }                                                                   \
+    }
+
+/* r[i][j] becomes r[j][i]. */
+static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
+    STAGE(r, 1)
+    STAGE(r, 2)
+#if defined(__AVX__)
+    STAGE(r, 4)
+#endif
+#if defined(__AVX512F__)
+    STAGE(r, 8)
+#endif
+}
+
+/* `lines` lines of k, `stride` apart, to `width` values for each k, `pitch` apart; values of lines that do
+ * not exist are zero. width <= LANES. Whole vectors are written, over what the next k then writes; the last
+ * one keeps to its width. */
+static void pack_transposed(const float *from, int64_t stride, int64_t lines, int64_t depth, float *to,
+                            int64_t pitch, int64_t width) {
+    int64_t k = 0;
+    for (; k + LANES <= depth; k += LANES) {
+        vec r[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            r[i] = i < lines ? (vec) * (const vec_any *)(from + i * stride + k) : (vec){0};
+        }
+        transpose(r);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES - 1; i++) {
+            *(vec_any *)(to + (k + i) * pitch) = r[i];
+        }
+        memcpy(to + (k + LANES - 1) * pitch, &r[LANES - 1], (size_t)width * sizeof(float));
+    }
+    for (; k < depth; k++) {
+        vec line = {0};
+        for (int64_t i = 0; i < lines; i++) {
+            line[i] = from[i * stride + k];
+        }
+        memcpy(to + k * pitch, &line, (size_t)width * sizeof(float));
+    }
+}
+
+/* depth lines of `width` values, `stride` apart, to lines of `pitch`, filled up with zeros. */
+static void pack_straight(const float *from, int64_t stride, int64_t width, int64_t depth, float *to,
+                          int64_t pitch) {
+    for (int64_t k = 0; k < depth; k++) {
+        const float *x = from + k * stride;
+        float *y = to + k * pitch;
+        for (int64_t j = 0; j < width; j++) {
+            y[j] = x[j];
+        }
+        for (int64_t j = width; j < pitch; j++) {
+            y[j] = 0.0f;
+        }
+    }
+}
+
+/* Whole panels of A^T: a vector at a time, of which the next line overwrites what is too much. */
+static void pack_straight_rows(const float *from, int64_t stride, int64_t depth, float *to) {
+    for (int64_t k = 0; k < depth - 1; k++) {
+        *(vec_any *)(to + k * PANEL_ROWS) = *(const vec_any *)(from + k * stride);
+    }
+    memcpy(to + (depth - 1) * PANEL_ROWS, from + (depth - 1) * stride, PANEL_ROWS * sizeof(float));
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to) {
+    int64_t rows = least(PANEL_ROWS, p->m - row);
+    if (p->transpose_a) {
+        const float *from = p->a + k0 * p->lda + row;
+        if (p->m - row >= LANES) {
+            pack_straight_rows(from, p->lda, depth, to);
+        } else {
+            pack_straight(from, p->lda, rows, depth, to, PANEL_ROWS);
+        }
+        return;
+    }
+    const float *from = p->a + row * p->lda + k0;
+    pack_transposed(from, p->lda, rows, depth, to, PANEL_ROWS, PANEL_ROWS);
+}
+
+void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to) {
+    int64_t columns = least(PANEL_COLUMNS, p->n - column);
+    if (!p->transpose_b) {
+        const float *from = p->b + k0 * p->ldb + column;
+        if (columns == PANEL_COLUMNS) {
+            pack_straight(from, p->ldb, PANEL_COLUMNS, depth, to, PANEL_COLUMNS);
+        } else {
+            pack_straight(from, p->ldb, columns, depth, to, PANEL_COLUMNS);
+        }
+        return;
+    }
+    const float *from = p->b + column * p->ldb + k0;
+    for (int64_t first = 0; first < PANEL_COLUMNS; first += LANES) {
+        int64_t lines = least(LANES, columns - first);
+        pack_transposed(from + first * p->ldb, p->ldb, lines < 0 ? 0 : lines, depth, to + first,
+                        PANEL_COLUMNS, LANES);
+    }
+}
+
+/* tile (PANEL_ROWS x PANEL_COLUMNS) = sum over k of a[k] b[k]^T. */
+static inline void multiply_panels(int64_t depth, const float *restrict a, const float *restrict b,
+                                   vec tile[PANEL_ROWS * 2]) {
+    vec c[PANEL_ROWS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < PANEL_ROWS; i++) {
+        c[i][0] = c[i][1] = (vec){0};
+    }
+    for (int64_t k = 0; k < depth; k++) {
+        vec b0 = *(const vec_any *)(b + k * PANEL_COLUMNS);
+        vec b1 = *(const vec_any *)(b + k * PANEL_COLUMNS + LANES);
+#pragma GCC unroll 16
+        for (int i = 0; i < PANEL_ROWS; i++) {
+            float x = a[k * PANEL_ROWS + i];
+            c[i][0] += x * b0;
+            c[i][1] += x * b1;
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < PANEL_ROWS; i++) {
+        tile[2 * i] = c[i][0];
+        tile[2 * i + 1] = c[i][1];
+    }
+}
+
+/* A whole tile to its place in C, without bias. */
+static void add_whole(const struct product *p, bool is_new, const vec *tile, float *c) {
+#pragma GCC unroll 16
+    for (int i = 0; i < PANEL_ROWS; i++) {
+        vec_any *to = (vec_any *)(c + i * p->ldc);
+        vec low = p->alpha * tile[2 * i];
+        vec high = p->alpha * tile[2 * i + 1];
+        to[0] = is_new ? low : low + to[0];
+        to[1] = is_new ? high : high + to[1];
+    }
+}
+
+/* The part of a tile that is inside C, and the bias. */
+static void add_part(const struct product *p, const struct block *block, const vec *tile, int64_t row,
+                     int64_t column) {
+    const float *values = (const float *)tile;
+    int64_t rows = least(PANEL_ROWS, block->row + block->rows - row);
+    int64_t columns = least(PANEL_COLUMNS, block->column + block->columns - column);
+    bool is_new = block->is_first && p->beta == 0.0f;
+    const float *bias = block->is_first && p->bias ? p->bias + column : NULL;
+    for (int64_t i = 0; i < rows; i++) {
+        float *restrict c = p->c + (row + i) * p->ldc + column;
+        const float *restrict t = values + i * PANEL_COLUMNS;
+        for (int64_t j = 0; j < columns; j++) {
+            float old = is_new ? 0.0f : c[j];
+            c[j] = p->alpha * t[j] + (bias ? old + bias[j] : old);
+        }
+    }
+}
+
+void cpu_multiply_block(const struct product *p, const struct block *block) {
+    bool is_plain = !(block->is_first && p->bias);
+    for (int64_t j = 0; j < block->columns; j += PANEL_COLUMNS) {
+        const float *b = block->b + j * block->depth;
+        for (int64_t i = 0; i < block->rows; i += PANEL_ROWS) {
+            vec tile[PANEL_ROWS * 2];
+            bool is_whole = block->rows - i >= PANEL_ROWS && block->columns - j >= PANEL_COLUMNS;
+            float *c = p->c + (block->row + i) * p->ldc + block->column + j;
+            for (int64_t r = 0; is_whole && r < PANEL_ROWS; r++) {
+                __builtin_prefetch(c + r * p->ldc, 1);
+                __builtin_prefetch(c + r * p->ldc + LANES, 1);
+            }
+            multiply_panels(block->depth, block->a + i * block->depth, b, tile);
+            if (is_whole && is_plain) {
+                add_whole(p, block->is_first && p->beta == 0.0f, tile, c);
+            } else {
+                add_part(p, block, tile, block->row + i, block->column + j);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+/* The inner part of a matrix product: panels and the loop over them.
+ *
+ * A panel of A is PANEL_ROWS rows laid out k by k (k x PANEL_ROWS), a panel of B is PANEL_COLUMNS columns
+ * laid out k by k; both are padded with zeros. The product of two panels stays in registers: PANEL_ROWS x 2
+ * vectors of sums, two vectors of B, one broadcast value of A (Goto and van de Geijn 2008). An element of C
+ * is the same chain of operations wherever it lies, so it depends neither on threads nor on its neighbours.
+ */
+#ifndef COLLIMATE_CPU_PANEL_H
+#define COLLIMATE_CPU_PANEL_H
+
+#include "backend/cpu_internal.h"
+
+#if defined(__AVX512F__)
+enum { LANES = 16, PANEL_ROWS = 14 }; /* 28 + 2 + 1 of 32 registers */
+#elif defined(__AVX__)
+enum { LANES = 8, PANEL_ROWS = 6 }; /* 12 + 2 + 1 of 16 registers */
+#else
+enum { LANES = 4, PANEL_ROWS = 4 };
+#endif
+enum { PANEL_COLUMNS = 2 * LANES };
+/* Depth of a panel: a panel of B (32 KiB with AVX-512) stays in the first-level cache. */
+enum { PANEL_DEPTH = 256 };
+
+static inline int64_t panels_over(int64_t n, int64_t size) {
+    return (n + size - 1) / size;
+}
+
+#define cpu_pack_rows CPU_NAME(cpu_pack_rows)
+#define cpu_pack_columns CPU_NAME(cpu_pack_columns)
+#define cpu_multiply_block CPU_NAME(cpu_multiply_block)
+
+/* One panel of op(A): rows [row, row + PANEL_ROWS) that exist, k in [k0, k0 + depth). */
+void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to);
+/* One panel of op(B): columns [column, column + PANEL_COLUMNS) that exist. */
+void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to);
+
+/* Part [row, row + rows) x [column, column + columns) of C from packed panels of one depth; row and column
+ * begin a panel. a, b: the first panels needed; is_first: nothing was added to C for smaller k. */
+struct block {
+    int64_t row, rows, column, columns, depth;
+    const float *a, *b;
+    bool is_first;
+};
+void cpu_multiply_block(const struct product *p, const struct block *block);
+
+#endif
