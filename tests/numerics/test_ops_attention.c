@@ -114,6 +114,21 @@ static int64_t map_of_cache(int kind, struct map *m) {
     return 400;
 }
 
+static void spoil_unused(struct harness *h, const struct attention_map *map, struct pair *p) {
+    double *values = reference_values(*p);
+    for (int64_t i = 0; i < p->device.rows; i++) {
+        bool used = false;
+        for (int32_t r = 0; r < map->range_count; r++) {
+            used = used || (i >= map->ranges[r].first && i < map->ranges[r].first + map->ranges[r].count);
+        }
+        for (int64_t j = 0; !used && j < p->device.columns; j++) {
+            values[i * p->device.columns + j] = NAN;
+        }
+    }
+    pair_set(h, p, values);
+    mem_free(values);
+}
+
 /* Largest Euclidean length of a head's vector in a row, and largest magnitude. */
 static void sizes(struct pair p, int head_dim, double *length, double *most) {
     double *x = reference_values(p);
@@ -221,6 +236,10 @@ static void run_attention(struct harness *h, const struct attention_case *c) {
     struct pair gradients[3];
     three(h, c, rows, keys, in);
     three(h, c, rows, keys, gradients);
+    if (c->cache) { /* rows that no range names are not read */
+        spoil_unused(h, &m.map, &in[1]);
+        spoil_unused(h, &m.map, &in[2]);
+    }
     struct pair out = pair_normal(h, ROLE_COMPUTE, rows, (int64_t)c->heads * c->head_dim, 2, 1);
     struct pair lse = pair_normal(h, ROLE_READOUT, rows, c->heads, 0, 1);
     in[3] = pair_normal(h, ROLE_COMPUTE, rows, (int64_t)c->heads * c->head_dim, 0, 1);

@@ -106,7 +106,7 @@ static double act(enum activation kind, double x) {
     case ACTIVATION_GELU_TANH:
         return 0.5 * x * (1 + tanh(sqrt(2 / PI) * (x + 0.044715 * x * x * x)));
     case ACTIVATION_RELU:
-        return x > 0 ? x : 0;
+        return x < 0 ? 0 : x; /* a NaN stays one */
     }
     return NAN;
 }
