@@ -91,4 +91,9 @@ enum status h5_update(struct h5_column *column, const int64_t *ids, int64_t n, c
 /* Collective. Ends a round of updates: agrees on st and forgets what was cached. */
 enum status h5_settle(struct h5_file *f, enum status st);
 
+/* A content hash is the sum over blocks (chunks) of their hashes, each with its number as seed, modulo 2^64:
+ * independent of how blocks are dealt to ranks. Local: one block's. Collective: the sum over all ranks. */
+uint64_t h5_block_hash(const void *data, int64_t bytes, int64_t block);
+enum status h5_sum_hash(struct comm *c, uint64_t own, uint64_t *total);
+
 #endif

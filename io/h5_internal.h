@@ -26,8 +26,6 @@ hid_t h5_parallel_access(const struct comm *c);
 /* Sum over blocks of hash(block, seed = block number): independent of how blocks are dealt to ranks. */
 uint64_t h5_blocks_hash(const void *data, int64_t rows, int64_t row_bytes, int64_t block_rows,
                         int64_t first_row);
-/* Collective. Sum of hashes over all ranks, modulo 2^64. */
-enum status h5_sum_hash(struct comm *c, uint64_t own, uint64_t *total);
 void h5_columns_close(struct h5_file *f);
 /* Rows of a block where the array is contiguous. */
 enum { H5_PLAIN_BLOCK_ROWS = 8192 };

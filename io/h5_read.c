@@ -376,6 +376,8 @@ done:
     return st;
 }
 
+/* Flushing includes MPI_File_sync on every rank, which is what makes one rank's rows visible to the others,
+ * and what a run that dies later leaves behind. */
 enum status h5_settle(struct h5_file *f, enum status st) {
     for (struct h5_column *column = f->columns; column; column = column->next) {
         for (int32_t i = 0; i < column->n_used; i++) {
@@ -384,6 +386,10 @@ enum status h5_settle(struct h5_file *f, enum status st) {
                 column->slots[i].block = -1;
             }
         }
+    }
+    st = comm_agree(f->c, st);
+    if (st == OK && H5Fflush(f->id, H5F_SCOPE_GLOBAL) < 0) {
+        st = h5_fail(ERR_WRITE, f->path, "cannot be flushed; is the disk full?");
     }
     return comm_agree(f->c, st);
 }

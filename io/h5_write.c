@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/file.h"
@@ -15,6 +16,8 @@
 #include "util/mem.h"
 
 static const int64_t ROUND_BYTES = 1 << 25; /* that a rank writes at once */
+static const int64_t SLACK_BYTES = 256
+                                   << 10; /* reserved for HDF5's own structures, beside a 16th of the data */
 enum { MOST_ARRAYS = 64 };
 
 /* What this rank wrote of an array, for the comparison after closing. */
@@ -31,6 +34,7 @@ struct h5_writer {
     struct comm *c;
     hid_t file;
     char *path, *tmp;
+    int64_t reserved_bytes; /* on rank 0: of the file system, so far */
     struct written written[MOST_ARRAYS];
     int n_written;
 };
@@ -41,7 +45,7 @@ static void writer_free(struct h5_writer *w) {
     mem_free(w);
 }
 
-/* Ends a file that all ranks have agreed to give up. */
+/* Collective. Ends a file that all ranks have agreed to give up; it is gone when any rank goes on. */
 static void discard(struct h5_writer *w) {
     if (w->file >= 0) {
         (void)H5Fclose(w->file);
@@ -49,6 +53,7 @@ static void discard(struct h5_writer *w) {
     if (w->c->rank == 0 && w->tmp) {
         (void)unlink(w->tmp);
     }
+    (void)comm_barrier(w->c);
     writer_free(w);
 }
 
@@ -407,6 +412,27 @@ static enum status array_create(struct transit *t) {
     return comm_agree(t->w->c, st);
 }
 
+/* Local, rank 0. Takes the blocks that the arrays so far can need at most, without making the file longer;
+ * what is left over is given back at the end. File systems that cannot do this say so, and we go on without.
+ */
+static enum status reserve(const struct transit *t) {
+    int64_t bytes;
+    TRY(size_mul(t->spec->rows, t->row_bytes, t->spec->name, &bytes));
+    TRY(size_add(t->w->reserved_bytes, bytes + bytes / 16 + SLACK_BYTES, t->spec->name,
+                 &t->w->reserved_bytes));
+    int file = open(t->w->tmp, O_WRONLY | O_CLOEXEC);
+    if (file < 0) {
+        return fail(ERR_WRITE, "%s: cannot be opened: %s", t->w->tmp, strerror(errno));
+    }
+    int rc = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, t->w->reserved_bytes), saved = errno;
+    close(file);
+    if (rc != 0 && (saved == ENOSPC || saved == EDQUOT || saved == EFBIG || saved == EIO)) {
+        return fail(ERR_WRITE, "%s: no room for the %.1f MiB of %s: %s", t->w->path,
+                    (double)bytes / (1 << 20), t->spec->name, strerror(saved));
+    }
+    return OK;
+}
+
 static enum status write_rounds(struct transit *t, const void *data, uint64_t *own_hash) {
     for (int64_t round = 0; round < t->rounds; round++) {
         const char *block;
@@ -445,6 +471,7 @@ enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, s
     TRY(comm_agree(w->c, transit_plan(&t)));
     TRY(comm_max_i64(w->c, &brings, 1));
     TRY_TO(done, transit_open(&t, part));
+    TRY_TO(done, comm_agree(w->c, w->c->rank == 0 ? reserve(&t) : OK));
     TRY_TO(done, array_create(&t));
     if (brings) {
         st = data || part.first == part.last ? OK : fail(ERR_INTERNAL, "%s: no data given", spec->name);
@@ -516,7 +543,11 @@ static enum status sync_file(const char *path) {
     if (file < 0) {
         return fail(ERR_WRITE, "%s: cannot be opened for fsync: %s", path, strerror(errno));
     }
-    int rc = fsync(file), saved = errno;
+    struct stat facts;
+    int rc = fstat(file, &facts);
+    rc = rc == 0 ? ftruncate(file, facts.st_size) : rc; /* gives back what was reserved behind the end */
+    rc = rc == 0 ? fsync(file) : rc;
+    int saved = errno;
     close(file);
     return rc == 0 ? OK : fail(ERR_WRITE, "%s: fsync: %s", path, strerror(saved));
 }

@@ -167,4 +167,25 @@ static inline void world_folder_remove(struct comm *c, const char *folder) {
     }
 }
 
+/* A file system of 2 MiB at path, which is made; false where mounting is refused. Collective. */
+static inline bool world_tiny_disk(struct comm *c, const char *path) {
+    char command[256];
+    int64_t mounted = 0;
+    snprintf(command, sizeof command, "mkdir '%s' && mount -t tmpfs -o size=2m none '%s' 2> /dev/null", path,
+             path);
+    if (c->rank == 0) {
+        mounted = system(command) == 0;
+    }
+    CHECK(comm_broadcast(c, 0, &mounted, sizeof mounted) == OK);
+    return mounted;
+}
+static inline void world_tiny_disk_remove(struct comm *c, const char *path) {
+    char command[256];
+    CHECK(comm_barrier(c) == OK);
+    snprintf(command, sizeof command, "umount '%s'", path);
+    if (c->rank == 0) {
+        CHECK(system(command) == 0);
+    }
+}
+
 #endif
