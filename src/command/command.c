@@ -1,6 +1,7 @@
 #include "command/command.h"
 
 static const struct command table[] = {
+    {"prepare", "JSON Lines (plain, gzip or an array) to a tokenized preference file", command_prepare},
     {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",
      command_synth},
     {"init", "a randomly initialized model folder from a config.json", command_init},
