@@ -1,0 +1,13 @@
+/* What inspect says about folders; inspect.c has the files. */
+#ifndef COLLIMATE_COMMAND_INSPECT_H
+#define COLLIMATE_COMMAND_INSPECT_H
+
+#include "util/text.h"
+
+/* Local. A Hugging Face model folder: what config.json describes, parameters by type, largest tensors. */
+enum status inspect_model(const char *folder, struct text *out);
+/* Local. A run folder: first and last value of every metric, checkpoints, what made it. */
+enum status inspect_run(const char *folder, struct text *out);
+bool inspect_exists(const char *folder, const char *name);
+
+#endif
