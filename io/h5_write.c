@@ -85,10 +85,15 @@ static enum status writer_new(struct comm *c, const char *path, struct h5_writer
 static hid_t file_create(struct h5_writer *w, enum file_use use) {
     hid_t file = H5I_INVALID_HID;
     hid_t access = h5_parallel_access(w->c);
+    hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     H5F_libver_t version = use == FILE_FINAL ? H5F_LIBVER_V110 : H5F_LIBVER_V18;
     if (access >= 0 && H5Pset_libver_bounds(access, version, version) >= 0 &&
-        H5Pset_all_coll_metadata_ops(access, true) >= 0) {
-        file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+        H5Pset_all_coll_metadata_ops(access, true) >= 0 && creation >= 0 &&
+        H5Pset_obj_track_times(creation, false) >= 0) {
+        file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, creation, access);
+    }
+    if (creation >= 0) {
+        H5Pclose(creation);
     }
     if (access >= 0) {
         H5Pclose(access);
@@ -382,6 +387,28 @@ static hid_t array_properties(const struct transit *t) {
     return creation;
 }
 
+/* The groups on the way to an array, without the times that HDF5 would stamp them with: the same contents
+ * give the same file, byte for byte. */
+static bool groups_create(hid_t file, const char *array) {
+    hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
+    bool done = creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0;
+    for (const char *slash = strchr(array + 1, '/'); done && slash; slash = strchr(slash + 1, '/')) {
+        char path[256];
+        snprintf(path, sizeof path, "%.*s", (int)(slash - array), array);
+        htri_t there = H5Lexists(file, path, H5P_DEFAULT);
+        hid_t group =
+            there == 0 ? H5Gcreate2(file, path, H5P_DEFAULT, creation, H5P_DEFAULT) : H5I_INVALID_HID;
+        done = there > 0 || group >= 0;
+        if (group >= 0) {
+            H5Gclose(group);
+        }
+    }
+    if (creation >= 0) {
+        H5Pclose(creation);
+    }
+    return done;
+}
+
 /* Collective. */
 static enum status array_create(struct transit *t) {
     const struct array_spec *spec = t->spec;
@@ -389,22 +416,15 @@ static enum status array_create(struct transit *t) {
     enum status st = OK;
     hid_t space = H5Screate_simple(spec->width == 0 ? 1 : 2, size, NULL);
     hid_t creation = array_properties(t);
-    hid_t links = H5Pcreate(H5P_LINK_CREATE);
-    if (links >= 0) {
-        (void)H5Pset_create_intermediate_group(links, 1);
-    }
-    if (space >= 0 && creation >= 0 && links >= 0) {
-        t->array =
-            H5Dcreate2(t->w->file, spec->name, h5_disk_type(spec->type), space, links, creation, H5P_DEFAULT);
+    if (space >= 0 && creation >= 0 && groups_create(t->w->file, spec->name)) {
+        t->array = H5Dcreate2(t->w->file, spec->name, h5_disk_type(spec->type), space, H5P_DEFAULT, creation,
+                              H5P_DEFAULT);
     }
     if (t->array < 0) {
         st = h5_fail(ERR_WRITE, t->w->path, "%s: cannot be created", spec->name);
     }
-    const hid_t lists[2] = {creation, links};
-    for (int i = 0; i < 2; i++) {
-        if (lists[i] >= 0) {
-            H5Pclose(lists[i]);
-        }
+    if (creation >= 0) {
+        H5Pclose(creation);
     }
     if (space >= 0) {
         H5Sclose(space);
