@@ -32,7 +32,7 @@ static enum status put_facts(const struct dataset *d, struct text *out) {
     TRY(text_printf(out, "source        %s (%s), hash %s\n", f->source, f->format, hash));
     TRY(text_printf(out, "made by       %s: %s\n", f->program ? f->program : "", f->command));
     for (int i = 0; i < f->n_dropped; i++) {
-        TRY(text_printf(out, "dropped       %lld records: %s\n", (long long)f->dropped[i].count,
+        TRY(text_printf(out, "dropped       %lld: %s\n", (long long)f->dropped[i].count,
                         f->dropped[i].reason));
     }
     return OK;

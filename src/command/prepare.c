@@ -307,8 +307,7 @@ static enum status report(struct prepare *p) {
     }
     report_counts(p, d->counts, sizes[1]);
     for (int i = 0; i < d->drops.n; i++) {
-        log_root(LOG_WARN, "dropped %lld records: %s", (long long)d->drops.list[i].count,
-                 d->drops.list[i].reason);
+        log_root(LOG_WARN, "dropped %lld: %s", (long long)d->drops.list[i].count, d->drops.list[i].reason);
     }
     if (sizes[0] == 0) {
         return fail(ERR_DATA, "%s: every record was dropped", p->run->settings->input);

@@ -210,6 +210,9 @@ static enum status add_record(struct worker *w, struct block *b, int64_t i) {
         prepare_drop(&b->drops, w->text->dropped, 1);
         return OK;
     }
+    if (w->text->n_skipped > 0) {
+        prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped);
+    }
     st = add_text(w, b, i, r.index);
     return st == OK ? OK : note("tokenizing %s", where);
 }

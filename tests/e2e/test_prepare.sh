@@ -1,0 +1,113 @@
+#!/bin/bash
+# prepare: every record format on tiny inputs, counts and special tokens, the same file from any number of ranks
+# and threads, and refusals with one message and their exit codes. inspect reads the files back.
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+bad() { echo "test_prepare: $1" >&2; exit 1; }
+prepare() { "$COLLIMATE" --quiet prepare tokenizer=bytes "$@"; }
+inspect() { "$COLLIMATE" --quiet inspect input="$1"; }
+# has FILE LINE...: inspect's report holds these lines.
+has() {
+  local file=$1 line
+  shift
+  inspect "$file" > report
+  for line in "$@"; do
+    grep -qE -- "^$line" report || bad "$file: no line '$line' in: $(head -12 report)"
+  done
+}
+
+# One record of each format: prompts and responses in bytes are known.
+printf '%s\n' '{"chosen": "\n\nHuman: hi\n\nAssistant: yes", "rejected": "\n\nHuman: hi\n\nAssistant: no, sorry"}' \
+  '{"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}' > hh.jsonl
+prepare input=hh.jsonl output=hh.h5
+has hh.h5 'prompts +1, 23 tokens' 'responses +2, 16 tokens, with characters per token' 'pairs +1$' \
+  'source .*\(hh\)' 'dropped +1: prompts differ' 'begin +no token' 'end +id 257 after'
+printf '%s\n' '{"prompt": "héllo", "chosen": "ab", "rejected": "c", "margin": 1.5, "truth": 1}' > preference.jsonl
+prepare input=preference.jsonl output=preference.h5 tokenize.begin=true tokenize.end=false prepare.token_chars=false
+has preference.h5 'prompts +1, 7 tokens' 'responses +2, 3 tokens$' 'pairs +1$' 'begin +id 256 before' 'end +no token'
+printf '%s\n' '{"prompt": [{"role": "user", "content": "q"}], "chosen": [{"role": "assistant", "content": "yes"}], "rejected": [{"role": "assistant", "content": "no"}]}' > chat.jsonl
+prepare input=chat.jsonl output=chat.h5
+has chat.h5 'prompts +1, 22 tokens' 'responses +2, 9 tokens' 'pairs +1$' 'source .*\(preference\)'
+printf '%s\n' '{"prompt": "x", "completion": "yy"}' '{"prompt": "x", "completion": ""}' > completion.jsonl
+prepare input=completion.jsonl output=completion.h5
+has completion.h5 'prompts +1, 1 tokens' 'responses +1, 3 tokens' 'pairs +0$' 'dropped +1: empty response'
+printf '%s\n' '{"prompt": "abc"}' > prompt.jsonl
+prepare input=prompt.jsonl output=prompt.h5
+has prompt.h5 'prompts +1, 3 tokens' 'responses +0, 0 tokens' 'pairs +0$'
+printf '%s\n' '{"prompt": "p", "responses": [{"text": "a", "score": 2}, {"text": "bb", "score": 1}, {"text": " ", "score": 4}, {"text": "ccc", "score": 2}]}' > responses.jsonl
+prepare input=responses.jsonl output=responses.h5
+has responses.h5 'prompts +1, 1 tokens' 'responses +3, 9 tokens' 'pairs +2$' 'dropped +1: responses empty or unrated'
+printf '%s\n' '{"history": "h", "human_ref_A": "a", "human_ref_B": "bb", "labels": 0, "score_A": 3, "score_B": 9}' > shp.jsonl
+prepare input=shp.jsonl output=shp.h5
+has shp.h5 'prompts +1, 22 tokens' 'responses +2, 7 tokens' 'pairs +1$' 'source .*\(shp\)'
+rating() { echo "{\"response\": \"$1\", \"annotations\": {\"helpfulness\": {\"Rating\": \"$2\"}, \"honesty\": {\"Rating\": \"$2\"}, \"truthfulness\": {\"Rating\": \"$2\"}, \"instruction_following\": {\"Rating\": \"$2\"}}}"; }
+echo "{\"instruction\": \"i\", \"completions\": [$(rating a 1), $(rating b 5), $(rating c N/A)]}" > ultrafeedback.jsonl
+prepare input=ultrafeedback.jsonl output=ultrafeedback.h5
+has ultrafeedback.h5 'responses +2, 6 tokens' 'pairs +1$' 'dropped +1: responses empty or unrated'
+
+# The same file, byte for byte, from any number of ranks and threads; from lines, CRLF, gzip and an array the same
+# contents.
+"$COLLIMATE" --quiet synth synth.rows=3000 synth.noise=0.1 output=text.jsonl
+contents() { inspect "$1" | grep '^contents'; }
+prepare input=text.jsonl output=text.h5 threads=1 && mv text.h5 one.h5
+for threads in 1 3; do # the command line is in the file: it must be the same
+  prepare input=text.jsonl output=text.h5 threads=$threads
+  [ "$(contents text.h5)" = "$(contents one.h5)" ] || bad "$threads threads give other contents"
+done
+for n in 2 4; do
+  mpirun -q -n $n "$COLLIMATE" --quiet prepare tokenizer=bytes input=text.jsonl output=text.h5 threads=1
+  cmp text.h5 one.h5 || bad "$n ranks write another file"
+done
+sed 's/$/\r/' text.jsonl | sed '7s/^/\r\n/' > crlf.jsonl
+gzip -c text.jsonl > text.jsonl.gz
+{ echo '['; sed '$!s/$/,/' text.jsonl; echo ']'; } > text.json
+head -1000 text.jsonl > a.jsonl && tail -2000 text.jsonl | gzip -c > b.jsonl.gz
+for input in crlf.jsonl text.jsonl.gz text.json a.jsonl,b.jsonl.gz; do # ranks: tests/mpi/test_jsonl.c
+  prepare input=$input output=other.h5
+  [ "$(contents other.h5)" = "$(contents one.h5)" ] || bad "$input gives other contents"
+done
+prepare input=text.jsonl output=limit.h5 prepare.limit=1000
+prepare input=a.jsonl output=a.h5
+[ "$(contents limit.h5)" = "$(contents a.h5)" ] || bad "prepare.limit takes other records"
+
+# More ranks than records; a dry run writes nothing and reports.
+mpirun -q -n 4 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=few.h5
+[ "$(contents few.h5)" = "$(contents hh.h5)" ] || bad "more ranks than records"
+"$COLLIMATE" --dry-run prepare tokenizer=bytes input=hh.jsonl output=dry.h5 2> err
+[ ! -e dry.h5 ] || bad "a dry run writes"
+grep -q "response tokens: 16; length min 5, median 5" err || bad "report of the dry run: $(cat err)"
+grep -q "longest: 34 tokens, hh.jsonl, line 1" err || bad "longest row: $(cat err)"
+
+# Refusals: one message, the documented code, on any number of ranks.
+expect() { bash "$here/expect.sh" "$@" || bad "expect $*"; }
+sed '2000s/"chosen"/"chosen/' text.jsonl > broken.jsonl
+for launch in "" "mpirun -q -n 4"; do
+  expect 65 'broken.jsonl, line 2000: not valid JSON' 20 $launch "$COLLIMATE" --quiet prepare tokenizer=bytes input=broken.jsonl output=x.h5
+done
+sed '1500s/"chosen"/"other"/' text.jsonl > missing_key.jsonl
+expect 65 'missing_key.jsonl, line 1500: "chosen" must be a string' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=missing_key.jsonl output=x.h5
+head -c 20000 text.jsonl.gz > cut.gz
+expect 65 'cut.gz: damaged gzip: the file ends early' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=cut.gz output=x.h5
+expect 66 'none.jsonl: No such file' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=none.jsonl output=x.h5
+expect 73 'none/x.h5' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=none/x.h5
+echo '{"a": 1}' > keys.jsonl
+expect 65 'keys.jsonl, line 1: no known record format' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=keys.jsonl output=x.h5
+echo '[1, 2]' > numbers.json
+expect 65 'numbers.json, line 1' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=numbers.json output=x.h5
+echo 3 > number.jsonl
+expect 65 'number.jsonl, line 1' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=number.jsonl output=x.h5
+: > empty.jsonl
+expect 65 'empty.jsonl: no records' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=empty.jsonl output=x.h5
+tail -1 hh.jsonl > dropped.jsonl
+expect 65 'every record was dropped' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=dropped.jsonl output=x.h5
+expect 2 'tokenizer is not set' 20 "$COLLIMATE" --quiet prepare input=hh.jsonl output=x.h5
+expect 2 'input is not set' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes output=x.h5
+expect 2 'tokenize.begin' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=x.h5 tokenize.begin=maybe
+[ ! -e x.h5 ] && [ ! -e x.h5.tmp ] || bad "a refused command leaves a file"
+expect 66 'none: no such file or folder' 20 "$COLLIMATE" --quiet inspect input=none
+head -c 3000 one.h5 > cut.h5
+expect 65 'cut.h5' 20 "$COLLIMATE" --quiet inspect input=cut.h5
+expect 65 'neither a model folder' 20 "$COLLIMATE" --quiet inspect input="$work"
