@@ -1,0 +1,210 @@
+/* evaluate: loss, margins, accuracies over exact rows, with bootstrap confidence intervals, as one object. */
+#include <math.h>
+#include <stdio.h>
+
+#include "command/session.h"
+#include "io/file.h"
+#include "train/bootstrap.h"
+#include "train/evaluate.h"
+#include "train/metrics.h"
+#include "util/hash.h"
+#include "util/log.h"
+
+/* Ratios with an interval. margin_raw is the log-ratio difference without beta. */
+enum value {
+    VALUE_LOSS,
+    VALUE_REWARD_CHOSEN,
+    VALUE_REWARD_REJECTED,
+    VALUE_ACCURACY,
+    VALUE_MARGIN,
+    VALUE_MARGIN_RAW,
+    VALUE_LOGP_CHOSEN,
+    VALUE_LOGP_REJECTED,
+    VALUE_LOGP_ACCURACY,
+    VALUE_NLL,
+    VALUE_NLL_REJECTED,
+    VALUE_TOKEN_ACCURACY,
+    VALUE_COUNT
+};
+enum need { NEED_NOTHING, NEED_PAIRS, NEED_REFERENCE };
+static const struct {
+    const char *name;
+    enum need need;
+} values[VALUE_COUNT] = {
+    [VALUE_LOSS] = {"loss", NEED_REFERENCE},
+    [VALUE_REWARD_CHOSEN] = {"rewards/chosen", NEED_REFERENCE},
+    [VALUE_REWARD_REJECTED] = {"rewards/rejected", NEED_REFERENCE},
+    [VALUE_ACCURACY] = {"rewards/accuracies", NEED_REFERENCE},
+    [VALUE_MARGIN] = {"rewards/margins", NEED_REFERENCE},
+    [VALUE_MARGIN_RAW] = {"margin_raw", NEED_REFERENCE},
+    [VALUE_LOGP_CHOSEN] = {"logps/chosen", NEED_PAIRS},
+    [VALUE_LOGP_REJECTED] = {"logps/rejected", NEED_PAIRS},
+    [VALUE_LOGP_ACCURACY] = {"logps/accuracies", NEED_PAIRS},
+    [VALUE_NLL] = {"nll", NEED_NOTHING},
+    [VALUE_NLL_REJECTED] = {"nll/rejected", NEED_PAIRS},
+    [VALUE_TOKEN_ACCURACY] = {"mean_token_accuracy", NEED_NOTHING},
+};
+
+struct evaluation {
+    struct session session;
+    struct recipe recipe;
+    struct bootstrap bootstrap;
+    struct text out;
+    double numerators[VALUE_COUNT], denominators[VALUE_COUNT]; /* over all rows */
+};
+
+static bool applies(const struct evaluation *e, enum value v) {
+    return values[v].need == NEED_NOTHING || (values[v].need == NEED_PAIRS && e->recipe.pairs) ||
+           (values[v].need == NEED_REFERENCE && e->recipe.has_reference);
+}
+
+/* A row's share of every ratio. */
+static void visit(void *context, const struct sample *sample, const struct response_score *scores,
+                  const double *reference) {
+    struct evaluation *e = context;
+    const struct denominators unused = {1, 1};
+    double n[VALUE_COUNT] = {0};
+    double d[VALUE_COUNT];
+    for (int v = 0; v < VALUE_COUNT; v++) {
+        d[v] = 1;
+    }
+    d[VALUE_NLL] = d[VALUE_TOKEN_ACCURACY] = (double)scores[0].tokens;
+    d[VALUE_NLL_REJECTED] = (double)scores[1].tokens;
+    n[VALUE_NLL] = -scores[0].logp;
+    n[VALUE_NLL_REJECTED] = -scores[1].logp;
+    n[VALUE_TOKEN_ACCURACY] = (double)scores[0].top;
+    n[VALUE_LOGP_CHOSEN] = scores[0].logp;
+    n[VALUE_LOGP_REJECTED] = scores[1].logp;
+    n[VALUE_LOGP_ACCURACY] = scores[0].logp > scores[1].logp;
+    if (reference) {
+        struct sums row = {0};
+        recipe_row(&e->recipe, scores, reference, &unused, NULL, &row);
+        n[VALUE_LOSS] = row.v[SUM_LOSS];
+        n[VALUE_REWARD_CHOSEN] = row.v[SUM_REWARD_CHOSEN];
+        n[VALUE_REWARD_REJECTED] = row.v[SUM_REWARD_REJECTED];
+        n[VALUE_ACCURACY] = row.v[SUM_ACCURATE];
+        n[VALUE_MARGIN] = row.v[SUM_REWARD_CHOSEN] - row.v[SUM_REWARD_REJECTED];
+        n[VALUE_MARGIN_RAW] = n[VALUE_MARGIN] / e->recipe.options.beta;
+    }
+    for (int v = 0; v < VALUE_COUNT; v++) {
+        e->numerators[v] += n[v];
+        e->denominators[v] += d[v];
+    }
+    bootstrap_add(&e->bootstrap, sample->row, n, d);
+}
+
+static double ratio(const struct evaluation *e, enum value v) {
+    return e->denominators[v] > 0 ? e->numerators[v] / e->denominators[v] : NAN;
+}
+
+static enum status print_result(struct evaluation *e, const struct sums *sums, const double *low,
+                                const double *high) {
+    const struct session *s = &e->session;
+    struct text *out = &e->out;
+    char digits[17];
+    hash_text(s->model_hash, digits);
+    TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
+    TRY(text_printf(out, ", \"model_hash\": \"%s\"", digits));
+    hash_text(dataset_hash(s->train.data), digits);
+    TRY(text_printf(out, ", \"data_hash\": \"%s\"", digits));
+    if (e->recipe.target_weight != 0) {
+        TRY(metrics_put(out, "", "loss_with_sft", recipe_value(&e->recipe, sums)));
+    }
+    for (int v = 0; v < VALUE_COUNT; v++) {
+        if (applies(e, v)) {
+            TRY(metrics_put(out, "", values[v].name, ratio(e, v)));
+        }
+    }
+    TRY(metrics_put(out, "", "perplexity", exp(ratio(e, VALUE_NLL))));
+    TRY(metrics_put(out, "", "entropy",
+                    sums->v[SUM_ENTROPY] / (sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS])));
+    if (s->settings->evaluate.bootstrap > 0) {
+        TRY(metrics_put(out, "", "confidence", s->settings->evaluate.confidence));
+        TRY(text_puts(out, ", \"intervals\": {"));
+        const char *separator = "";
+        for (int v = 0; v < VALUE_COUNT; v++) {
+            if (applies(e, v)) {
+                TRY(text_printf(out, "%s\"%s\": [", separator, values[v].name));
+                TRY(text_json_number(out, low[v]));
+                TRY(text_puts(out, ", "));
+                TRY(text_json_number(out, high[v]));
+                TRY(text_puts(out, "]"));
+                separator = ", ";
+            }
+        }
+        TRY(text_puts(out, "}"));
+    }
+    return text_puts(out, "}\n");
+}
+
+static enum status deliver(const struct evaluation *e) {
+    const struct session *s = &e->session;
+    if (s->comm->rank != 0) {
+        return OK;
+    }
+    if (*s->settings->output) {
+        return file_write(s->settings->output, e->out.data, e->out.len);
+    }
+    fputs(e->out.data, stdout);
+    return fflush(stdout) == 0 ? OK : fail(ERR_WRITE, "standard output: cannot write");
+}
+
+static enum status run_rows(struct evaluation *e) {
+    struct session *s = &e->session;
+    struct scorer scorer = {0};
+    struct sums sums;
+    double low[VALUE_COUNT];
+    double high[VALUE_COUNT];
+    struct batch_source source = session_evaluation(s, &s->train);
+    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
+    enum status st = bootstrap_open((uint64_t)s->settings->seed, s->settings->evaluate.bootstrap, VALUE_COUNT,
+                                    &e->bootstrap);
+    st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
+    TRY_TO(done, comm_agree(s->comm, st));
+    TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &sums));
+    TRY_TO(done, comm_sum_f64(s->comm, e->numerators, VALUE_COUNT));
+    TRY_TO(done, comm_sum_f64(s->comm, e->denominators, VALUE_COUNT));
+    TRY_TO(done, bootstrap_intervals(s->comm, &e->bootstrap, s->settings->evaluate.confidence, low, high));
+    st = print_result(e, &sums, low, high);
+    st = st == OK ? deliver(e) : st;
+    st = comm_agree(s->comm, st);
+done:
+    scorer_close(&scorer);
+    return st;
+}
+
+static enum status evaluate_work(struct evaluation *e) {
+    struct session *s = &e->session;
+    const struct settings *settings = s->settings;
+    struct rows_request request = {.path = settings->data, .key = "data", .limit = settings->evaluate.rows};
+    TRY(session_need(settings->data, "data"));
+    TRY(session_need(settings->model, "model"));
+    TRY(session_open_backend(s, NULL, true));
+    TRY(session_open_model(s));
+    TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
+    TRY(session_open_rows(s, &request, &s->train));
+    e->recipe.pairs = request.kind == ROWS_PAIRS;
+    e->recipe.has_reference = e->recipe.pairs && *settings->reference;
+    if (s->run->dry_run) {
+        return OK;
+    }
+    if (e->recipe.has_reference) {
+        struct batch_source source = session_evaluation(s, &s->train);
+        TRY(session_reference(s, &s->train, &source, true));
+    }
+    return run_rows(e);
+}
+
+enum status command_evaluate(struct run *run) {
+    const struct settings *s = run->settings;
+    struct evaluation e = {
+        .recipe.options = {.beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing}};
+    TRY(recipe_parse(s->dpo.loss, &e.recipe));
+    TRY(recipe_check(&e.recipe, options_is_set(run->options, "dpo.label_smoothing")));
+    session_open(run, &e.session);
+    enum status st = evaluate_work(&e);
+    bootstrap_close(&e.bootstrap);
+    text_free(&e.out);
+    session_close(&e.session);
+    return st;
+}

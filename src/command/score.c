@@ -1,0 +1,251 @@
+/* score: log-probabilities (and rewards against a reference) of every response, in row order.
+ *
+ * The same bytes for any rank count: rows are scored in fixed blocks of consecutive rows, each cut into
+ * forests by train.micro_tokens, so what is computed together depends on the data alone; rank r takes blocks
+ * r, r + size, …, and rank 0 writes them in order, a round at a time.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command/session.h"
+#include "io/file.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+enum { BLOCK_ROWS = 32 };
+
+struct score_job {
+    struct session session;
+    bool is_pairs;
+    struct model *reference; /* NULL: none */
+    struct workspace reference_workspace;
+    struct scorer policy, reference_scorer;
+    FILE *out; /* rank 0 */
+    struct text path, temporary;
+};
+
+static enum status put_number(struct text *t, const char *name, double value) {
+    TRY(text_printf(t, ", \"%s\": ", name));
+    return text_json_number(t, value);
+}
+
+/* One response as a JSON line. reference: NULL for none. */
+static enum status put_response(const struct score_job *job, const struct sample *sample, int side,
+                                const struct response_score *score, const double *reference,
+                                struct text *out) {
+    const struct settings *settings = job->session.settings;
+    TRY(text_printf(out, "{\"row\": %lld", (long long)sample->row));
+    if (job->is_pairs) {
+        TRY(text_printf(out, ", \"side\": \"%s\"", side == 0 ? "chosen" : "rejected"));
+    }
+    TRY(text_printf(out, ", \"response\": %lld, \"tokens\": %lld", (long long)sample->responses[side].id,
+                    (long long)score->tokens));
+    TRY(put_number(out, "logp", score->logp));
+    if (reference) {
+        TRY(put_number(out, "reference_logp", *reference));
+        TRY(put_number(out, "reward", settings->dpo.beta * (score->logp - *reference)));
+    }
+    if (settings->score.per_token) {
+        TRY(text_puts(out, ", \"token_logps\": ["));
+        for (int64_t i = 0; i < score->tokens; i++) {
+            TRY(text_puts(out, i ? ", " : ""));
+            TRY(text_json_number(out, job->policy.tokens.logp[score->first + i]));
+        }
+        TRY(text_puts(out, "]"));
+    }
+    return text_puts(out, "}\n");
+}
+
+static enum status score_forest(struct score_job *job, const struct sample *samples, int64_t n,
+                                struct text *out) {
+    TRY(scorer_run(&job->policy, samples, n));
+    if (job->reference) {
+        TRY(scorer_run(&job->reference_scorer, samples, n));
+    }
+    for (int64_t i = 0; i < n; i++) {
+        for (int side = 0; side < samples[i].n_responses; side++) {
+            int64_t at = SCORER_RESPONSES * i + side;
+            const double *reference = job->reference ? &job->reference_scorer.scores[at].logp : NULL;
+            TRY(put_response(job, &samples[i], side, &job->policy.scores[at], reference, out));
+        }
+    }
+    return OK;
+}
+
+static enum status score_block(struct score_job *job, int64_t block, struct text *out) {
+    struct rows *r = &job->session.train;
+    int64_t first = block * BLOCK_ROWS;
+    int64_t n = r->n - first < BLOCK_ROWS ? r->n - first : BLOCK_ROWS;
+    int64_t rows[BLOCK_ROWS];
+    int32_t cost[BLOCK_ROWS];
+    int64_t ends[BLOCK_ROWS];
+    struct sample *samples = NULL;
+    for (int64_t i = 0; i < n; i++) {
+        rows[i] = first + i;
+    }
+    TRY(view_read(r->view, rows, n, &samples, NULL));
+    for (int64_t i = 0; i < n; i++) {
+        cost[i] = (int32_t)sample_tokens(&samples[i]);
+    }
+    int64_t runs = batch_cut(cost, n, job->session.settings->train.micro_tokens, ends);
+    enum status st = OK;
+    for (int64_t k = 0, at = 0; k < runs && st == OK; at = ends[k++]) {
+        st = score_forest(job, samples + at, ends[k] - at, out);
+    }
+    samples_free(samples);
+    return st;
+}
+
+/* Collective: the ranks' texts go to rank 0 in rank order, which writes them. */
+static enum status write_round(struct score_job *job, const struct text *mine) {
+    struct comm *c = job->session.comm;
+    int64_t *send = NULL;
+    int64_t *sizes = NULL;
+    int64_t *receive = NULL;
+    char *all = NULL;
+    int64_t total = 0;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(send, c->size));
+    TRY_TO(done, NEW_ARRAY(sizes, c->size));
+    TRY_TO(done, NEW_ARRAY(receive, c->size));
+    TRY_TO(done, comm_gather_i64(c, (int64_t)mine->len, sizes));
+    send[0] = (int64_t)mine->len;
+    for (int r = 0; r < c->size; r++) {
+        total += sizes[r];
+        receive[r] = c->rank == 0 ? sizes[r] : 0;
+    }
+    TRY_TO(done, comm_agree(c, NEW_ARRAY(all, c->rank == 0 ? total : 0)));
+    TRY_TO(done, comm_exchange(c, mine->data, send, all, receive));
+    if (c->rank == 0 && fwrite(all, 1, (size_t)total, job->out) != (size_t)total) {
+        st = fail(ERR_WRITE, "%s: cannot write: %s", job->path.data ? job->path.data : "standard output",
+                  strerror(errno));
+    }
+    st = comm_agree(c, st);
+done:
+    mem_free(send);
+    mem_free(sizes);
+    mem_free(receive);
+    mem_free(all);
+    return st;
+}
+
+static enum status score_rows(struct score_job *job) {
+    struct comm *c = job->session.comm;
+    int64_t n = job->session.train.n;
+    int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    struct progress progress;
+    struct text text = {0};
+    enum status st = OK;
+    progress_start(&progress, "score", "rows", (double)n);
+    for (int64_t first = 0; first < blocks && st == OK; first += c->size) {
+        text_clear(&text);
+        st = text_puts(&text, "");
+        if (st == OK && first + c->rank < blocks) {
+            st = score_block(job, first + c->rank, &text);
+        }
+        st = comm_agree(c, st);
+        st = st == OK ? write_round(job, &text) : st;
+        progress_update(&progress, (double)(first * BLOCK_ROWS), NULL);
+    }
+    progress_end(&progress, (double)n);
+    text_free(&text);
+    return st;
+}
+
+static enum status open_output(struct score_job *job) {
+    const char *path = job->session.settings->output;
+    if (job->session.comm->rank != 0) {
+        return OK;
+    }
+    if (!*path) {
+        job->out = stdout;
+        return OK;
+    }
+    TRY(text_puts(&job->path, path));
+    TRY(text_printf(&job->temporary, "%s.tmp", path));
+    job->out = fopen(job->temporary.data, "w");
+    return job->out ? OK : fail(ERR_WRITE, "%s: cannot create: %s", job->temporary.data, strerror(errno));
+}
+
+/* Rank 0: nothing stands under the output's name before all of it is safe. */
+static enum status finish_output(struct score_job *job, enum status st) {
+    FILE *out = job->out;
+    job->out = NULL;
+    if (!out) {
+        return st;
+    }
+    bool is_safe = fflush(out) == 0 && (out == stdout || fsync(fileno(out)) == 0);
+    if (out != stdout && fclose(out) != 0) {
+        is_safe = false;
+    }
+    if (st == OK && !is_safe) {
+        st = fail(ERR_WRITE, "%s: cannot write: %s", job->path.data ? job->path.data : "standard output",
+                  strerror(errno));
+    }
+    if (!job->temporary.data) {
+        return st;
+    }
+    if (st == OK && rename(job->temporary.data, job->path.data) != 0) {
+        st = fail(ERR_WRITE, "%s: cannot rename to %s: %s", job->temporary.data, job->path.data,
+                  strerror(errno));
+    }
+    if (st != OK) {
+        unlink(job->temporary.data);
+        return st;
+    }
+    return file_sync_folder(job->path.data);
+}
+
+static enum status open_models(struct score_job *job) {
+    struct session *s = &job->session;
+    const char *folder = s->settings->reference;
+    if (*folder) {
+        const struct model_folder_options options = {.head = HEAD_LANGUAGE,
+                                                     .seed = (uint64_t)s->settings->seed};
+        TRY(model_folder_open(s->comm, s->backend, folder, &options, &job->reference));
+        TRY(session_workspace(s, job->reference, KEEP_NOTHING, &job->reference_workspace));
+        TRY(comm_agree(s->comm, scorer_open(job->reference, &job->reference_workspace, KEEP_NOTHING,
+                                            &job->reference_scorer)));
+    }
+    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
+    return comm_agree(s->comm, scorer_open(s->model, &s->workspace, KEEP_NOTHING, &job->policy));
+}
+
+static enum status score_work(struct score_job *job) {
+    struct session *s = &job->session;
+    struct rows_request request = {.path = s->settings->data, .key = "data"};
+    TRY(session_need(s->settings->data, "data"));
+    TRY(session_need(s->settings->model, "model"));
+    TRY(session_open_backend(s, NULL, true));
+    TRY(session_open_model(s));
+    TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
+    job->is_pairs = request.kind == ROWS_PAIRS;
+    TRY(session_open_rows(s, &request, &s->train));
+    if (s->run->dry_run) {
+        return OK;
+    }
+    TRY(open_models(job));
+    enum status st = comm_agree(s->comm, open_output(job));
+    if (st == OK) {
+        st = score_rows(job);
+    }
+    return comm_agree(s->comm, finish_output(job, st));
+}
+
+enum status command_score(struct run *run) {
+    struct score_job job = {0};
+    session_open(run, &job.session);
+    enum status st = score_work(&job);
+    scorer_close(&job.policy);
+    scorer_close(&job.reference_scorer);
+    workspace_close(&job.reference_workspace);
+    if (job.reference) {
+        model_close(job.reference);
+    }
+    text_free(&job.path);
+    text_free(&job.temporary);
+    session_close(&job.session);
+    return st;
+}
