@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/checkpoint_file.h"
+#include "mpi/watchdog.h"
 #include "train/metrics.h"
 #include "util/clock.h"
 #include "util/hash.h"
@@ -13,6 +14,11 @@
 
 /* Seconds of a step, on this rank. */
 enum span { SPAN_FORWARD, SPAN_BACKWARD, SPAN_WAIT, SPAN_DATA, SPAN_COUNT };
+
+/* What a rank may take in silence: anything while nothing has been measured, then many times the last step.
+ */
+static const double first_allowance_s = 1800;
+static const double allowed_steps = 20;
 
 /* What the closing reduction carries beside the sums. */
 enum closing {
@@ -38,6 +44,8 @@ struct loop {
     struct checkpoint_state state;
     int64_t n_slots, start_step, saved_step;
     double spans[SPAN_COUNT], step_began_s, optimizer_s;
+    struct watchdog *watchdog;
+    double allowance_s;
     double *row_gradient; /* of a forest's samples */
     int64_t cap_row_gradient;
 };
@@ -49,6 +57,10 @@ struct verdict {
     double spans[SPAN_COUNT]; /* mean over ranks */
     bool want_evaluate, want_checkpoint, want_stop;
 };
+
+static void beat(struct loop *l, const char *phase) {
+    watchdog_allow(l->watchdog, phase, l->allowance_s);
+}
 
 /* Values and gradients of a forest's rows. Local. */
 static enum status forest_values(struct loop *l, const struct forest_cut *cut, struct sums *sums) {
@@ -78,6 +90,7 @@ static enum status forest_step(struct loop *l, int64_t cut_index, struct sums *s
     /* Only the last backward makes gradients final, and only if no partial sums are merged after it. */
     bool is_last = cut_index == b->n_cuts - 1 && (!l->gradient.deterministic || l->n_slots == 1);
     double began = clock_seconds();
+    beat(l, "running a forest");
     TRY(scorer_run(&l->scorer, b->samples + cut->first, cut->last - cut->first));
     evaluate_count_work(&l->scorer, 3, sums);
     TRY(forest_values(l, cut, sums));
@@ -175,6 +188,7 @@ static enum status step_close(struct loop *l, enum status st, struct verdict *ou
     double now = clock_seconds();
     out->step_s = now - l->step_began_s;
     l->step_began_s = now;
+    l->allowance_s = allowed_steps * out->step_s;
     return OK;
 }
 
@@ -263,6 +277,7 @@ done:
 static enum status evaluate_now(struct loop *l) {
     const struct training *t = l->t;
     double began = clock_seconds();
+    watchdog_allow(l->watchdog, "evaluating", first_allowance_s);
     scorer_close(&l->scorer);
     struct scorer scorer = {0};
     struct sums sums;
@@ -293,6 +308,7 @@ static enum status evaluate_now(struct loop *l) {
 
 static enum status save_now(struct loop *l) {
     l->state.total = l->t->steps;
+    watchdog_allow(l->watchdog, "writing a checkpoint", first_allowance_s);
     TRY(checkpoint_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
     l->saved_step = l->state.step;
     l->step_began_s = clock_seconds();
@@ -330,6 +346,7 @@ static enum status run_steps(struct loop *l) {
         if (st == OK) {
             st = read_next(l); /* local; overlaps with the buckets */
         }
+        beat(l, "waiting for the other ranks' gradients");
         enum status summed = gradient_finish(&l->gradient, &l->spans[SPAN_WAIT]); /* collective, always */
         struct verdict verdict;
         TRY(step_close(l, st == OK ? summed : st, &verdict)); /* collective: the step's one small sum */
@@ -390,6 +407,9 @@ static enum status loop_run(struct loop *l) {
     struct range mine = range_part(t->data->plan.slots, l->comm->rank, l->comm->size);
     bool deterministic = t->data->plan.deterministic;
     l->n_slots = deterministic ? mine.last - mine.first : 1;
+    l->allowance_s = first_allowance_s;
+    TRY(comm_agree(l->comm, watchdog_start(l->comm, 0, &l->watchdog)));
+    beat(l, "opening the run");
     TRY(resume(l));
     TRY(gradient_open(l->comm, l->model, l->n_slots, deterministic, t->bucket_bytes, &l->gradient));
     TRY(comm_agree(l->comm, scorer_open(l->model, t->workspace, t->keep, &l->scorer)));
@@ -409,6 +429,7 @@ static enum status loop_run(struct loop *l) {
 enum status training_run(const struct training *t) {
     struct loop loop = {.t = t, .comm = t->comm, .model = t->optimizer->model};
     enum status st = loop_run(&loop);
+    watchdog_stop(loop.watchdog);
     scorer_close(&loop.scorer);
     gradient_close(&loop.gradient);
     batch_free(&loop.batch);
