@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# The line from records to an aligned model, on 1, 2 and 4 ranks: synth -> prepare -> init -> sft -> dpo -> evaluate ->
+# score. Sizes are ragged: 61 pairs in updates of 12, so the last update of an epoch has one row.
+set -u
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export OMP_NUM_THREADS=1
+failures=0
+
+bad() {
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+# run RANKS ARGUMENTS...: must succeed.
+run() {
+    local ranks=$1
+    shift
+    timeout 120 mpirun -q -n "$ranks" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
+        bad "rc $? of: $* (on $ranks ranks)"
+        tail -5 err.txt
+    }
+}
+# column FILE KEY: "step value" of each line that has both.
+column() {
+    sed -nE 's|^\{"step": ([0-9]+),.*"'"$2"'": "?([^,"}]*)"?[,}].*|\1 \2|p' "$1"
+}
+# near FILE1 FILE2 KEY RELATIVE: columns agree line by line.
+near() {
+    paste <(column "$1" "$3") <(column "$2" "$3") | awk -v bound="$4" -v what="$1 $2 $3" '
+        function abs(x) { return x < 0 ? -x : x }
+        $1 != $3 || abs($2 - $4) > bound * (1e-3 + abs($2)) { print what ": step " $0; bad = 1 }
+        END { exit bad || NR == 0 }' || bad "$3 differs between $1 and $2"
+}
+
+cat > config.json << 'JSON'
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2,
+ "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 258,
+ "max_position_embeddings": 1024, "rope_theta": 10000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
+ "tie_word_embeddings": true, "initializer_range": 0.08, "bos_token_id": 256, "eos_token_id": 257,
+ "torch_dtype": "float32"}
+JSON
+
+run 1 synth output=train.jsonl synth.rows=61 synth.length=6 seed=1
+run 1 synth output=eval.jsonl synth.rows=23 synth.length=6 seed=2
+run 2 prepare input=train.jsonl output=train.h5 tokenizer=bytes
+run 2 prepare input=eval.jsonl output=eval.h5 tokenizer=bytes
+run 1 init init.config=config.json output=init tokenizer=bytes seed=3
+[ "$failures" -eq 0 ] || exit 1
+
+# SFT learns; any rank count gives the same numbers to rounding.
+sft="sft model=init data=train.h5 eval_data=eval.h5 train.epochs=6 train.batch=12 train.learning_rate=3e-3"
+for n in 1 2 4; do
+    run $n $sft output=sft$n train.micro_tokens=$((300 * n))
+done
+near sft1/metrics.jsonl sft2/metrics.jsonl loss 1e-4
+near sft1/metrics.jsonl sft4/metrics.jsonl loss 1e-4
+near sft1/metrics.jsonl sft4/metrics.jsonl grad_norm 2e-3
+[ "$(column sft1/metrics.jsonl loss | wc -l)" -eq 36 ] || bad "sft: not 36 updates"
+column sft1/metrics.jsonl eval_loss | awk 'NR == 1 { first = $2 } { last = $2 } END { exit !(last < first - 0.5) }' ||
+    bad "sft does not learn"
+
+# DPO starts from log 2 and margins of 0, learns, and agrees between rank counts.
+dpo="dpo model=sft1/model data=train.h5 eval_data=eval.h5 train.steps=18 train.batch=12 train.learning_rate=2e-3"
+for n in 1 2 4; do
+    run $n $dpo output=dpo$n train.micro_tokens=700
+done
+grep -q "61 rows computed" dpo1/log.txt || bad "the first dpo run computes the reference"
+grep -q "reference scores: 0 rows computed, 61 were there" dpo2/log.txt || bad "the second dpo run finds the reference"
+for n in 1 2 4; do
+    column dpo$n/metrics.jsonl loss | awk '
+        $1 == 1 { exit !($2 > 0.6931461 && $2 < 0.6931482) }' || bad "dpo$n does not start from log 2"
+    column dpo$n/metrics.jsonl eval_rewards/margins | awk '
+        $1 == 0 { exit !($2 > -1e-5 && $2 < 1e-5) }' || bad "dpo$n: margins are not 0 before the first update"
+done
+column dpo1/metrics.jsonl rewards/margins | awk '$1 == 1 { exit !($2 == 0) }' || bad "margin at step 1 is not exactly 0"
+near dpo1/metrics.jsonl dpo2/metrics.jsonl loss 2e-3
+near dpo1/metrics.jsonl dpo4/metrics.jsonl loss 2e-3
+near dpo1/metrics.jsonl dpo4/metrics.jsonl logps/chosen 1e-3
+column dpo1/metrics.jsonl rewards/accuracies | tail -1 | awk '{ exit !($2 > 0.8) }' || bad "dpo does not learn"
+
+# Deterministic mode: the same bits on 1, 2 and 4 ranks, and after an interruption.
+exact="$dpo train.deterministic=true train.slots=4 train.checkpoint_every=5"
+for n in 1 2 4; do
+    run $n $exact output=exact$n
+done
+for n in 2 4; do
+    cmp -s <(column exact1/metrics.jsonl parameters_hash) <(column exact$n/metrics.jsonl parameters_hash) ||
+        bad "deterministic hashes differ on $n ranks"
+    cmp -s exact1/model/model.safetensors exact$n/model/model.safetensors || bad "models differ on $n ranks"
+done
+[ "$(column exact1/metrics.jsonl parameters_hash | wc -l)" -eq 18 ] || bad "no parameters_hash in every step"
+
+# A run of 7 steps that goes on to 18 on another rank count is the undisturbed run.
+run 2 $exact output=halves train.steps=7
+run 4 $exact output=halves
+cmp -s exact1/model/model.safetensors halves/model/model.safetensors || bad "a resumed run differs"
+cmp -s <(column exact1/metrics.jsonl parameters_hash) <(column halves/metrics.jsonl parameters_hash) ||
+    bad "a resumed run's metrics have a seam"
+
+# Killed without warning in the middle: the same command ends in the same model.
+long="$exact train.steps=60 eval_data="
+run 1 $long output=whole
+"$COLLIMATE" $long output=killed > /dev/null 2>&1 &
+victim=$!
+for _ in $(seq 400); do
+    [ -e killed/checkpoints/step-10.h5 ] && break
+    sleep 0.02
+done
+kill -9 $victim 2> /dev/null
+wait $victim 2> /dev/null
+run 2 $long output=killed
+cmp -s whole/model/model.safetensors killed/model/model.safetensors || bad "a killed and resumed run differs"
+
+# A signal: checkpoint at the step's end and exit code 85.
+"$COLLIMATE" $long output=stopped > /dev/null 2>&1 &
+victim=$!
+for _ in $(seq 400); do
+    [ -e stopped/checkpoints/step-5.h5 ] && break
+    sleep 0.02
+done
+kill -USR1 $victim
+wait $victim
+rc=$?
+[ $rc -eq 85 ] || bad "SIGUSR1 gives rc $rc, not 85"
+run 1 $long output=stopped
+cmp -s whole/model/model.safetensors stopped/model/model.safetensors || bad "a stopped and resumed run differs"
+
+# What would change the numbers of a resumed run is refused by name.
+timeout 60 "$COLLIMATE" $exact output=halves dpo.beta=0.2 > /dev/null 2> err.txt
+[ $? -eq 2 ] && grep -q "dpo.beta (was 0.1, is 0.2)" err.txt || bad "a resume with another beta is not refused"
+
+# Rank counts that cannot work are refused.
+timeout 60 mpirun -q -n 3 "$COLLIMATE" $exact output=three > /dev/null 2> err.txt
+[ $? -eq 2 ] && grep -q "1, 2, 4" err.txt || bad "3 ranks in deterministic mode are not refused"
+
+# score: the same bytes on any rank count, in row order; rewards as training saw them.
+for n in 1 2 4; do
+    run $n score model=dpo1/model reference=sft1/model data=eval.h5 score.per_token=true output=score$n.jsonl
+done
+cmp -s score1.jsonl score2.jsonl || bad "score differs on 2 ranks"
+cmp -s score1.jsonl score4.jsonl || bad "score differs on 4 ranks"
+[ "$(wc -l < score1.jsonl)" -eq 46 ] || bad "score: not one line per response"
+"$COLLIMATE" score model=dpo1/model reference=sft1/model data=eval.h5 score.per_token=true 2> /dev/null |
+    cmp -s - score1.jsonl || bad "score to standard output differs"
+
+# evaluate agrees with training's own evaluation and with score.
+run 2 evaluate model=dpo1/model reference=sft1/model data=eval.h5 output=evaluate.json
+margin=$(sed -nE 's/.*"rewards\/margins": ([^,]*),.*/\1/p' evaluate.json)
+column dpo1/metrics.jsonl eval_rewards/margins | tail -1 | awk -v m="$margin" '
+    { d = $2 - m; exit !(d < 1e-4 && d > -1e-4) }' || bad "evaluate's margin $margin is not training's"
+awk -v m="$margin" '
+    { match($0, /"reward": [^,]*/); r = substr($0, RSTART + 10, RLENGTH - 10)
+      sum += /"chosen"/ ? r : -r } END { d = sum / (NR / 2) - m; exit !(d < 1e-4 && d > -1e-4) }' score1.jsonl ||
+    bad "evaluate's margin is not score's"
+grep -q '"intervals": {"loss": \[' evaluate.json || bad "evaluate gives no intervals"
+run 1 evaluate model=sft1/model data=eval.h5
+grep -q '"perplexity": ' out.txt || bad "evaluate without a reference gives no perplexity"
+
+# --dry-run does no work and prints a report.
+run 1 $dpo output=dry --dry-run
+grep -q "total" out.txt && [ ! -e dry ] || bad "--dry-run"
+
+[ "$failures" -eq 0 ] && echo "ok"
+exit $((failures > 0))
