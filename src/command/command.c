@@ -2,10 +2,15 @@
 
 static const struct command table[] = {
     {"prepare", "JSON Lines (plain, gzip or an array) to a tokenized preference file", command_prepare},
+    {"init", "a randomly initialized model folder from a config.json", command_init},
+    {"sft", "fine-tune on the chosen responses", command_sft},
+    {"dpo", "train on preference pairs against a reference", command_dpo},
+    {"evaluate", "loss, margins and accuracies with confidence intervals", command_evaluate},
+    {"score", "log-probabilities and rewards of every response, JSON Lines", command_score},
+    {"generate", "responses to prompts, JSON Lines", command_generate},
     {"inspect", "any file or folder of ours: what is in it, lengths, what made it", command_inspect},
     {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",
      command_synth},
-    {"init", "a randomly initialized model folder from a config.json", command_init},
     {NULL, NULL, NULL},
 };
 

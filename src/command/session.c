@@ -1,5 +1,6 @@
 #include "command/session.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,13 +46,26 @@ enum status session_need(const char *value, const char *key) {
     return *value ? OK : fail(ERR_USAGE, "%s is not set; give %s=PATH", key, key);
 }
 
+int session_threads(const struct comm *c, const struct settings *settings) {
+    if (settings->threads > 0) {
+        return (int)settings->threads;
+    }
+    int threads = omp_get_max_threads();
+    int processors = omp_get_num_procs();
+    bool is_free = threads == processors && processors == (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (is_free && c->node_size > 1) {
+        threads = processors / c->node_size; /* ranks that are not bound share the node */
+    }
+    return threads > 0 ? threads : 1;
+}
+
 enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
     const struct settings *settings = s->settings;
     char why[256];
     const struct backend_request request = {
         .device = device ? device : settings->device,
         .compute = settings->compute == COMPUTE_BF16 ? "bf16" : "fp32",
-        .threads = (int)settings->threads,
+        .threads = session_threads(s->comm, settings),
         .device_index = s->comm->node_rank,
         .deterministic = deterministic,
     };

@@ -42,6 +42,9 @@ void session_close(struct session *s);
 /* Fails: ERR_USAGE naming the key where the text is empty. Local. */
 enum status session_need(const char *value, const char *key);
 
+/* Threads of this rank: the setting; else OMP_NUM_THREADS; else the affinity mask, shared among the ranks of
+ * the node where the mask is the whole machine. Local. */
+int session_threads(const struct comm *c, const struct settings *settings);
 /* Collective. The back end that device, compute and threads ask for; device overrides the setting where not
  * NULL. One log line says what was chosen and why. */
 enum status session_open_backend(struct session *s, const char *device, bool deterministic);

@@ -41,12 +41,6 @@ static int levels_for(int64_t slots, bool deterministic) {
     return levels;
 }
 
-int64_t gradient_bytes(const struct model *m, int64_t slots, bool deterministic) {
-    bool direct = backend_host_address(m->backend, m->gradients.data) != NULL;
-    int64_t arenas = levels_for(slots, deterministic) + (direct ? 0 : 1);
-    return arenas * m->arena_elements * dtype_size(m->backend->caps.master);
-}
-
 static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deterministic) {
     struct model *m = g->model;
     enum dtype master = m->backend->caps.master;

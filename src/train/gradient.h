@@ -39,9 +39,6 @@ struct gradient_sum {
 enum status gradient_open(struct comm *c, struct model *m, int64_t slots, bool deterministic,
                           int64_t bucket_bytes, struct gradient_sum *out);
 void gradient_close(struct gradient_sum *g);
-/* Bytes that gradient_open takes beside the model's own gradient arena. */
-int64_t gradient_bytes(const struct model *m, int64_t slots, bool deterministic);
-
 /* Local. Zero gradients; the step begins. */
 enum status gradient_begin(struct gradient_sum *g);
 /* Local, deterministic mode: the arena holds one slot's gradient (zero for an empty slot); takes it. last:

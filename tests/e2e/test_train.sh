@@ -109,6 +109,7 @@ for _ in $(seq 400); do
 done
 kill -9 $victim 2> /dev/null
 wait $victim 2> /dev/null
+[ -e killed/model ] && bad "the run to be killed was over too soon"
 run 2 $long output=killed
 cmp -s whole/model/model.safetensors killed/model/model.safetensors || bad "a killed and resumed run differs"
 
@@ -146,7 +147,7 @@ cmp -s score1.jsonl score4.jsonl || bad "score differs on 4 ranks"
 
 # evaluate agrees with training's own evaluation and with score.
 run 2 evaluate model=dpo1/model reference=sft1/model data=eval.h5 output=evaluate.json
-margin=$(sed -nE 's/.*"rewards\/margins": ([^,]*),.*/\1/p' evaluate.json)
+margin=$(sed -nE 's/.*"rewards\/margins": ([-0-9][^,]*),.*/\1/p' evaluate.json)
 column dpo1/metrics.jsonl eval_rewards/margins | tail -1 | awk -v m="$margin" '
     { d = $2 - m; exit !(d < 1e-4 && d > -1e-4) }' || bad "evaluate's margin $margin is not training's"
 awk -v m="$margin" '
