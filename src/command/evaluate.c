@@ -190,7 +190,9 @@ static enum status evaluate_work(struct evaluation *e) {
     }
     if (e->recipe.has_reference) {
         struct batch_source source = session_evaluation(s, &s->train);
-        TRY(session_reference(s, &s->train, &source, true));
+        const struct reference_request reference = {
+            .rows = &s->train, .source = &source, .steps = INT64_MAX, .is_main = true};
+        TRY(session_reference(s, &reference));
     }
     return run_rows(e);
 }

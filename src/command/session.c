@@ -258,67 +258,74 @@ static enum status reference_path(const struct session *s, const struct rows *ro
 }
 
 static enum status fill_reference(struct session *s, struct model *model, struct rows *rows,
-                                  const struct batch_source *source) {
+                                  const struct batch_source *source, int64_t steps) {
     struct workspace workspace = {0};
     struct scorer scorer = {0};
+    int64_t epoch = batch_steps(&source->plan);
+    const struct reference_job job = {.comm = s->comm,
+                                      .scorer = &scorer,
+                                      .source = source,
+                                      .file = rows->reference,
+                                      .steps = steps < epoch ? steps : epoch};
     int64_t computed = 0;
+    int64_t there = 0;
     double worst = 0;
     TRY(session_workspace(s, model, KEEP_NOTHING, &workspace));
     enum status st = comm_agree(s->comm, scorer_open(model, &workspace, KEEP_NOTHING, &scorer));
     if (st == OK) {
-        st = reference_compute(s->comm, &scorer, source, rows->reference, &computed);
+        st = reference_compute(&job, &computed, &there);
     }
     if (st == OK) {
-        st = reference_check(s->comm, &scorer, source, rows->reference, &worst);
+        st = reference_check(&job, &worst);
     }
     scorer_close(&scorer);
     workspace_close(&workspace);
     TRY(st);
     log_root(LOG_INFO, "reference scores: %lld rows computed, %lld were there; %d recomputed agree to %.2g",
-             (long long)computed, (long long)(source->plan.rows - computed), REFERENCE_CHECK_ROWS, worst);
+             (long long)computed, (long long)there, REFERENCE_CHECK_ROWS, worst);
     return OK;
 }
 
 static enum status with_reference_model(struct session *s, struct model *model, uint64_t model_hash,
-                                        struct rows *rows, const struct batch_source *source, bool is_main) {
+                                        const struct reference_request *request) {
+    struct rows *rows = request->rows;
     struct sidecar_key key = {.model = model_hash,
                               .data = dataset_hash(rows->data),
                               .view = view_hash(rows->view),
                               .recipe = "logp"};
     snprintf(key.compute, sizeof key.compute, "%s", s->settings->compute == COMPUTE_BF16 ? "bf16" : "fp32");
     struct text path = {0};
-    enum status st = comm_agree(s->comm, reference_path(s, rows, &key, is_main, &path));
+    enum status st = comm_agree(s->comm, reference_path(s, rows, &key, request->is_main, &path));
     if (st == OK) {
         st = sidecar_open(s->comm, path.data, &key, dataset_size(rows->data).responses, 0, false,
                           &rows->reference);
     }
     if (st == OK) {
-        struct batch_source bare = *source;
+        struct batch_source bare = *request->source;
         bare.reference = NULL;
         bare.counts = NULL;
-        st = fill_reference(s, model, rows, &bare);
+        st = fill_reference(s, model, rows, &bare, request->steps);
     }
     text_free(&path);
     return st;
 }
 
-enum status session_reference(struct session *s, struct rows *rows, const struct batch_source *source,
-                              bool is_main) {
+enum status session_reference(struct session *s, const struct reference_request *request) {
     const char *folder = s->settings->reference;
     if (!*folder) {
-        return with_reference_model(s, s->model, s->model_hash, rows, source, is_main);
+        return with_reference_model(s, s->model, s->model_hash, request);
     }
     const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
     struct model *reference = NULL;
     uint64_t hash;
     TRY(model_folder_open(s->comm, s->backend, folder, &options, &reference));
     enum status st = comm_agree(s->comm, model_folder_hash(reference, &hash));
-    if (st == OK && reference->config.vocabulary < dataset_facts(rows->data)->vocabulary) {
+    if (st == OK && reference->config.vocabulary < dataset_facts(request->rows->data)->vocabulary) {
         st = fail(ERR_DATA, "reference %s: its vocabulary of %lld is smaller than the data's %d", folder,
-                  (long long)reference->config.vocabulary, dataset_facts(rows->data)->vocabulary);
+                  (long long)reference->config.vocabulary, dataset_facts(request->rows->data)->vocabulary);
     }
     if (st == OK) {
-        st = with_reference_model(s, reference, hash, rows, source, is_main);
+        st = with_reference_model(s, reference, hash, request);
     }
     model_close(reference);
     return st;

@@ -73,9 +73,14 @@ enum status session_workspace(struct session *s, struct model *model, enum pass_
 
 /* Collective. Reference scores of rows: the side-car is opened (settings->dpo.reference_file where is_main,
  * else a file beside the data whose name holds the key), completed under the reference model, and
- * spot-checked. source: the batches whose forests are used. */
-enum status session_reference(struct session *s, struct rows *rows, const struct batch_source *source,
-                              bool is_main);
+ * spot-checked. Sets rows->reference. */
+struct reference_request {
+    struct rows *rows;
+    const struct batch_source *source; /* the batches whose forests are used */
+    int64_t steps;                     /* updates that will read scores; an epoch's at most are computed */
+    bool is_main;
+};
+enum status session_reference(struct session *s, const struct reference_request *request);
 
 /* Rows as batches for evaluation: file order, a fixed cut, so that the numbers do not depend on the rank
  * count. */

@@ -160,10 +160,13 @@ static enum status prepare_reference(struct trainer *t) {
     if (!t->recipe.has_reference) {
         return OK;
     }
-    TRY(session_reference(s, &s->train, &t->data, true));
+    const struct reference_request train = {
+        .rows = &s->train, .source = &t->data, .steps = t->training.steps, .is_main = true};
+    TRY(session_reference(s, &train));
     t->data.reference = s->train.reference;
     if (s->eval.view) {
-        TRY(session_reference(s, &s->eval, &t->eval_data, false));
+        const struct reference_request eval = {.rows = &s->eval, .source = &t->eval_data, .steps = INT64_MAX};
+        TRY(session_reference(s, &eval));
         t->eval_data.reference = s->eval.reference;
     }
     return OK;

@@ -127,36 +127,35 @@ static enum status batch_is_there(struct sidecar *file, const struct batch *b, b
 }
 
 /* Which steps of [first, first + n) some rank lacks rows of. */
-static enum status missing_steps(struct comm *c, const struct batch_source *source, struct sidecar *file,
-                                 int64_t first, int64_t n, int64_t *missing) {
+static enum status missing_steps(const struct reference_job *job, int64_t first, int64_t n,
+                                 int64_t *missing) {
     struct batch batch = {0};
     enum status st = OK;
     for (int64_t i = 0; i < n; i++) {
         bool there = true;
         if (st == OK) {
-            st = batch_read(source, first + i, &batch);
+            st = batch_read(job->source, first + i, &batch);
         }
         if (st == OK) {
-            st = batch_is_there(file, &batch, &there);
+            st = batch_is_there(job->file, &batch, &there);
         }
         missing[i] = !there;
     }
     batch_free(&batch);
-    TRY(comm_agree(c, st));
-    return comm_max_i64(c, missing, n);
+    TRY(comm_agree(job->comm, st));
+    return comm_max_i64(job->comm, missing, n);
 }
 
 struct window {
     struct scored_list mine, all;
-    int64_t rows;
+    int64_t computed, there; /* rows so far */
 };
 
-static enum status compute_window(struct comm *c, struct scorer *scorer, const struct batch_source *source,
-                                  struct sidecar *file, int64_t first, struct window *w) {
+static enum status compute_window(const struct reference_job *job, int64_t first, struct window *w) {
     int64_t missing[WINDOW_STEPS];
-    int64_t left = batch_steps(&source->plan) - first;
+    int64_t left = job->steps - first;
     int64_t n = left < WINDOW_STEPS ? left : WINDOW_STEPS;
-    TRY(missing_steps(c, source, file, first, n, missing));
+    TRY(missing_steps(job, first, n, missing));
     struct batch batch = {0};
     enum status st = OK;
     bool any = false;
@@ -164,56 +163,57 @@ static enum status compute_window(struct comm *c, struct scorer *scorer, const s
     for (int64_t i = 0; i < n; i++) {
         any = any || missing[i];
         if (st == OK && missing[i]) {
-            st = batch_read(source, first + i, &batch);
+            st = batch_read(job->source, first + i, &batch);
         }
         if (st == OK && missing[i]) {
-            st = score_batch(scorer, &batch, &w->mine);
+            st = score_batch(job->scorer, &batch, &w->mine);
         }
-        w->rows += missing[i] ? batch_place(&source->plan, first + i).count : 0;
+        *(missing[i] ? &w->computed : &w->there) += batch_place(&job->source->plan, first + i).count;
     }
     batch_free(&batch);
-    TRY(comm_agree(c, st));
+    TRY(comm_agree(job->comm, st));
     if (!any) {
         return OK;
     }
-    TRY(gather_scores(c, &w->mine, &w->all));
-    return write_scores(c, file, &w->all);
+    TRY(gather_scores(job->comm, &w->mine, &w->all));
+    return write_scores(job->comm, job->file, &w->all);
 }
 
-enum status reference_compute(struct comm *c, struct scorer *scorer, const struct batch_source *source,
-                              struct sidecar *file, int64_t *computed) {
+enum status reference_compute(const struct reference_job *job, int64_t *computed, int64_t *there) {
     struct window window = {0};
     struct progress progress;
-    int64_t steps = batch_steps(&source->plan);
-    progress_start(&progress, "reference scores", "rows", (double)source->plan.rows);
+    struct step_place last = batch_place(&job->source->plan, job->steps - 1);
+    double rows = (double)(last.first + last.count);
+    progress_start(&progress, "reference scores", "rows", rows);
     enum status st = OK;
-    for (int64_t first = 0; first < steps && st == OK; first += WINDOW_STEPS) {
-        st = compute_window(c, scorer, source, file, first, &window);
-        progress_update(&progress, (double)batch_place(&source->plan, first).first, NULL);
+    for (int64_t first = 0; first < job->steps && st == OK; first += WINDOW_STEPS) {
+        st = compute_window(job, first, &window);
+        progress_update(&progress, (double)(window.computed + window.there), NULL);
     }
-    if (window.rows > 0) {
-        progress_end(&progress, (double)source->plan.rows);
+    if (window.computed > 0) {
+        progress_end(&progress, rows);
     }
-    *computed = window.rows;
+    *computed = window.computed;
+    *there = window.there;
     mem_free(window.mine.data);
     mem_free(window.all.data);
     return st;
 }
 
-static enum status check_row(struct scorer *scorer, const struct batch_source *source, struct sidecar *file,
-                             int64_t row, double *worst) {
+static enum status check_row(const struct reference_job *job, int64_t row, double *worst) {
+    const struct scorer *scorer = job->scorer;
     struct sample *sample = NULL;
     enum status st;
     bool coarse = scorer->model->backend->caps.compute == DTYPE_BF16;
     double absolute = coarse ? 0.5 : 1e-3;
     double relative = coarse ? 1e-2 : 1e-5;
-    TRY_TO(done, view_read(source->view, &row, 1, &sample, NULL));
-    TRY_TO(done, scorer_run(scorer, sample, 1));
+    TRY_TO(done, view_read(job->source->view, &row, 1, &sample, NULL));
+    TRY_TO(done, scorer_run(job->scorer, sample, 1));
     for (int j = 0; j < sample->n_responses; j++) {
         double sum;
         int32_t count;
         uint64_t hash;
-        TRY_TO(done, sidecar_read_reference(file, &sample->responses[j].id, 1, &sum, &count, &hash));
+        TRY_TO(done, sidecar_read_reference(job->file, &sample->responses[j].id, 1, &sum, &count, &hash));
         double now = scorer->scores[j].logp;
         double difference = fabs(now - sum);
         *worst = fmax(*worst, difference);
@@ -231,17 +231,18 @@ done:
     return st;
 }
 
-enum status reference_check(struct comm *c, struct scorer *scorer, const struct batch_source *source,
-                            struct sidecar *file, double *worst) {
+enum status reference_check(const struct reference_job *job, double *worst) {
+    const struct batch_plan *plan = &job->source->plan;
+    struct step_place last = batch_place(plan, job->steps - 1);
     enum status st = OK;
     *worst = 0;
     for (int64_t i = 0; i < REFERENCE_CHECK_ROWS && st == OK; i++) {
-        struct rng rng = rng_stream(source->plan.seed, RNG_CHECK, i, 0);
-        int64_t row = rng_below(&rng, source->plan.rows);
-        if (i % c->size == c->rank) {
-            st = check_row(scorer, source, file, row, worst);
+        struct rng rng = rng_stream(plan->seed, RNG_CHECK, i, 0);
+        int64_t row = batch_row(plan, 0, rng_below(&rng, last.first + last.count));
+        if (i % job->comm->size == job->comm->rank) {
+            st = check_row(job, row, worst);
         }
     }
-    TRY(comm_agree(c, st));
-    return comm_max_f64(c, worst, 1);
+    TRY(comm_agree(job->comm, st));
+    return comm_max_f64(job->comm, worst, 1);
 }
