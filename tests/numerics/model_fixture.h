@@ -169,11 +169,13 @@ static inline struct backend *open_backend(const char *device) {
     return b;
 }
 
-/* The devices to test: the CPU, and what COLLIMATE_DEVICE names. */
+/* The devices to test: the CPU, plain and under suspicion, or the one that COLLIMATE_TEST_DEVICE names. */
 static inline int devices(const char *names[2]) {
-    names[0] = "cpu";
-    names[1] = getenv("COLLIMATE_DEVICE");
-    return names[1] && strcmp(names[1], "cpu") != 0 ? 2 : 1;
+    const char *asked = getenv("COLLIMATE_TEST_DEVICE");
+    bool is_asked = asked && *asked;
+    names[0] = is_asked ? asked : "cpu";
+    names[1] = "check:cpu";
+    return is_asked ? 1 : 2;
 }
 
 #endif
