@@ -347,11 +347,87 @@ static void test_long_row(void **state) {
     mem_free(k);
 }
 
+static uint64_t hash_pair(struct harness *h, struct pair p, uint64_t seed) {
+    double *values = device_values(h, p);
+    uint64_t hash = hash_bytes(values, (size_t)(p.device.rows * p.device.columns) * sizeof *values, seed);
+    mem_free(values);
+    return hash;
+}
+
+/* One root and many children: all of them add into the root's dk and dv. */
+static uint64_t run_children(struct harness *h) {
+    enum { CHILDREN = 12, LENGTH = 40, ROWS = (CHILDREN + 1) * LENGTH };
+    struct query_span spans[CHILDREN + 1];
+    struct key_range ranges[2 * CHILDREN + 1] = {{0, LENGTH, true}};
+    spans[0] = (struct query_span){0, LENGTH, 0, 1};
+    for (int c = 1; c <= CHILDREN; c++) {
+        spans[c] = (struct query_span){c * LENGTH, LENGTH, 2 * c - 1, 2};
+        ranges[2 * c - 1] = (struct key_range){0, LENGTH, false};
+        ranges[2 * c] = (struct key_range){c * LENGTH, LENGTH, true};
+    }
+    const struct attention_map map = {99, CHILDREN + 1, 2 * CHILDREN + 1, spans, ranges};
+    struct pair p[9]; /* q, out, dout, dq; k, v, dk, dv; lse */
+    for (int i = 0; i < 9; i++) {
+        p[i] = pair_normal(h, i < 8 ? ROLE_COMPUTE : ROLE_READOUT, ROWS,
+                           i < 4   ? 2 * 32
+                           : i < 8 ? 32
+                                   : 2,
+                           0, 1);
+    }
+    struct attention a = {.map = &map,
+                          .heads = 2,
+                          .kv_heads = 1,
+                          .head_dim = 32,
+                          .scale = 0.2,
+                          .q = p[0].device,
+                          .k = p[4].device,
+                          .v = p[5].device,
+                          .out = p[1].device,
+                          .lse = p[8].device};
+    struct attention_gradient g = {
+        .dout = p[2].device, .dq = p[3].device, .dk = p[6].device, .dv = p[7].device};
+    uint64_t hash = 0;
+    for (int repeat = 0; repeat < 10; repeat++) {
+        must(backend_attention(h->device, &a));
+        must(backend_attention_gradient(h->device, &a, &g));
+        for (int i = 0; i < 9; i++) {
+            hash = hash_pair(h, p[i], hash);
+        }
+    }
+    return hash;
+}
+
+/* Threads that meet in a root's keys neither lose an addition nor change its order. */
+static void test_children_on_threads(void **state) {
+    struct harness *h = *state;
+    uint64_t hashes[4];
+    if (h->device_count < 2) {
+        skip(); /* one device was asked for: threads are the CPU's affair */
+    }
+    for (int i = 0; i < 4; i++) {
+        struct backend_request request = {.device = "cpu",
+                                          .compute = "fp32",
+                                          .threads = i < 3 ? i + 1 : 2, /* and once more */
+                                          .device_index = -1,
+                                          .deterministic = true};
+        char why[256];
+        must(backend_open(&request, &h->device, why));
+        h->rng = rng_stream(3, RNG_CHECK, 0, 0);
+        h->pair_count = 0;
+        hashes[i] = run_children(h);
+        harness_end(h);
+        backend_close(h->device);
+    }
+    assert_true(hashes[1] == hashes[3]);
+    assert_true(hashes[0] == hashes[1] && hashes[0] == hashes[2]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_extreme_scores),
         cmocka_unit_test(test_long_row),
+        cmocka_unit_test(test_children_on_threads),
     };
     return cmocka_run_group_tests(tests, harness_setup, harness_teardown);
 }
