@@ -17,6 +17,10 @@ backend_opener check_open; /* the suspicious one around the CPU */
 backend_opener plan_open;  /* counts memory, runs nothing */
 backend_opener cuda_open;  /* the plug-in libcollimate_cuda.so */
 
+/* Fills device memory of check:cpu with what it calls poison, so that a late use of it is noticed; on any
+ * other back end nothing. */
+void check_poison(struct backend *b, void *data, int64_t bytes);
+
 /* True when the byte ranges [a, a + bytes of a) and b's meet in an element. Views of one matrix that take
  * different columns or rows do not overlap. */
 bool tensor_overlaps(struct tensor a, struct tensor b);

@@ -348,6 +348,12 @@ static const struct backend_ops operations = {
     .destroy = check_destroy,
 };
 
+void check_poison(struct backend *b, void *data, int64_t bytes) {
+    if (b && b->ops == &operations) {
+        check_memory_poison(memory_of(b), data, bytes);
+    }
+}
+
 enum status check_open(const struct backend_request *request, struct backend **out, char why[256]) {
     struct backend *inner = NULL;
     struct backend *b = NULL;

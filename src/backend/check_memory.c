@@ -114,6 +114,14 @@ enum status check_memory_find(const struct check_memory *m, const char *op, cons
     return OK;
 }
 
+void check_memory_poison(struct check_memory *m, void *device, int64_t bytes) {
+    struct check_allocation *a = before_or_at(m, (uintptr_t)device);
+    int64_t offset = a ? (int64_t)((uintptr_t)device - a->device) : 0;
+    if (a && a->live && bytes > 0 && offset <= a->bytes && bytes <= a->bytes - offset) {
+        memset(a->block + CHECK_GUARD + offset, POISON, (size_t)bytes);
+    }
+}
+
 void call_use(struct call *c, const char *name, struct tensor *t, enum use_kind kind) {
     if (t->data && c->count < CALL_USES) {
         c->uses[c->count++] = (struct use){.name = name, .tensor = t, .kind = kind};

@@ -41,6 +41,9 @@ void check_memory_free(struct check_memory *m, void *device);
 enum status check_memory_find(const struct check_memory *m, const char *op, const char *name,
                               const void *device, int64_t bytes, char **out);
 
+/* Writes POISON over memory that nobody may use any more. */
+void check_memory_poison(struct check_memory *m, void *device, int64_t bytes);
+
 enum use_kind {
     USE_READ,   /* must not change */
     USE_UPDATE, /* read and written */

@@ -1,4 +1,5 @@
 #include "backend/backend.h"
+#include "backend/backend_internal.h"
 #include "util/mem.h"
 
 enum { ALIGNMENT = 64 };
@@ -45,6 +46,7 @@ int64_t workspace_mark(const struct workspace *w) {
 
 void workspace_release(struct workspace *w, int64_t mark) {
     if (mark >= 0 && mark <= w->used) {
+        check_poison(w->backend, w->base + mark, w->used - mark);
         w->used = mark;
     }
 }

@@ -103,6 +103,29 @@ static void test_unwritten_memory(void **state) {
     backend_close(b);
 }
 
+/* What a workspace takes back is poison again. */
+static void test_released_workspace(void **state) {
+    (void)state;
+    struct backend *b = open_device("check:cpu");
+    struct workspace w;
+    struct tensor kept;
+    struct tensor late;
+    must(workspace_open(b, 4096, &w));
+    must(workspace_take(&w, 3, 5, DTYPE_F32, "kept", &kept));
+    int64_t mark = workspace_mark(&w);
+    must(workspace_take(&w, 3, 5, DTYPE_F32, "late", &late));
+    must(backend_zero_tensor(b, kept));
+    must(backend_zero_tensor(b, late));
+    must(backend_add(b, kept, 1, late));
+    workspace_release(&w, mark);
+    expect_fault(backend_add(b, kept, 1, late), "add", "was not written");
+    must(workspace_take(&w, 3, 5, DTYPE_F32, "again", &late));
+    must(backend_zero_tensor(b, kept));
+    expect_fault(backend_add(b, kept, 1, late), "add", "was not written");
+    workspace_close(&w);
+    backend_close(b);
+}
+
 static void test_indices(void **state) {
     (void)state;
     struct backend *b = open_device("check:cpu");
@@ -209,9 +232,10 @@ static void test_plan_counts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_host_cannot_look),   cmocka_unit_test(test_bad_places),
-        cmocka_unit_test(test_unwritten_memory),   cmocka_unit_test(test_indices),
-        cmocka_unit_test(test_kernels_that_stray), cmocka_unit_test(test_plan_counts),
+        cmocka_unit_test(test_host_cannot_look), cmocka_unit_test(test_bad_places),
+        cmocka_unit_test(test_unwritten_memory), cmocka_unit_test(test_released_workspace),
+        cmocka_unit_test(test_indices),          cmocka_unit_test(test_kernels_that_stray),
+        cmocka_unit_test(test_plan_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
