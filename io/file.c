@@ -315,7 +315,7 @@ enum status folder_make(const char *path) {
     }
     enum status st = OK;
     for (char *p = partial; st == OK && *p; p++) {
-        bool part_ends = p > partial && (*p == '/' || p[1] == '\0');
+        bool part_ends = (p > partial && *p == '/') || p[1] == '\0'; /* not at the root's slash */
         if (!part_ends) {
             continue;
         }

@@ -11,6 +11,7 @@ static const struct command table[] = {
     {"inspect", "any file or folder of ours: what is in it, lengths, what made it", command_inspect},
     {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",
      command_synth},
+    {"bench", "kernels, collectives or training steps of this machine, beside its peak", command_bench},
     {NULL, NULL, NULL},
 };
 
