@@ -115,13 +115,15 @@ static enum status check_embed(struct backend *b, struct tensor out, struct tens
 static enum status check_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
                                         struct tensor ids, double scale) {
     struct call c = call_of(b, "embed_gradient");
-    call_use(&c, "dtable", &dtable, USE_UPDATE);
+    call_use(&c, "dtable", &dtable, USE_SOME);
     call_use(&c, "dout", &dout, USE_READ);
     call_use(&c, "ids", &ids, USE_READ);
     TRY(call_begin(&c));
     enum status st = call_indices(&c, "ids", ids, 0, dtable.rows);
-    return call_end(&c,
-                    st != OK ? st : inner_of(b)->ops->embed_gradient(inner_of(b), dtable, dout, ids, scale));
+    if (st == OK) {
+        st = inner_of(b)->ops->embed_gradient(inner_of(b), dtable, dout, ids, scale);
+    }
+    return call_rows_end(&c, st, dtable, ids);
 }
 
 static enum status check_norm(struct backend *b, const struct norm *given) {
@@ -263,12 +265,15 @@ static enum status check_gather(struct backend *b, struct tensor to, struct tens
 static enum status check_scatter_add(struct backend *b, struct tensor to, struct tensor from,
                                      struct tensor rows) {
     struct call c = call_of(b, "scatter_add");
-    call_use(&c, "to", &to, USE_UPDATE);
+    call_use(&c, "to", &to, USE_SOME);
     call_use(&c, "from", &from, USE_READ);
     call_use(&c, "rows", &rows, USE_READ);
     TRY(call_begin(&c));
     enum status st = call_indices(&c, "rows", rows, 0, to.rows);
-    return call_end(&c, st != OK ? st : inner_of(b)->ops->scatter_add(inner_of(b), to, from, rows));
+    if (st == OK) {
+        st = inner_of(b)->ops->scatter_add(inner_of(b), to, from, rows);
+    }
+    return call_rows_end(&c, st, to, rows);
 }
 
 static enum status check_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans) {

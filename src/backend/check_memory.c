@@ -253,17 +253,18 @@ static enum status compare(const struct call *c, const struct use *u) {
                 c->op, u->name);
 }
 
-static enum status find_poison(const struct call *c, const struct use *u) {
-    const struct tensor *t = u->tensor;
+/* In rows [first, first + count) of a tensor. */
+static enum status find_poison(const struct call *c, const char *name, const struct tensor *t, int64_t first,
+                               int64_t count) {
     int64_t size = dtype_size(t->type);
     static const unsigned char poison[8] = {POISON, POISON, POISON, POISON, POISON, POISON, POISON, POISON};
-    for (int64_t i = 0; t->type != DTYPE_I32 && i < t->rows; i++) {
+    for (int64_t i = first; t->type != DTYPE_I32 && i < first + count; i++) {
         const char *row = (const char *)t->data + i * stride_bytes(t);
         for (int64_t j = 0; j < t->columns; j++) {
             if (memcmp(row + j * size, poison, (size_t)size) == 0) {
                 return fail(ERR_INTERNAL,
                             "check: %s: %s (%lld, %lld) was not written, or comes from memory that never was",
-                            c->op, u->name, (long long)i, (long long)j);
+                            c->op, name, (long long)i, (long long)j);
             }
         }
     }
@@ -276,10 +277,20 @@ enum status call_end(struct call *c, enum status result) {
         st = compare(c, &c->uses[i]);
     }
     for (int i = 0; i < c->count && st == OK; i++) {
-        st = is_output(&c->uses[i]) ? find_poison(c, &c->uses[i]) : OK;
+        const struct use *u = &c->uses[i];
+        bool is_whole = is_output(u) && u->kind != USE_SOME;
+        st = is_whole ? find_poison(c, u->name, u->tensor, 0, u->tensor->rows) : OK;
     }
     release(c);
     return st;
+}
+
+enum status call_rows_end(struct call *c, enum status result, struct tensor t, struct tensor rows) {
+    TRY(call_end(c, result));
+    for (int64_t i = 0; i < rows.rows * rows.columns; i++) {
+        TRY(find_poison(c, "to", &t, ((const int32_t *)rows.data)[i], 1));
+    }
+    return OK;
 }
 
 enum status call_indices(const struct call *c, const char *name, struct tensor t, int64_t low, int64_t high) {

@@ -47,6 +47,7 @@ void check_memory_poison(struct check_memory *m, void *device, int64_t bytes);
 enum use_kind {
     USE_READ,   /* must not change */
     USE_UPDATE, /* read and written */
+    USE_SOME,   /* some rows are read and written, see call_rows_end() */
     USE_WRITE   /* overwritten: poisoned before, unless it lies on a tensor that is read */
 };
 
@@ -71,6 +72,9 @@ void call_use(struct call *c, const char *name, struct tensor *t, enum use_kind 
 enum status call_begin(struct call *c);
 /* Passes on a failure of the operation itself. Always releases what call_begin() took. */
 enum status call_end(struct call *c, enum status result);
+/* The same for an operation that updates the rows of t (a USE_SOME) which `rows` names: only they are
+ * searched for poison. */
+enum status call_rows_end(struct call *c, enum status result, struct tensor t, struct tensor rows);
 /* After call_begin(): every value of an I32 tensor lies in [low, high). */
 enum status call_indices(const struct call *c, const char *name, struct tensor t, int64_t low, int64_t high);
 

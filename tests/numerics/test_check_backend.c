@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "backend/backend_internal.h"
 #include "backend/check_memory.h"
 #include "reference/harness.h"
 #include "reference/reference.h"
@@ -139,6 +140,15 @@ static void test_indices(void **state) {
     expect_fault(backend_embed(b, out, table, ids, 1, false), "embed", "ids[1] is 4");
     must(backend_write(b, ids.data, (const int32_t[]){-1, 0}, 8));
     expect_fault(backend_scatter_add(b, table, out, ids), "scatter_add", "rows[0] is -1");
+    /* only rows that are named count: 1 and 3 may be unwritten, 2 may not */
+    must(backend_zero_tensor(b, out));
+    check_poison(b, table.data, 4 * 3 * 4);
+    must(backend_zero_tensor(b, tensor_rows(table, 0, 1)));
+    must(backend_write(b, ids.data, (const int32_t[]){0, 0}, 8));
+    must(backend_scatter_add(b, table, out, ids));
+    must(backend_embed_gradient(b, table, out, ids, 1));
+    must(backend_write(b, ids.data, (const int32_t[]){0, 2}, 8));
+    expect_fault(backend_scatter_add(b, table, out, ids), "scatter_add", "to (2, 0) was not written");
     backend_free(b, table.data);
     backend_free(b, out.data);
     backend_free(b, ids.data);
