@@ -151,7 +151,7 @@ struct inventory {
 
 /* Local. Reads this rank's share of one array. */
 static enum status hash_share(const struct comm *c, struct h5_file *f, const char *name, uint64_t *own) {
-    char full[NAME_BYTES + 8];
+    char full[NAME_BYTES + 16];
     int64_t bytes;
     struct h5_column *column;
     char *block = NULL;

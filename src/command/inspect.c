@@ -1,5 +1,4 @@
 /* collimate inspect: what is in a file or folder of ours, on standard output. */
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -145,43 +144,13 @@ static enum status inspect_preferences(struct comm *c, const char *path, struct 
     return st;
 }
 
-/* Any other HDF5 file of ours: its attributes. Integers that name contents are printed as hashes. */
-static enum status put_attribute(struct h5_file *f, const char *name, struct text *out) {
-    char *value;
-    uint64_t number;
-    if (h5_get_text(f, name, &value) == OK) {
-        enum status st = text_printf(out, "%-13s %.2000s\n", name, value);
-        mem_free(value);
-        return st;
-    }
-    status_clear();
-    TRY(h5_get_u64(f, name, &number));
-    bool is_hash = number > INT32_MAX;
-    char hash[17];
-    hash_text(number, hash);
-    return is_hash ? text_printf(out, "%-13s %s\n", name, hash)
-                   : text_printf(out, "%-13s %llu\n", name, (unsigned long long)number);
-}
-
-static enum status inspect_attributes(const char *path, const char *content, struct text *out) {
-    struct h5_file *f;
-    TRY(h5_open(path, content, INT_MAX, &f));
-    enum status st = text_printf(out, "%s: %s\n", path, content);
-    char name[128];
-    for (int64_t i = 0; st == OK && h5_attribute_name(f, i, name, sizeof name); i++) {
-        st = strcmp(name, "content") == 0 ? OK : put_attribute(f, name, out);
-    }
-    h5_close(f);
-    return st;
-}
-
 /* Collective. */
 static enum status inspect_h5(struct comm *c, const char *path, struct text *out) {
     char *content = NULL;
     TRY(comm_agree(c, h5_content(path, &content)));
     bool is_preferences = strcmp(content, "preferences") == 0 || strcmp(content, "selection") == 0;
     enum status st =
-        is_preferences ? inspect_preferences(c, path, out) : inspect_attributes(path, content, out);
+        is_preferences ? inspect_preferences(c, path, out) : inspect_other(c, path, content, out);
     mem_free(content);
     return st;
 }
