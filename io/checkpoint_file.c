@@ -156,9 +156,9 @@ static enum status hash_share(const struct comm *c, struct h5_file *f, const cha
     struct h5_column *column;
     char *block = NULL;
     enum status st;
-    snprintf(full, sizeof full, "bytes.%s", name);
+    snprintf(full, sizeof full, "bytes.%.63s", name);
     TRY(h5_get_i64(f, full, &bytes));
-    snprintf(full, sizeof full, "/arrays/%s", name);
+    snprintf(full, sizeof full, "/arrays/%.63s", name);
     struct array_spec spec = {.name = full, .type = bytes == 4 ? ARRAY_F32 : ARRAY_F64, .rows = -1};
     TRY(h5_column_open(f, &spec, 0, &column));
     int64_t rows = h5_rows(column), unit = rows < CHUNK_ELEMENTS ? rows : CHUNK_ELEMENTS;
