@@ -12,10 +12,16 @@
 enum { WALKED_STEPS = 256 };
 static const double step_efficiency = 0.6;
 
+/* What the CPU back end's operations hold themselves: panels of a product, and a slab of logits of this many
+ * rows and columns with the rows' hidden states and their gradients. */
+enum { PANEL_BYTES = 4 << 20, SLAB_ROWS = 512, SLAB_COLUMNS = 4096 };
+/* Arenas stand on large pages. */
+enum { LARGE_PAGE = 2 << 20 };
+
 struct prediction {
     int64_t parameters, state_arenas, partial_arenas;
     int64_t forest_tokens; /* the largest of the first steps, over all ranks */
-    int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches;
+    int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
 };
 
 static enum status read_config(const char *folder, struct model_config *out) {
@@ -97,6 +103,9 @@ static enum status predict_memory(const struct trainer *t, const struct model_co
     TRY(count_parameters(config, &p->parameters));
     TRY(walk(t, &p->forest_tokens));
     int64_t arena = p->parameters * dtype_size(caps->master);
+    arena = (arena + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    int64_t slab_columns = config->vocabulary < SLAB_COLUMNS ? config->vocabulary : SLAB_COLUMNS;
+    p->inside = PANEL_BYTES + SLAB_ROWS * (slab_columns + 2 * config->width) * (int64_t)sizeof(float);
     for (; t->data.plan.deterministic && (int64_t)1 << p->partial_arenas < slots; p->partial_arenas++) {
     }
     p->state_arenas = state_arenas(&options);
@@ -116,7 +125,8 @@ static double mib(int64_t bytes) {
 
 static void print_memory(const struct prediction *p) {
     int64_t pass = p->pass > p->evaluation_pass ? p->pass : p->evaluation_pass;
-    int64_t total = p->baseline + p->model + p->gradients + p->optimizer + p->partial + pass + p->batches;
+    int64_t total =
+        p->baseline + p->model + p->gradients + p->optimizer + p->partial + pass + p->batches + p->inside;
     printf("memory per rank (MiB)\n");
     printf("  process      %10.1f\n", mib(p->baseline));
     printf("  parameters   %10.1f  %lld\n", mib(p->model), (long long)p->parameters);
@@ -126,6 +136,7 @@ static void print_memory(const struct prediction *p) {
         printf("  partial sums %10.1f  %lld arenas\n", mib(p->partial), (long long)p->partial_arenas);
     }
     printf("  pass         %10.1f  largest forest %lld tokens\n", mib(pass), (long long)p->forest_tokens);
+    printf("  operations   %10.1f\n", mib(p->inside));
     printf("  batches      %10.1f\n", mib(p->batches));
     printf("  total        %10.1f\n", mib(total));
 }

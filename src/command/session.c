@@ -280,6 +280,7 @@ static enum status fill_reference(struct session *s, struct model *model, struct
     }
     scorer_close(&scorer);
     workspace_close(&workspace);
+    mem_trim();
     TRY(st);
     log_root(LOG_INFO, "reference scores: %lld rows computed, %lld were there; %d recomputed agree to %.2g",
              (long long)computed, (long long)there, REFERENCE_CHECK_ROWS, worst);

@@ -1,6 +1,7 @@
 #include "train/speed.h"
 
 #include "util/clock.h"
+#include "util/mem.h"
 
 enum { EDGE = 768 };
 static const double measured_s = 0.1;
@@ -41,5 +42,6 @@ enum status speed_gemm(struct backend *b, double *flops_per_s) {
     for (int i = 0; i < 3; i++) {
         backend_free(b, data[i]);
     }
+    mem_trim();
     return st;
 }

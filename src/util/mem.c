@@ -1,6 +1,7 @@
 #include "util/mem.h"
 
 #include <limits.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -104,6 +105,10 @@ enum status to_int(int64_t value, const char *what, int *out) {
     }
     *out = (int)value;
     return OK;
+}
+
+void mem_trim(void) {
+    malloc_trim(0);
 }
 
 int64_t mem_peak_resident(void) {

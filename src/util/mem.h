@@ -34,6 +34,9 @@ enum status size_add(int64_t a, int64_t b, const char *what, int64_t *out);
 /* Narrowing with a check. */
 enum status to_int(int64_t value, const char *what, int *out);
 
+/* Gives memory that was freed back to the system, where the C library would keep it. For after a phase whose
+ * large buffers the next phase does not reuse. */
+void mem_trim(void);
 /* Most resident memory of this process so far, bytes (0 if the system does not say). */
 int64_t mem_peak_resident(void);
 
