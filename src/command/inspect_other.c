@@ -16,7 +16,7 @@ static enum status put_attribute(struct h5_file *f, const char *name, struct tex
     char *value;
     uint64_t number;
     if (h5_get_text(f, name, &value) == OK) {
-        enum status st = text_printf(out, "%-13s %.2000s\n", name, value);
+        enum status st = text_printf(out, "%-14s %.2000s\n", name, value);
         mem_free(value);
         return st;
     }
@@ -24,14 +24,16 @@ static enum status put_attribute(struct h5_file *f, const char *name, struct tex
     TRY(h5_get_u64(f, name, &number));
     char hash[17];
     hash_text(number, hash);
-    return number > INT32_MAX ? text_printf(out, "%-13s %s\n", name, hash)
-                              : text_printf(out, "%-13s %llu\n", name, (unsigned long long)number);
+    return number > INT32_MAX ? text_printf(out, "%-14s %s\n", name, hash)
+                              : text_printf(out, "%-14s %llu\n", name, (unsigned long long)number);
 }
 
 static enum status put_attributes(struct h5_file *f, struct text *out) {
     char name[NAME_BYTES];
     for (int64_t i = 0; h5_attribute_name(f, i, name, sizeof name); i++) {
-        TRY(strcmp(name, "content") == 0 ? OK : put_attribute(f, name, out));
+        bool elsewhere =
+            strcmp(name, "content") == 0 || text_starts(name, "bytes.") || text_starts(name, "hash.");
+        TRY(elsewhere ? OK : put_attribute(f, name, out));
     }
     return OK;
 }
@@ -57,7 +59,7 @@ static enum status put_done(struct h5_file *f, bool embeddings, struct text *out
     }
     mem_free(counts);
     return st == OK
-               ? text_printf(out, "responses     %lld, %lld computed\n", (long long)rows, (long long)done)
+               ? text_printf(out, "responses      %lld, %lld computed\n", (long long)rows, (long long)done)
                : st;
 }
 
@@ -65,7 +67,7 @@ static enum status put_width(struct h5_file *f, struct text *out) {
     const struct array_spec spec = {.name = "/values", .type = ARRAY_F32, .rows = -1, .width = -1};
     struct h5_column *column;
     TRY(h5_column_open(f, &spec, 0, &column));
-    return text_printf(out, "width         %lld\n", (long long)h5_width(column));
+    return text_printf(out, "width          %lld\n", (long long)h5_width(column));
 }
 
 /* Arrays of a checkpoint, which its hash.NAME attributes list. */
@@ -79,14 +81,18 @@ static enum status put_arrays(struct h5_file *f, struct text *out) {
         char key[NAME_BYTES + 16];
         const char *name = attribute + strlen(prefix);
         int64_t bytes;
+        uint64_t hash;
+        char hash_digits[17];
+        TRY(h5_get_u64(f, attribute, &hash));
+        hash_text(hash, hash_digits);
         snprintf(key, sizeof key, "bytes.%s", name);
         TRY(h5_get_i64(f, key, &bytes));
         snprintf(key, sizeof key, "/arrays/%s", name);
         const struct array_spec spec = {.name = key, .type = bytes == 8 ? ARRAY_F64 : ARRAY_F32, .rows = -1};
         struct h5_column *column;
         TRY(h5_column_open(f, &spec, 0, &column));
-        TRY(text_printf(out, "array         %s, %lld elements of %lld bytes\n", name,
-                        (long long)h5_rows(column), (long long)bytes));
+        TRY(text_printf(out, "array          %s, %lld elements of %lld bytes, hash %s\n", name,
+                        (long long)h5_rows(column), (long long)bytes, hash_digits));
     }
     return OK;
 }
@@ -120,7 +126,7 @@ enum status inspect_other(struct comm *c, const char *path, const char *content,
     }
     char *state;
     TRY(checkpoint_file_read_state(c, path, &state));
-    enum status st = text_printf(out, "state         %s\n", state);
+    enum status st = text_printf(out, "state          %s\n", state);
     mem_free(state);
     return st;
 }

@@ -48,6 +48,30 @@ echo "{\"instruction\": \"i\", \"completions\": [$(rating a 1), $(rating b 5), $
 prepare input=ultrafeedback.jsonl output=ultrafeedback.h5
 has ultrafeedback.h5 'responses +2, 6 tokens' 'pairs +1$' 'dropped +1: responses empty or unrated'
 
+# Special tokens that the text brings itself: the beginning token stands there once, the end token is not doubled.
+mkdir tokenizer
+cat > tokenizer/tokenizer.json << 'JSON'
+{"version": "1.0", "added_tokens": [
+  {"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},
+  {"id": 1, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+ "normalizer": null, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+ "post_processor": null, "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+ "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+  "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+  "vocab": {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4}, "merges": ["a b"]}}
+JSON
+echo '{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}' > tokenizer/tokenizer_config.json
+printf '%s\n' '{"prompt": "ba", "completion": "b"}' '{"prompt": "<s>aab", "completion": "ab</s>"}' \
+  '{"prompt": "a</s>b", "completion": "b"}' > special.jsonl
+"$COLLIMATE" prepare tokenizer=tokenizer input=special.jsonl output=special.h5 2> err
+has special.h5 'prompts +3, 10 tokens' 'responses +3, 6 tokens' 'begin +id 0 before' 'end +id 1 after' # 3+3+4; 2+2+2
+grep -q "warning: 2 records whose text holds the end token" err || bad "end tokens in the text: $(cat err)"
+grep -q "warning: 1 prompts that began with the beginning token" err || bad "beginning tokens in the text: $(cat err)"
+grep -q "token boundary: 1 of 3 checked" err || bad "ba + b makes another token than ba: $(cat err)"
+"$COLLIMATE" prepare tokenizer=tokenizer input=special.jsonl output=special.h5 tokenize.begin=false tokenize.end=false 2> err
+has special.h5 'prompts +3, 8 tokens' 'responses +3, 4 tokens' # the text's own tokens stay
+grep -q "responses without end token: 2 of 3" err || bad "responses without end token: $(cat err)"
+
 # The same file, byte for byte, from any number of ranks and threads; from lines, CRLF, gzip and an array the same
 # contents.
 "$COLLIMATE" --quiet synth synth.rows=3000 synth.noise=0.1 output=text.jsonl
@@ -72,6 +96,9 @@ done
 prepare input=text.jsonl output=limit.h5 prepare.limit=1000
 prepare input=a.jsonl output=a.h5
 [ "$(contents limit.h5)" = "$(contents a.h5)" ] || bad "prepare.limit takes other records"
+
+inspect one.h5 > report
+mpirun -q -n 3 "$COLLIMATE" --quiet inspect input=one.h5 | cmp - report || bad "3 ranks report other lengths"
 
 # More ranks than records; a dry run writes nothing and reports.
 mpirun -q -n 4 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=few.h5
