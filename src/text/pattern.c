@@ -31,7 +31,9 @@ static enum status refuse(const char *regex, const char *what) {
     return fail(ERR_DATA, "pattern \"%.200s\": %s is not supported", regex, what);
 }
 
-static enum status translate_escape(const char *regex, const char *p, bool in_class, struct text *out) {
+/* The escape whose letter is at *at; *at is left on its last character. */
+static enum status translate_escape(const char *regex, const char **at, bool in_class, struct text *out) {
+    const char *p = *at;
     if (*p == 's' && !in_class) {
         return text_printf(out, "[%s]", SPACE_LIST);
     }
@@ -46,14 +48,20 @@ static enum status translate_escape(const char *regex, const char *p, bool in_cl
         char name[] = {'\\', *p, '\0'};
         return refuse(regex, name);
     }
-    return text_printf(out, "\\%c", *p);
+    const char *close = strchr("pPx", *p) && p[1] == '{' ? strchr(p, '}') : p;
+    if (!close) {
+        return refuse(regex, "an unclosed {");
+    }
+    *at = close;
+    return text_printf(out, "\\%.*s", (int)(close - p) + 1, p);
 }
 
 static enum status translate(const char *regex, struct text *out) {
     bool in_class = false;
     for (const char *p = regex; *p; p++) {
         if (*p == '\\') {
-            TRY(translate_escape(regex, ++p, in_class, out));
+            p++;
+            TRY(translate_escape(regex, &p, in_class, out));
             continue;
         }
         if (in_class && (*p == '[' || (*p == '&' && p[1] == '&'))) {

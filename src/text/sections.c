@@ -162,7 +162,10 @@ static enum status read_split(struct tokenizer *t, const json_t *section, const 
     }
     TRY(new_step(t, where, STEP_STRING, &step));
     if (regex) {
-        TRY(step_pattern(regex, false, step));
+        enum status st = step_pattern(regex, false, step);
+        if (st != OK) {
+            return fail(st, "%s: %s", where, status_message()->text);
+        }
     } else {
         step->string = mem_strdup(string);
         step->string_n = strlen(string);
@@ -347,7 +350,10 @@ static enum status read_added_token(struct tokenizer *t, const json_t *entry, co
                     (long long)id, known);
     }
     if (known < 0) {
-        TRY(vocabulary_add(v, s, n, id));
+        enum status st = vocabulary_add(v, s, n, id);
+        if (st != OK) {
+            return fail(st, "%s: %s", where, status_message()->text);
+        }
     } else {
         id = known;
     }
