@@ -3,6 +3,7 @@
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,16 +15,22 @@
 extern const struct backend_ops cpu_table_v3;
 extern const struct backend_ops cpu_table_v4;
 
+/* The best instruction set that this processor has. COLLIMATE_CPU_LEVEL=v3 or =base takes a lower one, so
+ * that machines of different ages give the same bits (and tests reach every table). */
 static const struct backend_ops *choose_table(const char **name) {
 #ifdef COLLIMATE_CPU_LEVELS
+    const char *level = getenv("COLLIMATE_CPU_LEVEL");
+    bool allows_v4 = !level || strcmp(level, "v4") == 0;
+    bool allows_v3 = allows_v4 || strcmp(level, "v3") == 0;
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    if (allows_v4 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512cd")) {
         *name = "AVX-512";
         return &cpu_table_v4;
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
+    if (allows_v3 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("bmi2")) {
         *name = "AVX2";
         return &cpu_table_v3;
     }
