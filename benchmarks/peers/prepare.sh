@@ -17,14 +17,12 @@ case $pairs in *.gz) gzip -dc "$pairs" ;; *) cat "$pairs" ;; esac > "$scratch/on
 for _ in $(seq "$copies"); do cat "$scratch/once.jsonl"; done > "$scratch/pairs.jsonl"
 records=$(wc -l < "$scratch/pairs.jsonl")
 echo "records: $records; load before: $(cut -d' ' -f1-3 /proc/loadavg); $(nproc) cores, $cores used"
-run() { # LABEL COMMAND...: wall seconds of the whole command
-    local label=$1 begin end
+run() { # LABEL COMMAND...: wall and CPU seconds of the whole command; CPU seconds hold on a busy machine too
+    local label=$1 TIMEFORMAT='%R %U %S'
     shift
-    begin=$(date +%s.%N)
-    "$@"
-    end=$(date +%s.%N)
-    awk -v b="$begin" -v e="$end" -v n="$records" -v l="$label" \
-        'BEGIN { printf "%s: %.2f s = %.0f pairs/min, start to end of the program\n", l, e - b, 60 * n / (e - b) }'
+    { time "$@" 2>&3; } 3>&2 2> "$scratch/time"
+    awk -v n="$records" -v l="$label" '{ printf "%s: %.2f s = %.0f pairs/min; %.2f CPU s = %.0f pairs per CPU minute\n",
+        l, $1, 60 * n / $1, $2 + $3, 60 * n / ($2 + $3) }' "$scratch/time"
 }
 for round in 1 2; do # in turn, so that a neighbor's load hits both
     echo "round $round"
