@@ -17,9 +17,9 @@
 #include "util/text.h"
 
 #define CHECKPOINT_CONTENT "checkpoint"
-enum { CHECKPOINT_VERSION = 1, CHUNK_ELEMENTS = 1 << 18, NAME_BYTES = 64 };
+enum { CHECKPOINT_VERSION = 1, NAME_BYTES = 64 };
 
-static const struct array_spec state_spec = {"/state", ARRAY_U8, 0, CHUNK_ELEMENTS, -1, 0};
+static const struct array_spec state_spec = {.name = "/state", .type = ARRAY_U8, .rows = -1, .checked = true};
 
 /* spec.name points into name. */
 static enum status array_spec_of(const char *path, const struct checkpoint_array *a, char name[NAME_BYTES],
@@ -30,8 +30,8 @@ static enum status array_spec_of(const char *path, const struct checkpoint_array
     }
     *spec = (struct array_spec){.name = name,
                                 .type = a->element_bytes == 4 ? ARRAY_F32 : ARRAY_F64,
-                                .chunk_rows = CHUNK_ELEMENTS,
-                                .rows = a->elements};
+                                .rows = a->elements,
+                                .checked = true};
     return OK;
 }
 
@@ -159,9 +159,10 @@ static enum status hash_share(const struct comm *c, struct h5_file *f, const cha
     snprintf(full, sizeof full, "bytes.%.63s", name);
     TRY(h5_get_i64(f, full, &bytes));
     snprintf(full, sizeof full, "/arrays/%.63s", name);
-    struct array_spec spec = {.name = full, .type = bytes == 4 ? ARRAY_F32 : ARRAY_F64, .rows = -1};
+    struct array_spec spec = {
+        .name = full, .type = bytes == 4 ? ARRAY_F32 : ARRAY_F64, .rows = -1, .checked = true};
     TRY(h5_column_open(f, &spec, 0, &column));
-    int64_t rows = h5_rows(column), unit = rows < CHUNK_ELEMENTS ? rows : CHUNK_ELEMENTS;
+    int64_t rows = h5_rows(column), unit = rows < H5_PLAIN_BLOCK_ROWS ? rows : H5_PLAIN_BLOCK_ROWS;
     int64_t row_bytes = array_type_bytes(spec.type);
     unit = unit < 1 ? 1 : unit;
     struct range blocks = range_part((rows + unit - 1) / unit, c->rank, c->size);

@@ -94,19 +94,13 @@ hid_t h5_parallel_access(const struct comm *c) {
     return access;
 }
 
-uint64_t h5_block_hash(const void *data, int64_t bytes, int64_t block) {
-    return hash_bytes(data, (size_t)bytes, (uint64_t)block);
+enum status h5_check_name(const char *name, char out[H5_NAME_BYTES]) {
+    int n = snprintf(out, H5_NAME_BYTES, "%s.check", name);
+    return n > 0 && n < H5_NAME_BYTES ? OK : fail(ERR_INTERNAL, "array name %s is too long", name);
 }
 
-uint64_t h5_blocks_hash(const void *data, int64_t rows, int64_t row_bytes, int64_t block_rows,
-                        int64_t first_row) {
-    uint64_t sum = 0;
-    const char *bytes = data;
-    for (int64_t at = 0; at < rows; at += block_rows) {
-        int64_t n = rows - at < block_rows ? rows - at : block_rows;
-        sum += h5_block_hash(bytes + at * row_bytes, n * row_bytes, (first_row + at) / block_rows);
-    }
-    return sum;
+uint64_t h5_block_hash(const void *data, int64_t bytes, int64_t block) {
+    return hash_bytes(data, (size_t)bytes, (uint64_t)block);
 }
 
 enum status h5_sum_hash(struct comm *c, uint64_t own, uint64_t *total) {

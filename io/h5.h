@@ -7,8 +7,10 @@
  *
  * Arrays are one- or two-dimensional with a fixed little-endian type. Filters need collective writes of whole
  * chunks, so a writer first moves the rows to the ranks that own their chunks; chunk size and order depend on
- * the row count alone, never on the rank count. Errors carry path, array and HDF5's innermost reason; HDF5
- * itself stays silent. HDF5 is not thread-safe: one thread at a time.
+ * the row count alone, never on the rank count. Large arrays that nothing would compress are contiguous with
+ * hashes of their blocks beside them: HDF5 1.10 writes filtered chunks twice (the first time with nothing).
+ * Errors carry path, array and HDF5's innermost reason; HDF5 itself stays silent. HDF5 is not thread-safe:
+ * one thread at a time.
  */
 #ifndef COLLIMATE_IO_H5_H
 #define COLLIMATE_IO_H5_H
@@ -31,12 +33,16 @@ struct array_spec {
     int64_t chunk_rows; /* 0: contiguous without filters; otherwise chunked and fletcher32-checksummed */
     int64_t rows;
     int64_t width; /* elements a row; 0: one-dimensional */
+    bool
+        checked; /* contiguous only: hashes of its blocks lie beside it in NAME.check, and reading compares */
 };
 
 struct h5_writer;
 /* Collective. content and version say what the file is: h5_open checks them. Fails: ERR_WRITE. */
 enum status h5_create(struct comm *c, const char *path, const char *content, int version, enum file_use use,
                       struct h5_writer **out);
+/* Rows of a block where an array is contiguous (all rows where there are fewer). */
+enum { H5_PLAIN_BLOCK_ROWS = 1 << 16 };
 /* Collective. part: this rank's rows; the parts of all ranks tile the array in any order. data NULL on all
  * ranks: the array is made and left unwritten (contiguous only). *hash (may be NULL): of the contents, the
  * same for any rank count and any filter. */

@@ -23,11 +23,30 @@ hid_t h5_disk_type(enum array_type type);
 hid_t h5_memory_type(enum array_type type);
 /* File access of all ranks through MPI-IO; negative on failure. Local. */
 hid_t h5_parallel_access(const struct comm *c);
-/* Sum over blocks of hash(block, seed = block number): independent of how blocks are dealt to ranks. */
-uint64_t h5_blocks_hash(const void *data, int64_t rows, int64_t row_bytes, int64_t block_rows,
-                        int64_t first_row);
 void h5_columns_close(struct h5_file *f);
-/* Rows of a block where the array is contiguous. */
-enum { H5_PLAIN_BLOCK_ROWS = 8192 };
+/* "NAME.check". Fails: ERR_INTERNAL where that is too long. */
+enum { H5_NAME_BYTES = 96 };
+enum status h5_check_name(const char *name, char out[H5_NAME_BYTES]);
+
+enum { H5_MOST_ARRAYS = 64 };
+
+/* What this rank wrote of an array, for the comparison after closing. */
+struct h5_written {
+    char name[H5_NAME_BYTES];
+    enum array_type type;
+    int64_t width;
+    struct range own;
+    int64_t block_rows;
+    uint64_t hash;
+};
+
+struct h5_writer {
+    struct comm *c;
+    hid_t file;
+    char *path, *tmp;
+    int64_t reserved_bytes; /* on rank 0: of the file system, so far */
+    struct h5_written written[H5_MOST_ARRAYS];
+    int n_written;
+};
 
 #endif

@@ -19,7 +19,7 @@ struct slot {
 struct h5_column {
     struct h5_column *next;
     struct h5_file *file;
-    char name[64];
+    char name[H5_NAME_BYTES];
     hid_t id;
     enum array_type type;
     int dimensions;
@@ -30,6 +30,7 @@ struct h5_column {
     struct slot *slots;
     int32_t n_slots, n_used;
     uint64_t clock;
+    struct h5_column *checks; /* hashes of the blocks; NULL: none */
 };
 
 int64_t h5_rows(const struct h5_column *column) {
@@ -173,6 +174,23 @@ static enum status check_plain(struct h5_column *column, hid_t creation) {
     return OK;
 }
 
+/* The hashes beside a contiguous array set its blocks. */
+static enum status open_checks(struct h5_column *column) {
+    enum { CHECK_CACHE = 1 << 18 };
+    char name[H5_NAME_BYTES];
+    int64_t rows = column->rows < H5_PLAIN_BLOCK_ROWS ? column->rows : H5_PLAIN_BLOCK_ROWS;
+    if (column->chunked) {
+        return fail(ERR_DATA, "%s: %s is chunked, which the format does not have", column->file->path,
+                    column->name);
+    }
+    column->block_rows = rows < 1 ? 1 : rows;
+    struct array_spec spec = {.name = name,
+                              .type = ARRAY_U64,
+                              .rows = (column->rows + column->block_rows - 1) / column->block_rows};
+    TRY(h5_check_name(column->name, name));
+    return h5_column_open(column->file, &spec, CHECK_CACHE, &column->checks);
+}
+
 static enum status check_storage(struct h5_column *column) {
     enum status st;
     hid_t creation = H5Dget_create_plist(column->id);
@@ -239,6 +257,7 @@ enum status h5_column_open(struct h5_file *f, const struct array_spec *expected,
     TRY_TO(done, check_type(column));
     TRY_TO(done, check_shape(column, expected));
     TRY_TO(done, check_storage(column));
+    TRY_TO(done, expected->checked ? open_checks(column) : OK);
     TRY_TO(done, cache_open(column, cache_bytes));
 done:
     if (st != OK) {
@@ -297,18 +316,32 @@ static enum status free_slot(struct h5_column *column, int32_t *out) {
     return OK;
 }
 
+/* Reads a block from the file into a slot, and compares it with its hash where there is one. */
+static enum status load_block(struct h5_column *column, int64_t block, char *to) {
+    int64_t first = block * column->block_rows;
+    int64_t left = column->rows - first;
+    int64_t n = left < column->block_rows ? left : column->block_rows;
+    if (!transfer(column, first, n, to, NULL)) {
+        return bad(column, "cannot be read; the file is damaged or truncated");
+    }
+    if (column->checks) {
+        uint64_t hash;
+        TRY(h5_read(column->checks, block, 1, &hash));
+        if (hash != h5_block_hash(to, n * column->row_bytes, block)) {
+            return fail(ERR_DATA, "%s: %s is damaged between rows %lld and %lld", column->file->path,
+                        column->name, (long long)first, (long long)(first + n));
+        }
+    }
+    return OK;
+}
+
 /* Copies n rows from row `inside` of a block. */
 static enum status copy_rows(struct h5_column *column, int64_t block, int64_t inside, int64_t n, char *out) {
     int32_t place = column->slot_of[block];
     if (place < 0) {
         TRY(free_slot(column, &place));
         struct slot *slot = &column->slots[place];
-        int64_t first = block * column->block_rows;
-        int64_t left = column->rows - first;
-        if (!transfer(column, first, left < column->block_rows ? left : column->block_rows, slot->data,
-                      NULL)) {
-            return bad(column, "cannot be read; the file is damaged or truncated");
-        }
+        TRY(load_block(column, block, slot->data));
         slot->block = block;
         column->slot_of[block] = place;
     }

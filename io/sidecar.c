@@ -15,15 +15,15 @@ enum { SIDECAR_VERSION = 1 };
 enum { MARK, VALUE, CHECK, TOKEN_HASH, SIDECAR_COLUMNS };
 
 static const struct array_spec reference_columns[SIDECAR_COLUMNS] = {
-    [MARK] = {"/count", ARRAY_I32, 0, 0, 0, 0},
-    [VALUE] = {"/sum", ARRAY_F64, 0, 0, 0, 0},
-    [CHECK] = {"/check", ARRAY_U64, 0, 0, 0, 0},
-    [TOKEN_HASH] = {"/token_hash", ARRAY_U64, 0, 0, 0, 0},
+    [MARK] = {"/count", ARRAY_I32, 0, 0, 0, 0, false},
+    [VALUE] = {"/sum", ARRAY_F64, 0, 0, 0, 0, false},
+    [CHECK] = {"/check", ARRAY_U64, 0, 0, 0, 0, false},
+    [TOKEN_HASH] = {"/token_hash", ARRAY_U64, 0, 0, 0, 0, false},
 };
 static const struct array_spec embedding_columns[SIDECAR_COLUMNS] = {
-    [MARK] = {"/done", ARRAY_U8, 0, 0, 0, 0},
-    [VALUE] = {"/values", ARRAY_F32, 0, 0, 0, 0},
-    [CHECK] = {"/check", ARRAY_U64, 0, 0, 0, 0},
+    [MARK] = {"/done", ARRAY_U8, 0, 0, 0, 0, false},
+    [VALUE] = {"/values", ARRAY_F32, 0, 0, 0, 0, false},
+    [CHECK] = {"/check", ARRAY_U64, 0, 0, 0, 0, false},
 };
 
 struct sidecar {

@@ -43,7 +43,7 @@ static void write_round(struct comm *c, struct sidecar *s, int round) {
 }
 
 /* Rounds below `rounds` are there, the others are not; seen from every rank. */
-static void check_rounds(struct sidecar *s, int rounds) {
+static void check_rounds(struct comm *c, struct sidecar *s, int rounds) {
     int64_t wrong = 0;
     for (int64_t id = 0; id < ROWS; id++) {
         double sum;
@@ -60,22 +60,23 @@ static void check_rounds(struct sidecar *s, int rounds) {
         }
     }
     CHECK(wrong == 0);
+    CHECK(comm_barrier(c) == OK); /* a rank that goes on writes at once */
 }
 
 static void test_reference(struct comm *c, const char *path) {
     struct sidecar *s;
     CHECK(sidecar_open(c, path, &key, ROWS, 0, false, &s) == OK);
     CHECK(sidecar_width(s) == 0);
-    check_rounds(s, 0);
+    check_rounds(c, s, 0);
     write_round(c, s, 0);
-    check_rounds(s, 1);
+    check_rounds(c, s, 1);
     CHECK(sidecar_write_reference(s, NULL, 0, NULL, NULL, NULL) == OK); /* nothing on any rank */
     CHECK(sidecar_close(s) == OK);
     CHECK(sidecar_open(c, path, &key, ROWS, 0, false, &s) == OK); /* another run goes on */
-    check_rounds(s, 1);
+    check_rounds(c, s, 1);
     write_round(c, s, 1);
     write_round(c, s, 2);
-    check_rounds(s, 3);
+    check_rounds(c, s, 3);
     CHECK(sidecar_close(s) == OK);
 }
 
@@ -96,10 +97,10 @@ static void test_refusals(struct comm *c, const char *path) {
     CHECK(sidecar_open(c, path, &key, ROWS, WIDTH, false, &s) == ERR_DATA);
     CHECK(strstr(status_message()->text, "reference where embeddings"));
     CHECK(sidecar_open(c, path, &key, ROWS, 0, false, &s) == OK); /* refusals changed nothing */
-    check_rounds(s, 3);
+    check_rounds(c, s, 3);
     CHECK(sidecar_close(s) == OK);
     CHECK(sidecar_open(c, path, &other, ROWS, 0, true, &s) == OK);
-    check_rounds(s, 0);
+    check_rounds(c, s, 0);
     CHECK(sidecar_close(s) == OK);
     char missing[160];
     snprintf(missing, sizeof missing, "%s/no/folder.h5", path);

@@ -1,0 +1,382 @@
+/* Arrays of a file that is being written.
+ *
+ * An array's chunks are dealt to the ranks in contiguous ranges; every rank sends its rows to their owners
+ * and then writes whole chunks. So no chunk is compressed by two ranks, which HDF5 would have to sort out
+ * itself, and the bytes in a chunk do not depend on the rank count. This goes in rounds of bounded memory.
+ *
+ * A collective write that fails on some ranks only (no space left) leaves the others waiting inside HDF5 1.10
+ * for ever. So space is reserved before each array is made, by one rank and with an answer that all agree on.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/h5_internal.h"
+#include "util/mem.h"
+
+static const int64_t ROUND_BYTES = 1 << 25; /* that a rank writes at once */
+static const int64_t SLACK_BYTES = 256
+                                   << 10; /* reserved for HDF5's own structures, beside a 16th of the data */
+
+/* One array on its way to the file. */
+struct transit {
+    struct h5_writer *w;
+    const struct array_spec *spec;
+    int64_t width, row_bytes, unit; /* rows of a chunk */
+    int64_t round_rows, rounds;     /* whole chunks */
+    struct range *parts;            /* (size) rows that each rank brings */
+    int64_t *send_bytes, *recv_bytes;
+    char *send, *recv, *block; /* recv in rank order, block in row order */
+    uint64_t *checks;          /* hashes of the blocks that this rank owns, as far as they are written */
+    int64_t n_checks;
+    hid_t array;
+};
+
+static struct range clip(struct range a, struct range b) {
+    struct range r = {a.first > b.first ? a.first : b.first, a.last < b.last ? a.last : b.last};
+    if (r.last < r.first) {
+        r.last = r.first;
+    }
+    return r;
+}
+
+/* Rows that rank owns in a round: whole chunks, except for the array's end. */
+static struct range owned(const struct transit *t, int rank, int64_t round) {
+    int64_t chunks = (t->spec->rows + t->unit - 1) / t->unit;
+    struct range own = range_part(chunks, rank, t->w->c->size);
+    struct range all = {own.first * t->unit, own.last * t->unit};
+    struct range now = {all.first + round * t->round_rows, all.first + (round + 1) * t->round_rows};
+    struct range rows = {0, t->spec->rows};
+    return clip(clip(all, now), rows);
+}
+
+static int64_t round_count(const struct transit *t) {
+    int64_t chunks = (t->spec->rows + t->unit - 1) / t->unit, most = 0;
+    for (int r = 0; r < t->w->c->size; r++) {
+        struct range own = range_part(chunks, r, t->w->c->size);
+        most = own.last - own.first > most ? own.last - own.first : most;
+    }
+    int64_t per_round = t->round_rows / t->unit;
+    return (most + per_round - 1) / per_round;
+}
+
+/* Every row is brought exactly once. The same verdict on every rank, for all see the same parts. */
+static enum status check_tiles(const struct transit *t) {
+    int64_t at = 0;
+    int size = t->w->c->size;
+    for (int taken = 0; taken < size;
+         taken++) { /* at most size steps: each finds the part that starts at `at` */
+        int next = -1;
+        for (int r = 0; r < size && next < 0; r++) {
+            if (t->parts[r].first == at && t->parts[r].last > at) {
+                next = r;
+            }
+        }
+        if (next < 0) {
+            break;
+        }
+        at = t->parts[next].last;
+    }
+    int64_t sum = 0;
+    for (int r = 0; r < size; r++) {
+        sum += t->parts[r].last - t->parts[r].first;
+    }
+    if (at != t->spec->rows || sum != at) {
+        return fail(ERR_INTERNAL, "%s: the ranks' parts do not tile the %lld rows of %s", t->w->path,
+                    (long long)t->spec->rows, t->spec->name);
+    }
+    return OK;
+}
+
+static enum status transit_open(struct transit *t, struct range part) {
+    struct comm *c = t->w->c;
+    int64_t *ends = NULL;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(t->parts, c->size));
+    TRY_TO(done, NEW_ARRAY(t->send_bytes, c->size));
+    TRY_TO(done, NEW_ARRAY(t->recv_bytes, c->size));
+    TRY_TO(done, NEW_ARRAY(ends, 2 * (int64_t)c->size));
+    int64_t most_bytes = t->round_rows < t->spec->rows ? t->round_rows : t->spec->rows;
+    most_bytes *= t->row_bytes;
+    struct range own = range_part((t->spec->rows + t->unit - 1) / t->unit, c->rank, c->size);
+    TRY_TO(done, NEW_ARRAY(t->checks, own.last - own.first));
+    if (c->size > 1) { /* one rank writes from where its data lie */
+        int64_t part_bytes = (part.last - part.first) * t->row_bytes;
+        TRY_TO(done, NEW_ARRAY(t->recv, most_bytes));
+        TRY_TO(done, NEW_ARRAY(t->block, most_bytes));
+        TRY_TO(done,
+               NEW_ARRAY(t->send, part_bytes < c->size * most_bytes ? part_bytes : c->size * most_bytes));
+    }
+done:
+    st = comm_agree(c, st);
+    if (st == OK) {
+        st = comm_gather_i64(c, part.first, ends);
+    }
+    if (st == OK) {
+        st = comm_gather_i64(c, part.last, ends + c->size);
+    }
+    for (int r = 0; st == OK && ends && r < c->size; r++) {
+        t->parts[r] = (struct range){ends[r], ends[c->size + r]};
+    }
+    mem_free(ends);
+    return st == OK ? check_tiles(t) : st;
+}
+
+static void transit_close(struct transit *t) {
+    mem_free(t->parts);
+    mem_free(t->send_bytes);
+    mem_free(t->recv_bytes);
+    mem_free(t->send);
+    mem_free(t->recv);
+    mem_free(t->block);
+    mem_free(t->checks);
+    if (t->array >= 0) {
+        H5Dclose(t->array);
+    }
+}
+
+/* Collective. The rows this rank owns in the round, in row order, in *block. */
+static enum status move_rows(struct transit *t, int64_t round, const char *data, const char **block) {
+    struct comm *c = t->w->c;
+    struct range mine = t->parts[c->rank], own = owned(t, c->rank, round);
+    if (c->size == 1) {
+        *block = data + own.first * t->row_bytes;
+        return OK;
+    }
+    char *to = t->send;
+    for (int r = 0; r < c->size; r++) {
+        struct range out = clip(mine, owned(t, r, round)), in = clip(t->parts[r], own);
+        t->send_bytes[r] = (out.last - out.first) * t->row_bytes;
+        t->recv_bytes[r] = (in.last - in.first) * t->row_bytes;
+        if (t->send_bytes[r] > 0) {
+            memcpy(to, data + (out.first - mine.first) * t->row_bytes, (size_t)t->send_bytes[r]);
+            to += t->send_bytes[r];
+        }
+    }
+    TRY(comm_exchange(c, t->send, t->send_bytes, t->recv, t->recv_bytes));
+    const char *from = t->recv;
+    for (int r = 0; r < c->size; r++) {
+        struct range in = clip(t->parts[r], own);
+        if (t->recv_bytes[r] > 0) {
+            memcpy(t->block + (in.first - own.first) * t->row_bytes, from, (size_t)t->recv_bytes[r]);
+            from += t->recv_bytes[r];
+        }
+    }
+    *block = t->block;
+    return OK;
+}
+
+/* Collective. Ranks without rows take part with nothing selected. */
+static enum status write_round(struct transit *t, struct range own, const char *block) {
+    int dimensions = t->spec->width == 0 ? 1 : 2;
+    hsize_t start[2] = {(hsize_t)own.first, 0};
+    hsize_t count[2] = {(hsize_t)(own.last - own.first), (hsize_t)t->width};
+    hid_t memory = H5Screate_simple(dimensions, count, NULL);
+    hid_t file = H5Dget_space(t->array);
+    hid_t transfer = H5Pcreate(H5P_DATASET_XFER);
+    enum status st = OK;
+    bool ready =
+        memory >= 0 && file >= 0 && transfer >= 0 && H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE) >= 0;
+    if (ready && count[0] > 0) {
+        ready = H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, count, NULL) >= 0;
+    } else if (ready) {
+        ready = H5Sselect_none(file) >= 0 && H5Sselect_none(memory) >= 0;
+    }
+    if (!ready) {
+        st = h5_fail(ERR_SYSTEM, t->w->path, "%s: cannot select rows", t->spec->name);
+    }
+    st = comm_agree(t->w->c, st);
+    if (st == OK) {
+        char nothing = 0;
+        if (H5Dwrite(t->array, h5_memory_type(t->spec->type), memory, file, transfer,
+                     count[0] > 0 ? (const void *)block : &nothing) < 0) {
+            st = h5_fail(ERR_WRITE, t->w->path, "%s: cannot be written; is the disk full?", t->spec->name);
+        }
+        st = comm_agree(t->w->c, st);
+    }
+    const hid_t spaces[2] = {memory, file};
+    for (int i = 0; i < 2; i++) {
+        if (spaces[i] >= 0) {
+            H5Sclose(spaces[i]);
+        }
+    }
+    if (transfer >= 0) {
+        H5Pclose(transfer);
+    }
+    return st;
+}
+
+static hid_t array_properties(const struct transit *t) {
+    const struct array_spec *spec = t->spec;
+    hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+    bool done = creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0 &&
+                H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0;
+    if (done && spec->chunk_rows > 0 && spec->rows > 0) {
+        hsize_t chunk[2] = {(hsize_t)t->unit, (hsize_t)t->width};
+        done = H5Pset_chunk(creation, spec->width == 0 ? 1 : 2, chunk) >= 0 &&
+               (spec->deflate == 0 ||
+                (H5Pset_shuffle(creation) >= 0 && H5Pset_deflate(creation, (unsigned)spec->deflate) >= 0)) &&
+               H5Pset_fletcher32(creation) >= 0;
+    }
+    if (!done && creation >= 0) {
+        H5Pclose(creation);
+        creation = H5I_INVALID_HID;
+    }
+    return creation;
+}
+
+/* The groups on the way to an array, without the times that HDF5 would stamp them with: the same contents
+ * give the same file, byte for byte. */
+static bool groups_create(hid_t file, const char *array) {
+    hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
+    bool done = creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0;
+    for (const char *slash = strchr(array + 1, '/'); done && slash; slash = strchr(slash + 1, '/')) {
+        char path[256];
+        snprintf(path, sizeof path, "%.*s", (int)(slash - array), array);
+        htri_t there = H5Lexists(file, path, H5P_DEFAULT);
+        hid_t group =
+            there == 0 ? H5Gcreate2(file, path, H5P_DEFAULT, creation, H5P_DEFAULT) : H5I_INVALID_HID;
+        done = there > 0 || group >= 0;
+        if (group >= 0) {
+            H5Gclose(group);
+        }
+    }
+    if (creation >= 0) {
+        H5Pclose(creation);
+    }
+    return done;
+}
+
+/* Collective. */
+static enum status array_create(struct transit *t) {
+    const struct array_spec *spec = t->spec;
+    hsize_t size[2] = {(hsize_t)spec->rows, (hsize_t)t->width};
+    enum status st = OK;
+    hid_t space = H5Screate_simple(spec->width == 0 ? 1 : 2, size, NULL);
+    hid_t creation = array_properties(t);
+    if (space >= 0 && creation >= 0 && groups_create(t->w->file, spec->name)) {
+        t->array = H5Dcreate2(t->w->file, spec->name, h5_disk_type(spec->type), space, H5P_DEFAULT, creation,
+                              H5P_DEFAULT);
+    }
+    if (t->array < 0) {
+        st = h5_fail(ERR_WRITE, t->w->path, "%s: cannot be created", spec->name);
+    }
+    if (creation >= 0) {
+        H5Pclose(creation);
+    }
+    if (space >= 0) {
+        H5Sclose(space);
+    }
+    return comm_agree(t->w->c, st);
+}
+
+/* Local, rank 0. Takes the blocks that the arrays so far can need at most, without making the file longer;
+ * what is left over is given back at the end. File systems that cannot do this say so, and we go on without.
+ */
+static enum status reserve(const struct transit *t) {
+    int64_t bytes;
+    TRY(size_mul(t->spec->rows, t->row_bytes, t->spec->name, &bytes));
+    TRY(size_add(t->w->reserved_bytes, bytes + bytes / 16 + SLACK_BYTES, t->spec->name,
+                 &t->w->reserved_bytes));
+    int file = open(t->w->tmp, O_WRONLY | O_CLOEXEC);
+    if (file < 0) {
+        return fail(ERR_WRITE, "%s: cannot be opened: %s", t->w->tmp, strerror(errno));
+    }
+    int rc = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, t->w->reserved_bytes), saved = errno;
+    close(file);
+    if (rc != 0 && (saved == ENOSPC || saved == EDQUOT || saved == EFBIG || saved == EIO)) {
+        return fail(ERR_WRITE, "%s: no room for the %.1f MiB of %s: %s", t->w->path,
+                    (double)bytes / (1 << 20), t->spec->name, strerror(saved));
+    }
+    return OK;
+}
+
+/* Hashes of the blocks in a round, and their sum. */
+static void hash_round(struct transit *t, struct range own, const char *block, uint64_t *sum) {
+    for (int64_t at = own.first; at < own.last; at += t->unit) {
+        int64_t n = own.last - at < t->unit ? own.last - at : t->unit;
+        uint64_t hash =
+            h5_block_hash(block + (at - own.first) * t->row_bytes, n * t->row_bytes, at / t->unit);
+        t->checks[t->n_checks++] = hash;
+        *sum += hash;
+    }
+}
+
+static enum status write_rounds(struct transit *t, const void *data, uint64_t *own_hash) {
+    for (int64_t round = 0; round < t->rounds; round++) {
+        const char *block;
+        struct range own = owned(t, t->w->c->rank, round);
+        TRY(move_rows(t, round, data, &block));
+        hash_round(t, own, block, own_hash);
+        TRY(write_round(t, own, block));
+    }
+    return OK;
+}
+
+/* Collective. The blocks' hashes as an array of their own. */
+static enum status write_checks(struct transit *t) {
+    char name[H5_NAME_BYTES];
+    int64_t blocks = (t->spec->rows + t->unit - 1) / t->unit;
+    struct array_spec spec = {.name = name, .type = ARRAY_U64, .rows = blocks};
+    TRY(h5_check_name(t->spec->name, name));
+    return h5_write_array(t->w, &spec, range_part(blocks, t->w->c->rank, t->w->c->size), t->checks, NULL);
+}
+
+static enum status transit_plan(struct transit *t) {
+    const struct array_spec *spec = t->spec;
+    if (spec->rows < 0 || spec->width < 0 || strlen(spec->name) >= sizeof t->w->written[0].name ||
+        t->w->n_written == H5_MOST_ARRAYS) {
+        return fail(ERR_INTERNAL, "%s: %s cannot be an array of the file", t->w->path, spec->name);
+    }
+    t->width = spec->width == 0 ? 1 : spec->width;
+    TRY(size_mul(t->width, array_type_bytes(spec->type), spec->name, &t->row_bytes));
+    t->unit = spec->chunk_rows > 0 ? spec->chunk_rows : H5_PLAIN_BLOCK_ROWS;
+    if (spec->rows > 0 && t->unit > spec->rows) {
+        t->unit = spec->rows; /* a chunk may not be longer than its array */
+    }
+    int64_t per_round = ROUND_BYTES / (t->unit * t->row_bytes);
+    t->round_rows = t->unit * (per_round < 1 ? 1 : per_round);
+    t->rounds = round_count(t);
+    return OK;
+}
+
+/* What the comparison after closing needs. */
+static void keep_record(struct transit *t, uint64_t own_hash) {
+    struct comm *c = t->w->c;
+    struct h5_written *record = &t->w->written[t->w->n_written++];
+    struct range blocks = range_part((t->spec->rows + t->unit - 1) / t->unit, c->rank, c->size);
+    struct range rows = {0, t->spec->rows};
+    memcpy(record->name, t->spec->name, strlen(t->spec->name) + 1);
+    record->type = t->spec->type;
+    record->width = t->spec->width;
+    record->block_rows = t->unit;
+    record->hash = own_hash;
+    record->own = clip((struct range){blocks.first * t->unit, blocks.last * t->unit}, rows);
+}
+
+enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, struct range part,
+                           const void *data, uint64_t *hash) {
+    struct transit t = {.w = w, .spec = spec, .array = H5I_INVALID_HID};
+    int64_t brings = data ? 1 : 0;
+    uint64_t own_hash = 0;
+    enum status st;
+    TRY(comm_agree(w->c, transit_plan(&t)));
+    TRY(comm_max_i64(w->c, &brings, 1));
+    TRY_TO(done, transit_open(&t, part));
+    TRY_TO(done, comm_agree(w->c, w->c->rank == 0 ? reserve(&t) : OK));
+    TRY_TO(done, array_create(&t));
+    if (brings) {
+        st = data || part.first == part.last ? OK : fail(ERR_INTERNAL, "%s: no data given", spec->name);
+        TRY_TO(done, comm_agree(w->c, st));
+        TRY_TO(done, write_rounds(&t, data ? data : "", &own_hash));
+        keep_record(&t, own_hash);
+        TRY_TO(done, spec->checked ? write_checks(&t) : OK);
+    }
+    if (hash) {
+        TRY_TO(done, h5_sum_hash(w->c, own_hash, hash));
+    }
+done:
+    transit_close(&t);
+    return st;
+}
