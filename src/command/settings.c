@@ -28,16 +28,17 @@
     }
 
 #define TRAINERS "sft dpo"
-#define MODEL_USERS "sft dpo score evaluate generate"
+#define MODEL_USERS "sft dpo score evaluate generate embed"
 #define ROW_READERS "sft dpo score evaluate generate"
 #define MOST 9.0e15 /* integers above 2^53 do not survive a double */
 
 static const struct option table[] = {
     TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
-    TEXT("output", output, "", "prepare init sft dpo score generate evaluate synth bench", NULL,
+    TEXT("output", output, "", "prepare init sft dpo score generate evaluate synth bench embed select", NULL,
          "file or run folder written; score, evaluate and generate write to standard output where it is not "
-         "set"),
-    TEXT("data", data, "", ROW_READERS, NULL, "preference file (from prepare) or a view of one"),
+         "set, embed beside the data"),
+    TEXT("data", data, "", ROW_READERS " embed select", NULL,
+         "preference file (from prepare) or a view of one"),
     TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training"),
     TEXT("model", model, "", MODEL_USERS " bench", NULL, "Hugging Face model folder"),
     TEXT("reference", reference, "", "dpo score evaluate", NULL,
@@ -138,6 +139,43 @@ static const struct option table[] = {
          "side-car of reference scores; where not set: beside the data"),
 
     BOOL("score.per_token", score.per_token, "false", "score", NULL, "adds token_logps"),
+
+    CHOICE("embed.pooling", embed.pooling, "mean", "mean|last", "embed dpo", NULL,
+           "mean of the hidden rows over the text's tokens, or the last row"),
+    CHOICE("embed.text", embed.text, "response", "response|full", "embed dpo", NULL,
+           "the response alone, or prompt + response (an over-long prompt loses its start)"),
+    INT("embed.layer", embed.layer, "-1", -1, 1024, "", "embed dpo", NULL,
+        "-1: the final norm's output; l: the input of layer l"),
+    INT("embed.max_length", embed.max_length, "512", 1, 1 << 30, "tokens", "embed dpo", NULL,
+        "of a text at most, from its start; where not set, no more than the model has positions"),
+    BOOL("embed.end", embed.end, "false", "embed dpo", NULL, "the end token is part of the text"),
+    BOOL("embed.begin", embed.begin, "false", "embed dpo", "embed.text=response",
+         "a beginning token in front of the response"),
+    BOOL("embed.masked_end", embed.masked_end, "false", "embed dpo", "embed.pooling=last",
+         "the row of an end token that does not see its own key"),
+
+    TEXT("select.strategy", select.strategy, "", "select dpo", NULL,
+         "random, easy, hard; over pairs also balanced; over prompts also centroid; or a mix: "
+         "easy:0.5,random:0.5"),
+    NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy",
+           "of the pairs that is selected; over prompts: of the prompts, drawn at random, all where not set"),
+    INT("select.count", select.count, "0", 0, MOST, "pairs", "select dpo", "select.strategy",
+        "pairs selected, instead of a fraction; 0: by the fraction"),
+    CHOICE(
+        "select.scope", select.scope, "auto", "auto|pairs|prompts", "select dpo", "select.strategy",
+        "among the file's pairs, or one new pair among each prompt's responses; auto: prompts where one has "
+        "more than two responses"),
+    TEXT("embeddings", embeddings, "", "select", NULL, "side-car from embed; random does without"),
+    TEXT("select.model", select.model, "", "dpo", "select.strategy",
+         "folder of the model that embeds; where not set: model"),
+    INT("select.clusters", select.clusters, "0", 0, 1 << 20, "clusters", "select dpo",
+        "select.strategy=balanced", "0: the root of half the pairs"),
+    CHOICE("select.seeding", select.seeding, "parallel", "parallel|plus_plus|random", "select dpo",
+           "select.strategy=balanced", "first centers: k-means||, k-means++, or random rows"),
+    TEXT("select.compare", select.compare, "", "select", "select.strategy",
+         "other views of the same data, comma separated: how many pairs they share with this one"),
+    TEXT("select.report", select.report, "", "select", "select.strategy",
+         "JSON report; where not set: beside the output"),
 
     INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", NULL,
         "first rows only; 0: all"),

@@ -9,7 +9,7 @@ enum { COMPUTE_FP32, COMPUTE_BF16 };
 enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 
 struct settings {
-    char *input, *output, *data, *eval_data, *model, *reference, *tokenizer, *device;
+    char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
     int64_t threads, seed;
     int compute;
 
@@ -56,6 +56,19 @@ struct settings {
         bool per_token;
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
+    struct {
+        int pooling; /* 0 mean, 1 last */
+        int text;    /* 0 response, 1 full */
+        int64_t layer, max_length;
+        bool end, begin, masked_end;
+    } embed;
+    struct {
+        char *strategy, *model, *report, *compare;
+        double fraction;
+        int64_t count, clusters;
+        int scope;   /* 0 auto, 1 pairs, 2 prompts */
+        int seeding; /* enum kmeans_seeding */
+    } select;
     struct {
         int64_t rows, bootstrap;
         double confidence;

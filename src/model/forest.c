@@ -59,7 +59,7 @@ enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, 
     TRY(GROW_ARRAY(f->segments, f->cap_segments, (int64_t)f->n_segments + 1));
     struct segment *s = &f->segments[f->n_segments];
     const struct segment *p = parent < 0 ? NULL : &f->segments[parent];
-    *s = (struct segment){parent, f->n_tokens, count, p ? p->position + p->count : 0, row};
+    *s = (struct segment){parent, f->n_tokens, count, p ? p->position + p->count : 0, row, false};
     for (int32_t i = 0; i < count; i++) {
         f->tokens[f->n_tokens + i] = tokens[i];
         f->positions[f->n_tokens + i] = s->position + i;
@@ -134,9 +134,13 @@ static enum status add_span(struct forest *f, int32_t segment, int32_t *n_ranges
             f->ranges[(*n_ranges)++] = (struct key_range){s->first, s->count, false};
         }
     }
-    f->ranges[(*n_ranges)++] = (struct key_range){own->first, own->count, true};
+    int64_t own_pairs = 0;
+    if (!own->blind) {
+        f->ranges[(*n_ranges)++] = (struct key_range){own->first, own->count, true};
+        own_pairs = (int64_t)own->count * (own->count + 1) / 2;
+    }
     span->range_count = *n_ranges - span->range_first;
-    f->attention_pairs += (int64_t)own->count * own->position + (int64_t)own->count * (own->count + 1) / 2;
+    f->attention_pairs += (int64_t)own->count * own->position + own_pairs;
     return OK;
 }
 

@@ -19,6 +19,7 @@ struct segment {
     int32_t first, count;
     int32_t position; /* of its first token */
     int64_t row;      /* the caller's name for it (response id, pair row); not read by the model */
+    bool blind;       /* sees its ancestors only, not its own keys; set before forest_finish */
 };
 
 struct forest {
