@@ -5,6 +5,7 @@
  * r, r + size, …, and rank 0 writes them in order, a round at a time.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,6 +37,10 @@ static enum status put_response(const struct score_job *job, const struct sample
                                 const struct response_score *score, const double *reference,
                                 struct text *out) {
     const struct settings *settings = job->session.settings;
+    if (!isfinite(score->logp) || (reference && !isfinite(*reference))) {
+        return fail(ERR_DATA, "score: the log-probability of row %lld, response %lld is not finite",
+                    (long long)sample->row, (long long)sample->responses[side].id);
+    }
     TRY(text_printf(out, "{\"row\": %lld", (long long)sample->row));
     if (job->is_pairs) {
         TRY(text_printf(out, ", \"side\": \"%s\"", side == 0 ? "chosen" : "rejected"));

@@ -135,6 +135,13 @@ timeout 60 "$COLLIMATE" $exact output=halves dpo.beta=0.2 > /dev/null 2> err.txt
 timeout 60 mpirun -q -n 3 "$COLLIMATE" $exact output=three > /dev/null 2> err.txt
 [ $? -eq 2 ] && grep -q "1, 2, 4" err.txt || bad "3 ranks in deterministic mode are not refused"
 
+# A weight that is not a number: one message that names step and row, code 65, on all ranks, nothing written.
+cp -r init broken
+printf '\377\377\377\377' | dd of=broken/model.safetensors bs=1 seek=40000 conv=notrunc 2> /dev/null
+timeout 60 mpirun -q -n 2 "$COLLIMATE" --quiet sft model=broken data=train.h5 output=nan > /dev/null 2> err.txt
+[ $? -eq 65 ] && [ "$(grep -c "step 1: the loss of row [0-9]* is not finite" err.txt)" -eq 1 ] &&
+    [ "$(wc -l < err.txt)" -eq 1 ] && [ ! -e nan/model ] || bad "a NaN in the loss: $(cat err.txt)"
+
 # score: the same bytes on any rank count, in row order; rewards as training saw them.
 for n in 1 2 4; do
     run $n score model=dpo1/model reference=sft1/model data=eval.h5 score.per_token=true output=score$n.jsonl
