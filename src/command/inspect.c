@@ -235,7 +235,7 @@ static enum status inspect_list(struct comm *c, const char *list) {
         char *path = mem_strndup(at, n);
         text_clear(&out);
         st = comm_agree(c, path ? OK : status_code());
-        if (st == OK && n > 0) {
+        if (st == OK && path && n > 0) {
             st = comm_agree(c, inspect_path(c, path, &out));
         }
         if (st == OK && c->rank == 0 && out.len > 0 && (fputs(out.data, stdout) < 0 || fflush(stdout) != 0)) {

@@ -56,29 +56,32 @@ static int64_t next_bound(int64_t low) {
     return power ? low + low / 2 : low / 3 * 4;
 }
 
+/* Lengths in [low, next_bound(low)). */
+static int64_t bin_count(const struct lengths *l, int64_t low) {
+    int64_t n = 0;
+    for (int64_t i = low; i < next_bound(low) && i < BINS; i++) {
+        n += l->bins[i];
+    }
+    return n;
+}
+
+static enum status put_bin(const struct lengths *l, int64_t low, int64_t most, struct text *out) {
+    static const char bar[] = "##################################################";
+    int64_t n = bin_count(l, low);
+    int width = (int)((n * BAR + most - 1) / most);
+    return text_printf(out, "  %6lld to %6lld %10lld %6.2f %% %.*s\n", (long long)low,
+                       (long long)next_bound(low) - 1, (long long)n, 100.0 * (double)n / (double)l->count,
+                       width, bar);
+}
+
 enum status lengths_histogram(const struct lengths *l, struct text *out) {
     int64_t most = 0;
     for (int64_t low = 0; low < BINS; low = next_bound(low)) {
-        int64_t n = 0;
-        for (int64_t i = low; i < next_bound(low) && i < BINS; i++) {
-            n += l->bins[i];
-        }
+        int64_t n = bin_count(l, low);
         most = n > most ? n : most;
     }
-    for (int64_t low = 0; low < BINS && most > 0; low = next_bound(low)) {
-        int64_t n = 0;
-        for (int64_t i = low; i < next_bound(low) && i < BINS; i++) {
-            n += l->bins[i];
-        }
-        if (n > 0) {
-            TRY(text_printf(out, "  %6lld to %6lld %10lld %6.2f %% ", (long long)low,
-                            (long long)next_bound(low) - 1, (long long)n,
-                            100.0 * (double)n / (double)l->count));
-            for (int64_t i = 0; i < (n * BAR + most - 1) / most; i++) {
-                TRY(text_puts(out, "#"));
-            }
-            TRY(text_puts(out, "\n"));
-        }
+    for (int64_t low = 0; low < BINS; low = next_bound(low)) {
+        TRY(bin_count(l, low) > 0 ? put_bin(l, low, most, out) : OK);
     }
     return OK;
 }

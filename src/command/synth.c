@@ -45,6 +45,17 @@ struct pair_world {
     int64_t chosen[USERS], in_split[3];
 };
 
+static enum status note_ties(struct pair_world *w, int64_t row, double a, double b) {
+    for (int z = 0; z < USERS; z++) {
+        struct ties *t = &w->ties[z];
+        if (reward(z, a) == reward(z, b)) {
+            TRY(GROW_ARRAY(t->rows, t->rows_capacity, t->count + 1));
+            t->rows[t->count++] = row;
+        }
+    }
+    return OK;
+}
+
 /* Runs ahead of the options to find the ties and the place where the splits begin. */
 static enum status pair_world_open(struct pair_world *w, uint32_t seed, int64_t rows) {
     w->rows = rows;
@@ -53,13 +64,7 @@ static enum status pair_world_open(struct pair_world *w, uint32_t seed, int64_t 
     for (int64_t i = 0; i < rows; i++) {
         double a = mt_double(&w->splits);
         double b = mt_double(&w->splits);
-        for (int z = 0; z < USERS; z++) {
-            struct ties *t = &w->ties[z];
-            if (reward(z, a) == reward(z, b)) {
-                TRY(GROW_ARRAY(t->rows, t->rows_capacity, t->count + 1));
-                t->rows[t->count++] = i;
-            }
-        }
+        TRY(note_ties(w, i, a, b));
     }
     for (int z = 0; z < USERS; z++) {
         struct ties *t = &w->ties[z];
