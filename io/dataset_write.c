@@ -13,6 +13,9 @@
 /* Tokens come in runs of hundreds: a chunk of 64 KiB compresses well and takes a fraction of a millisecond to
  * decode for a random row. Index rows come one by one, and their chunks are only copied and checked. */
 enum { TOKEN_CHUNK = 1 << 14, ROW_CHUNK = 1 << 13 };
+/* HDF5 1.10 allots chunks one by one, by all ranks together: beyond some hundred it pays to have larger ones.
+ */
+enum { TOKEN_CHUNK_MOST = 1 << 16, CHUNKS_ENOUGH = 512 };
 
 const struct array_spec dataset_columns[DATASET_COLUMNS] = {
     [PROMPT_TOKENS] = {"/prompts/tokens", ARRAY_I32, 1, TOKEN_CHUNK, 0, 0, false},
@@ -185,6 +188,14 @@ struct writing {
     uint64_t hash;
 };
 
+/* A function of the size alone, so that the file does not depend on the rank count. */
+static int64_t chunk_of(int64_t rows, int64_t chunk) {
+    while (chunk < TOKEN_CHUNK_MOST && rows / chunk >= CHUNKS_ENOUGH) {
+        chunk *= 2;
+    }
+    return chunk;
+}
+
 /* Collective. n rows from place on; offsets end with one row more, which the last rank adds. */
 static enum status write_column(struct writing *to, enum dataset_column column, struct place place, int64_t n,
                                 const void *data) {
@@ -193,6 +204,7 @@ static enum status write_column(struct writing *to, enum dataset_column column, 
     bool identifies = column == PROMPT_TOKENS || column == PROMPT_OFFSETS || column == RESPONSE_TOKENS ||
                       column == RESPONSE_OFFSETS || column == RESPONSE_PROMPT;
     spec.rows = place.total + (ends ? 1 : 0);
+    spec.chunk_rows = chunk_of(spec.rows, spec.chunk_rows);
     struct range part = {place.before, place.before + n + (ends && to->c->rank == to->c->size - 1 ? 1 : 0)};
     char nothing = 0;
     uint64_t hash;

@@ -33,6 +33,11 @@ struct transit {
     hid_t array;
 };
 
+/* Chunks of a chunked array, blocks of another. */
+static int64_t block_count(const struct transit *t) {
+    return t->unit > 0 ? (t->spec->rows + t->unit - 1) / t->unit : 0;
+}
+
 static struct range clip(struct range a, struct range b) {
     struct range r = {a.first > b.first ? a.first : b.first, a.last < b.last ? a.last : b.last};
     if (r.last < r.first) {
@@ -43,7 +48,7 @@ static struct range clip(struct range a, struct range b) {
 
 /* Rows that rank owns in a round: whole chunks, except for the array's end. */
 static struct range owned(const struct transit *t, int rank, int64_t round) {
-    int64_t chunks = (t->spec->rows + t->unit - 1) / t->unit;
+    int64_t chunks = block_count(t);
     struct range own = range_part(chunks, rank, t->w->c->size);
     struct range all = {own.first * t->unit, own.last * t->unit};
     struct range now = {all.first + round * t->round_rows, all.first + (round + 1) * t->round_rows};
@@ -52,13 +57,13 @@ static struct range owned(const struct transit *t, int rank, int64_t round) {
 }
 
 static int64_t round_count(const struct transit *t) {
-    int64_t chunks = (t->spec->rows + t->unit - 1) / t->unit, most = 0;
+    int64_t chunks = block_count(t), most = 0;
     for (int r = 0; r < t->w->c->size; r++) {
         struct range own = range_part(chunks, r, t->w->c->size);
         most = own.last - own.first > most ? own.last - own.first : most;
     }
-    int64_t per_round = t->round_rows / t->unit;
-    return (most + per_round - 1) / per_round;
+    int64_t rows = most * t->unit;
+    return rows / t->round_rows + (rows % t->round_rows != 0);
 }
 
 /* Every row is brought exactly once. The same verdict on every rank, for all see the same parts. */
@@ -99,7 +104,7 @@ static enum status transit_open(struct transit *t, struct range part) {
     TRY_TO(done, NEW_ARRAY(ends, 2 * (int64_t)c->size));
     int64_t most_bytes = t->round_rows < t->spec->rows ? t->round_rows : t->spec->rows;
     most_bytes *= t->row_bytes;
-    struct range own = range_part((t->spec->rows + t->unit - 1) / t->unit, c->rank, c->size);
+    struct range own = range_part(block_count(t), c->rank, c->size);
     TRY_TO(done, NEW_ARRAY(t->checks, own.last - own.first));
     if (c->size > 1) { /* one rank writes from where its data lie */
         int64_t part_bytes = (part.last - part.first) * t->row_bytes;
@@ -317,7 +322,7 @@ static enum status write_rounds(struct transit *t, const void *data, uint64_t *o
 /* Collective. The blocks' hashes as an array of their own. */
 static enum status write_checks(struct transit *t) {
     char name[H5_NAME_BYTES];
-    int64_t blocks = (t->spec->rows + t->unit - 1) / t->unit;
+    int64_t blocks = block_count(t);
     struct array_spec spec = {.name = name, .type = ARRAY_U64, .rows = blocks};
     TRY(h5_check_name(t->spec->name, name));
     return h5_write_array(t->w, &spec, range_part(blocks, t->w->c->rank, t->w->c->size), t->checks, NULL);
@@ -345,7 +350,7 @@ static enum status transit_plan(struct transit *t) {
 static void keep_record(struct transit *t, uint64_t own_hash) {
     struct comm *c = t->w->c;
     struct h5_written *record = &t->w->written[t->w->n_written++];
-    struct range blocks = range_part((t->spec->rows + t->unit - 1) / t->unit, c->rank, c->size);
+    struct range blocks = range_part(block_count(t), c->rank, c->size);
     struct range rows = {0, t->spec->rows};
     memcpy(record->name, t->spec->name, strlen(t->spec->name) + 1);
     record->type = t->spec->type;
