@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # expect.sh RC 'PATTERN' SECONDS COMMAND...
-# The command must end within SECONDS with exactly RC, and exactly one line of its standard error must begin with
+# The command must end within SECONDS with exactly RC (or one of A|B|C), and exactly one line of its standard error must begin with
 # "collimate: " and match PATTERN (extended regex); no other "collimate: " line may look like a second error for RC != 0.
 set -u
 want=$1 pattern=$2 seconds=$3
@@ -9,7 +9,7 @@ errors=$(mktemp)
 timeout "$seconds" "$@" > /dev/null 2> "$errors"
 rc=$?
 matches=$(grep -cE "^collimate: .*($pattern)" "$errors")
-if [ "$rc" -ne "$want" ] || [ "$matches" -ne 1 ]; then
+if ! [[ "$rc" =~ ^($want)$ ]] || [ "$matches" -ne 1 ]; then
     echo "expected rc $want and one line matching /$pattern/; got rc $rc, $matches lines:"
     echo "  $*"
     head -20 "$errors"

@@ -1,0 +1,90 @@
+# Every kind of failure, really caused, on 1, 2 and 4 ranks: one message, the documented exit code, within seconds.
+set -u
+. jobs/env.sh
+work=$(mktemp -d)
+trap 'umount "$work/full" 2> /dev/null; rm -rf "$work"' EXIT
+failed=0
+expect() { # RC PATTERN COMMAND...: on 1, 2 and 4 ranks
+    local rc=$1 pattern=$2 ranks
+    shift 2
+    for ranks in ${RANK_COUNTS:-1 2 4}; do
+        bash tests/expect.sh "$rc" "$pattern" 60 mpirun -q -n "$ranks" "$COLLIMATE" "$@" || failed=1
+    done
+}
+run() { "$COLLIMATE" "$@" --quiet || { echo "set-up failed: $*"; exit 1; }; }
+
+run synth output="$work/pairs.jsonl" synth.rows=60
+run prepare input="$work/pairs.jsonl" tokenizer=bytes output="$work/pairs.h5"
+run init init.config=configs/models/llama-tiny.json tokenizer=bytes output="$work/model"
+
+# Usage and configuration: 2.
+printf 'train:\n  steps: 3\n bad\n' > "$work/bad.yaml"
+expect 2 'bad.yaml, line [0-9]+' sft "$work/bad.yaml"
+printf 'train:\n  stepz: 3\n' > "$work/unknown.yaml"
+expect 2 'unknown.yaml, line 2.*train.stepz.*train.steps' sft "$work/unknown.yaml"
+printf 'train:\n  optimizer: adamw\n  alpha: 0.9\n' > "$work/noeffect.yaml"
+expect 2 'noeffect.yaml, line 3.*train.alpha.*no effect' sft "$work/noeffect.yaml"
+RANK_COUNTS='1 4'
+expect 2 'unknown command "dop".*dpo' dop
+expect 2 'data' dpo model="$work/model" output="$work/run"
+expect 2 'sigmod.*sigmoid' dpo data="$work/pairs.h5" model="$work/model" output="$work/run" dpo.loss=sigmod
+
+# Missing input: 66.
+expect 66 'nothere' prepare input="$work/nothere.jsonl" tokenizer=bytes output="$work/x.h5"
+expect 66 'nothere' dpo data="$work/nothere.h5" model="$work/model" output="$work/run"
+expect 66 'nothere' dpo data="$work/pairs.h5" model="$work/nothere" output="$work/run"
+expect 66 'nothere' sft "$work/nothere.yaml"
+
+# Bad input data: 65.
+RANK_COUNTS='1 2 4'
+gzip -c "$work/pairs.jsonl" > "$work/whole.jsonl.gz"
+head -c 900 "$work/whole.jsonl.gz" > "$work/short.jsonl.gz"
+expect 65 'short.jsonl.gz' prepare input="$work/short.jsonl.gz" tokenizer=bytes output="$work/x.h5"
+{ head -c 600 "$work/whole.jsonl.gz"; printf 'xxxxxxxx'; tail -c +609 "$work/whole.jsonl.gz"; } > "$work/flipped.jsonl.gz"
+expect 65 'flipped.jsonl.gz' prepare input="$work/flipped.jsonl.gz" tokenizer=bytes output="$work/x.h5"
+sed '37s/"chosen"/chosen/' "$work/pairs.jsonl" > "$work/syntax.jsonl"
+expect 65 'syntax.jsonl, line 37' prepare input="$work/syntax.jsonl" tokenizer=bytes output="$work/x.h5"
+sed '12s/"chosen":/"chosn":/' "$work/pairs.jsonl" > "$work/key.jsonl"
+expect 65 'key.jsonl, line 12' prepare input="$work/key.jsonl" tokenizer=bytes output="$work/x.h5"
+[ ! -e "$work/x.h5" ] || { echo "a failed prepare left its output"; failed=1; }
+head -c $(($(stat -c %s "$work/pairs.h5") / 2)) "$work/pairs.h5" > "$work/truncated.h5"
+expect 65 'truncated.h5' dpo data="$work/truncated.h5" model="$work/model" output="$work/run"
+expect 65 'pairs.jsonl' dpo data="$work/pairs.jsonl" model="$work/model" output="$work/run"
+
+# Token out of range: the data of one tokenizer under a model of a smaller vocabulary.
+sed 's/"vocab_size": 258/"vocab_size": 100/; s/"bos_token_id": 256/"bos_token_id": 98/; s/"eos_token_id": 257/"eos_token_id": 99/' \
+    configs/models/llama-tiny.json > "$work/small.json"
+run init init.config="$work/small.json" output="$work/small"
+expect 65 'vocabulary' sft data="$work/pairs.h5" model="$work/small" output="$work/run" train.steps=1
+
+# NaN in the loss: updates so large that the weights overflow. The step is discarded.
+expect 65 'finite' sft data="$work/pairs.h5" model="$work/model" output="$work/diverged" \
+    train.steps=60 train.batch=8 train.learning_rate=1000 train.optimizer=sgd train.clip=0 train.resume=never
+
+# A rank killed: mpirun ends the others and gives 137, in a few seconds.
+mpirun -q -n 4 "$COLLIMATE" sft data="$work/pairs.h5" model="$work/model" output="$work/killed" train.steps=100000 \
+    train.batch=8 --quiet 2> "$work/killed.log" &
+launcher=$!
+for _ in $(seq 200); do
+    [ -s "$work/killed/metrics.jsonl" ] && break
+    sleep 0.1
+done
+start=$SECONDS
+pkill -KILL -n -f "^$COLLIMATE.*output=$work/killed"
+wait $launcher
+rc=$?
+[ $rc -eq 137 ] && [ $((SECONDS - start)) -le 15 ] || { echo "killed rank: rc $rc after $((SECONDS - start)) s"; failed=1; }
+! pgrep -f "^$COLLIMATE.*output=$work/killed" > /dev/null || { echo "killed rank: processes left behind"; failed=1; }
+
+# Full disk: 73, and nothing half-written under the final name.
+mkdir "$work/full"
+if mount -t tmpfs -o size=2m tmpfs "$work/full" 2> /dev/null; then
+    expect 73 'full' sft data="$work/pairs.h5" model="$work/model" output="$work/full/run" train.steps=2 train.batch=8
+    rm -rf "$work/full/run"
+    for _ in $(seq 300); do cat "$work/pairs.jsonl"; done > "$work/many.jsonl"
+    expect 73 'full' prepare input="$work/many.jsonl" tokenizer=bytes output="$work/full/p.h5"
+    [ ! -e "$work/full/p.h5" ] || { echo "a failed prepare left its output"; failed=1; }
+else
+    echo "full disk: not tried, mount is refused here"
+fi
+exit $failed
