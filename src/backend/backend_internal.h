@@ -21,6 +21,9 @@ backend_opener cuda_open;  /* the plug-in libcollimate_cuda.so */
  * other back end nothing. */
 void check_poison(struct backend *b, void *data, int64_t bytes);
 
+/* COLLIMATE_CPU_LEVEL, or NULL: the set of CPU kernels asked for (cpu.c). */
+const char *cpu_level_wanted(void);
+
 /* True when the byte ranges [a, a + bytes of a) and b's meet in an element. Views of one matrix that take
  * different columns or rows do not overlap. */
 bool tensor_overlaps(struct tensor a, struct tensor b);

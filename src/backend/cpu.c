@@ -3,7 +3,6 @@
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,7 +18,7 @@ extern const struct backend_ops cpu_table_v4;
  * that machines of different ages give the same bits (and tests reach every table). */
 static const struct backend_ops *choose_table(const char **name) {
 #ifdef COLLIMATE_CPU_LEVELS
-    const char *level = getenv("COLLIMATE_CPU_LEVEL");
+    const char *level = cpu_level_wanted();
     bool allows_v4 = !level || strcmp(level, "v4") == 0;
     bool allows_v3 = allows_v4 || strcmp(level, "v3") == 0;
     __builtin_cpu_init();

@@ -1,5 +1,6 @@
 /* Which back ends there are, and the choice among them. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/backend_internal.h"
@@ -15,6 +16,10 @@ static const struct {
     {"check:cpu", check_open},
     {"plan", plan_open},
 };
+
+const char *cpu_level_wanted(void) {
+    return getenv("COLLIMATE_CPU_LEVEL");
+}
 
 static enum status unknown_device(const char *name) {
     const char *nearest = "auto";
