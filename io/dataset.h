@@ -76,10 +76,18 @@ struct dataset_part {
  * any rank count. rank 0's facts win. Fails: ERR_WRITE, ERR_DATA for a token outside the vocabulary. */
 enum status dataset_write(struct comm *c, const char *path, const struct dataset_part *part,
                           const struct dataset_facts *facts);
-/* Collective. A view: this rank's pairs as global response ids of the file `base`, in rank order. */
-enum status dataset_write_view(struct comm *c, const char *path, const char *base, int64_t n_pairs,
-                               const int64_t *chosen, const int64_t *rejected, const float *margin,
-                               const int64_t *source, const char *command);
+/* This rank's pairs of a view, as global response ids. */
+struct view_pairs {
+    int64_t n;
+    const int64_t *chosen, *rejected;
+    const int64_t *source; /* NULL: unknown */
+    const float *margin;   /* NULL: none */
+    const int8_t *label;   /* NULL: all 1 */
+};
+/* Collective. A view of the file `base` with the ranks' pairs in rank order; optional arrays on all ranks or
+ * none. */
+enum status dataset_write_view(struct comm *c, const char *path, const char *base,
+                               const struct view_pairs *pairs, const char *command);
 
 struct dataset;
 /* Collective. Opens a preference file or a view of one, checks versions, shapes, offsets' ends and ranges.

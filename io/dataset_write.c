@@ -354,16 +354,16 @@ done:
     return st;
 }
 
-enum status dataset_write_view(struct comm *c, const char *path, const char *base, int64_t n_pairs,
-                               const int64_t *chosen, const int64_t *rejected, const float *margin,
-                               const int64_t *source, const char *command) {
+enum status dataset_write_view(struct comm *c, const char *path, const char *base,
+                               const struct view_pairs *pairs, const char *command) {
     struct dataset *selected;
     /* The writer only reads its part; the struct has no const because others fill it. */
-    struct dataset_part part = {.n_pairs = n_pairs,
-                                .chosen = (int64_t *)(uintptr_t)chosen,
-                                .rejected = (int64_t *)(uintptr_t)rejected,
-                                .margin = (float *)(uintptr_t)margin,
-                                .pair_source = (int64_t *)(uintptr_t)source};
+    struct dataset_part part = {.n_pairs = pairs->n,
+                                .chosen = (int64_t *)(uintptr_t)pairs->chosen,
+                                .rejected = (int64_t *)(uintptr_t)pairs->rejected,
+                                .margin = (float *)(uintptr_t)pairs->margin,
+                                .label = (int8_t *)(uintptr_t)pairs->label,
+                                .pair_source = (int64_t *)(uintptr_t)pairs->source};
     TRY(dataset_open(c, base, &selected));
     enum status st = write_selection(c, path, selected, &part, command);
     dataset_close(selected);

@@ -29,6 +29,7 @@ static const struct array_spec embedding_columns[SIDECAR_COLUMNS] = {
 struct sidecar {
     struct h5_file *file;
     int64_t rows, width; /* width 0: reference sums */
+    bool is_shared;      /* opened by all ranks, for updates */
     struct h5_column *columns[SIDECAR_COLUMNS];
 };
 
@@ -165,6 +166,7 @@ enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_
     }
     s->rows = rows;
     s->width = width;
+    s->is_shared = true;
     st = exists ? open_existing(c, path, key, s) : OK;
     if (!exists || (replace && st == ERR_DATA)) {
         st = create(c, path, key, rows, width);
@@ -184,9 +186,65 @@ enum status sidecar_close(struct sidecar *s) {
     if (!s) {
         return OK;
     }
-    enum status st = h5_close_shared(s->file);
+    enum status st = OK;
+    if (s->is_shared) {
+        st = h5_close_shared(s->file);
+    } else {
+        h5_close(s->file);
+    }
     mem_free(s);
     return st;
+}
+
+static enum status read_key(struct h5_file *f, struct sidecar_key *key) {
+    char *compute = NULL;
+    char *recipe = NULL;
+    enum status st;
+    TRY_TO(done, h5_get_u64(f, "model", &key->model));
+    TRY_TO(done, h5_get_u64(f, "data", &key->data));
+    TRY_TO(done, h5_get_u64(f, "view", &key->view));
+    TRY_TO(done, h5_get_text(f, "compute", &compute));
+    TRY_TO(done, h5_get_text(f, "recipe", &recipe));
+    snprintf(key->compute, sizeof key->compute, "%s", compute);
+    snprintf(key->recipe, sizeof key->recipe, "%s", recipe);
+done:
+    mem_free(compute);
+    mem_free(recipe);
+    return st;
+}
+
+static enum status open_values(struct sidecar *s, uint64_t data, struct sidecar_key *key) {
+    struct array_spec values = embedding_columns[VALUE];
+    struct h5_column *any;
+    values.rows = -1;
+    values.width = -1;
+    TRY(read_key(s->file, key));
+    TRY(h5_column_open(s->file, &values, 1, &any));
+    if (key->data != data || h5_rows(any) != s->rows || h5_width(any) < 1) {
+        return fail(ERR_DATA, "%s: holds the embeddings of other data; embed this file's responses",
+                    h5_path(s->file));
+    }
+    s->width = h5_width(any);
+    return open_columns(s);
+}
+
+enum status sidecar_open_values(const char *path, uint64_t data, int64_t rows, struct sidecar **out,
+                                struct sidecar_key *key) {
+    struct sidecar *s = mem_calloc(1, sizeof *s);
+    struct sidecar_key found;
+    if (!s) {
+        return status_code();
+    }
+    s->rows = rows;
+    enum status st = h5_open(path, content_of(1), SIDECAR_VERSION, &s->file);
+    st = st == OK ? open_values(s, data, key ? key : &found) : st;
+    if (st != OK) {
+        h5_close(s->file);
+        mem_free(s);
+        return st;
+    }
+    *out = s;
+    return OK;
 }
 
 int64_t sidecar_width(const struct sidecar *s) {

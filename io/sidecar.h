@@ -25,7 +25,11 @@ struct sidecar;
  * 0: embeddings). A file with another key: ERR_DATA naming what differs, or replaced where `replace`. */
 enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
                          int64_t width, bool replace, struct sidecar **out);
-/* Collective: flushes. */
+/* Local. Opens embeddings for reading, whatever model made them; key (may be NULL) says which. Fails:
+ * ERR_INPUT; ERR_DATA for another file's rows (data: dataset_hash). */
+enum status sidecar_open_values(const char *path, uint64_t data, int64_t rows, struct sidecar **out,
+                                struct sidecar_key *key);
+/* Collective: flushes; Local after sidecar_open_values. */
 enum status sidecar_close(struct sidecar *s);
 /* Local. Rows not computed yet have count -1. Fails: ERR_DATA for damage. */
 enum status sidecar_read_reference(struct sidecar *s, const int64_t *ids, int64_t n, double *sum,

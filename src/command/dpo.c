@@ -1,5 +1,91 @@
-/* dpo: preference losses on pairs, against reference scores that are computed once. */
+/* dpo: preference losses on pairs, against reference scores that are computed once. With select.strategy, the
+ * pairs are chosen first, in the same job: embed, select, train. */
+#include <string.h>
+
+#include "command/embedding.h"
+#include "command/selection.h"
 #include "command/trainer.h"
+#include "io/file.h"
+#include "util/log.h"
+
+/* The embedding model is the session's for as long as this takes. */
+static enum status embed_first(struct run *run, struct text *path) {
+    struct settings settings = *run->settings;
+    struct session session;
+    struct dataset *data = NULL;
+    struct embedding_report report;
+    if (*settings.select.model) {
+        settings.model = settings.select.model;
+    }
+    session_open(run, &session);
+    session.settings = &settings;
+    enum status st = session_open_backend(&session, NULL, true);
+    st = st == OK ? session_open_model(&session) : st;
+    st = st == OK ? dataset_open(run->comm, settings.data, &data) : st;
+    if (st == OK) {
+        const struct embedding_request request = {.data = data, .path = path};
+        st = embedding_compute(&session, &request, &report);
+    }
+    if (st == OK) {
+        embedding_print(&report, path->data);
+    }
+    if (data) {
+        dataset_close(data);
+    }
+    session_close(&session);
+    return st;
+}
+
+static enum status name_files(const char *folder, struct text *embeddings, struct text *view) {
+    TRY(text_printf(embeddings, "%s/selection.embeddings.h5", folder));
+    return text_printf(view, "%s/selection.h5", folder);
+}
+
+/* Leaves the view's path in *view, empty where nothing is selected. */
+static enum status select_first(struct run *run, struct text *view) {
+    const struct settings *s = run->settings;
+    struct text embeddings = {0};
+    bool needs_embeddings;
+    enum status st;
+    TRY(session_need(s->model, "model"));
+    TRY(session_need(s->data, "data"));
+    TRY(session_need(s->output, "output"));
+    TRY(selection_needs_embeddings(s->select.strategy, &needs_embeddings));
+    TRY(comm_agree(run->comm, run->comm->rank == 0 ? folder_make(s->output) : OK));
+    TRY_TO(done, comm_agree(run->comm, name_files(s->output, &embeddings, view)));
+    if (needs_embeddings) {
+        TRY_TO(done, embed_first(run, &embeddings));
+    }
+    const struct selection_request request = {.data = s->data,
+                                              .embeddings = needs_embeddings ? embeddings.data : "",
+                                              .output = view->data,
+                                              .report = "",
+                                              .needs_labels = true};
+    st = selection_run(run, &request);
+    run->selected = st == OK ? view->data : NULL;
+done:
+    text_free(&embeddings);
+    return st;
+}
+
+/* embed.* keys have a meaning only where something is embedded. */
+static enum status check_embed_keys(const struct run *run) {
+    static const char *const keys[] = {"embed.pooling", "embed.text",  "embed.layer",     "embed.max_length",
+                                       "embed.end",     "embed.begin", "embed.masked_end"};
+    bool needs = false;
+    if (*run->settings->select.strategy) {
+        TRY(selection_needs_embeddings(run->settings->select.strategy, &needs));
+    }
+    for (int i = 0; i < COUNT_OF(keys) && !needs; i++) {
+        if (options_is_set(run->options, keys[i])) {
+            return fail(ERR_USAGE,
+                        "%s: key \"%s\" has no effect here; it needs select.strategy to look at "
+                        "embeddings",
+                        options_source(run->options, keys[i]), keys[i]);
+        }
+    }
+    return OK;
+}
 
 enum status command_dpo(struct run *run) {
     const struct settings *s = run->settings;
@@ -9,7 +95,18 @@ enum status command_dpo(struct run *run) {
         .reference_free = s->dpo.reference_free,
         .options = {.beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing},
     };
+    struct text view = {0};
     TRY(recipe_parse(s->dpo.loss, &recipe));
     TRY(recipe_check(&recipe, options_is_set(run->options, "dpo.label_smoothing")));
-    return trainer_run(run, &recipe, ROWS_PAIRS);
+    TRY(check_embed_keys(run));
+    enum status st = OK;
+    if (*s->select.strategy && run->dry_run) {
+        log_root(LOG_INFO, "dry run: nothing is selected; what follows is for all of the data");
+    } else if (*s->select.strategy) {
+        st = select_first(run, &view);
+    }
+    st = st == OK ? trainer_run(run, &recipe, ROWS_PAIRS) : st;
+    run->selected = NULL;
+    text_free(&view);
+    return st;
 }

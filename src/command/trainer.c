@@ -135,7 +135,9 @@ void trainer_plan(struct trainer *t) {
 static enum status open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    const struct rows_request train = {.path = settings->data, .key = "data", .kind = t->rows};
+    const char *selected = s->run->selected;
+    const struct rows_request train = {
+        .path = selected ? selected : settings->data, .key = "data", .kind = t->rows};
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,

@@ -176,7 +176,9 @@ static void write_third(struct comm *c, const char *path, const char *base) {
         chosen[i] = p.chosen;
         rejected[i] = p.rejected;
     }
-    CHECK(dataset_write_view(c, path, base, n, chosen, rejected, NULL, NULL, "select") == OK);
+    CHECK(dataset_write_view(c, path, base,
+                             &(struct view_pairs){.n = n, .chosen = chosen, .rejected = rejected},
+                             "select") == OK);
     mem_free(chosen);
     mem_free(rejected);
     dataset_close(d);
