@@ -97,16 +97,38 @@ static double ratio(const struct evaluation *e, enum value v) {
     return e->denominators[v] > 0 ? e->numerators[v] / e->denominators[v] : NAN;
 }
 
-static enum status print_result(struct evaluation *e, const struct sums *sums, const double *low,
-                                const double *high) {
-    const struct session *s = &e->session;
-    struct text *out = &e->out;
+static enum status print_hashes(const struct session *s, struct text *out) {
     char digits[17];
     hash_text(s->model_hash, digits);
-    TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
     TRY(text_printf(out, ", \"model_hash\": \"%s\"", digits));
     hash_text(dataset_hash(s->train.data), digits);
-    TRY(text_printf(out, ", \"data_hash\": \"%s\"", digits));
+    return text_printf(out, ", \"data_hash\": \"%s\"", digits);
+}
+
+static enum status print_intervals(struct evaluation *e, const double *low, const double *high) {
+    struct text *out = &e->out;
+    TRY(metrics_put(out, "", "confidence", e->session.settings->evaluate.confidence));
+    TRY(text_puts(out, ", \"intervals\": {"));
+    const char *separator = "";
+    for (int v = 0; v < VALUE_COUNT; v++) {
+        if (applies(e, v)) {
+            TRY(text_printf(out, "%s\"%s\": [", separator, values[v].name));
+            TRY(text_json_number(out, low[v]));
+            TRY(text_puts(out, ", "));
+            TRY(text_json_number(out, high[v]));
+            TRY(text_puts(out, "]"));
+            separator = ", ";
+        }
+    }
+    return text_puts(out, "}");
+}
+
+static enum status print_result(struct evaluation *e, const struct sums *sums, const double *low,
+                                const double *high) {
+    struct text *out = &e->out;
+    double tokens = sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS];
+    TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
+    TRY(print_hashes(&e->session, out));
     if (e->recipe.target_weight != 0) {
         TRY(metrics_put(out, "", "loss_with_sft", recipe_value(&e->recipe, sums)));
     }
@@ -116,23 +138,9 @@ static enum status print_result(struct evaluation *e, const struct sums *sums, c
         }
     }
     TRY(metrics_put(out, "", "perplexity", exp(ratio(e, VALUE_NLL))));
-    TRY(metrics_put(out, "", "entropy",
-                    sums->v[SUM_ENTROPY] / (sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS])));
-    if (s->settings->evaluate.bootstrap > 0) {
-        TRY(metrics_put(out, "", "confidence", s->settings->evaluate.confidence));
-        TRY(text_puts(out, ", \"intervals\": {"));
-        const char *separator = "";
-        for (int v = 0; v < VALUE_COUNT; v++) {
-            if (applies(e, v)) {
-                TRY(text_printf(out, "%s\"%s\": [", separator, values[v].name));
-                TRY(text_json_number(out, low[v]));
-                TRY(text_puts(out, ", "));
-                TRY(text_json_number(out, high[v]));
-                TRY(text_puts(out, "]"));
-                separator = ", ";
-            }
-        }
-        TRY(text_puts(out, "}"));
+    TRY(metrics_put(out, "", "entropy", sums->v[SUM_ENTROPY] / tokens));
+    if (e->session.settings->evaluate.bootstrap > 0) {
+        TRY(print_intervals(e, low, high));
     }
     return text_puts(out, "}\n");
 }

@@ -194,6 +194,8 @@ static enum status train(struct trainer *t) {
     comm_watch_signals();
     TRY_TO(done, training_run(&t->training));
 done:
+    t->training.optimizer = NULL; /* it ends here, as the facts do */
+    t->training.checkpoint.facts = NULL;
     facts_free(&facts);
     optimizer_close(&optimizer);
     return st;

@@ -22,13 +22,17 @@ void bootstrap_close(struct bootstrap *b) {
 
 /* Poisson(1) by inversion. */
 static int poisson(double uniform) {
+    enum { MOST = 20 }; /* beyond it lies less than a double resolves */
     double term = exp(-1);
-    int k = 0;
-    for (double below = term; uniform >= below && k < 20; below += term) {
-        k++;
-        term /= k;
+    double below = term;
+    for (int k = 0; k < MOST; k++) {
+        if (uniform < below) {
+            return k;
+        }
+        term /= k + 1;
+        below += term;
     }
-    return k;
+    return MOST;
 }
 
 void bootstrap_add(struct bootstrap *b, int64_t row, const double *numerators, const double *denominators) {

@@ -348,7 +348,7 @@ static enum status run_steps(struct loop *l) {
         }
         beat(l, "waiting for the other ranks' gradients");
         enum status summed = gradient_finish(&l->gradient, &l->spans[SPAN_WAIT]); /* collective, always */
-        struct verdict verdict;
+        struct verdict verdict = {0};
         TRY(step_close(l, st == OK ? summed : st, &verdict)); /* collective: the step's one small sum */
         TRY(update(l, &verdict));
         metrics_step(l, &verdict);

@@ -92,7 +92,7 @@ static enum status write_scores(struct comm *c, struct sidecar *file, const stru
     TRY_TO(agreed, NEW_ARRAY(sums, n));
     TRY_TO(agreed, NEW_ARRAY(counts, n));
     TRY_TO(agreed, NEW_ARRAY(hashes, n));
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; all->data && i < n; i++) {
         const struct scored *s = &all->data[part.first + i];
         ids[i] = s->id;
         sums[i] = s->sum;
