@@ -1,7 +1,9 @@
 #include "io/view.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "io/comparisons.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
@@ -12,9 +14,14 @@ struct view {
     int32_t end_id;
     int64_t rows;
     uint64_t hash;
-    uint8_t *chars; /* scratch: characters of a response's tokens */
+    struct comparisons comparisons; /* where rows are prompts */
+    uint8_t *chars;                 /* scratch: characters of a response's tokens */
     int64_t chars_capacity;
 };
+
+static bool rows_are_prompts(const struct view *v) {
+    return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
+}
 
 /* What stays of a response: `keep` tokens of its content from the start, then the end token if `end`. */
 struct cut {
@@ -31,14 +38,30 @@ static bool is_cut(const struct cut *c) {
     return c->keep < c->content || (c->has_end && !c->end);
 }
 
-/* A row as it will be read. */
-struct plan {
-    struct pair pair; /* where there is one */
-    int n_responses;
-    struct response responses[2];
-    struct cut cuts[2];
-    int64_t prompt_count; /* after the cut */
+/* Rows as they will be read: lists that all of them share. */
+struct planned_response {
+    struct response response;
+    struct cut cut;
 };
+struct plans {
+    struct planned_response *responses;
+    struct sample_pair *pairs;
+    int64_t n_responses, n_pairs, response_capacity, pair_capacity;
+};
+/* One of them: its responses and pairs are ranges of the lists. */
+struct plan {
+    int64_t row;
+    struct pair pair; /* where the row is one */
+    int64_t first_response, first_pair;
+    int32_t n_responses, n_pairs;
+    int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
+    int64_t prompt_whole;
+};
+
+static void plans_free(struct plans *p) {
+    mem_free(p->responses);
+    mem_free(p->pairs);
+}
 
 /* At most `limit` tokens in all, but never nothing of the content: with no room for both, content wins. */
 static void cut_to_limit(const struct view *v, struct cut *c, int64_t limit) {
@@ -98,13 +121,13 @@ static enum status is_too_long(struct view *v, const struct response *r, bool *o
 }
 
 /* Step 2: whether the row's prompt is cut. */
-static enum status wants_prompt_cut(struct view *v, const struct plan *p, bool *out) {
+static enum status wants_prompt_cut(struct view *v, const struct response *r, bool *out) {
     int64_t first, count;
     *out = false;
-    if (v->kind != ROWS_PAIRS) {
-        return is_too_long(v, &p->responses[0], out);
+    if (v->kind != ROWS_PAIRS && !rows_are_prompts(v)) {
+        return is_too_long(v, r, out);
     }
-    TRY(dataset_prompt_responses(v->d, p->responses[0].prompt, &first, &count));
+    TRY(dataset_prompt_responses(v->d, r->prompt, &first, &count));
     for (int64_t id = first; id < first + count && !*out; id++) {
         struct response sibling;
         TRY(dataset_responses(v->d, &id, 1, &sibling));
@@ -113,48 +136,115 @@ static enum status wants_prompt_cut(struct view *v, const struct plan *p, bool *
     return OK;
 }
 
-static enum status find_responses(struct view *v, int64_t row, struct plan *p) {
-    int64_t ids[2] = {row, -1};
-    p->n_responses = 1;
-    if (v->kind != ROWS_RESPONSES) {
-        TRY(dataset_pairs(v->d, &row, 1, &p->pair));
-        ids[0] = p->pair.chosen;
-        ids[1] = p->pair.rejected;
-        p->n_responses = v->kind == ROWS_PAIRS ? 2 : 1;
+static enum status add_response(struct view *v, int64_t id, struct plans *all, struct plan *p) {
+    TRY(GROW_ARRAY(all->responses, all->response_capacity, all->n_responses + 1));
+    struct planned_response *r = &all->responses[all->n_responses];
+    TRY(dataset_responses(v->d, &id, 1, &r->response));
+    TRY(cut_response(v, &r->response, &r->cut));
+    all->n_responses++;
+    p->n_responses++;
+    return OK;
+}
+
+static int32_t place_of(const struct plans *all, const struct plan *p, int64_t id) {
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        if (all->responses[p->first_response + i].response.id == id) {
+            return i;
+        }
     }
-    TRY(dataset_responses(v->d, ids, p->n_responses, p->responses));
-    if (p->n_responses == 2 && p->responses[0].prompt != p->responses[1].prompt) {
-        return fail(ERR_DATA, "%s: pair %lld joins responses to different prompts (%lld and %lld)",
-                    dataset_path(v->d), (long long)row, (long long)p->responses[0].prompt,
-                    (long long)p->responses[1].prompt);
+    return -1;
+}
+
+/* The place of a pair's side, which is added where it is not there yet. */
+static enum status take_side(struct view *v, int64_t id, struct plans *all, struct plan *p, int32_t *place) {
+    *place = place_of(all, p, id);
+    if (*place < 0) {
+        *place = p->n_responses;
+        return add_response(v, id, all, p);
     }
     return OK;
 }
 
-static enum status plan_row(struct view *v, int64_t row, struct plan *p) {
-    *p = (struct plan){.pair.row = row};
-    TRY(find_responses(v, row, p));
-    for (int i = 0; i < p->n_responses; i++) {
-        TRY(cut_response(v, &p->responses[i], &p->cuts[i]));
+static enum status add_pair(struct view *v, const struct pair *pair, struct plans *all, struct plan *p) {
+    TRY(GROW_ARRAY(all->pairs, all->pair_capacity, all->n_pairs + 1));
+    struct sample_pair *out = &all->pairs[all->n_pairs];
+    *out = (struct sample_pair){.row = pair->row, .margin = pair->margin};
+    TRY(take_side(v, pair->chosen, all, p, &out->chosen));
+    TRY(take_side(v, pair->rejected, all, p, &out->rejected));
+    const struct planned_response *own = &all->responses[p->first_response];
+    if (own[out->chosen].response.prompt != own[out->rejected].response.prompt) {
+        return fail(ERR_DATA, "%s: pair %lld joins responses to different prompts (%lld and %lld)",
+                    dataset_path(v->d), (long long)pair->row, (long long)own[out->chosen].response.prompt,
+                    (long long)own[out->rejected].response.prompt);
     }
-    p->prompt_count = p->responses[0].prompt_count;
+    all->n_pairs++;
+    p->n_pairs++;
+    return OK;
+}
+
+static enum status find_prompt(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+    const struct comparisons *c = &v->comparisons;
+    int64_t first, last;
+    if (v->kind == ROWS_PROMPTS) {
+        int64_t id, count;
+        TRY(dataset_prompt_responses(v->d, row, &id, &count));
+        for (int64_t end = id + count; id < end; id++) {
+            TRY(add_response(v, id, all, p));
+        }
+        comparisons_find(c, row, &first, &last);
+    } else {
+        first = c->group_first[row];
+        last = c->group_first[row + 1];
+    }
+    for (int64_t i = first; i < last; i++) {
+        struct pair pair;
+        TRY(dataset_pairs(v->d, &c->list[i].row, 1, &pair));
+        TRY(add_pair(v, &pair, all, p));
+    }
+    return OK;
+}
+
+static enum status find_responses(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+    if (rows_are_prompts(v)) {
+        return find_prompt(v, row, all, p);
+    }
+    if (v->kind == ROWS_RESPONSES) {
+        return add_response(v, row, all, p);
+    }
+    TRY(dataset_pairs(v->d, &row, 1, &p->pair));
+    return v->kind == ROWS_PAIRS ? add_pair(v, &p->pair, all, p) : add_response(v, p->pair.chosen, all, p);
+}
+
+/* Steps 2 and 3. */
+static enum status cut_row(struct view *v, struct planned_response *responses, struct plan *p) {
+    const struct response *first = &responses[0].response;
+    p->prompt_whole = p->prompt_count = first->prompt_count;
     if (v->t.max_length > 0) {
         bool cut;
-        TRY(wants_prompt_cut(v, p, &cut));
+        TRY(wants_prompt_cut(v, first, &cut));
         if (cut && p->prompt_count > v->t.max_prompt) {
             p->prompt_count = v->t.max_prompt;
         }
-        for (int i = 0; i < p->n_responses; i++) {
-            cut_to_limit(v, &p->cuts[i], v->t.max_length - p->prompt_count);
+        for (int32_t i = 0; i < p->n_responses; i++) {
+            cut_to_limit(v, &responses[i].cut, v->t.max_length - p->prompt_count);
         }
     }
+    p->prompt_first = first->prompt_first + (v->t.keep_start ? 0 : p->prompt_whole - p->prompt_count);
     return OK;
 }
 
-static int64_t plan_tokens(const struct plan *p) {
+/* A prompt without responses is a row without tokens. */
+static enum status plan_row(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+    *p = (struct plan){
+        .row = row, .pair.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
+    TRY(find_responses(v, row, all, p));
+    return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
+}
+
+static int64_t plan_tokens(const struct plans *all, const struct plan *p) {
     int64_t sum = p->prompt_count;
-    for (int i = 0; i < p->n_responses; i++) {
-        sum += cut_tokens(&p->cuts[i]);
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        sum += cut_tokens(&all->responses[p->first_response + i].cut);
     }
     return sum;
 }
@@ -192,7 +282,7 @@ static uint64_t hash_of(const struct view *v) {
     if (t->max_length > 0) {
         fields[2] = t->max_prompt;
         fields[3] = t->keep_start;
-        fields[4] = v->kind;
+        fields[4] = rows_are_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
     }
     fields[5] = t->response_ratio < 1 ? 1 + (int64_t)t->unit : 0;
     fields[6] = cuts && t->end_after_cut;
@@ -200,10 +290,23 @@ static uint64_t hash_of(const struct view *v) {
     return hash_bytes(fields, sizeof fields, 0);
 }
 
+/* What only prompts as rows need. */
+static enum status open_prompts(struct view *v) {
+    TRY(comparisons_open(v->d, &v->comparisons));
+    v->rows = v->kind == ROWS_PROMPTS ? dataset_size(v->d).prompts : v->comparisons.n_groups;
+    if (v->rows == 0) {
+        return fail(ERR_DATA,
+                    "%s: has no labeled pairs; pairs of a chosen and a rejected response are "
+                    "needed here",
+                    dataset_path(v->d));
+    }
+    return OK;
+}
+
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
     struct dataset_size size = dataset_size(d);
     TRY(check_truncation(d, t));
-    if (kind == ROWS_PAIRS && size.pairs == 0) {
+    if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
         return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
                     dataset_path(d));
     }
@@ -220,12 +323,18 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->end_id = dataset_facts(d)->end_id;
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
+    enum status st = rows_are_prompts(v) ? open_prompts(v) : OK;
+    if (st != OK) {
+        view_close(v);
+        return st;
+    }
     *out = v;
     return OK;
 }
 
 void view_close(struct view *v) {
     if (v) {
+        comparisons_close(&v->comparisons);
         mem_free(v->chars);
         mem_free(v);
     }
@@ -242,12 +351,16 @@ uint64_t view_hash(const struct view *v) {
 /* Reading. */
 
 enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost) {
-    for (int64_t i = 0; i < n; i++) {
+    struct plans all = {0};
+    enum status st = OK;
+    for (int64_t i = 0; i < n && st == OK; i++) {
         struct plan p;
-        TRY(plan_row(v, rows[i], &p));
-        TRY(to_int(plan_tokens(&p), "tokens of a row", &cost[i]));
+        all.n_responses = all.n_pairs = 0;
+        st = plan_row(v, rows[i], &all, &p);
+        st = st == OK ? to_int(plan_tokens(&all, &p), "tokens of a row", &cost[i]) : st;
     }
-    return OK;
+    plans_free(&all);
+    return st;
 }
 
 static enum status read_response_tokens(struct view *v, const struct response *r, const struct cut *c,
@@ -260,73 +373,111 @@ static enum status read_response_tokens(struct view *v, const struct response *r
     return OK;
 }
 
-/* Fills a sample and its tokens; *at moves behind what it took. */
-static enum status read_sample(struct view *v, const struct plan *p, struct sample *s, int32_t **at) {
-    int64_t skip = v->t.keep_start ? 0 : p->responses[0].prompt_count - p->prompt_count;
-    s->row = p->pair.row;
+/* Fills a sample, whose lists have their place, and its tokens; *at moves behind what it took. */
+static enum status read_sample(struct view *v, const struct planned_response *responses, const struct plan *p,
+                               struct sample *s, int32_t **at) {
+    s->row = p->row;
     s->n_responses = p->n_responses;
+    s->n_pairs = p->n_pairs;
     s->pair = p->pair;
     s->prompt = *at;
     s->prompt_count = (int32_t)p->prompt_count;
-    TRY(dataset_prompt_tokens(v->d, p->responses[0].prompt_first + skip, p->prompt_count, *at));
+    TRY(p->n_responses ? dataset_prompt_tokens(v->d, p->prompt_first, p->prompt_count, *at) : OK);
     *at += p->prompt_count;
-    for (int i = 0; i < p->n_responses; i++) {
-        TRY(read_response_tokens(v, &p->responses[i], &p->cuts[i], *at));
-        s->responses[i].id = p->responses[i].id;
-        s->responses[i].tokens = *at;
-        s->responses[i].count = (int32_t)cut_tokens(&p->cuts[i]);
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        const struct response *r = &responses[i].response;
+        TRY(read_response_tokens(v, r, &responses[i].cut, *at));
+        s->responses[i] = (struct sample_response){
+            .id = r->id, .tokens = *at, .count = (int32_t)cut_tokens(&responses[i].cut), .score = r->score};
         *at += s->responses[i].count;
     }
     return OK;
 }
 
-static void count_cuts(const struct view *v, const struct plan *p, const struct sample *s,
-                       struct cut_counts *counts) {
+static void count_cuts(const struct view *v, const struct planned_response *responses, const struct plan *p,
+                       const struct sample *s, struct cut_counts *counts) {
     counts->rows++;
-    counts->prompts_cut += p->prompt_count < p->responses[0].prompt_count;
-    for (int i = 0; i < p->n_responses; i++) {
+    counts->prompts_cut += p->prompt_count < p->prompt_whole;
+    for (int32_t i = 0; i < p->n_responses; i++) {
         int32_t n = s->responses[i].count;
-        counts->responses_cut += is_cut(&p->cuts[i]);
+        counts->responses_cut += is_cut(&responses[i].cut);
         counts->empty_dropped += n == 0;
         counts->without_end += v->end_id >= 0 && (n == 0 || s->responses[i].tokens[n - 1] != v->end_id);
     }
+    counts->pairs += p->n_pairs;
+    for (int32_t i = 0; i < p->n_pairs; i++) {
+        counts->margins += !isnan(s->pairs[i].margin);
+    }
+}
+
+static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
+    to->rows += from->rows;
+    to->prompts_cut += from->prompts_cut;
+    to->responses_cut += from->responses_cut;
+    to->without_end += from->without_end;
+    to->empty_dropped += from->empty_dropped;
+    to->pairs += from->pairs;
+    to->margins += from->margins;
+}
+
+/* One buffer: samples, their responses, their pairs, tokens. */
+static enum status allocate_samples(int64_t n, const struct plans *all, int64_t tokens, struct sample **out) {
+    int64_t part;
+    int64_t bytes = 0;
+    TRY(size_mul(n, sizeof **out, "samples", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    TRY(size_mul(all->n_responses, sizeof(struct sample_response), "responses", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    TRY(size_mul(all->n_pairs, sizeof(struct sample_pair), "pairs", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    TRY(size_mul(tokens, sizeof(int32_t), "tokens of rows", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    *out = mem_calloc(bytes, 1);
+    return *out ? OK : status_code();
+}
+
+static enum status read_samples(struct view *v, const struct plans *all, const struct plan *plans, int64_t n,
+                                struct sample *samples, struct cut_counts *counts) {
+    struct sample_response *responses = (struct sample_response *)(samples + n);
+    struct sample_pair *pairs = (struct sample_pair *)(responses + all->n_responses);
+    int32_t *at = (int32_t *)(pairs + all->n_pairs);
+    if (all->n_pairs > 0) {
+        memcpy(pairs, all->pairs, (size_t)all->n_pairs * sizeof *pairs);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const struct plan *p = &plans[i];
+        samples[i].responses = responses + p->first_response;
+        samples[i].pairs = pairs + p->first_pair;
+        TRY(read_sample(v, all->responses + p->first_response, p, &samples[i], &at));
+        count_cuts(v, all->responses + p->first_response, p, &samples[i], counts);
+    }
+    return OK;
 }
 
 enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
                       struct cut_counts *counts) {
     struct plan *plans = NULL;
+    struct plans all = {0};
     struct sample *samples = NULL;
     struct cut_counts found = {0};
-    int64_t tokens = 0, bytes;
+    int64_t tokens = 0;
     enum status st;
     TRY_TO(done, NEW_ARRAY(plans, n));
     for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, plan_row(v, rows[i], &plans[i]));
-        TRY_TO(done, size_add(tokens, plan_tokens(&plans[i]), "tokens of rows", &tokens));
+        TRY_TO(done, plan_row(v, rows[i], &all, &plans[i]));
+        TRY_TO(done, size_add(tokens, plan_tokens(&all, &plans[i]), "tokens of rows", &tokens));
     }
-    TRY_TO(done, size_mul(n, sizeof *samples, "samples", &bytes));
-    samples = mem_calloc(bytes + tokens * (int64_t)sizeof(int32_t), 1);
-    if (!samples) {
-        st = ERR_SYSTEM;
-        goto done;
-    }
-    int32_t *at = (int32_t *)(samples + n);
-    for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, read_sample(v, &plans[i], &samples[i], &at));
-        count_cuts(v, &plans[i], &samples[i], &found);
-    }
+    TRY_TO(done, allocate_samples(n, &all, tokens, &samples));
+    st = read_samples(v, &all, plans, n, samples, &found);
 done:
     mem_free(plans);
+    plans_free(&all);
     if (st != OK) {
         mem_free(samples);
         return st;
     }
     if (counts) {
-        counts->rows += found.rows;
-        counts->prompts_cut += found.prompts_cut;
-        counts->responses_cut += found.responses_cut;
-        counts->without_end += found.without_end;
-        counts->empty_dropped += found.empty_dropped;
+        add_counts(counts, &found);
     }
     *out = samples;
     return OK;

@@ -8,9 +8,9 @@
  * 3. if they still do, the response is cut to max_length - prompt.
  * An end token that a cut removed is put back if end_after_cut: on top of a share, within the two limits.
  *
- * Pairs share their prompt, and a response may stand in several pairs: for ROWS_PAIRS the prompt is cut if
- * any of the prompt's responses in the file asks for it, so that a response has the same tokens, and the same
- * reference score, in all its pairs.
+ * Pairs share their prompt, and a response may stand in several pairs: for rows of more than one response the
+ * prompt is cut if any of the prompt's responses in the file asks for it, so that a response has the same
+ * tokens, and the same reference score, in all its pairs.
  */
 #ifndef COLLIMATE_IO_VIEW_H
 #define COLLIMATE_IO_VIEW_H
@@ -32,28 +32,40 @@ struct truncation {
 /* Counts for the report: every row read is in `rows`. */
 struct cut_counts {
     int64_t rows, prompts_cut;
-    int64_t responses_cut; /* two a pair */
-    int64_t without_end;   /* responses that end without the end token of the file's policy */
-    int64_t empty_dropped; /* responses that have no token in the file; they stay rows */
+    int64_t responses_cut;  /* two a pair */
+    int64_t without_end;    /* responses that end without the end token of the file's policy */
+    int64_t empty_dropped;  /* responses that have no token in the file; they stay rows */
+    int64_t pairs, margins; /* pairs of the rows, and those of them that have a margin */
 };
 
-/* A prompt and responses to it, as a forest wants them; ids own one buffer. */
+/* A prompt and responses to it, as a forest wants them; all of it is in one buffer. */
 struct sample {
-    int64_t row;         /* pair, or response where there is no pair */
-    int32_t n_responses; /* 1 or 2 (or more: list-wise) */
+    int64_t row;         /* pair, prompt, or response where there is no pair */
+    int32_t n_responses; /* 1 or 2; any number for rows that are prompts */
+    int32_t n_pairs;     /* 1 or 0; any number for rows that are prompts */
     const int32_t *prompt;
     int32_t prompt_count;
     struct sample_response {
         int64_t id;
         const int32_t *tokens;
         int32_t count;
-    } responses[2];
-    struct pair pair; /* where n_responses is 2 */
+        float score; /* the file's, NaN where there is none */
+    } * responses;
+    struct sample_pair {
+        int64_t row;              /* in /pairs */
+        int32_t chosen, rejected; /* places in responses */
+        float margin;             /* NaN where there is none */
+    } * pairs;
+    struct pair pair; /* where the row is a pair */
 };
 
-/* Rows of training, scoring and evaluation. ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all
- * responses where the file has no pairs. ROWS_RESPONSES: every response. */
-enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES };
+/* Rows of training, scoring and evaluation.
+ * ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all responses where the file has no pairs.
+ * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
+ * order of prompts, and the responses that stand in one. ROWS_PROMPTS: prompts that have responses, with all
+ * of them and their labeled pairs.
+ * The last two hold an index of 16 bytes for each pair. */
+enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES, ROWS_COMPARED, ROWS_PROMPTS };
 
 struct view;
 /* Local. d is borrowed. Fails: ERR_USAGE for limits that contradict each other or when characters are counted

@@ -27,6 +27,7 @@ struct step_bench {
     struct range slots;
     int64_t first_pair, n_pairs; /* this rank's */
     struct sample *samples;
+    struct sample_response *responses; /* two a sample */
     int32_t *tokens;
     double *gradients, *seconds;
     double loss, flops, waited_s; /* of the last step: over all ranks; waited by this one */
@@ -40,6 +41,7 @@ static enum status make_samples(struct step_bench *b) {
     TRY(size_mul(b->n_pairs, in_pair, "tokens", &n));
     TRY(NEW_ARRAY(b->tokens, n));
     TRY(NEW_ARRAY(b->samples, b->n_pairs));
+    TRY(NEW_ARRAY(b->responses, 2 * b->n_pairs));
     TRY(NEW_ARRAY(b->gradients, SCORER_RESPONSES * b->n_pairs));
     for (int64_t i = 0; i < b->n_pairs; i++) {
         int64_t row = b->first_pair + i;
@@ -53,9 +55,12 @@ static enum status make_samples(struct step_bench *b) {
             .n_responses = 2,
             .prompt = tokens,
             .prompt_count = (int32_t)prompt,
-            .responses = {{2 * row, tokens + prompt, (int32_t)response},
-                          {2 * row + 1, tokens + prompt + response, (int32_t)response}},
+            .responses = &b->responses[2 * i],
         };
+        for (int j = 0; j < 2; j++) {
+            b->responses[2 * i + j] = (struct sample_response){
+                .id = 2 * row + j, .tokens = tokens + prompt + j * response, .count = (int32_t)response};
+        }
     }
     return OK;
 }
@@ -72,7 +77,7 @@ static enum status open_model(struct step_bench *b) {
     TRY(make_samples(b));
     b->pairs_in_forest = s->train.micro_tokens / s->bench.tokens;
     b->pairs_in_forest = b->pairs_in_forest > 0 ? b->pairs_in_forest : 1;
-    b->recipe = (struct recipe){.pairs = true, .has_reference = true, .options = {.beta = 0.1}};
+    b->recipe = (struct recipe){.kind = RECIPE_PREFERENCE, .has_reference = true, .options = {.beta = 0.1}};
     TRY(recipe_parse("sigmoid", &b->recipe));
     int tokens;
     int64_t bytes;
@@ -91,10 +96,11 @@ static enum status run_forest(struct step_bench *b, int64_t first, int64_t last,
     TRY(scorer_run(&b->scorer, b->samples + first, last - first));
     evaluate_count_work(&b->scorer, 3, sums);
     for (int64_t i = 0; i < last - first; i++) {
-        const struct response_score *scores = &b->scorer.scores[SCORER_RESPONSES * i];
+        const struct response_score *scores = &b->scorer.scores[b->scorer.first[i]];
         /* A reference near the random model: -log V a token. */
         const double reference[] = {-10.8 * (double)scores[0].tokens, -10.8 * (double)scores[1].tokens};
-        if (!recipe_row(&b->recipe, scores, reference, &d, &b->gradients[SCORER_RESPONSES * i], sums)) {
+        const struct scored_row row = {&b->samples[first + i], scores, reference};
+        if (!recipe_row(&b->recipe, &row, &d, &b->gradients[b->scorer.first[i]], sums)) {
             return fail(ERR_DATA, "bench: the loss is not finite");
         }
     }
@@ -231,6 +237,7 @@ enum status bench_step(struct bench *bench) {
         model_close(b.model);
     }
     mem_free(b.samples);
+    mem_free(b.responses);
     mem_free(b.tokens);
     mem_free(b.gradients);
     mem_free(b.seconds);

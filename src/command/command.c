@@ -5,6 +5,7 @@ static const struct command table[] = {
     {"init", "a randomly initialized model folder from a config.json", command_init},
     {"sft", "fine-tune on the chosen responses", command_sft},
     {"dpo", "train on preference pairs against a reference", command_dpo},
+    {"reward", "train a reward model on compared responses", command_reward},
     {"evaluate", "loss, margins and accuracies with confidence intervals", command_evaluate},
     {"score", "log-probabilities and rewards of every response, JSON Lines", command_score},
     {"embed", "a vector for each response, from the hidden rows of a model", command_embed},

@@ -90,7 +90,7 @@ static enum status check_embed_keys(const struct run *run) {
 enum status command_dpo(struct run *run) {
     const struct settings *s = run->settings;
     struct recipe recipe = {
-        .pairs = true,
+        .kind = RECIPE_PREFERENCE,
         .has_reference = true,
         .reference_free = s->dpo.reference_free,
         .options = {.beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing},

@@ -54,14 +54,15 @@ struct evaluation {
 };
 
 static bool applies(const struct evaluation *e, enum value v) {
-    return values[v].need == NEED_NOTHING || (values[v].need == NEED_PAIRS && e->recipe.pairs) ||
+    return values[v].need == NEED_NOTHING ||
+           (values[v].need == NEED_PAIRS && e->recipe.kind == RECIPE_PREFERENCE) ||
            (values[v].need == NEED_REFERENCE && e->recipe.has_reference);
 }
 
 /* A row's share of every ratio. */
-static void visit(void *context, const struct sample *sample, const struct response_score *scores,
-                  const double *reference) {
+static void visit(void *context, const struct scored_row *scored) {
     struct evaluation *e = context;
+    const struct response_score *scores = scored->scores;
     const struct denominators unused = {1, 1};
     double n[VALUE_COUNT] = {0};
     double d[VALUE_COUNT];
@@ -76,9 +77,9 @@ static void visit(void *context, const struct sample *sample, const struct respo
     n[VALUE_LOGP_CHOSEN] = scores[0].logp;
     n[VALUE_LOGP_REJECTED] = scores[1].logp;
     n[VALUE_LOGP_ACCURACY] = scores[0].logp > scores[1].logp;
-    if (reference) {
+    if (scored->reference) {
         struct sums row = {0};
-        recipe_row(&e->recipe, scores, reference, &unused, NULL, &row);
+        recipe_row(&e->recipe, scored, &unused, NULL, &row);
         n[VALUE_LOSS] = row.v[SUM_LOSS];
         n[VALUE_REWARD_CHOSEN] = row.v[SUM_REWARD_CHOSEN];
         n[VALUE_REWARD_REJECTED] = row.v[SUM_REWARD_REJECTED];
@@ -90,7 +91,7 @@ static void visit(void *context, const struct sample *sample, const struct respo
         e->numerators[v] += n[v];
         e->denominators[v] += d[v];
     }
-    bootstrap_add(&e->bootstrap, sample->row, n, d);
+    bootstrap_add(&e->bootstrap, scored->sample->row, n, d);
 }
 
 static double ratio(const struct evaluation *e, enum value v) {
@@ -191,8 +192,9 @@ static enum status evaluate_work(struct evaluation *e) {
     TRY(session_open_model(s));
     TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
     TRY(session_open_rows(s, &request, &s->train));
-    e->recipe.pairs = request.kind == ROWS_PAIRS;
-    e->recipe.has_reference = e->recipe.pairs && *settings->reference;
+    bool pairs = request.kind == ROWS_PAIRS;
+    e->recipe.kind = pairs ? RECIPE_PREFERENCE : RECIPE_SFT;
+    e->recipe.has_reference = pairs && *settings->reference;
     if (s->run->dry_run) {
         return OK;
     }

@@ -380,6 +380,7 @@ enum status command_generate(struct run *run) {
     TRY_TO(done, session_need(run->settings->model, "model"));
     TRY_TO(done, session_open_backend(s, NULL, true));
     TRY_TO(done, session_open_model(s));
+    TRY_TO(done, session_need_head(s->model, run->settings->model, HEAD_LANGUAGE));
     TRY_TO(done, dataset_open(run->comm, run->settings->data, &g.data));
     TRY_TO(done, look(&g));
     if (run->dry_run) {

@@ -145,14 +145,27 @@ static enum status read_config(const char *folder, struct model_config *out) {
     return st;
 }
 
+/* transformers reads a score at the last id that is not pad_token_id, so that must be none that a response
+ * ends with: the end token above all. */
+static int32_t pad_of_scores(const struct model_config *c) {
+    if (c->pad_id >= 0 && c->pad_id != c->end_id) {
+        return c->pad_id;
+    }
+    if (c->begin_id >= 0 && c->begin_id != c->end_id) {
+        return c->begin_id;
+    }
+    return c->end_id == 0 ? 1 : 0;
+}
+
 static enum status open_here(struct backend *b, const char *folder, const struct model_folder_options *o,
                              struct model **out) {
     struct model_config config;
     struct model *m = NULL;
     TRY(read_config(folder, &config));
-    if (o && o->head == HEAD_SCORE) {
+    if (o && o->head == HEAD_SCORE && config.head != HEAD_SCORE) {
         config.head = HEAD_SCORE;
         config.head_bias = false;
+        config.pad_id = pad_of_scores(&config);
     }
     TRY(model_open(b, &config, &m));
     enum status st = read_weights(m, folder, o ? o->seed : 0);

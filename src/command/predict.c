@@ -1,4 +1,4 @@
-/* --dry-run of sft and dpo: what a run would read, hold and take, without doing it. */
+/* --dry-run of sft, dpo and reward: what a run would read, hold and take, without doing it. */
 #include <stdio.h>
 #include <string.h>
 
@@ -171,6 +171,7 @@ enum status trainer_predict(struct trainer *t) {
     struct text resolved = {0};
     enum status st;
     TRY_TO(agreed, read_config(t->session.settings->model, &config));
+    config.head = recipe_head(&t->recipe);
     TRY_TO(agreed, predict_memory(t, &config, &p));
     TRY_TO(agreed, options_print(t->session.run->options, false, &resolved));
     TRY_TO(agreed, speed_gemm(t->session.backend, &t->training.peak_flops));

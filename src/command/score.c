@@ -1,4 +1,5 @@
-/* score: log-probabilities (and rewards against a reference) of every response, in row order.
+/* score: log-probabilities (and rewards against a reference), or a reward model's rewards, of every response,
+ * in row order.
  *
  * The same bytes for any rank count: rows are scored in fixed blocks of consecutive rows, each cut into
  * forests by train.micro_tokens, so what is computed together depends on the data alone; rank r takes blocks
@@ -45,8 +46,14 @@ static enum status put_response(const struct score_job *job, const struct sample
     if (job->is_pairs) {
         TRY(text_printf(out, ", \"side\": \"%s\"", side == 0 ? "chosen" : "rejected"));
     }
+    int64_t tokens =
+        job->session.model->config.head == HEAD_SCORE ? sample->responses[side].count : score->tokens;
     TRY(text_printf(out, ", \"response\": %lld, \"tokens\": %lld", (long long)sample->responses[side].id,
-                    (long long)score->tokens));
+                    (long long)tokens));
+    if (job->session.model->config.head == HEAD_SCORE) {
+        TRY(put_number(out, "reward", score->value));
+        return text_puts(out, "}\n");
+    }
     TRY(put_number(out, "logp", score->logp));
     if (reference) {
         TRY(put_number(out, "reference_logp", *reference));
@@ -71,7 +78,7 @@ static enum status score_forest(struct score_job *job, const struct sample *samp
     }
     for (int64_t i = 0; i < n; i++) {
         for (int side = 0; side < samples[i].n_responses; side++) {
-            int64_t at = SCORER_RESPONSES * i + side;
+            int64_t at = job->policy.first[i] + side;
             const double *reference = job->reference ? &job->reference_scorer.scores[at].logp : NULL;
             TRY(put_response(job, &samples[i], side, &job->policy.scores[at], reference, out));
         }
@@ -210,12 +217,28 @@ static enum status open_models(struct score_job *job) {
         const struct model_folder_options options = {.head = HEAD_LANGUAGE,
                                                      .seed = (uint64_t)s->settings->seed};
         TRY(model_folder_open(s->comm, s->backend, folder, &options, &job->reference));
+        TRY(session_need_head(job->reference, folder, HEAD_LANGUAGE));
         TRY(session_workspace(s, job->reference, KEEP_NOTHING, &job->reference_workspace));
         TRY(comm_agree(s->comm, scorer_open(job->reference, &job->reference_workspace, KEEP_NOTHING,
                                             &job->reference_scorer)));
     }
     TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
     return comm_agree(s->comm, scorer_open(s->model, &s->workspace, KEEP_NOTHING, &job->policy));
+}
+
+/* What a reward model has no answer to. */
+static enum status check_options(const struct session *s) {
+    if (s->model->config.head != HEAD_SCORE) {
+        return OK;
+    }
+    if (*s->settings->reference) {
+        return fail(ERR_USAGE, "reference is set, but %s is a reward model, which needs none",
+                    s->settings->model);
+    }
+    return s->settings->score.per_token
+               ? fail(ERR_USAGE, "score.per_token is set, but %s is a reward model: one value a response",
+                      s->settings->model)
+               : OK;
 }
 
 static enum status score_work(struct score_job *job) {
@@ -225,6 +248,7 @@ static enum status score_work(struct score_job *job) {
     TRY(session_need(s->settings->model, "model"));
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
+    TRY(check_options(s));
     TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
     job->is_pairs = request.kind == ROWS_PAIRS;
     TRY(session_open_rows(s, &request, &s->train));

@@ -89,7 +89,7 @@ static enum status open_tokenizer(const char *folder, struct tokenizer **out) {
 }
 
 enum status session_open_model(struct session *s) {
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    const struct model_folder_options options = {.head = s->head, .seed = (uint64_t)s->settings->seed};
     TRY(session_need(s->settings->model, "model"));
     TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));
     enum status st = model_folder_hash(s->model, &s->model_hash);
@@ -97,6 +97,15 @@ enum status session_open_model(struct session *s) {
         st = open_tokenizer(s->settings->model, &s->tokenizer);
     }
     return comm_agree(s->comm, st);
+}
+
+enum status session_need_head(const struct model *m, const char *folder, enum model_head head) {
+    if (m->config.head == head) {
+        return OK;
+    }
+    return head == HEAD_SCORE
+               ? fail(ERR_USAGE, "%s is a language model; a reward model is needed here", folder)
+               : fail(ERR_USAGE, "%s is a reward model; a language model is needed here", folder);
 }
 
 struct truncation session_truncation(const struct settings *settings) {
@@ -161,11 +170,13 @@ static enum status scan(struct session *s, struct rows *r) {
                       r->counts.prompts_cut,
                       r->counts.responses_cut,
                       r->counts.without_end,
-                      r->counts.empty_dropped};
+                      r->counts.empty_dropped,
+                      r->counts.pairs,
+                      r->counts.margins};
     TRY(comm_sum_i64(s->comm, sums, COUNT_OF(sums)));
     r->tokens = sums[0];
     r->scored = sums[1];
-    r->counts = (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6]};
+    r->counts = (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8]};
     TRY(comm_sum_f64(s->comm, &r->attention_pairs, 1));
     return comm_max_i64(s->comm, &r->longest, 1);
 }
@@ -175,6 +186,10 @@ static void report(const struct rows *r, const char *key) {
     log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
              dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
              (long long)r->longest);
+    if (c->margins > 0) {
+        log_root(LOG_INFO, "%s: %lld of %lld pairs have a margin", key, (long long)c->margins,
+                 (long long)c->pairs);
+    }
     if (c->prompts_cut || c->responses_cut || c->without_end || c->empty_dropped) {
         log_root(LOG_INFO,
                  "%s: %lld prompts cut, %lld responses cut, %lld responses without an end token, %lld empty",
@@ -321,6 +336,7 @@ enum status session_reference(struct session *s, const struct reference_request 
     uint64_t hash;
     TRY(model_folder_open(s->comm, s->backend, folder, &options, &reference));
     enum status st = comm_agree(s->comm, model_folder_hash(reference, &hash));
+    st = st == OK ? session_need_head(reference, folder, HEAD_LANGUAGE) : st;
     if (st == OK && reference->config.vocabulary < dataset_facts(request->rows->data)->vocabulary) {
         st = fail(ERR_DATA, "reference %s: its vocabulary of %lld is smaller than the data's %d", folder,
                   (long long)reference->config.vocabulary, dataset_facts(request->rows->data)->vocabulary);

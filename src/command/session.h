@@ -29,6 +29,7 @@ struct session {
     struct comm *comm;
     const struct settings *settings;
     struct backend *backend;
+    enum model_head head; /* HEAD_SCORE: a causal folder is opened with a new score head */
     struct model *model;
     uint64_t model_hash;         /* of the weights as read */
     struct tokenizer *tokenizer; /* the model folder's; NULL where it has none */
@@ -50,6 +51,8 @@ int session_threads(const struct comm *c, const struct settings *settings);
 enum status session_open_backend(struct session *s, const char *device, bool deterministic);
 /* Collective. The model of settings->model with its hash and its tokenizer. */
 enum status session_open_model(struct session *s);
+/* Local. Fails: ERR_USAGE where the model has the other head. */
+enum status session_need_head(const struct model *m, const char *folder, enum model_head head);
 
 /* Collective. Opens a data file with the truncation options and reads it once: counts, longest row, token
  * ids against the vocabulary (0: not checked). limit: first rows only, 0: all. */

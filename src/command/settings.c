@@ -27,14 +27,15 @@
         .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = help_            \
     }
 
-#define TRAINERS "sft dpo"
-#define MODEL_USERS "sft dpo score evaluate generate embed"
-#define ROW_READERS "sft dpo score evaluate generate"
+#define TRAINERS "sft dpo reward"
+#define MODEL_USERS "sft dpo reward score evaluate generate embed"
+#define ROW_READERS "sft dpo reward score evaluate generate"
 #define MOST 9.0e15 /* integers above 2^53 do not survive a double */
 
 static const struct option table[] = {
     TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
-    TEXT("output", output, "", "prepare init sft dpo score generate evaluate synth bench embed select", NULL,
+    TEXT("output", output, "", "prepare init sft dpo reward score generate evaluate synth bench embed select",
+         NULL,
          "file or run folder written; score, evaluate and generate write to standard output where it is not "
          "set, embed beside the data"),
     TEXT("data", data, "", ROW_READERS " embed select", NULL,
@@ -69,13 +70,13 @@ static const struct option table[] = {
         "truncate.max_length", "what an over-long row's prompt is cut to; 0: half of max_length"),
     CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS, "truncate.max_length",
            "which part of a cut prompt stays"),
-    NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo score evaluate", NULL,
+    NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo reward score evaluate", NULL,
            "share of each response that stays, from its start"),
-    CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo score evaluate",
+    CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo reward score evaluate",
            "truncate.ratio", "what the ratio counts"),
-    INT("truncate.max_response", truncate.max_response, "0", 0, 1 << 30, "tokens", "sft dpo score evaluate",
-        NULL, "response tokens at most; 0: no limit"),
-    BOOL("truncate.end_after_cut", truncate.end_after_cut, "true", "sft dpo score evaluate", NULL,
+    INT("truncate.max_response", truncate.max_response, "0", 0, 1 << 30, "tokens",
+        "sft dpo reward score evaluate", NULL, "response tokens at most; 0: no limit"),
+    BOOL("truncate.end_after_cut", truncate.end_after_cut, "true", "sft dpo reward score evaluate", NULL,
          "put the end token back after a cut"),
 
     INT("train.steps", train.steps, "0", 0, MOST, "updates", TRAINERS, NULL, "updates; 0: by epochs"),
@@ -137,6 +138,11 @@ static const struct option table[] = {
          "reference log-ratio replaced by 0 in the loss"),
     TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate", NULL,
          "side-car of reference scores; where not set: beside the data"),
+
+    BOOL("reward.margin", reward.margin, "true", "reward evaluate", NULL,
+         "the data's margin is subtracted from the difference of a pair's rewards, where it has one"),
+    NUMBER("reward.centering", reward.centering, "0", 0, 1e6, "", "reward evaluate", NULL,
+           "weight of the mean squared sum of a pair's rewards, which keeps rewards near 0; 0.01 is usual"),
 
     BOOL("score.per_token", score.per_token, "false", "score", NULL, "adds token_logps"),
 

@@ -53,6 +53,10 @@ struct settings {
         char *reference_file; /* side-car path; "": beside the data */
     } dpo;
     struct {
+        bool margin;
+        double centering;
+    } reward;
+    struct {
         bool per_token;
         int format; /* 0 jsonl, 1 hdf5 */
     } score;

@@ -38,6 +38,8 @@ static const char *const number_keys[] = {
     "dpo.beta",
     "dpo.label_smoothing",
     "dpo.reference_free",
+    "reward.margin",
+    "reward.centering",
 };
 enum { NUMBER_KEYS = COUNT_OF(number_keys), FACTS = NUMBER_KEYS + 3 };
 
@@ -227,7 +229,9 @@ static enum status trainer_work(struct trainer *t) {
         TRY(open_rows(t));
         return trainer_predict(t);
     }
+    s->head = recipe_head(&t->recipe);
     TRY(session_open_model(s));
+    TRY(session_need_head(s->model, settings->model, s->head));
     TRY(open_rows(t));
     struct run_folder folder;
     TRY(run_folder_open(s->run, s->backend, settings->output, &folder));

@@ -1,4 +1,4 @@
-/* What `sft` and `dpo` share: from settings to a trained model in the run folder. */
+/* What `sft`, `dpo` and `reward` share: from settings to a trained model in the run folder. */
 #ifndef COLLIMATE_COMMAND_TRAINER_H
 #define COLLIMATE_COMMAND_TRAINER_H
 

@@ -92,6 +92,22 @@ enum status forest_score(struct forest *f, int32_t segment, int32_t *unscored) {
     return OK;
 }
 
+enum status forest_value(struct forest *f, int32_t segment) {
+    if (segment < 0 || segment >= f->n_segments) {
+        return fail(ERR_INTERNAL, "forest: no segment %d", segment);
+    }
+    const struct segment *s = &f->segments[segment];
+    if (s->count == 0) {
+        return fail(ERR_DATA, "row %lld: no token to read a value at", (long long)s->row);
+    }
+    TRY(reserve_readouts(f, (int64_t)f->n_readouts + 1));
+    int32_t n = f->n_readouts++;
+    f->readout_at[n] = s->first + s->count - 1;
+    f->readout_target[n] = -1;
+    f->readout_segment[n] = segment;
+    return OK;
+}
+
 static enum status check_tokens(const struct forest *f, int64_t vocabulary, int64_t max_positions) {
     for (int32_t i = 0; i < f->n_segments; i++) {
         const struct segment *s = &f->segments[i];

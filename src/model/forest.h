@@ -5,8 +5,8 @@
  * losses a root with n, embeddings of responses roots alone. The prompt is computed once for all its
  * responses.
  *
- * A readout is a hidden row with a target: the log-probability of the target as the row's next token. The
- * prompt's last row predicts the first token of each of its responses, so a row may be read out more than
+ * A readout is a hidden row, mostly with a target: the log-probability of the target as the row's next token.
+ * The prompt's last row predicts the first token of each of its responses, so a row may be read out more than
  * once.
  */
 #ifndef COLLIMATE_MODEL_FOREST_H
@@ -27,7 +27,7 @@ struct forest {
     int32_t *tokens, *positions; /* n_tokens */
     struct segment *segments;
     int32_t *readout_at;      /* hidden row */
-    int32_t *readout_target;  /* token id */
+    int32_t *readout_target;  /* token id; -1: none */
     int32_t *readout_segment; /* segment whose token is the target */
     struct attention_map map; /* made by forest_finish */
     struct query_span *spans;
@@ -46,6 +46,9 @@ enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, 
 /* Asks for the log-probability of every token of a segment; the first is predicted by the parent's last row
  * and is left out (*unscored, which may be NULL, goes up by one) where there is none. */
 enum status forest_score(struct forest *f, int32_t segment, int32_t *unscored);
+/* Reads out the last row of a segment without a target, for the value of a score head: by length, whatever
+ * the token there is. Fails: ERR_DATA where the segment is empty. */
+enum status forest_value(struct forest *f, int32_t segment);
 /* Checks tokens against the vocabulary (ERR_DATA names the segment's row and the id) and positions against
  * max_positions (0: no limit), and builds the attention map. */
 enum status forest_finish(struct forest *f, int64_t vocabulary, int64_t max_positions);

@@ -54,7 +54,8 @@ static enum status run_once(struct model *m, struct workspace *w, enum pass_keep
     if (m->config.head == HEAD_LANGUAGE) {
         TRY_TO(done, pass_logps(p, &(struct token_scores){.logp = logps}));
     } else {
-        TRY_TO(done, pass_values(p, f->n_readouts > 0 ? f->readout_at : &(int32_t){0}, 1, logps));
+        bool reads = f->n_readouts > 0;
+        TRY_TO(done, pass_values(p, reads ? f->readout_at : &(int32_t){0}, reads ? f->n_readouts : 1, logps));
     }
     if (keep != KEEP_NOTHING) {
         struct readout_gradients g = {0};

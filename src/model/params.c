@@ -167,7 +167,10 @@ static enum status add_head(struct builder *b, struct model_plan *plan) {
     plan->head = linear_of(scores ? 1 : c->vocabulary, c->width, !scores && c->head_bias);
     const char *pattern = scores ? "score" : c->family->names.head;
     if (scores || !c->tied) {
-        return add_linear(b, 0, &(struct part){pattern, plan->head.out}, 1, &(struct layout){0}, &plan->head);
+        double range = c->initializer_range > 0 ? c->initializer_range : 1;
+        /* N(0, 1 / (d + 1)): values of unit size whatever the width (Ziegler et al. 2019). */
+        struct layout layout = {.init_scale = scores ? 1 / (sqrt((double)c->width + 1) * range) : 0};
+        return add_linear(b, 0, &(struct part){pattern, plan->head.out}, 1, &layout, &plan->head);
     }
     plan->head.weight = plan->embed;
     if (c->head_bias) {

@@ -2,27 +2,15 @@
  *
  * Notation: a, b the log-ratios of chosen and rejected, delta = a - b, beta the inverse temperature, e label
  * smoothing, n_c and n_r scored tokens, s the logistic function. Everything is written with softplus(x) =
- * -log s(-x) and s itself, each evaluated on the side where its exponential is below one, so margins of
- * +-1e4 neither overflow nor turn into NaN.
+ * -log s(-x) and s itself (logistic.h), so margins of +-1e4 neither overflow nor turn into NaN.
  */
 #include "objective/preference.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "objective/logistic.h"
 #include "util/status.h"
-
-static double softplus(double x) {
-    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
-}
-
-static double logistic(double x) {
-    if (x >= 0) {
-        return 1.0 / (1.0 + exp(-x));
-    }
-    double e = exp(x);
-    return e / (1.0 + e);
-}
 
 /* s'(x) = s(x) s(-x); the product keeps its relative precision in both tails. */
 static double logistic_slope(double x) {

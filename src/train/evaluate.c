@@ -13,15 +13,23 @@ void evaluate_count_work(const struct scorer *scorer, double passes, struct sums
     }
 }
 
+struct scored_row batch_scored(const struct batch *b, const struct scorer *scorer,
+                               const struct forest_cut *cut, int64_t i) {
+    return (struct scored_row){
+        .sample = &b->samples[i],
+        .scores = &scorer->scores[scorer->first[i - cut->first]],
+        .reference = b->reference ? &b->reference[SCORER_RESPONSES * i] : NULL,
+    };
+}
+
 static enum status score_cut(struct scorer *scorer, const struct recipe *r, const struct batch *b,
                              const struct forest_cut *cut, struct sums *sums) {
     const struct denominators unused = {1, 1};
     TRY(scorer_run(scorer, b->samples + cut->first, cut->last - cut->first));
     evaluate_count_work(scorer, 1, sums);
     for (int64_t i = cut->first; i < cut->last; i++) {
-        const struct response_score *scores = &scorer->scores[SCORER_RESPONSES * (i - cut->first)];
-        const double *reference = b->reference ? &b->reference[SCORER_RESPONSES * i] : NULL;
-        if (!recipe_row(r, scores, reference, &unused, NULL, sums)) {
+        const struct scored_row row = batch_scored(b, scorer, cut, i);
+        if (!recipe_row(r, &row, &unused, NULL, sums)) {
             return fail(ERR_DATA, "evaluation: the value of row %lld is not finite",
                         (long long)b->samples[i].row);
         }
@@ -38,8 +46,8 @@ enum status evaluate_batch(struct scorer *scorer, const struct recipe *r, const 
             const struct forest_cut *cut = &b->cuts[next];
             TRY(score_cut(scorer, r, b, cut, &sums));
             for (int64_t i = cut->first; visit && i < cut->last; i++) {
-                visit(context, &b->samples[i], &scorer->scores[SCORER_RESPONSES * (i - cut->first)],
-                      b->reference ? &b->reference[SCORER_RESPONSES * i] : NULL);
+                const struct scored_row row = batch_scored(b, scorer, cut, i);
+                visit(context, &row);
             }
         }
         sums_tree_push(tree, &sums);
@@ -65,10 +73,9 @@ enum status evaluate_rows(struct comm *c, struct scorer *scorer, const struct ba
         if (st == OK) {
             st = evaluate_batch(scorer, r, &batch, n_slots, &tree, visit, context);
         }
-        reduced = sums_reduce(c, plan->deterministic, tree.total.v, SUM_COUNT);
-        for (int i = 0; i < SUM_COUNT; i++) {
-            out->v[i] += tree.total.v[i];
-        }
+        reduced = sums_extremes(c, &tree.total);
+        reduced = reduced == OK ? sums_reduce(c, plan->deterministic, tree.total.v, SUM_COUNT) : reduced;
+        sums_add(out, &tree.total);
     }
     batch_free(&batch);
     TRY(reduced);

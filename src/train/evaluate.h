@@ -6,8 +6,11 @@
 #include "train/gradient.h"
 
 /* Called for each of this rank's rows, where not NULL. */
-typedef void evaluate_visit(void *context, const struct sample *sample, const struct response_score *scores,
-                            const double *reference);
+typedef void evaluate_visit(void *context, const struct scored_row *row);
+
+/* Sample i of a batch, whose cut the scorer has run last. */
+struct scored_row batch_scored(const struct batch *b, const struct scorer *scorer,
+                               const struct forest_cut *cut, int64_t i);
 
 /* Sums of a rank's batch (forward only), slot by slot as the batch's plan says. Local. */
 enum status evaluate_batch(struct scorer *scorer, const struct recipe *r, const struct batch *b,

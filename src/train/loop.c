@@ -6,6 +6,7 @@
 
 #include "io/checkpoint_file.h"
 #include "mpi/watchdog.h"
+#include "train/bootstrap.h"
 #include "train/metrics.h"
 #include "util/clock.h"
 #include "util/hash.h"
@@ -14,6 +15,9 @@
 
 /* Seconds of a step, on this rank. */
 enum span { SPAN_FORWARD, SPAN_BACKWARD, SPAN_WAIT, SPAN_DATA, SPAN_COUNT };
+
+/* Bootstrap resamples for the accuracy of an evaluation during training. */
+enum { EVAL_RESAMPLES = 500 };
 
 /* What a rank may take in silence: anything while nothing has been measured, then many times the last step.
  */
@@ -67,17 +71,20 @@ static enum status forest_values(struct loop *l, const struct forest_cut *cut, s
     const struct training *t = l->t;
     const struct batch *b = &l->batch;
     const struct denominators d = {(double)b->place.count, b->global_target_tokens};
+    const struct scorer *scorer = &l->scorer;
     int64_t n = cut->last - cut->first;
-    TRY(GROW_ARRAY(l->row_gradient, l->cap_row_gradient, SCORER_RESPONSES * n));
+    TRY(GROW_ARRAY(l->row_gradient, l->cap_row_gradient, scorer->first[n]));
     for (int64_t i = 0; i < n; i++) {
-        const struct response_score *scores = &l->scorer.scores[SCORER_RESPONSES * i];
-        const double *reference = b->reference ? &b->reference[SCORER_RESPONSES * (cut->first + i)] : NULL;
-        if (!recipe_row(t->recipe, scores, reference, &d, &l->row_gradient[SCORER_RESPONSES * i], sums)) {
+        const struct scored_row row = batch_scored(b, scorer, cut, cut->first + i);
+        if (!recipe_row(t->recipe, &row, &d, &l->row_gradient[scorer->first[i]], sums)) {
+            bool values = recipe_head(t->recipe) == HEAD_SCORE;
             return fail(ERR_DATA,
-                        "step %lld: the loss of row %lld is not finite (log-probabilities %g and %g); lower "
+                        "step %lld: the loss of row %lld is not finite (%s %g and %g); lower "
                         "train.learning_rate or look at the row; the last checkpoint stays",
-                        (long long)b->step + 1, (long long)b->samples[cut->first + i].row, scores[0].logp,
-                        scores[1].logp);
+                        (long long)b->step + 1, (long long)row.sample->row,
+                        values ? "values" : "log-probabilities",
+                        values ? row.scores[0].value : row.scores[0].logp,
+                        values ? row.scores[1].value : row.scores[1].logp);
         }
     }
     return OK;
@@ -177,6 +184,11 @@ static enum status step_close(struct loop *l, enum status st, struct verdict *ou
         return comm_agree(l->comm, st);
     }
     judge(l, v, out);
+    if (recipe_head(l->t->recipe) == HEAD_SCORE) {
+        TRY(sums_extremes(l->comm, &l->sums.total));
+        out->sums.lowest = l->sums.total.lowest;
+        out->sums.highest = l->sums.total.highest;
+    }
     if (!isfinite(out->grad_norm)) {
         return fail(ERR_DATA,
                     "step %lld: the gradient norm is not finite (places %lld to %lld of epoch %lld); lower "
@@ -209,8 +221,9 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
     static const char *const names[SPAN_COUNT] = {"time/forward", "time/backward", "time/wait", "time/data"};
     double seconds = v->step_s > 0 ? v->step_s : 1e-9;
     TRY(metrics_put(line, "", "tokens_per_s", v->sums.v[SUM_FOREST_TOKENS] / seconds));
-    TRY(metrics_put(line, "", l->t->recipe->pairs ? "pairs_per_s" : "sequences_per_s",
-                    v->sums.v[SUM_ROWS] / seconds));
+    char rate[32];
+    snprintf(rate, sizeof rate, "%s_per_s", recipe_rows(l->t->recipe));
+    TRY(metrics_put(line, "", rate, v->sums.v[SUM_ROWS] / seconds));
     if (l->t->peak_flops > 0) {
         TRY(metrics_put(line, "", "mfu", v->sums.v[SUM_FLOPS] / seconds / l->t->peak_flops));
     }
@@ -251,13 +264,41 @@ static void metrics_step(struct loop *l, const struct verdict *v) {
     enum status st = step_line(l, v, &line);
     l->metrics_status = st == OK ? metrics_write(&l->metrics, &line) : st;
     text_free(&line);
+    if (l->state.step == 1 && recipe_head(l->t->recipe) == HEAD_SCORE) {
+        const double *sum = v->sums.v;
+        log_root(LOG_INFO,
+                 "before the first update: loss %.4f, rewards %.3f to %.3f, mean %.3f, margin %.4f, accuracy "
+                 "%.3f on %.0f pairs",
+                 recipe_value(l->t->recipe, &v->sums), v->sums.lowest, v->sums.highest,
+                 sum[SUM_VALUES] / sum[SUM_RESPONSES],
+                 (sum[SUM_REWARD_CHOSEN] - sum[SUM_REWARD_REJECTED]) / sum[SUM_PAIRS],
+                 sum[SUM_ACCURATE] / sum[SUM_PAIRS], sum[SUM_PAIRS]);
+    }
     char extra[64];
     snprintf(extra, sizeof extra, "loss %.4f, grad norm %.3g", recipe_value(l->t->recipe, &v->sums),
              v->grad_norm);
     progress_update(&l->progress, (double)(l->state.step - l->start_step), extra);
 }
 
-static enum status eval_line(struct loop *l, const struct sums *sums, double seconds) {
+/* Accuracy of a reward model over evaluated rows, with its interval. */
+struct eval_accuracy {
+    struct bootstrap bootstrap;
+    double low, high;
+};
+
+static void add_accuracy(void *context, const struct scored_row *row) {
+    struct eval_accuracy *a = context;
+    double accurate = 0;
+    double pairs = row->sample->n_pairs;
+    for (int32_t i = 0; i < row->sample->n_pairs; i++) {
+        const struct sample_pair *p = &row->sample->pairs[i];
+        accurate += row->scores[p->chosen].value > row->scores[p->rejected].value;
+    }
+    bootstrap_add(&a->bootstrap, row->sample->row, &accurate, &pairs);
+}
+
+static enum status eval_line(struct loop *l, const struct sums *sums, const struct eval_accuracy *accuracy,
+                             double seconds) {
     if (l->comm->rank != 0) {
         return OK;
     }
@@ -265,6 +306,10 @@ static enum status eval_line(struct loop *l, const struct sums *sums, double sec
     enum status st;
     TRY_TO(done, text_printf(&line, "{\"step\": %lld", (long long)l->state.step));
     TRY_TO(done, metrics_put_sums(&line, "eval_", l->t->recipe, sums));
+    if (recipe_head(l->t->recipe) == HEAD_SCORE) {
+        TRY_TO(done, metrics_put(&line, "eval_", "accuracy_low", accuracy->low));
+        TRY_TO(done, metrics_put(&line, "eval_", "accuracy_high", accuracy->high));
+    }
     TRY_TO(done, metrics_put(&line, "eval_", "rows", sums->v[SUM_ROWS]));
     TRY_TO(done, metrics_put(&line, "eval_", "runtime", seconds));
     TRY_TO(done, metrics_write(&l->metrics, &line));
@@ -273,35 +318,60 @@ done:
     return st;
 }
 
+static void log_evaluation(const struct loop *l, const struct sums *sums, const struct eval_accuracy *a) {
+    const struct training *t = l->t;
+    const double *v = sums->v;
+    bool values = recipe_head(t->recipe) == HEAD_SCORE;
+    double pairs = values ? v[SUM_PAIRS] : v[SUM_ROWS];
+    struct text line = {0};
+    enum status st = text_printf(&line, "step %lld: eval loss %.4f", (long long)l->state.step,
+                                 recipe_value(t->recipe, sums));
+    if (st == OK && (values || t->recipe->has_reference) && pairs > 0) {
+        st = text_printf(&line, ", margin %.4f, accuracy %.3f",
+                         (v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED]) / pairs, v[SUM_ACCURATE] / pairs);
+    }
+    if (st == OK && values) {
+        st = text_printf(&line, " (%.3f to %.3f), rewards %.3f to %.3f, mean %.3f", a->low, a->high,
+                         sums->lowest, sums->highest, v[SUM_VALUES] / v[SUM_RESPONSES]);
+    }
+    if (st == OK) {
+        log_root(LOG_INFO, "%s on %.0f rows", line.data, v[SUM_ROWS]);
+    }
+    text_free(&line);
+}
+
+/* Collective. Sums over the evaluation's rows, and a reward model's accuracy. */
+static enum status evaluate_sums(struct loop *l, struct sums *sums, struct eval_accuracy *a) {
+    const struct training *t = l->t;
+    bool values = recipe_head(t->recipe) == HEAD_SCORE;
+    struct scorer scorer = {0};
+    enum status st = bootstrap_open(t->eval_data->plan.seed, values ? EVAL_RESAMPLES : 0, 1, &a->bootstrap);
+    st = st == OK ? scorer_open(l->model, t->workspace, KEEP_NOTHING, &scorer) : st;
+    TRY_TO(done, comm_agree(l->comm, st));
+    TRY_TO(done,
+           evaluate_rows(l->comm, &scorer, t->eval_data, t->recipe, values ? add_accuracy : NULL, a, sums));
+    TRY_TO(done, bootstrap_intervals(l->comm, &a->bootstrap, 0.95, &a->low, &a->high));
+done:
+    scorer_close(&scorer);
+    bootstrap_close(&a->bootstrap);
+    return st;
+}
+
 /* Collective. The scorer is opened anew because a training pass holds the workspace. */
 static enum status evaluate_now(struct loop *l) {
     const struct training *t = l->t;
     double began = clock_seconds();
+    struct eval_accuracy accuracy = {0};
+    struct sums sums;
     watchdog_allow(l->watchdog, "evaluating", first_allowance_s);
     scorer_close(&l->scorer);
-    struct scorer scorer = {0};
-    struct sums sums;
-    enum status st = comm_agree(l->comm, scorer_open(l->model, t->workspace, KEEP_NOTHING, &scorer));
-    if (st == OK) {
-        st = evaluate_rows(l->comm, &scorer, t->eval_data, t->recipe, NULL, NULL, &sums);
-    }
-    scorer_close(&scorer);
-    TRY(st);
-    st = eval_line(l, &sums, clock_seconds() - began);
+    TRY(evaluate_sums(l, &sums, &accuracy));
+    enum status st = eval_line(l, &sums, &accuracy, clock_seconds() - began);
     if (st == OK) {
         st = scorer_open(l->model, t->workspace, t->keep, &l->scorer);
     }
     TRY(comm_agree(l->comm, st));
-    double rows = sums.v[SUM_ROWS];
-    if (t->recipe->has_reference) {
-        log_root(LOG_INFO, "step %lld: eval loss %.4f, margin %.4f, accuracy %.3f on %.0f rows",
-                 (long long)l->state.step, recipe_value(t->recipe, &sums),
-                 (sums.v[SUM_REWARD_CHOSEN] - sums.v[SUM_REWARD_REJECTED]) / rows,
-                 sums.v[SUM_ACCURATE] / rows, rows);
-    } else {
-        log_root(LOG_INFO, "step %lld: eval loss %.4f on %.0f rows", (long long)l->state.step,
-                 recipe_value(t->recipe, &sums), rows);
-    }
+    log_evaluation(l, &sums, &accuracy);
     l->step_began_s = clock_seconds();
     return OK;
 }

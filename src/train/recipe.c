@@ -153,20 +153,9 @@ static double pair_row(const struct recipe *r, const struct response_score *scor
     return value;
 }
 
-bool recipe_row(const struct recipe *r, const struct response_score *scores, const double *reference,
-                const struct denominators *d, double *gradient, struct sums *sums) {
-    double g[2] = {0, 0};
-    double value = r->pairs ? pair_row(r, scores, reference, g) : -scores[0].logp;
-    if (!r->pairs && r->sequence_sum) {
-        g[0] = -1;
-    }
-    sums->v[SUM_ROWS] += 1;
-    sums->v[SUM_LOSS] += value;
-    add_response_sums(scores, r->pairs, sums);
-    if (r->pairs && reference) {
-        add_rewards(r, scores, reference, sums);
-    }
-    double target_weight = r->pairs ? r->target_weight : (r->sequence_sum ? 0 : 1);
+/* SFT and preferences: the target's tokens may be averaged over the whole batch. */
+static bool finish_tokens(const struct denominators *d, double target_weight, const double g[2],
+                          double *gradient) {
     if (gradient) {
         gradient[0] = g[0] / d->rows;
         gradient[1] = g[1] / d->rows;
@@ -174,15 +163,116 @@ bool recipe_row(const struct recipe *r, const struct response_score *scores, con
             gradient[0] -= target_weight / d->target_tokens;
         }
     }
-    return isfinite(value) && isfinite(g[0]) && isfinite(g[1]) && isfinite(scores[0].logp);
+    return isfinite(g[0]) && isfinite(g[1]);
+}
+
+static bool sft_row(const struct recipe *r, const struct scored_row *row, const struct denominators *d,
+                    double *gradient, struct sums *sums) {
+    const double g[2] = {r->sequence_sum ? -1 : 0, 0};
+    sums->v[SUM_LOSS] -= row->scores[0].logp;
+    add_response_sums(row->scores, false, sums);
+    return finish_tokens(d, r->sequence_sum ? 0 : 1, g, gradient) && isfinite(row->scores[0].logp);
+}
+
+static bool preference_row(const struct recipe *r, const struct scored_row *row, const struct denominators *d,
+                           double *gradient, struct sums *sums) {
+    double g[2] = {0, 0};
+    double value = pair_row(r, row->scores, row->reference, g);
+    sums->v[SUM_LOSS] += value;
+    add_response_sums(row->scores, true, sums);
+    if (row->reference) {
+        add_rewards(r, row->scores, row->reference, sums);
+    }
+    return finish_tokens(d, r->target_weight, g, gradient) && isfinite(value) &&
+           isfinite(row->scores[0].logp);
+}
+
+static void add_value(double value, struct sums *sums) {
+    bool is_first = sums->v[SUM_RESPONSES] == 0;
+    sums->lowest = is_first ? value : fmin(sums->lowest, value);
+    sums->highest = is_first ? value : fmax(sums->highest, value);
+    sums->v[SUM_RESPONSES] += 1;
+    sums->v[SUM_VALUES] += value;
+}
+
+static bool reward_row(const struct recipe *r, const struct scored_row *row, const struct denominators *d,
+                       double *gradient, struct sums *sums) {
+    const struct sample *s = row->sample;
+    double value = 0;
+    double share = s->n_pairs > 0 ? 1.0 / s->n_pairs : 0;
+    for (int32_t i = 0; i < s->n_responses; i++) {
+        add_value(row->scores[i].value, sums);
+        if (gradient) {
+            gradient[i] = 0;
+        }
+    }
+    for (int32_t i = 0; i < s->n_pairs; i++) {
+        const struct sample_pair *p = &s->pairs[i];
+        double chosen = row->scores[p->chosen].value;
+        double rejected = row->scores[p->rejected].value;
+        struct reward_loss loss;
+        reward_loss(chosen, rejected, p->margin, &r->reward, &loss);
+        value += share * loss.value;
+        if (gradient) {
+            gradient[p->chosen] += share * loss.d_chosen / d->rows;
+            gradient[p->rejected] += share * loss.d_rejected / d->rows;
+        }
+        sums->v[SUM_PAIRS] += 1;
+        sums->v[SUM_REWARD_CHOSEN] += chosen;
+        sums->v[SUM_REWARD_REJECTED] += rejected;
+        sums->v[SUM_ACCURATE] += chosen > rejected; /* a tie is no success */
+    }
+    sums->v[SUM_LOSS] += value;
+    return isfinite(value); /* slopes are bounded where it is */
+}
+
+static double mean_loss(const struct sums *sums) {
+    return sums->v[SUM_LOSS] / (sums->v[SUM_ROWS] > 0 ? sums->v[SUM_ROWS] : 1);
+}
+
+static double mean_nll(const struct sums *sums) {
+    return -sums->v[SUM_TARGET_LOGP] / (sums->v[SUM_TARGET_TOKENS] > 0 ? sums->v[SUM_TARGET_TOKENS] : 1);
+}
+
+static double sft_value(const struct recipe *r, const struct sums *sums) {
+    return r->sequence_sum ? mean_loss(sums) : mean_nll(sums);
+}
+
+static double preference_value(const struct recipe *r, const struct sums *sums) {
+    return mean_loss(sums) + (r->target_weight != 0 ? r->target_weight * mean_nll(sums) : 0);
+}
+
+static double reward_value(const struct recipe *r, const struct sums *sums) {
+    (void)r;
+    return mean_loss(sums);
+}
+
+static const struct {
+    const char *rows;
+    enum model_head head;
+    bool (*row)(const struct recipe *r, const struct scored_row *row, const struct denominators *d,
+                double *gradient, struct sums *sums);
+    double (*value)(const struct recipe *r, const struct sums *sums);
+} kinds[] = {
+    [RECIPE_SFT] = {"sequences", HEAD_LANGUAGE, sft_row, sft_value},
+    [RECIPE_PREFERENCE] = {"pairs", HEAD_LANGUAGE, preference_row, preference_value},
+    [RECIPE_REWARD] = {"prompts", HEAD_SCORE, reward_row, reward_value},
+};
+
+enum model_head recipe_head(const struct recipe *r) {
+    return kinds[r->kind].head;
+}
+
+const char *recipe_rows(const struct recipe *r) {
+    return kinds[r->kind].rows;
+}
+
+bool recipe_row(const struct recipe *r, const struct scored_row *row, const struct denominators *d,
+                double *gradient, struct sums *sums) {
+    sums->v[SUM_ROWS] += 1;
+    return kinds[r->kind].row(r, row, d, gradient, sums);
 }
 
 double recipe_value(const struct recipe *r, const struct sums *sums) {
-    double tokens = sums->v[SUM_TARGET_TOKENS] > 0 ? sums->v[SUM_TARGET_TOKENS] : 1;
-    double nll = -sums->v[SUM_TARGET_LOGP] / tokens;
-    double rows = sums->v[SUM_ROWS] > 0 ? sums->v[SUM_ROWS] : 1;
-    if (!r->pairs) {
-        return r->sequence_sum ? sums->v[SUM_LOSS] / rows : nll;
-    }
-    return sums->v[SUM_LOSS] / rows + (r->target_weight != 0 ? r->target_weight * nll : 0);
+    return kinds[r->kind].value(r, sums);
 }

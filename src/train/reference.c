@@ -30,7 +30,7 @@ static enum status score_batch(struct scorer *scorer, const struct batch *b, str
             const struct sample *s = &b->samples[i];
             TRY(GROW_ARRAY(out->data, out->capacity, out->n + s->n_responses));
             for (int j = 0; j < s->n_responses; j++) {
-                const struct response_score *r = &scorer->scores[SCORER_RESPONSES * (i - cut->first) + j];
+                const struct response_score *r = &scorer->scores[scorer->first[i - cut->first] + j];
                 if (!isfinite(r->logp)) {
                     return fail(ERR_DATA,
                                 "reference scores: row %lld is not finite under the reference model",

@@ -167,9 +167,8 @@ static void test_counts_that_cannot_work(void **state) {
 static void test_scored(void **state) {
     (void)state;
     const int32_t tokens[] = {1, 2, 3, 4};
-    struct sample s = {.n_responses = 2, .prompt = tokens, .prompt_count = 2};
-    s.responses[0] = (struct sample_response){.tokens = tokens, .count = 3};
-    s.responses[1] = (struct sample_response){.tokens = tokens, .count = 1};
+    struct sample_response responses[] = {{.tokens = tokens, .count = 3}, {.tokens = tokens, .count = 1}};
+    struct sample s = {.n_responses = 2, .prompt = tokens, .prompt_count = 2, .responses = responses};
     assert_int_equal(sample_scored(&s, 0), 3);
     assert_int_equal(sample_tokens(&s), 6);
     assert_true(sample_attention_pairs(&s) == 3 + (6 + 6) + (2 + 1));

@@ -46,7 +46,8 @@ static double value_of(const struct recipe *r, struct response_score scores[ROWS
     const struct denominators d = {ROWS, 10 + 1 + 50};
     struct sums sums = {0};
     for (int i = 0; i < ROWS; i++) {
-        assert_true(recipe_row(r, scores[i], reference[i], &d, gradient ? gradient[i] : NULL, &sums));
+        assert_true(recipe_row(r, &(struct scored_row){NULL, scores[i], reference[i]}, &d,
+                               gradient ? gradient[i] : NULL, &sums));
     }
     return recipe_value(r, &sums);
 }
@@ -79,7 +80,7 @@ static void test_gradients(void **state) {
     static const char *const losses[] = {"sigmoid", "sigmoid+0.1*sft", "0.5*ipo+0.25*robust+0.3*sft",
                                          "sigmoid_norm"};
     for (int i = 0; i < COUNT_OF(losses); i++) {
-        struct recipe r = {.pairs = true, .has_reference = true, .options = {.beta = .1}};
+        struct recipe r = {.kind = RECIPE_PREFERENCE, .has_reference = true, .options = {.beta = .1}};
         assert_int_equal(recipe_parse(losses[i], &r), OK);
         check_gradient(&r);
         r.reference_free = true;
@@ -95,12 +96,12 @@ static void test_golden_pair(void **state) {
     struct response_score scores[ROWS][2];
     double reference[ROWS][2];
     ragged_scores(scores, reference);
-    struct recipe r = {.pairs = true, .has_reference = true, .options = {.beta = .1}};
+    struct recipe r = {.kind = RECIPE_PREFERENCE, .has_reference = true, .options = {.beta = .1}};
     const struct denominators d = {1, 10};
     struct sums sums = {0};
     double gradient[2];
     assert_int_equal(recipe_parse("sigmoid", &r), OK);
-    assert_true(recipe_row(&r, scores[0], reference[0], &d, gradient, &sums));
+    assert_true(recipe_row(&r, &(struct scored_row){NULL, scores[0], reference[0]}, &d, gradient, &sums));
     assert_true(fabs(recipe_value(&r, &sums) - .5981388693815918) < 1e-14);
     assert_true(fabs(gradient[0] + .045016600268752205) < 1e-15);
     assert_true(fabs(sums.v[SUM_REWARD_CHOSEN] - .1) < 1e-15 &&
@@ -108,7 +109,7 @@ static void test_golden_pair(void **state) {
     assert_true(sums.v[SUM_ACCURATE] == 1);
     r.reference_free = true;
     sums = (struct sums){0};
-    assert_true(recipe_row(&r, scores[0], reference[0], &d, gradient, &sums));
+    assert_true(recipe_row(&r, &(struct scored_row){NULL, scores[0], reference[0]}, &d, gradient, &sums));
     assert_true(fabs(recipe_value(&r, &sums) - .4740769841801067) < 1e-14);
     assert_true(fabs(sums.v[SUM_REWARD_CHOSEN] - .1) < 1e-15); /* rewards keep the true reference */
 }
@@ -132,7 +133,7 @@ static void test_not_finite(void **state) {
     const struct denominators d = {1, 3};
     struct sums sums = {0};
     double gradient[2];
-    assert_false(recipe_row(&r, scores, NULL, &d, gradient, &sums));
+    assert_false(recipe_row(&r, &(struct scored_row){NULL, scores, NULL}, &d, gradient, &sums));
 }
 
 /* Eight leaves as one, two or four subtrees: the same bits, which plain summation in order does not give. */
