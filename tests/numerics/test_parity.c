@@ -4,7 +4,10 @@
 
 #include <unistd.h>
 
+#include "objective/reward.h"
+
 static const double TOLERANCE = 1e-4;
+static const char *const score_models[] = {"llama-score", "gpt2-score"};
 
 static void check_close(const char *what, const char *name, double got, double expected, double scale) {
     if (!(fabs(got - expected) <= TOLERANCE * scale)) {
@@ -152,47 +155,63 @@ static void test_language_models(void **state) {
     }
 }
 
-/* Bradley-Terry loss of the values at the responses' last tokens; gradients into the arena. */
-static double reward_step(struct fixture *f) {
-    int32_t at[2 * MOST_ROWS];
-    double values[2 * MOST_ROWS], weights[2 * MOST_ROWS], loss = 0;
+/* Mean loss of the values at the responses' last tokens, with the fixture's margins and centering or without;
+ * gradients into the arena. */
+static double value_step(struct fixture *f, bool with_margins) {
+    const struct reward_options o = {.use_margin = with_margins,
+                                     .centering = with_margins ? number(f, "centering") : 0};
+    double values[2 * MOST_ROWS], weights[2 * MOST_ROWS], sum = 0;
     struct pass *p;
     forest_clear(&f->forest);
     for (int i = 0; i < f->rows; i++) {
         int32_t prompt = add_segment(f, -1, i, "prompt");
-        f->chosen[i] = add_segment(f, prompt, i, "chosen");
-        f->rejected[i] = add_segment(f, prompt, i, "rejected");
-        const struct segment *c = &f->forest.segments[f->chosen[i]], *r = &f->forest.segments[f->rejected[i]];
-        at[2 * i] = c->first + c->count - 1;
-        at[2 * i + 1] = r->first + r->count - 1;
+        MUST(forest_value(&f->forest, add_segment(f, prompt, i, "chosen")));
+        MUST(forest_value(&f->forest, add_segment(f, prompt, i, "rejected")));
     }
     finish_forest(f);
     MUST(model_zero_gradients(f->model));
     MUST(pass_open(f->model, &f->w, KEEP_ALL, &p));
     MUST(pass_forward(p, &f->forest));
-    MUST(pass_values(p, at, 2 * f->rows, values));
+    MUST(pass_values(p, f->forest.readout_at, f->forest.n_readouts, values));
+    for (int i = 0; i < f->rows && with_margins; i++) { /* before any step */
+        check_close("value", f->folder, values[2 * i], element(f, "chosen_values", i), 1);
+        check_close("value", f->folder, values[2 * i + 1], element(f, "rejected_values", i), 1);
+    }
     for (int i = 0; i < f->rows; i++) {
-        double h = values[2 * i] - values[2 * i + 1];
-        loss += log1p(exp(-h)) / f->rows;
-        weights[2 * i] = -1 / (1 + exp(h)) / f->rows;
-        weights[2 * i + 1] = -weights[2 * i];
+        struct reward_loss loss;
+        reward_loss(values[2 * i], values[2 * i + 1], element(f, "margins", i), &o, &loss);
+        sum += loss.value / f->rows;
+        weights[2 * i] = loss.d_chosen / f->rows;
+        weights[2 * i + 1] = loss.d_rejected / f->rows;
     }
     MUST(pass_backward(p, &(struct readout_gradients){.values = weights}, NULL, NULL));
     pass_close(p);
-    return loss;
+    return sum;
 }
 
-static void test_score_head(void **state) {
+static double reward_step(struct fixture *f) {
+    return value_step(f, false);
+}
+
+static void test_score_heads(void **state) {
     (void)state;
-    struct backend *b = open_backend("cpu");
-    struct fixture f;
-    fixture_open(&f, b, "llama-score");
-    assert_int_equal(f.model->config.head, HEAD_SCORE);
-    check_close("reward loss", "llama-score", reward_step(&f), number(&f, "reward_loss"), 1);
-    check_gradients(&f, "llama-score", "reward_gradients");
-    check_steps(&f, "llama-score", true);
-    fixture_close(&f);
-    backend_close(b);
+    const char *names[2];
+    for (int d = 0, n = devices(names); d < n; d++) {
+        struct backend *b = open_backend(names[d]);
+        for (int i = 0; i < COUNT_OF(score_models); i++) {
+            const char *name = score_models[i];
+            struct fixture f;
+            fixture_open(&f, b, name);
+            assert_int_equal(f.model->config.head, HEAD_SCORE);
+            check_close("reward loss", name, reward_step(&f), number(&f, "reward_loss"), 1);
+            check_gradients(&f, name, "reward_gradients");
+            check_close("reward loss with margins", name, value_step(&f, true), number(&f, "margin_loss"), 1);
+            check_gradients(&f, name, "margin_gradients");
+            check_steps(&f, name, true);
+            fixture_close(&f);
+        }
+        backend_close(b);
+    }
 }
 
 /* What is written is read back to the same bits, and scores alike. COLLIMATE_SAVED names a folder in which to
@@ -221,8 +240,9 @@ static void test_folders(void **state) {
     char temporary[] = "/tmp/collimate-model-XXXXXX", command[64];
     const char *saved = getenv("COLLIMATE_SAVED");
     assert_non_null(mkdtemp(temporary));
-    for (int i = 0; i <= COUNT_OF(language_models); i++) {
-        const char *name = i < COUNT_OF(language_models) ? language_models[i] : "llama-score";
+    for (int i = 0; i < COUNT_OF(language_models) + COUNT_OF(score_models); i++) {
+        bool language = i < COUNT_OF(language_models);
+        const char *name = language ? language_models[i] : score_models[i - COUNT_OF(language_models)];
         struct fixture f;
         fixture_open(&f, b, name);
         check_folder(&f, name, saved ? saved : temporary, false);
@@ -322,7 +342,7 @@ int main(int argc, char **argv) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_models),
-        cmocka_unit_test(test_score_head),
+        cmocka_unit_test(test_score_heads),
         cmocka_unit_test(test_folders),
         cmocka_unit_test(test_real_model),
     };

@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# Reward models: init -> reward -> score and evaluate, on 1, 2 and 4 ranks, on pairs and on prompts with several
+# compared responses. Sizes are ragged: 61 prompts in updates of 12.
+set -u
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export OMP_NUM_THREADS=1
+failures=0
+
+bad() {
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+# run RANKS ARGUMENTS...: must succeed.
+run() {
+    local ranks=$1
+    shift
+    timeout 120 mpirun -q -n "$ranks" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
+        bad "rc $? of: $* (on $ranks ranks)"
+        tail -5 err.txt
+    }
+}
+# refuses CODE WORDS ARGUMENTS...: must fail with that code and these words.
+refuses() {
+    local code=$1 words=$2
+    shift 2
+    timeout 60 "$COLLIMATE" "$@" > out.txt 2> err.txt
+    local rc=$?
+    [ $rc -eq "$code" ] && grep -q "$words" err.txt || {
+        bad "rc $rc, not $code with \"$words\": $*"
+        tail -2 err.txt
+    }
+}
+# column FILE KEY: "step value" of each line that has both.
+column() {
+    sed -nE 's|^\{"step": ([0-9]+),.*"'"$2"'": "?([^,"}]*)"?[,}].*|\1 \2|p' "$1"
+}
+# near FILE1 FILE2 KEY RELATIVE: columns agree line by line.
+near() {
+    paste <(column "$1" "$3") <(column "$2" "$3") | awk -v bound="$4" -v what="$1 $2 $3" '
+        function abs(x) { return x < 0 ? -x : x }
+        $1 != $3 || abs($2 - $4) > bound * (1e-2 + abs($2)) { print what ": step " $0; bad = 1 }
+        END { exit bad || NR == 0 }' || bad "$3 differs between $1 and $2"
+}
+
+cat > config.json << 'JSON'
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2,
+ "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 258,
+ "max_position_embeddings": 1024, "rope_theta": 10000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
+ "tie_word_embeddings": true, "initializer_range": 0.08, "bos_token_id": 256, "eos_token_id": 257,
+ "torch_dtype": "float32"}
+JSON
+
+run 1 synth output=many.jsonl synth.rows=2000 synth.length=6 seed=1
+run 1 synth output=lists.jsonl synth.rows=61 synth.responses=5 synth.length=6 seed=4
+run 1 synth output=eval.jsonl synth.rows=203 synth.length=6 seed=2
+for name in many lists eval; do
+    run 2 prepare input=$name.jsonl output=$name.h5 tokenizer=bytes
+done
+run 1 init init.config=config.json output=init tokenizer=bytes seed=3
+[ "$failures" -eq 0 ] || exit 1
+
+# It learns the world's rule.
+run 2 reward model=init data=many.h5 eval_data=eval.h5 output=learned train.epochs=2 train.batch=32 \
+    train.learning_rate=3e-3
+column learned/metrics.jsonl eval_accuracy | awk 'NR == 1 { first = $2 } { last = $2 }
+    END { exit !(first < 0.65 && last > 0.9) }' || bad "held-out accuracy does not pass 0.9"
+tail -1 learned/metrics.jsonl | grep -q '"eval_accuracy_low": 0\.[89].*"eval_accuracy_high": ' || bad "no interval"
+grep -q "before the first update: loss 0\.[67]" learned/log.txt || bad "no statistics before the first update"
+
+# Any rank count gives the same numbers to rounding; prompts with five responses, each computed once.
+lists="reward model=init data=lists.h5 eval_data=eval.h5 train.steps=18 train.batch=12 train.learning_rate=1e-3
+    reward.centering=0.01"
+for n in 1 2 4; do
+    run $n $lists output=lists$n train.micro_tokens=$((600 * n))
+done
+for key in loss grad_norm mean_reward min_reward max_reward margin; do
+    near lists1/metrics.jsonl lists2/metrics.jsonl $key 1e-2
+    near lists1/metrics.jsonl lists4/metrics.jsonl $key 1e-2
+done
+# 59 of the 61 prompts have labels: 5 updates an epoch.
+awk '/"step": 5,/' lists1/metrics.jsonl | grep -q '"epoch": 1,' || bad "an epoch is not 5 updates"
+
+# Deterministic mode: the same bits on 1, 2 and 4 ranks, and after an interruption.
+exact="$lists train.deterministic=true train.slots=4 train.checkpoint_every=5"
+for n in 1 2 4; do
+    run $n $exact output=exact$n
+done
+for n in 2 4; do
+    cmp -s <(column exact1/metrics.jsonl parameters_hash) <(column exact$n/metrics.jsonl parameters_hash) ||
+        bad "deterministic hashes differ on $n ranks"
+    cmp -s <(column exact1/metrics.jsonl min_reward) <(column exact$n/metrics.jsonl min_reward) ||
+        bad "deterministic extremes differ on $n ranks"
+    cmp -s exact1/model/model.safetensors exact$n/model/model.safetensors || bad "models differ on $n ranks"
+done
+run 2 $exact output=halves train.steps=7
+run 4 $exact output=halves
+cmp -s exact1/model/model.safetensors halves/model/model.safetensors || bad "a resumed run differs"
+refuses 2 "reward.centering (was 0.01, is 0.02)" $exact output=halves reward.centering=0.02
+
+# The model is a classifier's folder that goes on from where it is.
+grep -q '"LlamaForSequenceClassification"' exact1/model/config.json || bad "config.json names no classifier"
+grep -q '"num_labels": 1' exact1/model/config.json || bad "config.json has no num_labels"
+grep -q '"pad_token_id": 256' exact1/model/config.json || bad "the padding id is not one that no response ends with"
+run 1 reward model=learned/model data=eval.h5 output=again train.steps=1 train.batch=203
+column again/metrics.jsonl accuracy | awk '{ exit !($2 > 0.9) }' || bad "a trained model does not go on"
+
+# score: the same bytes on any rank count; its rewards give the accuracy that training reported.
+for n in 1 2 4; do
+    run $n score model=learned/model data=eval.h5 output=score$n.jsonl
+done
+cmp -s score1.jsonl score2.jsonl || bad "score differs on 2 ranks"
+cmp -s score1.jsonl score4.jsonl || bad "score differs on 4 ranks"
+accuracy=$(column learned/metrics.jsonl eval_accuracy | tail -1 | cut -d' ' -f2)
+awk -v a="$accuracy" '
+    { match($0, /"reward": [^,}]*/); r = substr($0, RSTART + 10, RLENGTH - 10) }
+    /"chosen"/ { chosen = r } /"rejected"/ { n++; right += chosen + 0 > r + 0 }
+    END { d = right / n - a; exit !(n == 203 && d < 1e-9 && d > -1e-9) }' score1.jsonl ||
+    bad "score's accuracy is not training's $accuracy"
+
+# Margins: the loss of a pair whose margin is the difference of its rewards is log 2, so a new margin moves it.
+awk '{ sub(/}$/, ", \"margin\": 2.0}"); print }' eval.jsonl > margin.jsonl
+run 1 prepare input=margin.jsonl output=margin.h5 tokenizer=bytes
+for use in true false; do
+    run 1 reward model=init data=margin.h5 output=margin_$use train.steps=1 train.batch=203 reward.margin=$use
+done
+column margin_true/metrics.jsonl loss | awk '{ exit !($2 > 1.9 && $2 < 2.3) }' || bad "margins have no effect"
+column margin_false/metrics.jsonl loss | awk '{ exit !($2 > 0.6 && $2 < 0.8) }' || bad "reward.margin=false has no effect"
+
+# What makes no sense is refused.
+refuses 2 "is a reward model" dpo model=exact1/model data=eval.h5 output=no
+refuses 2 "is a reward model" generate model=exact1/model data=eval.h5
+refuses 2 "needs none" score model=exact1/model reference=init data=eval.h5
+refuses 2 "one value a response" score model=exact1/model data=eval.h5 score.per_token=true
+echo '{"prompt": "a", "completion": "b"}' > single.jsonl
+run 1 prepare input=single.jsonl output=single.h5 tokenizer=bytes
+refuses 65 "has no pairs" reward model=init data=single.h5 output=no
+
+run 1 $lists output=dry --dry-run
+grep -q "total" out.txt && [ ! -e dry ] || bad "--dry-run"
+
+[ "$failures" -eq 0 ] && echo "ok"
+exit $((failures > 0))
