@@ -10,18 +10,9 @@
 #include <unistd.h>
 
 #include "io/dataset.h"
+#include "tests/check.h"
 #include "util/mem.h"
 #include "util/rng.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
 
 enum { WORLD_VOCABULARY = 5000, WORLD_END = 4999, WORLD_BEGIN = 4998 };
 

@@ -4,16 +4,7 @@
 #include <string.h>
 
 #include "mpi/comm.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
+#include "tests/check.h"
 
 /* Ranks >= first fail, each in its own way. */
 static void test_some_fail(struct comm *c, int first) {

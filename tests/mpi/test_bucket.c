@@ -6,18 +6,9 @@
 
 #include "mpi/comm_internal.h"
 #include "mpi/sum.h"
+#include "tests/check.h"
 #include "util/mem.h"
 #include "util/rng.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
 
 /* Small integers: sums are exact in any order. */
 static float value_of(int rank, int step, int64_t i) {

@@ -6,16 +6,7 @@
 #include "mpi/comm.h"
 #include "mpi/comm_handle.h"
 #include "mpi/comm_internal.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
+#include "tests/check.h"
 
 static void test_reductions(struct comm *c) {
     enum { N = 1000 };

@@ -5,19 +5,10 @@
 #include <string.h>
 
 #include "select/kmeans.h"
+#include "tests/check.h"
 #include "util/json.h"
 #include "util/mem.h"
 #include "util/rng.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
 
 static enum status read_rows(void *context, int64_t first, int64_t count, float *out) {
     const struct vectors *v = context;

@@ -6,18 +6,9 @@
 #include <string.h>
 
 #include "select/pairs.h"
+#include "tests/check.h"
 #include "util/mem.h"
 #include "util/rng.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
 
 enum { ROWS = 1003 };
 

@@ -4,18 +4,9 @@
 #include <string.h>
 
 #include "mpi/sum_internal.h"
+#include "tests/check.h"
 #include "util/mem.h"
 #include "util/rng.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
 
 enum { LEAVES = 8 };
 
