@@ -21,4 +21,7 @@ struct dense_product {
 };
 void dense_multiply(const struct dense_product *p);
 
+/* OpenMP threads of this process from here on. */
+void dense_set_threads(int threads);
+
 #endif

@@ -11,6 +11,8 @@ static const struct command table[] = {
     {"embed", "a vector for each response, from the hidden rows of a model", command_embed},
     {"select", "a view with some of the pairs: random, easy, hard, centroid, balanced or a mix",
      command_select},
+    {"few-shot", "reward models on embeddings that learn a user's wishes from a few choices",
+     command_few_shot},
     {"generate", "responses to prompts, JSON Lines", command_generate},
     {"inspect", "any file or folder of ours: what is in it, lengths, what made it", command_inspect},
     {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",

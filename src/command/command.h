@@ -36,5 +36,6 @@ enum status command_bench(struct run *run);
 enum status command_reward(struct run *run);
 enum status command_embed(struct run *run);
 enum status command_select(struct run *run);
+enum status command_few_shot(struct run *run);
 
 #endif

@@ -74,6 +74,16 @@ struct settings {
         int seeding; /* enum kmeans_seeding */
     } select;
     struct {
+        int model;     /* enum np_kind */
+        int aggregate; /* enum np_aggregate */
+        int inner;     /* 0 auto, 1 linear, 2 mlp */
+        int objective; /* enum np_objective */
+        bool latent;
+        int64_t hidden, heads, batch, targets, context_min, context_max, samples, eval_samples;
+        int64_t steps, passes, task_seed, world_rows, world_seed;
+        double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
+    } few_shot;
+    struct {
         int64_t rows, bootstrap;
         double confidence;
     } evaluate;

@@ -1,0 +1,241 @@
+/* few-shot: a reward model on embeddings, conditioned on a few of a user's choices or not (np_model.h), from
+ * the world of two users or from preference files and their embeddings.
+ *
+ * OUTPUT/metrics.jsonl has a line for each update, OUTPUT/result.json the accuracies at each size of context,
+ * OUTPUT/model.safetensors the parameters. */
+#include <math.h>
+#include <stdio.h>
+
+#include "backend/dense.h"
+#include "command/few_shot.h"
+#include "command/run_folder.h"
+#include "command/session.h"
+#include "io/file.h"
+#include "train/metrics.h"
+#include "train/np_train.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+static const int64_t context_sizes[] = {0, 1, 3, 5, 10};
+enum { INNER_AUTO, INNER_LINEAR, INNER_MLP };
+
+struct few_shot {
+    struct run *run;
+    struct np_world world;
+    struct np_model model;
+    struct np_options options;
+    struct np_trainer trainer;
+    struct metrics_file metrics;
+    struct text line, result;
+    int64_t steps;
+    double seconds; /* of the updates */
+};
+
+static void read_options(const struct settings *s, struct np_options *o) {
+    *o = (struct np_options){.batch = s->few_shot.batch,
+                             .targets = s->few_shot.targets,
+                             .context_min = s->few_shot.context_min,
+                             .context_max = s->few_shot.context_max,
+                             .samples = s->few_shot.samples,
+                             .eval_samples = s->few_shot.eval_samples,
+                             .beta_kl = s->few_shot.beta_kl,
+                             .dropout = s->few_shot.dropout,
+                             .objective = (enum np_objective)s->few_shot.objective,
+                             .learning_rate = s->few_shot.learning_rate,
+                             .epsilon = s->few_shot.epsilon,
+                             .weight_decay = s->few_shot.weight_decay,
+                             .seed = (uint64_t)s->seed,
+                             .task_seed = (uint64_t)s->few_shot.task_seed};
+}
+
+/* Collective. */
+static enum status open_world(struct few_shot *f) {
+    const struct settings *s = f->run->settings;
+    int64_t dropped = 0;
+    if (*s->data) {
+        TRY(session_need(s->embeddings, "embeddings"));
+        TRY(few_shot_files(f->run->comm, s, &f->world, &dropped));
+    } else {
+        TRY(comm_agree(f->run->comm, few_shot_synthetic(s, &f->world)));
+    }
+    const struct np_world *w = &f->world;
+    log_root(LOG_INFO, "%s: %lld pairs of width %lld, %lld labels; %lld train, %lld test; %lld left out",
+             *s->data ? s->data : "two users", (long long)w->pairs, (long long)w->width, (long long)w->labels,
+             (long long)w->n_train, (long long)w->n_test, (long long)dropped);
+    return OK;
+}
+
+/* Collective. */
+static enum status open_model(struct few_shot *f) {
+    const struct settings *s = f->run->settings;
+    int inner = s->few_shot.inner;
+    struct np_shape shape = {.kind = (enum np_kind)s->few_shot.model,
+                             .width = f->world.width,
+                             .hidden = s->few_shot.hidden,
+                             .heads = s->few_shot.heads,
+                             .aggregate = (enum np_aggregate)s->few_shot.aggregate,
+                             .inner_mlp = inner == INNER_MLP || (inner == INNER_AUTO && !*s->data),
+                             .latent = s->few_shot.latent};
+    read_options(s, &f->options);
+    f->steps = s->few_shot.steps ? s->few_shot.steps
+                                 : s->few_shot.passes * np_steps_per_pass(&f->world, &f->options);
+    enum status st = np_model_open(&shape, (uint64_t)s->seed, &f->model);
+    st = st == OK ? np_trainer_open(f->run->comm, &f->model, &f->world, &f->options, &f->trainer) : st;
+    TRY(comm_agree(f->run->comm, st));
+    log_root(LOG_INFO, "%lld parameters; %lld updates of %lld users x %lld pairs", (long long)f->model.count,
+             (long long)f->steps, (long long)f->options.batch, (long long)f->options.targets);
+    return OK;
+}
+
+static enum status write_step(struct few_shot *f, int64_t step, const struct np_value *value) {
+    if (f->run->comm->rank != 0) {
+        return OK;
+    }
+    bool latent = f->model.shape.latent;
+    text_clear(&f->line);
+    TRY(metrics_put(&f->line, "", "step", (double)step));
+    TRY(metrics_put(&f->line, "", "loss", value->nll + f->options.beta_kl * value->kl));
+    TRY(latent ? metrics_put(&f->line, "", "nll", value->nll) : OK);
+    TRY(latent ? metrics_put(&f->line, "", "kl", value->kl) : OK);
+    TRY(metrics_put(&f->line, "", "context", (double)f->trainer.users.batch.context));
+    return metrics_write(&f->metrics, &f->line);
+}
+
+/* Collective. */
+static enum status train(struct few_shot *f) {
+    struct progress progress;
+    double start = clock_seconds();
+    enum status st = OK;
+    progress_start(&progress, "few-shot", "updates", (double)f->steps);
+    for (int64_t step = 1; step <= f->steps; step++) {
+        struct np_value value;
+        TRY(np_step(&f->trainer, &value));
+        st = st == OK ? write_step(f, step, &value) : st; /* agreed on at the end */
+        char extra[64];
+        snprintf(extra, sizeof extra, "nll %.4f", value.nll);
+        progress_update(&progress, (double)step, extra);
+    }
+    progress_end(&progress, (double)f->steps);
+    f->seconds = clock_seconds() - start;
+    return comm_agree(f->run->comm, st);
+}
+
+static enum status put_accuracy(struct text *out, const struct np_accuracy *a) {
+    static const char *const names[NP_MEASURES] = {"accuracy", "seen", "unseen", "paper_unseen"};
+    TRY(metrics_put(out, "", "users", a->users));
+    for (int m = 0; m < NP_MEASURES; m++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s_error", names[m]);
+        TRY(isfinite(a->mean[m]) ? metrics_put(out, "", names[m], a->mean[m]) : OK);
+        TRY(isfinite(a->error[m]) ? metrics_put(out, "", name, a->error[m]) : OK);
+    }
+    return OK;
+}
+
+/* {"context": k, "users": …, "accuracy": …, "labels": [{…}, …]} */
+static enum status put_context(struct text *out, int64_t context, const struct np_accuracy *all,
+                               int64_t labels) {
+    struct text part = {0};
+    enum status st = metrics_put(&part, "", "context", (double)context);
+    st = st == OK ? put_accuracy(&part, &all[labels]) : st;
+    st = st == OK ? text_printf(out, "%s, \"labels\": [", part.data) : st;
+    for (int64_t i = 0; i < labels && st == OK; i++) {
+        text_clear(&part);
+        st = put_accuracy(&part, &all[i]);
+        st = st == OK ? text_printf(out, "%s%s}", i ? ", " : "", part.data) : st;
+    }
+    text_free(&part);
+    return st == OK ? text_puts(out, "]}") : st;
+}
+
+static void log_accuracy(int64_t context, const struct np_accuracy *a) {
+    log_root(LOG_INFO,
+             "context %2lld: accuracy %5.2f +- %.2f %%; unseen %5.2f; seen %5.2f; positions k and up %5.2f",
+             (long long)context, 100 * a->mean[NP_ALL], 100 * a->error[NP_ALL], 100 * a->mean[NP_UNSEEN],
+             100 * a->mean[NP_SEEN], 100 * a->mean[NP_PAPER_UNSEEN]);
+}
+
+/* Collective. Models without a context have one row. */
+static enum status evaluate(struct few_shot *f) {
+    struct text *out = &f->result;
+    struct np_accuracy *all;
+    int64_t labels = f->world.labels;
+    int rows = f->model.shape.kind == NP_PROCESS ? COUNT_OF(context_sizes) : 1;
+    TRY(comm_agree(f->run->comm, NEW_ARRAY(all, labels + 1)));
+    enum status st = metrics_put(out, "", "steps", (double)f->steps);
+    st = st == OK ? metrics_put(out, "", "seconds", f->seconds) : st;
+    st = st == OK ? metrics_put(out, "", "parameters", (double)f->model.count) : st;
+    st = comm_agree(f->run->comm, st == OK ? text_puts(out, ", \"evaluation\": [") : st);
+    for (int i = 0; i < rows && st == OK; i++) {
+        if (context_sizes[i] <= f->options.targets) {
+            st = np_evaluate(&f->trainer, context_sizes[i], all);
+            st = st == OK && i ? text_puts(out, ", ") : st;
+            st = st == OK ? put_context(out, context_sizes[i], all, labels) : st;
+            st = comm_agree(f->run->comm, st);
+        }
+        if (st == OK && context_sizes[i] <= f->options.targets) {
+            log_accuracy(context_sizes[i], &all[labels]);
+        }
+    }
+    mem_free(all);
+    return st == OK ? text_puts(out, "]}\n") : st;
+}
+
+static enum status deliver(struct few_shot *f, const char *folder) {
+    struct text path = {0};
+    if (f->run->comm->rank != 0) {
+        return OK;
+    }
+    enum status st = text_printf(&path, "%s/result.json", folder);
+    st = st == OK ? file_write(path.data, f->result.data, f->result.len) : st;
+    st = st == OK ? np_model_save(&f->model, folder) : st;
+    text_free(&path);
+    return st;
+}
+
+static enum status open_metrics(struct few_shot *f, const char *folder) {
+    struct text path = {0};
+    if (f->run->comm->rank != 0) {
+        return OK;
+    }
+    enum status st = text_printf(&path, "%s/metrics.jsonl", folder);
+    st = st == OK ? metrics_open(path.data, -1, &f->metrics) : st;
+    text_free(&path);
+    return st;
+}
+
+/* Collective. */
+static enum status few_shot_work(struct few_shot *f) {
+    struct run *run = f->run;
+    const struct settings *s = run->settings;
+    struct run_folder folder = {0};
+    struct backend host = {.caps = {.name = "host", .description = "host arrays in double; OpenBLAS"}};
+    TRY(session_need(s->output, "output"));
+    host.caps.threads = session_threads(run->comm, s);
+    dense_set_threads(host.caps.threads);
+    TRY(open_world(f));
+    TRY(open_model(f));
+    if (run->dry_run) {
+        return OK;
+    }
+    TRY(run_folder_open(run, &host, s->output, &folder));
+    enum status st = comm_agree(run->comm, open_metrics(f, s->output));
+    st = st == OK ? train(f) : st;
+    st = st == OK ? evaluate(f) : st;
+    st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
+    metrics_close(&f->metrics);
+    enum status finished = run_folder_finish(run, &host, &folder, st);
+    return comm_agree(run->comm, finished);
+}
+
+enum status command_few_shot(struct run *run) {
+    struct few_shot f = {.run = run};
+    enum status st = few_shot_work(&f);
+    np_trainer_close(&f.trainer);
+    np_model_close(&f.model);
+    np_world_free(&f.world);
+    text_free(&f.line);
+    text_free(&f.result);
+    return st;
+}

@@ -1,0 +1,249 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "command/few_shot.h"
+#include "command/synth_pairs.h"
+#include "io/sidecar.h"
+#include "util/mem.h"
+
+static enum status world_arrays(struct np_world *w) {
+    int64_t values;
+    TRY(size_mul(w->rows, w->width, "embeddings", &values));
+    TRY(NEW_ARRAY(w->values, values));
+    TRY(NEW_ARRAY(w->a, w->pairs));
+    TRY(NEW_ARRAY(w->b, w->pairs));
+    TRY(NEW_ARRAY(w->choices, w->labels * w->pairs));
+    TRY(NEW_ARRAY(w->train, w->pairs));
+    return NEW_ARRAY(w->test, w->pairs);
+}
+
+static void fill_synthetic(struct synth_pairs *source, struct np_world *w) {
+    for (int64_t i = 0; i < w->pairs; i++) {
+        struct synth_pair pair;
+        synth_pairs_next(source, &pair);
+        w->values[2 * i] = (float)pair.a;
+        w->values[2 * i + 1] = (float)pair.b;
+        w->a[i] = 2 * i;
+        w->b[i] = 2 * i + 1;
+        for (int z = 0; z < SYNTH_USERS; z++) {
+            w->choices[z * w->pairs + i] = (uint8_t)pair.choices[z];
+        }
+        if (pair.split == SYNTH_TRAIN) {
+            w->train[w->n_train++] = i;
+        } else if (pair.split == SYNTH_TEST) {
+            w->test[w->n_test++] = i;
+        }
+    }
+}
+
+enum status few_shot_synthetic(const struct settings *s, struct np_world *out) {
+    int64_t n = s->few_shot.world_rows;
+    struct synth_pairs *source;
+    *out = (struct np_world){.rows = 2 * n, .width = 1, .pairs = n, .labels = SYNTH_USERS};
+    TRY(NEW_ARRAY(source, 1));
+    enum status st = synth_pairs_open(source, s->few_shot.world_seed, n);
+    st = st == OK ? world_arrays(out) : st;
+    if (st == OK) {
+        fill_synthetic(source, out);
+    }
+    synth_pairs_close(source);
+    mem_free(source);
+    return st;
+}
+
+/* A pair of responses, the smaller id first, and who prefers which: bit l of `has` says that label l has it,
+ * of `high` that it prefers the higher id. */
+struct judged {
+    int64_t low, high_id;
+    uint64_t has, high;
+};
+enum { MOST_LABELS = 64, BLOCK = 4096 };
+
+struct judgments {
+    struct judged *pairs;
+    int64_t count, capacity;
+};
+
+static int by_ids(const void *x, const void *y) {
+    const struct judged *a = x;
+    const struct judged *b = y;
+    int low = (a->low > b->low) - (a->low < b->low);
+    return low ? low : (a->high_id > b->high_id) - (a->high_id < b->high_id);
+}
+
+static enum status add_label(struct dataset *d, int label, struct judgments *j) {
+    int64_t n = dataset_size(d).pairs;
+    int64_t rows[BLOCK];
+    struct pair *block;
+    enum status st = NEW_ARRAY(block, BLOCK);
+    for (int64_t first = 0; first < n && st == OK; first += BLOCK) {
+        int64_t count = n - first < BLOCK ? n - first : BLOCK;
+        for (int64_t i = 0; i < count; i++) {
+            rows[i] = first + i;
+        }
+        st = dataset_pairs(d, rows, count, block);
+        st = st == OK ? GROW_ARRAY(j->pairs, j->capacity, j->count + count) : st;
+        for (int64_t i = 0; i < count && st == OK; i++) {
+            if (block[i].label != 1) {
+                continue; /* a tie */
+            }
+            int64_t chosen = block[i].chosen;
+            int64_t rejected = block[i].rejected;
+            bool higher = chosen > rejected;
+            j->pairs[j->count++] = (struct judged){.low = higher ? rejected : chosen,
+                                                   .high_id = higher ? chosen : rejected,
+                                                   .has = (uint64_t)1 << label,
+                                                   .high = (uint64_t)higher << label};
+        }
+    }
+    mem_free(block);
+    return st;
+}
+
+/* One entry a pair; pairs that some label lacks go. A label that has a pair twice: its first row counts where
+ * they agree; a label that contradicts itself does not have the pair. */
+static int64_t merge(struct judgments *j, int labels) {
+    uint64_t all = labels == MOST_LABELS ? UINT64_MAX : ((uint64_t)1 << labels) - 1;
+    int64_t kept = 0;
+    int64_t dropped = 0;
+    if (j->count > 0) {
+        qsort(j->pairs, (size_t)j->count, sizeof *j->pairs, by_ids);
+    }
+    for (int64_t i = 0; i < j->count;) {
+        struct judged pair = j->pairs[i];
+        uint64_t torn = 0;
+        for (i++; i < j->count && by_ids(&j->pairs[i], &pair) == 0; i++) {
+            uint64_t both = pair.has & j->pairs[i].has;
+            torn |= both & (pair.high ^ j->pairs[i].high);
+            pair.has |= j->pairs[i].has;
+            pair.high |= j->pairs[i].high;
+        }
+        if (pair.has == all && !torn) {
+            j->pairs[kept++] = pair;
+        } else {
+            dropped++;
+        }
+    }
+    j->count = kept;
+    return dropped;
+}
+
+/* Embeddings of the responses in pairs only: place[id] is a response's row, -1 for the others. */
+static enum status read_values(struct sidecar *values, const int64_t *place, int64_t responses,
+                               struct np_world *w) {
+    for (int64_t first = 0; first < responses;) {
+        int64_t last = first;
+        while (last < responses && place[last] >= 0 && last - first < BLOCK) {
+            last++; /* places of neighbors are neighbors */
+        }
+        if (last > first) {
+            TRY(sidecar_read_values(values, first, last - first, w->values + place[first] * w->width));
+        }
+        first = last > first ? last : first + 1;
+    }
+    return OK;
+}
+
+/* a and b in an order drawn by a coin, so that their place says nothing. */
+static enum status place_pairs(struct dataset *d, const struct settings *s, const struct judgments *j,
+                               const int64_t *place, struct np_world *w) {
+    for (int64_t i = 0; i < w->pairs; i++) {
+        const struct judged *pair = &j->pairs[i];
+        struct rng coin = rng_stream((uint64_t)s->few_shot.task_seed, RNG_SELECT, pair->low, pair->high_id);
+        bool swapped = rng_u32(&coin) & 1;
+        w->a[i] = place[swapped ? pair->high_id : pair->low];
+        w->b[i] = place[swapped ? pair->low : pair->high_id];
+        for (int label = 0; label < w->labels; label++) {
+            bool high = pair->high >> label & 1;
+            w->choices[label * w->pairs + i] = high != swapped;
+        }
+        struct response response;
+        TRY(dataset_responses(d, &pair->low, 1, &response));
+        struct rng split = rng_stream((uint64_t)s->few_shot.task_seed, RNG_SELECT, response.prompt, -1);
+        if (rng_uniform(&split) < s->few_shot.holdout) {
+            w->test[w->n_test++] = i;
+        } else {
+            w->train[w->n_train++] = i;
+        }
+    }
+    return OK;
+}
+
+static enum status fill_files(struct dataset *d, const struct settings *s, const struct judgments *j,
+                              struct np_world *w) {
+    int64_t responses = dataset_size(d).responses;
+    struct sidecar *values = NULL;
+    int64_t *place;
+    enum status st = NEW_ARRAY(place, responses);
+    TRY_TO(done, st);
+    for (int64_t i = 0; i < j->count; i++) {
+        place[j->pairs[i].low] = place[j->pairs[i].high_id] = 1;
+    }
+    for (int64_t i = 0; i < responses; i++) {
+        place[i] = place[i] ? w->rows++ : -1;
+    }
+    TRY_TO(done, sidecar_open_values(s->embeddings, dataset_hash(d), responses, &values, NULL));
+    w->width = sidecar_width(values);
+    w->pairs = j->count;
+    TRY_TO(done, world_arrays(w));
+    TRY_TO(done, read_values(values, place, responses, w));
+    st = place_pairs(d, s, j, place, w);
+done:
+    if (values) {
+        enum status closed = sidecar_close(values);
+        st = st == OK ? closed : st;
+    }
+    mem_free(place);
+    return st;
+}
+
+struct files {
+    struct dataset *all[MOST_LABELS];
+    int count;
+};
+
+/* Collective. */
+static enum status open_files(struct comm *c, const char *list, struct files *f) {
+    for (const char *at = list; *at;) {
+        size_t n = strcspn(at, ",");
+        char *path = mem_strndup(at, n);
+        enum status st = !path ? ERR_SYSTEM
+                         : f->count < MOST_LABELS
+                             ? OK
+                             : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS);
+        st = comm_agree(c, st);
+        st = st == OK ? dataset_open(c, path, &f->all[f->count]) : st;
+        mem_free(path);
+        TRY(st);
+        f->count++;
+        at += n + (at[n] == ',');
+    }
+    for (int i = 1; i < f->count; i++) {
+        if (dataset_hash(f->all[i]) != dataset_hash(f->all[0])) {
+            return fail(ERR_DATA,
+                        "%s: not the responses of %s; the files of a few-shot model are views of one",
+                        dataset_path(f->all[i]), dataset_path(f->all[0]));
+        }
+    }
+    return OK;
+}
+
+enum status few_shot_files(struct comm *c, const struct settings *s, struct np_world *out, int64_t *dropped) {
+    struct files files = {.count = 0};
+    struct judgments judgments = {0};
+    *out = (struct np_world){0};
+    enum status st = open_files(c, s->data, &files);
+    out->labels = files.count;
+    for (int i = 0; i < files.count && st == OK; i++) {
+        st = add_label(files.all[i], i, &judgments);
+    }
+    if (st == OK) {
+        *dropped = merge(&judgments, files.count);
+        st = fill_files(files.all[0], s, &judgments, out);
+    }
+    for (int i = 0; i < files.count; i++) {
+        dataset_close(files.all[i]);
+    }
+    mem_free(judgments.pairs);
+    return comm_agree(c, st);
+}
