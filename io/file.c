@@ -330,3 +330,7 @@ enum status folder_make(const char *path) {
     mem_free(partial);
     return st;
 }
+
+const char *zlib_library(void) {
+    return zlibVersion();
+}

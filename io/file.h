@@ -33,4 +33,7 @@ enum status stream_next(struct file_stream *s, int64_t raw_limit, const char **d
 /* Bytes given so far, after inflation. */
 int64_t stream_position(const struct file_stream *s);
 
+/* Local. "1.2.13": the version of zlib that runs. */
+const char *zlib_library(void);
+
 #endif

@@ -16,6 +16,28 @@ void h5_quiet(void) {
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
+void h5_library(char out[128]) {
+    static const struct {
+        H5Z_filter_t filter;
+        const char *name;
+    } filters[] = {{H5Z_FILTER_DEFLATE, "deflate"},
+                   {H5Z_FILTER_SHUFFLE, "shuffle"},
+                   {H5Z_FILTER_FLETCHER32, "fletcher32"}};
+    unsigned major = 0;
+    unsigned minor = 0;
+    unsigned release = 0;
+    bool known = H5get_libversion(&major, &minor, &release) >= 0;
+    bool there[COUNT_OF(filters)];
+    for (int i = 0; i < COUNT_OF(filters); i++) {
+        there[i] = H5Zfilter_avail(filters[i].filter) > 0;
+    }
+    int n = known ? snprintf(out, 128, "%u.%u.%u parallel, filters", major, minor, release)
+                  : snprintf(out, 128, "(unknown version) parallel, filters");
+    for (int i = 0; i < COUNT_OF(filters) && n > 0 && n < 100; i++) {
+        n += there[i] ? snprintf(out + n, (size_t)(128 - n), " %s", filters[i].name) : 0;
+    }
+}
+
 static herr_t first_reason(unsigned n, const H5E_error2_t *error, void *context) {
     (void)n;
     snprintf(context, 200, "%s", error->desc ? error->desc : "no reason given");

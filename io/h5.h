@@ -20,6 +20,10 @@
 enum array_type { ARRAY_I8, ARRAY_U8, ARRAY_I32, ARRAY_I64, ARRAY_U64, ARRAY_F32, ARRAY_F64 };
 int array_type_bytes(enum array_type type);
 
+/* Local, works before MPI starts. "1.10.8 parallel, filters deflate shuffle fletcher32", of the library that
+ * runs. */
+void h5_library(char out[128]);
+
 /* Writing. */
 
 /* FILE_FINAL: never written again; checksummed metadata (1.10 format). FILE_UPDATED: opened again for updates

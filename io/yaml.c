@@ -239,3 +239,7 @@ enum status yaml_read(const char *path, yaml_visit *visit_key, void *context) {
     mem_free(bytes);
     return st;
 }
+
+const char *yaml_library(void) {
+    return yaml_get_version_string();
+}

@@ -12,4 +12,7 @@ typedef enum status yaml_visit(void *context, const char *key, const char *value
  * sequences. */
 enum status yaml_read(const char *path, yaml_visit *visit, void *context);
 
+/* Local. "0.2.5": the version of libyaml that runs. */
+const char *yaml_library(void);
+
 #endif

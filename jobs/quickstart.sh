@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 started=$SECONDS
 # shellcheck disable=SC2086
 install_missing $build_packages
-build release
+build_program release
 collimate=$PWD/build/release/collimate
 name=synth
 [ -z "$pairs" ] || name=$(basename "${pairs%.gz}" .jsonl)

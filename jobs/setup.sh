@@ -24,12 +24,27 @@ install_missing() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" > /dev/null
 }
 
-# build PRESET: configures and builds build/PRESET.
-build() {
-    [ -f "build/$1/build.ninja" ] || cmake --preset "$1" > "/tmp/collimate-configure.$$" 2>&1 || {
-        cat "/tmp/collimate-configure.$$" >&2
+# configure PRESET [ARGUMENTS]: quiet unless it fails.
+configure() {
+    local log
+    log=$(mktemp)
+    cmake --preset "$@" > "$log" 2>&1 || {
+        cat "$log" >&2
+        rm -f "$log"
         return 1
     }
-    rm -f "/tmp/collimate-configure.$$"
+    rm -f "$log"
+}
+
+# build_program PRESET: configures where that was not done and builds the program alone in build/PRESET.
+build_program() {
+    [ -f "build/$1/build.ninja" ] || configure "$1"
+    cmake --build --preset "$1" --target collimate -- --quiet
+}
+
+# build_tests PRESET: the program and its tests.
+build_tests() {
+    { [ -f "build/$1/build.ninja" ] && grep -q '^COLLIMATE_TESTS:.*=ON$' "build/$1/CMakeCache.txt"; } ||
+        configure "$1" -D COLLIMATE_TESTS=ON
     cmake --build --preset "$1" -- --quiet
 }

@@ -14,5 +14,5 @@ if [ "${1:-}" = --preset ]; then
 fi
 # shellcheck disable=SC2086
 install_missing $build_packages $test_packages
-build "$preset"
+build_tests "$preset"
 ctest --preset "$preset" -j "$(nproc)" "$@"

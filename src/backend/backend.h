@@ -235,11 +235,16 @@ struct backend_request {
     int device_index;    /* which accelerator of the node; -1: none asked for */
     bool deterministic;
 };
-/* Local. Opens the back end asked for; `auto` falls back to the CPU and says so in *why (a line for the log,
- * never NULL on success). Fails: ERR_USAGE for an unknown name (names the nearest), ERR_SYSTEM where the
- * device or compute type is not there. The caller ends it with backend_close(). */
+/* Local. Opens the back end asked for; `auto` falls back to the CPU and says so in *why (the reason for the
+ * choice, for the log beside caps.description; never empty on success). Fails: ERR_USAGE for an unknown name
+ * (names the nearest), ERR_SYSTEM where the device or compute type is not there. The caller ends it with
+ * backend_close(). */
 enum status backend_open(const struct backend_request *request, struct backend **out, char why[256]);
 void backend_close(struct backend *b); /* NULL is fine */
+/* Local. The library of matrix products on the CPU, and the kernels that this processor takes, in words. */
+void backend_cpu_library(char out[160]);
+/* Local. The accelerator that `cuda` would open, or why there is none, in words. */
+void backend_accelerator(char out[256]);
 /* Local. Most bytes that were allocated at one time from a plan back end; 0 for any other. */
 int64_t backend_plan_peak(const struct backend *b);
 

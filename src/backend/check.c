@@ -372,7 +372,7 @@ enum status check_open(const struct backend_request *request, struct backend **o
     b->caps = inner->caps;
     b->caps.name = "check:cpu";
     b->context = memory;
-    snprintf(why, 256, "check:cpu: the CPU back end under suspicion (slow)");
+    snprintf(why, 256, "asked for: the CPU back end under suspicion, slow");
     *out = b;
     return OK;
 failed:

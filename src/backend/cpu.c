@@ -176,6 +176,20 @@ static enum status check_product(struct backend *b) {
     return OK;
 }
 
+void backend_cpu_library(char out[160]) {
+    static const char *const threading[] = {"sequential", "pthread", "openmp"};
+    const char *isa = NULL;
+    int kind = openblas_get_parallel();
+    (void)choose_table(&isa);
+    /* The configuration begins "OpenBLAS 0.3.21 NO_LAPACKE ...": its first two words. */
+    const char *config = openblas_get_config();
+    size_t n = strcspn(config, " ");
+    n += config[n] == ' ' ? 1 + strcspn(config + n + 1, " ") : 0;
+    snprintf(out, 160, "%.*s %s %.30s; own kernels: %s", n > 60 ? 60 : (int)n, config,
+             kind >= 0 && kind < COUNT_OF(threading) ? threading[kind] : "unknown threads",
+             openblas_get_corename(), isa);
+}
+
 static void describe(struct backend *b, const char *isa) {
     struct cpu *cpu = cpu_of(b);
     long pages = sysconf(_SC_PHYS_PAGES);
@@ -212,7 +226,7 @@ enum status cpu_open(const struct backend_request *request, struct backend **out
     b->context = cpu;
     describe(b, isa);
     TRY_TO(failed, check_product(b));
-    snprintf(why, 256, "cpu: %s", b->caps.description);
+    snprintf(why, 256, "asked for");
     *out = b;
     return OK;
 failed:

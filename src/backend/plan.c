@@ -214,7 +214,7 @@ enum status plan_open(const struct backend_request *request, struct backend **ou
     b->caps.name = "plan";
     snprintf(b->caps.description, sizeof b->caps.description, "runs nothing, counts memory");
     b->context = p;
-    snprintf(why, 256, "plan: nothing is computed, memory is counted");
+    snprintf(why, 256, "asked for");
     *out = b;
     return OK;
 failed:

@@ -42,9 +42,8 @@ static enum status open_auto(const struct backend_request *request, struct backe
     char reason[160];
     snprintf(reason, sizeof reason, "%.150s", status_message()->text);
     status_clear();
-    char cpu_why[256] = "";
-    TRY(cpu_open(request, out, cpu_why));
-    snprintf(why, 256, "%.90s; %.150s", cpu_why, reason);
+    TRY(cpu_open(request, out, why));
+    snprintf(why, 256, "%.150s", reason);
     return OK;
 }
 
@@ -67,6 +66,19 @@ enum status backend_open(const struct backend_request *request, struct backend *
         }
     }
     return unknown_device(device);
+}
+
+void backend_accelerator(char out[256]) {
+    const struct backend_request request = {.device = "cuda", .compute = "fp32"};
+    struct backend *b = NULL;
+    char why[256] = "";
+    if (cuda_open(&request, &b, why) == OK) {
+        snprintf(out, 256, "%.250s", b->caps.description);
+        backend_close(b);
+    } else {
+        snprintf(out, 256, "%.250s", status_message()->text);
+        status_clear();
+    }
 }
 
 void backend_close(struct backend *b) {

@@ -7,15 +7,28 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <stdio.h>
 #include <string.h>
 
+#include <utf8proc.h>
+
 #include "text/pretokenize.h"
+#include "text/tokenizer.h"
 #include "util/mem.h"
 
 /* White_Space of Unicode; PCRE2's own \s takes in U+180E as well. */
 static const char SPACE_LIST[] =
     "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
 enum { MATCH_LIMIT = 10000000, JIT_STACK = 16 << 20 };
+
+void tokenizer_libraries(char out[128]) {
+    char version[64] = ""; /* "10.42 2022-12-11" */
+    if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) < (int)sizeof version) {
+        (void)pcre2_config(PCRE2_CONFIG_VERSION, version);
+    }
+    version[strcspn(version, " ")] = '\0';
+    snprintf(out, 128, "pcre2 %s, utf8proc %.20s", version, utf8proc_version());
+}
 
 struct pattern {
     pcre2_code *code;

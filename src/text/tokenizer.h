@@ -37,6 +37,9 @@ int32_t tokenizer_id(const struct tokenizer *t, const char *token); /* -1 if unk
 /* Bytes of a token as they are stored (not NUL-terminated, e.g. for a listing). */
 const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *len);
 
+/* Local. "pcre2 10.42, utf8proc 2.8.0": the libraries that tokenizers run on. */
+void tokenizer_libraries(char out[128]);
+
 struct encoder;
 enum status encoder_open(const struct tokenizer *t, struct encoder **out);
 void encoder_close(struct encoder *e);

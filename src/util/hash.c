@@ -16,3 +16,8 @@ uint64_t hash_join(uint64_t a, uint64_t b) {
 void hash_text(uint64_t hash, char out[17]) {
     snprintf(out, 17, "%016llx", (unsigned long long)hash);
 }
+
+void hash_library(char out[32]) {
+    unsigned version = XXH_versionNumber(); /* 10000 major + 100 minor + release */
+    snprintf(out, 32, "%u.%u.%u", version / 10000, version / 100 % 100, version % 100);
+}

@@ -11,4 +11,7 @@ uint64_t hash_join(uint64_t a, uint64_t b);
 /* 16 lower-case hexadecimal digits and a NUL. */
 void hash_text(uint64_t hash, char out[17]);
 
+/* Local. "0.8.1": the version of xxHash that runs. */
+void hash_library(char out[32]);
+
 #endif

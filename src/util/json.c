@@ -145,3 +145,7 @@ enum status json_take_string(const json_t *object, const char *key, const char *
     }
     return OK;
 }
+
+const char *json_library(void) {
+    return jansson_version_str();
+}

@@ -23,4 +23,7 @@ enum status json_take_bool(const json_t *object, const char *key, const char *wh
 /* Borrowed from the object. */
 enum status json_take_string(const json_t *object, const char *key, const char *where, const char **out);
 
+/* Local. "2.14": the version of Jansson that runs. */
+const char *json_library(void);
+
 #endif
