@@ -78,23 +78,3 @@ void comparisons_close(struct comparisons *c) {
     mem_free(c->group_first);
     *c = (struct comparisons){0};
 }
-
-/* The first place whose prompt is not below `prompt`. */
-static int64_t lower_bound(const struct comparisons *c, int64_t prompt) {
-    int64_t low = 0;
-    int64_t high = c->n;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (c->list[middle].prompt < prompt) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-void comparisons_find(const struct comparisons *c, int64_t prompt, int64_t *first, int64_t *last) {
-    *first = lower_bound(c, prompt);
-    *last = lower_bound(c, prompt + 1);
-}

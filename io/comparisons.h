@@ -16,7 +16,5 @@ struct comparisons {
 /* Local. Reads every pair once. Fails: as dataset_pairs and dataset_responses. */
 enum status comparisons_open(struct dataset *d, struct comparisons *out);
 void comparisons_close(struct comparisons *c);
-/* Pairs of a prompt are list[first, last). */
-void comparisons_find(const struct comparisons *c, int64_t prompt, int64_t *first, int64_t *last);
 
 #endif

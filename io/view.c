@@ -168,7 +168,7 @@ static enum status take_side(struct view *v, int64_t id, struct plans *all, stru
 static enum status add_pair(struct view *v, const struct pair *pair, struct plans *all, struct plan *p) {
     TRY(GROW_ARRAY(all->pairs, all->pair_capacity, all->n_pairs + 1));
     struct sample_pair *out = &all->pairs[all->n_pairs];
-    *out = (struct sample_pair){.row = pair->row, .margin = pair->margin};
+    *out = (struct sample_pair){.row = pair->row, .source = pair->source, .margin = pair->margin};
     TRY(take_side(v, pair->chosen, all, p, &out->chosen));
     TRY(take_side(v, pair->rejected, all, p, &out->rejected));
     const struct planned_response *own = &all->responses[p->first_response];
@@ -182,21 +182,24 @@ static enum status add_pair(struct view *v, const struct pair *pair, struct plan
     return OK;
 }
 
+static enum status add_prompt(struct view *v, int64_t prompt, struct plans *all, struct plan *p) {
+    int64_t first, count;
+    TRY(dataset_prompt_responses(v->d, prompt, &first, &count));
+    for (int64_t id = first; id < first + count; id++) {
+        TRY(add_response(v, id, all, p));
+    }
+    return OK;
+}
+
 static enum status find_prompt(struct view *v, int64_t row, struct plans *all, struct plan *p) {
     const struct comparisons *c = &v->comparisons;
-    int64_t first, last;
-    if (v->kind == ROWS_PROMPTS) {
-        int64_t id, count;
-        TRY(dataset_prompt_responses(v->d, row, &id, &count));
-        for (int64_t end = id + count; id < end; id++) {
-            TRY(add_response(v, id, all, p));
-        }
-        comparisons_find(c, row, &first, &last);
-    } else {
-        first = c->group_first[row];
-        last = c->group_first[row + 1];
+    if (c->n_groups == 0) { /* a file without pairs */
+        return add_prompt(v, row, all, p);
     }
-    for (int64_t i = first; i < last; i++) {
+    if (v->kind == ROWS_PROMPTS) {
+        TRY(add_prompt(v, c->list[c->group_first[row]].prompt, all, p));
+    }
+    for (int64_t i = c->group_first[row]; i < c->group_first[row + 1]; i++) {
         struct pair pair;
         TRY(dataset_pairs(v->d, &c->list[i].row, 1, &pair));
         TRY(add_pair(v, &pair, all, p));
@@ -293,7 +296,8 @@ static uint64_t hash_of(const struct view *v) {
 /* What only prompts as rows need. */
 static enum status open_prompts(struct view *v) {
     TRY(comparisons_open(v->d, &v->comparisons));
-    v->rows = v->kind == ROWS_PROMPTS ? dataset_size(v->d).prompts : v->comparisons.n_groups;
+    struct dataset_size size = dataset_size(v->d);
+    v->rows = v->kind == ROWS_PROMPTS && size.pairs == 0 ? size.prompts : v->comparisons.n_groups;
     if (v->rows == 0) {
         return fail(ERR_DATA,
                     "%s: has no labeled pairs; pairs of a chosen and a rejected response are "

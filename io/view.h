@@ -52,7 +52,7 @@ struct sample {
         float score; /* the file's, NaN where there is none */
     } * responses;
     struct sample_pair {
-        int64_t row;              /* in /pairs */
+        int64_t row, source;      /* in /pairs; record of the input, -1 where unknown */
         int32_t chosen, rejected; /* places in responses */
         float margin;             /* NaN where there is none */
     } * pairs;
@@ -62,8 +62,8 @@ struct sample {
 /* Rows of training, scoring and evaluation.
  * ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all responses where the file has no pairs.
  * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
- * order of prompts, and the responses that stand in one. ROWS_PROMPTS: prompts that have responses, with all
- * of them and their labeled pairs.
+ * order of prompts, and the responses that stand in one. ROWS_PROMPTS: the same
+ * prompts with all of their responses; all prompts where the file has no pairs.
  * The last two hold an index of 16 bytes for each pair. */
 enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES, ROWS_COMPARED, ROWS_PROMPTS };
 

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "command/evaluate_reward.h"
 #include "command/session.h"
 #include "io/file.h"
 #include "train/bootstrap.h"
@@ -190,6 +191,13 @@ static enum status evaluate_work(struct evaluation *e) {
     TRY(session_need(settings->model, "model"));
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
+    if (s->model->config.head == HEAD_SCORE) {
+        TRY(evaluate_reward(s, &e->out));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
+    if (*settings->evaluate.subsets) {
+        return fail(ERR_USAGE, "evaluate.subsets is set, but %s is a language model", settings->model);
+    }
     TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
     TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;

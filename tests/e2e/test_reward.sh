@@ -119,6 +119,35 @@ awk -v a="$accuracy" '
     END { d = right / n - a; exit !(n == 203 && d < 1e-9 && d > -1e-9) }' score1.jsonl ||
     bad "score's accuracy is not training's $accuracy"
 
+# evaluate: the same accuracy; groups that add up to all pairs; the best of k rises with k up to the oracle.
+run 2 evaluate model=learned/model data=eval.h5 output=pairs.json
+grep -q "\"accuracy\": $accuracy," pairs.json || bad "evaluate's accuracy is not training's $accuracy"
+run 1 evaluate model=learned/model data=lists.h5 output=lists.json
+pairs=$(sed -nE 's/.*"pairs": ([0-9]+), "responses".*/\1/p' lists.json)
+for group in by_length by_length_difference by_score_gap; do
+    sed -E "s/.*\"$group\": \{(([^{}]*\{[^}]*\})+)\}.*/\1/" lists.json | grep -oE '"pairs": [0-9]+' |
+        awk -v n="$pairs" '{ sum += $2 } END { exit !(sum == n && n > 100) }' || bad "$group does not add up to $pairs"
+done
+sed -E 's/.*"best_of": \{(.*)\}, "picks_the_best.*/\1/' lists.json | grep -oE '"score": [-0-9.e]+' | awk '
+    NR > 1 && $2 < last { bad = 1 } { last = $2 } END { exit bad || NR != 4 }' || bad "best_of does not rise"
+refuses 2 "needs none" evaluate model=learned/model reference=init data=eval.h5
+
+# RewardBench's arithmetic: subsets by the input's records, sections weighted by RewardBench's counts.
+awk '{ sub(/}$/, ", \"subset\": \"" (NR % 3 ? "math-prm" : "hep-go") "\"}"); print }' eval.jsonl > bench.jsonl
+run 1 prepare input=bench.jsonl output=bench.h5 tokenizer=bytes
+run 1 reward model=init data=bench.h5 output=young train.steps=3 train.batch=32 train.learning_rate=2e-3
+run 2 score model=young/model data=bench.h5 output=bench_scores.jsonl
+run 2 evaluate model=young/model data=bench.h5 evaluate.subsets=bench.jsonl output=bench.json
+awk '{ match($0, /"reward": [^,}]*/); r = substr($0, RSTART + 10, RLENGTH - 10) }
+    /"chosen"/ { chosen = r } /"rejected"/ { n++; s = n % 3 ? "math" : "hep"; all[s]++; right[s] += chosen + 0 > r + 0 }
+    END { printf "%.9f\n", (984 * right["math"] / all["math"] + 164 * right["hep"] / all["hep"]) / 1148 }' \
+    bench_scores.jsonl > expected.txt
+sed -nE 's/.*"Reasoning": ([0-9.]+).*/\1/p' bench.json | awk '{ printf "%.9f\n", $1 }' | cmp -s - expected.txt ||
+    bad "sections are not RewardBench's"
+refuses 65 "not the file that the data was prepared from" evaluate model=young/model data=bench.h5 \
+    evaluate.subsets=eval.jsonl
+refuses 65 "no record has a" evaluate model=young/model data=eval.h5 evaluate.subsets=eval.jsonl
+
 # Margins: the loss of a pair whose margin is the difference of its rewards is log 2, so a new margin moves it.
 awk '{ sub(/}$/, ", \"margin\": 2.0}"); print }' eval.jsonl > margin.jsonl
 run 1 prepare input=margin.jsonl output=margin.h5 tokenizer=bytes
