@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# The synthetic study of few-shot reward models: two users on [0, 1] who want opposite things above 1/2; accuracy on
+# held-out pairs against the number of a user's choices that the model is shown. Trains BTL, DPL and the neural process
+# (deterministic with seeds 0 and 1, latent), prints a table beside the published one, and plots both.
+#   bash jobs/np-study.sh                 everything in runs/np-study (RUN=folder to change that)
+# Runs that have a result are kept; FRESH=1 begins anew. RANKS=n: ranks of each run, the numbers stay the same to
+# rounding. AT_ONCE=n: runs side by side, one core each (default: as many as there are cores). STEPS=n: fewer updates.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. jobs/env.sh
+collimate=${COLLIMATE:-$PWD/build/release/collimate}
+[ -x "$collimate" ] || { . jobs/setup.sh; build release; }
+run=${RUN:-runs/np-study}
+[ "${FRESH:-0}" = 0 ] || rm -rf "$run"
+mkdir -p "$run"
+started=$SECONDS
+
+# name and settings of each run
+studies=(
+    "btl few_shot.model=btl"
+    "dpl few_shot.model=dpl"
+    "np-seed0 few_shot.model=np seed=0"
+    "np-seed1 few_shot.model=np seed=1"
+    "np-latent few_shot.model=np few_shot.latent=true few_shot.beta_kl=0.001"
+)
+
+# The world itself, for those who want to look at it; few-shot draws the same one.
+[ -e "$run/pairs.csv" ] || "$collimate" --quiet synth synth.kind=pairs output="$run/pairs.csv"
+
+train() {
+    local name=$1
+    shift
+    [ -e "$run/$name/result.json" ] && return
+    mpirun -q -n "${RANKS:-1}" "$collimate" --quiet few-shot output="$run/$name" threads=1 \
+        few_shot.steps="${STEPS:-0}" "$@" && echo "$name done after $((SECONDS - started)) s"
+}
+at_once=${AT_ONCE:-$(nproc)}
+pids=()
+for study in "${studies[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do
+        wait -n
+    done
+    # shellcheck disable=SC2086
+    train $study &
+    pids+=($!)
+done
+for pid in "${pids[@]}"; do
+    wait "$pid"
+done
+
+# Accuracy and its error in percent at each context size, of the measure $2 in result.json.
+accuracies() {
+    grep -oE "\"context\": [0-9]+, \"users\": [0-9]+, [^[]*" "$run/$1/result.json" |
+        sed -E "s/.*\"context\": ([0-9]+),.*\"$2\": ([0-9.e-]+).*\"$2_error\": ([0-9.e-]+).*/\1 \2 \3/" |
+        awk '{ printf "%s%d %.2f %.2f", NR > 1 ? " " : "", $1, 100 * $2, 100 * $3 } END { print "" }'
+}
+row() {
+    printf '%-42s' "$1"
+    shift
+    while [ $# -gt 0 ]; do
+        printf ' %5.1f +- %3.1f' "$2" "$3"
+        shift 3
+    done
+    printf '\n'
+}
+published() { printf '%-42s %5s        %5s        %5s        %5s        %5s\n' "$@"; }
+table() {
+    local name
+    published 'accuracy, % (+- standard error over users)' 'k = 0' 1 3 5 10
+    published 'published BTL (any k)' 76.4 '' '' '' ''
+    # shellcheck disable=SC2046
+    row 'btl' $(accuracies btl accuracy)
+    published 'published DPL (any k)' 76.3 '' '' '' ''
+    # shellcheck disable=SC2046
+    row 'dpl' $(accuracies dpl accuracy)
+    published 'published NP-BTL' 76.4 86.6 94.7 97.4 98.9
+    published 'independent re-run of it, seed 0' 76.6 86.1 93.0 95.8 98.4
+    published 'independent re-run of it, seed 1' 76.7 86.5 94.1 96.4 96.2
+    for name in np-seed0 np-seed1 np-latent; do
+        # shellcheck disable=SC2046
+        row "$name" $(accuracies $name paper_unseen)
+    done
+    echo 'the same on pairs that were not shown (what was published counts positions k and up, some of them shown):'
+    for name in np-seed0 np-seed1 np-latent; do
+        # shellcheck disable=SC2046
+        row "$name" $(accuracies $name unseen)
+    done
+}
+table | tee "$run/table.txt"
+python=$(command -v "${PYTHON:-python3}" || true)
+if [ -n "$python" ] && "$python" -c 'import matplotlib' 2> /dev/null; then
+    "$python" benchmarks/plot.py np-study "$run" --output "$run/np-study.png"
+else
+    echo "no plot: ${PYTHON:-python3} with matplotlib is not here (PYTHON=interpreter names another)"
+fi
+echo "done after $((SECONDS - started)) s; table in $run/table.txt"

@@ -1,0 +1,138 @@
+/* A few-shot reward model trained by the ranks together is the one that a rank trains alone: batch norm's
+ * statistics, gradients, latents and dropout do not depend on who has which users. One rank of four has none.
+ */
+#include <math.h>
+#include <stdio.h>
+
+#include "train/np_train.h"
+#include "util/mem.h"
+
+static int failures;
+
+#define CHECK(condition)                                                                                 \
+    do {                                                                                                 \
+        if (!(condition)) {                                                                              \
+            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
+            failures++;                                                                                  \
+        }                                                                                                \
+    } while (0)
+
+enum { PAIRS = 40, WIDTH = 2, LABELS = 2, STEPS = 12 };
+
+static void make_world(struct np_world *w) {
+    struct rng r = rng_stream(9, RNG_CHECK, 0, 0);
+    *w = (struct np_world){.rows = 2 * PAIRS, .width = WIDTH, .pairs = PAIRS, .labels = LABELS};
+    CHECK(NEW_ARRAY(w->values, w->rows * WIDTH) == OK && NEW_ARRAY(w->a, PAIRS) == OK &&
+          NEW_ARRAY(w->b, PAIRS) == OK && NEW_ARRAY(w->choices, LABELS * PAIRS) == OK &&
+          NEW_ARRAY(w->train, PAIRS) == OK && NEW_ARRAY(w->test, PAIRS) == OK);
+    for (int64_t i = 0; i < w->rows * WIDTH; i++) {
+        w->values[i] = (float)rng_normal(&r);
+    }
+    for (int64_t i = 0; i < PAIRS; i++) {
+        w->a[i] = 2 * i;
+        w->b[i] = 2 * i + 1;
+        bool b_is_more = w->values[WIDTH * w->b[i]] > w->values[WIDTH * w->a[i]];
+        w->choices[i] = b_is_more;
+        w->choices[PAIRS + i] = !b_is_more;
+        w->train[i] = w->test[i] = i;
+    }
+    w->n_train = w->n_test = PAIRS;
+}
+
+struct result {
+    double loss[STEPS];
+    struct np_model model;
+    struct np_accuracy accuracy[LABELS + 1];
+};
+
+static void train(struct comm *c, const struct np_world *w, const struct np_shape *shape,
+                  struct result *out) {
+    const struct np_options options = {.batch = 3,
+                                       .targets = 8,
+                                       .context_max = 5,
+                                       .samples = 2,
+                                       .eval_samples = 3,
+                                       .beta_kl = 0.01,
+                                       .dropout = 0.2,
+                                       .learning_rate = 1e-2,
+                                       .epsilon = 3e-5,
+                                       .weight_decay = 0.1,
+                                       .seed = 4,
+                                       .task_seed = 42};
+    struct np_trainer t;
+    CHECK(np_model_open(shape, 3, &out->model) == OK);
+    CHECK(np_trainer_open(c, &out->model, w, &options, &t) == OK);
+    for (int i = 0; i < STEPS; i++) {
+        struct np_value value;
+        CHECK(np_step(&t, &value) == OK);
+        out->loss[i] = value.nll + value.kl;
+    }
+    struct np_accuracy again[LABELS + 1];
+    CHECK(np_evaluate(&t, 3, out->accuracy) == OK);
+    CHECK(np_evaluate(&t, 3, again) == OK); /* the same users again */
+    CHECK(again[LABELS].mean[NP_ALL] == out->accuracy[LABELS].mean[NP_ALL]);
+    np_trainer_close(&t);
+}
+
+static bool near(double x, double y) {
+    return fabs(x - y) <= 1e-9 || (isnan(x) && isnan(y));
+}
+
+static void compare(struct comm *c, const struct np_world *w, const struct np_shape *shape) {
+    struct result together;
+    struct result alone;
+    train(c, w, shape, &together);
+    train(NULL, w, shape, &alone);
+    for (int i = 0; i < STEPS; i++) {
+        CHECK(near(together.loss[i], alone.loss[i]));
+    }
+    CHECK(alone.loss[STEPS - 1] != alone.loss[0]);
+    double worst = 0;
+    for (int64_t i = 0; i < alone.model.count; i++) {
+        worst = fmax(worst, fabs(together.model.parameters[i] - alone.model.parameters[i]));
+    }
+    if (worst >= 1e-8) {
+        fprintf(stderr, "kind %d: parameters differ by %g\n", (int)shape->kind, worst);
+        failures++;
+    }
+    for (int64_t i = 0; i < shape->hidden; i++) {
+        CHECK(near(together.model.running_variance[i], alone.model.running_variance[i]));
+    }
+    double users = 0;
+    for (int i = 0; i <= LABELS; i++) {
+        const struct np_accuracy *a = &together.accuracy[i];
+        users += i < LABELS ? a->users : 0;
+        CHECK(a->users == alone.accuracy[i].users);
+        for (int m = 0; m < NP_MEASURES; m++) {
+            CHECK(near(a->mean[m], alone.accuracy[i].mean[m]));
+            CHECK(near(a->error[m], alone.accuracy[i].error[m]));
+        }
+        if (a->users > 0) { /* three of eight pairs were seen */
+            CHECK(near(8 * a->mean[NP_ALL], 3 * a->mean[NP_SEEN] + 5 * a->mean[NP_UNSEEN]));
+        }
+    }
+    CHECK(users == PAIRS / 3 * 3 && together.accuracy[LABELS].users == users);
+    np_model_close(&together.model);
+    np_model_close(&alone.model);
+}
+
+int main(int argc, char **argv) {
+    struct comm *c;
+    static const struct np_shape shapes[] = {
+        {NP_BTL, WIDTH, 6, 2, NP_ATTENTION, false, false},
+        {NP_DPL, WIDTH, 6, 2, NP_ATTENTION, false, false},
+        {NP_PROCESS, WIDTH, 6, 2, NP_ATTENTION, true, false},
+        {NP_PROCESS, WIDTH, 6, 2, NP_ATTENTION, false, true},
+    };
+    if (comm_start(&argc, &argv, &c) != OK) {
+        return 1;
+    }
+    struct np_world w;
+    make_world(&w);
+    for (int i = 0; i < COUNT_OF(shapes); i++) {
+        compare(c, &w, &shapes[i]);
+    }
+    np_world_free(&w);
+    comm_finish(c);
+    return failures != 0;
+}
