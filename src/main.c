@@ -40,13 +40,24 @@ static int report(enum status st) {
     return st;
 }
 
+/* What needs no ranks: --version, --help, and --print-config without a command. */
+static bool is_local(const struct line *line) {
+    return line->want_version || line->want_help || !line->command;
+}
+
+static enum status print_local(const struct line *line) {
+    if (line->want_version) {
+        return line_print_version();
+    }
+    return line->want_help ? line_print_help(line) : line_print_reference();
+}
+
 int main(int argc, char **argv) {
     struct line line;
     enum status st = line_parse(argc, argv, &line);
     log_init(launch_rank(), 1, LOG_INFO);
-    if (st == OK && (line.want_version || line.want_help)) {
-        bool speaks = launch_rank() == 0;
-        return speaks ? report(line.want_version ? line_print_version() : line_print_help(&line)) : OK;
+    if (st == OK && is_local(&line)) {
+        return launch_rank() == 0 ? report(print_local(&line)) : OK;
     }
     struct comm *comm;
     if (comm_start(&argc, &argv, &comm) != OK) {

@@ -62,7 +62,7 @@ enum status line_parse(int argc, char **argv, struct line *out) {
             TRY(find_command(argv[i], &out->command));
         }
     }
-    if (!out->command && !out->want_version && !out->want_help) {
+    if (!out->command && !out->want_version && !out->want_help && !out->print_config) {
         return fail(ERR_USAGE, "command line: no command; collimate --help lists them");
     }
     return OK;
@@ -111,7 +111,8 @@ enum status line_print_help(const struct line *line) {
         }
         printf("\nflags:\n"
                "  --dry-run       resolved configuration, data report, memory and step estimate; no work\n"
-               "  --print-config  the resolved configuration as YAML\n"
+               "  --print-config  the resolved configuration as YAML; without COMMAND every key of all "
+               "commands\n"
                "  --quiet         errors and results only\n"
                "  --version       build, libraries, instruction sets, devices\n\n"
                "exit codes: 0 done, 2 usage or configuration, 65 bad input data, 66 input missing, 70 "
@@ -134,6 +135,26 @@ enum status line_print_help(const struct line *line) {
                help.data ? help.data : "");
     }
     text_free(&help);
+    options_close(&options);
+    return st;
+}
+
+enum status line_print_reference(void) {
+    struct settings settings = {0};
+    struct options options;
+    int rows;
+    const struct option *table = settings_table(&rows);
+    struct text text = {0};
+    enum status st = options_open(&options, table, rows, &settings, NULL);
+    if (st == OK) {
+        st = options_print(&options, true, &text);
+    }
+    if (st == OK) {
+        printf("# Every key with its default, printed by `collimate --print-config`. A reference, not a "
+               "configuration:\n# no command takes all keys. Copy what you need.\n%s",
+               text.data ? text.data : "");
+    }
+    text_free(&text);
     options_close(&options);
     return st;
 }

@@ -17,6 +17,8 @@ enum status line_configure(int argc, char **argv, struct options *options);
 /* Local. --version and --help on standard output. */
 enum status line_print_version(void);
 enum status line_print_help(const struct line *line);
+/* Local. --print-config without a command: every key of the table, as configs/reference.yaml. */
+enum status line_print_reference(void);
 /* Rank 0 prints the resolved configuration as YAML, with help as comments. */
 enum status line_print_config(const struct run *run);
 

@@ -12,7 +12,7 @@ static enum status write_config(struct run *run, const char *folder) {
     struct text config = {0};
     enum status st;
     TRY_TO(done, text_printf(&path, "%s/config.yaml", folder));
-    TRY_TO(done, options_print(run->options, false, &config));
+    TRY_TO(done, options_print(run->options, true, &config));
     TRY_TO(done, file_write(path.data, config.data, config.len));
 done:
     text_free(&path);

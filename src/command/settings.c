@@ -44,6 +44,7 @@ static const struct option table[] = {
     TEXT("model", model, "", MODEL_USERS " bench", NULL, "Hugging Face model folder"),
     TEXT("reference", reference, "", "dpo score evaluate", NULL,
          "reference model's folder; dpo: the model as it was at the start"),
+    TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
     TEXT("tokenizer", tokenizer, "", "prepare init", NULL, "folder, tokenizer.json, or bytes"),
     TEXT("device", device, "auto", MODEL_USERS " bench", NULL, "auto, cpu, cuda, check:cpu"),
     INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
@@ -171,7 +172,6 @@ static const struct option table[] = {
         "select.scope", select.scope, "auto", "auto|pairs|prompts", "select dpo", "select.strategy",
         "among the file's pairs, or one new pair among each prompt's responses; auto: prompts where one has "
         "more than two responses"),
-    TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
     TEXT("select.model", select.model, "", "dpo", "select.strategy",
          "folder of the model that embeds; where not set: model"),
     INT("select.clusters", select.clusters, "0", 0, 1 << 20, "clusters", "select dpo",

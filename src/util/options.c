@@ -28,7 +28,7 @@ static bool listed(const char *list, char separator, const char *word, size_t n)
 
 static bool takes(const struct options *o, int row) {
     const char *commands = o->table[row].commands;
-    return strcmp(commands, "*") == 0 || listed(commands, ' ', o->command, strlen(o->command));
+    return !o->command || strcmp(commands, "*") == 0 || listed(commands, ' ', o->command, strlen(o->command));
 }
 
 static int find(const struct options *o, const char *key) {
@@ -322,28 +322,53 @@ done:
     return st;
 }
 
+static enum status print_comments(const struct options *o, const struct option *row, const char *indent,
+                                  struct text *out) {
+    TRY(text_printf(out, "%s# %s", indent, row->help));
+    TRY(row->choices ? text_printf(out, " (%s)", row->choices) : OK);
+    TRY(row->unit && *row->unit ? text_printf(out, " [%s]", row->unit) : OK);
+    TRY(row->when ? text_printf(out, " {with %s}", row->when) : OK);
+    TRY(text_puts(out, "\n"));
+    if (!o->command) {
+        bool all = strcmp(row->commands, "*") == 0;
+        TRY(text_printf(out, "%s# in: %s", indent, all ? "every command" : row->commands));
+        TRY(row->low != 0 || row->high != 0 ? text_printf(out, "; %g to %g", row->low, row->high) : OK);
+        TRY(text_puts(out, "\n"));
+    }
+    return OK;
+}
+
+/* Is a key of this command set whose name begins with these n bytes ("train.")? */
+static bool any_set(const struct options *o, const char *section, size_t n) {
+    for (int i = 0; i < o->count; i++) {
+        if (o->source[i] && strncmp(o->table[i].key, section, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum status options_print(const struct options *o, bool comments, struct text *out) {
-    char section[64] = "";
+    const char *section = "";
     for (int i = 0; i < o->count; i++) {
         const struct option *row = &o->table[i];
         if (!takes(o, i)) {
             continue;
         }
-        const char *dot = strchr(row->key, '.');
-        const char *name = dot ? dot + 1 : row->key;
-        if (dot && strncmp(section, row->key, (size_t)(dot - row->key) + 1) != 0) {
-            snprintf(section, sizeof section, "%.*s", (int)(dot - row->key) + 1, row->key);
-            TRY(text_printf(out, "%.*s:\n", (int)(dot - row->key), row->key));
+        /* In the commented form a default is a comment: set by name it could be refused (no effect beside the
+         * others) or mean something else than where it is not set. */
+        bool defaults = comments && o->command;
+        size_t n = strcspn(row->key, ".") + 1; /* with the point */
+        bool nested = row->key[n - 1] == '.';
+        if (nested && strncmp(section, row->key, n) != 0) {
+            bool empty = defaults && !any_set(o, row->key, n);
+            TRY(text_printf(out, "%s%.*s:\n", empty ? "#" : "", (int)n - 1, row->key));
         }
-        const char *indent = dot ? "  " : "";
-        if (comments) {
-            TRY(text_printf(out, "%s# %s", indent, row->help));
-            TRY(row->choices ? text_printf(out, " (%s)", row->choices) : OK);
-            TRY(row->unit && *row->unit ? text_printf(out, " [%s]", row->unit) : OK);
-            TRY(row->when ? text_printf(out, " {with %s}", row->when) : OK);
-            TRY(text_puts(out, "\n"));
-        }
-        TRY(text_printf(out, "%s%s: ", indent, name));
+        section = nested ? row->key : "";
+        const char *indent = nested ? "  " : "";
+        TRY(comments ? print_comments(o, row, indent, out) : OK);
+        TRY(text_printf(out, "%s%s%s: ", indent, defaults && !o->source[i] ? "#" : "",
+                        nested ? row->key + n : row->key));
         TRY(print_scalar(o, i, out));
         TRY(text_puts(out, "\n"));
     }

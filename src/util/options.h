@@ -34,7 +34,7 @@ struct options {
     const struct option *table;
     int count;
     void *settings;      /* the struct that offsets point into */
-    const char *command; /* "dpo" */
+    const char *command; /* "dpo"; NULL: every command's keys, for the reference */
     char **source;       /* per row: where it was set, NULL: default */
 };
 
@@ -54,8 +54,9 @@ bool options_is_set(const struct options *o, const char *key);
 const char *options_source(const struct options *o, const char *key); /* "default" where not set */
 /* Appends a key's value as text. Fails: ERR_INTERNAL for an unknown key. */
 enum status options_value(const struct options *o, const char *key, struct text *out);
-/* The resolved configuration as YAML: keys of this command in table order, nested; with help as comments if
- * `comments`. */
+/* The resolved configuration as YAML: keys of this command in table order, nested; with help as comments
+ * if `comments` (and ranges and commands, where it is no command's). The commented form can be read back and
+ * means the same: keys that were not set stand in it as "#key: default". */
 enum status options_print(const struct options *o, bool comments, struct text *out);
 /* The help table of this command. */
 enum status options_help(const struct options *o, struct text *out);
