@@ -52,7 +52,7 @@ done
 accuracies() {
     grep -oE "\"context\": [0-9]+, \"users\": [0-9]+, [^[]*" "$run/$1/result.json" |
         sed -E "s/.*\"context\": ([0-9]+),.*\"$2\": ([0-9.e-]+).*\"$2_error\": ([0-9.e-]+).*/\1 \2 \3/" |
-        awk '{ printf "%s%d %.2f %.2f", NR > 1 ? " " : "", $1, 100 * $2, 100 * $3 } END { print "" }'
+        awk '{ printf "%s%d %.2f %.2f", (NR > 1 ? " " : ""), $1, 100 * $2, 100 * $3 } END { print "" }'
 }
 row() {
     printf '%-42s' "$1"
