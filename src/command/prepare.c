@@ -30,6 +30,7 @@ struct prepare {
     struct records_input *input;
     struct prepare_job job;
     int64_t all_records; /* over ranks, within the limit */
+    struct record_groups groups;
     struct prepared prepared;
     double start_s;
 };
@@ -107,6 +108,7 @@ static enum status prepare_open(struct prepare *p) {
 
 static void prepare_close(struct prepare *p) {
     prepared_free(&p->prepared);
+    record_groups_free(&p->groups);
     records_close(p->input);
     tokenizer_close(p->tokenizer);
     for (int i = 0; i < p->n_files; i++) {
@@ -159,6 +161,30 @@ static enum status plan(struct prepare *p) {
     TRY(comm_agree(c, st));
     TRY(comm_max_i64(c, &format, 1)); /* FORMAT_AUTO is 0: the one rank that knows wins */
     p->job.format = (enum record_format)format;
+    return OK;
+}
+
+/* Collective. SHP records by post; the keys that only they have are refused elsewhere. */
+static enum status group_posts(struct prepare *p) {
+    static const char *const keys[] = {"prepare.min_score_ratio", "prepare.max_length",
+                                       "prepare.max_pairs_per_post"};
+    const struct settings *s = p->run->settings;
+    if (p->job.format != FORMAT_SHP) {
+        for (int i = 0; i < COUNT_OF(keys); i++) {
+            if (options_is_set(p->run->options, keys[i])) {
+                return fail(
+                    ERR_USAGE, "%s: key \"%s\" has no effect here; it needs SHP records, these are %s",
+                    options_source(p->run->options, keys[i]), keys[i], record_format_name(p->job.format));
+            }
+        }
+        return OK;
+    }
+    TRY(record_groups_make(p->run->comm, p->input, p->job.records, &p->groups));
+    p->job.groups = &p->groups;
+    p->job.records = p->groups.n;
+    p->job.min_score_ratio = s->prepare.min_score_ratio;
+    p->job.max_length = s->prepare.max_length;
+    p->job.max_pairs = s->prepare.max_pairs_per_post;
     return OK;
 }
 
@@ -215,7 +241,7 @@ static enum status find_longest(const struct prepare *p, struct place *out) {
         int64_t prompt = part->response_prompt[i];
         int64_t length = span(part->response_offsets, i) + span(part->prompt_offsets, prompt);
         if (length > mine.length) {
-            struct record r = records_at(p->input, p->prepared.prompt_record[prompt]);
+            struct record r = prepare_record(&p->job, p->prepared.prompt_record[prompt]);
             mine = (struct place){.length = length, .line = r.line, .file = r.file};
         }
     }
@@ -368,6 +394,7 @@ static enum status prepare_run(struct prepare *p) {
     TRY(comm_agree(c, prepare_open(p)));
     TRY(records_open(c, p->files, p->n_files, &p->input));
     TRY(plan(p));
+    TRY(group_posts(p));
     TRY(comm_agree(c, prepare_records(&p->job, &p->prepared)));
     double tokenized_s = clock_seconds() - p->start_s;
     TRY(report(p));

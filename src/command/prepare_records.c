@@ -52,7 +52,7 @@ struct block {
 struct worker {
     const struct prepare_job *job;
     struct encoder *encoder;
-    struct record_text *text;
+    struct record_text *text, *scratch;
     struct ids together; /* prompt and response in one piece, for the boundary check */
     struct text joined;
 };
@@ -167,14 +167,16 @@ static enum status check_boundary(struct worker *w, struct block *b, int64_t fir
     return OK;
 }
 
-static enum status add_pairs(struct worker *w, struct block *b, int64_t source, int64_t first_response) {
+/* records: the record, or those of the post. */
+static enum status add_pairs(struct worker *w, struct block *b, const struct record *records,
+                             int64_t first_response) {
     const struct record_text *text = w->text;
     for (int i = 0; i < text->n_pairs; i++) {
         TRY(GROW_ARRAY(b->pairs, b->pairs_capacity, b->n_pairs + 1));
         b->pairs[b->n_pairs++] = (struct pair_row){
             .chosen = first_response + text->pairs[i].chosen,
             .rejected = first_response + text->pairs[i].rejected,
-            .source = source,
+            .source = records[text->pairs[i].line].index,
             .margin = (float)text->pairs[i].margin,
             .label = text->pairs[i].labeled ? 1 : 0,
         };
@@ -182,7 +184,8 @@ static enum status add_pairs(struct worker *w, struct block *b, int64_t source, 
     return OK;
 }
 
-static enum status add_text(struct worker *w, struct block *b, int64_t record, int64_t source) {
+static enum status add_text(struct worker *w, struct block *b, int64_t record, const struct record *records) {
+    int64_t source = records[0].index;
     int64_t first_id = b->prompt_ids.count;
     int64_t first_response = b->n_responses;
     bool end_in_text = false;
@@ -192,17 +195,30 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, i
         TRY(add_response(w, b, i, &end_in_text));
     }
     b->counts[COUNT_END_IN_TEXT] += end_in_text;
-    return add_pairs(w, b, source, first_response);
+    return add_pairs(w, b, records, first_response);
+}
+
+struct record prepare_record(const struct prepare_job *job, int64_t i) {
+    return job->groups ? job->groups->records[job->groups->first[i]] : records_at(job->input, i);
+}
+
+static enum status parse(const struct prepare_job *job, const struct record *r, char where[512],
+                         json_t **out) {
+    snprintf(where, 512, "%s, line %lld", records_file(job->input, r->file), (long long)r->line);
+    TRY(json_parse(r->data, r->len, where, out));
+    if (json_is_object(*out)) {
+        return OK;
+    }
+    json_decref(*out);
+    return fail(ERR_DATA, "%s: expected a JSON object", where);
 }
 
 static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     struct record r = records_at(w->job->input, i);
     char where[512];
-    snprintf(where, sizeof where, "%s, line %lld", records_file(w->job->input, r.file), (long long)r.line);
     json_t *json;
-    TRY(json_parse(r.data, r.len, where, &json));
-    enum status st = json_is_object(json) ? record_parse(w->job->format, json, where, w->text)
-                                          : fail(ERR_DATA, "%s: expected a JSON object", where);
+    TRY(parse(w->job, &r, where, &json));
+    enum status st = record_parse(w->job->format, json, where, w->text);
     json_decref(json);
     TRY(st);
     b->counts[COUNT_RECORDS]++;
@@ -213,7 +229,68 @@ static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     if (w->text->n_skipped > 0) {
         prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped);
     }
-    st = add_text(w, b, i, r.index);
+    st = add_text(w, b, i, &r);
+    return st == OK ? OK : note("tokenizing %s", where);
+}
+
+/* Tokens of a text alone. */
+static enum status count_tokens(struct worker *w, const struct text *text, int64_t *out) {
+    w->together.count = 0;
+    TRY(tokenizer_encode(w->encoder, text->data ? text->data : "", text->len, &w->together, NULL));
+    *out = w->together.count;
+    return OK;
+}
+
+static enum status filter_post(struct worker *w, struct block *b) {
+    const struct prepare_job *job = w->job;
+    bool too_long[RECORD_RESPONSES_MAX] = {false};
+    int64_t specials = (job->begin_id >= 0) + (job->end_id >= 0);
+    int64_t long_pairs;
+    int64_t more_pairs;
+    if (job->max_length > 0) {
+        int64_t prompt;
+        TRY(count_tokens(w, &w->text->prompt, &prompt));
+        for (int i = 0; i < w->text->n_responses; i++) {
+            int64_t response;
+            TRY(count_tokens(w, &w->text->responses[i], &response));
+            too_long[i] = prompt + response + specials > job->max_length;
+        }
+    }
+    shp_keep(w->text, too_long, job->max_pairs, &long_pairs, &more_pairs);
+    if (long_pairs > 0) {
+        prepare_drop(&b->drops, "pairs longer than prepare.max_length", long_pairs);
+    }
+    if (more_pairs > 0) {
+        prepare_drop(&b->drops, "pairs above prepare.max_pairs_per_post", more_pairs);
+    }
+    return OK;
+}
+
+/* An SHP post: all its records become one prompt. */
+static enum status add_post(struct worker *w, struct block *b, int64_t i) {
+    const struct record_groups *g = w->job->groups;
+    const struct record *records = g->records + g->first[i];
+    char where[512];
+    shp_begin(w->text);
+    for (int64_t k = 0; k < g->first[i + 1] - g->first[i]; k++) {
+        const char *dropped = NULL;
+        json_t *json;
+        TRY(parse(w->job, &records[k], where, &json));
+        const struct shp_record record = {
+            .json = json, .where = where, .line = (int)k, .min_ratio = w->job->min_score_ratio};
+        enum status st = shp_add(w->text, &record, w->scratch, &dropped);
+        json_decref(json);
+        TRY(st);
+        b->counts[COUNT_RECORDS]++;
+        if (dropped) {
+            prepare_drop(&b->drops, dropped, 1);
+        }
+    }
+    TRY(filter_post(w, b));
+    if (w->text->n_pairs == 0) {
+        return OK; /* its pairs are counted where they were dropped */
+    }
+    enum status st = add_text(w, b, i, records);
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
@@ -229,6 +306,7 @@ static void block_free(struct block *b) {
 static enum status worker_open(struct worker *w, const struct prepare_job *job) {
     *w = (struct worker){.job = job};
     TRY(NEW_ARRAY(w->text, 1));
+    TRY(NEW_ARRAY(w->scratch, 1));
     return encoder_open(job->tokenizer, &w->encoder);
 }
 
@@ -237,7 +315,11 @@ static void worker_close(struct worker *w) {
     if (w->text) {
         record_text_free(w->text);
     }
+    if (w->scratch) {
+        record_text_free(w->scratch);
+    }
     mem_free(w->text);
+    mem_free(w->scratch);
     ids_free(&w->together);
     text_free(&w->joined);
 }
@@ -257,7 +339,7 @@ static void do_block(struct crew *crew, struct worker *w, int index, bool speaks
     struct block *b = &crew->blocks[index];
     struct range records = range_part(crew->job->records, index, crew->n_blocks);
     for (int64_t i = records.first; i < records.last && b->st == OK; i++) {
-        b->st = add_record(w, b, i);
+        b->st = crew->job->groups ? add_post(w, b, i) : add_record(w, b, i);
         if (i % PROGRESS_RECORDS == 0) {
             long long done = atomic_fetch_add(&crew->done, PROGRESS_RECORDS);
             if (speaks) {

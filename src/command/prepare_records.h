@@ -2,9 +2,11 @@
 #ifndef COLLIMATE_COMMAND_PREPARE_RECORDS_H
 #define COLLIMATE_COMMAND_PREPARE_RECORDS_H
 
+#include "command/prepare_groups.h"
 #include "io/dataset.h"
 #include "io/jsonl.h"
 #include "text/records.h"
+#include "text/shp.h"
 #include "text/tokenizer.h"
 
 struct prepare_job {
@@ -13,8 +15,12 @@ struct prepare_job {
     enum record_format format;
     int32_t begin_id, end_id; /* put before each prompt, after each response; -1: none */
     bool token_chars;
-    int64_t records;      /* of this rank, from its first */
-    int64_t check_stride; /* one record in so many is checked for token boundaries */
+    int64_t records;                    /* of this rank, from its first; posts where there are groups */
+    const struct record_groups *groups; /* SHP: the records by post; NULL */
+    double min_score_ratio;             /* of SHP records */
+    int64_t max_length;                 /* SHP: tokens of prompt + response of a pair at most; 0: any */
+    int64_t max_pairs;                  /* of an SHP post; 0: all */
+    int64_t check_stride;               /* one record in so many is checked for token boundaries */
     int threads;
 };
 
@@ -39,6 +45,9 @@ struct prepare_drops {
 };
 /* Local. Adds count to a reason; what exceeds the table is counted under its last entry, "other". */
 void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count);
+
+/* Record i of this rank; of a post its first. Local. */
+struct record prepare_record(const struct prepare_job *job, int64_t i);
 
 struct prepared {
     struct dataset_part part;

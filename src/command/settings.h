@@ -16,7 +16,8 @@ struct settings {
     struct {
         int format; /* enum record_format */
         bool token_chars;
-        int64_t limit;
+        int64_t limit, max_length, max_pairs_per_post;
+        double min_score_ratio;
     } prepare;
     struct {
         char *begin; /* "auto", "true", "false" */

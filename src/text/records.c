@@ -155,6 +155,7 @@ static void add_pair(struct record_text *r, int chosen, int rejected, double mar
     r->pairs[r->n_pairs].chosen = chosen;
     r->pairs[r->n_pairs].rejected = rejected;
     r->pairs[r->n_pairs].margin = margin;
+    r->pairs[r->n_pairs].line = 0;
     r->pairs[r->n_pairs++].labeled = true;
 }
 

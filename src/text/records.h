@@ -44,6 +44,7 @@ struct record_text {
         int chosen, rejected; /* responses */
         double margin;        /* NaN: none */
         bool labeled;
+        int line; /* of a post's records (text/shp.h), from 0 */
     } pairs[RECORD_RESPONSES_MAX * (RECORD_RESPONSES_MAX - 1) / 2];
     int n_skipped;       /* responses of a list left out: empty, or without their ratings */
     const char *dropped; /* NULL, or why this record gives nothing: "prompts differ", … (static) */
