@@ -106,12 +106,31 @@ hid_t h5_memory_type(enum array_type type) {
     }
 }
 
+/* No collective buffering and no data sieving: ROMIO fills the holes between pieces from the file, and where
+ * that is not written yet with whatever its buffer held, so that unused space would differ from run to run.
+ */
+static MPI_Info file_hints(void) {
+    static const char *const off[] = {"romio_cb_write", "romio_ds_write"};
+    MPI_Info info = MPI_INFO_NULL;
+    if (MPI_Info_create(&info) != MPI_SUCCESS) {
+        return MPI_INFO_NULL;
+    }
+    for (int i = 0; i < COUNT_OF(off); i++) {
+        (void)MPI_Info_set(info, off[i], "disable"); /* a hint: without it the file is as right */
+    }
+    return info;
+}
+
 hid_t h5_parallel_access(const struct comm *c) {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    if (access >= 0 && (H5Pset_fapl_mpio(access, comm_file_handle(c), MPI_INFO_NULL) < 0 ||
+    MPI_Info info = file_hints();
+    if (access >= 0 && (H5Pset_fapl_mpio(access, comm_file_handle(c), info) < 0 ||
                         H5Pset_coll_metadata_write(access, true) < 0)) {
         H5Pclose(access);
         access = H5I_INVALID_HID;
+    }
+    if (info != MPI_INFO_NULL) {
+        MPI_Info_free(&info);
     }
     return access;
 }
