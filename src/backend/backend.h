@@ -235,10 +235,9 @@ struct backend_request {
     int device_index;    /* which accelerator of the node; -1: none asked for */
     bool deterministic;
 };
-/* Local. Opens the back end asked for; `auto` falls back to the CPU and says so in *why (the reason for the
- * choice, for the log beside caps.description; never empty on success). Fails: ERR_USAGE for an unknown name
- * (names the nearest), ERR_SYSTEM where the device or compute type is not there. The caller ends it with
- * backend_close(). */
+/* Local. Opens the back end asked for; `auto` takes the CPU; *why is the reason for the choice (for the log
+ * beside caps.description; never empty on success). Fails: ERR_USAGE for an unknown name (names the nearest),
+ * ERR_SYSTEM where the device or compute type is not there. The caller ends it with backend_close(). */
 enum status backend_open(const struct backend_request *request, struct backend **out, char why[256]);
 void backend_close(struct backend *b); /* NULL is fine */
 /* Local. The library of matrix products on the CPU, and the kernels that this processor takes, in words. */
@@ -248,11 +247,14 @@ void backend_accelerator(char out[256]);
 /* Local. Most bytes that were allocated at one time from a plan back end; 0 for any other. */
 int64_t backend_plan_peak(const struct backend *b);
 
-/* A plug-in (libcollimate_cuda.so) exports `const struct backend_plugin *collimate_backend(void)`. */
+/* A plug-in (libcollimate_cuda.so) exports `const struct backend_plugin *collimate_backend(void)`. It does
+ * not see the program's symbols, so it is handed `record`, the program's status_set(), for its failures: at
+ * open and later. score: how much `auto` should want it; 0, only by name, as `auto` takes the CPU so far. */
 struct backend_plugin {
     int api_version;
     int score;
-    enum status (*open)(const struct backend_request *request, struct backend **out, char why[256]);
+    enum status (*open)(const struct backend_request *request, void (*record)(const struct message *failure),
+                        struct backend **out, char why[256]);
 };
 
 /* The front door: same names and arguments as the table, checked. */

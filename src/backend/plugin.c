@@ -1,8 +1,8 @@
 /* The CUDA back end lives in a shared object of its own, so that the program starts where CUDA is missing.
  *
  * It is looked for in the folder COLLIMATE_PLUGIN_PATH where that is set, otherwise beside the program: in
- * ../lib/collimate (installed), in cuda/ and in the program's own folder (build tree). It stays loaded until
- * the process ends: unloading a CUDA runtime is not safe.
+ * ../lib/collimate (installed), in cuda/, ../cuda/ and the program's own folder (build tree). It stays loaded
+ * until the process ends: unloading a CUDA runtime is not safe.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -49,7 +49,7 @@ static void *find_plugin(char reason[160]) {
     if (given && given[0]) {
         return open_in(given, "", reason);
     }
-    static const char *const below[] = {"/../lib/collimate", "/cuda", ""};
+    static const char *const below[] = {"/../lib/collimate", "/cuda", "/../cuda", ""};
     char folder[2048];
     void *handle = NULL;
     if (program_folder(folder, sizeof folder)) {
@@ -74,5 +74,5 @@ enum status cuda_open(const struct backend_request *request, struct backend **ou
         return fail(ERR_SYSTEM, "no CUDA: %s is of another version (%d, not %d); install both from one build",
                     PLUGIN_NAME, plugin ? plugin->api_version : 0, BACKEND_API_VERSION);
     }
-    return plugin->open(request, out, why);
+    return plugin->open(request, status_set, out, why);
 }

@@ -1,0 +1,165 @@
+/* The CUDA back end's table, how it opens, and the one symbol that the shared object exports.
+ *
+ * The score is 0: `device: auto` leaves it alone until it has been seen to pass the numerics suite on a
+ * device (README.md here). */
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "cuda/device.cuh"
+
+enum status cuda_fail(const struct cuda *c, enum status code, const char *format, ...) {
+    struct message failure = {};
+    failure.code = code;
+    failure.file = "cuda";
+    va_list args;
+    va_start(args, format);
+    vsnprintf(failure.text, sizeof failure.text, format, args);
+    va_end(args);
+    c->record(&failure);
+    return code;
+}
+
+enum status cuda_failed(const struct cuda *c, const char *what, cudaError_t error) {
+    return cuda_fail(c, ERR_SYSTEM, "cuda: %s: %s (error %d)", what, cudaGetErrorString(error),
+                     static_cast<int>(error));
+}
+
+static void cuda_destroy(struct backend *b) {
+    struct cuda *c = cuda_of(b);
+    cuda_blas_close(c);
+    cuda_memory_close(c);
+    delete c;
+    delete b;
+}
+
+static const struct backend_ops operations = {
+    .api_version = BACKEND_API_VERSION,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .write = cuda_write,
+    .read = cuda_read,
+    .copy = cuda_copy,
+    .zero = cuda_zero,
+    .sync = cuda_sync,
+    .convert = cuda_convert,
+    .gemm = cuda_gemm,
+    .add = cuda_add,
+    .scale = cuda_scale,
+    .sum_rows = cuda_sum_rows,
+    .embed = cuda_embed,
+    .embed_gradient = cuda_embed_gradient,
+    .norm = cuda_norm,
+    .norm_gradient = cuda_norm_gradient,
+    .rope = cuda_rope,
+    .activate = cuda_activate,
+    .activate_gradient = cuda_activate_gradient,
+    .attention = cuda_attention,
+    .attention_gradient = cuda_attention_gradient,
+    .head = cuda_head,
+    .head_gradient = cuda_head_gradient,
+    .gather = cuda_gather,
+    .scatter_add = cuda_scatter_add,
+    .pool = cuda_pool,
+    .sum_squares = cuda_sum_squares,
+    .optimizer = cuda_optimizer,
+    .host_address = nullptr, /* communication goes through copies */
+    .destroy = cuda_destroy,
+};
+
+/* The device of this rank: its number within the node, since two ranks on one device would share its memory
+ * without knowing. A machine without a driver answers cudaErrorInsufficientDriver (35), one without a device
+ * cudaErrorNoDevice (100): the same to a user. */
+static enum status choose_device(struct cuda *c, const struct backend_request *request) {
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice ||
+        (error == cudaSuccess && count == 0)) {
+        return cuda_fail(c, ERR_SYSTEM,
+                         "device cuda: no CUDA device: %s (error %d); use a node with an NVIDIA driver and a "
+                         "device, or device=cpu",
+                         error == cudaSuccess ? "none is visible" : cudaGetErrorString(error),
+                         static_cast<int>(error));
+    }
+    CUDA_TRY(c, "cudaGetDeviceCount", error);
+    c->device = request->device_index > 0 ? request->device_index : 0;
+    if (c->device >= count) {
+        return cuda_fail(
+            c, ERR_SYSTEM,
+            "device cuda: rank %d of this node sees %d device%s; run at most one rank per device "
+            "and let every rank see all of the node's devices",
+            c->device, count, count == 1 ? "" : "s");
+    }
+    CUDA_TRY(c, "cudaSetDevice", cudaSetDevice(c->device));
+    CUDA_TRY(c, "cudaDeviceGetAttribute",
+             cudaDeviceGetAttribute(&c->shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, c->device));
+    return OK;
+}
+
+static enum status describe(const struct cuda *c, const struct backend_request *request, struct backend *b) {
+    cudaDeviceProp properties;
+    size_t unused = 0;
+    size_t total = 0;
+    CUDA_TRY(c, "cudaGetDeviceProperties", cudaGetDeviceProperties(&properties, c->device));
+    CUDA_TRY(c, "cudaMemGetInfo", cudaMemGetInfo(&unused, &total));
+    if (properties.major < 8) {
+        return cuda_fail(c, ERR_SYSTEM,
+                         "device cuda: %s has compute capability %d.%d; 8.0 or later is needed",
+                         properties.name, properties.major, properties.minor);
+    }
+    b->caps.name = "cuda";
+    b->caps.master = DTYPE_F32;
+    b->caps.compute = std::strcmp(request->compute, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+    b->caps.readout = DTYPE_F32;
+    b->caps.deterministic = true;
+    b->caps.threads = 1;
+    b->caps.memory_free = static_cast<int64_t>(unused);
+    b->caps.memory_total = static_cast<int64_t>(total);
+    char uuid[33];
+    for (int i = 0; i < 16; i++) {
+        snprintf(uuid + 2 * i, 3, "%02x", static_cast<unsigned char>(properties.uuid.bytes[i]));
+    }
+    snprintf(b->caps.description, sizeof b->caps.description,
+             "%.60s, device %d (%.8s), capability %d.%d, runtime %d", properties.name, c->device, uuid,
+             properties.major, properties.minor, CUDART_VERSION);
+    return OK;
+}
+
+static enum status open_parts(struct cuda *c, const struct backend_request *request, struct backend *b) {
+    TRY(choose_device(c, request));
+    TRY(describe(c, request, b));
+    TRY(cuda_memory_open(c));
+    return cuda_blas_open(c);
+}
+
+static enum status cuda_open_backend(const struct backend_request *request,
+                                     void (*record)(const struct message *failure), struct backend **out,
+                                     char why[256]) {
+    struct backend *b = new (std::nothrow) struct backend();
+    struct cuda *c = new (std::nothrow) struct cuda();
+    if (!b || !c) {
+        struct cuda nothing = {};
+        nothing.record = record;
+        delete b;
+        delete c;
+        return cuda_fail(&nothing, ERR_SYSTEM, "cuda: no host memory");
+    }
+    c->record = record;
+    b->ops = &operations;
+    b->context = c;
+    enum status st = open_parts(c, request, b);
+    if (st != OK) {
+        cuda_destroy(b);
+        return st;
+    }
+    snprintf(why, 256, "asked for");
+    *out = b;
+    return OK;
+}
+
+extern "C" __attribute__((visibility("default"))) const struct backend_plugin *collimate_backend(void) {
+    static const struct backend_plugin plugin = {
+        .api_version = BACKEND_API_VERSION, .score = 0, .open = cuda_open_backend};
+    return &plugin;
+}
