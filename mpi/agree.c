@@ -40,7 +40,7 @@ static void adopt(const struct comm *c, const struct verdict *v, int rank, int o
     status_set(&m);
 }
 
-enum status comm_agree(struct comm *c, enum status st) {
+enum status comm_verdict(struct comm *c, enum status st) {
     struct lane *l = &c->mpi->world;
     struct {
         int fine, rank;

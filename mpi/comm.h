@@ -53,7 +53,12 @@ enum status comm_exchange(struct comm *c, const void *send, const int64_t *send_
 /* Collective. One verdict for all ranks: OK if st is OK everywhere; otherwise every rank returns the lowest
  * failing rank's code and holds its message ("rank 2 of 4 on node07 (and 1 more): …"; no prefix for one
  * rank). */
-enum status comm_agree(struct comm *c, enum status st);
+enum status comm_verdict(struct comm *c, enum status st);
+static inline enum status comm_agree(struct comm *c, enum status st) {
+    enum status verdict = comm_verdict(c, st);
+    return verdict == OK ? st : verdict; /* st is OK then: shown to compilers and to static analysis */
+}
+
 /* Collective. Fails with ERR_INTERNAL naming `what` if value differs between ranks. */
 enum status comm_same(struct comm *c, uint64_t value, const char *what);
 

@@ -122,14 +122,13 @@ static void norm_gradient_strip(const struct norm *n, const struct norm_gradient
 }
 
 enum status cpu_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g) {
-    int threads = cpu_of(b)->threads;
     bool is_large = n->x.rows * n->x.columns > CPU_PARALLEL_ELEMENTS;
-#pragma omp parallel for num_threads(threads) if (is_large)
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (is_large)
     for (int64_t i = 0; i < n->x.rows; i++) {
         norm_gradient_row(n, g, i);
     }
     if (g->dweight.data || g->dbias.data) {
-#pragma omp parallel for num_threads(threads) if (is_large)
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (is_large)
         for (int64_t first = 0; first < n->x.columns; first += CPU_STRIP) {
             norm_gradient_strip(n, g, first);
         }

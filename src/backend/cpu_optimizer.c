@@ -3,26 +3,26 @@
 
 #include <math.h>
 
-/* The settings of a step as fp32, and a block of its arrays. */
+/* The settings of a step as fp32, and its arrays. */
 struct update {
     float rate, decay, epsilon, scale, momentum;
     float keep1, take1, keep2, take2; /* beta and 1 - beta */
     float root_correction2;           /* sqrt(1 - beta2^t) */
     float *restrict p, *restrict first, *restrict second;
     const float *restrict g;
-    int64_t n;
+    int64_t begin, end; /* the block */
 };
 
 /* theta -= rate * b, b = momentum b + g. */
 static void sgd(struct update u) {
-    for (int64_t i = 0; i < u.n; i++) {
+    for (int64_t i = u.begin; i < u.end; i++) {
         float g = u.g[i] * u.scale + u.decay * u.p[i];
         u.p[i] -= u.rate * g;
     }
 }
 
 static void sgd_momentum(struct update u) {
-    for (int64_t i = 0; i < u.n; i++) {
+    for (int64_t i = u.begin; i < u.end; i++) {
         float g = u.g[i] * u.scale + u.decay * u.p[i];
         u.first[i] = u.momentum * u.first[i] + g;
         u.p[i] -= u.rate * u.first[i];
@@ -31,7 +31,7 @@ static void sgd_momentum(struct update u) {
 
 /* v = alpha v + (1 - alpha) g^2; theta -= rate * g / (sqrt(v) + epsilon). */
 static void rmsprop(struct update u) {
-    for (int64_t i = 0; i < u.n; i++) {
+    for (int64_t i = u.begin; i < u.end; i++) {
         float g = u.g[i] * u.scale + u.decay * u.p[i];
         float v = u.keep2 * u.second[i] + u.take2 * g * g;
         u.second[i] = v;
@@ -40,7 +40,7 @@ static void rmsprop(struct update u) {
 }
 
 static void rmsprop_momentum(struct update u) {
-    for (int64_t i = 0; i < u.n; i++) {
+    for (int64_t i = u.begin; i < u.end; i++) {
         float g = u.g[i] * u.scale + u.decay * u.p[i];
         float v = u.keep2 * u.second[i] + u.take2 * g * g;
         u.second[i] = v;
@@ -51,7 +51,7 @@ static void rmsprop_momentum(struct update u) {
 
 /* Adam (Kingma and Ba 2015) with L2 decay in the gradient. rate is already divided by 1 - beta1^t. */
 static void adam(struct update u) {
-    for (int64_t i = 0; i < u.n; i++) {
+    for (int64_t i = u.begin; i < u.end; i++) {
         float g = u.g[i] * u.scale + u.decay * u.p[i];
         float m = u.keep1 * u.first[i] + u.take1 * g;
         float v = u.keep2 * u.second[i] + u.take2 * g * g;
@@ -63,7 +63,7 @@ static void adam(struct update u) {
 
 /* AdamW (Loshchilov and Hutter 2019): decay multiplies the parameter; here u.decay is 1 - rate * decay. */
 static void adamw(struct update u) {
-    for (int64_t i = 0; i < u.n; i++) {
+    for (int64_t i = u.begin; i < u.end; i++) {
         float g = u.g[i] * u.scale;
         float m = u.keep1 * u.first[i] + u.take1 * g;
         float v = u.keep2 * u.second[i] + u.take2 * g * g;
@@ -101,6 +101,10 @@ static struct update settings_of(const struct optimizer_step *s) {
         .take1 = (float)(1.0 - s->beta1),
         .keep2 = (float)beta2,
         .take2 = (float)(1.0 - beta2),
+        .p = s->parameters.data,
+        .g = s->gradients.data,
+        .first = s->first.data,
+        .second = s->second.data,
         .root_correction2 = (float)sqrt(s->bias_correction2),
     };
 }
@@ -113,11 +117,8 @@ enum status cpu_optimizer(struct backend *b, const struct optimizer_step *s) {
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (n > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < n; i += BLOCK) {
         struct update u = settings;
-        u.n = n - i < BLOCK ? n - i : BLOCK;
-        u.p = (float *)s->parameters.data + i;
-        u.g = (const float *)s->gradients.data + i;
-        u.first = s->first.data ? (float *)s->first.data + i : NULL;
-        u.second = s->second.data ? (float *)s->second.data + i : NULL;
+        u.begin = i;
+        u.end = n - i < BLOCK ? n : i + BLOCK;
         update(u);
     }
     return s->copy.data ? cpu_convert(b, s->copy, s->parameters) : OK;

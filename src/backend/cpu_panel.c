@@ -11,27 +11,30 @@ typedef float vec_any __attribute__((vector_size(LANES * 4), aligned(4), may_ali
 #define LOW(l, d) (((l) & (d)) ? LANES + (l) - (d) : (l))
 #define HIGH(l, d) (((l) & (d)) ? LANES + (l) : (l) + (d))
 #if defined(__AVX512F__)
-#define EACH(f, d)                                                                                          \
-    {                                                                                                       \
-        f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), \
-            f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)                                                \
-    }
+#define EACH(f, d)                                                                                      \
+    f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), \
+        f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)
 #elif defined(__AVX__)
-#define EACH(f, d) \
-    { f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d) }
+#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d)
 #else
-#define EACH(f, d) \
-    { f(0, d), f(1, d), f(2, d), f(3, d) }
+#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d)
 #endif
 
-#define STAGE(r, d)                                                         \
-    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < LANES; i_++) {           \
-        if (!(i_ & (d))) {                                                  \
-            vec x_ = (r)[i_];                                               \
-            vec y_ = (r)[i_ + (d)];                                         \
-            (r)[i_] = __builtin_shuffle(x_, y_, (mask)EACH(LOW, d));        \
-            (r)[i_ + (d)] = __builtin_shuffle(x_, y_, (mask)EACH(HIGH, d)); \
-        }                                                                   \
+/* GCC takes lanes of two vectors by a vector of places, clang by as many arguments. */
+#if defined(__clang__)
+#define PICK(x, y, f, d) __builtin_shufflevector(x, y, EACH(f, d))
+#else
+#define PICK(x, y, f, d) __builtin_shuffle(x, y, (mask){EACH(f, d)})
+#endif
+
+#define STAGE(r, d)                                               \
+    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < LANES; i_++) { \
+        if (!(i_ & (d))) {                                        \
+            vec x_ = (r)[i_];                                     \
+            vec y_ = (r)[i_ + (d)];                               \
+            (r)[i_] = PICK(x_, y_, LOW, d);                       \
+            (r)[i_ + (d)] = PICK(x_, y_, HIGH, d);                \
+        }                                                         \
     }
 
 /* r[i][j] becomes r[j][i]. */

@@ -161,7 +161,7 @@ enum status bench_comm(struct bench *bench) {
     if (st == OK) {
         b.values = mem_aligned(LARGEST, 1);
         b.scratch = mem_aligned(LARGEST, 1);
-        st = b.values && b.scratch ? OK : status_code();
+        st = b.values && b.scratch ? OK : ERR_SYSTEM;
     }
     st = comm_agree(b.comm, st);
     if (st == OK) {

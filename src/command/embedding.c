@@ -234,8 +234,8 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
 static enum status cut_block(struct embedder *e, struct pieces *out) {
     struct response responses[BLOCK_RESPONSES];
     int64_t ids[BLOCK_RESPONSES];
-    int64_t ends[BLOCK_RESPONSES];
-    int32_t cost[BLOCK_RESPONSES];
+    int64_t ends[BLOCK_RESPONSES] = {0};
+    int32_t cost[BLOCK_RESPONSES] = {0};
     int64_t n = least(dataset_size(e->data).responses - e->next_response, BLOCK_RESPONSES);
     for (int64_t i = 0; i < n; i++) {
         ids[i] = e->next_response + i;

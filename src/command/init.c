@@ -86,7 +86,7 @@ agree:
 }
 
 enum status command_init(struct run *run) {
-    struct model_config config;
+    struct model_config config = {0};
     struct tokenizer *tokenizer = NULL;
     enum status st = check_settings(run->settings);
     st = st == OK ? read_config(run->settings->init.config, &config) : st;

@@ -61,7 +61,7 @@ static enum status label_by_score(struct selection *s, struct candidate *c) {
 
 static enum status pair_similarities(struct selection *s, int64_t first, int64_t n, float *vectors) {
     int64_t width = sidecar_width(s->embeddings);
-    int64_t ids[2 * BLOCK];
+    int64_t ids[2 * BLOCK] = {0};
     for (int64_t i = 0; i < n; i++) {
         ids[2 * i] = s->candidates[first + i].chosen;
         ids[2 * i + 1] = s->candidates[first + i].rejected;
@@ -164,7 +164,7 @@ static void mean_direction(const float *x, int64_t width, float *out) {
 static enum status read_directions(void *context, int64_t first, int64_t count, float *out) {
     struct pair_reader *r = context;
     int64_t width = sidecar_width(r->s->embeddings);
-    int64_t ids[2 * BLOCK];
+    int64_t ids[2 * BLOCK] = {0};
     for (int64_t at = 0; at < count; at += BLOCK) {
         int64_t n = count - at < BLOCK ? count - at : BLOCK;
         const struct candidate *c = r->s->candidates + (first - r->first + at);

@@ -58,8 +58,11 @@ enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, 
     TRY(reserve_tokens(f, (int64_t)f->n_tokens + count));
     TRY(GROW_ARRAY(f->segments, f->cap_segments, (int64_t)f->n_segments + 1));
     struct segment *s = &f->segments[f->n_segments];
-    const struct segment *p = parent < 0 ? NULL : &f->segments[parent];
-    *s = (struct segment){parent, f->n_tokens, count, p ? p->position + p->count : 0, row, false};
+    int32_t position = 0;
+    if (parent >= 0) {
+        position = f->segments[parent].position + f->segments[parent].count;
+    }
+    *s = (struct segment){parent, f->n_tokens, count, position, row, false};
     for (int32_t i = 0; i < count; i++) {
         f->tokens[f->n_tokens + i] = tokens[i];
         f->positions[f->n_tokens + i] = s->position + i;

@@ -165,8 +165,11 @@ static void move_rows(struct moves *m, const int32_t *old, const int32_t *index,
             for (int64_t d = columns.first; d < columns.last; d++) {
                 to[d] += llrint((double)x[i * width + d] * scale);
             }
-            int64_t *from = old[i] >= 0 ? m->sums + old[i] * width : NULL;
-            for (int64_t d = columns.first; from && d < columns.last; d++) {
+            if (old[i] < 0) {
+                continue;
+            }
+            int64_t *from = m->sums + old[i] * width;
+            for (int64_t d = columns.first; d < columns.last; d++) {
                 from[d] -= llrint((double)x[i * width + d] * scale);
             }
         }

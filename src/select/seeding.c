@@ -233,7 +233,7 @@ enum status lloyd_seed(struct lloyd *l) {
         TRY_TO(done, random_rows(&s, 1));
         st = l->options->seeding == SEEDING_PARALLEL ? parallel(&s) : plus_plus(&s);
     }
-    if (st == OK && l->options->seeding != SEEDING_PARALLEL) {
+    if (st == OK && s.candidates && l->options->seeding != SEEDING_PARALLEL) {
         memcpy(l->centers, s.candidates, (size_t)(l->clusters * l->width) * sizeof *s.candidates);
     }
 done:

@@ -25,7 +25,7 @@ static enum status take_copy(const json_t *section, const char *key, const char 
     }
     *n = json_string_length(value);
     *out = mem_strndup(json_string_value(value), *n);
-    return *out ? OK : status_code();
+    return *out ? OK : ERR_SYSTEM;
 }
 
 /* {"String": …} or {"Regex": …}. */
