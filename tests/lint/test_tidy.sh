@@ -3,10 +3,13 @@ set -u
 command -v clang-tidy > /dev/null || { echo "skipped: clang-tidy is not installed"; exit 77; }
 case "$BUILD" in *asan*) echo "skipped: once is enough (release)"; exit 77 ;; esac
 mkdir -p "$BUILD/tidy"
+# 60000 nodes a function instead of 225000: about a third of the time.
+export TIDY_DEPTH='--extra-arg=-Xclang --extra-arg=-analyzer-config --extra-arg=-Xclang --extra-arg=max-nodes=60000'
 check() {
     stamp="$BUILD/tidy/$(sha256sum "$1" .clang-tidy $(git ls-files '*.h') | sha256sum | cut -c1-32)"
     [ -e "$stamp" ] && return 0
-    report=$(clang-tidy -quiet -p "$BUILD" --extra-arg=-Wno-unknown-warning-option "$1" 2> /dev/null | grep -E '(warning|error):')
+    # shellcheck disable=SC2086
+    report=$(clang-tidy -quiet -p "$BUILD" --extra-arg=-Wno-unknown-warning-option $TIDY_DEPTH "$1" 2> /dev/null | grep -E '(warning|error):')
     if [ -n "$report" ]; then echo "$report"; return 1; fi
     touch "$stamp"
 }
