@@ -147,7 +147,7 @@ static enum status read_values(struct sidecar *values, const int64_t *place, int
 /* a and b in an order drawn by a coin, so that their place says nothing. */
 static enum status place_pairs(struct dataset *d, const struct settings *s, const struct judgments *j,
                                const int64_t *place, struct np_world *w) {
-    for (int64_t i = 0; i < w->pairs; i++) {
+    for (int64_t i = 0; j->pairs && i < w->pairs; i++) {
         const struct judged *pair = &j->pairs[i];
         struct rng coin = rng_stream((uint64_t)s->few_shot.task_seed, RNG_SELECT, pair->low, pair->high_id);
         bool swapped = rng_u32(&coin) & 1;
