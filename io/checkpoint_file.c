@@ -319,6 +319,38 @@ done:
     return st;
 }
 
+/* Local, rank 0. Out of the way, but there for whoever wants to know what happened to it. */
+static enum status set_aside(const struct text *folder, int64_t step) {
+    struct text from = {0}, to = {0};
+    enum status st = text_printf(&from, "%s/step-%lld.h5", folder->data, (long long)step);
+    st = st == OK ? text_printf(&to, "%s.damaged", from.data) : st;
+    if (st == OK && rename(from.data, to.data) != 0) {
+        st = fail(ERR_WRITE, "%s: cannot be renamed: %s", from.data, strerror(errno));
+    }
+    if (st == OK) {
+        log_root(LOG_WARN, "%s is kept as %s", from.data, to.data);
+    }
+    text_free(&from);
+    text_free(&to);
+    return st;
+}
+
+enum status checkpoint_set_aside(struct comm *c, const char *run, int64_t step) {
+    struct step_list list = {0};
+    struct text folder = {0};
+    enum status st = OK;
+    if (c->rank == 0) {
+        st = text_printf(&folder, "%s/checkpoints", run);
+        st = st == OK ? list_steps(folder.data, &list) : st;
+        for (int64_t i = 0; i < list.n && list.steps[i] > step && st == OK; i++) {
+            st = set_aside(&folder, list.steps[i]);
+        }
+    }
+    text_free(&folder);
+    mem_free(list.steps);
+    return comm_agree(c, st);
+}
+
 static enum status remove_file(const struct text *folder, const char *name) {
     struct text path = {0};
     enum status st = text_printf(&path, "%s/%s", folder->data, name);

@@ -174,11 +174,12 @@ enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, 
     *found = false;
     TRY(checkpoint_latest(c, o->run, &path, &step));
     if (!path) {
-        return OK;
+        return checkpoint_set_aside(c, o->run, -1);
     }
     TRY_TO(done, checkpoint_file_read_state(c, path, &json));
     TRY_TO(done, comm_agree(c, take_state(o, json, path, optimizer, state)));
     TRY_TO(done, read_arrays(c, path, optimizer));
+    TRY_TO(done, checkpoint_set_aside(c, o->run, step));
     *found = true;
 done:
     mem_free(path);

@@ -155,15 +155,20 @@ static void test_latest(struct comm *c, const char *folder) {
     }
     CHECK(comm_barrier(c) == OK);
     expect_latest(c, run, 20);
-    CHECK(checkpoint_prune(c, run, 3) == OK); /* keeps 500, 100, 20 */
+    CHECK(checkpoint_set_aside(c, run, 20) == OK); /* 500 and 100 count no more */
+    CHECK(checkpoint_prune(c, run, 1) == OK);      /* keeps 20 */
     step_path(path, sizeof path, run, 9);
     CHECK(access(path, F_OK) != 0);
+    step_path(path, sizeof path, run, 100);
+    CHECK(access(path, F_OK) != 0);
+    snprintf(path, sizeof path, "%s/checkpoints/step-500.h5.damaged", run);
+    CHECK(access(path, F_OK) == 0);
     step_path(path, sizeof path, run, 20);
     check_step(c, path, 20);
     snprintf(path, sizeof path, "%s/checkpoints/latest", run);
     char *text;
     size_t length;
-    CHECK(file_read(path, &text, &length) == OK && strcmp(text, "step-500.h5\n") == 0);
+    CHECK(file_read(path, &text, &length) == OK && strcmp(text, "step-20.h5\n") == 0);
     mem_free(text);
     CHECK(comm_barrier(c) == OK);
     CHECK(checkpoint_prune(c, run, 0) == OK && access(path, F_OK) != 0);
