@@ -1,5 +1,6 @@
 #include "mpi/watchdog.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,14 +29,28 @@ struct watchdog {
     bool closing;
 };
 
+/* All that wait for a lost rank would speak at once: each gives those below it time to. Who ends first makes
+ * the launcher send the others SIGCONT and SIGTERM, and they end without a word, the one that was stopped
+ * too. */
+static bool another_spoke(const struct watchdog *w) {
+    static const double least_wait_s = 0.5, stagger_s = 1, most_s = 8;
+    double wait_s = fmin(least_wait_s + stagger_s * w->rank, most_s);
+    struct timespec pause = {.tv_sec = (time_t)wait_s, .tv_nsec = (long)(fmod(wait_s, 1) * 1e9)};
+    nanosleep(&pause, NULL);
+    return comm_signal() == SIGTERM;
+}
+
 /* Ends the process from the watching thread: the main line may hold any lock, so no clean-up and no MPI. */
 static void bite(const struct watchdog *w, double silent_s) {
     char stamp[32], line[512];
+    if (another_spoke(w)) {
+        _exit(ERR_LOST);
+    }
     clock_stamp(stamp, sizeof stamp);
     int n =
         snprintf(line, sizeof line,
                  "collimate: watchdog: rank %d of %d on %s: nothing for %.0f s (until %s) while %s; a rank "
-                 "or the network is lost, or raise COLLIMATE_WATCHDOG (seconds)\n",
+                 "or the network is lost, or raise train.watchdog_s (COLLIMATE_WATCHDOG)\n",
                  w->rank, w->size, w->host, silent_s, stamp, w->phase);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) {
         _exit(ERR_LOST); /* nobody to tell */
@@ -102,8 +117,8 @@ enum status watchdog_start(const struct comm *c, double seconds, struct watchdog
     if (wanted && strcmp(wanted, "off") == 0) {
         return OK;
     }
-    if (seconds == 0) {
-        seconds = usual_s;
+    if (seconds == 0 || wanted) {
+        seconds = seconds == 0 ? usual_s : seconds;
         char *end = NULL;
         double value = wanted ? strtod(wanted, &end) : seconds;
         if (wanted && (end == wanted || *end || !(value > 0 && value < 1e9))) {

@@ -12,11 +12,11 @@
 #include "mpi/comm.h"
 
 struct watchdog;
-/* Local. seconds: 0 takes COLLIMATE_WATCHDOG from the environment, or 60; less than 25 becomes 25.
+/* Local. seconds: 0 is 60, and COLLIMATE_WATCHDOG in the environment wins; less than 25 becomes 25.
  * COLLIMATE_WATCHDOG=off: no thread, *out is NULL (fine for all others). */
 enum status watchdog_start(const struct comm *c, double seconds, struct watchdog **out);
 void watchdog_stop(struct watchdog *w);
-/* Alive. phase: a string constant that says what comes now ("step 17: summing gradients"); NULL keeps it. */
+/* Alive. phase says what comes now ("step 17: summing gradients") and is copied; NULL keeps it. */
 void watchdog_beat(struct watchdog *w, const char *phase);
 /* While a single thing may rightly take long (writing a checkpoint): the bound becomes seconds until the next
  * beat. */

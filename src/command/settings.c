@@ -131,6 +131,9 @@ static const struct option table[] = {
         "0: before the first and after the last update"),
     CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS, NULL,
            "auto: go on if the run folder holds a checkpoint"),
+    NUMBER(
+        "train.watchdog_s", train.watchdog_s, "60", 25, 1e6, "s", TRAINERS, NULL,
+        "a rank that waits longer for the others ends the run with code 75 (20 steps, where that is more)"),
 
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),

@@ -43,6 +43,7 @@ struct settings {
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
         int resume; /* 0 auto, 1 never, 2 must */
+        double watchdog_s;
     } train;
     struct {
         int loss; /* 0 token_mean, 1 sequence_sum */

@@ -49,8 +49,8 @@ struct loop {
     int64_t n_slots, start_step, saved_step;
     double spans[SPAN_COUNT], step_began_s, optimizer_s;
     struct watchdog *watchdog;
-    double allowance_s;
-    double *row_gradient; /* of a forest's samples */
+    double allowance_s, saved_s; /* saved_s: what the last checkpoint took */
+    double *row_gradient;        /* of a forest's samples */
     int64_t cap_row_gradient;
 };
 
@@ -63,7 +63,9 @@ struct verdict {
 };
 
 static void beat(struct loop *l, const char *phase) {
-    watchdog_allow(l->watchdog, phase, l->allowance_s);
+    char what[80];
+    snprintf(what, sizeof what, "%s in step %lld", phase, (long long)l->state.step + 1);
+    watchdog_allow(l->watchdog, what, l->allowance_s);
 }
 
 /* Values and gradients of a forest's rows. Local. */
@@ -378,8 +380,11 @@ static enum status evaluate_now(struct loop *l) {
 
 static enum status save_now(struct loop *l) {
     l->state.total = l->t->steps;
-    watchdog_allow(l->watchdog, "writing a checkpoint", first_allowance_s);
+    double began = clock_seconds();
+    watchdog_allow(l->watchdog, "writing a checkpoint",
+                   l->saved_s > 0 ? allowed_steps * l->saved_s : first_allowance_s);
     TRY(checkpoint_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
+    l->saved_s = clock_seconds() - began;
     l->saved_step = l->state.step;
     l->step_began_s = clock_seconds();
     return OK;
@@ -478,8 +483,8 @@ static enum status loop_run(struct loop *l) {
     bool deterministic = t->data->plan.deterministic;
     l->n_slots = deterministic ? mine.last - mine.first : 1;
     l->allowance_s = first_allowance_s;
-    TRY(comm_agree(l->comm, watchdog_start(l->comm, 0, &l->watchdog)));
-    beat(l, "opening the run");
+    TRY(comm_agree(l->comm, watchdog_start(l->comm, t->watchdog_s, &l->watchdog)));
+    watchdog_allow(l->watchdog, "opening the run", first_allowance_s);
     TRY(resume(l));
     TRY(gradient_open(l->comm, l->model, l->n_slots, deterministic, t->bucket_bytes, &l->gradient));
     TRY(comm_agree(l->comm, scorer_open(l->model, t->workspace, t->keep, &l->scorer)));

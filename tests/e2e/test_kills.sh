@@ -18,12 +18,12 @@ cat > config.json << 'JSON'
  "tie_word_embeddings": true, "initializer_range": 0.08, "bos_token_id": 256, "eos_token_id": 257,
  "torch_dtype": "float32"}
 JSON
-steps=$((kills * 20))
+steps=$((kills * 50))
 "$COLLIMATE" --quiet synth output=train.jsonl synth.rows=40 synth.length=4 seed=1 &&
     "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
     "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
 command=(sft model=init data=train.h5 train.deterministic=true train.slots=4 train.batch=8 train.steps="$steps"
-    train.checkpoint_every=2 train.checkpoint_keep=2 train.learning_rate=1e-3)
+    train.checkpoint_every=3 train.checkpoint_keep=2 train.learning_rate=1e-3)
 
 # launch RANKS OUTPUT: in the background; its number is in $launched.
 launch() {
