@@ -7,7 +7,8 @@ pairs=$1 heldout=$2 model=$3 run=$4
 shift 4
 root=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$run"
-launch="mpirun -q collimate"
+. "$root/jobs/env.sh"
+launch="mpirun -q $COLLIMATE"
 # submit NAME AFTER COMMAND...: one job; prints its number.
 submit() {
     local name=$1 after=$2
