@@ -5,6 +5,8 @@ build_packages="build-essential cmake ninja-build pkg-config git libopenmpi-dev 
     libopenblas-openmp-dev libyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
 # What its tests need besides.
 test_packages="libcmocka-dev clang-format clang-tidy hdf5-tools"
+# What the tests under a real Slurm need besides.
+cluster_packages="slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge openssh-server iproute2"
 
 # install_missing PACKAGE...: apt-get installs those that are not there; a hint on other systems.
 install_missing() {
@@ -22,6 +24,20 @@ install_missing() {
     [ "$(id -u)" -eq 0 ] || root=(sudo)
     "${root[@]}" apt-get -qq update
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" > /dev/null
+}
+
+# install_quietly PACKAGE...: the same, and no service of theirs is started.
+install_quietly() {
+    local policy=/usr/sbin/policy-rc.d rc=0
+    if [ -e "$policy" ] || [ "$(id -u)" -ne 0 ]; then
+        install_missing "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod +x "$policy"
+    install_missing "$@" || rc=$?
+    rm -f "$policy"
+    return $rc
 }
 
 # configure PRESET [ARGUMENTS]: quiet unless it fails.

@@ -3,6 +3,7 @@
 #   tests/run.sh                  release build, every label
 #   tests/run.sh --preset asan    the same under AddressSanitizer and UBSan
 #   tests/run.sh -L mpi           arguments go to ctest
+#   tests/run.sh -L cluster       also installs Slurm and munge (no service is started)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . jobs/setup.sh
@@ -14,5 +15,9 @@ if [ "${1:-}" = --preset ]; then
 fi
 # shellcheck disable=SC2086
 install_missing $build_packages $test_packages
+if [[ " $* " == *" -L cluster "* ]]; then
+    # shellcheck disable=SC2086
+    install_quietly $cluster_packages || echo "no Slurm could be installed: its test will be skipped"
+fi
 build_tests "$preset"
 ctest --preset "$preset" -j "$(nproc)" "$@"
