@@ -71,7 +71,9 @@ static void count(struct reward_evaluation *e, int value, double numerator, doub
 
 static int doubling(double x, double first, int last) {
     int i = 0;
-    for (double edge = first; i < last && x >= edge; edge *= 2) {
+    double edge = first;
+    while (i < last && x >= edge) {
+        edge *= 2;
         i++;
     }
     return i;
@@ -96,7 +98,9 @@ static void visit_pair(struct reward_evaluation *e, const struct scored_row *row
     if (!isnan(gap)) {
         gap = fabs(gap);
         int bucket = 0;
-        for (double edge = 0.25; bucket < GAP_COUNT - 1 && gap > edge; edge *= 2) {
+        double edge = 0.25;
+        while (bucket < GAP_COUNT - 1 && gap > edge) {
+            edge *= 2;
             bucket++;
         }
         count(e, VALUE_GAP + bucket, accurate, 1);

@@ -87,12 +87,12 @@ static int by_hash(const void *a, const void *b) {
 /* Each key's index becomes the lowest of its hash; places stay. */
 static enum status answer(struct key *keys, int64_t n) {
     struct key **sorted;
-    TRY(NEW_ARRAY(sorted, n));
+    TRY(NEW_ARRAY(sorted, n)); // NOLINT(bugprone-sizeof-expression): an array of pointers is meant
     for (int64_t i = 0; i < n; i++) {
         sorted[i] = &keys[i];
     }
     if (n > 0) {
-        qsort(sorted, (size_t)n, sizeof *sorted, by_hash);
+        qsort(sorted, (size_t)n, sizeof *sorted, by_hash); // NOLINT(bugprone-sizeof-expression)
     }
     for (int64_t i = 1; i < n; i++) {
         if (sorted[i]->hash == sorted[i - 1]->hash) {
