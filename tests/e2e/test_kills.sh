@@ -18,7 +18,7 @@ cat > config.json << 'JSON'
  "tie_word_embeddings": true, "initializer_range": 0.08, "bos_token_id": 256, "eos_token_id": 257,
  "torch_dtype": "float32"}
 JSON
-steps=$((kills * 50))
+steps=$((kills * 30))
 "$COLLIMATE" --quiet synth output=train.jsonl synth.rows=40 synth.length=4 seed=1 &&
     "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
     "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
@@ -49,9 +49,9 @@ while [ "$done_kills" -lt "$kills" ]; do
     launch "$ranks" killed
     # Where: at once (also while it opens the run), after so many steps, or when the file of a checkpoint is being written.
     kind=$((RANDOM % 4))
-    target=$((${before:-0} + RANDOM % 8))
+    target=$((${before:-0} + 4 + RANDOM % 8)) # past what an earlier kill left half written
     seen=0
-    for _ in $(seq 6000); do
+    while :; do
         kill -0 "$launched" 2> /dev/null || break
         if [ "$kind" -eq 0 ]; then
             [ -n "$(ranks_of "$launched")" ] && { sleep "0.$((RANDOM % 900 + 100))"; seen=1; break; }
@@ -66,7 +66,7 @@ while [ "$done_kills" -lt "$kills" ]; do
     if [ "$seen" -eq 1 ] && [ "${#victims[@]}" -gt 0 ] &&
         kill -9 "${victims[RANDOM % ${#victims[@]}]}" 2> /dev/null; then
         done_kills=$((done_kills + 1))
-        compgen -G 'killed/checkpoints/*.tmp*' > /dev/null && in_write=$((in_write + 1))
+        [ "$kind" -ge 2 ] && compgen -G 'killed/checkpoints/*.tmp*' > /dev/null && in_write=$((in_write + 1))
     fi
     wait "$launched"
     rc=$?
