@@ -1,27 +1,13 @@
-#include "train/loop.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "io/checkpoint_file.h"
-#include "mpi/watchdog.h"
-#include "train/bootstrap.h"
-#include "train/metrics.h"
+#include "train/loop_internal.h"
 #include "util/clock.h"
-#include "util/hash.h"
-#include "util/log.h"
 #include "util/mem.h"
 
-/* Seconds of a step, on this rank. */
-enum span { SPAN_FORWARD, SPAN_BACKWARD, SPAN_WAIT, SPAN_DATA, SPAN_COUNT };
-
-/* Bootstrap resamples for the accuracy of an evaluation during training. */
-enum { EVAL_RESAMPLES = 500 };
-
-/* What a rank may take in silence: anything while nothing has been measured, then many times the last step.
- */
-static const double first_allowance_s = 1800;
+/* After the first step a rank may be silent for many times the last one. */
 static const double allowed_steps = 20;
 
 /* What the closing reduction carries beside the sums. */
@@ -32,34 +18,6 @@ enum closing {
     CLOSE_NEXT_TOKENS,        /* scored target tokens of the next batch */
     CLOSE_SPANS,
     CLOSE_COUNT = CLOSE_SPANS + SPAN_COUNT
-};
-
-struct loop {
-    const struct training *t;
-    struct comm *comm;
-    struct model *model;
-    struct scorer scorer;
-    struct gradient_sum gradient;
-    struct batch batch, next;
-    struct sums_tree sums;
-    struct metrics_file metrics; /* rank 0 */
-    enum status metrics_status;  /* rides in the next closing */
-    struct progress progress;
-    struct checkpoint_state state;
-    int64_t n_slots, start_step, saved_step;
-    double spans[SPAN_COUNT], step_began_s, optimizer_s;
-    struct watchdog *watchdog;
-    double allowance_s, saved_s; /* saved_s: what the last checkpoint took */
-    double *row_gradient;        /* of a forest's samples */
-    int64_t cap_row_gradient;
-};
-
-/* What all ranks know after the closing. */
-struct verdict {
-    struct sums sums;
-    double grad_norm, learning_rate, step_s, next_tokens;
-    double spans[SPAN_COUNT]; /* mean over ranks */
-    bool want_evaluate, want_checkpoint, want_stop;
 };
 
 static void beat(struct loop *l, const char *phase) {
@@ -219,170 +177,11 @@ static enum status update(struct loop *l, const struct verdict *v) {
     return st;
 }
 
-static enum status put_speed(const struct loop *l, const struct verdict *v, struct text *line) {
-    static const char *const names[SPAN_COUNT] = {"time/forward", "time/backward", "time/wait", "time/data"};
-    double seconds = v->step_s > 0 ? v->step_s : 1e-9;
-    TRY(metrics_put(line, "", "tokens_per_s", v->sums.v[SUM_FOREST_TOKENS] / seconds));
-    char rate[32];
-    snprintf(rate, sizeof rate, "%s_per_s", recipe_rows(l->t->recipe));
-    TRY(metrics_put(line, "", rate, v->sums.v[SUM_ROWS] / seconds));
-    if (l->t->peak_flops > 0) {
-        TRY(metrics_put(line, "", "mfu", v->sums.v[SUM_FLOPS] / seconds / l->t->peak_flops));
-    }
-    TRY(metrics_put(line, "", "padding", 0));
-    TRY(metrics_put(line, "", "time/step", v->step_s));
-    for (int i = 0; i < SPAN_COUNT; i++) {
-        TRY(metrics_put(line, "", names[i], v->spans[i]));
-    }
-    return metrics_put(line, "", "time/optimizer", l->optimizer_s);
-}
-
-static enum status step_line(struct loop *l, const struct verdict *v, struct text *line) {
-    const struct batch_plan *plan = &l->t->data->plan;
-    int64_t places = l->batch.place.first + l->batch.place.count;
-    TRY(text_printf(line, "{\"step\": %lld", (long long)l->state.step));
-    TRY(metrics_put_sums(line, "", l->t->recipe, &v->sums));
-    TRY(metrics_put(line, "", "grad_norm", v->grad_norm));
-    TRY(metrics_put(line, "", "learning_rate", v->learning_rate));
-    TRY(metrics_put(line, "", "num_tokens", l->state.sequence_tokens));
-    TRY(metrics_put(line, "", "epoch", (double)l->batch.place.epoch + (double)places / (double)plan->rows));
-    TRY(put_speed(l, v, line));
-    if (plan->deterministic) {
-        uint64_t hash;
-        char digits[17];
-        TRY(model_hash(l->model, &hash));
-        hash_text(hash, digits);
-        TRY(text_printf(line, ", \"parameters_hash\": \"%s\"", digits));
-    }
-    return OK;
-}
-
-/* Local: rank 0 writes; a failure is reported by the next closing. */
-static void metrics_step(struct loop *l, const struct verdict *v) {
-    if (l->comm->rank != 0) {
-        return;
-    }
-    struct text line = {0};
-    enum status st = step_line(l, v, &line);
-    l->metrics_status = st == OK ? metrics_write(&l->metrics, &line) : st;
-    text_free(&line);
-    if (l->state.step == 1 && recipe_head(l->t->recipe) == HEAD_SCORE) {
-        const double *sum = v->sums.v;
-        log_root(LOG_INFO,
-                 "before the first update: loss %.4f, rewards %.3f to %.3f, mean %.3f, margin %.4f, accuracy "
-                 "%.3f on %.0f pairs",
-                 recipe_value(l->t->recipe, &v->sums), v->sums.lowest, v->sums.highest,
-                 sum[SUM_VALUES] / sum[SUM_RESPONSES],
-                 (sum[SUM_REWARD_CHOSEN] - sum[SUM_REWARD_REJECTED]) / sum[SUM_PAIRS],
-                 sum[SUM_ACCURATE] / sum[SUM_PAIRS], sum[SUM_PAIRS]);
-    }
-    char extra[64];
-    snprintf(extra, sizeof extra, "loss %.4f, grad norm %.3g", recipe_value(l->t->recipe, &v->sums),
-             v->grad_norm);
-    progress_update(&l->progress, (double)(l->state.step - l->start_step), extra);
-}
-
-/* Accuracy of a reward model over evaluated rows, with its interval. */
-struct eval_accuracy {
-    struct bootstrap bootstrap;
-    double low, high;
-};
-
-static void add_accuracy(void *context, const struct scored_row *row) {
-    struct eval_accuracy *a = context;
-    double accurate = 0;
-    double pairs = row->sample->n_pairs;
-    for (int32_t i = 0; i < row->sample->n_pairs; i++) {
-        const struct sample_pair *p = &row->sample->pairs[i];
-        accurate += row->scores[p->chosen].value > row->scores[p->rejected].value;
-    }
-    bootstrap_add(&a->bootstrap, row->sample->row, &accurate, &pairs);
-}
-
-static enum status eval_line(struct loop *l, const struct sums *sums, const struct eval_accuracy *accuracy,
-                             double seconds) {
-    if (l->comm->rank != 0) {
-        return OK;
-    }
-    struct text line = {0};
-    enum status st;
-    TRY_TO(done, text_printf(&line, "{\"step\": %lld", (long long)l->state.step));
-    TRY_TO(done, metrics_put_sums(&line, "eval_", l->t->recipe, sums));
-    if (recipe_head(l->t->recipe) == HEAD_SCORE) {
-        TRY_TO(done, metrics_put(&line, "eval_", "accuracy_low", accuracy->low));
-        TRY_TO(done, metrics_put(&line, "eval_", "accuracy_high", accuracy->high));
-    }
-    TRY_TO(done, metrics_put(&line, "eval_", "rows", sums->v[SUM_ROWS]));
-    TRY_TO(done, metrics_put(&line, "eval_", "runtime", seconds));
-    TRY_TO(done, metrics_write(&l->metrics, &line));
-done:
-    text_free(&line);
-    return st;
-}
-
-static void log_evaluation(const struct loop *l, const struct sums *sums, const struct eval_accuracy *a) {
-    const struct training *t = l->t;
-    const double *v = sums->v;
-    bool values = recipe_head(t->recipe) == HEAD_SCORE;
-    double pairs = values ? v[SUM_PAIRS] : v[SUM_ROWS];
-    struct text line = {0};
-    enum status st = text_printf(&line, "step %lld: eval loss %.4f", (long long)l->state.step,
-                                 recipe_value(t->recipe, sums));
-    if (st == OK && (values || t->recipe->has_reference) && pairs > 0) {
-        st = text_printf(&line, ", margin %.4f, accuracy %.3f",
-                         (v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED]) / pairs, v[SUM_ACCURATE] / pairs);
-    }
-    if (st == OK && values) {
-        st = text_printf(&line, " (%.3f to %.3f), rewards %.3f to %.3f, mean %.3f", a->low, a->high,
-                         sums->lowest, sums->highest, v[SUM_VALUES] / v[SUM_RESPONSES]);
-    }
-    if (st == OK) {
-        log_root(LOG_INFO, "%s on %.0f rows", line.data, v[SUM_ROWS]);
-    }
-    text_free(&line);
-}
-
-/* Collective. Sums over the evaluation's rows, and a reward model's accuracy. */
-static enum status evaluate_sums(struct loop *l, struct sums *sums, struct eval_accuracy *a) {
-    const struct training *t = l->t;
-    bool values = recipe_head(t->recipe) == HEAD_SCORE;
-    struct scorer scorer = {0};
-    enum status st = bootstrap_open(t->eval_data->plan.seed, values ? EVAL_RESAMPLES : 0, 1, &a->bootstrap);
-    st = st == OK ? scorer_open(l->model, t->workspace, KEEP_NOTHING, &scorer) : st;
-    TRY_TO(done, comm_agree(l->comm, st));
-    TRY_TO(done,
-           evaluate_rows(l->comm, &scorer, t->eval_data, t->recipe, values ? add_accuracy : NULL, a, sums));
-    TRY_TO(done, bootstrap_intervals(l->comm, &a->bootstrap, 0.95, &a->low, &a->high));
-done:
-    scorer_close(&scorer);
-    bootstrap_close(&a->bootstrap);
-    return st;
-}
-
-/* Collective. The scorer is opened anew because a training pass holds the workspace. */
-static enum status evaluate_now(struct loop *l) {
-    const struct training *t = l->t;
-    double began = clock_seconds();
-    struct eval_accuracy accuracy = {0};
-    struct sums sums;
-    watchdog_allow(l->watchdog, "evaluating", first_allowance_s);
-    scorer_close(&l->scorer);
-    TRY(evaluate_sums(l, &sums, &accuracy));
-    enum status st = eval_line(l, &sums, &accuracy, clock_seconds() - began);
-    if (st == OK) {
-        st = scorer_open(l->model, t->workspace, t->keep, &l->scorer);
-    }
-    TRY(comm_agree(l->comm, st));
-    log_evaluation(l, &sums, &accuracy);
-    l->step_began_s = clock_seconds();
-    return OK;
-}
-
 static enum status save_now(struct loop *l) {
     l->state.total = l->t->steps;
     double began = clock_seconds();
     watchdog_allow(l->watchdog, "writing a checkpoint",
-                   l->saved_s > 0 ? allowed_steps * l->saved_s : first_allowance_s);
+                   l->saved_s > 0 ? allowed_steps * l->saved_s : FIRST_ALLOWANCE_S);
     TRY(checkpoint_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
     l->saved_s = clock_seconds() - began;
     l->saved_step = l->state.step;
@@ -426,9 +225,9 @@ static enum status run_steps(struct loop *l) {
         struct verdict verdict = {0};
         TRY(step_close(l, st == OK ? summed : st, &verdict)); /* collective: the step's one small sum */
         TRY(update(l, &verdict));
-        metrics_step(l, &verdict);
+        loop_report(l, &verdict);
         if (verdict.want_evaluate) {
-            TRY(evaluate_now(l)); /* collective, agrees inside */
+            TRY(loop_evaluate(l)); /* collective, agrees inside */
         }
         if (verdict.want_checkpoint) {
             TRY(save_now(l)); /* collective, agrees inside */
@@ -482,14 +281,14 @@ static enum status loop_run(struct loop *l) {
     struct range mine = range_part(t->data->plan.slots, l->comm->rank, l->comm->size);
     bool deterministic = t->data->plan.deterministic;
     l->n_slots = deterministic ? mine.last - mine.first : 1;
-    l->allowance_s = first_allowance_s;
+    l->allowance_s = FIRST_ALLOWANCE_S;
     TRY(comm_agree(l->comm, watchdog_start(l->comm, t->watchdog_s, &l->watchdog)));
-    watchdog_allow(l->watchdog, "opening the run", first_allowance_s);
+    watchdog_allow(l->watchdog, "opening the run", FIRST_ALLOWANCE_S);
     TRY(resume(l));
     TRY(gradient_open(l->comm, l->model, l->n_slots, deterministic, t->bucket_bytes, &l->gradient));
     TRY(comm_agree(l->comm, scorer_open(l->model, t->workspace, t->keep, &l->scorer)));
     if (t->eval_data && l->state.step == 0) {
-        TRY(evaluate_now(l));
+        TRY(loop_evaluate(l));
     }
     if (l->state.step < t->steps) {
         TRY(first_batch(l));

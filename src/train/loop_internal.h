@@ -1,0 +1,51 @@
+/* The loop's own state, shared by its files: loop.c takes the steps and resumes, loop_evaluate.c evaluates
+ * between steps, loop_report.c writes a step's line. */
+#ifndef COLLIMATE_TRAIN_LOOP_INTERNAL_H
+#define COLLIMATE_TRAIN_LOOP_INTERNAL_H
+
+#include "mpi/watchdog.h"
+#include "train/loop.h"
+#include "train/metrics.h"
+#include "util/log.h"
+
+/* Seconds of a step, on this rank. */
+enum span { SPAN_FORWARD, SPAN_BACKWARD, SPAN_WAIT, SPAN_DATA, SPAN_COUNT };
+
+/* What a rank may take in silence while nothing has been measured, seconds. */
+#define FIRST_ALLOWANCE_S 1800.0
+
+struct loop {
+    const struct training *t;
+    struct comm *comm;
+    struct model *model;
+    struct scorer scorer;
+    struct gradient_sum gradient;
+    struct batch batch, next;
+    struct sums_tree sums;
+    struct metrics_file metrics; /* rank 0 */
+    enum status metrics_status;  /* rides in the next closing */
+    struct progress progress;
+    struct checkpoint_state state;
+    int64_t n_slots, start_step, saved_step;
+    double spans[SPAN_COUNT], step_began_s, optimizer_s;
+    struct watchdog *watchdog;
+    double allowance_s, saved_s; /* saved_s: what the last checkpoint took */
+    double *row_gradient;        /* of a forest's samples */
+    int64_t cap_row_gradient;
+};
+
+/* What all ranks know after the closing. */
+struct verdict {
+    struct sums sums;
+    double grad_norm, learning_rate, step_s, next_tokens;
+    double spans[SPAN_COUNT]; /* mean over ranks */
+    bool want_evaluate, want_checkpoint, want_stop;
+};
+
+/* Local: rank 0 writes the step's line; a failure is reported by the next closing. */
+void loop_report(struct loop *l, const struct verdict *v);
+
+/* Collective. Evaluates on t->eval_data, writes its line. */
+enum status loop_evaluate(struct loop *l);
+
+#endif

@@ -1,0 +1,66 @@
+#include <stdio.h>
+
+#include "train/loop_internal.h"
+#include "util/hash.h"
+
+static enum status put_speed(const struct loop *l, const struct verdict *v, struct text *line) {
+    static const char *const names[SPAN_COUNT] = {"time/forward", "time/backward", "time/wait", "time/data"};
+    double seconds = v->step_s > 0 ? v->step_s : 1e-9;
+    TRY(metrics_put(line, "", "tokens_per_s", v->sums.v[SUM_FOREST_TOKENS] / seconds));
+    char rate[32];
+    snprintf(rate, sizeof rate, "%s_per_s", recipe_rows(l->t->recipe));
+    TRY(metrics_put(line, "", rate, v->sums.v[SUM_ROWS] / seconds));
+    if (l->t->peak_flops > 0) {
+        TRY(metrics_put(line, "", "mfu", v->sums.v[SUM_FLOPS] / seconds / l->t->peak_flops));
+    }
+    TRY(metrics_put(line, "", "padding", 0));
+    TRY(metrics_put(line, "", "time/step", v->step_s));
+    for (int i = 0; i < SPAN_COUNT; i++) {
+        TRY(metrics_put(line, "", names[i], v->spans[i]));
+    }
+    return metrics_put(line, "", "time/optimizer", l->optimizer_s);
+}
+
+static enum status step_line(struct loop *l, const struct verdict *v, struct text *line) {
+    const struct batch_plan *plan = &l->t->data->plan;
+    int64_t places = l->batch.place.first + l->batch.place.count;
+    TRY(text_printf(line, "{\"step\": %lld", (long long)l->state.step));
+    TRY(metrics_put_sums(line, "", l->t->recipe, &v->sums));
+    TRY(metrics_put(line, "", "grad_norm", v->grad_norm));
+    TRY(metrics_put(line, "", "learning_rate", v->learning_rate));
+    TRY(metrics_put(line, "", "num_tokens", l->state.sequence_tokens));
+    TRY(metrics_put(line, "", "epoch", (double)l->batch.place.epoch + (double)places / (double)plan->rows));
+    TRY(put_speed(l, v, line));
+    if (plan->deterministic) {
+        uint64_t hash;
+        char digits[17];
+        TRY(model_hash(l->model, &hash));
+        hash_text(hash, digits);
+        TRY(text_printf(line, ", \"parameters_hash\": \"%s\"", digits));
+    }
+    return OK;
+}
+
+void loop_report(struct loop *l, const struct verdict *v) {
+    if (l->comm->rank != 0) {
+        return;
+    }
+    struct text line = {0};
+    enum status st = step_line(l, v, &line);
+    l->metrics_status = st == OK ? metrics_write(&l->metrics, &line) : st;
+    text_free(&line);
+    if (l->state.step == 1 && recipe_head(l->t->recipe) == HEAD_SCORE) {
+        const double *sum = v->sums.v;
+        log_root(LOG_INFO,
+                 "before the first update: loss %.4f, rewards %.3f to %.3f, mean %.3f, margin %.4f, accuracy "
+                 "%.3f on %.0f pairs",
+                 recipe_value(l->t->recipe, &v->sums), v->sums.lowest, v->sums.highest,
+                 sum[SUM_VALUES] / sum[SUM_RESPONSES],
+                 (sum[SUM_REWARD_CHOSEN] - sum[SUM_REWARD_REJECTED]) / sum[SUM_PAIRS],
+                 sum[SUM_ACCURATE] / sum[SUM_PAIRS], sum[SUM_PAIRS]);
+    }
+    char extra[64];
+    snprintf(extra, sizeof extra, "loss %.4f, grad norm %.3g", recipe_value(l->t->recipe, &v->sums),
+             v->grad_norm);
+    progress_update(&l->progress, (double)(l->state.step - l->start_step), extra);
+}
