@@ -243,7 +243,7 @@ __device__ static visible visible_keys(const device_span &span, const device_lin
 
 /* Shared: q, out (OWN x head_dim), k then v (OTHER x head_dim + 1), p (OWN x OTHER). */
 template <typename T> __global__ void __launch_bounds__(BLOCK) attend(heads_view<T> a, view<T> out) {
-    extern __shared__ float shared[];
+    DYNAMIC_SHARED(float, shared);
     const query_tile tile = a.map.tiles[blockIdx.x];
     const device_span span = a.map.spans[tile.span];
     int hd = a.head_dim;
@@ -331,7 +331,7 @@ __global__ void row_products(float *delta, view<const T> dout, view<const T> out
 
 /* Shared: q, dout, dq (OWN x head_dim), k, v (OTHER x head_dim + 1), ds (OWN x OTHER). */
 template <typename T> __global__ void __launch_bounds__(BLOCK) attend_dq(heads_view<T> a, view<T> dq_rows) {
-    extern __shared__ float shared[];
+    DYNAMIC_SHARED(float, shared);
     const query_tile tile = a.map.tiles[blockIdx.x];
     const device_span span = a.map.spans[tile.span];
     int hd = a.head_dim;
@@ -413,7 +413,7 @@ __device__ static visible visible_queries(const device_span &span, const device_
 /* Shared: k, v, dk, dv (OWN x head_dim), q, dout (OTHER x head_dim + 1), p, ds (OWN x OTHER). */
 template <typename T>
 __global__ void __launch_bounds__(BLOCK) attend_dkv(heads_view<T> a, view<T> dk_rows, view<T> dv_rows) {
-    extern __shared__ float shared[];
+    DYNAMIC_SHARED(float, shared);
     int hd = a.head_dim;
     int64_t row = static_cast<int64_t>(blockIdx.x) * OWN;
     int own_count = static_cast<int>(a.keys - row < OWN ? a.keys - row : OWN);
@@ -525,8 +525,8 @@ template <typename T> static enum status run_forward(const struct cuda *c, const
     int64_t floats = floats_of(2, 1, 1, a->head_dim);
     TRY(need_shared(c, reinterpret_cast<const void *>(attend<T>), a->head_dim, floats));
     dim3 grid(static_cast<unsigned>(c->map.tile_count), static_cast<unsigned>(a->heads));
-    attend<T><<<grid, BLOCK, static_cast<size_t>(floats) * sizeof(float), c->stream>>>(heads_of<T>(c, a),
-                                                                                       view_of<T>(a->out));
+    LAUNCH(attend<T>, grid, BLOCK, static_cast<size_t>(floats) * sizeof(float), c->stream, heads_of<T>(c, a),
+           view_of<T>(a->out));
     return cuda_launched(c, "attention");
 }
 
@@ -541,16 +541,16 @@ static enum status run_backward(const struct cuda *c, const struct attention *a,
     TRY(need_shared(c, reinterpret_cast<const void *>(attend_dq<T>), a->head_dim, dq_floats));
     TRY(need_shared(c, reinterpret_cast<const void *>(attend_dkv<T>), a->head_dim, dkv_floats));
     if (c->map.tile_count > 0) {
-        row_products<T><<<blocks_for(a->q.rows * a->heads, WARPS), BLOCK, 0, c->stream>>>(
-            delta, h.dout, view_of<const T>(a->out), a->q.rows, a->heads, a->head_dim);
+        LAUNCH(row_products<T>, blocks_for(a->q.rows * a->heads, WARPS), BLOCK, 0, c->stream, delta, h.dout,
+               view_of<const T>(a->out), a->q.rows, a->heads, a->head_dim);
         dim3 grid(static_cast<unsigned>(c->map.tile_count), static_cast<unsigned>(a->heads));
-        attend_dq<T><<<grid, BLOCK, static_cast<size_t>(dq_floats) * sizeof(float), c->stream>>>(
-            h, view_of<T>(g->dq));
+        LAUNCH(attend_dq<T>, grid, BLOCK, static_cast<size_t>(dq_floats) * sizeof(float), c->stream, h,
+               view_of<T>(g->dq));
     }
     if (c->map.key_tiles > 0) {
         dim3 grid(static_cast<unsigned>(c->map.key_tiles), static_cast<unsigned>(a->kv_heads));
-        attend_dkv<T><<<grid, BLOCK, static_cast<size_t>(dkv_floats) * sizeof(float), c->stream>>>(
-            h, view_of<T>(g->dk), view_of<T>(g->dv));
+        LAUNCH(attend_dkv<T>, grid, BLOCK, static_cast<size_t>(dkv_floats) * sizeof(float), c->stream, h,
+               view_of<T>(g->dk), view_of<T>(g->dv));
     }
     return cuda_launched(c, "attention_gradient");
 }

@@ -16,9 +16,20 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <cuda_runtime.h>
+
 extern "C" {
 #include "backend/backend.h"
 }
+
+/* A kernel launch, and a block's shared memory whose size the launch gives. tests/cuda_emulation/ compiles
+ * these files for the CPU and has its own meaning of the two. A kernel's template arguments must hold no
+ * comma; else parenthesize the kernel. */
+#ifdef __CUDACC__
+#define LAUNCH(kernel, grid, block, shared, stream, ...) \
+    kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
+#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
 
 struct cublasContext;
 

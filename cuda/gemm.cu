@@ -58,9 +58,9 @@ static enum status empty_product(struct cuda *c, const struct gemm *g) {
     }
     dim3 grid = grid_over(g->c.rows, g->c.columns);
     if (g->c.type == DTYPE_BF16) {
-        clear_rows<<<grid, THREADS, 0, c->stream>>>(view_of<bf16>(g->c), g->c.rows, g->c.columns);
+        LAUNCH(clear_rows, grid, THREADS, 0, c->stream, view_of<bf16>(g->c), g->c.rows, g->c.columns);
     } else {
-        clear_rows<<<grid, THREADS, 0, c->stream>>>(view_of<float>(g->c), g->c.rows, g->c.columns);
+        LAUNCH(clear_rows, grid, THREADS, 0, c->stream, view_of<float>(g->c), g->c.rows, g->c.columns);
     }
     return cuda_launched(c, "gemm");
 }
@@ -100,14 +100,14 @@ enum status cuda_gemm(struct backend *b, const struct gemm *g) {
     int64_t columns = g->c.columns;
     const void *bias = g->bias.data;
     if (g->bias.type == DTYPE_F32) {
-        add_bias<<<grid, THREADS, 0, c->stream>>>(view_of<float>(g->c), static_cast<const float *>(bias),
-                                                  rows, columns);
+        LAUNCH(add_bias, grid, THREADS, 0, c->stream, view_of<float>(g->c), static_cast<const float *>(bias),
+               rows, columns);
     } else if (g->c.type == DTYPE_F32) {
-        add_bias<<<grid, THREADS, 0, c->stream>>>(view_of<float>(g->c), static_cast<const bf16 *>(bias), rows,
-                                                  columns);
+        LAUNCH(add_bias, grid, THREADS, 0, c->stream, view_of<float>(g->c), static_cast<const bf16 *>(bias),
+               rows, columns);
     } else {
-        add_bias<<<grid, THREADS, 0, c->stream>>>(view_of<bf16>(g->c), static_cast<const bf16 *>(bias), rows,
-                                                  columns);
+        LAUNCH(add_bias, grid, THREADS, 0, c->stream, view_of<bf16>(g->c), static_cast<const bf16 *>(bias),
+               rows, columns);
     }
     return cuda_launched(c, "gemm");
 }

@@ -138,15 +138,15 @@ template <typename T> static enum status run_head(struct cuda *c, const struct h
     running *all = reinterpret_cast<running *>(static_cast<char *>(scratch) + slab_bytes);
     for (int64_t row = 0; row < h->hidden.rows; row += ROWS) {
         slab s = slab_at(c, h, static_cast<float *>(scratch), row);
-        start_rows<<<blocks_for(s.rows, THREADS), THREADS, 0, c->stream>>>(all, s.rows);
+        LAUNCH(start_rows, blocks_for(s.rows, THREADS), THREADS, 0, c->stream, all, s.rows);
         for (s.first = 0; s.first < vocabulary; s.first += COLUMNS) {
             s.n = least(COLUMNS, vocabulary - s.first);
             TRY(make_slab(c, h, row, &s));
-            reduce_rows<<<static_cast<unsigned>(s.rows), THREADS, 0, c->stream>>>(
-                s, cap_of(h), static_cast<const T *>(h->bias.data), all);
+            LAUNCH(reduce_rows, static_cast<unsigned>(s.rows), THREADS, 0, c->stream, s, cap_of(h),
+                   static_cast<const T *>(h->bias.data), all);
         }
-        finish_rows<<<blocks_for(s.rows, THREADS), THREADS, 0, c->stream>>>(
-            all, s.targets, view_of<float>(tensor_rows(h->statistics, row, s.rows)), s.rows, vocabulary);
+        LAUNCH(finish_rows, blocks_for(s.rows, THREADS), THREADS, 0, c->stream, all, s.targets,
+               view_of<float>(tensor_rows(h->statistics, row, s.rows)), s.rows, vocabulary);
         TRY(cuda_launched(c, "head"));
     }
     return OK;
@@ -232,10 +232,10 @@ static enum status run_gradient(struct backend *b, const struct head *h, const s
         for (s.first = 0; s.first < s.vocabulary; s.first += COLUMNS) {
             s.n = least(COLUMNS, s.vocabulary - s.first);
             TRY(make_slab(c, h, row, &s));
-            slab_gradient<<<grid_over(s.rows, s.n), THREADS, 0, c->stream>>>(
-                s, cap_of(h), static_cast<const T *>(h->bias.data),
-                view_of<const float>(tensor_rows(h->statistics, row, s.rows)),
-                static_cast<const float *>(g->row_weight.data) + row, static_cast<T *>(scratch.dz));
+            LAUNCH(slab_gradient, grid_over(s.rows, s.n), THREADS, 0, c->stream, s, cap_of(h),
+                   static_cast<const T *>(h->bias.data),
+                   view_of<const float>(tensor_rows(h->statistics, row, s.rows)),
+                   static_cast<const float *>(g->row_weight.data) + row, static_cast<T *>(scratch.dz));
             TRY(cuda_launched(c, "head_gradient"));
             TRY(slab_products(b, h, g, &s, row, tensor_at(scratch.dz, s.rows, s.n, h->hidden.type), sums));
         }

@@ -37,9 +37,9 @@ enum status cuda_rope(struct backend *b, const struct rope *r) {
                 r->inverse};
     dim3 grid = grid_over(r->x.rows, static_cast<int64_t>(how.heads) * how.half);
     if (r->x.type == DTYPE_BF16) {
-        rope_pairs<<<grid, THREADS, 0, c->stream>>>(how, view_of<bf16>(r->x));
+        LAUNCH(rope_pairs, grid, THREADS, 0, c->stream, how, view_of<bf16>(r->x));
     } else {
-        rope_pairs<<<grid, THREADS, 0, c->stream>>>(how, view_of<float>(r->x));
+        LAUNCH(rope_pairs, grid, THREADS, 0, c->stream, how, view_of<float>(r->x));
     }
     return cuda_launched(c, "rope");
 }
@@ -105,16 +105,15 @@ __global__ void activate_backward(enum activation kind, view<const T> gate_rows,
 }
 
 template <typename T> static void run_forward(const struct cuda *c, const struct activate *a) {
-    activate_forward<<<grid_over(a->y.rows, a->y.columns), THREADS, 0, c->stream>>>(
-        a->kind, view_of<const T>(a->gate), view_of<const T>(a->up), view_of<T>(a->y), a->y.rows,
-        a->y.columns);
+    LAUNCH(activate_forward, grid_over(a->y.rows, a->y.columns), THREADS, 0, c->stream, a->kind,
+           view_of<const T>(a->gate), view_of<const T>(a->up), view_of<T>(a->y), a->y.rows, a->y.columns);
 }
 
 template <typename T>
 static void run_backward(const struct cuda *c, const struct activate *a, const struct activate_gradient *g) {
-    activate_backward<<<grid_over(g->dy.rows, g->dy.columns), THREADS, 0, c->stream>>>(
-        a->kind, view_of<const T>(a->gate), view_of<const T>(a->up), view_of<const T>(g->dy),
-        view_of<T>(g->dgate), view_of<T>(g->dup), g->dy.rows, g->dy.columns);
+    LAUNCH(activate_backward, grid_over(g->dy.rows, g->dy.columns), THREADS, 0, c->stream, a->kind,
+           view_of<const T>(a->gate), view_of<const T>(a->up), view_of<const T>(g->dy), view_of<T>(g->dgate),
+           view_of<T>(g->dup), g->dy.rows, g->dy.columns);
 }
 
 enum status cuda_activate(struct backend *b, const struct activate *a) {

@@ -125,19 +125,19 @@ __global__ void norm_parameters(norm_view<T> n, view<const T> dy_rows, int64_t r
 }
 
 template <typename T> static enum status run_forward(const struct cuda *c, const struct norm *n) {
-    norm_forward<T><<<static_cast<unsigned>(n->x.rows), row_threads(n->x.columns), 0, c->stream>>>(
-        norm_of<T>(n), view_of<T>(n->y));
+    LAUNCH(norm_forward<T>, static_cast<unsigned>(n->x.rows), row_threads(n->x.columns), 0, c->stream,
+           norm_of<T>(n), view_of<T>(n->y));
     return cuda_launched(c, "norm");
 }
 
 template <typename T>
 static enum status run_backward(const struct cuda *c, const struct norm *n, const struct norm_gradient *g) {
-    norm_backward<T><<<static_cast<unsigned>(n->x.rows), row_threads(n->x.columns), 0, c->stream>>>(
-        norm_of<T>(n), view_of<const T>(g->dy), view_of<T>(g->dx));
+    LAUNCH(norm_backward<T>, static_cast<unsigned>(n->x.rows), row_threads(n->x.columns), 0, c->stream,
+           norm_of<T>(n), view_of<const T>(g->dy), view_of<T>(g->dx));
     if (g->dweight.data || g->dbias.data) {
-        norm_parameters<T><<<blocks_for(n->x.columns, STRIP), dim3(STRIP, LANES), 0, c->stream>>>(
-            norm_of<T>(n), view_of<const T>(g->dy), n->x.rows, static_cast<float *>(g->dweight.data),
-            static_cast<float *>(g->dbias.data));
+        LAUNCH(norm_parameters<T>, blocks_for(n->x.columns, STRIP), dim3(STRIP, LANES), 0, c->stream,
+               norm_of<T>(n), view_of<const T>(g->dy), n->x.rows, static_cast<float *>(g->dweight.data),
+               static_cast<float *>(g->dbias.data));
     }
     return cuda_launched(c, "norm_gradient");
 }

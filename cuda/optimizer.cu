@@ -84,9 +84,9 @@ enum status cuda_optimizer(struct backend *b, const struct optimizer_step *s) {
     update u = settings_of(s);
     dim3 grid = grid_over(1, u.n);
     if (s->copy.data && s->copy.type == DTYPE_BF16) {
-        update_elements<<<grid, THREADS, 0, c->stream>>>(u, static_cast<bf16 *>(s->copy.data));
+        LAUNCH(update_elements, grid, THREADS, 0, c->stream, u, static_cast<bf16 *>(s->copy.data));
     } else {
-        update_elements<<<grid, THREADS, 0, c->stream>>>(u, static_cast<float *>(s->copy.data));
+        LAUNCH(update_elements, grid, THREADS, 0, c->stream, u, static_cast<float *>(s->copy.data));
     }
     return cuda_launched(c, "optimizer");
 }

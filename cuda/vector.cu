@@ -55,19 +55,19 @@ __global__ void scale_elements(struct tensor x, double factor) {
 
 enum status cuda_convert(struct backend *b, struct tensor to, struct tensor from) {
     const struct cuda *c = cuda_of(b);
-    combine<<<grid_over(to.rows, to.columns), THREADS, 0, c->stream>>>(to, 0.0, from, 1.0);
+    LAUNCH(combine, grid_over(to.rows, to.columns), THREADS, 0, c->stream, to, 0.0, from, 1.0);
     return cuda_launched(c, "convert");
 }
 
 enum status cuda_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
     const struct cuda *c = cuda_of(b);
-    combine<<<grid_over(to.rows, to.columns), THREADS, 0, c->stream>>>(to, 1.0, from, alpha);
+    LAUNCH(combine, grid_over(to.rows, to.columns), THREADS, 0, c->stream, to, 1.0, from, alpha);
     return cuda_launched(c, "add");
 }
 
 enum status cuda_scale(struct backend *b, struct tensor x, double factor) {
     const struct cuda *c = cuda_of(b);
-    scale_elements<<<grid_over(x.rows, x.columns), THREADS, 0, c->stream>>>(x, factor);
+    LAUNCH(scale_elements, grid_over(x.rows, x.columns), THREADS, 0, c->stream, x, factor);
     return cuda_launched(c, "scale");
 }
 
@@ -98,11 +98,11 @@ enum status cuda_sum_rows(struct backend *b, struct tensor to, struct tensor fro
     unsigned blocks = blocks_for(from.columns, STRIP);
     float *sums = static_cast<float *>(to.data);
     if (from.type == DTYPE_BF16) {
-        sum_columns<<<blocks, dim3(STRIP, LANES), 0, c->stream>>>(sums, view_of<const bf16>(from), from.rows,
-                                                                  from.columns);
+        LAUNCH(sum_columns, blocks, dim3(STRIP, LANES), 0, c->stream, sums, view_of<const bf16>(from),
+               from.rows, from.columns);
     } else {
-        sum_columns<<<blocks, dim3(STRIP, LANES), 0, c->stream>>>(sums, view_of<const float>(from), from.rows,
-                                                                  from.columns);
+        LAUNCH(sum_columns, blocks, dim3(STRIP, LANES), 0, c->stream, sums, view_of<const float>(from),
+               from.rows, from.columns);
     }
     return cuda_launched(c, "sum_rows");
 }
@@ -133,9 +133,9 @@ static enum status run_fetch(struct backend *b, const fetch *f, struct tensor ou
     const struct cuda *c = cuda_of(b);
     dim3 grid = grid_over(out.rows, out.columns);
     if (out.type == DTYPE_BF16) {
-        fetch_rows<<<grid, THREADS, 0, c->stream>>>(*f, view_of<bf16>(out), view_of<const bf16>(table));
+        LAUNCH(fetch_rows, grid, THREADS, 0, c->stream, *f, view_of<bf16>(out), view_of<const bf16>(table));
     } else {
-        fetch_rows<<<grid, THREADS, 0, c->stream>>>(*f, view_of<float>(out), view_of<const float>(table));
+        LAUNCH(fetch_rows, grid, THREADS, 0, c->stream, *f, view_of<float>(out), view_of<const float>(table));
     }
     return cuda_launched(c, f->kind == FAULT_GATHER ? "gather" : "embed");
 }
@@ -210,9 +210,9 @@ template <typename To, typename From>
 static void run_scatter(const struct cuda *c, struct tensor to, struct tensor from, struct tensor ids,
                         double scale) {
     dim3 grid(static_cast<unsigned>(from.rows), blocks_for(from.columns, THREADS));
-    scatter_rows<<<grid, THREADS, 0, c->stream>>>(static_cast<const int32_t *>(ids.data), from.rows,
-                                                  view_of<To>(to), view_of<const From>(from), from.columns,
-                                                  to.rows, static_cast<float>(scale), c->fault);
+    LAUNCH(scatter_rows, grid, THREADS, 0, c->stream, static_cast<const int32_t *>(ids.data), from.rows,
+           view_of<To>(to), view_of<const From>(from), from.columns, to.rows, static_cast<float>(scale),
+           c->fault);
 }
 
 enum status cuda_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
@@ -254,9 +254,11 @@ enum status cuda_pool(struct backend *b, struct tensor to, struct tensor from, s
     const int32_t *span = static_cast<const int32_t *>(spans.data);
     dim3 grid = grid_over(to.rows, to.columns);
     if (from.type == DTYPE_BF16) {
-        pool_rows<<<grid, THREADS, 0, c->stream>>>(to, view_of<const bf16>(from), span, from.rows, c->fault);
+        LAUNCH(pool_rows, grid, THREADS, 0, c->stream, to, view_of<const bf16>(from), span, from.rows,
+               c->fault);
     } else {
-        pool_rows<<<grid, THREADS, 0, c->stream>>>(to, view_of<const float>(from), span, from.rows, c->fault);
+        LAUNCH(pool_rows, grid, THREADS, 0, c->stream, to, view_of<const float>(from), span, from.rows,
+               c->fault);
     }
     return cuda_launched(c, "pool");
 }
@@ -297,8 +299,8 @@ enum status cuda_sum_squares(struct backend *b, struct tensor x, double *out) {
     TRY(cuda_scratch(c, SCRATCH_SUMS, static_cast<int64_t>(blocks) * static_cast<int64_t>(sizeof(double)),
                      &scratch));
     double *sums = static_cast<double *>(scratch);
-    square_blocks<<<blocks, THREADS, 0, c->stream>>>(x.data, x.type, n, sums);
-    add_sums<<<1, THREADS, 0, c->stream>>>(sums, blocks);
+    LAUNCH(square_blocks, blocks, THREADS, 0, c->stream, x.data, x.type, n, sums);
+    LAUNCH(add_sums, 1, THREADS, 0, c->stream, sums, blocks);
     TRY(cuda_launched(c, "sum_squares"));
     return cuda_read(b, out, sums, static_cast<int64_t>(sizeof *out));
 }
