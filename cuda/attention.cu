@@ -11,153 +11,18 @@
  *     dQ = dS K, dK = dS^T Q, dV = P^T dO
  * A key tile's block alone writes its rows of dK and dV and walks in a fixed order: no atomics, equal bits.
  *
- * The map goes to the device once per id: spans, links (a span's range with its first position), query tiles,
- * and for every key tile the links that touch it.
+ * The map is on the device: attention_map.cu.
  */
-#include <new>
+#include "cuda/attention.cuh"
 
-#include "cuda/device.cuh"
-
-enum { LANES = 32, WARPS = 4, EACH = 4, OWN = WARPS * EACH, OTHER = LANES, BLOCK = WARPS * LANES };
-
-struct device_span {
-    int64_t total; /* keys */
-    int32_t first, count;
-    int32_t link_first, link_count;
-    int32_t is_causal;
-    __device__ int64_t seen(int64_t i) const {
-        return is_causal ? total - count + i + 1 : total;
-    }
-    __device__ bool sees(int64_t i, int64_t position, int window) const {
-        int64_t end = seen(i);
-        return position < end && (window <= 0 || position >= end - window);
-    }
+enum {
+    LANES = 32,
+    WARPS = 4,
+    OWN = ATTENTION_TILE,
+    EACH = OWN / WARPS,
+    OTHER = LANES,
+    BLOCK = WARPS * LANES
 };
-struct device_link {
-    int64_t base; /* position of its first key */
-    int32_t first, count, span;
-};
-/* Queries [first, first + count) of a span, at most OWN. */
-struct query_tile {
-    int32_t span, first, count;
-};
-
-/* Sizes of a map's parts, and where each begins in one piece of memory. */
-struct map_layout {
-    int64_t links, tiles, entries, key_tiles;
-    int64_t links_at, tiles_at, first_at, entries_at, bytes;
-};
-
-static int64_t range_tiles(const struct key_range *r) {
-    return r->count > 0 ? (r->first + r->count - 1) / OWN - r->first / OWN + 1 : 0;
-}
-
-static map_layout layout_of(const struct attention_map *map, int64_t keys) {
-    map_layout l = {};
-    for (int32_t s = 0; s < map->span_count; s++) {
-        const struct query_span *span = &map->spans[s];
-        l.links += span->range_count;
-        l.tiles += (span->count + OWN - 1) / OWN;
-        for (int32_t r = 0; r < span->range_count; r++) {
-            l.entries += range_tiles(&map->ranges[span->range_first + r]);
-        }
-    }
-    l.key_tiles = (keys + OWN - 1) / OWN;
-    l.links_at = map->span_count * static_cast<int64_t>(sizeof(device_span));
-    l.tiles_at = l.links_at + l.links * static_cast<int64_t>(sizeof(device_link));
-    l.first_at = l.tiles_at + l.tiles * static_cast<int64_t>(sizeof(query_tile));
-    l.entries_at = l.first_at + (l.key_tiles + 1) * static_cast<int64_t>(sizeof(int32_t));
-    l.bytes = l.entries_at + l.entries * static_cast<int64_t>(sizeof(int32_t));
-    return l;
-}
-
-static void fill_spans(const struct attention_map *map, device_span *spans, device_link *links,
-                       query_tile *tiles) {
-    int32_t link = 0;
-    int32_t tile = 0;
-    for (int32_t s = 0; s < map->span_count; s++) {
-        const struct query_span *from = &map->spans[s];
-        const struct key_range *ranges = map->ranges + from->range_first;
-        device_span *to = &spans[s];
-        *to = device_span{0,    from->first,       from->count,
-                          link, from->range_count, ranges[from->range_count - 1].causal};
-        for (int32_t r = 0; r < from->range_count; r++) {
-            links[link++] = device_link{to->total, ranges[r].first, ranges[r].count, s};
-            to->total += ranges[r].count;
-        }
-        for (int32_t i = 0; i < from->count; i += OWN) {
-            tiles[tile++] = query_tile{s, i, from->count - i < OWN ? from->count - i : OWN};
-        }
-    }
-}
-
-/* Links by key tile, each tile's in ascending order: count, sum up, place (first moves on, then back). */
-static void fill_entries(const map_layout *l, const device_link *links, int32_t *first, int32_t *entries) {
-    for (int64_t t = 0; t <= l->key_tiles; t++) {
-        first[t] = 0;
-    }
-    for (int64_t k = 0; k < l->links; k++) {
-        for (int64_t t = links[k].first / OWN;
-             links[k].count > 0 && t * OWN < links[k].first + links[k].count; t++) {
-            first[t + 1]++;
-        }
-    }
-    for (int64_t t = 0; t < l->key_tiles; t++) {
-        first[t + 1] += first[t];
-    }
-    for (int64_t k = 0; k < l->links; k++) {
-        for (int64_t t = links[k].first / OWN;
-             links[k].count > 0 && t * OWN < links[k].first + links[k].count; t++) {
-            entries[first[t]++] = static_cast<int32_t>(k);
-        }
-    }
-    for (int64_t t = l->key_tiles; t > 0; t--) {
-        first[t] = first[t - 1];
-    }
-    first[0] = 0;
-}
-
-static enum status use_map(struct backend *b, const struct attention_map *map, int64_t keys) {
-    struct cuda *c = cuda_of(b);
-    if (c->has_map && c->map_id == map->id && c->map_keys == keys) {
-        return OK;
-    }
-    map_layout l = layout_of(map, keys);
-    if (l.entries > INT32_MAX || l.links > INT32_MAX || l.tiles > INT32_MAX) {
-        return cuda_fail(c, ERR_SYSTEM,
-                         "cuda: an attention map with %lld ranges over %lld key tiles is too large",
-                         static_cast<long long>(l.links), static_cast<long long>(l.key_tiles));
-    }
-    char *host = new (std::nothrow) char[static_cast<size_t>(l.bytes)];
-    void *device = nullptr;
-    if (!host) {
-        return cuda_fail(c, ERR_SYSTEM, "cuda: no host memory for an attention map");
-    }
-    device_link *links = reinterpret_cast<device_link *>(host + l.links_at);
-    fill_spans(map, reinterpret_cast<device_span *>(host), links,
-               reinterpret_cast<query_tile *>(host + l.tiles_at));
-    fill_entries(&l, links, reinterpret_cast<int32_t *>(host + l.first_at),
-                 reinterpret_cast<int32_t *>(host + l.entries_at));
-    c->has_map = false;
-    enum status st = cuda_scratch(c, SCRATCH_MAP, l.bytes, &device);
-    if (st == OK) {
-        st = cuda_write(b, device, host, l.bytes);
-    }
-    delete[] host;
-    TRY(st);
-    const char *at = static_cast<const char *>(device);
-    c->map = device_map{reinterpret_cast<const device_span *>(at),
-                        reinterpret_cast<const device_link *>(at + l.links_at),
-                        reinterpret_cast<const query_tile *>(at + l.tiles_at),
-                        reinterpret_cast<const int32_t *>(at + l.first_at),
-                        reinterpret_cast<const int32_t *>(at + l.entries_at),
-                        static_cast<int32_t>(l.tiles),
-                        static_cast<int32_t>(l.key_tiles)};
-    c->map_id = map->id;
-    c->map_keys = keys;
-    c->has_map = true;
-    return OK;
-}
 
 template <typename T> struct heads_view {
     device_map map;
@@ -167,6 +32,11 @@ template <typename T> struct heads_view {
     int64_t keys;
     int heads, group, head_dim, window; /* group: query heads per key head */
     float scale, softcap;
+    enum attention_part part;
+    bool adds; /* gradients are added to what is there */
+    __device__ bool has(const device_link &link) const {
+        return part == PART_ALL || (part == PART_CAUSAL) == (link.is_causal != 0);
+    }
     __device__ float score(float product, float *slope) const {
         float x = product * scale;
         *slope = 1.0f;
@@ -269,6 +139,9 @@ template <typename T> __global__ void __launch_bounds__(BLOCK) attend(heads_view
     }
     for (int32_t l = span.link_first; l < span.link_first + span.link_count; l++) {
         const device_link link = a.map.links[l];
+        if (!a.has(link)) {
+            continue;
+        }
         visible range = visible_keys(span, link, tile, a.window);
         for (int64_t at = range.from; at < range.to; at += OTHER) {
             int count = static_cast<int>(range.to - at < OTHER ? range.to - at : OTHER);
@@ -362,6 +235,9 @@ template <typename T> __global__ void __launch_bounds__(BLOCK) attend_dq(heads_v
     }
     for (int32_t l = span.link_first; l < span.link_first + span.link_count; l++) {
         const device_link link = a.map.links[l];
+        if (!a.has(link)) {
+            continue;
+        }
         visible range = visible_keys(span, link, tile, a.window);
         for (int64_t at = range.from; at < range.to; at += OTHER) {
             int count = static_cast<int>(range.to - at < OTHER ? range.to - at : OTHER);
@@ -390,7 +266,7 @@ template <typename T> __global__ void __launch_bounds__(BLOCK) attend_dq(heads_v
     for (int j = 0; j < EACH && warp_row + j < tile.count; j++) {
         T *to = dq_rows.row(row + warp_row + j) + own_column;
         for (int d = lane; d < hd; d += LANES) {
-            put(to + d, dq[(warp_row + j) * hd + d]);
+            put(to + d, (a.adds ? value_of(to[d]) : 0.0f) + dq[(warp_row + j) * hd + d]);
         }
     }
 }
@@ -438,6 +314,9 @@ __global__ void __launch_bounds__(BLOCK) attend_dkv(heads_view<T> a, view<T> dk_
     int32_t entry_end = a.map.entry_first[blockIdx.x + 1];
     for (int32_t entry = a.map.entry_first[blockIdx.x]; entry < entry_end; entry++) {
         const device_link link = a.map.links[a.map.entries[entry]];
+        if (!a.has(link)) {
+            continue;
+        }
         const device_span span = a.map.spans[link.span];
         visible range = visible_queries(span, link, row, row + own_count, a.window);
         for (int g = 0; g < a.group; g++) {
@@ -477,8 +356,8 @@ __global__ void __launch_bounds__(BLOCK) attend_dkv(heads_view<T> a, view<T> dk_
         T *to_k = dk_rows.row(row + warp_row + j) + own_column;
         T *to_v = dv_rows.row(row + warp_row + j) + own_column;
         for (int d = lane; d < hd; d += LANES) {
-            put(to_k + d, dk[(warp_row + j) * hd + d]);
-            put(to_v + d, dv[(warp_row + j) * hd + d]);
+            put(to_k + d, (a.adds ? value_of(to_k[d]) : 0.0f) + dk[(warp_row + j) * hd + d]);
+            put(to_v + d, (a.adds ? value_of(to_v[d]) : 0.0f) + dv[(warp_row + j) * hd + d]);
         }
     }
 }
@@ -521,28 +400,42 @@ static int64_t floats_of(int own, int other, int weights, int head_dim) {
            static_cast<int64_t>(weights) * OWN * OTHER;
 }
 
-template <typename T> static enum status run_forward(const struct cuda *c, const struct attention *a) {
+template <typename T>
+static enum status run_forward(const struct cuda *c, const struct attention *a, enum attention_part part) {
+    heads_view<T> h = heads_of<T>(c, a);
+    h.part = part;
     int64_t floats = floats_of(2, 1, 1, a->head_dim);
     TRY(need_shared(c, reinterpret_cast<const void *>(attend<T>), a->head_dim, floats));
-    dim3 grid(static_cast<unsigned>(c->map.tile_count), static_cast<unsigned>(a->heads));
-    LAUNCH(attend<T>, grid, BLOCK, static_cast<size_t>(floats) * sizeof(float), c->stream, heads_of<T>(c, a),
-           view_of<T>(a->out));
+    if (c->map.tile_count > 0) {
+        dim3 grid(static_cast<unsigned>(c->map.tile_count), static_cast<unsigned>(a->heads));
+        LAUNCH(attend<T>, grid, BLOCK, static_cast<size_t>(floats) * sizeof(float), c->stream, h,
+               view_of<T>(a->out));
+    }
     return cuda_launched(c, "attention");
 }
 
+/* What one launch of the gradients needs beside the attention itself. */
+struct gradient_part {
+    enum attention_part part;
+    bool adds;
+    float *delta; /* (Tq, heads) scratch */
+};
+
 template <typename T>
 static enum status run_backward(const struct cuda *c, const struct attention *a,
-                                const struct attention_gradient *g, float *delta) {
+                                const struct attention_gradient *g, const struct gradient_part *p) {
     heads_view<T> h = heads_of<T>(c, a);
     h.dout = view_of<const T>(g->dout);
-    h.delta = delta;
+    h.delta = p->delta;
+    h.part = p->part;
+    h.adds = p->adds;
     int64_t dq_floats = floats_of(3, 2, 1, a->head_dim);
     int64_t dkv_floats = floats_of(4, 2, 2, a->head_dim);
     TRY(need_shared(c, reinterpret_cast<const void *>(attend_dq<T>), a->head_dim, dq_floats));
     TRY(need_shared(c, reinterpret_cast<const void *>(attend_dkv<T>), a->head_dim, dkv_floats));
     if (c->map.tile_count > 0) {
-        LAUNCH(row_products<T>, blocks_for(a->q.rows * a->heads, WARPS), BLOCK, 0, c->stream, delta, h.dout,
-               view_of<const T>(a->out), a->q.rows, a->heads, a->head_dim);
+        LAUNCH(row_products<T>, blocks_for(a->q.rows * a->heads, WARPS), BLOCK, 0, c->stream, p->delta,
+               h.dout, view_of<const T>(a->out), a->q.rows, a->heads, a->head_dim);
         dim3 grid(static_cast<unsigned>(c->map.tile_count), static_cast<unsigned>(a->heads));
         LAUNCH(attend_dq<T>, grid, BLOCK, static_cast<size_t>(dq_floats) * sizeof(float), c->stream, h,
                view_of<T>(g->dq));
@@ -555,18 +448,76 @@ static enum status run_backward(const struct cuda *c, const struct attention *a,
     return cuda_launched(c, "attention_gradient");
 }
 
-enum status cuda_attention(struct backend *b, const struct attention *a) {
+enum status cuda_attention_tiled(struct backend *b, const struct attention *a, enum attention_part part) {
     const struct cuda *c = cuda_of(b);
-    TRY(use_map(b, a->map, a->k.rows));
-    return a->q.type == DTYPE_BF16 ? run_forward<bf16>(c, a) : run_forward<float>(c, a);
+    TRY(cuda_use_map(b, a->map, a->k.rows));
+    return a->q.type == DTYPE_BF16 ? run_forward<bf16>(c, a, part) : run_forward<float>(c, a, part);
+}
+
+enum status cuda_attention_tiled_gradient(struct backend *b, const struct attention *a,
+                                          const struct attention_gradient *g, enum attention_part part,
+                                          bool adds) {
+    struct cuda *c = cuda_of(b);
+    void *delta = nullptr;
+    TRY(cuda_use_map(b, a->map, a->k.rows));
+    TRY(cuda_scratch(c, SCRATCH_DELTA, a->q.rows * a->heads * static_cast<int64_t>(sizeof(float)), &delta));
+    struct gradient_part p = {part, adds, static_cast<float *>(delta)};
+    return a->q.type == DTYPE_BF16 ? run_backward<bf16>(c, a, g, &p) : run_backward<float>(c, a, g, &p);
+}
+
+/* A warp per row and head; every lane reads both log-sum-exps before lane 0 writes. */
+template <typename T>
+__global__ void merge_parts(view<T> out, view<float> lse, view<const T> part_out, view<const float> part_lse,
+                            int64_t rows, int heads, int hd) {
+    int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / LANES;
+    if (at >= rows * heads) {
+        return; /* whole warps leave */
+    }
+    int64_t row = at / heads;
+    int64_t head = at - row * heads;
+    float mine = lse.row(row)[head];
+    float other = part_lse.row(row)[head];
+    float most = fmaxf(mine, other);
+    __syncwarp();
+    if (most == -INFINITY) {
+        return; /* no keys in either: zeros already */
+    }
+    float both = most + logf(expf(mine - most) + expf(other - most));
+    float keep = expf(mine - both);
+    float take = expf(other - both);
+    T *to = out.row(row) + head * hd;
+    const T *from = part_out.row(row) + head * hd;
+    for (int d = static_cast<int>(threadIdx.x % LANES); d < hd; d += LANES) {
+        put(to + d, keep * value_of(to[d]) + take * value_of(from[d]));
+    }
+    if (threadIdx.x % LANES == 0) {
+        lse.row(row)[head] = both;
+    }
+}
+
+template <typename T>
+static void run_merge(const struct cuda *c, int heads, struct tensor out, struct tensor lse,
+                      struct tensor part_out, struct tensor part_lse) {
+    LAUNCH(merge_parts<T>, blocks_for(out.rows * heads, WARPS), BLOCK, 0, c->stream, view_of<T>(out),
+           view_of<float>(lse), view_of<const T>(part_out), view_of<const float>(part_lse), out.rows, heads,
+           static_cast<int>(out.columns / heads));
+}
+
+enum status cuda_attention_merge(struct backend *b, int heads, struct tensor out, struct tensor lse,
+                                 struct tensor part_out, struct tensor part_lse) {
+    const struct cuda *c = cuda_of(b);
+    if (out.rows > 0) {
+        out.type == DTYPE_BF16 ? run_merge<bf16>(c, heads, out, lse, part_out, part_lse)
+                               : run_merge<float>(c, heads, out, lse, part_out, part_lse);
+    }
+    return cuda_launched(c, "attention");
+}
+
+enum status cuda_attention(struct backend *b, const struct attention *a) {
+    return cuda_attention_tiled(b, a, PART_ALL);
 }
 
 enum status cuda_attention_gradient(struct backend *b, const struct attention *a,
                                     const struct attention_gradient *g) {
-    struct cuda *c = cuda_of(b);
-    void *delta = nullptr;
-    TRY(use_map(b, a->map, a->k.rows));
-    TRY(cuda_scratch(c, SCRATCH_DELTA, a->q.rows * a->heads * static_cast<int64_t>(sizeof(float)), &delta));
-    float *sums = static_cast<float *>(delta);
-    return a->q.type == DTYPE_BF16 ? run_backward<bf16>(c, a, g, sums) : run_backward<float>(c, a, g, sums);
+    return cuda_attention_tiled_gradient(b, a, g, PART_ALL, false);
 }

@@ -46,7 +46,7 @@ enum cuda_scratch {
 
 enum cuda_fault { FAULT_NONE, FAULT_EMBED, FAULT_SCATTER, FAULT_GATHER, FAULT_POOL, FAULT_HEAD };
 
-/* An attention map on the device: see attention.cu. */
+/* An attention map on the device: see attention.cuh. */
 struct device_map {
     const struct device_span *spans;
     const struct device_link *links;
