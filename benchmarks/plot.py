@@ -1,6 +1,8 @@
 """Plots of what the studies and benchmarks write: python benchmarks/plot.py KIND INPUT... --output FILE.png
 
 np-study FOLDER   accuracy against the number of context pairs, beside the published curves (jobs/np-study.sh)
+selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
+drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
 
 A kind is a function below and a row in `kinds`. Needs matplotlib.
 """
@@ -40,7 +42,54 @@ def np_study(inputs, output):
     plt.close(figure)
 
 
-kinds = {"np-study": np_study}
+def selection(inputs, output):
+    reports = []
+    for path in inputs:
+        with open(path) as file:
+            reports.append(json.load(file))
+    reports = [report for report in reports if "similarity" in report]
+    if not reports:
+        raise SystemExit("no report has similarities: random without embeddings")
+    figure, rows = plt.subplots(len(reports), 1, figsize=(6.4, 1.2 + 2.2 * len(reports)), squeeze=False, sharex=True)
+    for axes, report in zip(rows[:, 0], reports):
+        bins = report["similarity"]
+        left = [bins["low"] + i * bins["bin_width"] for i in range(len(bins["all"]["bins"]))]
+        for name, color in ("all", "lightgray"), ("selected", "tab:blue"):
+            counts = bins[name]["bins"]
+            axes.bar(left, counts, width=bins["bin_width"], align="edge", color=color,
+                     label=f"{name}: {bins[name]['pairs']} pairs, mean {bins[name]['mean']:.3f}")
+        axes.set_title(f"{report['strategy']} over {report['scope']}", fontsize=10)
+        axes.set_ylabel("pairs")
+        axes.legend(fontsize=8)
+    rows[-1, 0].set_xlabel("cosine of the two responses' embeddings")
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
+def drift(inputs, output):
+    figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.8))
+    for path in inputs:
+        with open(path) as file:
+            rows = [json.loads(line) for line in file]
+        place = range(1, len(rows) + 1)
+        for axes, measure in zip(panels, ("relative_l2", "cosine")):
+            middle = [row[measure]["quantiles"]["0.5"] for row in rows]
+            low = [row[measure]["quantiles"]["0.05"] for row in rows]
+            high = [row[measure]["quantiles"]["0.95"] for row in rows]
+            line, = axes.plot(place, middle, marker="o", markersize=3, label=rows[0]["embeddings"])
+            axes.fill_between(place, low, high, alpha=0.2, color=line.get_color())
+    for axes, name in zip(panels, ("L2 distance / length", "cosine")):
+        axes.set_xlabel("file (checkpoint) in order")
+        axes.set_title(name + ": median, 5 to 95 %", fontsize=10)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
+kinds = {"np-study": np_study, "selection": selection, "drift": drift}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -112,6 +112,22 @@ done:
     return OK;
 }
 
+enum status checkpoint_file_elements(const char *path, const char *name, int64_t *elements) {
+    const struct checkpoint_array any = {.name = name, .elements = -1, .element_bytes = 4};
+    struct h5_file *f;
+    struct h5_column *column;
+    struct array_spec spec;
+    char full[NAME_BYTES];
+    TRY(array_spec_of(path, &any, full, &spec));
+    TRY(h5_open(path, CHECKPOINT_CONTENT, CHECKPOINT_VERSION, &f));
+    enum status st = h5_column_open(f, &spec, 0, &column);
+    if (st == OK) {
+        *elements = h5_rows(column);
+    }
+    h5_close(f);
+    return st;
+}
+
 /* Local. */
 static enum status read_parts(const char *path, const struct checkpoint_array *arrays, int n_arrays) {
     struct h5_file *f;

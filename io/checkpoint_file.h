@@ -23,6 +23,8 @@ enum status checkpoint_file_write(struct comm *c, const char *path, const char *
 /* Collective. Reads the state (caller frees with mem_free), then the parts asked for. Fails: ERR_DATA for
  * damage. */
 enum status checkpoint_file_read_state(struct comm *c, const char *path, char **state_json);
+/* Local. How long the array is. Fails: ERR_DATA where the file has none of that name. */
+enum status checkpoint_file_elements(const char *path, const char *name, int64_t *elements);
 enum status checkpoint_file_read(struct comm *c, const char *path, const struct checkpoint_array *arrays,
                                  int n_arrays);
 

@@ -220,6 +220,10 @@ static enum status open_values(struct sidecar *s, uint64_t data, struct sidecar_
     values.width = -1;
     TRY(read_key(s->file, key));
     TRY(h5_column_open(s->file, &values, 1, &any));
+    if (s->rows < 0) {
+        s->rows = h5_rows(any);
+        data = key->data;
+    }
     if (key->data != data || h5_rows(any) != s->rows || h5_width(any) < 1) {
         return fail(ERR_DATA, "%s: holds the embeddings of other data; embed this file's responses",
                     h5_path(s->file));
@@ -249,6 +253,10 @@ enum status sidecar_open_values(const char *path, uint64_t data, int64_t rows, s
 
 int64_t sidecar_width(const struct sidecar *s) {
     return s->width;
+}
+
+int64_t sidecar_rows(const struct sidecar *s) {
+    return s->rows;
 }
 
 /* Rows. */

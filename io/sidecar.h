@@ -26,7 +26,7 @@ struct sidecar;
 enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
                          int64_t width, bool replace, struct sidecar **out);
 /* Local. Opens embeddings for reading, whatever model made them; key (may be NULL) says which. Fails:
- * ERR_INPUT; ERR_DATA for another file's rows (data: dataset_hash). */
+ * ERR_INPUT; ERR_DATA for another file's rows (data: dataset_hash; rows -1: any data's). */
 enum status sidecar_open_values(const char *path, uint64_t data, int64_t rows, struct sidecar **out,
                                 struct sidecar_key *key);
 /* Collective: flushes; Local after sidecar_open_values. */
@@ -44,5 +44,6 @@ enum status sidecar_write_reference(struct sidecar *s, const int64_t *ids, int64
                                     const int32_t *count, const uint64_t *token_hash);
 enum status sidecar_write_values(struct sidecar *s, const int64_t *ids, int64_t n, const float *values);
 int64_t sidecar_width(const struct sidecar *s);
+int64_t sidecar_rows(const struct sidecar *s);
 
 #endif

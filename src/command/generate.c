@@ -133,7 +133,7 @@ static enum status read_stops(struct generation *g) {
     if (!s->settings->generate.stop_at_end) {
         return OK;
     }
-    TRY_TO(done, text_printf(&path, "%s/generation_config.json", s->settings->model));
+    TRY_TO(done, text_printf(&path, "%s/generation_config.json", s->source.data));
     if (access(path.data, F_OK) == 0) {
         TRY_TO(done, json_load(path.data, &object));
         TRY_TO(done, take_stops(g, object, path.data));

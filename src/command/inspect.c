@@ -7,6 +7,7 @@
 #include "command/inspect.h"
 #include "command/lengths.h"
 #include "io/dataset.h"
+#include "io/file.h"
 #include "io/h5.h"
 #include "io/jsonl.h"
 #include "util/hash.h"
@@ -226,17 +227,25 @@ static enum status inspect_path(struct comm *c, const char *path, struct text *o
     return fail(ERR_DATA, "%s: neither a model folder (config.json) nor a run folder (config.yaml)", path);
 }
 
+/* Collective. One file or folder, and its drift where that is asked for. */
+static enum status inspect_one(struct comm *c, const struct settings *s, const char *path, struct text *out,
+                               struct text *report) {
+    TRY(comm_agree(c, inspect_path(c, path, out)));
+    return *s->inspect.against ? inspect_drift(c, path, s->inspect.against, out, report) : OK;
+}
+
 /* Collective. Each path on its own, so that what comes before a bad one is still said. */
-static enum status inspect_list(struct comm *c, const char *list) {
+static enum status inspect_list(struct comm *c, const struct settings *s) {
     struct text out = {0};
+    struct text report = {0};
     enum status st = OK;
-    for (const char *at = list; *at && st == OK;) {
+    for (const char *at = s->input; *at && st == OK;) {
         size_t n = strcspn(at, ",");
         char *path = mem_strndup(at, n);
         text_clear(&out);
         st = comm_agree(c, path ? OK : status_code());
         if (st == OK && path && n > 0) {
-            st = comm_agree(c, inspect_path(c, path, &out));
+            st = inspect_one(c, s, path, &out, &report);
         }
         if (st == OK && c->rank == 0 && out.len > 0 && (fputs(out.data, stdout) < 0 || fflush(stdout) != 0)) {
             st = fail(ERR_WRITE, "standard output cannot be written");
@@ -245,12 +254,16 @@ static enum status inspect_list(struct comm *c, const char *list) {
         mem_free(path);
         at += n + (at[n] == ',');
     }
+    if (st == OK && *s->inspect.report) {
+        st = comm_agree(c, c->rank == 0 ? file_write(s->inspect.report, report.data, report.len) : OK);
+    }
     text_free(&out);
+    text_free(&report);
     return st;
 }
 
 enum status command_inspect(struct run *run) {
-    const char *list = run->settings->input;
-    return *list ? inspect_list(run->comm, list)
-                 : fail(ERR_USAGE, "input is not set; give input=FILE or FOLDER");
+    const struct settings *s = run->settings;
+    return *s->input ? inspect_list(run->comm, s)
+                     : fail(ERR_USAGE, "input is not set; give input=FILE or FOLDER");
 }

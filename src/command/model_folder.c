@@ -6,9 +6,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "command/model_source.h"
+#include "io/checkpoint_file.h"
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "model/family.h"
+#include "train/checkpoint.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -132,19 +135,6 @@ done:
     return st;
 }
 
-static enum status read_config(const char *folder, struct model_config *out) {
-    char path[4096];
-    char *text;
-    size_t len;
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
-        return fail(ERR_INPUT, "%s: the path is too long", folder);
-    }
-    TRY(file_read(path, &text, &len));
-    enum status st = model_config_parse(text, len, path, out);
-    mem_free(text);
-    return st;
-}
-
 /* transformers reads a score at the last id that is not pad_token_id, so that must be none that a response
  * ends with: the end token above all. */
 static int32_t pad_of_scores(const struct model_config *c) {
@@ -161,7 +151,7 @@ static enum status open_here(struct backend *b, const char *folder, const struct
                              struct model **out) {
     struct model_config config;
     struct model *m = NULL;
-    TRY(read_config(folder, &config));
+    TRY(model_source_config(folder, &config));
     if (o && o->head == HEAD_SCORE && config.head != HEAD_SCORE) {
         config.head = HEAD_SCORE;
         config.head_bias = false;
@@ -177,9 +167,57 @@ static enum status open_here(struct backend *b, const char *folder, const struct
     return OK;
 }
 
+/* A model of the checkpoint's shape, its parameters not yet read. The run may have put another head on the
+ * model that it began with: the arena's size tells. */
+static enum status open_shape(struct backend *b, const char *path, struct model **out) {
+    struct text folder = {0};
+    struct model_config config;
+    int64_t elements = 0;
+    enum status st = model_source_folder(path, &folder);
+    st = st == OK ? model_source_config(folder.data, &config) : st;
+    st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
+    for (int try = 0; try < 2 && st == OK; try++) {
+        st = model_open(b, &config, out);
+        if (st == OK && (*out)->arena_elements == elements) {
+            break;
+        }
+        if (st == OK) {
+            model_close(*out);
+            *out = NULL;
+        }
+        config.head = config.head == HEAD_SCORE ? HEAD_LANGUAGE : HEAD_SCORE;
+        config.head_bias = config.head_bias && config.head == HEAD_LANGUAGE;
+    }
+    if (st == OK && !*out) {
+        st = fail(ERR_DATA, "%s: holds %lld parameters, no model of the shape of %s", path,
+                  (long long)elements, folder.data);
+    }
+    text_free(&folder);
+    return st;
+}
+
+static enum status open_checkpoint(struct comm *c, struct backend *b, const char *path,
+                                   const struct model_folder_options *o, struct model **out) {
+    struct model *m = NULL;
+    enum status st = comm_agree(c, open_shape(b, path, &m));
+    if (st == OK && o && o->head == HEAD_SCORE && m->config.head != HEAD_SCORE) {
+        st = fail(ERR_USAGE, "%s: a reward model begins with a model folder, as the run's model/", path);
+    }
+    st = st == OK ? checkpoint_load_parameters(c, path, m) : st;
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
 enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,
                               const struct model_folder_options *o, struct model **out) {
     struct model *m = NULL;
+    if (model_is_checkpoint(folder)) {
+        return open_checkpoint(c, b, folder, o, out);
+    }
     enum status st = comm_agree(c, open_here(b, folder, o, &m));
     if (st != OK) {
         model_close(m);

@@ -7,8 +7,8 @@
 #include "text/tokenizer.h"
 
 /* Collective. Reads folder/config.json and its weights into a new model on b. Missing, extra or misshapen
- * tensors are ERR_DATA by name. A …ForCausalLM folder may be opened with head HEAD_SCORE: the score head is
- * then initialised from seed. */
+ * tensors are ERR_DATA by name. folder may be a run's checkpoint (command/model_source.h). A …ForCausalLM
+ * folder may be opened with head HEAD_SCORE: the score head is then initialised from seed. */
 struct model_folder_options {
     enum model_head head;
     uint64_t seed;

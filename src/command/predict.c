@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/model_source.h"
 #include "command/trainer.h"
-#include "io/file.h"
 #include "train/gradient.h"
 #include "train/speed.h"
 #include "util/mem.h"
@@ -23,20 +23,6 @@ struct prediction {
     int64_t forest_tokens; /* the largest of the first steps, over all ranks */
     int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
 };
-
-static enum status read_config(const char *folder, struct model_config *out) {
-    struct text path = {0};
-    char *data = NULL;
-    size_t len;
-    enum status st;
-    TRY_TO(done, text_printf(&path, "%s/config.json", folder));
-    TRY_TO(done, file_read(path.data, &data, &len));
-    TRY_TO(done, model_config_parse(data, len, path.data, out));
-done:
-    text_free(&path);
-    mem_free(data);
-    return st;
-}
 
 /* The arena's size from a model on the back end that counts and holds nothing. */
 static enum status count_parameters(const struct model_config *config, int64_t *out) {
@@ -169,8 +155,10 @@ enum status trainer_predict(struct trainer *t) {
     struct model_config config;
     struct prediction p = {0};
     struct text resolved = {0};
+    struct text folder = {0};
     enum status st;
-    TRY_TO(agreed, read_config(t->session.settings->model, &config));
+    TRY_TO(agreed, model_source_folder(t->session.settings->model, &folder));
+    TRY_TO(agreed, model_source_config(folder.data, &config));
     config.head = recipe_head(&t->recipe);
     TRY_TO(agreed, predict_memory(t, &config, &p));
     TRY_TO(agreed, options_print(t->session.run->options, false, &resolved));
@@ -192,5 +180,6 @@ agreed:
     }
 done:
     text_free(&resolved);
+    text_free(&folder);
     return st;
 }

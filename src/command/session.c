@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "command/model_source.h"
 #include "util/hash.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -38,6 +39,7 @@ void session_close(struct session *s) {
     if (s->tokenizer) {
         tokenizer_close(s->tokenizer);
     }
+    text_free(&s->source);
     backend_close(s->backend);
     *s = (struct session){0};
 }
@@ -91,10 +93,11 @@ static enum status open_tokenizer(const char *folder, struct tokenizer **out) {
 enum status session_open_model(struct session *s) {
     const struct model_folder_options options = {.head = s->head, .seed = (uint64_t)s->settings->seed};
     TRY(session_need(s->settings->model, "model"));
+    TRY(comm_agree(s->comm, model_source_folder(s->settings->model, &s->source)));
     TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));
     enum status st = model_folder_hash(s->model, &s->model_hash);
     if (st == OK) {
-        st = open_tokenizer(s->settings->model, &s->tokenizer);
+        st = open_tokenizer(s->source.data, &s->tokenizer);
     }
     return comm_agree(s->comm, st);
 }

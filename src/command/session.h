@@ -32,7 +32,8 @@ struct session {
     enum model_head head; /* HEAD_SCORE: a causal folder is opened with a new score head */
     struct model *model;
     uint64_t model_hash;         /* of the weights as read */
-    struct tokenizer *tokenizer; /* the model folder's; NULL where it has none */
+    struct text source;          /* folder of the model's config.json and tokenizer */
+    struct tokenizer *tokenizer; /* of that folder; NULL where it has none */
     struct rows train, eval;     /* `data` and `eval_data` */
     struct workspace workspace;
 };

@@ -41,7 +41,8 @@ static const struct option table[] = {
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective"),
     TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training"),
-    TEXT("model", model, "", MODEL_USERS " bench", NULL, "Hugging Face model folder"),
+    TEXT("model", model, "", MODEL_USERS " bench", NULL,
+         "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json"),
     TEXT("reference", reference, "", "dpo score evaluate", NULL,
          "reference model's folder; dpo: the model as it was at the start"),
     TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
@@ -272,6 +273,12 @@ static const struct option table[] = {
            "how much more the labels of similar responses flip"),
     INT("synth.length", synth.length, "12", 2, 4096, "words", "synth", "synth.kind=text",
         "of a response, about"),
+
+    TEXT("inspect.against", inspect.against, "", "inspect", NULL,
+         "another side-car of the same data: how far the embeddings in input have moved from it (L2 and "
+         "cosine, mean and quantiles)"),
+    TEXT("inspect.report", inspect.report, "", "inspect", "inspect.against",
+         "JSON Lines file: the drift of each input as an object"),
 
     CHOICE("bench.kind", bench.kind, "step", "ops|comm|step", "bench", NULL,
            "kernels, collectives, or training steps"),

@@ -103,6 +103,9 @@ struct settings {
         int64_t length;
     } synth;
     struct {
+        char *against, *report;
+    } inspect;
+    struct {
         int kind; /* 0 ops, 1 comm, 2 step */
         int64_t repeats, tokens;
     } bench;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "select/kmeans.h"
+#include "select/order.h"
 #include "util/mem.h"
 #include "util/rng.h"
 #include "util/text.h"
@@ -76,45 +77,6 @@ double similarity_cosine(const float *a, const float *b, int64_t width) {
     return product / (fmax(sqrt(aa), epsilon) * fmax(sqrt(bb), epsilon));
 }
 
-/* An unsigned key in the order of the doubles. */
-static uint64_t ordered_key(double value) {
-    value += 0.0; /* -0 and 0 are equal */
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
-}
-
-enum { DIGIT_BITS = 16, DIGITS = 1 << DIGIT_BITS };
-
-/* The count-th lowest key (from 1) over all ranks, and how many keys are below it: 16 bits at a time, by
- * histograms. */
-static enum status order_statistic(struct comm *c, const uint64_t *keys, const bool *skip, int64_t n,
-                                   int64_t count, uint64_t *key, int64_t *below) {
-    int64_t *histogram;
-    TRY(comm_agree(c, NEW_ARRAY(histogram, DIGITS)));
-    enum status st = OK;
-    uint64_t prefix = 0;
-    *below = 0;
-    for (int shift = 64 - DIGIT_BITS; shift >= 0 && st == OK; shift -= DIGIT_BITS) {
-        uint64_t fixed = shift == 64 - DIGIT_BITS ? 0 : ~(uint64_t)0 << (shift + DIGIT_BITS);
-        memset(histogram, 0, DIGITS * sizeof *histogram);
-        for (int64_t i = 0; i < n; i++) {
-            if (!skip[i] && (keys[i] & fixed) == prefix) {
-                histogram[keys[i] >> shift & (DIGITS - 1)]++;
-            }
-        }
-        st = comm_sum_i64(c, histogram, DIGITS);
-        uint64_t digit = 0;
-        while (st == OK && digit < DIGITS - 1 && *below + histogram[digit] < count) {
-            *below += histogram[digit++];
-        }
-        prefix |= digit << shift;
-    }
-    mem_free(histogram);
-    *key = prefix;
-    return st;
-}
-
 enum status pairs_lowest(struct comm *c, const uint64_t *keys, const bool *skip, int64_t n, int64_t count,
                          bool *taken) {
     if (count == 0) {
@@ -122,7 +84,8 @@ enum status pairs_lowest(struct comm *c, const uint64_t *keys, const bool *skip,
     }
     uint64_t threshold;
     int64_t below;
-    TRY(order_statistic(c, keys, skip, n, count, &threshold, &below));
+    const struct order_keys all = {.keys = keys, .skip = skip, .n = n};
+    TRY(order_statistic(c, &all, count, &threshold, &below));
     int64_t equal = 0;
     for (int64_t i = 0; i < n; i++) {
         equal += !skip[i] && keys[i] == threshold;
@@ -161,7 +124,7 @@ static enum status take_part(struct comm *c, const struct part *p, const double 
     TRY_TO(done, comm_agree(c, st));
     for (int64_t i = 0; i < n; i++) {
         struct rng draws = rng_stream(p->seed, RNG_SELECT, first + i, 0);
-        keys[i] = p->strategy == PAIRS_RANDOM ? rng_u64(&draws) : ordered_key(similarity[i]);
+        keys[i] = p->strategy == PAIRS_RANDOM ? rng_u64(&draws) : order_key(similarity[i]);
         skip[i] = taken[i];
     }
     /* The hardest are what the lowest others leave, so that ties fall as in one stable sort. */

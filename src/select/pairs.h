@@ -9,7 +9,7 @@
  * left.
  *
  * Everything is a function of the values, the seed and the global row number, so it is the same for any rank
- * count. No rank holds all rows: order statistics are found by a radix search over summed histograms.
+ * count. No rank holds all rows (select/order.h).
  */
 #ifndef COLLIMATE_SELECT_PAIRS_H
 #define COLLIMATE_SELECT_PAIRS_H

@@ -19,25 +19,15 @@ struct parts {
     int n;
 };
 
-/* Part `index` of `count` of each arena. */
-static enum status parts_open(struct optimizer *o, int index, int count, struct parts *p) {
-    struct tensor *state[2];
-    const char *names[2];
-    int n_state = optimizer_state(o, state, names);
-    *p = (struct parts){.n = 1 + n_state};
-    p->arenas[0] = o->model->master;
-    p->arrays[0].name = "parameters";
-    for (int i = 0; i < n_state; i++) {
-        p->arenas[i + 1] = *state[i];
-        p->arrays[i + 1].name = names[i];
-    }
+/* Part `index` of `count` of each of p->arenas. */
+static enum status parts_allot(struct backend *b, int index, int count, struct parts *p) {
     for (int i = 0; i < p->n; i++) {
         struct checkpoint_array *a = &p->arrays[i];
         int64_t size = dtype_size(p->arenas[i].type);
         a->elements = p->arenas[i].columns;
         a->part = range_part(a->elements, index, count);
         a->element_bytes = (int)size;
-        char *host = backend_host_address(o->model->backend, p->arenas[i].data);
+        char *host = backend_host_address(b, p->arenas[i].data);
         if (host) {
             a->data = host + a->part.first * size;
             continue;
@@ -49,6 +39,24 @@ static enum status parts_open(struct optimizer *o, int index, int count, struct 
         a->data = p->staging[i];
     }
     return OK;
+}
+
+static struct parts parameters_of(const struct model *m) {
+    return (struct parts){.arenas = {m->master}, .arrays = {{.name = "parameters"}}, .n = 1};
+}
+
+/* The arenas of the parameters and of the optimizer's state. */
+static enum status parts_open(struct optimizer *o, int index, int count, struct parts *p) {
+    struct tensor *state[2];
+    const char *names[2];
+    int n_state = optimizer_state(o, state, names);
+    *p = parameters_of(o->model);
+    p->n += n_state;
+    for (int i = 0; i < n_state; i++) {
+        p->arenas[i + 1] = *state[i];
+        p->arrays[i + 1].name = names[i];
+    }
+    return parts_allot(o->model->backend, index, count, p);
 }
 
 static void parts_close(struct parts *p) {
@@ -147,22 +155,34 @@ done:
     return st;
 }
 
+/* Fills the parts' arenas; st: of opening them here. */
+static enum status read_parts(struct comm *c, const char *path, struct model *m, struct parts *parts,
+                              enum status st) {
+    st = comm_agree(c, st);
+    if (st == OK) {
+        st = checkpoint_file_read(c, path, parts->arrays, parts->n);
+    }
+    if (st == OK) {
+        st = parts_move(m->backend, parts, false);
+    }
+    if (st == OK) {
+        st = model_refresh(m);
+    }
+    parts_close(parts);
+    return comm_agree(c, st);
+}
+
 /* Every rank holds all arenas, so each reads them whole. */
 static enum status read_arrays(struct comm *c, const char *path, struct optimizer *optimizer) {
-    struct backend *b = optimizer->model->backend;
     struct parts parts = {0};
-    enum status st = comm_agree(c, parts_open(optimizer, 0, 1, &parts));
-    if (st == OK) {
-        st = checkpoint_file_read(c, path, parts.arrays, parts.n);
-    }
-    if (st == OK) {
-        st = parts_move(b, &parts, false);
-    }
-    if (st == OK) {
-        st = model_refresh(optimizer->model);
-    }
-    parts_close(&parts);
-    return comm_agree(c, st);
+    enum status st = parts_open(optimizer, 0, 1, &parts);
+    return read_parts(c, path, optimizer->model, &parts, st);
+}
+
+enum status checkpoint_load_parameters(struct comm *c, const char *path, struct model *m) {
+    struct parts parts = parameters_of(m);
+    enum status st = parts_allot(m->backend, 0, 1, &parts);
+    return read_parts(c, path, m, &parts, st);
 }
 
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,

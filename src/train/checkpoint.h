@@ -35,4 +35,8 @@ enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, 
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             struct checkpoint_state *state, bool *found);
 
+/* Collective. A checkpoint's parameters alone, into a model of the same arena. Fails: ERR_DATA for damage and
+ * for another number of parameters. */
+enum status checkpoint_load_parameters(struct comm *c, const char *path, struct model *m);
+
 #endif

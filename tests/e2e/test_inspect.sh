@@ -26,3 +26,28 @@ for line in 'run: run folder' ' +step +3 +1 +3 +1 +3' ' +loss +3 +0.69314[78]' '
   'pairs.jsonl: 16 JSON records' 'first record +prompt chosen rejected truth'; do
   grep -qE "^$line" report || bad "no line '$line' in: $(cat report)"
 done
+
+# A checkpoint stands for a model, with or without the run's final model beside it, and embeddings of two of them
+# show the drift between.
+"$COLLIMATE" --quiet score data=pairs.h5 model=run/model > final
+"$COLLIMATE" --quiet score data=pairs.h5 model=run/checkpoints/step-3.h5 > checkpoint
+cmp -s final checkpoint || bad "the last checkpoint scores otherwise than the final model"
+mv run/model hidden
+"$COLLIMATE" --quiet score data=pairs.h5 model=run/checkpoints/step-3.h5 reference=run/checkpoints/step-3.h5 > checkpoint
+[ "$(grep -c '"reward": 0[,}]' checkpoint)" = 32 ] || bad "a checkpoint is not its own reference: $(head -1 checkpoint)"
+"$COLLIMATE" --quiet generate data=pairs.h5 model=run/checkpoints/step-3.h5 generate.limit=1 generate.max_new_tokens=2 > said
+[ -s said ] || bad "a checkpoint generates nothing"
+"$COLLIMATE" --quiet dpo model=run/checkpoints/step-3.h5 data=pairs.h5 output=next train.batch=8 train.steps=1 train.slots=1
+[ -s next/model/tokenizer_config.json ] || [ -s next/model/tokenizer.json ] || bad "the tokenizer is lost: $(ls next/model)"
+mv run/config.yaml kept
+"$COLLIMATE" --quiet score data=pairs.h5 model=run/checkpoints/step-3.h5 2> no.err && bad "a lone checkpoint is taken"
+grep -q 'neither model/ nor config.yaml' no.err || bad "$(cat no.err)"
+mv kept run/config.yaml
+"$COLLIMATE" --quiet embed data=pairs.h5 model=model output=before.h5
+"$COLLIMATE" --quiet embed data=pairs.h5 model=run/checkpoints/step-3.h5 output=after.h5
+"$COLLIMATE" --quiet inspect input=before.h5,after.h5 inspect.against=before.h5 inspect.report=drift.jsonl > report
+[ "$(grep -c '^drift .*: 32 responses, 0 empty' report)" = 2 ] || bad "no drift in: $(cat report)"
+head -1 drift.jsonl | grep -q '"l2": {"mean": 0,' || bad "embeddings drift from themselves: $(head -1 drift.jsonl)"
+sed -n 2p drift.jsonl | grep -q '"l2": {"mean": 0\.0*[1-9]' || bad "training moved nothing: $(sed -n 2p drift.jsonl)"
+"$COLLIMATE" --quiet inspect input=pairs.h5 inspect.against=before.h5 > report 2> no.err && bad "a preference file drifts"
+grep -q 'preferences where embeddings' no.err || bad "$(cat no.err)"
