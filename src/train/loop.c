@@ -17,7 +17,7 @@ enum closing {
     CLOSE_SQUARES,            /* squared gradient norm, this rank's part */
     CLOSE_NEXT_TOKENS,        /* scored target tokens of the next batch */
     CLOSE_SPANS,
-    CLOSE_COUNT = CLOSE_SPANS + SPAN_COUNT
+    CLOSE_ARRIVALS = CLOSE_SPANS + SPAN_COUNT /* one per rank: each adds its own to zeros */
 };
 
 static void beat(struct loop *l, const char *phase) {
@@ -107,10 +107,10 @@ static bool due(int64_t every, int64_t step) {
     return every > 0 && step % every == 0;
 }
 
-static void judge(const struct loop *l, const double *v, struct verdict *out) {
+static void judge(struct loop *l, const double *v, struct verdict *out) {
     const struct training *t = l->t;
     int64_t done = l->batch.step + 1;
-    *out = (struct verdict){.next_tokens = v[CLOSE_NEXT_TOKENS]};
+    out->next_tokens = v[CLOSE_NEXT_TOKENS];
     memcpy(out->sums.v, v, sizeof out->sums.v);
     for (int i = 0; i < SPAN_COUNT; i++) {
         out->spans[i] = v[CLOSE_SPANS + i] / l->comm->size;
@@ -119,6 +119,7 @@ static void judge(const struct loop *l, const double *v, struct verdict *out) {
     out->grad_norm = sqrt(v[CLOSE_SQUARES] / ranks_summed);
     out->learning_rate = t->optimizer->options.learning_rate *
                          schedule_multiplier(t->schedule, l->batch.step, t->warmup_steps, t->steps);
+    out->straggler = stragglers_add(&l->stragglers, v + CLOSE_ARRIVALS, done);
     out->want_stop = v[CLOSE_SIGNAL] > 0;
     out->want_evaluate =
         t->eval_data && !out->want_stop && (due(t->evaluate_every, done) || done == t->steps);
@@ -127,7 +128,9 @@ static void judge(const struct loop *l, const double *v, struct verdict *out) {
 
 /* Collective: one allreduce. st: how this rank's part of the step went. */
 static enum status step_close(struct loop *l, enum status st, struct verdict *out) {
-    double v[CLOSE_COUNT] = {0};
+    double *v = l->closing;
+    int64_t n = CLOSE_ARRIVALS + l->comm->size;
+    memset(v, 0, (size_t)n * sizeof *v);
     if (st == OK) {
         st = squared_norm(l, &v[CLOSE_SQUARES]);
     }
@@ -139,7 +142,10 @@ static enum status step_close(struct loop *l, enum status st, struct verdict *ou
     v[CLOSE_FAILED] = st != OK;
     v[CLOSE_SIGNAL] = comm_signal() != 0;
     v[CLOSE_NEXT_TOKENS] = (double)l->next.target_tokens;
-    TRY(sums_reduce(l->comm, l->gradient.deterministic, v, CLOSE_COUNT));
+    v[CLOSE_ARRIVALS + l->comm->rank] = l->arrival_s;
+    double began = clock_seconds();
+    TRY(sums_reduce(l->comm, l->gradient.deterministic, v, n));
+    out->closing_s = clock_seconds() - began;
     if (v[CLOSE_FAILED] > 0) {
         return comm_agree(l->comm, st);
     }
@@ -160,6 +166,7 @@ static enum status step_close(struct loop *l, enum status st, struct verdict *ou
     double now = clock_seconds();
     out->step_s = now - l->step_began_s;
     l->step_began_s = now;
+    l->stragglers.elapsed_s += out->step_s;
     l->allowance_s = allowed_steps * out->step_s;
     return OK;
 }
@@ -222,6 +229,7 @@ static enum status run_steps(struct loop *l) {
         }
         beat(l, "waiting for the other ranks' gradients");
         enum status summed = gradient_finish(&l->gradient, &l->spans[SPAN_WAIT]); /* collective, always */
+        l->arrival_s = clock_seconds() - l->step_began_s - l->spans[SPAN_WAIT];
         struct verdict verdict = {0};
         TRY(step_close(l, st == OK ? summed : st, &verdict)); /* collective: the step's one small sum */
         TRY(update(l, &verdict));
@@ -284,6 +292,8 @@ static enum status loop_run(struct loop *l) {
     l->allowance_s = FIRST_ALLOWANCE_S;
     TRY(comm_agree(l->comm, watchdog_start(l->comm, t->watchdog_s, &l->watchdog)));
     watchdog_allow(l->watchdog, "opening the run", FIRST_ALLOWANCE_S);
+    TRY(stragglers_open(l->comm, &l->stragglers));
+    TRY(comm_agree(l->comm, NEW_ARRAY(l->closing, CLOSE_ARRIVALS + l->comm->size)));
     TRY(resume(l));
     TRY(gradient_open(l->comm, l->model, l->n_slots, deterministic, t->bucket_bytes, &l->gradient));
     TRY(comm_agree(l->comm, scorer_open(l->model, t->workspace, t->keep, &l->scorer)));
@@ -304,11 +314,14 @@ enum status training_run(const struct training *t) {
     struct loop loop = {.t = t, .comm = t->comm, .model = t->optimizer->model};
     enum status st = loop_run(&loop);
     watchdog_stop(loop.watchdog);
+    stragglers_report(&loop.stragglers);
+    stragglers_close(&loop.stragglers);
     scorer_close(&loop.scorer);
     gradient_close(&loop.gradient);
     batch_free(&loop.batch);
     batch_free(&loop.next);
     metrics_close(&loop.metrics);
     mem_free(loop.row_gradient);
+    mem_free(loop.closing);
     return st;
 }

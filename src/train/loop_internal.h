@@ -6,6 +6,7 @@
 #include "mpi/watchdog.h"
 #include "train/loop.h"
 #include "train/metrics.h"
+#include "train/straggler.h"
 #include "util/log.h"
 
 /* Seconds of a step, on this rank. */
@@ -32,6 +33,9 @@ struct loop {
     double allowance_s, saved_s; /* saved_s: what the last checkpoint took */
     double *row_gradient;        /* of a forest's samples */
     int64_t cap_row_gradient;
+    double *closing;  /* what the closing reduction carries */
+    double arrival_s; /* from the last collective to the wait for the gradients */
+    struct stragglers stragglers;
 };
 
 /* What all ranks know after the closing. */
@@ -39,6 +43,8 @@ struct verdict {
     struct sums sums;
     double grad_norm, learning_rate, step_s, next_tokens;
     double spans[SPAN_COUNT]; /* mean over ranks */
+    double closing_s;         /* of the closing reduction, on this rank */
+    struct straggler straggler;
     bool want_evaluate, want_checkpoint, want_stop;
 };
 

@@ -1,10 +1,26 @@
+#include <math.h>
 #include <stdio.h>
 
 #include "train/loop_internal.h"
 #include "util/hash.h"
 
+/* Clocks, mean over ranks; wait_rank: waited for the slowest rank; communication: waited beyond that;
+ * straggler: who came last. */
 static enum status put_speed(const struct loop *l, const struct verdict *v, struct text *line) {
-    static const char *const names[SPAN_COUNT] = {"time/forward", "time/backward", "time/wait", "time/data"};
+    const double *spans = v->spans;
+    const struct {
+        const char *name;
+        double value;
+    } times[] = {
+        {"time/step", v->step_s},
+        {"time/forward", spans[SPAN_FORWARD]},
+        {"time/backward", spans[SPAN_BACKWARD]},
+        {"time/wait_rank", v->straggler.mean_wait_s},
+        {"time/communication", fmax(0, spans[SPAN_WAIT] - v->straggler.mean_wait_s) + v->closing_s},
+        {"time/data", spans[SPAN_DATA]},
+        {"time/optimizer", l->optimizer_s},
+        {"time/straggler", v->straggler.rank},
+    };
     double seconds = v->step_s > 0 ? v->step_s : 1e-9;
     TRY(metrics_put(line, "", "tokens_per_s", v->sums.v[SUM_FOREST_TOKENS] / seconds));
     char rate[32];
@@ -14,11 +30,10 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
         TRY(metrics_put(line, "", "mfu", v->sums.v[SUM_FLOPS] / seconds / l->t->peak_flops));
     }
     TRY(metrics_put(line, "", "padding", 0));
-    TRY(metrics_put(line, "", "time/step", v->step_s));
-    for (int i = 0; i < SPAN_COUNT; i++) {
-        TRY(metrics_put(line, "", names[i], v->spans[i]));
+    for (int i = 0; i < COUNT_OF(times); i++) {
+        TRY(metrics_put(line, "", times[i].name, times[i].value));
     }
-    return metrics_put(line, "", "time/optimizer", l->optimizer_s);
+    return OK;
 }
 
 static enum status step_line(struct loop *l, const struct verdict *v, struct text *line) {

@@ -89,7 +89,7 @@ grep -q "$newest: .*taking the checkpoint before it" err.txt && [ -e "$newest.da
 # A line's numbers without its clocks.
 plain() {
     sed -nE '/^\{"step"/p' "$1/metrics.jsonl" |
-        sed -E 's/, "(time\/[a-z]+|[a-z_]+_per_s|mfu)": [^,}]*//g'
+        sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu)": [^,}]*//g'
 }
 failures=0
 cmp <(plain whole) <(plain killed) || { echo "FAILED: metrics differ"; failures=1; }
