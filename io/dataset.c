@@ -2,6 +2,7 @@
  * for, without the others. */
 #include "io/dataset.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "io/dataset_internal.h"
@@ -130,6 +131,10 @@ static enum status open_columns(struct dataset *d) {
     n->has_token_chars = h5_has(d->base, dataset_columns[RESPONSE_CHARS].name);
     if (n->has_token_chars) {
         TRY(open_column(d, RESPONSE_CHARS, n->response_tokens));
+    }
+    n->has_worths = h5_has(d->base, dataset_columns[RESPONSE_WORTH].name);
+    if (n->has_worths) {
+        TRY(open_column(d, RESPONSE_WORTH, n->responses));
     }
     TRY(open_column(d, PAIR_CHOSEN, -1));
     n->pairs = h5_rows(d->columns[PAIR_CHOSEN]);
@@ -291,11 +296,12 @@ static enum status read_span(struct dataset *d, enum dataset_column offsets, int
 }
 
 static enum status read_response(struct dataset *d, int64_t id, struct response *out) {
-    struct response r = {.id = id};
+    struct response r = {.id = id, .worth = NAN};
     TRY(check_id(d, "response", id, d->size.responses));
     TRY(read_span(d, RESPONSE_OFFSETS, id, d->size.response_tokens, &r.first, &r.count));
     TRY(h5_read(d->columns[RESPONSE_PROMPT], id, 1, &r.prompt));
     TRY(h5_read(d->columns[RESPONSE_SCORE], id, 1, &r.score));
+    TRY(d->size.has_worths ? h5_read(d->columns[RESPONSE_WORTH], id, 1, &r.worth) : OK);
     TRY(h5_read(d->columns[RESPONSE_LENGTH], id, 1, &r.length_chars));
     if (r.prompt < 0 || r.prompt >= d->size.prompts || r.length_chars < 0) {
         return fail(ERR_DATA, "%s: response %lld (prompt %lld, %d characters) is out of range", d->base_path,

@@ -7,6 +7,7 @@
  *   /responses/offsets       int64, n_responses + 1
  *   /responses/prompt        int64, the prompt of each, never falling
  *   /responses/score         float32, NaN where there is none
+ *   /responses/worth         float32, what it is really worth, NaN where that is not known; optional
  *   /responses/length_chars  int32, code points of the text
  *   /responses/token_chars   uint8, code points of each token, for cuts by characters; optional
  *   /pairs/{chosen,rejected} int64, responses
@@ -67,6 +68,7 @@ struct dataset_part {
     uint8_t *response_token_chars; /* per response token, may be NULL on all ranks */
     int64_t *response_prompt;
     float *response_score; /* NULL: none */
+    float *response_worth; /* NULL: none; the file has them where a rank has a number */
     int32_t *response_length_chars;
     int64_t *chosen, *rejected, *pair_source; /* pair_source NULL: unknown */
     float *margin;                            /* NULL: none */
@@ -97,7 +99,7 @@ void dataset_close(struct dataset *d);
 
 struct dataset_size {
     int64_t prompts, responses, pairs, prompt_tokens, response_tokens;
-    bool has_token_chars;
+    bool has_token_chars, has_worths;
 };
 struct dataset_size dataset_size(const struct dataset *d);
 const struct dataset_facts *dataset_facts(const struct dataset *d);
@@ -119,7 +121,7 @@ struct response {
     int64_t first, count;               /* tokens in /responses/tokens */
     int64_t prompt_first, prompt_count; /* tokens in /prompts/tokens */
     int32_t length_chars;
-    float score;
+    float score, worth; /* NaN: none */
 };
 enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, struct response *out);
 /* Where prompt p's tokens are: [*first, *first + *count) of /prompts/tokens. */

@@ -27,6 +27,7 @@ const struct array_spec dataset_columns[DATASET_COLUMNS] = {
     [RESPONSE_SCORE] = {"/responses/score", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_LENGTH] = {"/responses/length_chars", ARRAY_I32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_CHARS] = {"/responses/token_chars", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
+    [RESPONSE_WORTH] = {"/responses/worth", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_CHOSEN] = {"/pairs/chosen", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_REJECTED] = {"/pairs/rejected", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_MARGIN] = {"/pairs/margin", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
@@ -42,20 +43,26 @@ struct place {
 /* What is written in place of the part's own arrays: global indices, and values where there were none. */
 struct global_part {
     struct place prompts, responses, pairs, prompt_tokens, response_tokens;
-    int64_t has_chars;
+    int64_t has_chars, has_worths;
     int64_t *prompt_offsets, *prompt_responses; /* one more on the last rank: the end */
     int64_t *response_offsets, *response_prompt;
     int64_t *chosen, *rejected, *source;
-    float *score, *margin;
+    float *score, *worth, *margin;
     int8_t *label;
 };
 
 static void global_free(struct global_part *g) {
-    void *arrays[] = {g->prompt_offsets,   g->prompt_responses,
-                      g->response_offsets, g->response_prompt,
-                      g->chosen,           g->rejected,
-                      g->source,           g->score,
-                      g->margin,           g->label};
+    void *arrays[] = {g->prompt_offsets,
+                      g->prompt_responses,
+                      g->response_offsets,
+                      g->response_prompt,
+                      g->chosen,
+                      g->rejected,
+                      g->source,
+                      g->score,
+                      g->worth,
+                      g->margin,
+                      g->label};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
     }
@@ -150,6 +157,10 @@ static enum status find_places(struct comm *c, const struct dataset_part *p, str
     }
     g->has_chars = p->response_token_chars != NULL;
     int64_t lacks = !p->response_token_chars && counts[4] > 0;
+    for (int64_t i = 0; i < p->n_responses && p->response_worth && !g->has_worths; i++) {
+        g->has_worths = !isnan(p->response_worth[i]);
+    }
+    TRY(comm_max_i64(c, &g->has_worths, 1));
     TRY(comm_max_i64(c, &g->has_chars, 1));
     TRY(comm_max_i64(c, &lacks, 1));
     if (lacks && g->has_chars) {
@@ -178,6 +189,7 @@ static enum status globalize(const struct dataset_part *p, struct global_part *g
     TRY(first_responses(p, g->responses.before, &g->prompt_responses));
     TRY(shifted(p->response_prompt, p->n_responses, g->prompts.before, &g->response_prompt));
     TRY(floats_or_nan(p->response_score, p->n_responses, &g->score));
+    TRY(floats_or_nan(p->response_worth, p->n_responses, &g->worth));
     return globalize_pairs(p, g->responses.before, g);
 }
 
@@ -238,6 +250,9 @@ static enum status write_columns(struct writing *to, const struct dataset_part *
     TRY(write_column(to, RESPONSE_LENGTH, g->responses, p->n_responses, p->response_length_chars));
     if (g->has_chars) {
         TRY(write_column(to, RESPONSE_CHARS, g->response_tokens, response_tokens, p->response_token_chars));
+    }
+    if (g->has_worths) {
+        TRY(write_column(to, RESPONSE_WORTH, g->responses, p->n_responses, g->worth));
     }
     return write_pairs(to, g->pairs, p->n_pairs, g);
 }

@@ -391,8 +391,11 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     for (int32_t i = 0; i < p->n_responses; i++) {
         const struct response *r = &responses[i].response;
         TRY(read_response_tokens(v, r, &responses[i].cut, *at));
-        s->responses[i] = (struct sample_response){
-            .id = r->id, .tokens = *at, .count = (int32_t)cut_tokens(&responses[i].cut), .score = r->score};
+        s->responses[i] = (struct sample_response){.id = r->id,
+                                                   .tokens = *at,
+                                                   .count = (int32_t)cut_tokens(&responses[i].cut),
+                                                   .score = r->score,
+                                                   .worth = r->worth};
         *at += s->responses[i].count;
     }
     return OK;

@@ -49,7 +49,7 @@ struct sample {
         int64_t id;
         const int32_t *tokens;
         int32_t count;
-        float score; /* the file's, NaN where there is none */
+        float score, worth; /* the file's, NaN where there is none */
     } * responses;
     struct sample_pair {
         int64_t row, source;      /* in /pairs; record of the input, -1 where unknown */

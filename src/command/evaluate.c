@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "command/evaluate_reward.h"
+#include "command/labels.h"
 #include "command/session.h"
 #include "io/file.h"
 #include "train/bootstrap.h"
@@ -25,13 +26,14 @@ enum value {
     VALUE_NLL,
     VALUE_NLL_REJECTED,
     VALUE_TOKEN_ACCURACY,
-    VALUE_COUNT
+    VALUE_LABELS, /* LABELS_MEASURES of them */
+    VALUE_COUNT = VALUE_LABELS + LABELS_MEASURES
 };
 enum need { NEED_NOTHING, NEED_PAIRS, NEED_REFERENCE };
 static const struct {
     const char *name;
     enum need need;
-} values[VALUE_COUNT] = {
+} values[VALUE_LABELS] = {
     [VALUE_LOSS] = {"loss", NEED_REFERENCE},
     [VALUE_REWARD_CHOSEN] = {"rewards/chosen", NEED_REFERENCE},
     [VALUE_REWARD_REJECTED] = {"rewards/rejected", NEED_REFERENCE},
@@ -54,10 +56,29 @@ struct evaluation {
     double numerators[VALUE_COUNT], denominators[VALUE_COUNT]; /* over all rows */
 };
 
-static bool applies(const struct evaluation *e, enum value v) {
+static const char *name_of(int v) {
+    return v < VALUE_LABELS ? values[v].name : label_names[v - VALUE_LABELS];
+}
+
+static bool applies(const struct evaluation *e, int v) {
+    if (v >= VALUE_LABELS) {
+        return e->recipe.kind == RECIPE_PREFERENCE && e->denominators[v] > 0;
+    }
     return values[v].need == NEED_NOTHING ||
            (values[v].need == NEED_PAIRS && e->recipe.kind == RECIPE_PREFERENCE) ||
            (values[v].need == NEED_REFERENCE && e->recipe.has_reference);
+}
+
+/* Whether the label of a pair is what scores and truth say. */
+static void visit_label(const struct sample *sample, double *n, double *d) {
+    const struct sample_response *r = sample->responses;
+    bool has_label = sample->n_pairs == 1 && sample->pair.label;
+    const float chosen[LABELS_MEASURES] = {r[0].score, r[0].worth};
+    const float rejected[LABELS_MEASURES] = {r[1].score, r[1].worth};
+    for (int m = 0; m < LABELS_MEASURES; m++) {
+        n[m] = has_label && label_agrees(chosen[m], rejected[m]);
+        d[m] = has_label && label_is_ordered(chosen[m], rejected[m]);
+    }
 }
 
 /* A row's share of every ratio. */
@@ -78,6 +99,9 @@ static void visit(void *context, const struct scored_row *scored) {
     n[VALUE_LOGP_CHOSEN] = scores[0].logp;
     n[VALUE_LOGP_REJECTED] = scores[1].logp;
     n[VALUE_LOGP_ACCURACY] = scores[0].logp > scores[1].logp;
+    if (e->recipe.kind == RECIPE_PREFERENCE) {
+        visit_label(scored->sample, n + VALUE_LABELS, d + VALUE_LABELS);
+    }
     if (scored->reference) {
         struct sums row = {0};
         recipe_row(&e->recipe, scored, &unused, NULL, &row);
@@ -95,7 +119,7 @@ static void visit(void *context, const struct scored_row *scored) {
     bootstrap_add(&e->bootstrap, scored->sample->row, n, d);
 }
 
-static double ratio(const struct evaluation *e, enum value v) {
+static double ratio(const struct evaluation *e, int v) {
     return e->denominators[v] > 0 ? e->numerators[v] / e->denominators[v] : NAN;
 }
 
@@ -114,7 +138,7 @@ static enum status print_intervals(struct evaluation *e, const double *low, cons
     const char *separator = "";
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            TRY(text_printf(out, "%s\"%s\": [", separator, values[v].name));
+            TRY(text_printf(out, "%s\"%s\": [", separator, name_of(v)));
             TRY(text_json_number(out, low[v]));
             TRY(text_puts(out, ", "));
             TRY(text_json_number(out, high[v]));
@@ -136,7 +160,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums, c
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            TRY(metrics_put(out, "", values[v].name, ratio(e, v)));
+            TRY(metrics_put(out, "", name_of(v), ratio(e, v)));
         }
     }
     TRY(metrics_put(out, "", "perplexity", exp(ratio(e, VALUE_NLL))));
@@ -188,7 +212,10 @@ static enum status evaluate_work(struct evaluation *e) {
     const struct settings *settings = s->settings;
     struct rows_request request = {.path = settings->data, .key = "data", .limit = settings->evaluate.rows};
     TRY(session_need(settings->data, "data"));
-    TRY(session_need(settings->model, "model"));
+    if (!*settings->model) {
+        TRY(labels_evaluate(s, &e->out));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
     if (s->model->config.head == HEAD_SCORE) {

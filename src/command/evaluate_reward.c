@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/labels.h"
 #include "command/subsets.h"
 #include "train/bootstrap.h"
 #include "train/evaluate.h"
@@ -22,6 +23,9 @@ enum value {
     VALUE_CHOSEN,
     VALUE_REJECTED,
     VALUE_MEAN,
+    VALUE_TRUTH,  /* the model prefers the response that is really better */
+    VALUE_LABELS, /* LABELS_MEASURES of them */
+    VALUE_LAST_LABELS = VALUE_LABELS + LABELS_MEASURES - 1,
     VALUE_ALONE, /* number of values that stand alone */
     VALUE_BEST = VALUE_ALONE,
     BEST_COUNT = 7, /* k = 1, 2, 4, … 64 */
@@ -35,8 +39,11 @@ enum value {
     GAP_COUNT = 8,
     VALUE_SUBSET = VALUE_GAP + GAP_COUNT
 };
-static const char *const alone[VALUE_ALONE] = {"loss",           "accuracy",         "margin",
-                                               "rewards/chosen", "rewards/rejected", "mean_reward"};
+static const char *const alone[VALUE_LABELS] = {
+    "loss", "accuracy", "margin", "rewards/chosen", "rewards/rejected", "mean_reward", "truth_accuracy"};
+static const char *alone_name(int v) {
+    return v < VALUE_LABELS ? alone[v] : label_names[v - VALUE_LABELS];
+}
 /* Mean tokens of a pair's two responses: below 16, then doubling. */
 static const char *const lengths[LENGTH_COUNT] = {
     "below 16",    "16 to 31",     "32 to 63",     "64 to 127",    "128 to 255",    "256 to 511",
@@ -79,6 +86,21 @@ static int doubling(double x, double first, int last) {
     return i;
 }
 
+/* Scores and truth beside the label, and the truth beside the model; where they order the pair. */
+static void visit_label(struct reward_evaluation *e, const struct sample_response *chosen,
+                        const struct sample_response *rejected, double difference) {
+    const float c[LABELS_MEASURES] = {chosen->score, chosen->worth};
+    const float r[LABELS_MEASURES] = {rejected->score, rejected->worth};
+    for (int m = 0; m < LABELS_MEASURES; m++) {
+        if (label_is_ordered(c[m], r[m])) {
+            count(e, VALUE_LABELS + m, label_agrees(c[m], r[m]), 1);
+        }
+    }
+    if (label_is_ordered(chosen->worth, rejected->worth)) {
+        count(e, VALUE_TRUTH, chosen->worth > rejected->worth ? difference > 0 : difference < 0, 1);
+    }
+}
+
 static void visit_pair(struct reward_evaluation *e, const struct scored_row *row,
                        const struct sample_pair *p) {
     const struct sample_response *chosen = &row->sample->responses[p->chosen];
@@ -93,6 +115,7 @@ static void visit_pair(struct reward_evaluation *e, const struct scored_row *row
     count(e, VALUE_MARGIN, r_c - r_r, 1);
     count(e, VALUE_CHOSEN, r_c, 1);
     count(e, VALUE_REJECTED, r_r, 1);
+    visit_label(e, chosen, rejected, r_c - r_r);
     count(e, VALUE_LENGTH + doubling(mean, 16, LENGTH_COUNT - 1), accurate, 1);
     count(e, VALUE_DIFFERENCE + (fabs(difference) <= 0.1 * mean ? 1 : difference < 0 ? 0 : 2), accurate, 1);
     if (!isnan(gap)) {
@@ -274,7 +297,7 @@ static enum status print_result(struct reward_evaluation *e) {
     TRY(text_printf(out, ", \"data_hash\": \"%s\"", digits));
     for (int v = 0; v < VALUE_ALONE; v++) {
         if (e->all.denominators[v] > 0) {
-            TRY(metrics_put(out, "", alone[v], value_of(e, v)));
+            TRY(metrics_put(out, "", alone_name(v), value_of(e, v)));
         }
     }
     TRY(metrics_put(out, "", "min_reward", e->sums.lowest));
@@ -292,7 +315,7 @@ static enum status print_result(struct reward_evaluation *e) {
         TRY(text_puts(out, ", \"intervals\": {"));
         for (int v = 0, n = 0; v < VALUE_ALONE; v++) {
             if (e->all.denominators[v] > 0) {
-                TRY(text_printf(out, "%s\"%s\": [", n++ ? ", " : "", alone[v]));
+                TRY(text_printf(out, "%s\"%s\": [", n++ ? ", " : "", alone_name(v)));
                 TRY(text_json_number(out, e->low[v]));
                 TRY(text_puts(out, ", "));
                 TRY(text_json_number(out, e->high[v]));

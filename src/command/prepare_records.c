@@ -23,7 +23,7 @@ struct prompt_row {
 
 struct response_row {
     int64_t end, prompt;
-    float score;
+    float score, worth;
     int32_t length_chars;
 };
 
@@ -138,6 +138,7 @@ static enum status add_response(struct worker *w, struct block *b, int i, bool *
         .end = ids->count,
         .prompt = b->n_prompts - 1,
         .score = (float)w->text->scores[i],
+        .worth = (float)w->text->worths[i],
         .length_chars = code_points(response->data ? response->data : "", response->len),
     };
     return OK;
@@ -383,6 +384,7 @@ static enum status new_part(struct prepared *out, const struct totals *t, bool t
     TRY(token_chars ? NEW_ARRAY(p->response_token_chars, t->response_ids) : OK);
     TRY(NEW_ARRAY(p->response_prompt, t->responses));
     TRY(NEW_ARRAY(p->response_score, t->responses));
+    TRY(NEW_ARRAY(p->response_worth, t->responses));
     TRY(NEW_ARRAY(p->response_length_chars, t->responses));
     TRY(NEW_ARRAY(p->chosen, t->pairs));
     TRY(NEW_ARRAY(p->rejected, t->pairs));
@@ -403,6 +405,7 @@ static void append_rows(struct prepared *out, const struct block *b, const struc
         p->response_offsets[at + 1] = base->response_ids + b->responses[i].end;
         p->response_prompt[at] = base->prompts + b->responses[i].prompt;
         p->response_score[at] = b->responses[i].score;
+        p->response_worth[at] = b->responses[i].worth;
         p->response_length_chars[at] = b->responses[i].length_chars;
     }
     for (int64_t i = 0; i < b->n_pairs; i++) {
@@ -507,6 +510,7 @@ void prepared_free(struct prepared *p) {
                       d->response_token_chars,
                       d->response_prompt,
                       d->response_score,
+                      d->response_worth,
                       d->response_length_chars,
                       d->chosen,
                       d->rejected,

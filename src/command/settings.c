@@ -42,7 +42,9 @@ static const struct option table[] = {
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective"),
     TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training"),
     TEXT("model", model, "", MODEL_USERS " bench", NULL,
-         "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json"),
+         "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json; "
+         "evaluate "
+         "does without where it only compares labels with scores or truth"),
     TEXT("reference", reference, "", "dpo score evaluate", NULL,
          "reference model's folder; dpo: the model as it was at the start"),
     TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),

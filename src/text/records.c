@@ -93,6 +93,17 @@ enum status record_format_detect(const json_t *record, const char *where, enum r
     return OK;
 }
 
+void record_text_clear(struct record_text *r) {
+    text_clear(&r->prompt);
+    text_clear(&r->responses[0]);
+    text_clear(&r->responses[1]);
+    r->n_responses = r->n_pairs = r->n_skipped = 0;
+    r->dropped = NULL;
+    for (int i = 0; i < RECORD_RESPONSES_MAX; i++) {
+        r->worths[i] = NAN;
+    }
+}
+
 static enum status drop(struct record_text *r, const char *reason) {
     r->dropped = reason;
     return OK;
@@ -145,6 +156,7 @@ static enum status next_response(struct record_text *r, const char *where, struc
 
 static void add_response(struct record_text *r, double score) {
     if (is_empty(&r->responses[r->n_responses])) {
+        r->worths[r->n_responses] = NAN;
         r->n_skipped++;
         return;
     }
@@ -172,6 +184,22 @@ static void add_scored_pairs(struct record_text *r) {
     }
 }
 
+/* "worth": [chosen's, rejected's]. */
+static enum status take_worths(struct record_text *r, const json_t *record, const char *where) {
+    const json_t *list = json_object_get(record, "worth");
+    if (!list || json_is_null(list)) {
+        return OK;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *worth = json_array_get(list, i);
+        if (json_array_size(list) != 2 || !json_is_number(worth)) {
+            return fail(ERR_DATA, "%s: \"worth\" of a pair must be a list of two numbers", where);
+        }
+        r->worths[i] = json_number_value(worth);
+    }
+    return OK;
+}
+
 /* Responses 0 and 1 are filled: chosen, rejected. */
 static enum status finish_pair(struct record_text *r, const json_t *record, const char *where) {
     double margin = NAN;
@@ -181,6 +209,7 @@ static enum status finish_pair(struct record_text *r, const json_t *record, cons
     TRY(json_take_number(record, "rejected_score", where, &r->scores[1]));
     TRY(json_take_number(record, "score_chosen", where, &r->scores[0]));
     TRY(json_take_number(record, "score_rejected", where, &r->scores[1]));
+    TRY(take_worths(r, record, where));
     if (is_empty(&r->responses[0]) || is_empty(&r->responses[1])) {
         return drop(r, "empty response");
     }
@@ -392,8 +421,11 @@ static enum status parse_responses(const json_t *record, const char *where, stru
         if (!json_is_string(text)) {
             return fail(ERR_DATA, "%s: response %zu must be a string or have \"text\"", where, i);
         }
-        TRY(json_is_object(entry) ? json_take_number(entry, "score", where, &score) : OK);
         TRY(next_response(r, where, &out));
+        if (json_is_object(entry)) {
+            TRY(json_take_number(entry, "score", where, &score));
+            TRY(json_take_number(entry, "worth", where, &r->worths[r->n_responses]));
+        }
         TRY(space ? text_puts(out, " ") : OK);
         TRY(text_append(out, json_string_value(text), json_string_length(text)));
         add_response(r, score);
@@ -477,11 +509,7 @@ enum status record_parse(enum record_format format, const json_t *record, const 
     if (!json_is_object(record)) {
         return fail(ERR_DATA, "%s: a record must be an object", where);
     }
-    text_clear(&out->prompt);
-    text_clear(&out->responses[0]);
-    text_clear(&out->responses[1]);
-    out->n_responses = out->n_pairs = out->n_skipped = 0;
-    out->dropped = NULL;
+    record_text_clear(out);
     if (format == FORMAT_AUTO) {
         TRY(record_format_detect(record, where, &format));
     }

@@ -9,6 +9,8 @@
  * Prompt and response part at message or turn markers, never mid-word: transcripts at the last
  * "\n\nAssistant:" of chosen, which rejected must share; message lists before the last message. What gives
  * nothing has a reason in `dropped`, for the caller to count. A response of white space only is empty.
+ * What responses are really worth, which only worlds that were made know, is "worth": of each response in a
+ * list, [chosen's, rejected's] in a pair. Labels and scores never come from it.
  * Formats: DPO (Rafailov et al.), TRL (dataset_formats), SHP (Ethayarajh et al.), UltraFeedback (Cui et al.).
  */
 #ifndef COLLIMATE_TEXT_RECORDS_H
@@ -39,6 +41,7 @@ struct record_text {
     int n_responses;
     struct text responses[RECORD_RESPONSES_MAX];
     double scores[RECORD_RESPONSES_MAX]; /* NaN: none */
+    double worths[RECORD_RESPONSES_MAX]; /* what the responses are really worth; NaN: not known */
     int n_pairs;
     struct {
         int chosen, rejected; /* responses */
@@ -50,6 +53,8 @@ struct record_text {
     const char *dropped; /* NULL, or why this record gives nothing: "prompts differ", … (static) */
 };
 void record_text_free(struct record_text *r);
+/* No responses and pairs, an empty prompt; what was allocated is kept. */
+void record_text_clear(struct record_text *r);
 
 /* Local. Decides `auto` by a record's keys. Fails: ERR_DATA naming the keys seen. */
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out);

@@ -16,9 +16,7 @@ enum status shp_post_key(const json_t *record, const char *where, uint64_t *out)
 }
 
 void shp_begin(struct record_text *post) {
-    text_clear(&post->prompt);
-    post->n_responses = post->n_pairs = post->n_skipped = 0;
-    post->dropped = NULL;
+    record_text_clear(post);
 }
 
 static bool same_text(const struct text *a, const struct text *b) {
