@@ -45,6 +45,7 @@ static const struct backend_ops operations = {
     .sync = cuda_sync,
     .convert = cuda_convert,
     .gemm = cuda_gemm,
+    .gemm_activate = cuda_gemm_activate,
     .add = cuda_add,
     .scale = cuda_scale,
     .sum_rows = cuda_sum_rows,
@@ -146,6 +147,8 @@ static enum status cuda_open_backend(const struct backend_request *request,
         return cuda_fail(&nothing, ERR_SYSTEM, "cuda: no host memory");
     }
     c->record = record;
+    c->deterministic = request->deterministic;
+    c->allows_tf32 = std::strcmp(request->compute, "tf32") == 0;
     b->ops = &operations;
     b->context = c;
     enum status st = open_parts(c, request, b);

@@ -31,7 +31,7 @@ extern "C" {
 #define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
-struct cublasContext;
+struct products;
 
 /* Memory that an operation needs inside; each kind has one buffer, grown when asked and kept. */
 enum cuda_scratch {
@@ -60,7 +60,8 @@ struct cuda {
     void (*record)(const struct message *failure); /* the program's status_set() */
     int device;
     cudaStream_t stream;
-    struct cublasContext *blas;
+    struct products *products; /* gemm.cu */
+    bool deterministic, allows_tf32;
     char *staging[2]; /* pinned; halves take turns */
     cudaEvent_t staging_done[2];
     void *scratch[SCRATCH_KINDS];
@@ -101,7 +102,7 @@ enum status cuda_memory_open(struct cuda *c);
 void cuda_memory_close(struct cuda *c);
 enum status cuda_blas_open(struct cuda *c);
 void cuda_blas_close(struct cuda *c);
-/* C = alpha op(A) op(B) + beta C without bias; C of any floating type that cuBLAS pairs with A's. */
+/* C = alpha op(A) op(B) + beta C without bias; C of any floating type that cuBLASLt pairs with A's. */
 enum status cuda_product(struct cuda *c, const struct gemm *g);
 
 /* The table's entries, by file. */
@@ -114,6 +115,7 @@ enum status cuda_zero(struct backend *b, void *to, int64_t bytes);
 enum status cuda_sync(struct backend *b);
 enum status cuda_convert(struct backend *b, struct tensor to, struct tensor from);
 enum status cuda_gemm(struct backend *b, const struct gemm *g);
+enum status cuda_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a);
 enum status cuda_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
 enum status cuda_scale(struct backend *b, struct tensor x, double factor);
 enum status cuda_sum_rows(struct backend *b, struct tensor to, struct tensor from);

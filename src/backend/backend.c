@@ -133,7 +133,7 @@ enum status backend_convert(struct backend *b, struct tensor to, struct tensor f
     return from.rows == 0 || from.columns == 0 ? OK : b->ops->convert(b, to, from);
 }
 
-enum status backend_gemm(struct backend *b, const struct gemm *g) {
+static enum status check_gemm(const struct backend *b, const struct gemm *g) {
     enum dtype type = b->caps.compute;
     int64_t k = g->transpose_a ? g->a.rows : g->a.columns;
     int64_t m = g->transpose_a ? g->a.columns : g->a.rows;
@@ -145,8 +145,16 @@ enum status backend_gemm(struct backend *b, const struct gemm *g) {
     if (g->beta != 0.0 && g->beta != 1.0) {
         return broken("gemm", "beta", "neither 0 nor 1");
     }
-    TRY(APART("gemm", "c", g->c, g->a, g->b, g->bias));
-    return m == 0 || n == 0 ? OK : b->ops->gemm(b, g);
+    return APART("gemm", "c", g->c, g->a, g->b, g->bias);
+}
+
+static bool is_nothing(struct tensor t) {
+    return t.rows == 0 || t.columns == 0;
+}
+
+enum status backend_gemm(struct backend *b, const struct gemm *g) {
+    TRY(check_gemm(b, g));
+    return is_nothing(g->c) ? OK : b->ops->gemm(b, g);
 }
 
 enum status backend_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
@@ -255,6 +263,19 @@ enum status backend_activate(struct backend *b, const struct activate *a) {
 
 static bool same_tensor(struct tensor a, struct tensor b) {
     return a.data == b.data && a.stride == b.stride;
+}
+
+enum status backend_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a) {
+    bool is_one = !a->up.data && same_tensor(a->gate, g->c) && g->c.type == b->caps.compute;
+    if (!b->ops->gemm_activate || !is_one) {
+        TRY(backend_gemm(b, g));
+        return backend_activate(b, a);
+    }
+    TRY(check_gemm(b, g));
+    TRY(check_activate(b, "gemm_activate", a));
+    TRY(check_tensor("gemm_activate", "y", a->y, g->c.rows, g->c.columns, b->caps.compute));
+    TRY(APART("gemm_activate", "y", a->y, g->c, g->a, g->b, g->bias));
+    return is_nothing(g->c) ? OK : b->ops->gemm_activate(b, g, a);
 }
 
 enum status backend_activate_gradient(struct backend *b, const struct activate *a,

@@ -183,6 +183,8 @@ struct backend_ops {
     /* Same shape; equal types: a strided copy. */
     enum status (*convert)(struct backend *b, struct tensor to, struct tensor from);
     enum status (*gemm)(struct backend *b, const struct gemm *g);
+    /* OPTIONAL: gemm, then act of its C into a->y, in one; NULL: the two one after the other. */
+    enum status (*gemm_activate)(struct backend *b, const struct gemm *g, const struct activate *a);
     /* to += alpha * from, same shape (residuals, gradient sums). */
     enum status (*add)(struct backend *b, struct tensor to, double alpha, struct tensor from);
     enum status (*scale)(struct backend *b, struct tensor x, double factor);
@@ -230,7 +232,7 @@ struct backend {
 /* What --device and compute ask for. */
 struct backend_request {
     const char *device;  /* "auto", "cpu", "cuda", "check:cpu", "plan" */
-    const char *compute; /* "fp32", "bf16" */
+    const char *compute; /* "fp32", "bf16", "tf32" (fp32 whose products round their operands to 10 bits) */
     int threads;         /* 0: from the affinity mask */
     int device_index;    /* which accelerator of the node; -1: none asked for */
     bool deterministic;
@@ -268,6 +270,8 @@ enum status backend_zero_tensor(struct backend *b, struct tensor t); /* contiguo
 enum status backend_sync(struct backend *b);
 enum status backend_convert(struct backend *b, struct tensor to, struct tensor from);
 enum status backend_gemm(struct backend *b, const struct gemm *g);
+/* y = act(C), C = the product, where a->gate is C and a->up none; else the product, then the activation. */
+enum status backend_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a);
 enum status backend_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
 enum status backend_scale(struct backend *b, struct tensor x, double factor);
 enum status backend_sum_rows(struct backend *b, struct tensor to, struct tensor from);

@@ -214,6 +214,10 @@ enum status cpu_open(const struct backend_request *request, struct backend **out
         return fail(ERR_SYSTEM, "compute: bf16 on the CPU needs AMX kernels, which this build does not have; "
                                 "use compute: fp32");
     }
+    if (request->compute && strcmp(request->compute, "tf32") == 0) {
+        return fail(ERR_USAGE, "compute: tf32 is a way of NVIDIA's tensor cores; use device: cuda, or "
+                               "compute: fp32");
+    }
     const char *isa = NULL;
     struct backend *b = NULL;
     struct cpu *cpu = NULL;

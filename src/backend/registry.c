@@ -45,8 +45,8 @@ static enum status open_auto(const struct backend_request *request, struct backe
 enum status backend_open(const struct backend_request *request, struct backend **out, char why[256]) {
     const char *device = request->device ? request->device : "auto";
     const char *compute = request->compute ? request->compute : "fp32";
-    if (strcmp(compute, "fp32") != 0 && strcmp(compute, "bf16") != 0) {
-        return fail(ERR_USAGE, "compute: \"%s\" is not a type; give fp32 or bf16", compute);
+    if (strcmp(compute, "fp32") != 0 && strcmp(compute, "bf16") != 0 && strcmp(compute, "tf32") != 0) {
+        return fail(ERR_USAGE, "compute: \"%s\" is not a type; give fp32, tf32 or bf16", compute);
     }
     struct backend_request asked = *request;
     asked.device = device;

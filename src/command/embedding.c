@@ -390,7 +390,7 @@ static enum status open_file(struct embedder *e, struct text *path) {
     struct session *s = e->session;
     struct sidecar_key key = {.model = s->model_hash, .data = dataset_hash(e->data)};
     recipe_name(&e->recipe, key.recipe);
-    snprintf(key.compute, sizeof key.compute, "%s", s->settings->compute == COMPUTE_BF16 ? "bf16" : "fp32");
+    snprintf(key.compute, sizeof key.compute, "%s", settings_compute(s->settings));
     TRY(comm_agree(s->comm, default_path(e, &key, path)));
     return sidecar_open(s->comm, path->data, &key, dataset_size(e->data).responses, s->model->config.width,
                         false, &e->file);

@@ -66,7 +66,7 @@ enum status session_open_backend(struct session *s, const char *device, bool det
     char why[256];
     const struct backend_request request = {
         .device = device ? device : settings->device,
-        .compute = settings->compute == COMPUTE_BF16 ? "bf16" : "fp32",
+        .compute = settings_compute(settings),
         .threads = session_threads(s->comm, settings),
         .device_index = s->comm->node_rank,
         .deterministic = deterministic,
@@ -312,7 +312,7 @@ static enum status with_reference_model(struct session *s, struct model *model, 
                               .data = dataset_hash(rows->data),
                               .view = view_hash(rows->view),
                               .recipe = "logp"};
-    snprintf(key.compute, sizeof key.compute, "%s", s->settings->compute == COMPUTE_BF16 ? "bf16" : "fp32");
+    snprintf(key.compute, sizeof key.compute, "%s", settings_compute(s->settings));
     struct text path = {0};
     enum status st = comm_agree(s->comm, reference_path(s, rows, &key, request->is_main, &path));
     if (st == OK) {

@@ -53,8 +53,8 @@ static const struct option table[] = {
     INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
         "threads of a rank; 0: from the affinity mask"),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
-    CHOICE("compute", compute, "fp32", "fp32|bf16", MODEL_USERS " bench", NULL,
-           "type of activations and products"),
+    CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench", NULL,
+           "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),
 
     CHOICE("prepare.format", prepare.format, "auto",
            "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
@@ -293,4 +293,8 @@ static const struct option table[] = {
 const struct option *settings_table(int *count) {
     *count = COUNT_OF(table);
     return table;
+}
+
+const char *settings_compute(const struct settings *settings) {
+    return settings->compute == COMPUTE_BF16 ? "bf16" : settings->compute == COMPUTE_TF32 ? "tf32" : "fp32";
 }

@@ -5,7 +5,7 @@
 
 #include "util/options.h"
 
-enum { COMPUTE_FP32, COMPUTE_BF16 };
+enum { COMPUTE_FP32, COMPUTE_BF16, COMPUTE_TF32 };
 enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 
 struct settings {
@@ -111,6 +111,8 @@ struct settings {
     } bench;
 };
 
+/* Local. `compute` as the back end wants it. */
+const char *settings_compute(const struct settings *settings);
 /* The table. */
 const struct option *settings_table(int *count);
 

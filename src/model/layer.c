@@ -42,10 +42,10 @@ static enum status take_norm(struct pass *p, const struct affine *a, struct tens
 }
 
 /* y = x W^T + b (beta 0) or y += (beta 1), for outputs [first, first + y.columns) of the product. */
-static enum status apply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
-                         struct tensor y, double beta) {
+static struct gemm product_of(const struct pass *p, const struct linear *w, int64_t first, struct tensor x,
+                              struct tensor y, double beta) {
     int64_t bias = w->bias < 0 ? -1 : w->bias + first;
-    struct gemm g = {
+    return (struct gemm){
         .a = x,
         .b = model_view(p->model, w->weight + first * w->in, y.columns, w->in),
         .c = y,
@@ -54,6 +54,11 @@ static enum status apply(struct pass *p, const struct linear *w, int64_t first, 
         .beta = beta,
         .bias = model_view(p->model, bias, 1, y.columns),
     };
+}
+
+static enum status apply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
+                         struct tensor y, double beta) {
+    struct gemm g = product_of(p, w, first, x, y, beta);
     return backend_gemm(p->w->backend, &g);
 }
 
@@ -152,14 +157,14 @@ static enum status attend(struct pass *p, int64_t l, struct layer_state *s) {
 static enum status feed(struct pass *p, const struct layer_plan *plan, struct layer_state *s) {
     const struct model_config *c = &p->model->config;
     TRY(pass_take(p, s->n2.rows, plan->up.out, "feed-forward", &s->up));
-    TRY(apply(p, &plan->up, 0, s->n2, s->up, 0));
     s->gate = tensor_columns(s->up, 0, c->ffn);
     TRY(pass_take(p, s->n2.rows, c->ffn, "activation", &s->activated));
     struct activate a = {.kind = c->activation, .gate = s->gate, .y = s->activated};
     if (c->gated) {
         a.up = tensor_columns(s->up, c->ffn, c->ffn);
     }
-    return backend_activate(p->w->backend, &a);
+    struct gemm g = product_of(p, &plan->up, 0, s->n2, s->up, 0);
+    return backend_gemm_activate(p->w->backend, &g, &a);
 }
 
 /* to += post_norm(x W^T + b), or without the norm where there is none. */
