@@ -159,7 +159,7 @@ static enum status follow(const char *view, const char *link, char **out) {
     }
     if (st == OK) {
         *out = mem_strdup(path.data);
-        st = *out ? OK : status_code();
+        st = mem_ok(*out);
     }
     text_free(&path);
     return st;
@@ -189,9 +189,7 @@ static enum status check_selection(const struct dataset *d) {
 static enum status open_local(struct dataset *d, const char *path) {
     char *content = NULL;
     d->path = mem_strdup(path);
-    if (!d->path) {
-        return status_code();
-    }
+    TRY(mem_ok(d->path));
     TRY(h5_content(path, &content));
     bool is_view = strcmp(content, SELECTION_CONTENT) == 0;
     mem_free(content);
@@ -199,7 +197,7 @@ static enum status open_local(struct dataset *d, const char *path) {
         TRY(open_selection(d));
     } else {
         d->base_path = mem_strdup(path);
-        TRY(d->base_path ? OK : status_code());
+        TRY(mem_ok(d->base_path));
         TRY(h5_open(path, DATASET_CONTENT, DATASET_FORMAT_VERSION, &d->base));
     }
     TRY(read_facts(d));

@@ -310,9 +310,7 @@ static enum status relative_path(const char *from, const char *to, struct text *
     char folder[PATH_MAX], file[PATH_MAX];
     const char *slash = strrchr(from, '/');
     char *given = slash ? mem_strndup(from, (size_t)(slash - from) + 1) : mem_strdup(".");
-    if (!given) {
-        return status_code();
-    }
+    TRY(mem_ok(given));
     bool found = realpath(given, folder) && realpath(to, file);
     mem_free(given);
     if (!found) {

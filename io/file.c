@@ -76,23 +76,18 @@ enum status stream_open(const char *path, int64_t begin, struct file_stream **ou
     struct file_stream *s;
     TRY(NEW_ARRAY(s, 1));
     s->descriptor = -1;
-    enum status st = OK;
+    enum status st;
     s->path = mem_strdup(path);
     s->in = mem_aligned(RAW_BYTES, 1);
-    if (!s->path || !s->in) {
-        st = status_code();
-        goto done;
-    }
+    TRY_TO(done, mem_ok(s->path));
+    TRY_TO(done, mem_ok(s->in));
     TRY_TO(done, open_regular(path, &s->descriptor));
     size_t got;
     TRY_TO(done, read_some(s->descriptor, path, 0, s->in, 2, &got));
     s->raw = begin;
     if (got == 2 && s->in[0] == 0x1f && s->in[1] == 0x8b) {
         s->out = mem_aligned(INFLATED_BYTES, 1);
-        if (!s->out) {
-            st = status_code();
-            goto done;
-        }
+        TRY_TO(done, mem_ok(s->out));
         enum { WINDOW_BITS = 15, GZIP_ONLY = 16 }; /* zlib.h, inflateInit2 */
         if (inflateInit2(&s->z, WINDOW_BITS + GZIP_ONLY) != Z_OK) {
             st = fail(ERR_SYSTEM, "%s: zlib cannot start", path);
@@ -287,9 +282,7 @@ enum status file_write(const char *path, const char *data, size_t len) {
 enum status file_sync_folder(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = !slash ? mem_strdup(".") : mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    if (!folder) {
-        return status_code();
-    }
+    TRY(mem_ok(folder));
     int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     enum status st = OK;
     /* Some file systems cannot sync a folder (EINVAL): their renames are as durable as they get. */
@@ -310,9 +303,7 @@ static bool is_folder(const char *path) {
 
 enum status folder_make(const char *path) {
     char *partial = mem_strdup(path);
-    if (!partial) {
-        return status_code();
-    }
+    TRY(mem_ok(partial));
     enum status st = OK;
     for (char *p = partial; st == OK && *p; p++) {
         bool part_ends = (p > partial && *p == '/') || p[1] == '\0'; /* not at the root's slash */

@@ -295,9 +295,7 @@ static enum status free_slot(struct h5_column *column, int32_t *out) {
     if (column->n_used < column->n_slots) {
         struct slot *slot = &column->slots[column->n_used];
         slot->data = mem_aligned(column->block_rows, (size_t)column->row_bytes);
-        if (!slot->data) {
-            return status_code();
-        }
+        TRY(mem_ok(slot->data));
         slot->block = -1;
         *out = column->n_used++;
         return OK;

@@ -51,7 +51,8 @@ static enum status writer_new(struct comm *c, const char *path, struct h5_writer
     TRY(NEW_ARRAY(w->tmp, (int64_t)size));
     snprintf(w->tmp, size, "%s.tmp", path);
     w->path = mem_strdup(path);
-    return w->path ? touch(c, w->tmp) : status_code();
+    TRY(mem_ok(w->path));
+    return touch(c, w->tmp);
 }
 
 static hid_t file_create(struct h5_writer *w, enum file_use use) {
@@ -78,7 +79,8 @@ enum status h5_create(struct comm *c, const char *path, const char *content, int
     struct h5_writer *w = NULL;
     h5_quiet();
     enum status st = comm_agree(c, writer_new(c, path, &w));
-    if (!w) {
+    if (!w) { /* no memory: the others meet at the barrier of discard() */
+        TRY(comm_barrier(c));
         return st != OK ? st : ERR_INTERNAL;
     }
     if (st == OK) {
@@ -134,11 +136,11 @@ enum status h5_put_text(struct h5_writer *w, const char *name, const char *value
     int64_t size = (int64_t)strlen(value ? value : "") + 1;
     TRY(comm_broadcast(w->c, 0, &size, sizeof size));
     char *text = mem_calloc(size, 1);
-    TRY(comm_agree(w->c, text ? OK : status_code()));
-    if (w->c->rank == 0 && value) {
+    enum status st = comm_agree(w->c, mem_ok(text));
+    if (st == OK && w->c->rank == 0 && value) {
         memcpy(text, value, (size_t)size);
     }
-    enum status st = comm_broadcast(w->c, 0, text, size);
+    st = st == OK ? comm_broadcast(w->c, 0, text, size) : st;
     hid_t type = H5Tcopy(H5T_C_S1);
     if (st == OK &&
         (type < 0 || H5Tset_size(type, (size_t)size) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)) {

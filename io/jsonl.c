@@ -145,9 +145,7 @@ static enum status read_parts(struct records_input *in, const struct comm *c, in
 /* Sum over a file's blocks of hashes that know their place: any dealing of the blocks gives the same sum. */
 static enum status hash_blocks(struct records_input *in, const struct comm *c, uint64_t *sum) {
     unsigned char *block = mem_aligned(HASH_BLOCK, 1);
-    if (!block) {
-        return status_code();
-    }
+    TRY(mem_ok(block));
     enum status st = OK;
     for (int i = 0; i < in->n_files && st == OK; i++) {
         int64_t size = in->files[i].size;
@@ -241,9 +239,7 @@ static enum status prepare(struct records_input *in, char *const *files, int n_f
     TRY(NEW_ARRAY(in->files, n_files));
     for (in->n_files = 0; in->n_files < n_files; in->n_files++) {
         in->paths[in->n_files] = mem_strdup(files[in->n_files]);
-        if (!in->paths[in->n_files]) {
-            return status_code();
-        }
+        TRY(mem_ok(in->paths[in->n_files]));
     }
     for (int i = 0; i < n_files && rank == 0; i++) {
         TRY(look(files[i], &in->files[i]));

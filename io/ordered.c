@@ -39,7 +39,8 @@ enum status ordered_open(struct comm *c, const char *path, struct ordered_file *
         f->comm = c;
         f->descriptor = -1;
         f->path = mem_strdup(path);
-        st = f->path ? text_printf(&f->temporary, "%s.tmp", path) : status_code();
+        st = mem_ok(f->path);
+        st = st == OK ? text_printf(&f->temporary, "%s.tmp", path) : st;
     }
     if (st == OK && c->rank == 0) {
         st = open_temporary(f, O_CREAT | O_TRUNC);

@@ -149,9 +149,7 @@ static enum status take_tensor(struct safetensors *s, int shard, const char *nam
     TRY(take_range(entry, where, s->shards[shard].size - data_begin, &t));
     TRY(GROW_ARRAY(s->tensors, s->tensors_capacity, s->n_tensors + 1));
     t.facts.name = mem_strdup(name);
-    if (!t.facts.name) {
-        return status_code();
-    }
+    TRY(mem_ok(t.facts.name));
     s->tensors[s->n_tensors++] = t;
     return OK;
 }
@@ -173,9 +171,7 @@ static enum status read_header(struct safetensors *s, int shard, json_t **header
                     f->path, (unsigned long long)length, (long long)f->size);
     }
     char *text = mem_calloc((int64_t)length + 1, 1);
-    if (!text) {
-        return status_code();
-    }
+    TRY(mem_ok(text));
     enum status st = file_read_at(f->descriptor, f->path, sizeof prefix, text, (size_t)length);
     if (st == OK) {
         st = json_parse(text, (size_t)length, f->path, header);
@@ -189,9 +185,7 @@ static enum status open_shard(struct safetensors *s, const char *path) {
     TRY(GROW_ARRAY(s->shards, s->shards_capacity, s->n_shards + 1));
     struct shard *f = &s->shards[s->n_shards];
     *f = (struct shard){.path = mem_strdup(path), .descriptor = -1};
-    if (!f->path) {
-        return status_code();
-    }
+    TRY(mem_ok(f->path));
     s->n_shards++;
     f->descriptor = open(path, O_RDONLY | O_CLOEXEC);
     struct stat facts;

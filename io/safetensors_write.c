@@ -68,7 +68,7 @@ enum status safetensors_create(const char *folder, enum stored_type type, int64_
     w->folder = mem_strdup(folder);
     if (!w->folder) {
         mem_free(w);
-        return status_code();
+        return ERR_SYSTEM;
     }
     w->type = type;
     w->shard_bytes = shard_bytes > 0 ? shard_bytes : default_shard_bytes;
@@ -92,9 +92,7 @@ enum status safetensors_declare(struct safetensors_writer *w, const char *name, 
     TRY(remember(w, size_mul(d.elements, type_bytes(w->type), name, &bytes)));
     TRY(remember(w, GROW_ARRAY(w->tensors, w->capacity, w->n_tensors + 1)));
     d.name = mem_strdup(name);
-    if (!d.name) {
-        return remember(w, status_code());
-    }
+    TRY(remember(w, mem_ok(d.name)));
     w->tensors[w->n_tensors++] = d;
     return OK;
 }

@@ -236,9 +236,7 @@ enum status sidecar_open_values(const char *path, uint64_t data, int64_t rows, s
                                 struct sidecar_key *key) {
     struct sidecar *s = mem_calloc(1, sizeof *s);
     struct sidecar_key found;
-    if (!s) {
-        return status_code();
-    }
+    TRY(mem_ok(s));
     s->rows = rows;
     enum status st = h5_open(path, content_of(1), SIDECAR_VERSION, &s->file);
     st = st == OK ? open_values(s, data, key ? key : &found) : st;

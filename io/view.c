@@ -440,7 +440,7 @@ static enum status allocate_samples(int64_t n, const struct plans *all, int64_t 
     TRY(size_mul(tokens, sizeof(int32_t), "tokens of rows", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
     *out = mem_calloc(bytes, 1);
-    return *out ? OK : status_code();
+    return mem_ok(*out);
 }
 
 static enum status read_samples(struct view *v, const struct plans *all, const struct plan *plans, int64_t n,

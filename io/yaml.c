@@ -97,9 +97,7 @@ static enum status visit(struct reader *r, const char *value, int line) {
     TRY(GROW_ARRAY(r->keys, r->keys_capacity, r->n_keys + 1));
     TRY(GROW_ARRAY(r->lines, r->lines_capacity, r->n_keys + 1));
     char *copy = mem_strdup(r->key.data);
-    if (!copy) {
-        return status_code();
-    }
+    TRY(mem_ok(copy));
     r->keys[r->n_keys] = copy;
     r->lines[r->n_keys++] = line;
     return r->visit(r->context, r->key.data, value, line);

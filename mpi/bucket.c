@@ -138,12 +138,9 @@ enum status bucket_open(struct comm *c, const struct bucket_options *options, st
     b->lane = (struct lane){.comm = MPI_COMM_NULL, .check = MPI_COMM_NULL};
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->changed, NULL);
-    enum status st = OK;
+    enum status st;
     b->scratch = mem_aligned(SUM_SCRATCH_BYTES, 1);
-    if (!b->scratch) {
-        st = status_code();
-    }
-    TRY_TO(failed, comm_agree(c, st)); /* opening the lane is collective */
+    TRY_TO(failed, comm_agree(c, mem_ok(b->scratch))); /* opening the lane is collective */
     TRY_TO(failed, lane_open(&b->lane, c->mpi->world.comm, "buckets"));
     if (options->threaded && c->size > 1 && c->mpi->thread_level == MPI_THREAD_MULTIPLE) {
         st = start_thread(b);

@@ -103,7 +103,7 @@ enum status comm_start(int *argc, char ***argv, struct comm **out) {
     TRY(NEW_ARRAY(c, 1));
     if (NEW_ARRAY(c->mpi, 1) != OK) {
         mem_free(c);
-        return status_code();
+        return ERR_SYSTEM;
     }
     struct comm_private *p = c->mpi;
     p->world = (struct lane){.comm = MPI_COMM_NULL, .check = MPI_COMM_NULL};

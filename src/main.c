@@ -60,8 +60,9 @@ int main(int argc, char **argv) {
         return launch_rank() == 0 ? report(print_local(&line)) : OK;
     }
     struct comm *comm;
-    if (comm_start(&argc, &argv, &comm) != OK) {
-        return report(status_code());
+    enum status started = comm_start(&argc, &argv, &comm);
+    if (started != OK) {
+        return report(started);
     }
     log_init(comm->rank, comm->size, line.quiet ? LOG_ERROR : LOG_INFO);
     st = st == OK ? work(comm, &line, argc, argv) : comm_agree(comm, st);

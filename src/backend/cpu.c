@@ -74,9 +74,7 @@ enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, v
 enum status cpu_alloc(struct backend *b, int64_t bytes, void **out) {
     (void)b;
     void *data = large_pages(bytes);
-    if (!data) {
-        return status_code();
-    }
+    TRY(mem_ok(data));
     *out = data;
     return OK;
 }

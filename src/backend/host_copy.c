@@ -32,7 +32,7 @@ static enum status open_staging(const char *operation, struct tensor t, int64_t 
     }
     TRY(size_mul(t.rows, t.columns, operation, n));
     *staging = mem_aligned(*n, (size_t)dtype_size(t.type));
-    return *staging ? OK : status_code();
+    return mem_ok(*staging);
 }
 
 enum status backend_read_doubles(struct backend *b, double *host, struct tensor from) {

@@ -175,10 +175,10 @@ static enum status put_keys(const struct records_input *in, struct text *out) {
 
 /* Collective. */
 static enum status inspect_records(struct comm *c, const char *path, struct text *out) {
-    struct records_input *in;
+    struct records_input *in = NULL;
     char *file = mem_strdup(path);
-    TRY(comm_agree(c, file ? OK : status_code()));
-    enum status st = records_open(c, &file, 1, &in);
+    enum status st = comm_agree(c, mem_ok(file));
+    st = st == OK ? records_open(c, &file, 1, &in) : st;
     mem_free(file);
     TRY(st);
     int64_t before;
@@ -211,9 +211,8 @@ static bool is_h5(const char *path) {
 /* Collective. */
 static enum status inspect_path(struct comm *c, const char *path, struct text *out) {
     struct stat facts;
-    if (stat(path, &facts) != 0) {
-        return fail(ERR_INPUT, "%s: no such file or folder", path);
-    }
+    bool found = stat(path, &facts) == 0;
+    TRY(comm_agree(c, found ? OK : fail(ERR_INPUT, "%s: no such file or folder", path)));
     if (!S_ISDIR(facts.st_mode)) {
         return is_h5(path) || text_ends(path, ".h5") ? inspect_h5(c, path, out)
                                                      : inspect_records(c, path, out);
@@ -243,7 +242,7 @@ static enum status inspect_list(struct comm *c, const struct settings *s) {
         size_t n = strcspn(at, ",");
         char *path = mem_strndup(at, n);
         text_clear(&out);
-        st = comm_agree(c, path ? OK : status_code());
+        st = comm_agree(c, mem_ok(path));
         if (st == OK && path && n > 0) {
             st = inspect_one(c, s, path, &out, &report);
         }

@@ -42,9 +42,7 @@ static enum status split_files(const char *list, struct prepare *p) {
         if (n > 0) {
             TRY(GROW_ARRAY(p->files, capacity, p->n_files + 1));
             p->files[p->n_files] = mem_strndup(at, n);
-            if (!p->files[p->n_files]) {
-                return status_code();
-            }
+            TRY(mem_ok(p->files[p->n_files]));
             p->n_files++;
         }
         at += n + (at[n] == ',');
@@ -359,7 +357,7 @@ static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) 
     f->source = mem_strdup(s->input);
     f->format = mem_strdup(record_format_name(p->job.format));
     if (!f->tokenizer || !f->source || !f->format) {
-        return status_code();
+        return ERR_SYSTEM;
     }
     TRY(command_line(p->run, &f->command));
     TRY(text_printf(&program, "collimate %s (%s)", COLLIMATE_VERSION, COLLIMATE_GIT));

@@ -67,7 +67,7 @@ static enum status place_of(struct subsets *s, const char *name, int64_t *capaci
     }
     TRY(GROW_ARRAY(s->names, *capacity, s->n + 1));
     s->names[s->n] = mem_strdup(name);
-    return s->names[s->n++] ? OK : status_code();
+    return mem_ok(s->names[s->n++]);
 }
 
 /* all: every record's name in order, n bytes. */
@@ -110,7 +110,7 @@ enum status subsets_open(struct comm *c, const char *path, uint64_t source_hash,
     char *name = mem_strdup(path);
     enum status st;
     *out = (struct subsets){0};
-    TRY_TO(done, comm_agree(c, name ? OK : status_code()));
+    TRY_TO(done, comm_agree(c, mem_ok(name)));
     TRY_TO(done, records_open(c, &name, 1, &in));
     if (records_hash(in) != source_hash) {
         st = fail(ERR_DATA, "%s: is not the file that the data was prepared from", path);

@@ -21,7 +21,7 @@ enum status sampler_open(int64_t vocabulary, struct sampler **out) {
     s->vocabulary = vocabulary;
     if (NEW_ARRAY(s->heap, vocabulary) != OK || NEW_ARRAY(s->best, vocabulary) != OK) {
         sampler_close(s);
-        return status_code();
+        return ERR_SYSTEM;
     }
     *out = s;
     return OK;

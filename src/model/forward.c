@@ -12,7 +12,7 @@ enum status pass_open(struct model *m, struct workspace *w, enum pass_keep keep,
     p->mark = workspace_mark(w);
     if (NEW_ARRAY(p->layers, m->config.layers) != OK) {
         mem_free(p);
-        return status_code();
+        return ERR_SYSTEM;
     }
     *out = p;
     return OK;

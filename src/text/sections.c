@@ -80,7 +80,8 @@ enum status read_normalizer(struct tokenizer *t, const json_t *section, const ch
         c->kind = CHANGE_REPLACE;
         c->from = mem_strdup(string);
         c->from_n = strlen(string);
-        return c->from ? take_copy(section, "content", where, &c->to, &c->to_n) : status_code();
+        TRY(mem_ok(c->from));
+        return take_copy(section, "content", where, &c->to, &c->to_n);
     }
     return lacks(where, "normalizer", type);
 }
@@ -169,9 +170,7 @@ static enum status read_split(struct tokenizer *t, const json_t *section, const 
     } else {
         step->string = mem_strdup(string);
         step->string_n = strlen(string);
-        if (!step->string) {
-            return status_code();
-        }
+        TRY(mem_ok(step->string));
     }
     bool removed = behavior[0] == 'R';
     step->drop_matches = removed && !invert;
@@ -233,7 +232,8 @@ static enum status read_decode_replace(struct decode_step *d, const json_t *sect
     }
     d->kind = DECODE_REPLACE;
     d->from = mem_strdup(string);
-    return d->from ? take_copy(section, "content", where, &d->to, &n) : status_code();
+    TRY(mem_ok(d->from));
+    return take_copy(section, "content", where, &d->to, &n);
 }
 
 static enum status read_decode_metaspace(struct decode_step *d, const json_t *section, const char *where) {
@@ -244,7 +244,7 @@ static enum status read_decode_metaspace(struct decode_step *d, const json_t *se
     d->first_only = prepend != PREPEND_NEVER;
     TRY(take_mark(section, where, &d->from, &n));
     d->to = mem_strdup(" ");
-    return d->to ? OK : status_code();
+    return mem_ok(d->to);
 }
 
 static enum status read_decode_strip(struct decode_step *d, const json_t *section, const char *where) {
@@ -312,7 +312,7 @@ static enum status add_to_finder(struct tokenizer *t, const char *s, size_t n, b
     }
     if (changed.n != n || memcmp(changed.s, s, n) != 0) {
         rule->shown = mem_strndup(changed.s, changed.n);
-        st = rule->shown ? OK : status_code();
+        st = mem_ok(rule->shown);
     }
     st = st == OK ? finder_add(&t->normalized, changed.s, changed.n, rule->id) : st;
 done:

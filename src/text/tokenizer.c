@@ -105,10 +105,7 @@ enum status tokenizer_open(const char *path, struct tokenizer **out) {
     t->folder = !file   ? mem_strdup(path)
                 : slash ? mem_strndup(path, (size_t)(slash - path))
                         : mem_strdup(".");
-    if (!t->folder) {
-        st = status_code();
-        goto failed;
-    }
+    TRY_TO(failed, mem_ok(t->folder));
     if (file) {
         TRY_TO(failed, open_json(t, path));
         TRY_TO(failed, tokenizer_read_specials(t, t->folder));

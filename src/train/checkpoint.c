@@ -33,9 +33,7 @@ static enum status parts_allot(struct backend *b, int index, int count, struct p
             continue;
         }
         p->staging[i] = mem_aligned(a->part.last - a->part.first, (size_t)size);
-        if (!p->staging[i]) {
-            return status_code();
-        }
+        TRY(mem_ok(p->staging[i]));
         a->data = p->staging[i];
     }
     return OK;

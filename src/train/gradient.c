@@ -76,7 +76,7 @@ static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deter
     if (!g->direct) {
         g->host = mem_aligned(m->arena_elements, (size_t)dtype_size(master));
     }
-    return g->host ? OK : status_code();
+    return mem_ok(g->host);
 }
 
 enum status gradient_open(struct comm *c, struct model *m, int64_t slots, bool deterministic,

@@ -58,7 +58,7 @@ enum status metrics_open(const char *path, int64_t keep_to, struct metrics_file 
     }
     out->file = file;
     out->path = mem_strdup(path);
-    st = out->path ? OK : status_code();
+    st = mem_ok(out->path);
 done:
     text_free(&lines);
     return st;

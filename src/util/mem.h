@@ -23,7 +23,12 @@ void mem_free(void *p);
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
 
-#define NEW_ARRAY(p, n) (((p) = mem_calloc((n), sizeof *(p))) ? OK : ERR_SYSTEM)
+/* The status of an allocation by the functions above: TRY(mem_ok(copy)). */
+static inline enum status mem_ok(const void *p) {
+    return p ? OK : ERR_SYSTEM;
+}
+
+#define NEW_ARRAY(p, n) mem_ok((p) = mem_calloc((n), sizeof *(p)))
 /* Makes room for at least `need` elements; capacity (int64_t) is doubled. p stays valid on failure. */
 #define GROW_ARRAY(p, capacity, need) mem_reserve((void *)&(p), &(capacity), (need), sizeof *(p))
 enum status mem_reserve(void *array, int64_t *capacity, int64_t need, size_t size);

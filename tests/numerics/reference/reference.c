@@ -11,9 +11,7 @@ static enum status reference_alloc(struct backend *b, int64_t bytes, void **out)
     (void)b;
     int64_t count = bytes / 8 + 1;
     double *data = mem_aligned(count, sizeof *data);
-    if (!data) {
-        return status_code();
-    }
+    TRY(mem_ok(data));
     for (int64_t i = 0; i < count; i++) {
         data[i] = NAN;
     }
