@@ -2,44 +2,9 @@
 # The line from records to an aligned model, on 1, 2 and 4 ranks: synth -> prepare -> init -> sft -> dpo -> evaluate ->
 # score. Sizes are ragged: 61 pairs in updates of 12, so the last update of an epoch has one row.
 set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export OMP_NUM_THREADS=1
-failures=0
+. tests/common.sh
 
-bad() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-# run RANKS ARGUMENTS...: must succeed.
-run() {
-    local ranks=$1
-    shift
-    timeout 120 mpirun -q -n "$ranks" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
-        bad "rc $? of: $* (on $ranks ranks)"
-        tail -5 err.txt
-    }
-}
-# column FILE KEY: "step value" of each line that has both.
-column() {
-    sed -nE 's|^\{"step": ([0-9]+),.*"'"$2"'": "?([^,"}]*)"?[,}].*|\1 \2|p' "$1"
-}
-# near FILE1 FILE2 KEY RELATIVE: columns agree line by line.
-near() {
-    paste <(column "$1" "$3") <(column "$2" "$3") | awk -v bound="$4" -v what="$1 $2 $3" '
-        function abs(x) { return x < 0 ? -x : x }
-        $1 != $3 || abs($2 - $4) > bound * (1e-3 + abs($2)) { print what ": step " $0; bad = 1 }
-        END { exit bad || NR == 0 }' || bad "$3 differs between $1 and $2"
-}
-
-cat > config.json << 'JSON'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2,
- "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 258,
- "max_position_embeddings": 1024, "rope_theta": 10000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
- "tie_word_embeddings": true, "initializer_range": 0.08, "bos_token_id": 256, "eos_token_id": 257,
- "torch_dtype": "float32"}
-JSON
+write_config config.json
 
 run 1 synth output=train.jsonl synth.rows=61 synth.length=6 seed=1
 run 1 synth output=eval.jsonl synth.rows=23 synth.length=6 seed=2
@@ -169,5 +134,4 @@ grep -q '"perplexity": ' out.txt || bad "evaluate without a reference gives no p
 run 1 $dpo output=dry --dry-run
 grep -q "total" out.txt && [ ! -e dry ] || bad "--dry-run"
 
-[ "$failures" -eq 0 ] && echo "ok"
-exit $((failures > 0))
+finish

@@ -8,9 +8,20 @@ export TIDY_DEPTH='--extra-arg=-Xclang --extra-arg=-analyzer-config --extra-arg=
 check() {
     stamp="$BUILD/tidy/$(sha256sum "$1" .clang-tidy $(git ls-files '*.h') | sha256sum | cut -c1-32)"
     [ -e "$stamp" ] && return 0
+    # For a file without a command of its own clang-tidy would silently take a neighbor's.
+    if ! grep -qE "\"file\": \"([^\"]*/)?$1\"" "$BUILD/compile_commands.json"; then
+        echo "$1: $BUILD/compile_commands.json has no command for it"
+        return 1
+    fi
+    local output report rc=0
     # shellcheck disable=SC2086
-    report=$(clang-tidy -quiet -p "$BUILD" --extra-arg=-Wno-unknown-warning-option $TIDY_DEPTH "$1" 2> /dev/null | grep -E '(warning|error):')
+    output=$(clang-tidy -quiet -p "$BUILD" --extra-arg=-Wno-unknown-warning-option $TIDY_DEPTH "$1" 2>&1) || rc=$?
+    report=$(grep -E '(warning|error):' <<< "$output")
     if [ -n "$report" ]; then echo "$report"; return 1; fi
+    if [ $rc -ne 0 ]; then
+        printf '%s: clang-tidy ended with %s:\n%s\n' "$1" $rc "$(tail -20 <<< "$output")"
+        return 1
+    fi
     touch "$stamp"
 }
 export -f check

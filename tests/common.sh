@@ -1,0 +1,58 @@
+# Sourced by tests/e2e/*.sh (`. tests/common.sh` in the root of the sources): a folder of its own that goes at the end, and
+# words for runs and comparisons. End with `finish`.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export OMP_NUM_THREADS=1
+failures=0
+
+bad() {
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+# finish: the script's exit code.
+finish() {
+    [ "$failures" -eq 0 ] && echo "ok"
+    exit $((failures > 0))
+}
+# run RANKS ARGUMENTS...: must succeed.
+run() {
+    local ranks=$1
+    shift
+    timeout 120 mpirun -q -n "$ranks" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
+        bad "rc $? of: $* (on $ranks ranks)"
+        tail -5 err.txt
+    }
+}
+# refuses CODE WORDS ARGUMENTS...: must fail with that code and these words.
+refuses() {
+    local code=$1 words=$2
+    shift 2
+    timeout 60 "$COLLIMATE" "$@" > out.txt 2> err.txt
+    local rc=$?
+    [ $rc -eq "$code" ] && grep -q "$words" err.txt || {
+        bad "rc $rc, not $code with \"$words\": $*"
+        tail -2 err.txt
+    }
+}
+# column FILE KEY: "step value" of each line that has both.
+column() {
+    sed -nE 's|^\{"step": ([0-9]+),.*"'"$2"'": "?([^,"}]*)"?[,}].*|\1 \2|p' "$1"
+}
+# near FILE1 FILE2 KEY RELATIVE [FLOOR]: columns agree line by line, within RELATIVE of (value + FLOOR).
+near() {
+    paste <(column "$1" "$3") <(column "$2" "$3") | awk -v bound="$4" -v floor="${5:-1e-3}" -v what="$1 $2 $3" '
+        function abs(x) { return x < 0 ? -x : x }
+        $1 != $3 || abs($2 - $4) > bound * (floor + abs($2)) { print what ": step " $0; bad = 1 }
+        END { exit bad || NR == 0 }' || bad "$3 differs between $1 and $2"
+}
+# write_config FILE: a Llama of two layers for the tokenizer "bytes".
+write_config() {
+    cat > "$1" << 'JSON'
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2,
+ "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 258,
+ "max_position_embeddings": 1024, "rope_theta": 10000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
+ "tie_word_embeddings": true, "initializer_range": 0.08, "bos_token_id": 256, "eos_token_id": 257,
+ "torch_dtype": "float32"}
+JSON
+}
