@@ -8,6 +8,7 @@ static enum status configure(const struct line *line, struct run *run) {
     int count;
     const struct option *table = settings_table(&count);
     TRY(options_open(run->options, table, count, run->settings, line->command->name));
+    run->options->also = line->command->also;
     return line_configure(run->argc, run->argv, run->options);
 }
 

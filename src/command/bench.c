@@ -20,21 +20,6 @@ static const char default_shape[] =
     " \"rotary_emb_base\": 10000, \"layer_norm_eps\": 1e-05, \"hidden_act\": \"gelu\","
     " \"use_parallel_residual\": true, \"tie_word_embeddings\": false, \"initializer_range\": 0.02}";
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-enum status bench_times(struct comm *c, double *seconds, int64_t n, struct times *out) {
-    TRY(comm_max_f64(c, seconds, n));
-    qsort(seconds, (size_t)n, sizeof *seconds, ascending);
-    *out = (struct times){.median = seconds[n / 2],
-                          .p10 = seconds[n / 10],
-                          .p90 = seconds[n * 9 / 10],
-                          .p99 = seconds[n * 99 / 100]};
-    return OK;
-}
-
 enum status bench_row(struct bench *b, const char *format, ...) {
     char line[1024];
     va_list arguments;

@@ -3,6 +3,7 @@
 #ifndef COLLIMATE_COMMAND_BENCH_H
 #define COLLIMATE_COMMAND_BENCH_H
 
+#include "command/collectives.h"
 #include "command/session.h"
 
 struct bench {
@@ -14,12 +15,6 @@ struct bench {
     struct text csv;                           /* rank 0 */
 };
 
-/* Seconds over the repetitions, each the slowest rank's. */
-struct times {
-    double median, p10, p90, p99;
-};
-/* Collective. seconds (n): this rank's, replaced by the slowest rank's, sorted. */
-enum status bench_times(struct comm *c, double *seconds, int64_t n, struct times *out);
 /* One row of the CSV; printf-like, without the newline. Local, rank 0 keeps it. */
 enum status bench_row(struct bench *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

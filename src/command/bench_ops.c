@@ -378,7 +378,7 @@ static enum status run_table(struct world *w) {
         struct times times;
         TRY(comm_barrier(c));
         TRY(comm_agree(c, time_operation(w, &table[i])));
-        TRY(bench_times(c, w->seconds, w->bench->session.settings->bench.repeats, &times));
+        TRY(times_reduce(c, w->seconds, w->bench->session.settings->bench.repeats, &times));
         TRY(report(w, &table[i], &times));
     }
     return OK;

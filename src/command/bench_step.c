@@ -200,7 +200,7 @@ static enum status run_steps(struct step_bench *b) {
         }
     }
     struct times times;
-    TRY(bench_times(b->comm, b->seconds, repeats, &times));
+    TRY(times_reduce(b->comm, b->seconds, repeats, &times));
     return report(b, first_s, &times, waited_s);
 }
 

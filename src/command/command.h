@@ -20,6 +20,7 @@ struct run {
 struct command {
     const char *name, *help;
     enum status (*run)(struct run *run); /* collective; agrees inside before every collective part */
+    const char *also; /* commands whose keys it takes too, separated by spaces; NULL: none */
 };
 const struct command *command_table(int *count);
 
@@ -37,5 +38,6 @@ enum status command_reward(struct run *run);
 enum status command_embed(struct run *run);
 enum status command_select(struct run *run);
 enum status command_few_shot(struct run *run);
+enum status command_preflight(struct run *run);
 
 #endif

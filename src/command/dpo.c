@@ -87,18 +87,24 @@ static enum status check_embed_keys(const struct run *run) {
     return OK;
 }
 
-enum status command_dpo(struct run *run) {
+enum status dpo_recipe(const struct run *run, struct recipe *out) {
     const struct settings *s = run->settings;
-    struct recipe recipe = {
+    *out = (struct recipe){
         .kind = RECIPE_PREFERENCE,
         .has_reference = true,
         .reference_free = s->dpo.reference_free,
         .options = {.beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing},
     };
+    TRY(recipe_parse(s->dpo.loss, out));
+    TRY(recipe_check(out, options_is_set(run->options, "dpo.label_smoothing")));
+    return check_embed_keys(run);
+}
+
+enum status command_dpo(struct run *run) {
+    const struct settings *s = run->settings;
+    struct recipe recipe;
     struct text view = {0};
-    TRY(recipe_parse(s->dpo.loss, &recipe));
-    TRY(recipe_check(&recipe, options_is_set(run->options, "dpo.label_smoothing")));
-    TRY(check_embed_keys(run));
+    TRY(dpo_recipe(run, &recipe));
     enum status st = OK;
     if (*s->select.strategy && run->dry_run) {
         log_root(LOG_INFO, "dry run: nothing is selected; what follows is for all of the data");

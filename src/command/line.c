@@ -127,6 +127,7 @@ enum status line_print_help(const struct line *line) {
     const struct option *table = settings_table(&rows);
     struct text help = {0};
     enum status st = options_open(&options, table, rows, &settings, line->command->name);
+    options.also = line->command->also;
     if (st == OK) {
         st = options_help(&options, &help);
     }

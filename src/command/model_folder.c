@@ -107,15 +107,9 @@ static enum status check_extra(const struct safetensors *file, const struct mode
     return OK;
 }
 
-static enum status read_weights(struct model *m, const char *folder, uint64_t seed) {
-    struct safetensors *file;
-    enum status st = OK;
-    TRY(safetensors_open(folder, &file));
-    TRY_TO(done, check_extra(file, m, folder));
-    if (m->config.head == HEAD_SCORE && !safetensors_find(file, "score.weight")) {
-        TRY_TO(done, model_initialize(m, seed)); /* the rest is overwritten */
-        log_root(LOG_INFO, "%s: no score head; initialized from the seed", folder);
-    }
+/* The tensors of m in the file; a score head may be missing. */
+static enum status check_tensors(const struct safetensors *file, const struct model *m, const char *folder) {
+    TRY(check_extra(file, m, folder));
     for (int i = 0; i < m->n_parameters; i++) {
         const struct parameter *p = &m->parameters[i];
         const struct stored_tensor *t = find(file, m, p);
@@ -123,11 +117,28 @@ static enum status read_weights(struct model *m, const char *folder, uint64_t se
             continue;
         }
         if (!t) {
-            st = fail(ERR_DATA, "%s: tensor %s is missing", folder, p->name);
-            goto done;
+            return fail(ERR_DATA, "%s: tensor %s is missing", folder, p->name);
         }
-        TRY_TO(done, check_shape(p, t, folder));
-        TRY_TO(done, read_parameter(file, t, m, i));
+        TRY(check_shape(p, t, folder));
+    }
+    return OK;
+}
+
+static enum status read_weights(struct model *m, const char *folder, uint64_t seed) {
+    struct safetensors *file;
+    enum status st = OK;
+    TRY(safetensors_open(folder, &file));
+    TRY_TO(done, check_tensors(file, m, folder));
+    if (m->config.head == HEAD_SCORE && !safetensors_find(file, "score.weight")) {
+        TRY_TO(done, model_initialize(m, seed)); /* the rest is overwritten */
+        log_root(LOG_INFO, "%s: no score head; initialized from the seed", folder);
+    }
+    for (int i = 0; i < m->n_parameters; i++) {
+        const struct parameter *p = &m->parameters[i];
+        const struct stored_tensor *t = find(file, m, p);
+        if (t) {
+            TRY_TO(done, read_parameter(file, t, m, i));
+        }
     }
     st = model_refresh(m);
 done:
@@ -147,16 +158,22 @@ static int32_t pad_of_scores(const struct model_config *c) {
     return c->end_id == 0 ? 1 : 0;
 }
 
+/* config.json, with a score head where one is asked for and there is none. */
+static enum status config_of(const char *folder, enum model_head head, struct model_config *out) {
+    TRY(model_source_config(folder, out));
+    if (head == HEAD_SCORE && out->head != HEAD_SCORE) {
+        out->head = HEAD_SCORE;
+        out->head_bias = false;
+        out->pad_id = pad_of_scores(out);
+    }
+    return OK;
+}
+
 static enum status open_here(struct backend *b, const char *folder, const struct model_folder_options *o,
                              struct model **out) {
     struct model_config config;
     struct model *m = NULL;
-    TRY(model_source_config(folder, &config));
-    if (o && o->head == HEAD_SCORE && config.head != HEAD_SCORE) {
-        config.head = HEAD_SCORE;
-        config.head_bias = false;
-        config.pad_id = pad_of_scores(&config);
-    }
+    TRY(config_of(folder, o ? o->head : HEAD_LANGUAGE, &config));
     TRY(model_open(b, &config, &m));
     enum status st = read_weights(m, folder, o ? o->seed : 0);
     if (st != OK) {
@@ -210,6 +227,41 @@ static enum status open_checkpoint(struct comm *c, struct backend *b, const char
     }
     *out = m;
     return OK;
+}
+
+/* The headers of the folder's weights. */
+static enum status check_folder(struct backend *plan, const char *folder, const struct model_config *config) {
+    struct safetensors *file = NULL;
+    struct model *m = NULL;
+    TRY(model_open(plan, config, &m));
+    enum status st = safetensors_open(folder, &file);
+    if (st == OK) {
+        st = check_tensors(file, m, folder);
+        safetensors_close(file);
+    }
+    model_close(m);
+    return st;
+}
+
+enum status model_folder_check(const char *folder, enum model_head head, struct model_config *out) {
+    const struct backend_request request = {.device = "plan", .device_index = -1}; /* counts, holds nothing */
+    struct backend *plan;
+    struct model *m = NULL;
+    char why[256];
+    enum status st = OK;
+    TRY(backend_open(&request, &plan, why));
+    if (model_is_checkpoint(folder)) {
+        st = open_shape(plan, folder, &m);
+        if (st == OK) {
+            *out = m->config;
+            model_close(m);
+        }
+    } else {
+        st = config_of(folder, head, out);
+        st = st == OK ? check_folder(plan, folder, out) : st;
+    }
+    backend_close(plan);
+    return st;
 }
 
 enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,

@@ -15,6 +15,9 @@ struct model_folder_options {
 };
 enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,
                               const struct model_folder_options *o, struct model **out);
+/* Local. Would model_folder_open succeed? Reads config.json and the headers of the weights only. Fails:
+ * ERR_INPUT, ERR_DATA naming the tensor. */
+enum status model_folder_check(const char *folder, enum model_head head, struct model_config *out);
 /* Collective: rank 0 writes config.json (keeping the other keys of config_source, a folder or NULL),
  * model.safetensors (sharded above 5 GB), generation_config.json and the tokenizer's files. Atomic per file.
  */

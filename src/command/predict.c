@@ -18,12 +18,6 @@ enum { PANEL_BYTES = 4 << 20, SLAB_ROWS = 512, SLAB_COLUMNS = 4096 };
 /* Arenas stand on large pages. */
 enum { LARGE_PAGE = 2 << 20 };
 
-struct prediction {
-    int64_t parameters, state_arenas, partial_arenas;
-    int64_t forest_tokens; /* the largest of the first steps, over all ranks */
-    int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
-};
-
 /* The arena's size from a model on the back end that counts and holds nothing. */
 static enum status count_parameters(const struct model_config *config, int64_t *out) {
     const struct backend_request request = {.device = "plan", .device_index = -1};
@@ -111,8 +105,6 @@ static double mib(int64_t bytes) {
 
 static void print_memory(const struct prediction *p) {
     int64_t pass = p->pass > p->evaluation_pass ? p->pass : p->evaluation_pass;
-    int64_t total =
-        p->baseline + p->model + p->gradients + p->optimizer + p->partial + pass + p->batches + p->inside;
     printf("memory per rank (MiB)\n");
     printf("  process      %10.1f\n", mib(p->baseline));
     printf("  parameters   %10.1f  %lld\n", mib(p->model), (long long)p->parameters);
@@ -124,7 +116,7 @@ static void print_memory(const struct prediction *p) {
     printf("  pass         %10.1f  largest forest %lld tokens\n", mib(pass), (long long)p->forest_tokens);
     printf("  operations   %10.1f\n", mib(p->inside));
     printf("  batches      %10.1f\n", mib(p->batches));
-    printf("  total        %10.1f\n", mib(total));
+    printf("  total        %10.1f\n", mib(p->total));
 }
 
 static void print_rows(const char *name, const struct rows *r) {
@@ -136,50 +128,63 @@ static void print_rows(const char *name, const struct rows *r) {
            (long long)c->without_end, (long long)c->empty_dropped);
 }
 
-static void print_time(const struct trainer *t, const struct model_config *config) {
+static double step_flops(const struct trainer *t, const struct model_config *config) {
     const struct rows *r = &t->session.train;
     double per_row =
         ((double)r->tokens * model_flops_layers(config) + (double)r->scored * model_flops_head(config) +
          r->attention_pairs * model_flops_attention(config)) /
         (double)r->n;
-    double flops = 3 * per_row * (double)t->data.plan.batch;
-    double rate = t->training.peak_flops * step_efficiency;
+    return 3 * per_row * (double)t->data.plan.batch;
+}
+
+static void print_time(const struct trainer *t, const struct prediction *p) {
     printf("step\n  %.4g GFLOP; products run at %.4g GFLOP/s over all ranks now; at %.0f %% of that %.3g s a "
            "step,\n  %.4g s for %lld steps\n",
-           flops / 1e9, t->training.peak_flops / 1e9, 100 * step_efficiency, flops / rate,
-           flops / rate * (double)t->training.steps, (long long)t->training.steps);
+           p->step_flops / 1e9, t->training.peak_flops / 1e9, 100 * step_efficiency, p->step_seconds,
+           p->step_seconds * (double)t->training.steps, (long long)t->training.steps);
+}
+
+enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out) {
+    struct comm *c = t->session.comm;
+    struct prediction p = {0};
+    struct text folder = {0};
+    enum status st;
+    TRY_TO(agreed, model_source_folder(t->session.settings->model, &folder));
+    TRY_TO(agreed, model_source_config(folder.data, config));
+    config->head = recipe_head(&t->recipe);
+    TRY_TO(agreed, predict_memory(t, config, &p));
+    TRY_TO(agreed, speed_gemm(t->session.backend, &t->training.peak_flops));
+agreed:
+    text_free(&folder);
+    TRY(comm_agree(c, st));
+    TRY(comm_max_i64(c, &p.forest_tokens, 1));
+    TRY(comm_max_i64(c, &p.pass, 1));
+    TRY(comm_max_i64(c, &p.baseline, 1));
+    TRY(comm_sum_f64(c, &t->training.peak_flops, 1));
+    p.total = p.baseline + p.model + p.gradients + p.optimizer + p.partial + p.batches + p.inside +
+              (p.pass > p.evaluation_pass ? p.pass : p.evaluation_pass);
+    p.step_flops = step_flops(t, config);
+    p.step_seconds = p.step_flops / (t->training.peak_flops * step_efficiency);
+    *out = p;
+    return OK;
 }
 
 enum status trainer_predict(struct trainer *t) {
     struct comm *c = t->session.comm;
     struct model_config config;
-    struct prediction p = {0};
+    struct prediction p;
     struct text resolved = {0};
-    struct text folder = {0};
-    enum status st;
-    TRY_TO(agreed, model_source_folder(t->session.settings->model, &folder));
-    TRY_TO(agreed, model_source_config(folder.data, &config));
-    config.head = recipe_head(&t->recipe);
-    TRY_TO(agreed, predict_memory(t, &config, &p));
-    TRY_TO(agreed, options_print(t->session.run->options, false, &resolved));
-    TRY_TO(agreed, speed_gemm(t->session.backend, &t->training.peak_flops));
-agreed:
-    TRY_TO(done, comm_agree(c, st));
-    TRY_TO(done, comm_max_i64(c, &p.forest_tokens, 1));
-    TRY_TO(done, comm_max_i64(c, &p.pass, 1));
-    TRY_TO(done, comm_max_i64(c, &p.baseline, 1));
-    TRY_TO(done, comm_sum_f64(c, &t->training.peak_flops, 1));
-    if (c->rank == 0) {
+    TRY(trainer_estimate(t, &config, &p));
+    enum status st = comm_agree(c, options_print(t->session.run->options, false, &resolved));
+    if (st == OK && c->rank == 0) {
         printf("%s", resolved.data);
         print_rows("data", &t->session.train);
         if (t->training.eval_data) {
             print_rows("eval_data", &t->session.eval);
         }
         print_memory(&p);
-        print_time(t, &config);
+        print_time(t, &p);
     }
-done:
     text_free(&resolved);
-    text_free(&folder);
     return st;
 }

@@ -76,15 +76,17 @@ enum status session_open_backend(struct session *s, const char *device, bool det
     return OK;
 }
 
-/* A model folder without tokenizer files is fine for training on ids: NULL then. */
-static enum status open_tokenizer(const char *folder, struct tokenizer **out) {
+enum status session_open_tokenizer(struct session *s) {
     static const char *const files[] = {"tokenizer.json", "vocab.json", "tokenizer_config.json"};
-    *out = NULL;
+    if (s->source.len == 0) {
+        TRY(model_source_folder(s->settings->model, &s->source));
+    }
+    const char *folder = s->source.data;
     for (int i = 0; i < COUNT_OF(files); i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         if (access(path, F_OK) == 0) {
-            return tokenizer_open(folder, out);
+            return tokenizer_open(folder, &s->tokenizer);
         }
     }
     return OK;
@@ -97,7 +99,7 @@ enum status session_open_model(struct session *s) {
     TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));
     enum status st = model_folder_hash(s->model, &s->model_hash);
     if (st == OK) {
-        st = open_tokenizer(s->source.data, &s->tokenizer);
+        st = session_open_tokenizer(s);
     }
     return comm_agree(s->comm, st);
 }

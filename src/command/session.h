@@ -52,6 +52,8 @@ int session_threads(const struct comm *c, const struct settings *settings);
 enum status session_open_backend(struct session *s, const char *device, bool deterministic);
 /* Collective. The model of settings->model with its hash and its tokenizer. */
 enum status session_open_model(struct session *s);
+/* Local. The tokenizer of settings->model; NULL where it has none, which is fine for training on ids. */
+enum status session_open_tokenizer(struct session *s);
 /* Local. Fails: ERR_USAGE where the model has the other head. */
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head);
 

@@ -281,6 +281,11 @@ static const struct option table[] = {
          "cosine, mean and quantiles)"),
     TEXT("inspect.report", inspect.report, "", "inspect", "inspect.against",
          "JSON Lines file: the drift of each input as an object"),
+    CHOICE("preflight.command", preflight.command, "auto", "auto|sft|dpo|reward", "preflight", NULL,
+           "the command that is to be run with this configuration; auto: the one that alone takes a key that "
+           "is set"),
+    INT("preflight.sample", preflight.sample, "2000", 0, MOST, "rows", "preflight", NULL,
+        "rows whose text is put together again and tokenized in one piece, at most"),
 
     CHOICE("bench.kind", bench.kind, "step", "ops|comm|step", "bench", NULL,
            "kernels, collectives, or training steps"),

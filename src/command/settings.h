@@ -106,6 +106,10 @@ struct settings {
         char *against, *report;
     } inspect;
     struct {
+        int command;    /* 0 auto, 1 sft, 2 dpo, 3 reward */
+        int64_t sample; /* rows whose boundaries are looked at */
+    } preflight;
+    struct {
         int kind; /* 0 ops, 1 comm, 2 step */
         int64_t repeats, tokens;
     } bench;

@@ -135,7 +135,7 @@ void trainer_plan(struct trainer *t) {
     };
 }
 
-static enum status open_rows(struct trainer *t) {
+enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
     const char *selected = s->run->selected;
@@ -150,7 +150,12 @@ static enum status open_rows(struct trainer *t) {
         TRY(session_open_rows(s, &eval, &s->eval));
     }
     trainer_plan(t);
-    return batch_check(&t->data.plan, s->comm->size);
+    return OK;
+}
+
+static enum status open_rows(struct trainer *t) {
+    TRY(trainer_open_rows(t));
+    return batch_check(&t->data.plan, t->session.comm->size);
 }
 
 /* Every rank's products at once, as in a step. */

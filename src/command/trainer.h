@@ -13,13 +13,33 @@ struct trainer {
     struct training training;
 };
 
+/* What `sft`, `dpo` and `reward` train, from the settings. Local. Fail: ERR_USAGE for keys that contradict
+ * each other. */
+enum status sft_recipe(const struct run *run, struct recipe *out);
+enum status dpo_recipe(const struct run *run, struct recipe *out);
+enum status reward_recipe(const struct run *run, struct recipe *out);
+
 /* Collective. Trains on rows of the given kind with the recipe, or predicts under --dry-run. */
 enum status trainer_run(struct run *run, const struct recipe *recipe, enum row_kind rows);
 
+/* What a run will hold on a rank, in bytes. */
+struct prediction {
+    int64_t parameters, state_arenas, partial_arenas;
+    int64_t forest_tokens; /* the largest of the first steps, over all ranks */
+    int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
+    int64_t total;       /* of the above, with the larger of the two passes */
+    double step_flops;   /* of an update, over all ranks */
+    double step_seconds; /* at the share of the product rate that steps reach */
+};
+/* Collective. Nothing is held or computed but a short product on every rank; t has its back end and rows
+ * open, no model. *config: of settings->model. */
+enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out);
 /* Collective. --dry-run: data report, memory per rank, step time; t has its back end and rows open, no model.
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);
 
+/* Collective. `data` and `eval_data` (or the selected view), with the plan; t has its back end. */
+enum status trainer_open_rows(struct trainer *t);
 /* The plan, schedule and run options of the settings. Local. */
 void trainer_plan(struct trainer *t);
 enum pass_keep trainer_keep(const struct settings *settings);

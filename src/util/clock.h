@@ -5,6 +5,8 @@
 #include <stddef.h>
 
 double clock_seconds(void);
+/* Seconds since the epoch. */
+double clock_wall(void);
 /* "2026-11-20T08:15:30Z" (21 bytes with the NUL). */
 void clock_stamp(char *out, size_t size);
 

@@ -28,7 +28,17 @@ static bool listed(const char *list, char separator, const char *word, size_t n)
 
 static bool takes(const struct options *o, int row) {
     const char *commands = o->table[row].commands;
-    return !o->command || strcmp(commands, "*") == 0 || listed(commands, ' ', o->command, strlen(o->command));
+    if (!o->command || strcmp(commands, "*") == 0 || listed(commands, ' ', o->command, strlen(o->command))) {
+        return true;
+    }
+    for (const char *at = o->also ? o->also : ""; *at;) {
+        size_t n = strcspn(at, " ");
+        if (listed(commands, ' ', at, n)) {
+            return true;
+        }
+        at += n + (at[n] == ' ');
+    }
+    return false;
 }
 
 static int find(const struct options *o, const char *key) {
@@ -283,6 +293,17 @@ enum status options_check(const struct options *o) {
         }
     }
     return OK;
+}
+
+enum status options_narrow(struct options *o, const char *also) {
+    o->also = also;
+    for (int i = 0; i < o->count; i++) {
+        if (o->source[i] && !takes(o, i)) {
+            return fail(ERR_USAGE, "%s: key \"%s\" has no effect in %s; it belongs to: %s", o->source[i],
+                        o->table[i].key, also, o->table[i].commands);
+        }
+    }
+    return options_check(o);
 }
 
 bool options_is_set(const struct options *o, const char *key) {

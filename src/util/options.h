@@ -35,6 +35,7 @@ struct options {
     int count;
     void *settings;      /* the struct that offsets point into */
     const char *command; /* "dpo"; NULL: every command's keys, for the reference */
+    const char *also;    /* further commands whose keys are taken, separated by spaces; NULL: none */
     char **source;       /* per row: where it was set, NULL: default */
 };
 
@@ -50,6 +51,9 @@ enum status options_set_argument(struct options *o, const char *argument);
 /* After everything is set. Fails: ERR_USAGE for a key that has no effect (source, key, and what it would
  * need). */
 enum status options_check(const struct options *o);
+/* From now on the keys of `also` are those of this one command. Fails: ERR_USAGE for a key that was set and
+ * has no effect in it. */
+enum status options_narrow(struct options *o, const char *also);
 bool options_is_set(const struct options *o, const char *key);
 const char *options_source(const struct options *o, const char *key); /* "default" where not set */
 /* Appends a key's value as text. Fails: ERR_INTERNAL for an unknown key. */
