@@ -36,13 +36,17 @@ struct bucket_sum {
 };
 
 static enum status sum_range(struct bucket_sum *b, int64_t first, int64_t last) {
+    const struct shard_map *shards = b->options.shards;
     int element_bytes = b->options.element_bytes;
     MPI_Datatype type = element_bytes == SUM_F32 ? MPI_FLOAT : MPI_DOUBLE;
-    int64_t piece = piece_bytes / element_bytes;
+    int64_t piece = shards ? shards->size * shards->width : piece_bytes / element_bytes;
     for (; first < last; first += piece) {
         int64_t n = last - first < piece ? last - first : piece;
         char *at = b->values + first * element_bytes;
-        if (is_power_of_two(b->lane.size)) {
+        if (shards && is_power_of_two(b->lane.size)) {
+            lane_check(&b->lane, "sum of shares", n);
+            TRY(lane_reduce_shares(&b->lane, at, n, shards->width, element_bytes, b->scratch));
+        } else if (is_power_of_two(b->lane.size)) {
             TRY(lane_sum_tree(&b->lane, at, n, element_bytes, b->scratch));
         } else {
             TRY(lane_allreduce(&b->lane, at, n, type, MPI_SUM));
@@ -51,9 +55,10 @@ static enum status sum_range(struct bucket_sum *b, int64_t first, int64_t last) 
     return OK;
 }
 
-/* Start of the next whole bucket below `done`; the last one is what is left at the arena's start. */
+/* Start of the next bucket below `done`. Buckets begin at multiples of their size, so that they are made of
+ * whole units of shares; the one at the arena's end may be shorter. */
 static int64_t next_start(const struct bucket_sum *b) {
-    return b->done > b->bucket ? b->done - b->bucket : 0;
+    return (b->done - 1) / b->bucket * b->bucket;
 }
 
 /* Waits until every rank has a bucket to sum, asleep: MPI's own waiting spins, and would take the core from
@@ -118,6 +123,10 @@ static enum status check_options(const struct comm *c, const struct bucket_optio
         return fail(ERR_INTERNAL, "bucket_open: %lld elements of %d bytes", (long long)o->elements,
                     o->element_bytes);
     }
+    if (o->shards && (o->shards->elements != o->elements || o->shards->size != c->size)) {
+        return fail(ERR_INTERNAL, "bucket_open: shares of %lld elements on %d ranks, sums of %lld on %d",
+                    (long long)o->shards->elements, o->shards->size, (long long)o->elements, c->size);
+    }
     if (o->deterministic && !is_power_of_two(c->size)) {
         return fail(ERR_USAGE,
                     "train.deterministic on %d ranks: the same bits on any rank count need a power of two "
@@ -134,7 +143,9 @@ enum status bucket_open(struct comm *c, const struct bucket_options *options, st
     int64_t bytes = options->bucket_bytes > 0 ? options->bucket_bytes : default_bucket_bytes;
     b->comm = c;
     b->options = *options;
-    b->bucket = bytes / options->element_bytes > 0 ? bytes / options->element_bytes : 1;
+    int64_t unit = options->shards ? options->shards->size * options->shards->width : 1;
+    int64_t units = bytes / options->element_bytes / unit;
+    b->bucket = (units > 0 ? units : 1) * unit;
     b->lane = (struct lane){.comm = MPI_COMM_NULL, .check = MPI_COMM_NULL};
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->changed, NULL);

@@ -103,30 +103,74 @@ static enum status exchange(struct lane *l, char *values, int element_bytes, con
     return OK;
 }
 
-enum status lane_sum_tree(struct lane *l, void *values, int64_t n, int element_bytes, void *scratch) {
-    lane_check(l, "tree sum", n);
-    struct range held[32]; /* held[k]: the range that this rank works on before round k */
-    int rounds = 0;
-    held[0] = (struct range){0, n};
+/* The ranges that a rank works on, round after round: held[0] is the whole unit, held[rounds] its share. */
+struct ladder {
+    struct range held[32];
+    int rounds;
+};
+
+/* Shares of `width` elements; those at the end may be shorter or empty. */
+static struct ladder climb(const struct lane *l, int64_t n, int64_t width) {
+    struct ladder t = {.held = {{0, n}}};
+    int64_t shares = l->size;
     for (int distance = 1; distance < l->size; distance *= 2) {
-        struct range whole = held[rounds];
-        int64_t middle = whole.first + (whole.last - whole.first) / 2;
-        struct range lower = {whole.first, middle}, upper = {middle, whole.last};
+        struct range whole = t.held[t.rounds];
+        shares /= 2;
+        int64_t middle = whole.first + clamp(whole.last - whole.first, shares * width);
         bool takes_upper = (l->rank & distance) != 0;
-        int partner = l->rank ^ distance;
-        struct swap s = {takes_upper ? lower : upper, takes_upper ? upper : lower, partner, partner, true};
-        TRY(exchange(l, values, element_bytes, &s, scratch));
-        held[++rounds] = s.receive;
+        t.held[++t.rounds] =
+            takes_upper ? (struct range){middle, whole.last} : (struct range){whole.first, middle};
     }
-    while (rounds > 0) {
-        struct range mine = held[rounds--], whole = held[rounds];
-        struct range rest = mine.first == whole.first ? (struct range){mine.last, whole.last}
-                                                      : (struct range){whole.first, mine.first};
-        int partner = l->rank ^ (1 << rounds);
-        struct swap s = {mine, rest, partner, partner, false};
+    return t;
+}
+
+/* What `whole` holds beside `part`, which is at one of its ends. An empty part is ambiguous: `upper` says at
+ * which end. */
+static struct range beside(struct range whole, struct range part, bool upper) {
+    return upper ? (struct range){whole.first, part.first} : (struct range){part.last, whole.last};
+}
+
+enum status lane_reduce_shares(struct lane *l, void *values, int64_t n, int64_t width, int element_bytes,
+                               void *scratch) {
+    const struct ladder t = climb(l, n, width);
+    for (int k = 0; k < t.rounds; k++) {
+        int partner = l->rank ^ (1 << k);
+        struct range mine = t.held[k + 1];
+        struct range rest = beside(t.held[k], mine, (l->rank >> k & 1) != 0);
+        struct swap s = {rest, mine, partner, partner, true};
         TRY(exchange(l, values, element_bytes, &s, scratch));
     }
     return OK;
+}
+
+enum status lane_gather_shares(struct lane *l, void *values, int64_t n, int64_t width, int element_bytes) {
+    const struct ladder t = climb(l, n, width);
+    for (int k = t.rounds - 1; k >= 0; k--) {
+        int partner = l->rank ^ (1 << k);
+        struct range mine = t.held[k + 1];
+        struct range rest = beside(t.held[k], mine, (l->rank >> k & 1) != 0);
+        struct swap s = {mine, rest, partner, partner, false};
+        TRY(exchange(l, values, element_bytes, &s, values)); /* nothing is added: no scratch is touched */
+    }
+    return OK;
+}
+
+enum status lane_sum_tree(struct lane *l, void *values, int64_t n, int element_bytes, void *scratch) {
+    lane_check(l, "tree sum", n);
+    int64_t width = (n + l->size - 1) / l->size;
+    TRY(lane_reduce_shares(l, values, n, width, element_bytes, scratch));
+    return lane_gather_shares(l, values, n, width, element_bytes);
+}
+
+int share_of(int rank, int size) {
+    if (!is_power_of_two(size)) {
+        return rank;
+    }
+    int share = 0;
+    for (int bit = 1; bit < size; bit *= 2) {
+        share = 2 * share + ((rank & bit) != 0);
+    }
+    return share;
 }
 
 static enum status check_size(const struct comm *c) {

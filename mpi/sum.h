@@ -19,7 +19,7 @@
 #ifndef COLLIMATE_MPI_SUM_H
 #define COLLIMATE_MPI_SUM_H
 
-#include "mpi/comm.h"
+#include "mpi/shard.h"
 
 enum { SUM_F32 = 4, SUM_F64 = 8 }; /* bytes an element */
 
@@ -39,6 +39,10 @@ struct bucket_options {
     int64_t bucket_bytes; /* 0: 4 MiB */
     bool deterministic;
     bool threaded; /* a communication thread (needs MPI_THREAD_MULTIPLE) */
+    /* NULL: every rank gets all sums. Else the sums are promised in this rank's shares only: on a power of
+     * two of ranks half of the traffic is saved (elsewhere they are summed everywhere all the same, which is
+     * faster here than the library's reduce-scatter). Borrowed until bucket_close. */
+    const struct shard_map *shards;
 };
 enum status bucket_open(struct comm *c, const struct bucket_options *options, struct bucket_sum **out);
 /* Local. Starts a step's sum over `values` (host memory, stays put until bucket_finish). */
