@@ -145,11 +145,8 @@ uint64_t h5_block_hash(const void *data, int64_t bytes, int64_t block) {
 }
 
 enum status h5_sum_hash(struct comm *c, uint64_t own, uint64_t *total) {
-    int64_t halves[2] = {(int64_t)(own & UINT32_MAX),
-                         (int64_t)(own >> 32)}; /* sums of these cannot overflow */
-    TRY(comm_sum_i64(c, halves, 2));
-    *total = (uint64_t)halves[0] + ((uint64_t)halves[1] << 32);
-    return OK;
+    *total = own;
+    return comm_sum_u64(c, total, 1);
 }
 
 /* Opening. */

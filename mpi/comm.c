@@ -209,6 +209,10 @@ enum status comm_sum_i64(struct comm *c, int64_t *values, int64_t n) {
     return lane_allreduce(&c->mpi->world, values, n, MPI_INT64_T, MPI_SUM);
 }
 
+enum status comm_sum_u64(struct comm *c, uint64_t *values, int64_t n) {
+    return lane_allreduce(&c->mpi->world, values, n, MPI_UINT64_T, MPI_SUM);
+}
+
 enum status comm_max_f64(struct comm *c, double *values, int64_t n) {
     return lane_allreduce(&c->mpi->world, values, n, MPI_DOUBLE, MPI_MAX);
 }

@@ -36,6 +36,7 @@ double comm_bytes_sent(const struct comm *c);
 enum status comm_barrier(struct comm *c);
 enum status comm_sum_f64(struct comm *c, double *values, int64_t n);
 enum status comm_sum_i64(struct comm *c, int64_t *values, int64_t n);
+enum status comm_sum_u64(struct comm *c, uint64_t *values, int64_t n); /* modulo 2^64 */
 enum status comm_max_f64(struct comm *c, double *values, int64_t n);
 enum status comm_max_i64(struct comm *c, int64_t *values, int64_t n);
 enum status comm_min_i64(struct comm *c, int64_t *values, int64_t n);

@@ -5,8 +5,10 @@
 #include "mpi/sum_internal.h"
 #include "util/mem.h"
 
-/* Elements of a unit at least, and what a grain is a multiple of (a cache line of floats). */
-static const int64_t least_unit = (int64_t)1 << 18;
+/* Elements of a unit: fewer would make messages that are all latency; a small arena has a few units all the
+ * same, so that every rank has work. A grain is a multiple of a cache line of floats. */
+static const int64_t usual_unit = (int64_t)1 << 18;
+static const int64_t least_units = 8;
 static const int64_t alignment = 16;
 
 static int64_t parts_of(int64_t n, int64_t part) {
@@ -19,9 +21,10 @@ int64_t shard_grain(int64_t elements) {
 }
 
 struct shard_map shard_map_over(const struct comm *c, int64_t elements) {
-    int64_t grain = shard_grain(elements);
+    int64_t grain = shard_grain(elements), unit = parts_of(elements, least_units);
+    unit = unit < 1 ? 1 : unit < usual_unit ? unit : usual_unit;
     return (struct shard_map){.elements = elements,
-                              .width = parts_of(parts_of(least_unit, c->size), grain) * grain,
+                              .width = parts_of(parts_of(unit, c->size), grain) * grain,
                               .rank = c->rank,
                               .size = c->size};
 }

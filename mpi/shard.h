@@ -22,7 +22,7 @@ struct shard_map {
     int64_t elements, width;
     int rank, size;
 };
-/* Local. Over all ranks; units of at least a mebibyte of 4-byte elements. */
+/* Local. Over all ranks; units of about a mebibyte of 4-byte elements where the arena is large enough. */
 struct shard_map shard_map_over(const struct comm *c, int64_t elements);
 /* Local. One rank's share is everything: not sharded. */
 struct shard_map shard_map_whole(int64_t elements);

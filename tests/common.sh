@@ -56,3 +56,23 @@ write_config() {
  "torch_dtype": "float32"}
 JSON
 }
+# tiny_world: init, a model folder of the above, smaller, and train.h5, 45 synthetic pairs.
+tiny_world() {
+    write_config config.json
+    sed -i 's/"hidden_size": 32/"hidden_size": 16/; s/"intermediate_size": 64/"intermediate_size": 32/' config.json
+    "$COLLIMATE" --quiet synth output=train.jsonl synth.rows=45 synth.length=4 seed=1 &&
+        "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
+        "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
+}
+# numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.
+numbers() {
+    sed -nE '/^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu)": [^,}]*//g'
+}
+# same RUN1 RUN2: the same bits in metrics and model.
+same() {
+    [ -s "$1/metrics.jsonl" ] && cmp -s <(numbers "$1") <(numbers "$2") || {
+        bad "metrics of $1 and $2 differ"
+        diff <(numbers "$1") <(numbers "$2") | head -4
+    }
+    cmp -s "$1/model/model.safetensors" "$2/model/model.safetensors" || bad "models of $1 and $2 differ"
+}

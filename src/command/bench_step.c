@@ -73,7 +73,8 @@ static enum status open_model(struct step_bench *b) {
     TRY(model_initialize(b->model, (uint64_t)s->seed));
     TRY(model_refresh(b->model));
     TRY(model_need_gradients(b->model));
-    TRY(optimizer_open(b->model, &options, &b->optimizer));
+    struct shard_map shards = trainer_shards(s, b->comm, b->model->arena_elements);
+    TRY(optimizer_open(b->model, &options, &shards, &b->optimizer));
     TRY(make_samples(b));
     b->pairs_in_forest = s->train.micro_tokens / s->bench.tokens;
     b->pairs_in_forest = b->pairs_in_forest > 0 ? b->pairs_in_forest : 1;
@@ -141,7 +142,10 @@ static enum status run_step(struct step_bench *b) {
     }
     b->loss = closing[1] / closing[2];
     b->flops = closing[3];
-    return optimizer_update(&b->optimizer, 1, 1);
+    st = optimizer_update(&b->optimizer, 1, 1);
+    return optimizer_is_sharded(&b->optimizer)
+               ? parameters_gather(b->comm, &b->optimizer, st, b->gradient.staging)
+               : st;
 }
 
 static enum status report(struct step_bench *b, double first_s, const struct times *t, double waited_s) {
@@ -224,7 +228,11 @@ enum status bench_step(struct bench *bench) {
     }
     st = comm_agree(b.comm, st == OK ? open_model(&b) : st);
     if (st == OK) {
-        st = gradient_open(b.comm, b.model, b.n_slots, deterministic, s->train.bucket_bytes, &b.gradient);
+        const struct gradient_options options = {.slots = b.n_slots,
+                                                 .deterministic = deterministic,
+                                                 .bucket_bytes = s->train.bucket_bytes,
+                                                 .shards = b.optimizer.shards};
+        st = gradient_open(b.comm, b.model, &options, &b.gradient);
     }
     if (st == OK) {
         st = run_steps(&b);

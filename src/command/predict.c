@@ -91,7 +91,9 @@ static enum status predict_memory(const struct trainer *t, const struct model_co
     p->state_arenas = state_arenas(&options);
     p->model = arena + (caps->compute != caps->master ? p->parameters * dtype_size(caps->compute) : 0);
     p->gradients = arena;
-    p->optimizer = p->state_arenas * arena;
+    struct shard_map shards = trainer_shards(t->session.settings, t->session.comm, p->parameters);
+    int64_t share = shard_count(&shards, shards.rank) * dtype_size(caps->master);
+    p->optimizer = p->state_arenas * ((share + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE);
     p->partial = p->partial_arenas * arena;
     p->batches = 2 * t->data.plan.batch / t->data.size * t->session.train.tokens / t->session.train.n *
                  (int64_t)sizeof(int32_t);
@@ -160,6 +162,7 @@ agreed:
     TRY(comm_max_i64(c, &p.forest_tokens, 1));
     TRY(comm_max_i64(c, &p.pass, 1));
     TRY(comm_max_i64(c, &p.baseline, 1));
+    TRY(comm_max_i64(c, &p.optimizer, 1));
     TRY(comm_sum_f64(c, &t->training.peak_flops, 1));
     p.total = p.baseline + p.model + p.gradients + p.optimizer + p.partial + p.batches + p.inside +
               (p.pass > p.evaluation_pass ? p.pass : p.evaluation_pass);

@@ -122,6 +122,8 @@ static const struct option table[] = {
     BOOL("train.shuffle", train.shuffle, "true", TRAINERS, NULL, "a new order of rows each epoch"),
     BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", NULL,
          "the same bits for any power-of-two rank count that divides train.slots"),
+    BOOL("train.shard_optimizer", train.shard_optimizer, "false", TRAINERS " bench", NULL,
+         "each rank holds the optimizer state of its shares of the parameters only (ZeRO stage 1)"),
     CHOICE("train.recompute", train.recompute, "none", "none|layers", TRAINERS " bench", NULL,
            "layers: keep layer inputs only and recompute activations in backward"),
     INT("train.bucket_bytes", train.bucket_bytes, "4194304", 1024, 1 << 30, "bytes", TRAINERS " bench", NULL,

@@ -39,7 +39,7 @@ struct settings {
         double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha, clip;
         int schedule;
         int64_t warmup_steps;
-        bool shuffle, deterministic;
+        bool shuffle, deterministic, shard_optimizer;
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
         int resume; /* 0 auto, 1 never, 2 must */

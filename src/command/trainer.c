@@ -93,6 +93,10 @@ struct optimizer_options trainer_optimizer(const struct settings *settings) {
     };
 }
 
+struct shard_map trainer_shards(const struct settings *settings, const struct comm *c, int64_t elements) {
+    return settings->train.shard_optimizer ? shard_map_over(c, elements) : shard_map_whole(elements);
+}
+
 void trainer_plan(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
@@ -188,7 +192,8 @@ static enum status train(struct trainer *t) {
     struct optimizer optimizer = {0};
     struct facts facts = {0};
     enum status st = model_need_gradients(s->model);
-    st = st == OK ? optimizer_open(s->model, &options, &optimizer) : st;
+    struct shard_map shards = trainer_shards(s->settings, s->comm, s->model->arena_elements);
+    st = st == OK ? optimizer_open(s->model, &options, &shards, &optimizer) : st;
     st = st == OK ? facts_collect(t, &facts) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     TRY_TO(done, session_workspace(s, s->model, t->training.keep, &s->workspace));

@@ -44,5 +44,7 @@ enum status trainer_open_rows(struct trainer *t);
 void trainer_plan(struct trainer *t);
 enum pass_keep trainer_keep(const struct settings *settings);
 struct optimizer_options trainer_optimizer(const struct settings *settings);
+/* Which optimizer state this rank holds. */
+struct shard_map trainer_shards(const struct settings *settings, const struct comm *c, int64_t elements);
 
 #endif

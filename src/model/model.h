@@ -57,8 +57,11 @@ enum status model_refresh(struct model *m);
 /* Local. Random initialisation as transformers does: normal(0, initializer_range), zero biases, one norms; a
  * function of (seed, parameter name, element), so the same on any rank. */
 enum status model_initialize(struct model *m, uint64_t seed);
-/* Local. Hash of the master parameters' bits. */
+/* Local. Hash of the master parameters' bits: the sum, modulo 2^64, of its parts. */
 enum status model_hash(struct model *m, uint64_t *out);
+/* Local. What blocks [first, last) of model_hash_blocks() add to it. */
+enum status model_hash_part(struct model *m, int64_t first, int64_t last, uint64_t *sum);
+int64_t model_hash_blocks(const struct model *m);
 /* Elements of all parameters (the arena has gaps). */
 int64_t model_parameter_count(const struct model *m);
 const struct parameter *model_find(const struct model *m, const char *name);

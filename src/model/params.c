@@ -453,20 +453,3 @@ enum status model_initialize(struct model *m, uint64_t seed) {
     }
     return model_refresh(m);
 }
-
-enum status model_hash(struct model *m, uint64_t *out) {
-    int64_t size = dtype_size(m->master.type);
-    char *bytes = mem_aligned(CHUNK, (size_t)size);
-    uint64_t hash = 0;
-    enum status st = mem_ok(bytes);
-    for (int64_t i = 0; i < m->arena_elements && st == OK; i += CHUNK) {
-        int64_t count = m->arena_elements - i < CHUNK ? m->arena_elements - i : CHUNK;
-        st = backend_read(m->backend, bytes, (char *)m->master.data + i * size, count * size);
-        hash = hash_bytes(bytes, (size_t)(count * size), hash);
-    }
-    mem_free(bytes);
-    if (st == OK) {
-        *out = hash;
-    }
-    return st;
-}

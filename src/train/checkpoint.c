@@ -11,50 +11,52 @@
 
 enum { ARRAYS = 3 };
 
-/* The arenas of a checkpoint with this rank's range of each on the host. */
+/* The arrays of a checkpoint with this rank's part of each on the host. */
 struct parts {
-    struct tensor arenas[ARRAYS];
+    struct comm *comm;
+    struct backend *backend;
+    const struct shard_map *shards;
+    struct tensor tensors[ARRAYS]; /* an arena, or packed shares of one */
+    bool packed[ARRAYS];           /* shares, whose elements pass between ranks on their way to the file */
     struct checkpoint_array arrays[ARRAYS];
-    void *staging[ARRAYS]; /* where the back end's memory is not the host's */
+    void *staging[ARRAYS]; /* of the part, where it is not the back end's own memory */
     int n;
 };
 
-/* Part `index` of `count` of each of p->arenas. */
-static enum status parts_allot(struct backend *b, int index, int count, struct parts *p) {
-    for (int i = 0; i < p->n; i++) {
-        struct checkpoint_array *a = &p->arrays[i];
-        int64_t size = dtype_size(p->arenas[i].type);
-        a->elements = p->arenas[i].columns;
-        a->part = range_part(a->elements, index, count);
-        a->element_bytes = (int)size;
-        char *host = backend_host_address(b, p->arenas[i].data);
-        if (host) {
-            a->data = host + a->part.first * size;
-            continue;
-        }
-        p->staging[i] = mem_aligned(a->part.last - a->part.first, (size_t)size);
-        TRY(mem_ok(p->staging[i]));
-        a->data = p->staging[i];
+/* Makes a place on the host for the array's part. */
+static enum status part_open(struct parts *p, int i) {
+    struct checkpoint_array *a = &p->arrays[i];
+    int64_t size = a->element_bytes;
+    char *host = p->packed[i] ? NULL : backend_host_address(p->backend, p->tensors[i].data);
+    if (host) {
+        a->data = host + a->part.first * size;
+        return OK;
     }
-    return OK;
+    p->staging[i] = mem_aligned(a->part.last - a->part.first, (size_t)size);
+    a->data = p->staging[i];
+    return mem_ok(a->data);
 }
 
-static struct parts parameters_of(const struct model *m) {
-    return (struct parts){.arenas = {m->master}, .arrays = {{.name = "parameters"}}, .n = 1};
-}
-
-/* The arenas of the parameters and of the optimizer's state. */
-static enum status parts_open(struct optimizer *o, int index, int count, struct parts *p) {
+/* o: NULL for the parameters alone. whole: this rank wants all of what it holds whole, and its part of the
+ * rest; otherwise its part of everything. Local. */
+static enum status parts_open(struct comm *c, struct model *m, struct optimizer *o, bool whole,
+                              struct parts *p) {
     struct tensor *state[2];
     const char *names[2];
-    int n_state = optimizer_state(o, state, names);
-    *p = parameters_of(o->model);
-    p->n += n_state;
-    for (int i = 0; i < n_state; i++) {
-        p->arenas[i + 1] = *state[i];
-        p->arrays[i + 1].name = names[i];
+    int n_state = o ? optimizer_state(o, state, names) : 0;
+    *p = (struct parts){.comm = c, .backend = m->backend, .shards = o ? &o->shards : NULL, .n = 1 + n_state};
+    for (int i = 0; i < p->n; i++) {
+        struct checkpoint_array *a = &p->arrays[i];
+        p->tensors[i] = i == 0 ? m->master : *state[i - 1];
+        p->packed[i] = i > 0 && optimizer_is_sharded(o);
+        a->name = i == 0 ? "parameters" : names[i - 1];
+        a->elements = m->arena_elements;
+        a->element_bytes = (int)dtype_size(p->tensors[i].type);
+        a->part = whole && !p->packed[i] ? (struct range){0, a->elements}
+                                         : range_part(a->elements, c->rank, c->size);
+        TRY(part_open(p, i));
     }
-    return parts_allot(o->model->backend, index, count, p);
+    return OK;
 }
 
 static void parts_close(struct parts *p) {
@@ -63,17 +65,57 @@ static void parts_close(struct parts *p) {
     }
 }
 
-/* Copies this rank's parts between device and host, where they are not the same memory. */
-static enum status parts_move(struct backend *b, struct parts *p, bool to_host) {
-    TRY(backend_sync(b));
+/* Copies this rank's part of an array between device and host, where they are not the same memory. Local. */
+static enum status part_copy(struct parts *p, int i, bool to_host) {
+    const struct checkpoint_array *a = &p->arrays[i];
+    if (!p->staging[i]) {
+        return OK;
+    }
+    int64_t bytes = (a->part.last - a->part.first) * a->element_bytes;
+    char *device = (char *)p->tensors[i].data + a->part.first * a->element_bytes;
+    return to_host ? backend_read(p->backend, a->data, device, bytes)
+                   : backend_write(p->backend, device, a->data, bytes);
+}
+
+/* Collective. Packed shares to this rank's part, or back. */
+static enum status part_exchange(struct parts *p, int i, bool to_host) {
+    struct tensor packed = p->tensors[i];
+    const struct checkpoint_array *a = &p->arrays[i];
+    int64_t bytes = packed.columns * a->element_bytes;
+    char *host = backend_host_address(p->backend, packed.data);
+    char *copy = NULL;
+    enum status st = OK;
+    if (!host) {
+        copy = mem_aligned(packed.columns, (size_t)a->element_bytes);
+        st = mem_ok(copy);
+        host = copy;
+    }
+    if (st == OK && copy && to_host) {
+        st = backend_read(p->backend, copy, packed.data, bytes);
+    }
+    TRY_TO(done, comm_agree(p->comm, st));
+    if (to_host) {
+        TRY_TO(done, shard_to_part(p->comm, p->shards, host, a->data, a->element_bytes));
+    } else {
+        TRY_TO(done, shard_from_part(p->comm, p->shards, a->data, host, a->element_bytes));
+        st = copy ? backend_write(p->backend, packed.data, copy, bytes) : OK;
+    }
+done:
+    mem_free(copy);
+    return st;
+}
+
+/* Collective, agreed. */
+static enum status parts_move(struct parts *p, bool to_host) {
+    enum status st = backend_sync(p->backend);
+    for (int i = 0; i < p->n && st == OK; i++) {
+        st = p->packed[i] ? OK : part_copy(p, i, to_host);
+    }
+    TRY(comm_agree(p->comm, st));
     for (int i = 0; i < p->n; i++) {
-        const struct checkpoint_array *a = &p->arrays[i];
-        if (!p->staging[i]) {
-            continue;
+        if (p->packed[i]) {
+            TRY(comm_agree(p->comm, part_exchange(p, i, to_host)));
         }
-        int64_t bytes = (a->part.last - a->part.first) * a->element_bytes;
-        char *device = (char *)p->arenas[i].data + a->part.first * a->element_bytes;
-        TRY(to_host ? backend_read(b, a->data, device, bytes) : backend_write(b, device, a->data, bytes));
     }
     return OK;
 }
@@ -103,10 +145,10 @@ enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, 
     TRY_TO(agreed, c->rank == 0 ? folder_make(path.data) : OK);
     TRY_TO(agreed, text_printf(&path, "/step-%lld.h5", (long long)state->step));
     TRY_TO(agreed, print_state(o, optimizer, state, &json));
-    TRY_TO(agreed, parts_open(optimizer, c->rank, c->size, &parts));
-    TRY_TO(agreed, parts_move(optimizer->model->backend, &parts, true));
+    TRY_TO(agreed, parts_open(c, optimizer->model, optimizer, false, &parts));
 agreed:
     TRY_TO(done, comm_agree(c, st));
+    TRY_TO(done, parts_move(&parts, true));
     TRY_TO(done, checkpoint_file_write(c, path.data, json.data, parts.arrays, parts.n));
     TRY_TO(done, checkpoint_prune(c, o->run, o->keep));
     log_root(LOG_INFO, "checkpoint %s", path.data);
@@ -153,34 +195,26 @@ done:
     return st;
 }
 
-/* Fills the parts' arenas; st: of opening them here. */
-static enum status read_parts(struct comm *c, const char *path, struct model *m, struct parts *parts,
-                              enum status st) {
-    st = comm_agree(c, st);
+/* Collective. What every rank holds whole, each reads whole. optimizer: NULL for the parameters alone. */
+static enum status read_arrays(struct comm *c, const char *path, struct model *m,
+                               struct optimizer *optimizer) {
+    struct parts parts = {0};
+    enum status st = comm_agree(c, parts_open(c, m, optimizer, true, &parts));
     if (st == OK) {
-        st = checkpoint_file_read(c, path, parts->arrays, parts->n);
+        st = checkpoint_file_read(c, path, parts.arrays, parts.n);
     }
     if (st == OK) {
-        st = parts_move(m->backend, parts, false);
+        st = parts_move(&parts, false);
     }
     if (st == OK) {
         st = model_refresh(m);
     }
-    parts_close(parts);
+    parts_close(&parts);
     return comm_agree(c, st);
 }
 
-/* Every rank holds all arenas, so each reads them whole. */
-static enum status read_arrays(struct comm *c, const char *path, struct optimizer *optimizer) {
-    struct parts parts = {0};
-    enum status st = parts_open(optimizer, 0, 1, &parts);
-    return read_parts(c, path, optimizer->model, &parts, st);
-}
-
 enum status checkpoint_load_parameters(struct comm *c, const char *path, struct model *m) {
-    struct parts parts = parameters_of(m);
-    enum status st = parts_allot(m->backend, 0, 1, &parts);
-    return read_parts(c, path, m, &parts, st);
+    return read_arrays(c, path, m, NULL);
 }
 
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
@@ -196,7 +230,7 @@ enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, 
     }
     TRY_TO(done, checkpoint_file_read_state(c, path, &json));
     TRY_TO(done, comm_agree(c, take_state(o, json, path, optimizer, state)));
-    TRY_TO(done, read_arrays(c, path, optimizer));
+    TRY_TO(done, read_arrays(c, path, optimizer->model, optimizer));
     TRY_TO(done, checkpoint_set_aside(c, o->run, step));
     *found = true;
 done:

@@ -71,24 +71,24 @@ static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deter
         g->level[i] = tensor_at(data, 1, m->arena_elements, master);
         g->n_levels = i + 1;
     }
-    g->host = backend_host_address(m->backend, m->gradients.data);
-    g->direct = g->host != NULL;
-    if (!g->direct) {
-        g->host = mem_aligned(m->arena_elements, (size_t)dtype_size(master));
+    if (!backend_host_address(m->backend, m->gradients.data)) {
+        g->staging = mem_aligned(m->arena_elements, (size_t)dtype_size(master));
+        return mem_ok(g->staging);
     }
-    return mem_ok(g->host);
+    return OK;
 }
 
-enum status gradient_open(struct comm *c, struct model *m, int64_t slots, bool deterministic,
-                          int64_t bucket_bytes, struct gradient_sum *out) {
-    *out = (struct gradient_sum){.model = m, .deterministic = deterministic};
-    enum status st = comm_agree(c, open_levels(out, slots, deterministic));
+enum status gradient_open(struct comm *c, struct model *m, const struct gradient_options *o,
+                          struct gradient_sum *out) {
+    *out = (struct gradient_sum){.model = m, .deterministic = o->deterministic, .shards = o->shards};
+    enum status st = comm_agree(c, open_levels(out, o->slots, o->deterministic));
     const struct bucket_options options = {
         .elements = m->arena_elements,
         .element_bytes = (int)dtype_size(m->backend->caps.master),
-        .bucket_bytes = bucket_bytes,
-        .deterministic = deterministic,
+        .bucket_bytes = o->bucket_bytes,
+        .deterministic = o->deterministic,
         .threaded = true,
+        .shards = o->shards.size > 1 ? &out->shards : NULL,
     };
     if (st == OK) {
         st = bucket_open(c, &options, &out->buckets);
@@ -106,49 +106,69 @@ void gradient_close(struct gradient_sum *g) {
     for (int i = 0; i < g->n_levels; i++) {
         backend_free(g->model->backend, g->level[i].data);
     }
-    if (!g->direct) {
-        mem_free(g->host);
-    }
+    mem_free(g->staging);
     *g = (struct gradient_sum){0};
+}
+
+/* What the buckets sum: the arena that the model has now, or its copy on the host. */
+static void *summed(const struct gradient_sum *g) {
+    return g->staging ? g->staging : backend_host_address(g->model->backend, g->model->gradients.data);
 }
 
 enum status gradient_begin(struct gradient_sum *g) {
     g->pushed = 0;
-    bucket_begin(g->buckets, g->host);
+    if (g->n_levels == 0) {
+        bucket_begin(g->buckets, summed(g));
+    }
     return model_zero_gradients(g->model);
 }
 
 enum status gradient_push(struct gradient_sum *g, bool last) {
     struct backend *b = g->model->backend;
-    struct tensor arena = g->model->gradients;
+    struct tensor *arena = &g->model->gradients;
     int level = 0;
     for (; g->pushed >> level & 1; level++) {
-        TRY(backend_add(b, arena, 1.0, g->level[level]));
+        TRY(backend_add(b, *arena, 1.0, g->level[level]));
     }
     g->pushed++;
     if (last) {
         return OK;
     }
-    TRY(backend_copy(b, g->level[level].data, arena.data, arena.columns * dtype_size(arena.type)));
+    struct tensor partial = *arena; /* stays where it is; the next slot goes into the level's free memory */
+    *arena = g->level[level];
+    g->level[level] = partial;
     return model_zero_gradients(g->model);
 }
 
 void gradient_final(void *context, int64_t first_final) {
     struct gradient_sum *g = context;
-    if (g->direct) {
+    if (!g->staging) {
         bucket_ready(g->buckets, first_final);
     }
+}
+
+/* From staging to the back end: what is promised. */
+static enum status write_sums(const struct gradient_sum *g) {
+    struct tensor arena = g->model->gradients;
+    int64_t size = dtype_size(arena.type);
+    for (int64_t unit = 0, units = shard_units(&g->shards); unit < units; unit++) {
+        struct range r = shard_range(&g->shards, unit, g->shards.rank);
+        TRY(backend_write(g->model->backend, (char *)arena.data + r.first * size,
+                          (char *)g->staging + r.first * size, (r.last - r.first) * size));
+    }
+    return OK;
 }
 
 enum status gradient_finish(struct gradient_sum *g, double *waited_s) {
     struct tensor arena = g->model->gradients;
     struct backend *b = g->model->backend;
-    int64_t bytes = arena.columns * dtype_size(arena.type);
-    enum status st = g->direct ? backend_sync(b) : backend_read(b, g->host, arena.data, bytes);
+    if (g->n_levels > 0) {
+        bucket_begin(g->buckets, summed(g));
+    }
+    enum status st = g->staging
+                         ? backend_read(b, g->staging, arena.data, arena.columns * dtype_size(arena.type))
+                         : backend_sync(b);
     bucket_ready(g->buckets, 0);
     TRY(bucket_finish(g->buckets, waited_s));
-    if (st == OK && !g->direct) {
-        st = backend_write(b, arena.data, g->host, bytes);
-    }
-    return st;
+    return st == OK && g->staging ? write_sums(g) : st;
 }

@@ -33,15 +33,22 @@ enum status sums_reduce(struct comm *c, bool deterministic, double *values, int6
 struct gradient_sum {
     struct model *model;
     struct bucket_sum *buckets;
-    bool deterministic, direct; /* direct: buckets work on the back end's own memory */
-    void *host;                 /* what the buckets sum */
+    struct shard_map shards; /* where sums are promised: everywhere if it has one rank */
+    bool deterministic;
+    void *staging; /* what the buckets sum, where the back end's memory is not the host's; else NULL */
     int n_levels;
-    struct tensor level[GRADIENT_LEVELS];
+    struct tensor level[GRADIENT_LEVELS]; /* trade places with the model's arena */
     int64_t pushed;
 };
-/* Collective. slots: of this rank. Allocates the partial sums of deterministic mode. */
-enum status gradient_open(struct comm *c, struct model *m, int64_t slots, bool deterministic,
-                          int64_t bucket_bytes, struct gradient_sum *out);
+struct gradient_options {
+    int64_t slots; /* of this rank */
+    bool deterministic;
+    int64_t bucket_bytes;
+    struct shard_map shards; /* where sharded: each rank gets the sums of its shares only */
+};
+/* Collective. Allocates the partial sums of deterministic mode. */
+enum status gradient_open(struct comm *c, struct model *m, const struct gradient_options *o,
+                          struct gradient_sum *out);
 void gradient_close(struct gradient_sum *g);
 /* Local. Zero gradients; the step begins. */
 enum status gradient_begin(struct gradient_sum *g);
@@ -51,7 +58,7 @@ enum status gradient_push(struct gradient_sum *g, bool last);
 /* A pass_on_final: buckets above first_final may leave. context is the gradient_sum. */
 void gradient_final(void *context, int64_t first_final);
 /* Collective, always, also after a local failure (the rank drains): the arena holds the sum over all ranks
- * when it returns OK. */
+ * when it returns OK; where sharded, in this rank's shares. */
 enum status gradient_finish(struct gradient_sum *g, double *waited_s);
 
 #endif

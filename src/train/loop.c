@@ -14,11 +14,20 @@ static const double allowed_steps = 20;
 enum closing {
     CLOSE_FAILED = SUM_COUNT, /* ranks that failed in this step */
     CLOSE_SIGNAL,             /* ranks that saw a signal */
-    CLOSE_SQUARES,            /* squared gradient norm, this rank's part */
     CLOSE_NEXT_TOKENS,        /* scored target tokens of the next batch */
     CLOSE_SPANS,
-    CLOSE_ARRIVALS = CLOSE_SPANS + SPAN_COUNT /* one per rank: each adds its own to zeros */
+    CLOSE_SQUARES = CLOSE_SPANS + SPAN_COUNT /* of the gradient: one sum, or a sum a grain; each rank adds to
+                                                its own places, and likewise to the arrivals after them */
 };
+
+/* Seconds at which each rank arrived at the gradient sum: behind the squares. */
+static double *arrivals(const struct loop *l) {
+    return l->closing + CLOSE_SQUARES + l->n_squares;
+}
+
+static int64_t closing_values(const struct loop *l) {
+    return CLOSE_SQUARES + l->n_squares + l->comm->size;
+}
 
 static void beat(struct loop *l, const char *phase) {
     char what[80];
@@ -90,24 +99,34 @@ static enum status read_next(struct loop *l) {
     return st;
 }
 
-/* This rank's part of the squared norm of the summed gradient. In deterministic mode every rank takes all of
- * it, in one order. Local. */
-static enum status squared_norm(struct loop *l, double *out) {
+static enum status squares_of(const struct loop *l, int64_t first, int64_t last, double *out) {
     struct tensor g = l->model->gradients;
-    bool whole = l->gradient.deterministic;
-    struct range part = range_part(g.columns, whole ? 0 : l->comm->rank, whole ? 1 : l->comm->size);
-    *out = 0;
-    if (part.last == part.first) {
-        return OK;
+    return last > first ? backend_sum_squares(l->model->backend, tensor_columns(g, first, last - first), out)
+                        : OK;
+}
+
+/* This rank's part of the squared norm of the summed gradient: one sum in values[0], or, in deterministic
+ * mode, grain by grain, so that the grains can be added in one order whoever summed them. Local. */
+static enum status squared_norm(struct loop *l, double *values) {
+    const struct shard_map *m = &l->shares;
+    int64_t step = l->gradient.deterministic ? shard_grain(m->elements) : m->width;
+    for (int64_t unit = 0, units = shard_units(m); unit < units; unit++) {
+        struct range r = shard_range(m, unit, m->rank);
+        for (int64_t first = r.first; first < r.last; first += step) {
+            double squares = 0;
+            TRY(squares_of(l, first, first + step < r.last ? first + step : r.last, &squares));
+            values[l->gradient.deterministic ? first / step : 0] += squares;
+        }
     }
-    return backend_sum_squares(l->model->backend, tensor_columns(g, part.first, part.last - part.first), out);
+    return OK;
 }
 
 static bool due(int64_t every, int64_t step) {
     return every > 0 && step % every == 0;
 }
 
-static void judge(struct loop *l, const double *v, struct verdict *out) {
+static void judge(struct loop *l, struct verdict *out) {
+    const double *v = l->closing;
     const struct training *t = l->t;
     int64_t done = l->batch.step + 1;
     out->next_tokens = v[CLOSE_NEXT_TOKENS];
@@ -115,11 +134,14 @@ static void judge(struct loop *l, const double *v, struct verdict *out) {
     for (int i = 0; i < SPAN_COUNT; i++) {
         out->spans[i] = v[CLOSE_SPANS + i] / l->comm->size;
     }
-    double ranks_summed = l->gradient.deterministic ? l->comm->size : 1;
-    out->grad_norm = sqrt(v[CLOSE_SQUARES] / ranks_summed);
+    double squares = 0;
+    for (int64_t i = 0; i < l->n_squares; i++) {
+        squares += v[CLOSE_SQUARES + i];
+    }
+    out->grad_norm = sqrt(squares);
     out->learning_rate = t->optimizer->options.learning_rate *
                          schedule_multiplier(t->schedule, l->batch.step, t->warmup_steps, t->steps);
-    out->straggler = stragglers_add(&l->stragglers, v + CLOSE_ARRIVALS, done);
+    out->straggler = stragglers_add(&l->stragglers, arrivals(l), done);
     out->want_stop = v[CLOSE_SIGNAL] > 0;
     out->want_evaluate =
         t->eval_data && !out->want_stop && (due(t->evaluate_every, done) || done == t->steps);
@@ -129,27 +151,27 @@ static void judge(struct loop *l, const double *v, struct verdict *out) {
 /* Collective: one allreduce. st: how this rank's part of the step went. */
 static enum status step_close(struct loop *l, enum status st, struct verdict *out) {
     double *v = l->closing;
-    int64_t n = CLOSE_ARRIVALS + l->comm->size;
+    int64_t n = closing_values(l);
     memset(v, 0, (size_t)n * sizeof *v);
     if (st == OK) {
         st = squared_norm(l, &v[CLOSE_SQUARES]);
     }
     if (st == OK) {
-        st = l->metrics_status;
+        st = l->late_status;
     }
     memcpy(v, l->sums.total.v, sizeof l->sums.total.v);
     memcpy(v + CLOSE_SPANS, l->spans, sizeof l->spans);
     v[CLOSE_FAILED] = st != OK;
     v[CLOSE_SIGNAL] = comm_signal() != 0;
     v[CLOSE_NEXT_TOKENS] = (double)l->next.target_tokens;
-    v[CLOSE_ARRIVALS + l->comm->rank] = l->arrival_s;
+    arrivals(l)[l->comm->rank] = l->arrival_s;
     double began = clock_seconds();
     TRY(sums_reduce(l->comm, l->gradient.deterministic, v, n));
     out->closing_s = clock_seconds() - began;
     if (v[CLOSE_FAILED] > 0) {
         return comm_agree(l->comm, st);
     }
-    judge(l, v, out);
+    judge(l, out);
     if (recipe_head(l->t->recipe) == HEAD_SCORE) {
         TRY(sums_extremes(l->comm, &l->sums.total));
         out->sums.lowest = l->sums.total.lowest;
@@ -171,7 +193,7 @@ static enum status step_close(struct loop *l, enum status st, struct verdict *ou
     return OK;
 }
 
-/* Clipping by the global norm, then the update: the same on every rank. Local. */
+/* Clipping by the global norm, then the update: the same on every rank. Collective where sharded. */
 static enum status update(struct loop *l, const struct verdict *v) {
     const struct training *t = l->t;
     double began = clock_seconds();
@@ -179,8 +201,21 @@ static enum status update(struct loop *l, const struct verdict *v) {
     double multiplier = schedule_multiplier(t->schedule, l->batch.step, t->warmup_steps, t->steps);
     enum status st = optimizer_update(t->optimizer, multiplier, scale);
     l->optimizer_s = clock_seconds() - began;
+    if (optimizer_is_sharded(t->optimizer)) {
+        beat(l, "gathering the parameters");
+        st = parameters_gather(l->comm, t->optimizer, st, l->gradient.staging);
+        l->gather_s = clock_seconds() - began - l->optimizer_s;
+    }
     l->state.step = l->batch.step + 1;
     l->state.sequence_tokens += v->sums.v[SUM_SEQUENCE_TOKENS];
+    return st;
+}
+
+/* Collective: the hash of all parameters, a part on every rank. */
+static enum status hash_parameters(struct loop *l) {
+    struct range mine = range_part(model_hash_blocks(l->model), l->comm->rank, l->comm->size);
+    enum status st = model_hash_part(l->model, mine.first, mine.last, &l->parameters_hash);
+    TRY(comm_sum_u64(l->comm, &l->parameters_hash, 1));
     return st;
 }
 
@@ -189,6 +224,7 @@ static enum status save_now(struct loop *l) {
     double began = clock_seconds();
     watchdog_allow(l->watchdog, "writing a checkpoint",
                    l->saved_s > 0 ? allowed_steps * l->saved_s : FIRST_ALLOWANCE_S);
+    TRY(comm_agree(l->comm, l->late_status)); /* nothing is saved of an update that failed */
     TRY(checkpoint_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
     l->saved_s = clock_seconds() - began;
     l->saved_step = l->state.step;
@@ -232,7 +268,11 @@ static enum status run_steps(struct loop *l) {
         l->arrival_s = clock_seconds() - l->step_began_s - l->spans[SPAN_WAIT];
         struct verdict verdict = {0};
         TRY(step_close(l, st == OK ? summed : st, &verdict)); /* collective: the step's one small sum */
-        TRY(update(l, &verdict));
+        l->late_status = update(l, &verdict);
+        if (l->gradient.deterministic) {
+            enum status hashed = hash_parameters(l); /* collective */
+            l->late_status = l->late_status == OK ? hashed : l->late_status;
+        }
         loop_report(l, &verdict);
         if (verdict.want_evaluate) {
             TRY(loop_evaluate(l)); /* collective, agrees inside */
@@ -247,7 +287,7 @@ static enum status run_steps(struct loop *l) {
         }
         take_next(l, verdict.next_tokens);
     }
-    return comm_agree(l->comm, l->metrics_status);
+    return comm_agree(l->comm, l->late_status);
 }
 
 /* Collective. */
@@ -293,9 +333,15 @@ static enum status loop_run(struct loop *l) {
     TRY(comm_agree(l->comm, watchdog_start(l->comm, t->watchdog_s, &l->watchdog)));
     watchdog_allow(l->watchdog, "opening the run", FIRST_ALLOWANCE_S);
     TRY(stragglers_open(l->comm, &l->stragglers));
-    TRY(comm_agree(l->comm, NEW_ARRAY(l->closing, CLOSE_ARRIVALS + l->comm->size)));
+    l->shares = shard_map_over(l->comm, l->model->arena_elements);
+    l->n_squares = deterministic ? (l->shares.elements - 1) / shard_grain(l->shares.elements) + 1 : 1;
+    TRY(comm_agree(l->comm, NEW_ARRAY(l->closing, closing_values(l))));
     TRY(resume(l));
-    TRY(gradient_open(l->comm, l->model, l->n_slots, deterministic, t->bucket_bytes, &l->gradient));
+    const struct gradient_options options = {.slots = l->n_slots,
+                                             .deterministic = deterministic,
+                                             .bucket_bytes = t->bucket_bytes,
+                                             .shards = t->optimizer->shards};
+    TRY(gradient_open(l->comm, l->model, &options, &l->gradient));
     TRY(comm_agree(l->comm, scorer_open(l->model, t->workspace, t->keep, &l->scorer)));
     if (t->eval_data && l->state.step == 0) {
         TRY(loop_evaluate(l));

@@ -24,11 +24,13 @@ struct loop {
     struct batch batch, next;
     struct sums_tree sums;
     struct metrics_file metrics; /* rank 0 */
-    enum status metrics_status;  /* rides in the next closing */
+    enum status late_status;     /* of what this rank did since the last closing: rides in the next */
     struct progress progress;
     struct checkpoint_state state;
-    int64_t n_slots, start_step, saved_step;
-    double spans[SPAN_COUNT], step_began_s, optimizer_s;
+    int64_t n_slots, n_squares, start_step, saved_step;
+    struct shard_map shares; /* who sums which squares of the gradient, and hashes which parameters */
+    double spans[SPAN_COUNT], step_began_s, optimizer_s, gather_s;
+    uint64_t parameters_hash; /* after this step; in deterministic mode */
     struct watchdog *watchdog;
     double allowance_s, saved_s; /* saved_s: what the last checkpoint took */
     double *row_gradient;        /* of a forest's samples */

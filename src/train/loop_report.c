@@ -19,6 +19,7 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
         {"time/communication", fmax(0, spans[SPAN_WAIT] - v->straggler.mean_wait_s) + v->closing_s},
         {"time/data", spans[SPAN_DATA]},
         {"time/optimizer", l->optimizer_s},
+        {"time/gather", l->gather_s},
         {"time/straggler", v->straggler.rank},
     };
     double seconds = v->step_s > 0 ? v->step_s : 1e-9;
@@ -47,10 +48,8 @@ static enum status step_line(struct loop *l, const struct verdict *v, struct tex
     TRY(metrics_put(line, "", "epoch", (double)l->batch.place.epoch + (double)places / (double)plan->rows));
     TRY(put_speed(l, v, line));
     if (plan->deterministic) {
-        uint64_t hash;
         char digits[17];
-        TRY(model_hash(l->model, &hash));
-        hash_text(hash, digits);
+        hash_text(l->parameters_hash, digits);
         TRY(text_printf(line, ", \"parameters_hash\": \"%s\"", digits));
     }
     return OK;
@@ -62,7 +61,8 @@ void loop_report(struct loop *l, const struct verdict *v) {
     }
     struct text line = {0};
     enum status st = step_line(l, v, &line);
-    l->metrics_status = st == OK ? metrics_write(&l->metrics, &line) : st;
+    st = st == OK ? metrics_write(&l->metrics, &line) : st;
+    l->late_status = st == OK ? l->late_status : st;
     text_free(&line);
     if (l->state.step == 1 && recipe_head(l->t->recipe) == HEAD_SCORE) {
         const double *sum = v->sums.v;

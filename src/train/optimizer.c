@@ -1,7 +1,8 @@
-/* Optimizer state as arenas beside the parameters, and the update in ranges of equal weight decay.
+/* Optimizer state of this rank's shares of the arena, and the update in ranges of equal weight decay.
  *
  * Decay falls on matrices only, and the arena alternates between matrices and vectors, so an update is one
- * back end operation per run of parameters that agree. The state's layout is the arena's, padding included.
+ * back end operation per run of parameters that agree, cut where shares end. The state's layout is that of
+ * the packed shares, padding included; without sharding that is the arena's.
  */
 #include "train/optimizer.h"
 
@@ -16,22 +17,24 @@ static bool keeps_second(const struct optimizer_options *o) {
     return o->kind != OPTIMIZER_SGD;
 }
 
-static enum status state_open(struct model *m, struct tensor *out) {
+static enum status state_open(struct model *m, int64_t elements, struct tensor *out) {
     void *data;
     enum dtype type = m->master.type;
-    TRY(backend_alloc(m->backend, m->arena_elements * dtype_size(type), &data));
-    *out = tensor_at(data, 1, m->arena_elements, type);
+    TRY(backend_alloc(m->backend, elements * dtype_size(type), &data));
+    *out = tensor_at(data, 1, elements, type);
     return backend_zero_tensor(m->backend, *out);
 }
 
-enum status optimizer_open(struct model *m, const struct optimizer_options *options, struct optimizer *out) {
-    struct optimizer o = {.options = *options, .model = m};
+enum status optimizer_open(struct model *m, const struct optimizer_options *options,
+                           const struct shard_map *shards, struct optimizer *out) {
+    struct optimizer o = {.options = *options, .model = m, .shards = *shards};
+    int64_t elements = shard_count(shards, shards->rank);
     enum status st = OK;
     if (keeps_first(options)) {
-        TRY_TO(failed, state_open(m, &o.first));
+        TRY_TO(failed, state_open(m, elements, &o.first));
     }
     if (keeps_second(options)) {
-        TRY_TO(failed, state_open(m, &o.second));
+        TRY_TO(failed, state_open(m, elements, &o.second));
     }
     *out = o;
     return OK;
@@ -54,14 +57,41 @@ void optimizer_close(struct optimizer *o) {
     *o = (struct optimizer){0};
 }
 
-/* Elements [first, last) of an arena, or none. */
-static struct tensor part(struct tensor arena, int64_t first, int64_t last) {
-    return arena.data ? tensor_columns(arena, first, last - first) : (struct tensor){0};
+bool optimizer_is_sharded(const struct optimizer *o) {
+    return o->shards.size > 1;
+}
+
+/* `count` elements from `first` of an arena, or none. */
+static struct tensor part(struct tensor arena, int64_t first, int64_t count) {
+    return arena.data ? tensor_columns(arena, first, count) : (struct tensor){0};
+}
+
+/* Updates the overlap of share [share.first, share.last), whose state begins at `packed`, with the parameters
+ * from i on that agree about decay. *next: the first parameter that does not. */
+static enum status update_run(struct optimizer *o, struct optimizer_step *s, struct range share,
+                              int64_t packed, int i, int *next) {
+    struct model *m = o->model;
+    bool decay = m->parameters[i].decay;
+    for (*next = i + 1; *next < m->n_parameters && m->parameters[*next].decay == decay; ++*next) {
+    }
+    int64_t run_last = *next < m->n_parameters ? m->parameters[*next].offset : m->arena_elements;
+    int64_t first = m->parameters[i].offset > share.first ? m->parameters[i].offset : share.first;
+    int64_t count = (run_last < share.last ? run_last : share.last) - first;
+    if (count <= 0) {
+        return OK;
+    }
+    s->weight_decay = decay ? o->options.weight_decay : 0;
+    s->parameters = part(m->master, first, count);
+    s->gradients = part(m->gradients, first, count);
+    s->first = part(o->first, packed + first - share.first, count);
+    s->second = part(o->second, packed + first - share.first, count);
+    s->copy = m->compute.type != m->master.type ? part(m->compute, first, count) : (struct tensor){0};
+    return backend_optimizer(m->backend, s);
 }
 
 enum status optimizer_update(struct optimizer *o, double rate_multiplier, double gradient_scale) {
     const struct optimizer_options *p = &o->options;
-    struct model *m = o->model;
+    const struct model *m = o->model;
     double t = (double)(o->updates + 1);
     struct optimizer_step s = {.kind = p->kind,
                                .learning_rate = p->learning_rate * rate_multiplier,
@@ -73,23 +103,33 @@ enum status optimizer_update(struct optimizer *o, double rate_multiplier, double
                                .bias_correction1 = 1 - pow(p->beta1, t),
                                .bias_correction2 = 1 - pow(p->beta2, t),
                                .gradient_scale = gradient_scale};
-    bool has_copy = m->compute.type != m->master.type;
-    for (int i = 0, next; i < m->n_parameters; i = next) {
-        bool decay = m->parameters[i].decay;
-        for (next = i + 1; next < m->n_parameters && m->parameters[next].decay == decay; next++) {
+    int64_t packed = 0;
+    for (int64_t unit = 0, units = shard_units(&o->shards); unit < units; unit++) {
+        struct range share = shard_range(&o->shards, unit, o->shards.rank);
+        for (int i = 0, next; i < m->n_parameters; i = next) {
+            TRY(update_run(o, &s, share, packed, i, &next));
         }
-        int64_t first = m->parameters[i].offset;
-        int64_t last = next < m->n_parameters ? m->parameters[next].offset : m->arena_elements;
-        s.weight_decay = decay ? p->weight_decay : 0;
-        s.parameters = part(m->master, first, last);
-        s.gradients = part(m->gradients, first, last);
-        s.first = part(o->first, first, last);
-        s.second = part(o->second, first, last);
-        s.copy = has_copy ? part(m->compute, first, last) : (struct tensor){0};
-        TRY(backend_optimizer(m->backend, &s));
+        packed += share.last - share.first;
     }
     o->updates++;
     return OK;
+}
+
+enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated, void *staging) {
+    struct tensor master = o->model->master;
+    struct backend *b = o->model->backend;
+    int64_t bytes = master.columns * dtype_size(master.type);
+    void *host = backend_host_address(b, master.data);
+    enum status st = updated;
+    if (st == OK) {
+        st = host ? backend_sync(b) : backend_read(b, staging, master.data, bytes);
+    }
+    TRY(comm_agree(c, st));
+    TRY(shard_gather(c, &o->shards, host ? host : staging, (int)dtype_size(master.type)));
+    if (!host) {
+        TRY(backend_write(b, master.data, staging, bytes));
+    }
+    return model_refresh(o->model);
 }
 
 int optimizer_state(struct optimizer *o, struct tensor **tensors, const char **names) {

@@ -3,6 +3,7 @@
 #define COLLIMATE_TRAIN_OPTIMIZER_H
 
 #include "model/model.h"
+#include "mpi/shard.h"
 
 struct optimizer_options {
     enum optimizer_kind kind;
@@ -12,16 +13,23 @@ struct optimizer_options {
 struct optimizer {
     struct optimizer_options options;
     struct model *model;
-    struct tensor first, second; /* state arenas, none where the kind has none */
+    struct shard_map shards;     /* what this rank holds state of, and updates */
+    struct tensor first, second; /* state of the shares, packed; none where the kind has none */
     int64_t updates;             /* done so far; t of the bias correction is updates + 1 */
 };
-/* Local. State is zeroed. */
-enum status optimizer_open(struct model *m, const struct optimizer_options *o, struct optimizer *out);
+/* Local. State is zeroed. shards: shard_map_whole() where it is not sharded. */
+enum status optimizer_open(struct model *m, const struct optimizer_options *o, const struct shard_map *shards,
+                           struct optimizer *out);
 void optimizer_close(struct optimizer *o);
-/* Local. One update from m->gradients with rate multiplier (schedule) and gradient scale (clipping), renewing
- * the compute copy. */
+bool optimizer_is_sharded(const struct optimizer *o);
+/* Local. One update of this rank's shares from m->gradients with rate multiplier (schedule) and gradient
+ * scale (clipping), renewing the compute copy. Where sharded, parameters_gather() comes next. */
 enum status optimizer_update(struct optimizer *o, double rate_multiplier, double gradient_scale);
-/* State arenas by name ("first", "second") for checkpoints; count 0 to 2. */
+/* Collective. After a sharded update: every rank's shares of the parameters on all ranks. updated: how this
+ * rank's update went, agreed on first. staging: host memory of an arena, or NULL where the back end's memory
+ * is the host's. */
+enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated, void *staging);
+/* Packed state by name ("first", "second") for checkpoints; count 0 to 2. */
 int optimizer_state(struct optimizer *o, struct tensor **tensors, const char **names);
 
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };

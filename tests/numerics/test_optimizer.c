@@ -74,8 +74,9 @@ static void run_kind(struct backend *b, const json_t *all, const json_t *kind, d
                                         .epsilon = number(kind, "eps"),
                                         .alpha = number(kind, "alpha"),
                                         .momentum = number(kind, "momentum")};
+    struct shard_map whole = shard_map_whole(ARENA);
     struct optimizer o;
-    assert_int_equal(optimizer_open(&t.model, &options, &o), OK);
+    assert_int_equal(optimizer_open(&t.model, &options, &whole, &o), OK);
     for (int step = 0; step < 5; step++) {
         const json_t *g = json_array_get(json_object_get(all, "gradients"), (size_t)step);
         memset(values, 0, sizeof values);
@@ -137,8 +138,9 @@ static void test_rmsprop_sequence(void **state) {
     assert_int_equal(backend_write_doubles(b, t.model.gradients, gradients), OK);
     struct optimizer_options options = {
         .kind = OPTIMIZER_RMSPROP, .learning_rate = 0.01, .alpha = 0.99, .epsilon = 1e-8};
+    struct shard_map whole = shard_map_whole(ARENA);
     struct optimizer o;
-    assert_int_equal(optimizer_open(&t.model, &options, &o), OK);
+    assert_int_equal(optimizer_open(&t.model, &options, &whole, &o), OK);
     struct tensor *tensors[2];
     const char *names[2];
     assert_int_equal(optimizer_state(&o, tensors, names), 1);
