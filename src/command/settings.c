@@ -275,6 +275,8 @@ static const struct option table[] = {
            "share of labels flipped"),
     NUMBER("synth.noise_similarity", synth.noise_similarity, "0", 0, 1, "", "synth", "synth.kind=text",
            "how much more the labels of similar responses flip"),
+    NUMBER("synth.noise_full_at", synth.noise_full_at, "1", 0.01, 1, "", "synth", "synth.kind=text",
+           "similarity from which on they flip as much as noise_similarity lets them"),
     INT("synth.length", synth.length, "12", 2, 4096, "words", "synth", "synth.kind=text",
         "of a response, about"),
 

@@ -110,7 +110,8 @@ static enum status write_text(struct run *run, struct ordered_file *file, struct
                             .responses = (int)s->synth.responses,
                             .length = (int)s->synth.length,
                             .noise = s->synth.noise,
-                            .noise_similarity = s->synth.noise_similarity};
+                            .noise_similarity = s->synth.noise_similarity,
+                            .noise_full_at = s->synth.noise_full_at};
     struct synth_counts counts = {0};
     struct text text = {0};
     enum status st = OK;

@@ -15,10 +15,12 @@
  * Similarity: in each row a share drawn from [0, 1] of the neutral words is common to its responses; the
  * similarity s of two responses is the Jaccard index of their sets of words, as they were written.
  *
- * Noise: a label is turned with probability p = noise + (1/2 - noise) * noise_similarity * s: never above one
- * half, and the more alike two responses are, the less their label says. With more than two responses the
- * labels are scores: the responses in order of worth hand their worths on as scores, and neighbors in that
- * order (first with second, second with third, …) exchange scores with probability p.
+ * Noise: a label is turned with probability p = noise + (1/2 - noise) * noise_similarity * min(1, s /
+ * full_at): never above one half, and the more alike two responses are, the less their label says; from
+ * similarity full_at on, with noise_similarity = 1, nothing. A row's words do not depend on its noise. With
+ * more than two responses the labels are scores: the responses in order of worth hand their worths on as
+ * scores, and neighbors in that order (first with second, second with third, …) exchange scores with
+ * probability p.
  *
  * Two responses give {"prompt", "chosen", "rejected", "truth", "similarity", "worth"}: truth is "chosen" or
  * "rejected" (which is really better), worth those of chosen and rejected. More give {"prompt", "responses":
@@ -27,6 +29,7 @@
  */
 #include "command/synth_text.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -141,7 +144,8 @@ static void draw_worths(const struct synth_world *w, struct rng *r, struct respo
 }
 
 static bool turned(const struct synth_world *w, struct rng *r, double similarity) {
-    return rng_uniform(r) < w->noise + (0.5 - w->noise) * w->noise_similarity * similarity;
+    double part = w->noise_similarity * fmin(1, similarity / w->noise_full_at);
+    return rng_uniform(r) < w->noise + (0.5 - w->noise) * part;
 }
 
 /* Lists: neighbors in order of worth exchange scores. Returns how many did. */

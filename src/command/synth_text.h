@@ -14,7 +14,7 @@ struct synth_world {
     enum synth_rule rule;
     int responses; /* 2: a preference record; above: a scored list */
     int length;    /* words of a response, about */
-    double noise, noise_similarity;
+    double noise, noise_similarity, noise_full_at;
 };
 
 /* What was written, for the report. */

@@ -38,6 +38,16 @@ sed 's/.*"truth": "\([a-z]*\)", "similarity": \([0-9.]*\).*/\1 \2/' one.jsonl |
     END { exit !(NR == 5000 && (f - e) ^ 2 < 16 * v && nl > 500 && nh > 300 && fh / nh > fl / nl + .06) }' ||
   bad "label noise is not what was asked for"
 
+# With full_at the curve is steeper up to there, and flat beyond; the responses are the same whatever the noise.
+"$COLLIMATE" --quiet synth synth.rows=5000 synth.noise_similarity=1 synth.noise_full_at=0.4 seed=3 output=steep.jsonl
+sed 's/.*"truth": "\([a-z]*\)", "similarity": \([0-9.]*\).*/\1 \2/' steep.jsonl |
+  awk '{ p = $2 < .4 ? .5 * $2 / .4 : .5; e += p; v += p * (1 - p); f += $1 == "rejected"
+         if ($2 > .45) { nh++; fh += $1 == "rejected" } }
+    END { exit !(NR == 5000 && (f - e) ^ 2 < 16 * v && nh > 500 && (fh / nh - .5) ^ 2 < 16 * .25 / nh) }' ||
+  bad "label noise with synth.noise_full_at is not what was asked for"
+responses() { sed -E 's/.*"chosen": "([^"]*)", "rejected": "([^"]*)".*/\1\n\2/' "$1" | sort; }
+cmp -s <(responses one.jsonl) <(responses steep.jsonl) || bad "the responses depend on the noise"
+
 # Each rule's marked words decide and nothing else does: worth is read off the text where the rule looks.
 for rule in early late; do
   "$COLLIMATE" --quiet synth synth.rows=2000 synth.rule=$rule output=$rule.jsonl
