@@ -1,19 +1,26 @@
 """Plots of what the studies and benchmarks write: python benchmarks/plot.py KIND INPUT... --output FILE.png
 
 np-study FOLDER   accuracy against the number of context pairs, beside the published curves (jobs/np-study.sh)
+real-study FOLDER held-out loss, margin, accuracy and rewards along training, by subset (jobs/real-study.sh)
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
 
 A kind is a function below and a row in `kinds`. Needs matplotlib.
 """
 import argparse
+import csv
 import json
 import os
+import statistics
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+
+
+def standard_error(values):
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0
 
 
 def np_study(inputs, output):
@@ -39,6 +46,48 @@ def np_study(inputs, output):
     axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
+def read_curves(path):
+    """{world: {subset: {step: {measure: [value of each seed]}}}}"""
+    worlds = {}
+    with open(path) as file:
+        for row in csv.DictReader(file):
+            step = worlds.setdefault(row["world"], {}).setdefault(row["subset"], {}).setdefault(int(row["step"]), {})
+            for measure, value in row.items():
+                if measure not in ("world", "seed", "subset", "step"):
+                    step.setdefault(measure, []).append(float(value))
+    return worlds
+
+
+def real_study(inputs, output):
+    folder, = inputs
+    worlds = read_curves(os.path.join(folder, "curves.csv"))
+    panels = [("loss", "loss"), ("margin_raw", "margin, not times beta"), ("accuracy", "accuracy"),
+              ("reward_chosen", "rewards: chosen, rejected (dashed)")]
+    colors = {"random": "tab:gray", "easy": "tab:green", "hard": "tab:red", "centroid": "tab:blue"}
+    figure, rows = plt.subplots(len(worlds), len(panels), figsize=(15, 3.2 * len(worlds)), squeeze=False)
+    for line, (world, subsets) in zip(rows, worlds.items()):
+        for axes, (measure, title) in zip(line, panels):
+            for subset, steps in subsets.items():
+                place = sorted(steps)
+                for name, style in (measure, "-"), ("reward_rejected", "--"):
+                    if name != measure and measure != "reward_chosen":
+                        continue
+                    seeds = [steps[step][name] for step in place]
+                    mean = [sum(values) / len(values) for values in seeds]
+                    error = [standard_error(values) for values in seeds]
+                    axes.plot(place, mean, style, color=colors[subset], marker=".", label=subset if style == "-" else None)
+                    axes.fill_between(place, [m - e for m, e in zip(mean, error)],
+                                      [m + e for m, e in zip(mean, error)], color=colors[subset], alpha=0.2)
+            axes.set_title(f"{world}: {title}", fontsize=10)
+            axes.set_xlabel("updates")
+            axes.grid(alpha=0.3)
+        line[1].legend(fontsize=8)
+    figure.suptitle("Held-out pairs along DPO on each subset; bands: standard error over seeds", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(output, dpi=130)
     plt.close(figure)
 
 
@@ -89,7 +138,7 @@ def drift(inputs, output):
     plt.close(figure)
 
 
-kinds = {"np-study": np_study, "selection": selection, "drift": drift}
+kinds = {"np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
