@@ -4,6 +4,7 @@ np-study FOLDER   accuracy against the number of context pairs, beside the publi
 real-study FOLDER held-out loss, margin, accuracy and rewards along training, by subset (jobs/real-study.sh)
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
+scaling CSV       efficiency against ranks, weak and strong, by task (benchmarks/scaling.sh)
 
 A kind is a function below and a row in `kinds`. Needs matplotlib.
 """
@@ -17,6 +18,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.ticker  # noqa: E402
 
 
 def standard_error(values):
@@ -138,7 +140,39 @@ def drift(inputs, output):
     plt.close(figure)
 
 
-kinds = {"np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift}
+def scaling(inputs, output):
+    path, = inputs
+    with open(path) as file:
+        rows = [row for row in csv.DictReader(file) if row["valid"] == "yes"]
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
+    for axes, mode in zip(panels, ("strong", "weak")):
+        for task in sorted({row["task"] for row in rows}):
+            # The smallest rank count is the same run for both.
+            lines = [row for row in rows if row["task"] == task and row["mode"] in ("strong", mode)]
+            first = min(int(row["ranks"]) for row in lines)
+            lines = [row for row in lines if row["mode"] == mode or int(row["ranks"]) == first]
+            ranks = [int(row["ranks"]) for row in lines]
+            middle, low, high = ([100 * float(row[name]) for row in lines]
+                                 for name in ("efficiency", "efficiency_low", "efficiency_high"))
+            error = [[m - a for m, a in zip(middle, low)], [b - m for m, b in zip(middle, high)]]
+            axes.errorbar(ranks, middle, error, marker="o", markersize=4, capsize=2, label=task)
+        axes.axhline(100, color="gray", linestyle=":")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted({int(row["ranks"]) for row in rows}))
+        axes.get_xaxis().set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        axes.set_xlabel("ranks")
+        axes.set_title(mode)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("efficiency, %")
+    panels[0].set_ylim(bottom=0)
+    panels[1].legend()
+    figure.suptitle(rows[0]["machine"], fontsize=9)
+    figure.tight_layout()
+    figure.savefig(output, dpi=100)
+    plt.close(figure)
+
+
+kinds = {"np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift, "scaling": scaling}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -164,13 +164,14 @@ static void check_models(struct preflight *p) {
     if (st == OK && p->config.head != p->trainer.session.head) {
         st = fail(ERR_USAGE, "%s is a reward model; a language model is needed here", s->model);
     }
-    p->has_model = p->config.family != NULL; /* its shape is enough for the other checks */
-    if (preflight_failed(p, "model", comm_agree(p->comm, st))) {
+    const struct family *family = p->config.family;
+    p->has_model = family != NULL; /* its shape is enough for the other checks */
+    if (preflight_failed(p, "model", comm_agree(p->comm, st)) || !family) {
         return;
     }
     preflight_say(p, VERDICT_OK, "model",
                   "%s: %s, %lld layers of width %lld, vocabulary %lld; every tensor is there", s->model,
-                  p->config.family->causal, (long long)p->config.layers, (long long)p->config.width,
+                  family->causal, (long long)p->config.layers, (long long)p->config.width,
                   (long long)p->config.vocabulary);
     if (p->trainer.recipe.has_reference && *s->reference) {
         st = comm_agree(p->comm, model_folder_check(s->reference, HEAD_LANGUAGE, &reference));

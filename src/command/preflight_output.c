@@ -54,11 +54,11 @@ static double run_bytes(const struct preflight *p, double *checkpoint) {
     const struct settings *s = p->run->settings;
     const struct prediction *n = &p->need;
     int64_t every = s->train.checkpoint_every, steps = p->trainer.training.steps;
-    double written = every > 0 ? (double)(steps / every + (steps % every != 0)) : 1;
-    double kept = (double)s->train.checkpoint_keep + 1; /* one more while it is written */
+    int64_t written = every > 0 ? (steps + every - 1) / every : 1;
+    int64_t kept = s->train.checkpoint_keep + 1; /* one more while it is written */
     double arena = (double)n->parameters * dtype_size(p->trainer.session.backend->caps.master);
     *checkpoint = arena * (double)(1 + n->state_arenas);
-    return *checkpoint * (written < kept ? written : kept) + (double)n->parameters * sizeof(float);
+    return *checkpoint * (double)(written < kept ? written : kept) + (double)n->parameters * sizeof(float);
 }
 
 static void say_room(struct preflight *p, const struct probe *probe, int64_t free_bytes) {
