@@ -28,6 +28,8 @@ enum status cuda_failed(const struct cuda *c, const char *what, cudaError_t erro
 
 static void cuda_destroy(struct backend *b) {
     struct cuda *c = cuda_of(b);
+    cuda_group_close(b);
+    cuda_transfers_close(c);
     cuda_blas_close(c);
     cuda_memory_close(c);
     delete c;
@@ -65,7 +67,8 @@ static const struct backend_ops operations = {
     .pool = cuda_pool,
     .sum_squares = cuda_sum_squares,
     .optimizer = cuda_optimizer,
-    .host_address = nullptr, /* communication goes through copies */
+    .host_address = nullptr, /* communication goes through the transfers */
+    .transfers = &cuda_transfers,
     .destroy = cuda_destroy,
 };
 
@@ -131,6 +134,7 @@ static enum status open_parts(struct cuda *c, const struct backend_request *requ
     TRY(choose_device(c, request));
     TRY(describe(c, request, b));
     TRY(cuda_memory_open(c));
+    TRY(cuda_transfers_open(c));
     return cuda_blas_open(c);
 }
 

@@ -32,6 +32,7 @@ extern "C" {
 #endif
 
 struct products;
+struct device_group;
 
 /* Memory that an operation needs inside; each kind has one buffer, grown when asked and kept. */
 enum cuda_scratch {
@@ -60,7 +61,9 @@ struct cuda {
     void (*record)(const struct message *failure); /* the program's status_set() */
     int device;
     cudaStream_t stream;
-    struct products *products; /* gemm.cu */
+    cudaStream_t down, up, sums; /* transfer.cu: to the host, to the device, NCCL's */
+    struct products *products;   /* gemm.cu */
+    struct device_group *group;  /* group.cu */
     bool deterministic, allows_tf32;
     char *staging[2]; /* pinned; halves take turns */
     cudaEvent_t staging_done[2];
@@ -104,6 +107,17 @@ enum status cuda_blas_open(struct cuda *c);
 void cuda_blas_close(struct cuda *c);
 /* C = alpha op(A) op(B) + beta C without bias; C of any floating type that cuBLASLt pairs with A's. */
 enum status cuda_product(struct cuda *c, const struct gemm *g);
+
+enum status cuda_transfers_open(struct cuda *c);
+void cuda_transfers_close(struct cuda *c);
+enum status cuda_group_find(struct backend *b, char name[64]);
+enum status cuda_group_key(struct backend *b, unsigned char key[BACKEND_GROUP_KEY_BYTES]);
+enum status cuda_group_open(struct backend *b, const unsigned char key[BACKEND_GROUP_KEY_BYTES], int rank,
+                            int size);
+void cuda_group_close(struct backend *b);
+enum status cuda_group_sum(struct backend *b, void *values, int64_t n, enum dtype type, void *after,
+                           void *done);
+extern const struct backend_transfers cuda_transfers;
 
 /* The table's entries, by file. */
 enum status cuda_alloc(struct backend *b, int64_t bytes, void **out);

@@ -3,7 +3,9 @@
  * The arena is cut from its end into buckets, because backward finishes it from the end. A communication
  * thread sums bucket after bucket as they become final; every rank has the same buckets in the same order,
  * so the collectives match whatever the ranks' pace. Blocking calls in pieces on a thread beat nonblocking
- * collectives, which make no progress unless somebody polls.
+ * collectives, which make no progress unless somebody polls. Values on a device come and go through a struct
+ * reducer; a rank where that fails goes on taking part, with whatever is in the buckets, and says so at the
+ * end.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -28,37 +30,45 @@ struct bucket_sum {
     /* Shared with the thread, under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    bool running; /* between begin and finish */
     char *values;
-    int64_t ready; /* elements [ready, elements) are final here */
-    int64_t done;  /* elements [done, elements) are summed */
+    const struct reducer *reducer;
+    int64_t ready; /* buckets below are final here */
+    int64_t done;  /* buckets below are summed */
     bool closing;
-    struct message failure;
+    struct message failure; /* the first one of this step */
 };
 
-static enum status sum_range(struct bucket_sum *b, int64_t first, int64_t last) {
+int64_t bucket_count(const struct bucket_sum *b) {
+    return (b->options.elements + b->bucket - 1) / b->bucket;
+}
+
+/* The arena's end first. Buckets begin at multiples of their size, so that they are made of whole units of
+ * shares; the one at the arena's end may be shorter. */
+struct bucket bucket_at(const struct bucket_sum *b, int64_t index) {
+    int64_t first = (bucket_count(b) - 1 - index) * b->bucket, rest = b->options.elements - first;
+    return (struct bucket){index, first, first + (rest < b->bucket ? rest : b->bucket)};
+}
+
+/* n elements at values, in pieces. */
+static enum status sum_values(struct bucket_sum *b, char *values, int64_t n, bool only_library) {
     const struct shard_map *shards = b->options.shards;
     int element_bytes = b->options.element_bytes;
     MPI_Datatype type = element_bytes == SUM_F32 ? MPI_FLOAT : MPI_DOUBLE;
-    int64_t piece = shards ? shards->size * shards->width : piece_bytes / element_bytes;
-    for (; first < last; first += piece) {
-        int64_t n = last - first < piece ? last - first : piece;
-        char *at = b->values + first * element_bytes;
-        if (shards && is_power_of_two(b->lane.size)) {
-            lane_check(&b->lane, "sum of shares", n);
-            TRY(lane_reduce_shares(&b->lane, at, n, shards->width, element_bytes, b->scratch));
-        } else if (is_power_of_two(b->lane.size)) {
-            TRY(lane_sum_tree(&b->lane, at, n, element_bytes, b->scratch));
+    int64_t most = only_library ? n : shards ? shards->size * shards->width : piece_bytes / element_bytes;
+    for (int64_t first = 0; first < n; first += most) {
+        int64_t count = n - first < most ? n - first : most;
+        char *at = values + first * element_bytes;
+        if (only_library || !is_power_of_two(b->lane.size)) {
+            TRY(lane_allreduce(&b->lane, at, count, type, MPI_SUM));
+        } else if (shards) {
+            lane_check(&b->lane, "sum of shares", count);
+            TRY(lane_reduce_shares(&b->lane, at, count, shards->width, element_bytes, b->scratch));
         } else {
-            TRY(lane_allreduce(&b->lane, at, n, type, MPI_SUM));
+            TRY(lane_sum_tree(&b->lane, at, count, element_bytes, b->scratch));
         }
     }
     return OK;
-}
-
-/* Start of the next bucket below `done`. Buckets begin at multiples of their size, so that they are made of
- * whole units of shares; the one at the arena's end may be shorter. */
-static int64_t next_start(const struct bucket_sum *b) {
-    return (b->done - 1) / b->bucket * b->bucket;
 }
 
 /* Waits until every rank has a bucket to sum, asleep: MPI's own waiting spins, and would take the core from
@@ -76,6 +86,41 @@ static enum status meet(struct bucket_sum *b) {
     }
 }
 
+static void pause_shortly(void) {
+    nanosleep(&(struct timespec){.tv_nsec = 20 * 1000}, NULL);
+}
+
+/* Sums a bucket that is final here. Whatever fails here, this rank takes part in the collectives. */
+static enum status sum_bucket(struct bucket_sum *b, const struct bucket *bucket, int64_t n_final) {
+    const struct reducer *r = b->reducer;
+    if (r && r->sum) {
+        return r->sum(r->context, bucket);
+    }
+    void *values = r ? NULL : b->values + bucket->first * b->options.element_bytes;
+    enum status st = OK;
+    while (!values && st == OK) {
+        st = r->fetch(r->context, bucket, n_final, &values);
+        if (!values && st == OK) {
+            pause_shortly();
+        }
+    }
+    if (!values) {
+        return st != OK ? st : ERR_INTERNAL; /* against the contract: the others will wait for the watchdog */
+    }
+    if (b->has_thread) {
+        TRY(meet(b));
+    }
+    TRY(sum_values(b, values, bucket->last - bucket->first, r && r->only_library));
+    TRY(st);
+    return r ? r->deliver(r->context, bucket) : OK;
+}
+
+static void keep_failure(struct bucket_sum *b, enum status st) {
+    if (st != OK && b->failure.code == OK) {
+        b->failure = *status_message();
+    }
+}
+
 static void *communicate(void *argument) {
     struct bucket_sum *b = argument;
     sigset_t all;
@@ -83,23 +128,19 @@ static void *communicate(void *argument) {
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     pthread_mutex_lock(&b->lock);
     for (;;) {
-        while (!b->closing && !(b->values && b->done > 0 && next_start(b) >= b->ready)) {
+        while (!b->closing && !(b->running && b->done < b->ready)) {
             pthread_cond_wait(&b->changed, &b->lock);
         }
         if (b->closing) {
             break;
         }
-        int64_t first = next_start(b), last = b->done;
+        struct bucket bucket = bucket_at(b, b->done);
+        int64_t n_final = b->ready;
         pthread_mutex_unlock(&b->lock);
-        enum status st = meet(b);
-        if (st == OK) {
-            st = sum_range(b, first, last);
-        }
+        enum status st = sum_bucket(b, &bucket, n_final);
         pthread_mutex_lock(&b->lock);
-        if (st != OK) {
-            b->failure = *status_message();
-        }
-        b->done = first;
+        keep_failure(b, st);
+        b->done++;
         pthread_cond_broadcast(&b->changed);
     }
     pthread_mutex_unlock(&b->lock);
@@ -164,54 +205,66 @@ failed:
     return st;
 }
 
-void bucket_begin(struct bucket_sum *b, void *values) {
+void bucket_begin(struct bucket_sum *b, void *values, const struct reducer *reducer) {
     pthread_mutex_lock(&b->lock);
     b->values = values;
-    b->ready = b->done = b->options.elements;
+    b->reducer = reducer;
+    b->running = true;
+    b->ready = b->done = 0;
+    b->failure = (struct message){0};
     pthread_mutex_unlock(&b->lock);
+}
+
+/* How many buckets have all their elements at or above first. */
+static int64_t whole_buckets(const struct bucket_sum *b, int64_t first) {
+    return bucket_count(b) - (first + b->bucket - 1) / b->bucket;
 }
 
 void bucket_ready(struct bucket_sum *b, int64_t first) {
-    pthread_mutex_lock(&b->lock);
-    if (first < b->ready) {
-        b->ready = first;
+    const struct reducer *r = b->reducer;
+    int64_t ready = whole_buckets(b, first);
+    for (int64_t i = b->ready; i < ready; i++) { /* only this thread changes b->ready */
+        struct bucket bucket = bucket_at(b, i);
+        enum status st = r && b->lane.size > 1 ? r->final(r->context, &bucket) : OK;
+        pthread_mutex_lock(&b->lock);
+        keep_failure(b, st);
+        b->ready = i + 1;
         pthread_cond_broadcast(&b->changed);
+        pthread_mutex_unlock(&b->lock);
     }
-    pthread_mutex_unlock(&b->lock);
 }
 
 /* Without a thread everything is summed here. */
-static enum status finish_inline(struct bucket_sum *b) {
-    while (b->done > 0) {
-        int64_t first = next_start(b);
-        TRY(sum_range(b, first, b->done));
-        b->done = first;
+static void finish_inline(struct bucket_sum *b) {
+    for (; b->done < b->ready; b->done++) {
+        struct bucket bucket = bucket_at(b, b->done);
+        keep_failure(b, sum_bucket(b, &bucket, b->ready));
     }
-    return OK;
 }
 
 enum status bucket_finish(struct bucket_sum *b, double *waited_s) {
+    const struct reducer *r = b->reducer;
     double start = clock_seconds();
-    enum status st = OK;
+    bucket_ready(b, 0);
     if (b->lane.size > 1 && !b->has_thread) {
-        st = finish_inline(b);
-    } else if (b->has_thread) {
-        bucket_ready(b, 0);
-        pthread_mutex_lock(&b->lock);
-        while (b->done > 0) {
-            pthread_cond_wait(&b->changed, &b->lock);
-        }
-        if (b->failure.code != OK) {
-            status_set(&b->failure);
-            st = b->failure.code;
-        }
-        pthread_mutex_unlock(&b->lock);
+        finish_inline(b);
+    }
+    pthread_mutex_lock(&b->lock);
+    while (b->has_thread && b->done < b->ready) {
+        pthread_cond_wait(&b->changed, &b->lock);
+    }
+    b->running = false;
+    pthread_mutex_unlock(&b->lock);
+    if (r && b->lane.size > 1) {
+        keep_failure(b, r->finish(r->context));
     }
     b->comm->mpi->world.bytes += b->lane.bytes;
     b->lane.bytes = 0;
-    b->values = NULL;
     *waited_s = clock_seconds() - start;
-    return st;
+    if (b->failure.code != OK) {
+        status_set(&b->failure);
+    }
+    return b->failure.code;
 }
 
 void bucket_close(struct bucket_sum *b) {

@@ -10,6 +10,9 @@
 #include "mpi/comm_handle.h"
 #include "mpi/comm_internal.h"
 #include "util/mem.h"
+#if defined(OPEN_MPI)
+#include <mpi-ext.h> /* MPIX_Query_cuda_support() */
+#endif
 
 /* Well under INT_MAX bytes, and large enough that the number of calls does not matter. */
 static const int64_t largest_piece_bytes = (int64_t)1 << 30;
@@ -186,6 +189,14 @@ const char *comm_library(void) {
     snprintf(line, sizeof line, "%.60s (headers: MPI %d.%d)", text, MPI_VERSION, MPI_SUBVERSION);
 #endif
     return line;
+}
+
+bool comm_takes_device_memory(void) {
+#if defined(MPIX_CUDA_AWARE_SUPPORT)
+    return MPIX_Query_cuda_support() == 1;
+#else
+    return false;
+#endif
 }
 
 double comm_bytes_sent(const struct comm *c) {

@@ -14,7 +14,8 @@
  * Between ranks both ways use the tree where the rank count is a power of two (it is also the fastest), and
  * fast falls back to the library's allreduce elsewhere.
  *
- * Works on host memory; a device's owner copies through a struct reducer, so this room knows no device.
+ * Works on host memory; for values on a device, its owner hands in a struct reducer that brings buckets to
+ * the host and back, or sums them there, so this room knows no device.
  */
 #ifndef COLLIMATE_MPI_SUM_H
 #define COLLIMATE_MPI_SUM_H
@@ -45,8 +46,36 @@ struct bucket_options {
     const struct shard_map *shards;
 };
 enum status bucket_open(struct comm *c, const struct bucket_options *options, struct bucket_sum **out);
-/* Local. Starts a step's sum over `values` (host memory, stays put until bucket_finish). */
-void bucket_begin(struct bucket_sum *b, void *values);
+
+/* A way to sum buckets that are not in host memory. Buckets are numbered in the order in which they leave; an
+ * entry's `bucket` says which elements. final() and finish() are called on the thread that calls
+ * bucket_ready() and bucket_finish(), the others in bucket order on the one thread that sums, all of them
+ * without a lock; none may wait for the device. Two kinds: with sum NULL a bucket is fetched, summed by this
+ * room where fetch says, and delivered; else sum() does it all, in the same order on every rank. */
+struct bucket {
+    int64_t index, first, last; /* elements [first, last) */
+};
+struct reducer {
+    const char *name;
+    void *context;
+    bool only_library; /* fetch gives addresses that only MPI itself may read: no sums of our own */
+    /* Final on this rank once the work that the device has been given so far is done. */
+    enum status (*final)(void *context, const struct bucket *bucket);
+    /* *values: where the bucket's elements are now, or NULL: not there yet, ask again. Buckets below n_final
+     * are final, and may be started. After a failure *values is memory to take part with all the same. */
+    enum status (*fetch)(void *context, const struct bucket *bucket, int64_t n_final, void **values);
+    enum status (*deliver)(void *context, const struct bucket *bucket);
+    enum status (*sum)(void *context, const struct bucket *bucket);
+    /* What the device is given from now on sees the sums. */
+    enum status (*finish)(void *context);
+};
+
+/* Local. Starts a step's sum over `values` (host memory, stays put until bucket_finish); or, with a reducer,
+ * over what that knows of (values NULL). */
+void bucket_begin(struct bucket_sum *b, void *values, const struct reducer *reducer);
+/* Local. How many buckets there are, and the elements of one. */
+int64_t bucket_count(const struct bucket_sum *b);
+struct bucket bucket_at(const struct bucket_sum *b, int64_t index);
 /* Local in meaning. Elements [first, elements) are final on this rank: whole buckets there may leave. first
  * only falls during a step. */
 void bucket_ready(struct bucket_sum *b, int64_t first);

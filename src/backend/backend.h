@@ -26,7 +26,7 @@
 
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 1 };
+enum { BACKEND_API_VERSION = 2 };
 
 enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_I32 };
 int64_t dtype_size(enum dtype type);
@@ -170,6 +170,38 @@ struct backend_caps {
 
 struct backend;
 
+/* OPTIONAL, of a device with memory of its own: copies and sums beside the operations. An event is a point in
+ * the device's work; none of these waits for one. mark() and follow() belong to the thread that gives
+ * operations, the others may come from one other thread at the same time. */
+enum { BACKEND_GROUP_KEY_BYTES = 128 };
+struct backend_transfers {
+    /* Host memory that the device reads and writes by itself. */
+    enum status (*host_alloc)(struct backend *b, int64_t bytes, void **out);
+    void (*host_free)(struct backend *b, void *data);
+    enum status (*event_open)(struct backend *b, void **event);
+    void (*event_close)(struct backend *b, void *event);
+    /* The event passes when the operations given so far are done. */
+    enum status (*mark)(struct backend *b, void *event);
+    enum status (*is_passed)(struct backend *b, void *event, bool *out);
+    /* Operations given from now on come after the event. */
+    enum status (*follow)(struct backend *b, void *event);
+    /* A copy to the host that begins when `after` has passed, or one to the device; `done` passes at its end.
+     */
+    enum status (*fetch)(struct backend *b, void *host, const void *from, int64_t bytes, void *after,
+                         void *done);
+    enum status (*deliver)(struct backend *b, void *to, const void *host, int64_t bytes, void *done);
+    /* Sums by the devices among themselves. group_find: the library is there, and its name; group_key: for
+     * one rank, whose key all hand to group_open (which waits for all); group_sum: in place, the same calls
+     * in the same order on every rank. */
+    enum status (*group_find)(struct backend *b, char name[64]);
+    enum status (*group_key)(struct backend *b, unsigned char key[BACKEND_GROUP_KEY_BYTES]);
+    enum status (*group_open)(struct backend *b, const unsigned char key[BACKEND_GROUP_KEY_BYTES], int rank,
+                              int size);
+    void (*group_close)(struct backend *b);
+    enum status (*group_sum)(struct backend *b, void *values, int64_t n, enum dtype type, void *after,
+                             void *done);
+};
+
 /* Every entry gets checked arguments and returns a status. REQUIRED of every back end. */
 struct backend_ops {
     int api_version;
@@ -220,6 +252,7 @@ struct backend_ops {
     /* OPTIONAL: the host address of device memory that the host shares (communication sums in place there);
      * NULL entry or result: the caller copies. */
     void *(*host_address)(struct backend *b, void *data);
+    const struct backend_transfers *transfers;
     void (*destroy)(struct backend *b);
 };
 

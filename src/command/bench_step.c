@@ -231,7 +231,8 @@ enum status bench_step(struct bench *bench) {
         const struct gradient_options options = {.slots = b.n_slots,
                                                  .deterministic = deterministic,
                                                  .bucket_bytes = s->train.bucket_bytes,
-                                                 .shards = b.optimizer.shards};
+                                                 .shards = b.optimizer.shards,
+                                                 .communication = (enum communication)s->train.communication};
         st = gradient_open(b.comm, b.model, &options, &b.gradient);
     }
     if (st == OK) {

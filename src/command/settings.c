@@ -126,6 +126,10 @@ static const struct option table[] = {
          "each rank holds the optimizer state of its shares of the parameters only (ZeRO stage 1)"),
     CHOICE("train.recompute", train.recompute, "none", "none|layers", TRAINERS " bench", NULL,
            "layers: keep layer inputs only and recompute activations in backward"),
+    CHOICE("train.communication", train.communication, "auto", "auto|staged|mpi|nccl", TRAINERS " bench",
+           NULL,
+           "how ranks sum the gradients of a device: staged through host memory, mpi on device memory, nccl; "
+           "auto: what a measurement at the start finds fastest"),
     INT("train.bucket_bytes", train.bucket_bytes, "4194304", 1024, 1 << 30, "bytes", TRAINERS " bench", NULL,
         "gradients leave in buckets of about this size"),
     INT("train.checkpoint_every", train.checkpoint_every, "0", 0, MOST, "updates", TRAINERS, NULL,

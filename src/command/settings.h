@@ -40,6 +40,7 @@ struct settings {
         int schedule;
         int64_t warmup_steps;
         bool shuffle, deterministic, shard_optimizer;
+        int communication; /* enum communication */
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
         int resume; /* 0 auto, 1 never, 2 must */

@@ -129,6 +129,7 @@ void trainer_plan(struct trainer *t) {
         .warmup_steps = settings->train.warmup_steps,
         .schedule = (enum schedule)settings->train.schedule,
         .clip = settings->train.clip,
+        .communication = (enum communication)settings->train.communication,
         .bucket_bytes = settings->train.bucket_bytes,
         .checkpoint_every = settings->train.checkpoint_every,
         .evaluate_every = settings->train.evaluate_every,

@@ -71,11 +71,29 @@ static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deter
         g->level[i] = tensor_at(data, 1, m->arena_elements, master);
         g->n_levels = i + 1;
     }
-    if (!backend_host_address(m->backend, m->gradients.data)) {
-        g->staging = mem_aligned(m->arena_elements, (size_t)dtype_size(master));
-        return mem_ok(g->staging);
-    }
     return OK;
+}
+
+/* Collective. Where the buckets find the gradients; on one rank nothing leaves the device. */
+static enum status open_way(struct comm *c, struct gradient_sum *g, const struct bucket_options *buckets,
+                            enum communication wanted) {
+    struct model *m = g->model;
+    const struct transfer_options options = {
+        .comm = c, .backend = m->backend, .type = m->gradients.type, .buckets = *buckets, .wanted = wanted};
+    bool has_transfers = m->backend->ops->transfers != NULL;
+    if (wanted != COMMUNICATION_AUTO && !has_transfers) {
+        return fail(ERR_USAGE,
+                    "train.communication: device %s has its gradients in host memory; leave it at auto",
+                    m->backend->caps.name);
+    }
+    if (c->size == 1 || backend_host_address(m->backend, m->gradients.data)) {
+        return OK;
+    }
+    if (has_transfers) {
+        return transfer_open(&options, m->gradients.data, g->buckets, &g->transfer);
+    }
+    g->staging = mem_aligned(m->arena_elements, (size_t)dtype_size(m->backend->caps.master));
+    return comm_agree(c, mem_ok(g->staging));
 }
 
 enum status gradient_open(struct comm *c, struct model *m, const struct gradient_options *o,
@@ -93,6 +111,9 @@ enum status gradient_open(struct comm *c, struct model *m, const struct gradient
     if (st == OK) {
         st = bucket_open(c, &options, &out->buckets);
     }
+    if (st == OK) {
+        st = open_way(c, out, &options, o->communication);
+    }
     if (st != OK) {
         gradient_close(out);
     }
@@ -106,19 +127,26 @@ void gradient_close(struct gradient_sum *g) {
     for (int i = 0; i < g->n_levels; i++) {
         backend_free(g->model->backend, g->level[i].data);
     }
+    transfer_close(g->transfer);
     mem_free(g->staging);
     *g = (struct gradient_sum){0};
 }
 
-/* What the buckets sum: the arena that the model has now, or its copy on the host. */
-static void *summed(const struct gradient_sum *g) {
-    return g->staging ? g->staging : backend_host_address(g->model->backend, g->model->gradients.data);
+/* The buckets sum the arena that the model has now, or its copy on the host. */
+static void begin_buckets(struct gradient_sum *g) {
+    void *arena = g->model->gradients.data;
+    if (g->transfer) {
+        bucket_begin(g->buckets, NULL, transfer_begin(g->transfer, arena));
+    } else {
+        bucket_begin(g->buckets, g->staging ? g->staging : backend_host_address(g->model->backend, arena),
+                     NULL);
+    }
 }
 
 enum status gradient_begin(struct gradient_sum *g) {
     g->pushed = 0;
     if (g->n_levels == 0) {
-        bucket_begin(g->buckets, summed(g));
+        begin_buckets(g);
     }
     return model_zero_gradients(g->model);
 }
@@ -163,12 +191,14 @@ enum status gradient_finish(struct gradient_sum *g, double *waited_s) {
     struct tensor arena = g->model->gradients;
     struct backend *b = g->model->backend;
     if (g->n_levels > 0) {
-        bucket_begin(g->buckets, summed(g));
+        begin_buckets(g);
     }
-    enum status st = g->staging
-                         ? backend_read(b, g->staging, arena.data, arena.columns * dtype_size(arena.type))
-                         : backend_sync(b);
-    bucket_ready(g->buckets, 0);
+    enum status st = OK; /* with transfers nobody waits: what comes next follows the sums on the device */
+    if (g->staging) {
+        st = backend_read(b, g->staging, arena.data, arena.columns * dtype_size(arena.type));
+    } else if (!g->transfer) {
+        st = backend_sync(b);
+    }
     TRY(bucket_finish(g->buckets, waited_s));
     return st == OK && g->staging ? write_sums(g) : st;
 }

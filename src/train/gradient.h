@@ -11,6 +11,7 @@
 #include "model/model.h"
 #include "mpi/sum.h"
 #include "train/recipe.h"
+#include "train/transfer.h"
 
 enum { GRADIENT_LEVELS = 21 }; /* log2 of the most slots, + 1 */
 
@@ -35,7 +36,10 @@ struct gradient_sum {
     struct bucket_sum *buckets;
     struct shard_map shards; /* where sums are promised: everywhere if it has one rank */
     bool deterministic;
-    void *staging; /* what the buckets sum, where the back end's memory is not the host's; else NULL */
+    /* Where the back end's memory is not the host's, and there are ranks to sum over: its transfers, or a
+     * copy that the buckets sum. */
+    struct transfer *transfer;
+    void *staging;
     int n_levels;
     struct tensor level[GRADIENT_LEVELS]; /* trade places with the model's arena */
     int64_t pushed;
@@ -45,6 +49,7 @@ struct gradient_options {
     bool deterministic;
     int64_t bucket_bytes;
     struct shard_map shards; /* where sharded: each rank gets the sums of its shares only */
+    enum communication communication;
 };
 /* Collective. Allocates the partial sums of deterministic mode. */
 enum status gradient_open(struct comm *c, struct model *m, const struct gradient_options *o,

@@ -340,7 +340,8 @@ static enum status loop_run(struct loop *l) {
     const struct gradient_options options = {.slots = l->n_slots,
                                              .deterministic = deterministic,
                                              .bucket_bytes = t->bucket_bytes,
-                                             .shards = t->optimizer->shards};
+                                             .shards = t->optimizer->shards,
+                                             .communication = t->communication};
     TRY(gradient_open(l->comm, l->model, &options, &l->gradient));
     TRY(comm_agree(l->comm, scorer_open(l->model, t->workspace, t->keep, &l->scorer)));
     if (t->eval_data && l->state.step == 0) {

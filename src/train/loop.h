@@ -12,6 +12,7 @@
 #include "train/batch.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/transfer.h"
 
 struct training {
     /* What the command has opened. Borrowed. */
@@ -26,6 +27,7 @@ struct training {
     int64_t steps, warmup_steps;
     enum schedule schedule;
     double clip; /* 0: none */
+    enum communication communication;
     int64_t bucket_bytes, checkpoint_every, evaluate_every;
     bool must_resume, never_resume;
     struct checkpoint_options checkpoint; /* run folder, facts, how many to keep */

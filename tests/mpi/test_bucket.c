@@ -24,7 +24,7 @@ static void run_step(struct comm *c, struct bucket_sum *b, const struct shard_ma
                      int64_t n, float *values) {
     struct rng r = rng_stream(3, RNG_CHECK, c->rank, step);
     memset(values, 0xff, (size_t)n * sizeof *values); /* NaN until final */
-    bucket_begin(b, values);
+    bucket_begin(b, values, NULL);
     for (int64_t first = n; first > 0;) {
         int64_t next = first - 1 - rng_below(&r, n / 3 + 1);
         next = next > 0 ? next : 0;
