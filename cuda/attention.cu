@@ -15,14 +15,12 @@
  */
 #include "cuda/attention.cuh"
 
-enum {
-    LANES = 32,
-    WARPS = 4,
-    OWN = ATTENTION_TILE,
-    EACH = OWN / WARPS,
-    OTHER = LANES,
-    BLOCK = WARPS * LANES
-};
+static constexpr int LANES = 32;
+static constexpr int WARPS = 4;
+static constexpr int OWN = ATTENTION_TILE;
+static constexpr int EACH = OWN / WARPS;
+static constexpr int OTHER = LANES;
+static constexpr int BLOCK = WARPS * LANES;
 
 template <typename T> struct heads_view {
     device_map map;
