@@ -1,9 +1,9 @@
-/* A product as cuBLAS and cuBLASLt both mean it: column-major,
+/* A product as cuBLASLt means it: column-major,
  * D = epilogue(alpha op(A) op(B) + beta C), op(A) m x k, op(B) k x n, sums in fp32. */
 #ifndef CUDA_EMULATION_BLAS_H
 #define CUDA_EMULATION_BLAS_H
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 
 namespace emulation {
 

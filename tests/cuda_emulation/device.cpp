@@ -24,7 +24,7 @@ static uint64_t number_of(const char *name, uint64_t otherwise) {
 const settings &asked() {
     static const settings s = {static_cast<int>(number_of("EMULATED_DEVICES", 1)),
                                number_of("EMULATED_MEMORY", uint64_t(4) << 30), number_of("EMULATED_SEED", 0),
-                               getenv("EMULATED_LOG")};
+                               number_of("EMULATED_GUARD", 0) != 0, getenv("EMULATED_LOG")};
     return s;
 }
 

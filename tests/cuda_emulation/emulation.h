@@ -16,6 +16,7 @@ struct settings {
     int devices;     /* EMULATED_DEVICES, 1 */
     uint64_t memory; /* EMULATED_MEMORY, bytes of a device, 4 GiB */
     uint64_t seed;   /* EMULATED_SEED: 0 everything in order and at once */
+    bool is_guarded; /* EMULATED_GUARD=1: a host access to device memory is a segmentation fault; slow */
     const char *log; /* EMULATED_LOG: a file to which the counts below are appended at the end, or NULL */
 };
 const settings &asked();

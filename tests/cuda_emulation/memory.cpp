@@ -56,6 +56,9 @@ bool is_pinned(const void *data, size_t bytes) {
 }
 
 static void protect_all(int protection) {
+    if (!asked().is_guarded) {
+        return;
+    }
     for (const auto &a : on_device()) {
         if (a.second.mapped && mprotect(const_cast<char *>(a.first), a.second.mapped, protection) != 0) {
             misuse("mprotect of device memory failed");
@@ -115,7 +118,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
         misuse("the machine has no memory for %zu bytes of a device", bytes);
     }
     std::memset(data, 0xff, bytes);
-    if (a.mapped && open_count == 0) {
+    if (a.mapped && open_count == 0 && asked().is_guarded) {
         mprotect(data, a.mapped, PROT_NONE);
     }
     on_device()[static_cast<char *>(data)] = a;
