@@ -1,20 +1,12 @@
 /* A checkpoint file: /state, the JSON text; /arrays/NAME, chunked and checksummed; attributes hash.NAME (of
  * the contents) and bytes.NAME (of an element). h5_finish compares what lies on the disk with what was meant.
  */
-#include "io/checkpoint_file.h"
-
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "io/file.h"
+#include "io/checkpoint_internal.h"
 #include "io/h5.h"
-#include "util/log.h"
 #include "util/mem.h"
-#include "util/text.h"
 
 #define CHECKPOINT_CONTENT "checkpoint"
 enum { CHECKPOINT_VERSION = 1, NAME_BYTES = 64 };
@@ -221,8 +213,7 @@ done:
     return st;
 }
 
-/* Collective. Everything is there and has the hash that it was written with. */
-static enum status verify(struct comm *c, const char *path) {
+enum status checkpoint_verify(struct comm *c, const char *path) {
     struct inventory found = {0};
     char *json = NULL;
     enum status st = take_inventory(c, path, &found);
@@ -241,172 +232,4 @@ static enum status verify(struct comm *c, const char *path) {
         }
     }
     return OK;
-}
-
-/* The folder of checkpoints. */
-
-/* Steps of run/checkpoints/step-N.h5, latest first. */
-struct step_list {
-    int64_t *steps;
-    int64_t n, capacity;
-};
-
-static int later_first(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x > y ? -1 : x < y;
-}
-
-/* The N of "step-N.h5", or -1. */
-static int64_t step_of(const char *name) {
-    const char prefix[] = "step-";
-    char *end;
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || name[sizeof prefix - 1] < '0' ||
-        name[sizeof prefix - 1] > '9') {
-        return -1;
-    }
-    errno = 0;
-    long long step = strtoll(name + sizeof prefix - 1, &end, 10);
-    return errno == 0 && strcmp(end, ".h5") == 0 ? step : -1;
-}
-
-/* Local. A folder that is not there holds nothing. */
-static enum status list_steps(const char *folder, struct step_list *out) {
-    DIR *directory = opendir(folder);
-    if (!directory) {
-        return errno == ENOENT ? OK : fail(ERR_INPUT, "%s: cannot be read: %s", folder, strerror(errno));
-    }
-    enum status st = OK;
-    for (struct dirent *entry = readdir(directory); entry && st == OK; entry = readdir(directory)) {
-        int64_t step = step_of(entry->d_name);
-        if (step >= 0) {
-            st = GROW_ARRAY(out->steps, out->capacity, out->n + 1);
-        }
-        if (step >= 0 && st == OK) {
-            out->steps[out->n++] = step;
-        }
-    }
-    closedir(directory);
-    if (st == OK && out->n > 1) {
-        qsort(out->steps, (size_t)out->n, sizeof *out->steps, later_first);
-    }
-    return st;
-}
-
-/* Collective. Whether run/checkpoints/step-N.h5 is whole; where not, a warning says why. */
-static enum status try_step(struct comm *c, const char *run, int64_t step, char **path) {
-    struct text name = {0};
-    enum status st = comm_agree(c, text_printf(&name, "%s/checkpoints/step-%lld.h5", run, (long long)step));
-    if (st == OK) {
-        st = verify(c, name.data);
-    }
-    if (st == ERR_DATA || st == ERR_INPUT) {
-        log_root(LOG_WARN, "%s; taking the checkpoint before it", status_message()->text);
-        status_clear();
-        st = OK;
-    } else if (st == OK) {
-        *path = mem_strdup(name.data);
-        st = comm_agree(c, *path ? OK : ERR_SYSTEM);
-    }
-    text_free(&name);
-    return st;
-}
-
-enum status checkpoint_latest(struct comm *c, const char *run, char **path, int64_t *step) {
-    struct step_list list = {0};
-    struct text folder = {0};
-    enum status st = OK;
-    *path = NULL;
-    if (c->rank == 0) {
-        st = text_printf(&folder, "%s/checkpoints", run);
-        st = st == OK ? list_steps(folder.data, &list) : st;
-    }
-    TRY_TO(done, comm_agree(c, st));
-    TRY_TO(done, comm_broadcast(c, 0, &list.n, sizeof list.n));
-    for (int64_t i = 0; i < list.n && !*path;
-         i++) { /* the other ranks have n, and get the steps one by one */
-        int64_t now = c->rank == 0 ? list.steps[i] : 0;
-        TRY_TO(done, comm_broadcast(c, 0, &now, sizeof now));
-        TRY_TO(done, try_step(c, run, now, path));
-        *step = now;
-    }
-done:
-    text_free(&folder);
-    mem_free(list.steps);
-    return st;
-}
-
-/* Local, rank 0. Out of the way, but there for whoever wants to know what happened to it. */
-static enum status set_aside(const struct text *folder, int64_t step) {
-    struct text from = {0}, to = {0};
-    enum status st = text_printf(&from, "%s/step-%lld.h5", folder->data, (long long)step);
-    st = st == OK ? text_printf(&to, "%s.damaged", from.data) : st;
-    if (st == OK && rename(from.data, to.data) != 0) {
-        st = fail(ERR_WRITE, "%s: cannot be renamed: %s", from.data, strerror(errno));
-    }
-    if (st == OK) {
-        log_root(LOG_WARN, "%s is kept as %s", from.data, to.data);
-    }
-    text_free(&from);
-    text_free(&to);
-    return st;
-}
-
-enum status checkpoint_set_aside(struct comm *c, const char *run, int64_t step) {
-    struct step_list list = {0};
-    struct text folder = {0};
-    enum status st = OK;
-    if (c->rank == 0) {
-        st = text_printf(&folder, "%s/checkpoints", run);
-        st = st == OK ? list_steps(folder.data, &list) : st;
-        for (int64_t i = 0; i < list.n && list.steps[i] > step && st == OK; i++) {
-            st = set_aside(&folder, list.steps[i]);
-        }
-    }
-    text_free(&folder);
-    mem_free(list.steps);
-    return comm_agree(c, st);
-}
-
-static enum status remove_file(const struct text *folder, const char *name) {
-    struct text path = {0};
-    enum status st = text_printf(&path, "%s/%s", folder->data, name);
-    if (st == OK && unlink(path.data) != 0 && errno != ENOENT) {
-        st = fail(ERR_WRITE, "%s: cannot be removed: %s", path.data, strerror(errno));
-    }
-    text_free(&path);
-    return st;
-}
-
-/* Local, rank 0. */
-static enum status prune(const struct text *folder, const struct step_list *list, int keep) {
-    char name[48];
-    struct text latest = {0};
-    for (int64_t i = keep; i < list->n; i++) {
-        snprintf(name, sizeof name, "step-%lld.h5", (long long)list->steps[i]);
-        TRY(remove_file(folder, name));
-    }
-    if (list->n == 0 || keep == 0) {
-        return remove_file(folder, "latest");
-    }
-    snprintf(name, sizeof name, "step-%lld.h5\n", (long long)list->steps[0]);
-    enum status st = text_printf(&latest, "%s/latest", folder->data);
-    if (st == OK) {
-        st = file_write(latest.data, name, strlen(name));
-    }
-    text_free(&latest);
-    return st;
-}
-
-enum status checkpoint_prune(struct comm *c, const char *run, int keep) {
-    struct step_list list = {0};
-    struct text folder = {0};
-    enum status st = OK;
-    if (c->rank == 0) {
-        st = text_printf(&folder, "%s/checkpoints", run);
-        st = st == OK ? list_steps(folder.data, &list) : st;
-        st = st == OK ? prune(&folder, &list, keep < 0 ? 0 : keep) : st;
-    }
-    text_free(&folder);
-    mem_free(list.steps);
-    return comm_agree(c, st);
 }

@@ -29,12 +29,13 @@ enum status checkpoint_file_read(struct comm *c, const char *path, const struct 
                                  int n_arrays);
 
 /* Collective. Newest of run/checkpoints/step-N.h5 that opens and verifies; a damaged one is named in a
- * warning and the one before it is taken. *path NULL if there is none (mem_free). */
+ * warning and the one before it is taken. *path NULL if there is none (mem_free). Fails: ERR_DATA where all
+ * are damaged, naming them. */
 enum status checkpoint_latest(struct comm *c, const char *run, char **path, int64_t *step);
-/* Collective. Renames the checkpoints of later steps than `step`, which did not verify, to step-N.h5.damaged:
- * they count no more, neither for `keep` nor as the newest. Fails: ERR_WRITE. */
+/* Collective. After checkpoint_latest found `step`: `latest` names it, and later ones, which did not verify,
+ * become step-N.h5.damaged: they count no more, neither for `keep` nor as the newest. Fails: ERR_WRITE. */
 enum status checkpoint_set_aside(struct comm *c, const char *run, int64_t step);
-/* Collective. Removes all but the last `keep` and writes `latest`. */
+/* Collective. Writes `latest`, then removes all but the last `keep`. */
 enum status checkpoint_prune(struct comm *c, const char *run, int keep);
 
 #endif

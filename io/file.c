@@ -1,5 +1,6 @@
 #include "io/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -319,6 +320,31 @@ enum status folder_make(const char *path) {
         *p = cut ? '/' : *p;
     }
     mem_free(partial);
+    return st;
+}
+
+static bool is_temporary(const char *name) {
+    size_t length = strlen(name);
+    return length > 4 && strcmp(name + length - 4, ".tmp") == 0;
+}
+
+enum status folder_sweep(const char *path, int *removed) {
+    DIR *directory = opendir(path);
+    if (!directory) {
+        return errno == ENOENT ? OK : fail(ERR_WRITE, "%s: cannot be read: %s", path, strerror(errno));
+    }
+    enum status st = OK;
+    for (struct dirent *e = readdir(directory); e && st == OK; e = readdir(directory)) {
+        if (!is_temporary(e->d_name)) {
+            continue;
+        }
+        if (unlinkat(dirfd(directory), e->d_name, 0) == 0) {
+            ++*removed;
+        } else if (errno != ENOENT && errno != EISDIR) {
+            st = fail(ERR_WRITE, "%s/%s: cannot be removed: %s", path, e->d_name, strerror(errno));
+        }
+    }
+    closedir(directory);
     return st;
 }
 

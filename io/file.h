@@ -14,6 +14,9 @@ enum status file_read(const char *path, char **data, size_t *len);
 enum status file_write(const char *path, const char *data, size_t len);
 /* mkdir -p. Local. Fails: ERR_WRITE. */
 enum status folder_make(const char *path);
+/* Removes the temporary files (NAME.tmp) that a writer of ours left in a folder when it was killed; a folder
+ * that is not there has none. *removed counts up. Local. Fails: ERR_WRITE. */
+enum status folder_sweep(const char *path, int *removed);
 /* Makes a rename or a new entry in path's folder durable. Local. Fails: ERR_WRITE. */
 enum status file_sync_folder(const char *path);
 /* All of n bytes at an offset; a file that ends before is ERR_DATA. Local. */

@@ -48,16 +48,35 @@ static enum status open_log(struct run_folder *folder) {
     return st;
 }
 
+/* What a run that was killed in the middle of a write has left. */
+static enum status sweep(const char *folder, int *removed) {
+    static const char *const parts[] = {"", "/checkpoints", "/model"};
+    for (int i = 0; i < COUNT_OF(parts); i++) {
+        struct text path = {0};
+        enum status st = text_printf(&path, "%s%s", folder, parts[i]);
+        st = st == OK ? folder_sweep(path.data, removed) : st;
+        text_free(&path);
+        TRY(st);
+    }
+    return OK;
+}
+
 enum status run_folder_open(struct run *run, const struct backend *b, const char *path,
                             struct run_folder *out) {
     *out = (struct run_folder){.path = path};
     clock_stamp(out->started, sizeof out->started);
+    int removed = 0;
     enum status st = OK;
     if (run->comm->rank == 0) {
         st = folder_make(path);
+        st = st == OK ? sweep(path, &removed) : st;
         st = st == OK ? write_config(run, path) : st;
         st = st == OK ? write_environment(run, b, out, NULL) : st;
         st = st == OK ? open_log(out) : st;
+    }
+    if (st == OK && removed > 0) {
+        log_root(LOG_INFO, "%s: removed %d temporary file%s of a run that was killed", path, removed,
+                 removed == 1 ? "" : "s");
     }
     return comm_agree(run->comm, st);
 }

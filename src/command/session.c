@@ -310,6 +310,7 @@ static enum status fill_reference(struct session *s, struct model *model, struct
 static enum status with_reference_model(struct session *s, struct model *model, uint64_t model_hash,
                                         const struct reference_request *request) {
     struct rows *rows = request->rows;
+    rows->reference_model = model_hash;
     struct sidecar_key key = {.model = model_hash,
                               .data = dataset_hash(rows->data),
                               .view = view_hash(rows->view),

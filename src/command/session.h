@@ -16,6 +16,7 @@ struct rows {
     struct dataset *data;
     struct view *view;
     struct sidecar *reference;
+    uint64_t reference_model; /* hash of the weights that the reference scores come from */
     struct cut_counts counts;
     int64_t n;              /* rows in use (evaluate.rows may take the first only) */
     int64_t tokens;         /* of all rows' forests, prompts once */

@@ -1,80 +1,10 @@
 #include "command/trainer.h"
 
+#include "command/facts.h"
 #include "command/run_folder.h"
 #include "train/speed.h"
-#include "util/hash.h"
 #include "util/log.h"
 #include "util/mem.h"
-
-/* Keys that the numbers of a run depend on: a resume with another value is refused. */
-static const char *const number_keys[] = {
-    "seed",
-    "compute",
-    "truncate.max_length",
-    "truncate.max_prompt",
-    "truncate.keep",
-    "truncate.ratio",
-    "truncate.unit",
-    "truncate.max_response",
-    "truncate.end_after_cut",
-    "train.batch",
-    "train.slots",
-    "train.micro_tokens",
-    "train.optimizer",
-    "train.learning_rate",
-    "train.beta1",
-    "train.beta2",
-    "train.epsilon",
-    "train.weight_decay",
-    "train.momentum",
-    "train.alpha",
-    "train.clip",
-    "train.schedule",
-    "train.warmup_steps",
-    "train.shuffle",
-    "train.deterministic",
-    "sft.loss",
-    "dpo.loss",
-    "dpo.beta",
-    "dpo.label_smoothing",
-    "dpo.reference_free",
-    "reward.margin",
-    "reward.centering",
-};
-enum { NUMBER_KEYS = COUNT_OF(number_keys), FACTS = NUMBER_KEYS + 3 };
-
-/* Facts with the strings that they point to. */
-struct facts {
-    struct fact list[FACTS];
-    struct text values[NUMBER_KEYS];
-    char hashes[3][17];
-    int n;
-};
-
-static void add_hash(struct facts *f, int i, const char *name, uint64_t hash) {
-    hash_text(hash, f->hashes[i]);
-    f->list[f->n++] = (struct fact){name, f->hashes[i]};
-}
-
-static enum status facts_collect(const struct trainer *t, struct facts *f) {
-    const struct session *s = &t->session;
-    *f = (struct facts){0};
-    for (int i = 0; i < NUMBER_KEYS; i++) {
-        TRY(text_puts(&f->values[i], ""));
-        TRY(options_value(s->run->options, number_keys[i], &f->values[i]));
-        f->list[f->n++] = (struct fact){number_keys[i], f->values[i].data};
-    }
-    add_hash(f, 0, "model weights", s->model_hash);
-    add_hash(f, 1, "data", dataset_hash(s->train.data));
-    add_hash(f, 2, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n));
-    return OK;
-}
-
-static void facts_free(struct facts *f) {
-    for (int i = 0; i < NUMBER_KEYS; i++) {
-        text_free(&f->values[i]);
-    }
-}
 
 enum pass_keep trainer_keep(const struct settings *settings) {
     return settings->train.recompute == RECOMPUTE_LAYERS ? KEEP_INPUTS : KEEP_ALL;
@@ -197,11 +127,12 @@ static enum status train(struct trainer *t) {
     st = st == OK ? optimizer_open(s->model, &options, &shards, &optimizer) : st;
     st = st == OK ? facts_collect(t, &facts) : st;
     TRY_TO(done, comm_agree(s->comm, st));
+    TRY_TO(done, facts_check_hosts(t, &facts));
     TRY_TO(done, session_workspace(s, s->model, t->training.keep, &s->workspace));
     TRY_TO(done, measure_speed(t));
     t->training.optimizer = &optimizer;
     t->training.checkpoint.facts = facts.list;
-    t->training.checkpoint.n_facts = facts.n;
+    t->training.checkpoint.n_facts = (int)facts.n;
     log_root(LOG_INFO, "%lld parameters, %lld updates of %lld rows, %d ranks with %d threads each",
              (long long)s->model->arena_elements, (long long)t->training.steps, (long long)t->data.plan.batch,
              s->comm->size, s->backend->caps.threads);

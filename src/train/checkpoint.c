@@ -159,24 +159,46 @@ done:
     return st;
 }
 
-/* Names every fact that is not what the checkpoint was made with. */
-static enum status compare_facts(const struct checkpoint_options *o, const json_t *stored, const char *path) {
-    struct text changed = {0};
-    enum status st = OK;
-    for (int i = 0; i < o->n_facts && st == OK; i++) {
-        const char *was = json_string_value(json_object_get(stored, o->facts[i].name));
-        if (!was || strcmp(was, o->facts[i].value) != 0) {
-            st = text_printf(&changed, "%s%s (was %s, is %s)", changed.len ? ", " : "", o->facts[i].name,
-                             was ? was : "not set", o->facts[i].value);
+/* Appends the facts of a kind that are not what the checkpoint was made with. */
+static enum status list_changed(const struct checkpoint_options *o, const json_t *stored, enum fact_kind kind,
+                                struct text *changed) {
+    for (int i = 0; i < o->n_facts; i++) {
+        const struct fact *f = &o->facts[i];
+        const char *was = json_string_value(json_object_get(stored, f->name));
+        was = was ? was : f->fallback;
+        if (f->kind == kind && (!was || strcmp(was, f->value) != 0)) {
+            TRY(text_printf(changed, "%s%s (was %s, is %s)", changed->len ? ", " : "", f->name,
+                            was ? was : "not set", f->value));
         }
     }
-    if (st == OK && changed.len) {
+    return OK;
+}
+
+/* Names every fact that differs, and whether the run can go on all the same. */
+static enum status compare_facts(const struct checkpoint_options *o, const json_t *stored, const char *path) {
+    struct text fixed = {0}, rounding = {0}, harmless = {0};
+    enum status st;
+    TRY_TO(done, list_changed(o, stored, FACT_FIXED, &fixed));
+    TRY_TO(done, list_changed(o, stored, FACT_ROUNDING, &rounding));
+    TRY_TO(done, list_changed(o, stored, FACT_FREE, &harmless));
+    if (fixed.len) {
         st = fail(ERR_USAGE,
                   "%s: this run would go on with other numbers: %s; set them back, choose another output, or "
                   "start anew with train.resume=never",
-                  path, changed.data);
+                  path, fixed.data);
+        goto done;
     }
-    text_free(&changed);
+    if (rounding.len) {
+        log_root(LOG_WARN, "%s: allowed, but from here on the numbers are the old run's to rounding only: %s",
+                 path, rounding.data);
+    }
+    if (harmless.len) {
+        log_root(LOG_INFO, "%s: allowed, the numbers do not depend on it: %s", path, harmless.data);
+    }
+done:
+    text_free(&fixed);
+    text_free(&rounding);
+    text_free(&harmless);
     return st;
 }
 
@@ -226,7 +248,7 @@ enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, 
     *found = false;
     TRY(checkpoint_latest(c, o->run, &path, &step));
     if (!path) {
-        return checkpoint_set_aside(c, o->run, -1);
+        return OK;
     }
     TRY_TO(done, checkpoint_file_read_state(c, path, &json));
     TRY_TO(done, comm_agree(c, take_state(o, json, path, optimizer, state)));

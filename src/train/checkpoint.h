@@ -1,8 +1,8 @@
 /* Checkpoints of a training run: parameters, optimizer state, and the facts that the numbers depend on.
  *
  * A checkpoint holds arenas, not ranks' parts, so another rank count goes on from it. Facts are names with
- * values (keys of the configuration, hashes of model and data); a resume with other facts is refused and
- * names them, because it would neither be the old run nor say so.
+ * values (keys of the configuration, hashes of model and data); a resume names those that differ, and is
+ * refused where the numbers depend on them, because it would neither be the old run nor say so.
  */
 #ifndef COLLIMATE_TRAIN_CHECKPOINT_H
 #define COLLIMATE_TRAIN_CHECKPOINT_H
@@ -10,8 +10,16 @@
 #include "mpi/comm.h"
 #include "train/optimizer.h"
 
+enum fact_kind {
+    FACT_FIXED,    /* another value is another run: refused */
+    FACT_ROUNDING, /* the run goes on, to rounding: said */
+    FACT_FREE,     /* the numbers do not depend on it: said */
+};
+
 struct fact {
     const char *name, *value;
+    const char *fallback; /* what holds where a checkpoint does not say: a key's default; NULL: nothing */
+    enum fact_kind kind;
 };
 
 /* What goes on from step to step beside the arenas. */
@@ -31,7 +39,7 @@ struct checkpoint_options {
 enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             const struct checkpoint_state *state);
 /* Collective. Loads the newest checkpoint of the run, if there is one, into the optimizer and its model.
- * Fails: ERR_USAGE naming the facts that differ, ERR_DATA for damage. */
+ * Fails: ERR_USAGE naming the fixed facts that differ, ERR_DATA for damage. */
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             struct checkpoint_state *state, bool *found);
 

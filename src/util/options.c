@@ -26,7 +26,7 @@ static bool listed(const char *list, char separator, const char *word, size_t n)
     return false;
 }
 
-static bool takes(const struct options *o, int row) {
+bool options_takes(const struct options *o, int row) {
     const char *commands = o->table[row].commands;
     if (!o->command || strcmp(commands, "*") == 0 || listed(commands, ' ', o->command, strlen(o->command))) {
         return true;
@@ -54,7 +54,7 @@ static const char *nearest(const struct options *o, const char *key) {
     const char *best = NULL;
     int least = INT_MAX;
     for (int i = 0; i < o->count; i++) {
-        if (!takes(o, i)) {
+        if (!options_takes(o, i)) {
             continue;
         }
         /* A key named without its section ("learning_rate") is near the full one. */
@@ -192,7 +192,7 @@ enum status options_set(struct options *o, const char *key, const char *value, c
         return fail(ERR_USAGE, "%s: unknown key \"%s\"; the nearest that %s knows is \"%s\"", source, key,
                     o->command, nearest(o, key));
     }
-    if (!takes(o, i)) {
+    if (!options_takes(o, i)) {
         return fail(ERR_USAGE, "%s: key \"%s\" has no effect in %s; it belongs to: %s", source, key,
                     o->command, o->table[i].commands);
     }
@@ -298,7 +298,7 @@ enum status options_check(const struct options *o) {
 enum status options_narrow(struct options *o, const char *also) {
     o->also = also;
     for (int i = 0; i < o->count; i++) {
-        if (o->source[i] && !takes(o, i)) {
+        if (o->source[i] && !options_takes(o, i)) {
             return fail(ERR_USAGE, "%s: key \"%s\" has no effect in %s; it belongs to: %s", o->source[i],
                         o->table[i].key, also, o->table[i].commands);
         }
@@ -373,7 +373,7 @@ enum status options_print(const struct options *o, bool comments, struct text *o
     const char *section = "";
     for (int i = 0; i < o->count; i++) {
         const struct option *row = &o->table[i];
-        if (!takes(o, i)) {
+        if (!options_takes(o, i)) {
             continue;
         }
         /* In the commented form a default is a comment: set by name it could be refused (no effect beside the
@@ -400,7 +400,7 @@ enum status options_help(const struct options *o, struct text *out) {
     static const char *const types[] = {"text", "choice", "true|false", "integer", "number"};
     for (int i = 0; i < o->count; i++) {
         const struct option *row = &o->table[i];
-        if (!takes(o, i)) {
+        if (!options_takes(o, i)) {
             continue;
         }
         const char *fallback = *row->fallback ? row->fallback : "(none)";

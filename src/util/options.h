@@ -54,6 +54,8 @@ enum status options_check(const struct options *o);
 /* From now on the keys of `also` are those of this one command. Fails: ERR_USAGE for a key that was set and
  * has no effect in it. */
 enum status options_narrow(struct options *o, const char *also);
+/* Whether the command takes the key of a row of the table. */
+bool options_takes(const struct options *o, int row);
 bool options_is_set(const struct options *o, const char *key);
 const char *options_source(const struct options *o, const char *key); /* "default" where not set */
 /* Appends a key's value as text. Fails: ERR_INTERNAL for an unknown key. */

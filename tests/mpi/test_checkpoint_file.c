@@ -120,6 +120,15 @@ static void step_path(char *path, size_t size, const char *run, int64_t step) {
     snprintf(path, size, "%s/checkpoints/step-%lld.h5", run, (long long)step);
 }
 
+static void expect_latest_file(struct comm *c, const char *run, const char *expected) {
+    char path[200], *text = NULL;
+    size_t length;
+    snprintf(path, sizeof path, "%s/checkpoints/latest", run);
+    CHECK(file_read(path, &text, &length) == OK && strcmp(text, expected) == 0);
+    mem_free(text);
+    CHECK(comm_barrier(c) == OK);
+}
+
 static void test_latest(struct comm *c, const char *folder) {
     char path[200], run[96];
     snprintf(run, sizeof run, "%s/run", folder);
@@ -156,7 +165,8 @@ static void test_latest(struct comm *c, const char *folder) {
     CHECK(comm_barrier(c) == OK);
     expect_latest(c, run, 20);
     CHECK(checkpoint_set_aside(c, run, 20) == OK); /* 500 and 100 count no more */
-    CHECK(checkpoint_prune(c, run, 1) == OK);      /* keeps 20 */
+    expect_latest_file(c, run, "step-20.h5\n");
+    CHECK(checkpoint_prune(c, run, 1) == OK); /* keeps 20 */
     step_path(path, sizeof path, run, 9);
     CHECK(access(path, F_OK) != 0);
     step_path(path, sizeof path, run, 100);
@@ -165,14 +175,48 @@ static void test_latest(struct comm *c, const char *folder) {
     CHECK(access(path, F_OK) == 0);
     step_path(path, sizeof path, run, 20);
     check_step(c, path, 20);
+    expect_latest_file(c, run, "step-20.h5\n");
     snprintf(path, sizeof path, "%s/checkpoints/latest", run);
-    char *text;
-    size_t length;
-    CHECK(file_read(path, &text, &length) == OK && strcmp(text, "step-20.h5\n") == 0);
-    mem_free(text);
-    CHECK(comm_barrier(c) == OK);
     CHECK(checkpoint_prune(c, run, 0) == OK && access(path, F_OK) != 0);
     expect_latest(c, run, -1);
+}
+
+/* Where none is whole, none is passed over in silence: an error that names them. */
+static void test_all_damaged(struct comm *c, const char *folder) {
+    char path[200], run[96], *found = NULL;
+    int64_t step;
+    snprintf(run, sizeof run, "%s/lost", folder);
+    snprintf(path, sizeof path, "%s/checkpoints", run);
+    CHECK(c->rank != 0 || folder_make(path) == OK);
+    CHECK(comm_barrier(c) == OK);
+    for (int64_t i = 3; i <= 4; i++) {
+        step_path(path, sizeof path, run, i);
+        CHECK(write_step(c, path, i) == OK);
+        if (c->rank == 0) {
+            damage(path, 0.5);
+        }
+    }
+    CHECK(comm_barrier(c) == OK);
+    CHECK(checkpoint_latest(c, run, &found, &step) == ERR_DATA && !found);
+    CHECK(strstr(status_message()->text, "step-4.h5, step-3.h5"));
+    CHECK(strstr(status_message()->text, "train.resume=never"));
+}
+
+static void expect_sweep(const char *folder) {
+    char path[200];
+    int removed = 0;
+    const char *const names[] = {"a.h5.tmp", "keep.h5", ".tmp"};
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        CHECK(file_write(path, "x", 1) == OK);
+    }
+    CHECK(folder_sweep(folder, &removed) == OK && removed == 1);
+    snprintf(path, sizeof path, "%s/a.h5.tmp", folder);
+    CHECK(access(path, F_OK) != 0);
+    snprintf(path, sizeof path, "%s/keep.h5", folder);
+    CHECK(access(path, F_OK) == 0);
+    snprintf(path, sizeof path, "%s/missing", folder);
+    CHECK(folder_sweep(path, &removed) == OK && removed == 1);
 }
 
 static enum status write_big(struct comm *c, const char *path) {
@@ -220,6 +264,10 @@ int main(int argc, char **argv) {
     world_folder(c, folder);
     test_round_trip(c, folder);
     test_latest(c, folder);
+    test_all_damaged(c, folder);
+    if (c->rank == 0) {
+        expect_sweep(folder);
+    }
     snprintf(disk, sizeof disk, "%s/disk", folder);
     test_full_disk(c, disk);
     world_folder_remove(c, folder);

@@ -1,0 +1,141 @@
+#include "command/facts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "util/hash.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+/* Keys that are not FACT_FIXED. */
+static const struct {
+    const char *key;
+    enum fact_kind kind;
+    bool is_skipped; /* a place or a wish, whose contents are a fact of their own */
+} exceptions[] = {
+    {.key = "output", .is_skipped = true},
+    {.key = "data", .is_skipped = true},
+    {.key = "model", .is_skipped = true},
+    {.key = "reference", .is_skipped = true},
+    {.key = "device", .is_skipped = true},
+    {.key = "train.resume", .is_skipped = true},
+    {.key = "dpo.reference_file", .is_skipped = true},
+    {.key = "eval_data", .kind = FACT_FREE},
+    {.key = "threads", .kind = FACT_FREE},
+    {.key = "evaluate.rows", .kind = FACT_FREE},
+    {.key = "train.steps", .kind = FACT_FREE}, /* a schedule that depends on it is checked by the loop */
+    {.key = "train.epochs", .kind = FACT_FREE},
+    {.key = "train.checkpoint_every", .kind = FACT_FREE},
+    {.key = "train.checkpoint_keep", .kind = FACT_FREE},
+    {.key = "train.evaluate_every", .kind = FACT_FREE},
+    {.key = "train.watchdog_s", .kind = FACT_FREE},
+    {.key = "train.bucket_bytes", .kind = FACT_ROUNDING},
+    {.key = "train.shard_optimizer", .kind = FACT_ROUNDING},
+    {.key = "train.recompute", .kind = FACT_ROUNDING},
+};
+
+static enum status add(struct facts *f, const struct fact *fact) {
+    TRY(GROW_ARRAY(f->list, f->capacity, f->n + 1));
+    f->list[f->n++] = *fact;
+    return OK;
+}
+
+/* Room for a value; the texts' own memory stays where it is when the array grows. */
+static enum status new_value(struct facts *f, struct text **out) {
+    TRY(GROW_ARRAY(f->values, f->cap_values, f->n_values + 1));
+    f->values[f->n_values] = (struct text){0};
+    *out = &f->values[f->n_values++];
+    return text_puts(*out, "");
+}
+
+/* What only rounds differently leaves deterministic sums alone. */
+static enum fact_kind kind_of(const struct trainer *t, enum fact_kind kind) {
+    return kind == FACT_ROUNDING && t->data.plan.deterministic ? FACT_FREE : kind;
+}
+
+static enum status add_key(const struct trainer *t, const struct option *row, struct facts *f) {
+    enum fact_kind kind = FACT_FIXED;
+    for (int i = 0; i < COUNT_OF(exceptions); i++) {
+        if (strcmp(exceptions[i].key, row->key) == 0) {
+            if (exceptions[i].is_skipped) {
+                return OK;
+            }
+            kind = kind_of(t, exceptions[i].kind);
+        }
+    }
+    struct text *value;
+    TRY(new_value(f, &value));
+    TRY(options_value(t->session.run->options, row->key, value));
+    const struct fact fact = {
+        .name = row->key, .value = value->data, .fallback = row->fallback, .kind = kind};
+    return add(f, &fact);
+}
+
+static enum status add_text(struct facts *f, const char *name, enum fact_kind kind, const char *words,
+                            size_t length) {
+    struct text *value;
+    TRY(new_value(f, &value));
+    TRY(text_printf(value, "%.*s", (int)length, words));
+    const struct fact fact = {.name = name, .value = value->data, .kind = kind};
+    return add(f, &fact);
+}
+
+static enum status add_hash(struct facts *f, const char *name, uint64_t hash) {
+    char digits[17];
+    hash_text(hash, digits);
+    return add_text(f, name, FACT_FIXED, digits, strlen(digits));
+}
+
+/* The back end without its threads, which change no bits. */
+static enum status add_device(const struct trainer *t, struct facts *f) {
+    const char *words = t->session.backend->caps.description;
+    const char *comma = strrchr(words, ',');
+    size_t length = comma && strstr(comma, " thread") ? (size_t)(comma - words) : strlen(words);
+    return add_text(f, "device", FACT_ROUNDING, words, length);
+}
+
+enum status facts_collect(const struct trainer *t, struct facts *out) {
+    const struct session *s = &t->session;
+    const struct options *options = s->run->options;
+    char ranks[16];
+    *out = (struct facts){0};
+    for (int i = 0; i < options->count; i++) {
+        if (options_takes(options, i)) {
+            TRY(add_key(t, &options->table[i], out));
+        }
+    }
+    TRY(add_hash(out, "model weights", s->model_hash));
+    TRY(add_hash(out, "data", dataset_hash(s->train.data)));
+    TRY(add_hash(out, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n)));
+    if (t->recipe.has_reference) {
+        TRY(add_hash(out, "reference weights", s->train.reference_model));
+    }
+    TRY(add_device(t, out));
+    snprintf(ranks, sizeof ranks, "%d", s->comm->size);
+    return add_text(out, "ranks", kind_of(t, FACT_ROUNDING), ranks, strlen(ranks));
+}
+
+enum status facts_check_hosts(const struct trainer *t, const struct facts *f) {
+    int64_t extremes[2] = {0, 0}; /* of the hash, and of its negative */
+    for (int64_t i = 0; i < f->n; i++) {
+        if (strcmp(f->list[i].name, "device") == 0) {
+            extremes[0] = (int64_t)(hash_bytes(f->list[i].value, strlen(f->list[i].value), 0) >> 1);
+            extremes[1] = -extremes[0];
+        }
+    }
+    TRY(comm_max_i64(t->session.comm, extremes, 2));
+    if (extremes[0] != -extremes[1]) {
+        log_root(LOG_WARN,
+                 "hosts run different kernels: the numbers are the same on any ranks to rounding only; "
+                 "COLLIMATE_CPU_LEVEL gives all of them the same");
+    }
+    return OK;
+}
+
+void facts_free(struct facts *f) {
+    for (int64_t i = 0; i < f->n_values; i++) {
+        text_free(&f->values[i]);
+    }
+    mem_free(f->values);
+    mem_free(f->list);
+}
