@@ -53,7 +53,8 @@ struct evaluation {
     struct recipe recipe;
     struct bootstrap bootstrap;
     struct text out;
-    double numerators[VALUE_COUNT], denominators[VALUE_COUNT]; /* over all rows */
+    struct exact_sums exact;        /* numerator and denominator of every value */
+    double totals[2 * VALUE_COUNT]; /* the same over all rows of all ranks */
 };
 
 static const char *name_of(int v) {
@@ -62,7 +63,7 @@ static const char *name_of(int v) {
 
 static bool applies(const struct evaluation *e, int v) {
     if (v >= VALUE_LABELS) {
-        return e->recipe.kind == RECIPE_PREFERENCE && e->denominators[v] > 0;
+        return e->recipe.kind == RECIPE_PREFERENCE && e->totals[2 * v + 1] > 0;
     }
     return values[v].need == NEED_NOTHING ||
            (values[v].need == NEED_PAIRS && e->recipe.kind == RECIPE_PREFERENCE) ||
@@ -113,14 +114,14 @@ static void visit(void *context, const struct scored_row *scored) {
         n[VALUE_MARGIN_RAW] = n[VALUE_MARGIN] / e->recipe.options.beta;
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
-        e->numerators[v] += n[v];
-        e->denominators[v] += d[v];
+        exact_add(&e->exact, 2 * v, exact_of(&e->exact, n[v]), 1);
+        exact_add(&e->exact, 2 * v + 1, exact_of(&e->exact, d[v]), 1);
     }
     bootstrap_add(&e->bootstrap, scored->sample->row, n, d);
 }
 
 static double ratio(const struct evaluation *e, int v) {
-    return e->denominators[v] > 0 ? e->numerators[v] / e->denominators[v] : NAN;
+    return e->totals[2 * v + 1] > 0 ? e->totals[2 * v] / e->totals[2 * v + 1] : NAN;
 }
 
 static enum status print_hashes(const struct session *s, struct text *out) {
@@ -193,11 +194,11 @@ static enum status run_rows(struct evaluation *e) {
     TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
     enum status st = bootstrap_open((uint64_t)s->settings->seed, s->settings->evaluate.bootstrap, VALUE_COUNT,
                                     &e->bootstrap);
+    st = st == OK ? exact_open(2 * VALUE_COUNT, &e->exact) : st;
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &sums));
-    TRY_TO(done, comm_sum_f64(s->comm, e->numerators, VALUE_COUNT));
-    TRY_TO(done, comm_sum_f64(s->comm, e->denominators, VALUE_COUNT));
+    TRY_TO(done, exact_reduce(s->comm, &e->exact, e->totals));
     TRY_TO(done, bootstrap_intervals(s->comm, &e->bootstrap, s->settings->evaluate.confidence, low, high));
     st = print_result(e, &sums, low, high);
     st = st == OK ? deliver(e) : st;
@@ -251,6 +252,7 @@ enum status command_evaluate(struct run *run) {
     session_open(run, &e.session);
     enum status st = evaluate_work(&e);
     bootstrap_close(&e.bootstrap);
+    exact_close(&e.exact);
     text_free(&e.out);
     session_close(&e.session);
     return st;

@@ -62,7 +62,9 @@ struct reward_evaluation {
     struct bootstrap bootstrap;
     struct subsets subsets;
     int n_values;
-    struct totals row, all; /* n_values each */
+    struct totals row;       /* n_values each */
+    struct exact_sums exact; /* numerator and denominator of each value */
+    double *totals;          /* the same over all rows of all ranks */
     double *low, *high;
     int32_t *order; /* scratch: a prompt's responses by reward */
     int64_t order_capacity;
@@ -196,14 +198,18 @@ static void visit(void *context, const struct scored_row *row) {
     enum status st = visit_best(e, row);
     e->status = e->status == OK ? st : e->status;
     for (int v = 0; v < e->n_values; v++) {
-        e->all.numerators[v] += e->row.numerators[v];
-        e->all.denominators[v] += e->row.denominators[v];
+        exact_add(&e->exact, 2 * v, exact_of(&e->exact, e->row.numerators[v]), 1);
+        exact_add(&e->exact, 2 * v + 1, exact_of(&e->exact, e->row.denominators[v]), 1);
     }
     bootstrap_add(&e->bootstrap, row->sample->row, e->row.numerators, e->row.denominators);
 }
 
+static double rows_of(const struct reward_evaluation *e, int v) {
+    return e->totals[2 * v + 1];
+}
+
 static double value_of(const struct reward_evaluation *e, int v) {
-    return e->all.denominators[v] > 0 ? e->all.numerators[v] / e->all.denominators[v] : NAN;
+    return rows_of(e, v) > 0 ? e->totals[2 * v] / rows_of(e, v) : NAN;
 }
 
 /* "name": {"value_name": x, "count_name": n, "interval": [low, high]} */
@@ -212,7 +218,7 @@ static enum status put_member(struct reward_evaluation *e, const char *name, int
     TRY(text_json(out, name, strlen(name)));
     TRY(text_printf(out, ": {\"%s\": ", keys[0]));
     TRY(text_json_number(out, value_of(e, v)));
-    TRY(text_printf(out, ", \"%s\": %.0f", keys[1], e->all.denominators[v]));
+    TRY(text_printf(out, ", \"%s\": %.0f", keys[1], rows_of(e, v)));
     if (e->bootstrap.samples > 0) {
         TRY(text_puts(out, ", \"interval\": ["));
         TRY(text_json_number(out, e->low[v]));
@@ -229,7 +235,7 @@ static enum status put_group(struct reward_evaluation *e, const char *name, int 
     const char *separator = "";
     TRY(text_printf(e->out, ", \"%s\": {", name));
     for (int i = 0; i < n; i++) {
-        if (e->all.denominators[first + i] > 0) {
+        if (rows_of(e, first + i) > 0) {
             TRY(text_puts(e->out, separator));
             TRY(put_member(e, names[i], first + i, keys));
             separator = ", ";
@@ -245,7 +251,7 @@ static enum status put_sections(struct reward_evaluation *e) {
     int n = 0;
     TRY(NEW_ARRAY(accuracies, e->subsets.n));
     for (int i = 0; i < e->subsets.n; i++) {
-        accuracies[i] = e->all.denominators[VALUE_SUBSET + i] > 0 ? value_of(e, VALUE_SUBSET + i) : 0;
+        accuracies[i] = rows_of(e, VALUE_SUBSET + i) > 0 ? value_of(e, VALUE_SUBSET + i) : 0;
     }
     int unknown = subsets_sections(&e->subsets, accuracies, sections);
     mem_free(accuracies);
@@ -270,7 +276,7 @@ static enum status put_best(struct reward_evaluation *e) {
     static const char *hit_keys[2] = {"share", "prompts"};
     char names[BEST_COUNT][16];
     const char *list[BEST_COUNT + 1];
-    if (!(e->all.denominators[VALUE_ORACLE] > 0)) {
+    if (!(rows_of(e, VALUE_ORACLE) > 0)) {
         return OK;
     }
     for (int b = 0; b < BEST_COUNT; b++) {
@@ -296,7 +302,7 @@ static enum status print_result(struct reward_evaluation *e) {
     hash_text(dataset_hash(s->train.data), digits);
     TRY(text_printf(out, ", \"data_hash\": \"%s\"", digits));
     for (int v = 0; v < VALUE_ALONE; v++) {
-        if (e->all.denominators[v] > 0) {
+        if (rows_of(e, v) > 0) {
             TRY(metrics_put(out, "", alone_name(v), value_of(e, v)));
         }
     }
@@ -314,7 +320,7 @@ static enum status print_result(struct reward_evaluation *e) {
         TRY(metrics_put(out, "", "confidence", s->settings->evaluate.confidence));
         TRY(text_puts(out, ", \"intervals\": {"));
         for (int v = 0, n = 0; v < VALUE_ALONE; v++) {
-            if (e->all.denominators[v] > 0) {
+            if (rows_of(e, v) > 0) {
                 TRY(text_printf(out, "%s\"%s\": [", n++ ? ", " : "", alone_name(v)));
                 TRY(text_json_number(out, e->low[v]));
                 TRY(text_puts(out, ", "));
@@ -329,16 +335,13 @@ static enum status print_result(struct reward_evaluation *e) {
 
 static enum status allocate(struct reward_evaluation *e) {
     const struct settings *settings = e->session->settings;
-    double **arrays[] = {&e->row.numerators,
-                         &e->row.denominators,
-                         &e->all.numerators,
-                         &e->all.denominators,
-                         &e->low,
-                         &e->high};
+    double **arrays[] = {&e->row.numerators, &e->row.denominators, &e->low, &e->high};
     e->n_values = VALUE_SUBSET + e->subsets.n;
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         TRY(NEW_ARRAY(*arrays[i], e->n_values));
     }
+    TRY(NEW_ARRAY(e->totals, 2 * (int64_t)e->n_values));
+    TRY(exact_open(2 * (int64_t)e->n_values, &e->exact));
     return bootstrap_open((uint64_t)settings->seed, settings->evaluate.bootstrap, e->n_values, &e->bootstrap);
 }
 
@@ -352,8 +355,7 @@ static enum status run_rows(struct reward_evaluation *e) {
     TRY_TO(done, comm_agree(s->comm, st));
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &e->sums));
     TRY_TO(done, comm_agree(s->comm, e->status));
-    TRY_TO(done, comm_sum_f64(s->comm, e->all.numerators, e->n_values));
-    TRY_TO(done, comm_sum_f64(s->comm, e->all.denominators, e->n_values));
+    TRY_TO(done, exact_reduce(s->comm, &e->exact, e->totals));
     TRY_TO(done,
            bootstrap_intervals(s->comm, &e->bootstrap, s->settings->evaluate.confidence, e->low, e->high));
     st = comm_agree(s->comm, print_result(e));
@@ -388,13 +390,13 @@ enum status evaluate_reward(struct session *s, struct text *out) {
     };
     enum status st = open_rows(&e);
     st = st == OK && !s->run->dry_run ? run_rows(&e) : st;
-    double *arrays[] = {
-        e.row.numerators, e.row.denominators, e.all.numerators, e.all.denominators, e.low, e.high};
+    double *arrays[] = {e.row.numerators, e.row.denominators, e.totals, e.low, e.high};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
     }
     mem_free(e.order);
     bootstrap_close(&e.bootstrap);
+    exact_close(&e.exact);
     subsets_close(&e.subsets);
     return st;
 }

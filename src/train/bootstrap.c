@@ -9,14 +9,14 @@
 enum status bootstrap_open(uint64_t seed, int64_t samples, int values, struct bootstrap *out) {
     *out = (struct bootstrap){.seed = seed, .samples = samples, .values = values};
     int64_t n;
-    TRY(size_mul(samples, values, "bootstrap samples", &n));
-    TRY(NEW_ARRAY(out->numerators, n));
-    return NEW_ARRAY(out->denominators, n);
+    TRY(size_mul(samples, 2 * (int64_t)values, "bootstrap samples", &n));
+    TRY(NEW_ARRAY(out->row, 2 * (int64_t)values));
+    return exact_open(n, &out->sums);
 }
 
 void bootstrap_close(struct bootstrap *b) {
-    mem_free(b->numerators);
-    mem_free(b->denominators);
+    exact_close(&b->sums);
+    mem_free(b->row);
     *b = (struct bootstrap){0};
 }
 
@@ -37,11 +37,17 @@ static int poisson(double uniform) {
 
 void bootstrap_add(struct bootstrap *b, int64_t row, const double *numerators, const double *denominators) {
     struct rng rng = rng_stream(b->seed, RNG_BOOTSTRAP, row, 0);
+    int64_t n = 2 * (int64_t)b->values;
+    for (int v = 0; v < b->values; v++) {
+        b->row[2 * v] = exact_of(&b->sums, numerators[v]);
+        b->row[2 * v + 1] = exact_of(&b->sums, denominators[v]);
+    }
     for (int64_t s = 0; s < b->samples; s++) {
         int times = poisson(rng_uniform(&rng));
-        for (int v = 0; times > 0 && v < b->values; v++) {
-            b->numerators[s * b->values + v] += times * numerators[v];
-            b->denominators[s * b->values + v] += times * denominators[v];
+        for (int64_t v = 0; times > 0 && v < n; v++) {
+            if (b->row[v] != 0) {
+                exact_add(&b->sums, s * n + v, b->row[v], times);
+            }
         }
     }
 }
@@ -62,22 +68,26 @@ static double quantile(const double *sorted, int64_t n, double q) {
 
 enum status bootstrap_intervals(struct comm *c, struct bootstrap *b, double confidence, double *low,
                                 double *high) {
-    TRY(comm_sum_f64(c, b->numerators, b->samples * b->values));
-    TRY(comm_sum_f64(c, b->denominators, b->samples * b->values));
-    double *ratios;
-    TRY(comm_agree(c, NEW_ARRAY(ratios, b->samples)));
+    double *ratios = NULL;
+    double *sums = NULL;
+    enum status st = NEW_ARRAY(ratios, b->samples);
+    st = st == OK ? NEW_ARRAY(sums, b->sums.n) : st;
+    TRY_TO(done, comm_agree(c, st));
+    TRY_TO(done, exact_reduce(c, &b->sums, sums));
     for (int v = 0; v < b->values; v++) {
         int64_t n = 0;
         for (int64_t s = 0; s < b->samples; s++) {
-            double denominator = b->denominators[s * b->values + v];
-            if (denominator > 0) { /* a resample of a few rows may hold none */
-                ratios[n++] = b->numerators[s * b->values + v] / denominator;
+            const double *pair = sums + 2 * (s * b->values + v);
+            if (pair[1] > 0) { /* a resample of a few rows may hold none */
+                ratios[n++] = pair[0] / pair[1];
             }
         }
         qsort(ratios, (size_t)n, sizeof *ratios, ascending);
         low[v] = n > 0 ? quantile(ratios, n, (1 - confidence) / 2) : NAN;
         high[v] = n > 0 ? quantile(ratios, n, (1 + confidence) / 2) : NAN;
     }
+done:
+    mem_free(sums);
     mem_free(ratios);
-    return OK;
+    return st;
 }

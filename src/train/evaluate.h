@@ -12,12 +12,8 @@ typedef void evaluate_visit(void *context, const struct scored_row *row);
 struct scored_row batch_scored(const struct batch *b, const struct scorer *scorer,
                                const struct forest_cut *cut, int64_t i);
 
-/* Sums of a rank's batch (forward only), slot by slot as the batch's plan says. Local. */
-enum status evaluate_batch(struct scorer *scorer, const struct recipe *r, const struct batch *b,
-                           int64_t n_slots, struct sums_tree *tree, evaluate_visit *visit, void *context);
-
-/* Collective. All rows of source (one epoch of its plan). The same bits for any rank count where the plan is
- * deterministic. */
+/* Collective. All rows of source (one epoch of its plan). The same bits for any rank count, except for the
+ * count of FLOPs and of computed tokens: these depend on how rows are packed. */
 enum status evaluate_rows(struct comm *c, struct scorer *scorer, const struct batch_source *source,
                           const struct recipe *r, evaluate_visit *visit, void *context, struct sums *out);
 
