@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "io/h5_internal.h"
+#include "mpi/watchdog.h"
 #include "util/mem.h"
 
 static const int64_t ROUND_BYTES = 1 << 25; /* that a rank writes at once */
@@ -194,6 +195,7 @@ static enum status write_round(struct transit *t, struct range own, const char *
     st = comm_agree(t->w->c, st);
     if (st == OK) {
         char nothing = 0;
+        watchdog_wait(t->w->c->watchdog, "writing an array");
         if (H5Dwrite(t->array, h5_memory_type(t->spec->type), memory, file, transfer,
                      count[0] > 0 ? (const void *)block : &nothing) < 0) {
             st = h5_fail(ERR_WRITE, t->w->path, "%s: cannot be written; is the disk full?", t->spec->name);

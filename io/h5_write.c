@@ -9,6 +9,7 @@
 
 #include "io/file.h"
 #include "io/h5_internal.h"
+#include "mpi/watchdog.h"
 #include "util/mem.h"
 
 static void writer_free(struct h5_writer *w) {
@@ -222,10 +223,12 @@ static enum status put_in_place(const struct h5_writer *w) {
 /* Collective. */
 static enum status flush_and_close(struct h5_writer *w) {
     enum status st = OK;
+    watchdog_wait(w->c->watchdog, "flushing a file");
     if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0) {
         st = h5_fail(ERR_WRITE, w->path, "cannot be flushed; is the disk full?");
     }
     TRY(comm_agree(w->c, st));
+    watchdog_wait(w->c->watchdog, "closing a file");
     if (H5Fclose(w->file) < 0) {
         st = h5_fail(ERR_WRITE, w->path, "cannot be closed; is the disk full?");
     }

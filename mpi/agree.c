@@ -45,8 +45,9 @@ enum status comm_verdict(struct comm *c, enum status st) {
     struct {
         int fine, rank;
     } mine = {st == OK, c->rank}, lowest;
-    lane_check(l, "agree", 1);
+    lane_begin(l, "agree", 1);
     TRY(mpi_ok(MPI_Allreduce(&mine, &lowest, 1, MPI_2INT, MPI_MINLOC, l->comm), "MPI_Allreduce"));
+    lane_end(l);
     if (lowest.fine) {
         return OK;
     }

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "mpi/sum_internal.h"
+#include "mpi/watchdog.h"
 #include "util/clock.h"
 #include "util/mem.h"
 
@@ -246,6 +247,7 @@ enum status bucket_finish(struct bucket_sum *b, double *waited_s) {
     const struct reducer *r = b->reducer;
     double start = clock_seconds();
     bucket_ready(b, 0);
+    watchdog_wait(b->comm->watchdog, "the sum of gradients");
     if (b->lane.size > 1 && !b->has_thread) {
         finish_inline(b);
     }
@@ -258,6 +260,7 @@ enum status bucket_finish(struct bucket_sum *b, double *waited_s) {
     if (r && b->lane.size > 1) {
         keep_failure(b, r->finish(r->context));
     }
+    watchdog_go(b->comm->watchdog);
     b->comm->mpi->world.bytes += b->lane.bytes;
     b->lane.bytes = 0;
     *waited_s = clock_seconds() - start;

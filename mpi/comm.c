@@ -9,6 +9,7 @@
 
 #include "mpi/comm_handle.h"
 #include "mpi/comm_internal.h"
+#include "mpi/watchdog.h"
 #include "util/mem.h"
 #if defined(OPEN_MPI)
 #include <mpi-ext.h> /* MPIX_Query_cuda_support() */
@@ -49,6 +50,15 @@ void lane_close(struct lane *l) {
     }
 }
 
+void lane_begin(struct lane *l, const char *kind, int64_t count) {
+    watchdog_wait(l->watchdog, kind);
+    lane_check(l, kind, count);
+}
+
+void lane_end(struct lane *l) {
+    watchdog_go(l->watchdog);
+}
+
 int64_t lane_piece(const struct lane *l, int element_bytes) {
     int64_t n = l->piece_bytes / element_bytes;
     return n > 0 ? n : 1;
@@ -57,13 +67,14 @@ int64_t lane_piece(const struct lane *l, int element_bytes) {
 enum status lane_allreduce(struct lane *l, void *values, int64_t n, MPI_Datatype type, MPI_Op op) {
     int element_bytes;
     TRY(mpi_ok(MPI_Type_size(type, &element_bytes), "MPI_Type_size"));
-    lane_check(l, "allreduce", n);
+    lane_begin(l, "allreduce", n);
     int64_t piece = lane_piece(l, element_bytes);
     for (int64_t first = 0; first < n; first += piece) {
         int count = (int)(n - first < piece ? n - first : piece);
         char *at = (char *)values + first * element_bytes;
         TRY(mpi_ok(MPI_Allreduce(MPI_IN_PLACE, at, count, type, op, l->comm), "MPI_Allreduce"));
     }
+    lane_end(l);
     l->bytes += 2.0 * (double)n * element_bytes * (l->size - 1) / l->size;
     return OK;
 }
@@ -208,8 +219,11 @@ MPI_Comm comm_file_handle(const struct comm *c) {
 }
 
 enum status comm_barrier(struct comm *c) {
-    lane_check(&c->mpi->world, "barrier", 0);
-    return mpi_ok(MPI_Barrier(c->mpi->world.comm), "MPI_Barrier");
+    struct lane *l = &c->mpi->world;
+    lane_begin(l, "barrier", 0);
+    enum status st = mpi_ok(MPI_Barrier(l->comm), "MPI_Barrier");
+    lane_end(l);
+    return st;
 }
 
 enum status comm_sum_f64(struct comm *c, double *values, int64_t n) {
@@ -238,22 +252,24 @@ enum status comm_min_i64(struct comm *c, int64_t *values, int64_t n) {
 
 enum status comm_broadcast(struct comm *c, int root, void *data, int64_t bytes) {
     struct lane *l = &c->mpi->world;
-    lane_check(l, "broadcast", bytes);
+    lane_begin(l, "broadcast", bytes);
     int64_t piece = lane_piece(l, 1);
     for (int64_t first = 0; first < bytes; first += piece) {
         int count = (int)(bytes - first < piece ? bytes - first : piece);
         TRY(mpi_ok(MPI_Bcast((char *)data + first, count, MPI_BYTE, root, l->comm), "MPI_Bcast"));
     }
+    lane_end(l);
     l->bytes += (double)bytes * (l->size - 1) / l->size;
     return OK;
 }
 
 enum status comm_scan_i64(struct comm *c, int64_t value, int64_t *before, int64_t *total) {
     struct lane *l = &c->mpi->world;
-    lane_check(l, "scan", 1);
+    lane_begin(l, "scan", 1);
     int64_t lower = 0, sum = value;
     TRY(mpi_ok(MPI_Exscan(&value, &lower, 1, MPI_INT64_T, MPI_SUM, l->comm), "MPI_Exscan"));
     TRY(mpi_ok(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_INT64_T, MPI_SUM, l->comm), "MPI_Allreduce"));
+    lane_end(l);
     *before = c->rank == 0 ? 0 : lower; /* MPI leaves rank 0's undefined */
     *total = sum;
     return OK;

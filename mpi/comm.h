@@ -14,11 +14,13 @@
 #include "util/status.h"
 
 struct comm_private;
+struct watchdog;
 struct comm {
     int rank, size;
     int node_rank, node_size; /* among the ranks of this host */
     char host[64];
     struct comm_private *mpi;
+    struct watchdog *watchdog; /* NULL: none; watchdog.h */
 };
 
 /* Collective. Starts MPI (thread level MULTIPLE; a lower level is accepted and noted) and makes the world. */

@@ -15,6 +15,7 @@ struct lane {
     double bytes;        /* nominal traffic of this rank: what a ring would send */
     int64_t piece_bytes; /* largest single MPI call; tests shrink it */
     int rank, size;
+    struct watchdog *watchdog; /* of the main line; NULL: none, or the lane of another thread */
 };
 
 struct comm_private {
@@ -37,6 +38,9 @@ enum status lane_allreduce(struct lane *l, void *values, int64_t n, MPI_Datatype
 /* Collective, only where COLLIMATE_CHECK names `collectives`: every rank must be at the same call with the
  * same count, or all end with one message that says who is where. count -1: may differ between ranks. */
 void lane_check(struct lane *l, const char *kind, int64_t count);
+/* Around every collective: the check, and the watchdog knows what this rank waits in. */
+void lane_begin(struct lane *l, const char *kind, int64_t count);
+void lane_end(struct lane *l);
 /* Elements in a piece of at most l->piece_bytes, at least 1. */
 int64_t lane_piece(const struct lane *l, int element_bytes);
 

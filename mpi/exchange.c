@@ -27,7 +27,7 @@ enum status comm_gather_bytes(struct comm *c, const void *send, int64_t bytes, v
     for (int r = 0; r < c->size; r++) {
         TRY(size_add(total, counts[r], "gathered bytes", &total));
     }
-    lane_check(l, "gather", total);
+    lane_begin(l, "gather", total);
     if (counts[c->rank] != bytes) { /* the caller's counts are wrong: the others are already waiting */
         fail(ERR_INTERNAL, "comm_gather_bytes: %lld bytes to send, but the counts say %lld", (long long)bytes,
              (long long)counts[c->rank]);
@@ -35,7 +35,9 @@ enum status comm_gather_bytes(struct comm *c, const void *send, int64_t bytes, v
     }
     l->bytes += (double)total * (l->size - 1) / l->size;
     if (total > l->piece_bytes) {
-        return gather_large(l, send, recv, counts);
+        TRY(gather_large(l, send, recv, counts));
+        lane_end(l);
+        return OK;
     }
     int *n;
     if (NEW_ARRAY(n, 2 * (int64_t)c->size) != OK) {
@@ -49,14 +51,17 @@ enum status comm_gather_bytes(struct comm *c, const void *send, int64_t bytes, v
     }
     enum status st =
         mpi_ok(MPI_Allgatherv(send, (int)bytes, MPI_BYTE, recv, n, at, MPI_BYTE, l->comm), "MPI_Allgatherv");
+    lane_end(l);
     mem_free(n);
     return st;
 }
 
 enum status comm_gather_i64(struct comm *c, int64_t value, int64_t *values) {
     struct lane *l = &c->mpi->world;
-    lane_check(l, "gather one", 1);
-    return mpi_ok(MPI_Allgather(&value, 1, MPI_INT64_T, values, 1, MPI_INT64_T, l->comm), "MPI_Allgather");
+    lane_begin(l, "gather one", 1);
+    TRY(mpi_ok(MPI_Allgather(&value, 1, MPI_INT64_T, values, 1, MPI_INT64_T, l->comm), "MPI_Allgather"));
+    lane_end(l);
+    return OK;
 }
 
 struct stream {
@@ -103,7 +108,7 @@ static int64_t sum_before(const int64_t *counts, int rank) {
 enum status comm_exchange(struct comm *c, const void *send, const int64_t *send_counts, void *recv,
                           const int64_t *recv_counts) {
     struct lane *l = &c->mpi->world;
-    lane_check(l, "exchange", -1);
+    lane_begin(l, "exchange", -1);
     for (int step = 0; step < c->size; step++) {
         int to = (c->rank + step) % c->size, from = (c->rank - step + c->size) % c->size;
         struct stream out = {(char *)(uintptr_t)send + sum_before(send_counts, to), send_counts[to], to};
@@ -119,5 +124,6 @@ enum status comm_exchange(struct comm *c, const void *send, const int64_t *send_
             memcpy(in.data, out.data, (size_t)in.bytes);
         }
     }
+    lane_end(l);
     return OK;
 }

@@ -76,7 +76,7 @@ done:
 enum status shard_gather(struct comm *c, const struct shard_map *m, void *values, int element_bytes) {
     struct lane *l = &c->mpi->world;
     int64_t unit = m->size * m->width;
-    lane_check(l, "gather of shares", m->elements);
+    lane_begin(l, "gather of shares", m->elements);
     for (int64_t i = 0; i < shard_units(m); i++) {
         int64_t left = m->elements - i * unit;
         if (is_power_of_two(l->size)) {
@@ -86,6 +86,7 @@ enum status shard_gather(struct comm *c, const struct shard_map *m, void *values
             TRY(gather_unit(l, m, i, values, element_bytes));
         }
     }
+    lane_end(l);
     return OK;
 }
 

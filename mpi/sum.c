@@ -156,10 +156,12 @@ enum status lane_gather_shares(struct lane *l, void *values, int64_t n, int64_t 
 }
 
 enum status lane_sum_tree(struct lane *l, void *values, int64_t n, int element_bytes, void *scratch) {
-    lane_check(l, "tree sum", n);
+    lane_begin(l, "tree sum", n);
     int64_t width = (n + l->size - 1) / l->size;
     TRY(lane_reduce_shares(l, values, n, width, element_bytes, scratch));
-    return lane_gather_shares(l, values, n, width, element_bytes);
+    TRY(lane_gather_shares(l, values, n, width, element_bytes));
+    lane_end(l);
+    return OK;
 }
 
 int share_of(int rank, int size) {
@@ -191,7 +193,7 @@ enum status sum_tree(struct comm *c, void *values, int64_t n, int element_bytes,
 enum status sum_tree_f64(struct comm *c, double *values, int64_t n) {
     TRY(check_size(c));
     struct lane *l = &c->mpi->world;
-    lane_check(l, "small tree sum", n);
+    lane_begin(l, "small tree sum", n);
     enum { MOST = 512 };
     double theirs[MOST];
     for (int64_t first = 0; first < n; first += MOST) {
@@ -205,5 +207,6 @@ enum status sum_tree_f64(struct comm *c, double *values, int64_t n) {
             l->bytes += 8.0 * count;
         }
     }
+    lane_end(l);
     return OK;
 }

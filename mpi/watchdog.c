@@ -3,6 +3,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,18 @@
 #include "util/mem.h"
 
 static const double least_s = 25, usual_s = 60;
+/* The thread looks this often in a bound, and at least every most_turn_s. */
+enum { TURNS = 10 };
+static const double most_turn_s = 5;
+
+enum { EVENTS = 8 };
+
+/* The same several times in a row is one event. */
+struct event {
+    double at_s; /* the newest */
+    int64_t times;
+    char what[96];
+};
 
 struct watchdog {
     int rank, size;
@@ -22,10 +35,18 @@ struct watchdog {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    struct pulse_ring ring; /* the thread's own */
+    struct pulse heard;     /* the predecessor's newest pulse; the thread's own */
+    double heard_s;
+    double looked_s; /* its last turn */
     /* Under the lock. */
-    double last_s;    /* clock of the last beat */
-    double allowed_s; /* bound until the next beat */
     char phase[96];
+    double phase_s;   /* clock of its beginning */
+    double allowed_s; /* for the phase; INFINITY: any time */
+    const char *wait; /* NULL: the main line waits for nobody */
+    double wait_s;
+    struct event events[EVENTS]; /* a ring */
+    int64_t n_events;
     bool closing;
 };
 
@@ -40,60 +61,113 @@ static bool another_spoke(const struct watchdog *w) {
     return comm_signal() == SIGTERM;
 }
 
+/* Appends to a line of limited length. */
+struct line {
+    char text[1600];
+    size_t used;
+};
+
+static void __attribute__((format(printf, 2, 3))) put(struct line *l, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(l->text + l->used, sizeof l->text - l->used, format, args);
+    va_end(args);
+    l->used += n > 0 ? (size_t)n : 0;
+    l->used = l->used < sizeof l->text ? l->used : sizeof l->text - 1;
+}
+
+/* What the main line does, and what it did before. */
+static void put_doings(struct line *l, const struct watchdog *w, double now) {
+    put(l, " while %s (for %.1f s)", w->phase, now - w->phase_s);
+    if (w->wait) {
+        put(l, ", waiting for the others in %s since %.1f s ago", w->wait, now - w->wait_s);
+    }
+    int64_t first = w->n_events > EVENTS ? w->n_events - EVENTS : 0;
+    for (int64_t i = first; i < w->n_events; i++) {
+        const struct event *e = &w->events[i % EVENTS];
+        put(l, "%s %s %.1f s ago", i == first ? "; before that:" : ",", e->what, now - e->at_s);
+        if (e->times > 1) {
+            put(l, " (the last of %lld)", (long long)e->times);
+        }
+    }
+}
+
 /* Ends the process from the watching thread: the main line may hold any lock, so no clean-up and no MPI. */
-static void bite(const struct watchdog *w, double silent_s) {
-    char stamp[32], line[512];
-    if (another_spoke(w)) {
+static void bite(const struct watchdog *w, double now, double silent_s, bool is_neighbor) {
+    char stamp[32];
+    struct line line = {.used = 0};
+    if (!is_neighbor && another_spoke(w)) {
         _exit(ERR_LOST);
     }
-    clock_stamp(stamp, sizeof stamp);
-    int n =
-        snprintf(line, sizeof line,
-                 "collimate: watchdog: rank %d of %d on %s: nothing for %.0f s (until %s) while %s; a rank "
-                 "or the network is lost, or raise train.watchdog_s (COLLIMATE_WATCHDOG)\n",
-                 w->rank, w->size, w->host, silent_s, stamp, w->phase);
-    if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) {
+    clock_stamp_ago(silent_s, stamp, sizeof stamp);
+    put(&line, "collimate: watchdog: rank %d of %d on %s: ", w->rank, w->size, w->host);
+    if (is_neighbor) {
+        put(&line, "no sign of rank %d%s%s for %.0f s (since %s; it was last heard %s%s)",
+            (w->rank + w->size - 1) % w->size, *w->heard.host ? " on " : "", w->heard.host, silent_s, stamp,
+            *w->heard.phase ? "while " : "not at all", w->heard.phase);
+    } else {
+        put(&line, "nothing for %.0f s (since %s)", silent_s, stamp);
+    }
+    put_doings(&line, w, now);
+    put(&line, "; a rank or the network is lost, or raise watchdog_s (COLLIMATE_WATCHDOG)");
+    line.text[line.used++] = '\n'; /* put() leaves room for it in place of the NUL */
+    if (write(STDERR_FILENO, line.text, line.used) < 0) {
         _exit(ERR_LOST); /* nobody to tell */
     }
     _exit(ERR_LOST);
 }
 
+/* One look around, with one clock for all comparisons. Under the lock. */
+static void look(struct watchdog *w, double now) {
+    struct pulse mine = {.rank = w->rank, .is_last = w->closing};
+    snprintf(mine.host, sizeof mine.host, "%s", w->host);
+    snprintf(mine.phase, sizeof mine.phase, "%s", w->phase);
+    if (pulse_turn(&w->ring, &mine, &w->heard)) {
+        w->heard_s = now;
+    }
+    if (now - w->heard_s >= w->bound_s) {
+        bite(w, now, now - w->heard_s, true);
+    }
+    if (!w->closing && now - w->phase_s >= w->allowed_s) {
+        bite(w, now, now - w->phase_s, false);
+    }
+}
+
+/* Waits for a change or for `seconds`. Under the lock. */
+static void doze(struct watchdog *w, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    double at = (double)until.tv_nsec * 1e-9 + seconds;
+    until.tv_sec += (time_t)at;
+    until.tv_nsec = (long)(fmod(at, 1) * 1e9);
+    pthread_cond_timedwait(&w->changed, &w->lock, &until);
+}
+
 static void *watch(void *argument) {
+    static const double overslept = 3, closing_turn_s = 0.001;
     struct watchdog *w = argument;
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     pthread_mutex_lock(&w->lock);
-    while (!w->closing) {
-        double silent = clock_seconds() - w->last_s;
-        if (silent >= w->allowed_s) {
-            bite(w, silent);
+    double turn_s = fmin(w->bound_s / TURNS, most_turn_s);
+    while (!w->closing || !pulse_is_done(&w->ring)) {
+        double now = clock_seconds(), gap_s = now - w->looked_s;
+        if (gap_s > overslept * turn_s + 1) { /* this process was stopped: what it missed is nobody's fault */
+            w->heard_s += gap_s;
+            w->phase_s += gap_s;
         }
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        double left = w->allowed_s - silent;
-        left = left < w->bound_s ? left : w->bound_s; /* a beat may have ended a longer allowance */
-        until.tv_sec += (time_t)left;
-        until.tv_nsec += (long)((left - (double)(time_t)left) * 1e9);
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000;
+        w->looked_s = now;
+        look(w, now);
+        if (!w->closing || !pulse_is_done(&w->ring)) {
+            doze(w, w->closing ? closing_turn_s : turn_s);
         }
-        pthread_cond_timedwait(&w->changed, &w->lock, &until);
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
 }
 
-enum status watchdog_start_any(const struct comm *c, double seconds, struct watchdog **out) {
-    struct watchdog *w;
-    TRY(NEW_ARRAY(w, 1));
-    w->rank = c->rank;
-    w->size = c->size;
-    memcpy(w->host, c->host, sizeof w->host);
-    w->bound_s = w->allowed_s = seconds;
-    w->last_s = clock_seconds();
-    snprintf(w->phase, sizeof w->phase, "starting");
+static enum status start_thread(struct watchdog *w) {
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -101,61 +175,147 @@ enum status watchdog_start_any(const struct comm *c, double seconds, struct watc
     pthread_cond_init(&w->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     int rc = pthread_create(&w->thread, NULL, watch, w);
-    if (rc != 0) {
+    return rc == 0 ? OK
+                   : fail(ERR_SYSTEM,
+                          "cannot start the watchdog thread (error %d); raise the limit of processes "
+                          "(ulimit -u)",
+                          rc);
+}
+
+enum status watchdog_start_any(struct comm *c, double seconds, struct watchdog **out) {
+    struct watchdog *w;
+    TRY(NEW_ARRAY(w, 1));
+    w->rank = c->rank;
+    w->size = c->size;
+    memcpy(w->host, c->host, sizeof w->host);
+    w->bound_s = seconds;
+    w->allowed_s = INFINITY;
+    w->phase_s = w->heard_s = w->looked_s = clock_seconds();
+    snprintf(w->phase, sizeof w->phase, "starting");
+    enum status st = pulse_open(c, &w->ring);
+    w->heard_s = w->ring.is_open ? w->heard_s : INFINITY;
+    st = st == OK ? start_thread(w) : st;
+    if (st != OK) {
+        pulse_close(&w->ring);
         mem_free(w);
-        return fail(ERR_SYSTEM,
-                    "cannot start the watchdog thread (error %d); raise the limit of processes (ulimit -u)",
-                    rc);
+        return st;
     }
     *out = w;
     return OK;
 }
 
-enum status watchdog_start(const struct comm *c, double seconds, struct watchdog **out) {
+/* What rank 0's environment and the setting say; 0: no watchdog. */
+static enum status wanted_bound(double seconds, double *out) {
     const char *wanted = getenv("COLLIMATE_WATCHDOG");
-    *out = NULL;
+    double value = seconds == 0 ? usual_s : seconds;
+    *out = 0;
     if (wanted && strcmp(wanted, "off") == 0) {
         return OK;
     }
-    if (seconds == 0 || wanted) {
-        seconds = seconds == 0 ? usual_s : seconds;
+    if (wanted) {
         char *end = NULL;
-        double value = wanted ? strtod(wanted, &end) : seconds;
-        if (wanted && (end == wanted || *end || !(value > 0 && value < 1e9))) {
+        value = strtod(wanted, &end);
+        if (end == wanted || *end || !(value > 0 && value < 1e9)) {
             return fail(ERR_USAGE, "COLLIMATE_WATCHDOG=%s: expected seconds or \"off\"", wanted);
         }
-        seconds = value;
     }
-    return watchdog_start_any(c, seconds < least_s ? least_s : seconds, out);
+    *out = value < least_s ? least_s : value;
+    return OK;
 }
 
-void watchdog_stop(struct watchdog *w) {
+enum status watchdog_start(struct comm *c, double seconds) {
+    double bound_s = 0;
+    TRY(comm_agree(c, c->rank == 0 ? wanted_bound(seconds, &bound_s) : OK));
+    TRY(comm_broadcast(c, 0, &bound_s, sizeof bound_s));
+    if (bound_s == 0) {
+        return OK;
+    }
+    TRY(comm_agree(c, watchdog_start_any(c, bound_s, &c->watchdog)));
+    c->mpi->world.watchdog = c->watchdog;
+    return OK;
+}
+
+void watchdog_stop(struct comm *c) {
+    struct watchdog *w = c->watchdog;
     if (!w) {
         return;
+    }
+    c->watchdog = NULL;
+    if (c->mpi) {
+        c->mpi->world.watchdog = NULL;
     }
     pthread_mutex_lock(&w->lock);
     w->closing = true;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
     pthread_join(w->thread, NULL);
+    pulse_close(&w->ring);
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
     mem_free(w);
 }
 
+/* Under the lock. */
+static void record(struct watchdog *w, double at_s, const char *what) {
+    struct event *last = &w->events[(w->n_events + EVENTS - 1) % EVENTS];
+    if (w->n_events > 0 && strcmp(last->what, what) == 0) {
+        last->at_s = at_s;
+        last->times++;
+        return;
+    }
+    struct event *e = &w->events[w->n_events++ % EVENTS];
+    e->at_s = at_s;
+    e->times = 1;
+    snprintf(e->what, sizeof e->what, "%s", what);
+}
+
+static void begin(struct watchdog *w, const char *phase, double allowed_s) {
+    double now = clock_seconds();
+    pthread_mutex_lock(&w->lock);
+    record(w, w->phase_s, w->phase);
+    w->phase_s = now;
+    w->allowed_s = fmax(allowed_s, w->bound_s);
+    snprintf(w->phase, sizeof w->phase, "%s", phase);
+    pthread_mutex_unlock(&w->lock);
+}
+
 void watchdog_allow(struct watchdog *w, const char *phase, double seconds) {
+    if (w) {
+        begin(w, phase, seconds);
+    }
+}
+
+void watchdog_phase(struct watchdog *w, const char *phase, ...) {
+    char text[sizeof w->phase];
+    if (!w) {
+        return;
+    }
+    va_list args;
+    va_start(args, phase);
+    vsnprintf(text, sizeof text, phase, args);
+    va_end(args);
+    begin(w, text, INFINITY);
+}
+
+void watchdog_wait(struct watchdog *w, const char *what) {
+    if (!w) {
+        return;
+    }
+    double now = clock_seconds();
+    pthread_mutex_lock(&w->lock);
+    w->wait = what;
+    w->wait_s = now;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void watchdog_go(struct watchdog *w) {
     if (!w) {
         return;
     }
     pthread_mutex_lock(&w->lock);
-    w->last_s = clock_seconds();
-    w->allowed_s = seconds > w->bound_s ? seconds : w->bound_s;
-    if (phase) {
-        snprintf(w->phase, sizeof w->phase, "%s", phase);
+    if (w->wait) {
+        record(w, w->wait_s, w->wait);
     }
+    w->wait = NULL;
     pthread_mutex_unlock(&w->lock);
-}
-
-void watchdog_beat(struct watchdog *w, const char *phase) {
-    watchdog_allow(w, phase, 0);
 }

@@ -1,10 +1,17 @@
-/* A thread in every rank that ends the process when nothing has happened for too long.
+/* A thread in every rank that ends the process when a rank or the network is lost.
  *
  * Open MPI 4.1 does not notice a stopped rank or a dead link; without this a job hangs until its time is up.
- * The main line says what it is about to wait for and beats at every step; silence for longer than the bound
- * prints one line (rank, host, what it waits for, since when) and ends the process with ERR_LOST (75), upon
- * which mpirun ends the others. The bound is at least 25 s: mpirun itself needs about 10 s to notice a lost
- * node, and a rank that goes before that leaves mpirun waiting for ever (PLATFORM 1).
+ * Two things end a process, with ERR_LOST (75) and one line, upon which the launcher ends the others:
+ *   - its neighbor is silent. The threads send a pulse round the ring of ranks; a rank whose predecessor has
+ *     not sent one for `bound` seconds names it, and what it last said. This works in every command, however
+ *     long the main line may rightly be busy, and needs MPI_THREAD_MULTIPLE;
+ *   - its own main line went over a bound that it set itself: training knows how long a step takes.
+ * The line says rank, host, what the main line does (the step, in training) and waits for, since when, and
+ * what it did last. The bound is at least 25 s: mpirun itself needs about 10 s to notice a lost node, and a
+ * rank that goes before that leaves mpirun waiting for ever.
+ *
+ * A process that was stopped as a whole (a suspended job) notices that its own thread overslept and starts to
+ * count anew.
  */
 #ifndef COLLIMATE_MPI_WATCHDOG_H
 #define COLLIMATE_MPI_WATCHDOG_H
@@ -12,14 +19,20 @@
 #include "mpi/comm.h"
 
 struct watchdog;
-/* Local. seconds: 0 is 60, and COLLIMATE_WATCHDOG in the environment wins; less than 25 becomes 25.
- * COLLIMATE_WATCHDOG=off: no thread, *out is NULL (fine for all others). */
-enum status watchdog_start(const struct comm *c, double seconds, struct watchdog **out);
-void watchdog_stop(struct watchdog *w);
-/* Alive. phase says what comes now ("step 17: summing gradients") and is copied; NULL keeps it. */
-void watchdog_beat(struct watchdog *w, const char *phase);
-/* While a single thing may rightly take long (writing a checkpoint): the bound becomes seconds until the next
- * beat. */
+/* Collective. Sets c->watchdog. seconds: 0 is 60, and COLLIMATE_WATCHDOG in rank 0's environment wins; less
+ * than 25 becomes 25. COLLIMATE_WATCHDOG=off: no thread, c->watchdog stays NULL (fine for all others). */
+enum status watchdog_start(struct comm *c, double seconds);
+/* Collective. */
+void watchdog_stop(struct comm *c);
+
+/* Local, from the main line. It begins something that may take any time. phase is for the user ("scoring
+ * rows") and is copied. */
+void watchdog_phase(struct watchdog *w, const char *phase, ...) __attribute__((format(printf, 2, 3)));
+/* The same, of something that takes `seconds` at most (or the watchdog's bound, if that is longer) until the
+ * next phase. */
 void watchdog_allow(struct watchdog *w, const char *phase, double seconds);
+/* Local, from the main line: it waits for other ranks in `what` (a constant; "allreduce"), and goes on. */
+void watchdog_wait(struct watchdog *w, const char *what);
+void watchdog_go(struct watchdog *w);
 
 #endif

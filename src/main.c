@@ -2,6 +2,7 @@
 #include "command/line.h"
 #include "mpi/comm.h"
 #include "mpi/launch.h"
+#include "mpi/watchdog.h"
 #include "util/log.h"
 
 static enum status configure(const struct line *line, struct run *run) {
@@ -22,11 +23,15 @@ static enum status work(struct comm *comm, const struct line *line, int argc, ch
                       .argc = argc,
                       .argv = argv};
     enum status st = comm_agree(comm, configure(line, &run));
+    st = st == OK ? watchdog_start(comm, settings.watchdog_s) : st;
+    watchdog_phase(comm->watchdog, "starting %s", line->command->name);
     if (st == OK) {
         st = line->print_config ? line_print_config(&run) : line->command->run(&run);
     }
     options_close(&options);
-    return comm_agree(comm, st);
+    st = comm_agree(comm, st);
+    watchdog_stop(comm);
+    return st;
 }
 
 static int report(enum status st) {

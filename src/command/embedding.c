@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mpi/watchdog.h"
 #include "util/clock.h"
 #include "util/hash.h"
 #include "util/log.h"
@@ -325,6 +326,7 @@ static enum status embed_rounds(struct embedder *e) {
     enum status st = OK;
     progress_start(&progress, "embed", "responses", (double)responses);
     while (e->next_response < responses && st == OK) {
+        watchdog_phase(c->watchdog, "embedding from response %lld", (long long)e->next_response);
         st = comm_agree(c, cut_round(e, &round));
         int64_t missing = 0;
         for (int64_t k = 0; k < round.n; k++) {

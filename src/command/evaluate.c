@@ -6,6 +6,7 @@
 #include "command/labels.h"
 #include "command/session.h"
 #include "io/file.h"
+#include "mpi/watchdog.h"
 #include "train/bootstrap.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
@@ -197,6 +198,7 @@ static enum status run_rows(struct evaluation *e) {
     st = st == OK ? exact_open(2 * VALUE_COUNT, &e->exact) : st;
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
+    watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &sums));
     TRY_TO(done, exact_reduce(s->comm, &e->exact, e->totals));
     TRY_TO(done, bootstrap_intervals(s->comm, &e->bootstrap, s->settings->evaluate.confidence, low, high));

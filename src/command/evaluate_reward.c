@@ -8,6 +8,7 @@
 
 #include "command/labels.h"
 #include "command/subsets.h"
+#include "mpi/watchdog.h"
 #include "train/bootstrap.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
@@ -353,6 +354,7 @@ static enum status run_rows(struct reward_evaluation *e) {
     enum status st = allocate(e);
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
+    watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &e->sums));
     TRY_TO(done, comm_agree(s->comm, e->status));
     TRY_TO(done, exact_reduce(s->comm, &e->exact, e->totals));

@@ -9,6 +9,7 @@
 #include "command/session.h"
 #include "decode/decoder.h"
 #include "io/ordered.h"
+#include "mpi/watchdog.h"
 #include "util/clock.h"
 #include "util/json.h"
 #include "util/log.h"
@@ -353,6 +354,7 @@ static enum status run_all(struct generation *g) {
     }
     progress_start(&g->progress, "generate", "prompts", (double)g->n);
     for (int64_t first = 0; first < g->n; first += round) {
+        watchdog_phase(c->watchdog, "generating from prompt %lld", (long long)first);
         TRY(run_round(g, (struct range){first, first + round < g->n ? first + round : g->n}));
     }
     progress_end(&g->progress, (double)g->n);

@@ -220,19 +220,20 @@ static void check_time(struct preflight *p) {
     }
 }
 
-static enum status checks(struct preflight *p, struct watchdog *watchdog) {
+static enum status checks(struct preflight *p) {
     struct session *s = &p->trainer.session;
+    struct watchdog *watchdog = p->comm->watchdog;
     enum status st = session_open_backend(s, NULL, p->run->settings->train.deterministic);
     p->has_backend = !preflight_failed(p, "device", st);
-    watchdog_beat(watchdog, "looking at the ranks");
+    watchdog_allow(watchdog, "looking at the ranks", 0);
     TRY(preflight_seats(p));
-    watchdog_beat(watchdog, "checking collectives");
+    watchdog_allow(watchdog, "checking collectives", 0);
     TRY(preflight_collectives(p));
-    watchdog_beat(watchdog, "looking at the model");
+    watchdog_allow(watchdog, "looking at the model", 0);
     check_models(p);
     watchdog_allow(watchdog, "reading the data", 1800);
     TRY(preflight_data(p));
-    watchdog_beat(watchdog, "estimating memory");
+    watchdog_allow(watchdog, "estimating memory", 0);
     if (p->has_rows) {
         check_slots(p);
     }
@@ -259,16 +260,12 @@ static enum status summary(struct preflight *p) {
 
 enum status command_preflight(struct run *run) {
     struct preflight p = {.run = run, .comm = run->comm, .began_s = clock_seconds()};
-    struct watchdog *watchdog = NULL;
     session_open(run, &p.trainer.session);
     enum status st = comm_agree(run->comm, configure(&p));
     if (st == OK) {
-        st = comm_agree(run->comm, watchdog_start(run->comm, run->settings->train.watchdog_s, &watchdog));
+        st = checks(&p);
     }
-    if (st == OK) {
-        st = checks(&p, watchdog);
-    }
-    watchdog_stop(watchdog);
+    watchdog_phase(run->comm->watchdog, "ending preflight");
     if (st == OK) {
         st = summary(&p);
     }

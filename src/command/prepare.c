@@ -16,6 +16,7 @@
 #include "command/lengths.h"
 #include "command/prepare_records.h"
 #include "generated/version.h"
+#include "mpi/watchdog.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -390,9 +391,11 @@ static enum status write_file(struct prepare *p) {
 static enum status prepare_run(struct prepare *p) {
     struct comm *c = p->run->comm;
     TRY(comm_agree(c, prepare_open(p)));
+    watchdog_phase(c->watchdog, "reading the records");
     TRY(records_open(c, p->files, p->n_files, &p->input));
     TRY(plan(p));
     TRY(group_posts(p));
+    watchdog_phase(c->watchdog, "tokenizing");
     TRY(comm_agree(c, prepare_records(&p->job, &p->prepared)));
     double tokenized_s = clock_seconds() - p->start_s;
     TRY(report(p));
@@ -400,6 +403,7 @@ static enum status prepare_run(struct prepare *p) {
         log_root(LOG_INFO, "dry run: nothing is written");
         return OK;
     }
+    watchdog_phase(c->watchdog, "writing %s", p->run->settings->output);
     TRY(write_file(p));
     double whole_s = clock_seconds() - p->start_s;
     log_root(LOG_INFO, "%s: written; %.2f s (%.2f s to read and tokenize), %.0f records/s",

@@ -13,6 +13,7 @@
 
 #include "command/session.h"
 #include "io/file.h"
+#include "mpi/watchdog.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -152,6 +153,7 @@ static enum status score_rows(struct score_job *job) {
     enum status st = OK;
     progress_start(&progress, "score", "rows", (double)n);
     for (int64_t first = 0; first < blocks && st == OK; first += c->size) {
+        watchdog_phase(c->watchdog, "scoring from row %lld", (long long)first * BLOCK_ROWS);
         text_clear(&text);
         st = text_puts(&text, "");
         if (st == OK && first + c->rank < blocks) {

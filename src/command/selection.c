@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "command/session.h"
+#include "mpi/watchdog.h"
 #include "select/balanced.h"
 #include "select/kmeans.h"
 #include "util/log.h"
@@ -242,6 +243,7 @@ static enum status choose_balanced(struct selection *s, struct range part) {
     session_open(s->run, &session);
     enum status st = comm_agree(s->run->comm, NEW_ARRAY(reader.vectors, 2 * BLOCK * rows.width));
     st = st == OK ? session_open_backend(&session, "cpu", true) : st;
+    watchdog_phase(s->run->comm->watchdog, "clustering");
     st = st == OK ? kmeans_run(s->run->comm, session.backend, &rows, &options, &result) : st;
     st = st == OK ? take_balanced(s, &result) : st;
     kmeans_free(&result);

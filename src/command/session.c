@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "command/model_source.h"
+#include "mpi/watchdog.h"
 #include "util/hash.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -95,6 +96,7 @@ enum status session_open_tokenizer(struct session *s) {
 enum status session_open_model(struct session *s) {
     const struct model_folder_options options = {.head = s->head, .seed = (uint64_t)s->settings->seed};
     TRY(session_need(s->settings->model, "model"));
+    watchdog_phase(s->comm->watchdog, "reading the model");
     TRY(comm_agree(s->comm, model_source_folder(s->settings->model, &s->source)));
     TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));
     enum status st = model_folder_hash(s->model, &s->model_hash);
@@ -206,6 +208,7 @@ static void report(const struct rows *r, const char *key) {
 enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out) {
     struct truncation truncation = session_truncation(s->settings);
     TRY(session_need(request->path, request->key));
+    watchdog_phase(s->comm->watchdog, "looking through %s", request->path);
     TRY(dataset_open(s->comm, request->path, &out->data));
     TRY(comm_agree(s->comm, view_open(out->data, request->kind, &truncation, &out->view)));
     out->n = view_rows(out->view);

@@ -52,6 +52,9 @@ static const struct option table[] = {
     TEXT("device", device, "auto", MODEL_USERS " bench", NULL, "auto, cpu, cuda, check:cpu"),
     INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
         "threads of a rank; 0: from the affinity mask"),
+    NUMBER("watchdog_s", watchdog_s, "60", 25, 1e6, "s", "*", NULL,
+           "a rank without a sign of life for so long ends all with code 75; training: also one whose step "
+           "takes longer (20 steps, where that is more)"),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
     CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench", NULL,
            "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),
@@ -140,9 +143,6 @@ static const struct option table[] = {
         "0: before the first and after the last update"),
     CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS, NULL,
            "auto: go on if the run folder holds a checkpoint"),
-    NUMBER(
-        "train.watchdog_s", train.watchdog_s, "60", 25, 1e6, "s", TRAINERS, NULL,
-        "a rank that waits longer for the others ends the run with code 75 (20 steps, where that is more)"),
 
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),

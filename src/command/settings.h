@@ -11,6 +11,7 @@ enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 struct settings {
     char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
     int64_t threads, seed;
+    double watchdog_s;
     int compute;
 
     struct {
@@ -44,7 +45,6 @@ struct settings {
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
         int resume; /* 0 auto, 1 never, 2 must */
-        double watchdog_s;
     } train;
     struct {
         int loss; /* 0 token_mean, 1 sequence_sum */

@@ -65,7 +65,6 @@ void trainer_plan(struct trainer *t) {
         .evaluate_every = settings->train.evaluate_every,
         .never_resume = settings->train.resume == 1,
         .must_resume = settings->train.resume == 2,
-        .watchdog_s = settings->train.watchdog_s,
         .checkpoint = {.run = settings->output, .keep = (int)settings->train.checkpoint_keep},
     };
 }

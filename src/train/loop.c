@@ -32,7 +32,7 @@ static int64_t closing_values(const struct loop *l) {
 static void beat(struct loop *l, const char *phase) {
     char what[80];
     snprintf(what, sizeof what, "%s in step %lld", phase, (long long)l->state.step + 1);
-    watchdog_allow(l->watchdog, what, l->allowance_s);
+    watchdog_allow(l->comm->watchdog, what, l->allowance_s);
 }
 
 /* Values and gradients of a forest's rows. Local. */
@@ -222,7 +222,7 @@ static enum status hash_parameters(struct loop *l) {
 static enum status save_now(struct loop *l) {
     l->state.total = l->t->steps;
     double began = clock_seconds();
-    watchdog_allow(l->watchdog, "writing a checkpoint",
+    watchdog_allow(l->comm->watchdog, "writing a checkpoint",
                    l->saved_s > 0 ? allowed_steps * l->saved_s : FIRST_ALLOWANCE_S);
     TRY(comm_agree(l->comm, l->late_status)); /* nothing is saved of an update that failed */
     TRY(checkpoint_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
@@ -330,8 +330,7 @@ static enum status loop_run(struct loop *l) {
     bool deterministic = t->data->plan.deterministic;
     l->n_slots = deterministic ? mine.last - mine.first : 1;
     l->allowance_s = FIRST_ALLOWANCE_S;
-    TRY(comm_agree(l->comm, watchdog_start(l->comm, t->watchdog_s, &l->watchdog)));
-    watchdog_allow(l->watchdog, "opening the run", FIRST_ALLOWANCE_S);
+    watchdog_allow(l->comm->watchdog, "opening the run", FIRST_ALLOWANCE_S);
     TRY(stragglers_open(l->comm, &l->stragglers));
     l->shares = shard_map_over(l->comm, l->model->arena_elements);
     l->n_squares = deterministic ? (l->shares.elements - 1) / shard_grain(l->shares.elements) + 1 : 1;
@@ -360,7 +359,7 @@ static enum status loop_run(struct loop *l) {
 enum status training_run(const struct training *t) {
     struct loop loop = {.t = t, .comm = t->comm, .model = t->optimizer->model};
     enum status st = loop_run(&loop);
-    watchdog_stop(loop.watchdog);
+    watchdog_phase(t->comm->watchdog, "ending the run");
     stragglers_report(&loop.stragglers);
     stragglers_close(&loop.stragglers);
     scorer_close(&loop.scorer);

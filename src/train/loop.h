@@ -31,7 +31,6 @@ struct training {
     int64_t bucket_bytes, checkpoint_every, evaluate_every;
     bool must_resume, never_resume;
     struct checkpoint_options checkpoint; /* run folder, facts, how many to keep */
-    double watchdog_s;                    /* silence of a rank that ends the run */
     double peak_flops;                    /* of all ranks together, measured; 0: no mfu */
 };
 

@@ -88,7 +88,7 @@ enum status loop_evaluate(struct loop *l) {
     double began = clock_seconds();
     struct eval_accuracy accuracy = {0};
     struct sums sums;
-    watchdog_allow(l->watchdog, "evaluating", FIRST_ALLOWANCE_S);
+    watchdog_allow(l->comm->watchdog, "evaluating", FIRST_ALLOWANCE_S);
     scorer_close(&l->scorer);
     TRY(evaluate_sums(l, &sums, &accuracy));
     enum status st = eval_line(l, &sums, &accuracy, clock_seconds() - began);

@@ -30,8 +30,7 @@ struct loop {
     int64_t n_slots, n_squares, start_step, saved_step;
     struct shard_map shares; /* who sums which squares of the gradient, and hashes which parameters */
     double spans[SPAN_COUNT], step_began_s, optimizer_s, gather_s;
-    uint64_t parameters_hash; /* after this step; in deterministic mode */
-    struct watchdog *watchdog;
+    uint64_t parameters_hash;    /* after this step; in deterministic mode */
     double allowance_s, saved_s; /* saved_s: what the last checkpoint took */
     double *row_gradient;        /* of a forest's samples */
     int64_t cap_row_gradient;

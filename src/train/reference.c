@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "mpi/watchdog.h"
 #include "util/log.h"
 #include "util/mem.h"
 #include "util/rng.h"
@@ -187,6 +188,7 @@ enum status reference_compute(const struct reference_job *job, int64_t *computed
     progress_start(&progress, "reference scores", "rows", rows);
     enum status st = OK;
     for (int64_t first = 0; first < job->steps && st == OK; first += WINDOW_STEPS) {
+        watchdog_phase(job->comm->watchdog, "computing reference scores from step %lld", (long long)first);
         st = compute_window(job, first, &window);
         progress_update(&progress, (double)(window.computed + window.there), NULL);
     }

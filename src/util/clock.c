@@ -15,8 +15,12 @@ double clock_wall(void) {
 }
 
 void clock_stamp(char *out, size_t size) {
-    time_t now = time(NULL);
+    clock_stamp_ago(0, out, size);
+}
+
+void clock_stamp_ago(double seconds, char *out, size_t size) {
+    time_t then = time(NULL) - (time_t)seconds;
     struct tm utc;
-    gmtime_r(&now, &utc);
+    gmtime_r(&then, &utc);
     strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }
