@@ -4,7 +4,7 @@
 
 #include "command/bench.h"
 
-enum { LARGEST = 64 << 20, FACTOR = 4, WARM_UP = 3 };
+enum { FACTOR = 4, WARM_UP = 3 };
 
 static enum status run_size(struct bench *bench, struct collectives *b, int kind, int64_t bytes) {
     struct collective_result r;
@@ -22,7 +22,7 @@ static enum status run_size(struct bench *bench, struct collectives *b, int kind
 }
 
 static enum status run_table(struct bench *bench, struct collectives *b) {
-    int p = b->comm->size;
+    int p = b->comm->size, chosen = bench->session.settings->bench.collective;
     if (b->comm->rank == 0) {
         printf("# %d ranks, %d on this host; %s\n"
                "# time: median of %lld, the slowest rank's; busbw: algbw x 2(p-1)/p for sums\n"
@@ -32,10 +32,11 @@ static enum status run_table(struct bench *bench, struct collectives *b) {
         TRY(bench_row(bench, "bytes,count,type,op,ranks,time_us,algbw_gb_s,busbw_gb_s,p99_us,wrong"));
     }
     for (int i = 0; i < collectives_count(); i++) {
-        if (!collective_works(i, p)) {
+        bool wanted = chosen == 0 || chosen == i + 1;
+        if (!wanted || !collective_works(i, p)) {
             continue;
         }
-        for (int64_t bytes = collective_smallest(i); bytes <= LARGEST; bytes *= FACTOR) {
+        for (int64_t bytes = collective_smallest(i); bytes <= b->largest; bytes *= FACTOR) {
             TRY(run_size(bench, b, i, bytes));
         }
     }
@@ -47,7 +48,7 @@ enum status bench_comm(struct bench *bench) {
     struct collectives b = {.comm = bench->session.comm,
                             .repeats = s->bench.repeats,
                             .warm_up = WARM_UP,
-                            .largest = LARGEST,
+                            .largest = s->bench.largest,
                             .bucket_bytes = s->train.bucket_bytes};
     enum status st = collectives_open(&b);
     if (st == OK) {

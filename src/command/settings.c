@@ -301,6 +301,11 @@ static const struct option table[] = {
         "measured repetitions after warm-up"),
     INT("bench.tokens", bench.tokens, "512", 1, 1 << 24, "tokens", "bench", "bench.kind=step|ops",
         "in a pair"),
+    CHOICE("bench.collective", bench.collective, "all",
+           "all|allreduce|count|max|tree|buckets|broadcast|allgather|alltoall", "bench", "bench.kind=comm",
+           "which of the collectives"),
+    INT("bench.largest", bench.largest, "67108864", 1024, 1 << 30, "bytes", "bench", "bench.kind=comm",
+        "largest message"),
 };
 
 const struct option *settings_table(int *count) {

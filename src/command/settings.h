@@ -112,7 +112,8 @@ struct settings {
     } preflight;
     struct {
         int kind; /* 0 ops, 1 comm, 2 step */
-        int64_t repeats, tokens;
+        int64_t repeats, tokens, largest;
+        int collective; /* 0 all, i: collective i - 1 */
     } bench;
 };
 
