@@ -16,7 +16,8 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-/* Pieces of a bucket that stay in cache through the rounds of the tree: measured best of 1 to 64 MB. */
+/* Pieces of a bucket that stay in cache through the rounds of the tree: measured best of 1 to 64 MB on one
+ * host. Between hosts a bucket goes as a whole: every piece pays the network's latency twice a round. */
 static const int64_t piece_bytes = (int64_t)1 << 20;
 static const int64_t default_bucket_bytes = (int64_t)4 << 20;
 
