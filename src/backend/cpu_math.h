@@ -6,23 +6,20 @@
 #include <math.h>
 #include <stdint.h>
 
-/* e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2; the polynomial in r is Cephes' expf (Moshier).
- * Relative error below 1.2e-7; below -87.33 the result would be subnormal and is 0. */
-static inline float cpu_exp(float x) {
-    const float lowest = -87.33f;
-    const float highest = 88.72f;
+static const float CPU_EXP_LOWEST = -87.33f; /* below it the result would be subnormal, and is 0 */
+
+/* x = n ln 2 + r with n = round(x / ln 2) and |r| <= ln 2 / 2: gives e^r, by the polynomial of Cephes' expf
+ * (Moshier). -87.33 <= x <= 88.72. */
+static inline float cpu_exp_reduced(float x, int32_t *n) {
     /* Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits. */
     const float rounder = 12582912.0f;
-    float clamped = x < lowest ? lowest : x;
-    clamped = clamped > highest ? highest : clamped;
     union {
         float value;
         uint32_t bits;
-    } n, power;
-    n.value = clamped * 1.44269504088896341f + rounder;
-    float whole = n.value - rounder;
+    } rounded = {x * 1.44269504088896341f + rounder};
+    float whole = rounded.value - rounder;
     /* ln 2 in two parts: the first has few bits, so whole * 0.693359375 is exact. */
-    float r = clamped - whole * 0.693359375f;
+    float r = x - whole * 0.693359375f;
     r = r + whole * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -30,41 +27,40 @@ static inline float cpu_exp(float x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    *n = (int32_t)(rounded.bits - 0x4b400000u);
+    return p * r * r + r + 1.0f;
+}
+
+/* 2^n for -126 <= n <= 127. */
+static inline float cpu_power_of_two(int32_t n) {
+    union {
+        uint32_t bits;
+        float value;
+    } power = {(uint32_t)(n + 127) << 23};
+    return power.value;
+}
+
+/* e^x; relative error below 1.2e-7. */
+static inline float cpu_exp(float x) {
+    const float highest = 88.72f;
+    float clamped = x < CPU_EXP_LOWEST ? CPU_EXP_LOWEST : x;
+    clamped = clamped > highest ? highest : clamped;
+    int32_t n;
+    float p = cpu_exp_reduced(clamped, &n);
     /* 2^n in two factors: n may be 128, for which there is no single one. */
-    int32_t exponent = (int32_t)(n.bits - 0x4b400000u);
-    int32_t half = exponent >> 1;
-    power.bits = (uint32_t)(half + 127) << 23;
-    p *= power.value;
-    power.bits = (uint32_t)(exponent - half + 127) << 23;
-    p *= power.value;
-    p = x < lowest ? 0.0f : p;
+    int32_t half = n >> 1;
+    p *= cpu_power_of_two(half);
+    p *= cpu_power_of_two(n - half);
+    p = x < CPU_EXP_LOWEST ? 0.0f : p;
     return x > highest ? INFINITY : p;
 }
 
 /* e^x for x <= 0 (softmax): one factor and no upper limit. */
 static inline float cpu_exp_negative(float x) {
-    const float lowest = -87.33f;
-    const float rounder = 12582912.0f;
-    float clamped = x < lowest ? lowest : x;
-    union {
-        float value;
-        uint32_t bits;
-    } n, power;
-    n.value = clamped * 1.44269504088896341f + rounder;
-    float whole = n.value - rounder;
-    float r = clamped - whole * 0.693359375f;
-    r = r + whole * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    power.bits = (n.bits - 0x4b400000u + 127u) << 23;
-    p *= power.value;
-    return x < lowest ? 0.0f : p;
+    int32_t n;
+    float p = cpu_exp_reduced(x < CPU_EXP_LOWEST ? CPU_EXP_LOWEST : x, &n);
+    p *= cpu_power_of_two(n);
+    return x < CPU_EXP_LOWEST ? 0.0f : p;
 }
 
 /* s(x) = 1 / (1 + e^-x); *rest = 1 - s(x) = e^-x s(x), without cancellation. */
