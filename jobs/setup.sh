@@ -5,6 +5,8 @@ build_packages="build-essential cmake ninja-build pkg-config git libopenmpi-dev 
     libopenblas-openmp-dev libyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
 # What its tests need besides.
 test_packages="libcmocka-dev clang-format clang-tidy hdf5-tools"
+# What fuzzing needs besides; without it those tests are skipped.
+fuzz_packages="clang libclang-rt-14-dev libomp-dev"
 # What the tests under a real Slurm need besides.
 cluster_packages="slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge openssh-server iproute2"
 

@@ -15,6 +15,8 @@ if [ "${1:-}" = --preset ]; then
 fi
 # shellcheck disable=SC2086
 install_missing $build_packages $test_packages
+# shellcheck disable=SC2086
+install_missing $fuzz_packages || echo "no clang with libFuzzer could be installed: fuzzing will be skipped"
 if [[ " $* " == *" -L cluster "* ]]; then
     # shellcheck disable=SC2086
     install_quietly $cluster_packages || echo "no Slurm could be installed: its test will be skipped"

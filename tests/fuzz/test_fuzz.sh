@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# A minute of fuzzing for each target (FUZZ_SECONDS says otherwise), in 3 minutes on 2 cores; the build not counted.
+set -u
+case "$BUILD" in *release) ;; *) echo "skipped: once is enough (release)"; exit 77 ;; esac
+command -v clang > /dev/null || { echo "skipped: clang is not installed"; exit 77; }
+[ -e "$(clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$(uname -m).a" ] ||
+    { echo "skipped: clang's compiler-rt is not installed (libclang-rt-14-dev on Debian 12)"; exit 77; }
+probe=$(mktemp)
+trap 'rm -f "$probe"' EXIT
+echo 'int main(void) { return 0; }' | clang -x c -fopenmp -o "$probe" - 2> /dev/null ||
+    { echo "skipped: clang's OpenMP is not installed (libomp-dev)"; exit 77; }
+bash tests/fuzz/run.sh "${FUZZ_SECONDS:-60}"
