@@ -69,6 +69,7 @@ static const struct backend_ops operations = {
     .optimizer = cuda_optimizer,
     .host_address = nullptr, /* communication goes through the transfers */
     .transfers = &cuda_transfers,
+    .memory_taken = cuda_memory_taken,
     .destroy = cuda_destroy,
 };
 

@@ -120,6 +120,7 @@ enum status cuda_group_sum(struct backend *b, void *values, int64_t n, enum dtyp
 extern const struct backend_transfers cuda_transfers;
 
 /* The table's entries, by file. */
+int64_t cuda_memory_taken(struct backend *b);
 enum status cuda_alloc(struct backend *b, int64_t bytes, void **out);
 void cuda_free(struct backend *b, void *data);
 enum status cuda_write(struct backend *b, void *to, const void *host, int64_t bytes);

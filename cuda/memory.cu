@@ -75,6 +75,15 @@ enum status cuda_scratch(struct cuda *c, enum cuda_scratch kind, int64_t bytes, 
     return OK;
 }
 
+int64_t cuda_memory_taken(struct backend *b) {
+    size_t unused = 0;
+    size_t total = 0;
+    if (cudaMemGetInfo(&unused, &total) != cudaSuccess) {
+        return 0;
+    }
+    return b->caps.memory_free - static_cast<int64_t>(unused);
+}
+
 enum status cuda_alloc(struct backend *b, int64_t bytes, void **out) {
     void *data = nullptr;
     TRY(allocate(cuda_of(b), bytes, &data));

@@ -119,6 +119,10 @@ enum status backend_sync(struct backend *b) {
     return b->ops->sync(b);
 }
 
+int64_t backend_memory_taken(struct backend *b) {
+    return b->ops->memory_taken ? b->ops->memory_taken(b) : 0;
+}
+
 void *backend_host_address(struct backend *b, void *data) {
     return b->ops->host_address && data ? b->ops->host_address(b, data) : NULL;
 }

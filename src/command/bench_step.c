@@ -148,6 +148,12 @@ static enum status run_step(struct step_bench *b) {
                : st;
 }
 
+/* Peak: of the device's memory, or of this process. */
+static double memory_mib(struct backend *b) {
+    int64_t taken = backend_memory_taken(b);
+    return (double)(taken > 0 ? taken : mem_peak_resident()) / (1 << 20);
+}
+
 static enum status report(struct step_bench *b, double first_s, const struct times *t, double waited_s) {
     const struct settings *s = b->settings;
     double rates[] = {b->bench->peak_fma, b->bench->peak_product, b->bench->peak_flops};
@@ -157,7 +163,7 @@ static enum status report(struct step_bench *b, double first_s, const struct tim
         return OK;
     }
     double pairs = (double)s->train.batch / t->median, rate = b->flops / t->median;
-    double tokens = pairs * (double)s->bench.tokens, memory = (double)mem_peak_resident() / (1 << 20);
+    double tokens = pairs * (double)s->bench.tokens, memory = memory_mib(b->bench->session.backend);
     printf("# dpo step, %lld parameters, %lld pairs of %lld tokens (prompt once), %lld pairs a forest\n"
            "# FLOP a step: 3 x (layers %.4g x tokens + head %.4g x scored + attention %.4g x query-key pairs)"
            " = %.4g\n"
