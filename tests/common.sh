@@ -66,7 +66,7 @@ tiny_world() {
 }
 # numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.
 numbers() {
-    sed -nE '/^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu)": [^,}]*//g'
+    sed -nE '/^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu|eval_runtime)": [^,}]*//g'
 }
 # same RUN1 RUN2: the same bits in metrics and model.
 same() {

@@ -143,9 +143,7 @@ static enum status run_step(struct step_bench *b) {
     b->loss = closing[1] / closing[2];
     b->flops = closing[3];
     st = optimizer_update(&b->optimizer, 1, 1);
-    return optimizer_is_sharded(&b->optimizer)
-               ? parameters_gather(b->comm, &b->optimizer, st, b->gradient.staging)
-               : st;
+    return optimizer_is_sharded(&b->optimizer) ? parameters_gather(b->comm, &b->optimizer, st) : st;
 }
 
 /* Peak: of the device's memory, or of this process. */

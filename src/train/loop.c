@@ -203,7 +203,7 @@ static enum status update(struct loop *l, const struct verdict *v) {
     l->optimizer_s = clock_seconds() - began;
     if (optimizer_is_sharded(t->optimizer)) {
         beat(l, "gathering the parameters");
-        st = parameters_gather(l->comm, t->optimizer, st, l->gradient.staging);
+        st = parameters_gather(l->comm, t->optimizer, st);
         l->gather_s = clock_seconds() - began - l->optimizer_s;
     }
     l->state.step = l->batch.step + 1;

@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+#include "util/mem.h"
+
 /* Which of the two states a kind keeps. */
 static bool keeps_first(const struct optimizer_options *o) {
     return o->kind == OPTIMIZER_ADAM || o->kind == OPTIMIZER_ADAMW || o->momentum != 0;
@@ -36,6 +38,10 @@ enum status optimizer_open(struct model *m, const struct optimizer_options *opti
     if (keeps_second(options)) {
         TRY_TO(failed, state_open(m, elements, &o.second));
     }
+    if (optimizer_is_sharded(&o) && !backend_host_address(m->backend, m->master.data)) {
+        o.staging = mem_aligned(m->arena_elements, (size_t)dtype_size(m->master.type));
+        TRY_TO(failed, mem_ok(o.staging));
+    }
     *out = o;
     return OK;
 failed:
@@ -54,6 +60,7 @@ void optimizer_close(struct optimizer *o) {
     if (o->second.data) {
         backend_free(b, o->second.data);
     }
+    mem_free(o->staging);
     *o = (struct optimizer){0};
 }
 
@@ -115,19 +122,30 @@ enum status optimizer_update(struct optimizer *o, double rate_multiplier, double
     return OK;
 }
 
-enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated, void *staging) {
+/* This rank's shares of the parameters, from the device. */
+static enum status read_shares(struct optimizer *o) {
+    struct tensor master = o->model->master;
+    int64_t size = dtype_size(master.type);
+    for (int64_t unit = 0, units = shard_units(&o->shards); unit < units; unit++) {
+        struct range r = shard_range(&o->shards, unit, o->shards.rank);
+        TRY(backend_read(o->model->backend, (char *)o->staging + r.first * size,
+                         (char *)master.data + r.first * size, (r.last - r.first) * size));
+    }
+    return OK;
+}
+
+enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated) {
     struct tensor master = o->model->master;
     struct backend *b = o->model->backend;
-    int64_t bytes = master.columns * dtype_size(master.type);
-    void *host = backend_host_address(b, master.data);
+    int size = (int)dtype_size(master.type);
     enum status st = updated;
     if (st == OK) {
-        st = host ? backend_sync(b) : backend_read(b, staging, master.data, bytes);
+        st = o->staging ? read_shares(o) : backend_sync(b);
     }
     TRY(comm_agree(c, st));
-    TRY(shard_gather(c, &o->shards, host ? host : staging, (int)dtype_size(master.type)));
-    if (!host) {
-        TRY(backend_write(b, master.data, staging, bytes));
+    TRY(shard_gather(c, &o->shards, o->staging ? o->staging : backend_host_address(b, master.data), size));
+    if (o->staging) {
+        TRY(backend_write(b, master.data, o->staging, master.columns * size));
     }
     return model_refresh(o->model);
 }

@@ -15,6 +15,7 @@ struct optimizer {
     struct model *model;
     struct shard_map shards;     /* what this rank holds state of, and updates */
     struct tensor first, second; /* state of the shares, packed; none where the kind has none */
+    void *staging;               /* parameters on the host, where sharded on a device; else NULL */
     int64_t updates;             /* done so far; t of the bias correction is updates + 1 */
 };
 /* Local. State is zeroed. shards: shard_map_whole() where it is not sharded. */
@@ -26,9 +27,8 @@ bool optimizer_is_sharded(const struct optimizer *o);
  * scale (clipping), renewing the compute copy. Where sharded, parameters_gather() comes next. */
 enum status optimizer_update(struct optimizer *o, double rate_multiplier, double gradient_scale);
 /* Collective. After a sharded update: every rank's shares of the parameters on all ranks. updated: how this
- * rank's update went, agreed on first. staging: host memory of an arena, or NULL where the back end's memory
- * is the host's. */
-enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated, void *staging);
+ * rank's update went, agreed on first. */
+enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated);
 /* Packed state by name ("first", "second") for checkpoints; count 0 to 2. */
 int optimizer_state(struct optimizer *o, struct tensor **tensors, const char **names);
 

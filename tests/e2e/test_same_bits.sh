@@ -6,7 +6,7 @@ set -u
 . tests/common.sh
 tiny_world
 steps=4
-common=(--quiet model=init data=train.h5 train.steps=$steps train.batch=16 train.slots=8 train.learning_rate=3e-3
+common=(--quiet model=init data=train.h5 eval_data=train.h5 train.steps=$steps train.batch=16 train.slots=8 train.learning_rate=3e-3
     train.clip=0.5 train.weight_decay=0.1 train.schedule=cosine train.warmup_steps=2)
 exact=("${common[@]}" train.deterministic=true)
 sharded=train.shard_optimizer=true
@@ -27,6 +27,8 @@ run 2 dpo "${exact[@]}" output=dpo2whole threads=3
 same dpo1 dpo2whole
 run 4 dpo "${exact[@]}" output=dpo4sharded threads=2 $sharded
 same dpo1 dpo4sharded
+run 2 dpo "${exact[@]}" output=dpo2copied device=check:cpu $sharded # its memory is not the host's
+same dpo1 dpo2copied
 run 8 dpo "${exact[@]}" output=dpo8whole
 same dpo1 dpo8whole
 run 1 sft "${exact[@]}" output=rmsprop1 train.optimizer=rmsprop train.momentum=0.9
@@ -34,8 +36,8 @@ run 4 sft "${exact[@]}" output=rmsprop4 train.optimizer=rmsprop train.momentum=0
 same rmsprop1 rmsprop4
 
 # A checkpoint of R ranks goes on on R' ranks, sharded or not: 4 sharded, 1, 2 sharded, 8.
-stop() { run "$1" dpo "${exact[@]}" output=moved train.schedule=constant train.steps="$2" "${@:3}"; }
-run 2 dpo "${exact[@]}" output=stayed train.schedule=constant
+stop() { run "$1" dpo "${exact[@]}" output=moved train.schedule=constant train.evaluate_every=1 train.steps="$2" "${@:3}"; }
+run 2 dpo "${exact[@]}" output=stayed train.schedule=constant train.evaluate_every=1
 stop 4 1 $sharded
 stop 1 2
 stop 2 3 $sharded
