@@ -117,17 +117,17 @@ put("model", "whole", sections(config__json=json.dumps(config),
                                model__safetensors=struct.pack("<Q", len(text)) + text + bytes(at)))
 
 # Configuration.
-put("yaml", "plain", "data: [a.h5, b.h5]\ntrain:\n  steps: 3 # three\n  learning_rate: 1e-4\n  shuffle: no\n")
-put("yaml", "styles", "model: 'it''s'\n\"seed\": 0x10\ntrain: {steps: 7, clip: .inf}\ndata: |\n  two\n  lines\noutput: >-\n  folded\n"
+put("yaml", "plain", "data: [a.h5, b.h5]\ntrain:\n  steps: 3 # three\n  learning_rate: 1e-4\n  shuffle: false\n")
+put("yaml", "styles", "model: 'it''s'\n\"seed\": 16\ntrain: {steps: 7, clip: .inf}\ndata: |\n  two\n  lines\noutput: >-\n  folded\n"
                       "eval_data:\n- one\n- two\n...\n")
 put("yaml", "refused", "a: &x 1\nb: *x\n? [complex]\n: {}\n<<: {seed: 1}\n---\nsecond: document\n")
 put("yaml", "arguments", sections(command="dpo", config__yaml="dpo:\n  beta: 0.1\n  loss: sigmoid+0.1*sft\n",
                                   arguments="seed=3\ntrain.optimizer=rmsprop\ntrain.alpha=0.9\nmodel=a=b\ndata=x,\"y\",#z\n"))
 put("yaml", "select", sections(command="select", config__yaml="select: {strategy: easy, fraction: 0.25}\n",
                                arguments="embeddings=\toutput: x\n"))
-put("yaml", "few-shot", sections(command="few-shot", config__yaml="few_shot:\n  steps: 10\n  model: np_btl\n"))
+put("yaml", "few-shot", sections(command="few-shot", config__yaml="few_shot:\n  steps: 10\n  model: np\n"))
 put("yaml", "prepare", sections(command="prepare", config__yaml="prepare:\n  format: hh\ntokenize: {begin: auto, end: true}\n"))
-put("yaml", "synth", sections(command="synth", config__yaml="synth: {rows: 10}\noutput: -\n"))
+put("yaml", "synth", sections(command="synth", config__yaml="synth: {rows: 10}\noutput: x\n"))
 
 # HDF5: edits (target, operation, position, value) of a base file (tests/fuzz/fuzz_hdf5.c).
 edit = lambda target, operation, position, value: struct.pack("<BBHq", target, operation, position, value)
