@@ -80,20 +80,6 @@ static enum status unfeed(struct pass *p, const struct layer_plan *plan, struct 
     return OK;
 }
 
-static enum status unturn(struct pass *p, struct tensor x, int heads, struct tensor table) {
-    const struct model_config *c = &p->model->config;
-    struct rope r = {
-        .x = x,
-        .table = table,
-        .heads = heads,
-        .head_dim = (int)c->head_dim,
-        .rotary_dim = c->rope.rotary_dim,
-        .interleaved = c->rope.interleaved,
-        .inverse = true,
-    };
-    return c->rope.rotary_dim ? backend_rope(p->w->backend, &r) : OK;
-}
-
 static enum status unnorm_heads(struct pass *p, const struct affine *a, struct tensor x,
                                 struct tensor statistics, struct tensor *d) {
     int64_t hd = p->model->config.head_dim, rows = x.rows * (x.columns / hd);
@@ -129,10 +115,11 @@ static enum status unattend(struct pass *p, int64_t l, struct layer_state *s, st
     struct attention_gradient d = {.dout = dattended, .dq = g->q, .dk = g->k, .dv = g->v};
     TRY(backend_attention_gradient(p->w->backend, &a, &d));
     if (s->qkv.data) {
-        return unturn(p, tensor_columns(g->all, 0, q + kv), (int)(c->heads + c->kv_heads), p->table);
+        return layer_turn(p, tensor_columns(g->all, 0, q + kv), (int)(c->heads + c->kv_heads), p->table,
+                          true);
     }
-    TRY(unturn(p, g->q, (int)c->heads, pass_layer_table(p, l)));
-    TRY(unturn(p, g->k, (int)c->kv_heads, p->table));
+    TRY(layer_turn(p, g->q, (int)c->heads, pass_layer_table(p, l), true));
+    TRY(layer_turn(p, g->k, (int)c->kv_heads, p->table, true));
     if (c->qk_norm) {
         TRY(unnorm_heads(p, &plan->q_norm, s->q_raw, s->stat_q, &g->q));
         TRY(unnorm_heads(p, &plan->k_norm, s->k_raw, s->stat_k, &g->k));
