@@ -113,7 +113,7 @@ static enum status run_device(struct bench *b, bool is_ops) {
 }
 
 enum status command_bench(struct run *run) {
-    enum { KIND_OPS, KIND_COMM, KIND_STEP };
+    enum { KIND_OPS, KIND_COMM, KIND_STEP, KIND_KMEANS };
     struct bench b = {0};
     const struct settings *settings = run->settings;
     session_open(run, &b.session);
@@ -122,6 +122,8 @@ enum status command_bench(struct run *run) {
         log_root(LOG_INFO, "bench: shape %s, %lld repetitions", b.shape, (long long)settings->bench.repeats);
     } else if (st == OK && settings->bench.kind == KIND_COMM) {
         st = bench_comm(&b);
+    } else if (st == OK && settings->bench.kind == KIND_KMEANS) {
+        st = bench_kmeans(&b);
     } else if (st == OK) {
         st = run_device(&b, settings->bench.kind == KIND_OPS);
     }

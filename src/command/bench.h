@@ -1,4 +1,4 @@
-/* What the three benchmarks share: the session, peaks measured in the same run, times over ranks, and the
+/* What the benchmarks share: the session, peaks measured in the same run, times over ranks, and the
  * table that is printed and, as CSV, written to `output`. */
 #ifndef COLLIMATE_COMMAND_BENCH_H
 #define COLLIMATE_COMMAND_BENCH_H
@@ -25,5 +25,6 @@ double bench_peak_fma(int threads);
 enum status bench_ops(struct bench *b);
 enum status bench_comm(struct bench *b);
 enum status bench_step(struct bench *b);
+enum status bench_kmeans(struct bench *b);
 
 #endif

@@ -295,9 +295,9 @@ static const struct option table[] = {
     INT("preflight.sample", preflight.sample, "2000", 0, MOST, "rows", "preflight", NULL,
         "rows whose text is put together again and tokenized in one piece, at most"),
 
-    CHOICE("bench.kind", bench.kind, "step", "ops|comm|step", "bench", NULL,
-           "kernels, collectives, or training steps"),
-    INT("bench.repeats", bench.repeats, "20", 1, 1000000, "", "bench", NULL,
+    CHOICE("bench.kind", bench.kind, "step", "ops|comm|step|kmeans", "bench", NULL,
+           "kernels, collectives, training steps, or a balanced selection of synthetic rows"),
+    INT("bench.repeats", bench.repeats, "20", 1, 1000000, "", "bench", "bench.kind=ops|comm|step",
         "measured repetitions after warm-up"),
     INT("bench.tokens", bench.tokens, "512", 1, 1 << 24, "tokens", "bench", "bench.kind=step|ops",
         "in a pair"),
@@ -306,6 +306,15 @@ static const struct option table[] = {
            "which of the collectives"),
     INT("bench.largest", bench.largest, "67108864", 1024, 1 << 30, "bytes", "bench", "bench.kind=comm",
         "largest message"),
+    INT("bench.rows", bench.rows, "1000000", 1, 1 << 30, "rows", "bench", "bench.kind=kmeans", "clustered"),
+    INT("bench.width", bench.width, "256", 1, 1 << 20, "", "bench", "bench.kind=kmeans", "of a row"),
+    INT("bench.clusters", bench.clusters, "256", 1, 1 << 20, "clusters", "bench", "bench.kind=kmeans",
+        "of k-means"),
+    INT("bench.iterations", bench.iterations, "10", 1, 1 << 20, "iterations", "bench", "bench.kind=kmeans",
+        "at most; fewer where no row moves any more"),
+    INT("bench.memory_mib", bench.memory_mib, "2048", 1, 1 << 30, "MiB", "bench", "bench.kind=kmeans",
+        "rows are kept in memory where a rank's fit in so much, read from a file in each iteration "
+        "otherwise"),
 };
 
 const struct option *settings_table(int *count) {

@@ -111,8 +111,8 @@ struct settings {
         int64_t sample; /* rows whose boundaries are looked at */
     } preflight;
     struct {
-        int kind; /* 0 ops, 1 comm, 2 step */
-        int64_t repeats, tokens, largest;
+        int kind; /* 0 ops, 1 comm, 2 step, 3 kmeans */
+        int64_t repeats, tokens, largest, rows, width, clusters, iterations, memory_mib;
         int collective; /* 0 all, i: collective i - 1 */
     } bench;
 };

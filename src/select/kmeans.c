@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "util/clock.h"
 #include "util/mem.h"
 
 struct range vectors_range(int64_t n, int rank, int size) {
@@ -22,69 +23,6 @@ static enum status host_memory(struct backend *b, int64_t elements, void **memor
     return OK;
 }
 
-static enum status block_rows(struct lloyd *l, int64_t first, int64_t count, const float **x, void **device) {
-    if (l->cached) {
-        *x = l->cache + first * l->width;
-        *device = (char *)l->cache_memory + first * l->width * (int64_t)sizeof(float);
-        return OK;
-    }
-    TRY(l->rows->read(l->rows->context, l->rows->range.first + first, count, l->block));
-    *x = l->block;
-    *device = l->block_memory;
-    return OK;
-}
-
-/* index and distance of the nearest center for a block whose products with the centers are there. */
-static void nearest_of_products(const struct lloyd *l, int64_t first, int64_t count, int64_t centers,
-                                float *distance, int32_t *index) {
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i++) {
-        const float *product = l->products + i * centers;
-        float least = INFINITY;
-        int32_t best = 0;
-        for (int64_t c = 0; c < centers; c++) {
-            float d = l->center_norms[c] - 2 * product[c];
-            if (d < least) {
-                least = d;
-                best = (int32_t)c;
-            }
-        }
-        float d = l->row_norms[first + i] + least;
-        distance[i] = d > 0 ? d : 0;
-        index[i] = best;
-    }
-}
-
-enum status lloyd_nearest(struct lloyd *l, int64_t count, lloyd_visit *visit, void *context) {
-    float distance[KMEANS_BLOCK];
-    int32_t index[KMEANS_BLOCK];
-    for (int64_t c = 0; c < count; c++) {
-        double norm = 0;
-        for (int64_t d = 0; d < l->width; d++) {
-            norm += (double)l->centers[c * l->width + d] * l->centers[c * l->width + d];
-        }
-        l->center_norms[c] = (float)norm;
-    }
-    for (int64_t first = 0; first < l->local; first += KMEANS_BLOCK) {
-        int64_t rows = l->local - first < KMEANS_BLOCK ? l->local - first : KMEANS_BLOCK;
-        const float *x;
-        void *device;
-        TRY(block_rows(l, first, rows, &x, &device));
-        struct gemm g = {
-            .a = tensor_at(device, rows, l->width, DTYPE_F32),
-            .b = tensor_at(l->center_memory, count, l->width, DTYPE_F32),
-            .c = tensor_at(l->product_memory, rows, count, DTYPE_F32),
-            .transpose_b = true,
-            .alpha = 1,
-        };
-        TRY(backend_gemm(l->backend, &g));
-        TRY(backend_sync(l->backend));
-        nearest_of_products(l, first, rows, count, distance, index);
-        visit(context, first, rows, x, distance, index);
-    }
-    return OK;
-}
-
 int64_t lloyd_weight(const struct lloyd *l, float distance) {
     return llrint((double)distance * l->distance_scale);
 }
@@ -100,7 +38,8 @@ enum status lloyd_fetch(struct lloyd *l, int64_t row, float *out) {
     return comm_broadcast(l->comm, (int)owner, out, l->width * (int64_t)sizeof *out);
 }
 
-/* First pass: everything finite, the largest |value|, |x|^2 of every row, and the cache filled. */
+/* First pass: everything finite, the largest |value|, |x|^2 of every row and each block's sum of them, and
+ * the cache filled. */
 static enum status survey(struct lloyd *l, double *largest) {
     *largest = 0;
     for (int64_t first = 0; first < l->local; first += KMEANS_BLOCK) {
@@ -108,21 +47,25 @@ static enum status survey(struct lloyd *l, double *largest) {
         float *to = l->cached ? l->cache + first * l->width : l->block;
         TRY(l->rows->read(l->rows->context, l->rows->range.first + first, rows, to));
         double most = *largest;
+        double norms[KMEANS_BLOCK];
         int64_t bad = INT64_MAX;
 #pragma omp parallel for schedule(static) reduction(max : most) reduction(min : bad)
         for (int64_t i = 0; i < rows; i++) {
-            double norm = 0;
             float top = 0;
+            norms[i] = 0;
             for (int64_t d = 0; d < l->width; d++) {
                 float v = fabsf(to[i * l->width + d]);
-                norm += (double)v * v;
+                norms[i] += (double)v * v;
                 top = v > top ? v : top;
             }
-            l->row_norms[first + i] = (float)norm;
+            l->row_norms[first + i] = (float)norms[i];
             most = top > most ? top : most;
-            bad = !isfinite(norm) && i < bad ? i : bad;
+            bad = !isfinite(norms[i]) && i < bad ? i : bad;
         }
         *largest = most;
+        for (int64_t i = 0; i < rows; i++) {
+            l->block_norms[first / KMEANS_BLOCK] += norms[i];
+        }
         if (bad != INT64_MAX) {
             return fail(ERR_DATA, "row %lld has a value that is not finite; embed it again",
                         (long long)(l->rows->range.first + first + bad));
@@ -146,7 +89,7 @@ struct moves {
     struct lloyd *l;
     int32_t *assignment;
     int64_t *sums, *counts; /* changes by this rank in this pass */
-    int64_t moved, objective;
+    int64_t moved;
 };
 
 /* Moves the rows that change their cluster; threads share the columns, so sums need no lock. */
@@ -178,11 +121,11 @@ static void move_rows(struct moves *m, const int32_t *old, const int32_t *index,
 
 static void visit_assign(void *context, int64_t first, int64_t count, const float *x, const float *distance,
                          const int32_t *index) {
+    (void)distance;
     struct moves *m = context;
     int32_t *assignment = m->assignment + first;
     move_rows(m, assignment, index, count, x);
     for (int64_t i = 0; i < count; i++) {
-        m->objective += lloyd_weight(m->l, distance[i]);
         if (assignment[i] != index[i]) {
             m->moved++;
             m->counts[index[i]]++;
@@ -195,18 +138,40 @@ static void visit_assign(void *context, int64_t first, int64_t count, const floa
 }
 
 struct totals {
-    int64_t *sums, *counts, *step; /* step: sums, counts, moved, objective of a pass */
+    int64_t *sums, *counts, *step; /* step: sums, counts and moved of a pass */
+    double norms;                  /* sum of |x|^2 */
 };
 
+/* sum over rows of |x - c|^2 = sum |x|^2 + sum over clusters of n |c|^2 - 2 c . sum x: the sums are exact, so
+ * no distance of a row is needed, and rows that pruning never looked at count like the others. */
+static double objective_of(const struct lloyd *l, const struct totals *t) {
+    double sum = t->norms;
+    for (int64_t c = 0; c < l->clusters; c++) {
+        const float *center = l->centers + c * l->width;
+        double norm = 0;
+        double product = 0;
+        for (int64_t d = 0; d < l->width; d++) {
+            norm += (double)center[d] * center[d];
+            product += center[d] * ((double)t->sums[c * l->width + d] / l->value_scale);
+        }
+        sum += (double)t->counts[c] * norm - 2 * product;
+    }
+    return sum > 0 ? sum : 0;
+}
+
+/* New centers, and how far each has moved. */
 static void set_centers(struct lloyd *l, const struct totals *t) {
     for (int64_t c = 0; c < l->clusters; c++) {
-        if (t->counts[c] == 0) {
-            continue; /* an empty cluster keeps its center: the objective cannot rise by it */
-        }
-        for (int64_t d = 0; d < l->width; d++) {
+        double squared = 0;
+        for (int64_t d = 0; d < l->width && t->counts[c] > 0; d++) {
+            float *at = l->centers + c * l->width + d;
+            double old = *at;
             double sum = (double)t->sums[c * l->width + d];
-            l->centers[c * l->width + d] = (float)(sum / l->value_scale / (double)t->counts[c]);
+            *at = (float)(sum / l->value_scale / (double)t->counts[c]);
+            squared += (*at - old) * (*at - old);
         }
+        l->drift[c] =
+            (float)sqrt(squared); /* 0 where empty: it keeps its center and the objective cannot rise */
     }
 }
 
@@ -214,13 +179,12 @@ static void set_centers(struct lloyd *l, const struct totals *t) {
 static enum status iterate(struct lloyd *l, int32_t *assignment, struct totals *t, int64_t *moved,
                            double *objective) {
     int64_t values = l->clusters * l->width;
-    int64_t n = values + l->clusters + 2;
+    int64_t n = values + l->clusters + 1;
     memset(t->step, 0, (size_t)n * sizeof *t->step);
     struct moves m = {.l = l, .assignment = assignment, .sums = t->step, .counts = t->step + values};
-    enum status st = lloyd_nearest(l, l->clusters, visit_assign, &m);
+    enum status st = lloyd_assign(l, assignment, visit_assign, &m);
     TRY(comm_agree(l->comm, st));
-    t->step[n - 2] = m.moved;
-    t->step[n - 1] = m.objective;
+    t->step[n - 1] = m.moved;
     TRY(comm_sum_i64(l->comm, t->step, n));
     for (int64_t i = 0; i < values; i++) {
         t->sums[i] += t->step[i];
@@ -228,18 +192,37 @@ static enum status iterate(struct lloyd *l, int32_t *assignment, struct totals *
     for (int64_t c = 0; c < l->clusters; c++) {
         t->counts[c] += t->step[values + c];
     }
-    *moved = t->step[n - 2];
-    *objective = (double)t->step[n - 1] / l->distance_scale;
+    *moved = t->step[n - 1];
+    *objective = objective_of(l, t);
     set_centers(l, t);
     return OK;
 }
 
-static void visit_distance(void *context, int64_t first, int64_t count, const float *x, const float *distance,
-                           const int32_t *index) {
-    (void)x;
-    struct kmeans_result *r = context;
-    memcpy(r->distance + first, distance, (size_t)count * sizeof *distance);
-    memcpy(r->assignment + first, index, (size_t)count * sizeof *index);
+struct last_pass {
+    const struct lloyd *l;
+    struct kmeans_result *result;
+};
+
+static void visit_last(void *context, int64_t first, int64_t count, const float *x, const float *distance,
+                       const int32_t *index) {
+    (void)distance;
+    struct last_pass *p = context;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; i++) {
+        p->result->distance[first + i] = lloyd_distance(p->l, x + i * p->l->width, index[i]);
+    }
+    memcpy(p->result->assignment + first, index, (size_t)count * sizeof *index);
+}
+
+/* Collective. The sum of |x|^2, from each block's: the same for any rank count. */
+static enum status sum_norms(struct lloyd *l, double *out) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i * KMEANS_BLOCK < l->local; i++) {
+        sum += llrint(l->block_norms[i] * l->distance_scale);
+    }
+    TRY(comm_sum_i64(l->comm, &sum, 1));
+    *out = (double)sum / l->distance_scale;
+    return OK;
 }
 
 static enum status lloyd(struct lloyd *l, struct kmeans_result *out) {
@@ -248,12 +231,13 @@ static enum status lloyd(struct lloyd *l, struct kmeans_result *out) {
     struct totals t = {0};
     enum status st;
     TRY_TO(done, NEW_ARRAY(t.sums, values));
-    TRY_TO(done, NEW_ARRAY(t.step, values + l->clusters + 2));
+    TRY_TO(done, NEW_ARRAY(t.step, values + l->clusters + 1));
     TRY_TO(done, NEW_ARRAY(out->objective, limit));
     t.counts = out->counts;
     for (int64_t i = 0; i < l->local; i++) {
         out->assignment[i] = -1;
     }
+    TRY_TO(done, sum_norms(l, &t.norms));
     for (int64_t moved = 1; moved > 0 && out->iterations < limit;) {
         double objective;
         TRY_TO(done, iterate(l, out->assignment, &t, &moved, &objective));
@@ -267,12 +251,15 @@ static enum status lloyd(struct lloyd *l, struct kmeans_result *out) {
     }
     memcpy(out->centers, l->centers, (size_t)values * sizeof *out->centers);
     /* Assignments and distances that belong to the final centers. */
-    TRY_TO(done, comm_agree(l->comm, lloyd_nearest(l, l->clusters, visit_distance, out)));
+    struct last_pass last = {l, out};
+    TRY_TO(done, comm_agree(l->comm, lloyd_assign(l, out->assignment, visit_last, &last)));
     memset(out->counts, 0, (size_t)l->clusters * sizeof *out->counts);
     for (int64_t i = 0; i < l->local; i++) {
         out->counts[out->assignment[i]]++;
     }
-    st = comm_sum_i64(l->comm, out->counts, l->clusters);
+    TRY_TO(done, comm_sum_i64(l->comm, out->counts, l->clusters));
+    st = comm_sum_i64(l->comm, &l->looked, 1);
+    out->looked = (double)l->looked / ((double)l->rows->n * (double)(out->iterations + 1));
 done:
     mem_free(t.sums);
     mem_free(t.step);
@@ -285,14 +272,20 @@ static enum status open_lloyd(struct lloyd *l, struct kmeans_result *out) {
     l->center_capacity = o->clusters;
     l->cached = l->local * l->width * (int64_t)sizeof(float) <= budget;
     TRY(host_memory(l->backend, l->center_capacity * l->width, &l->center_memory, &l->centers));
-    TRY(host_memory(l->backend, KMEANS_BLOCK * l->center_capacity, &l->product_memory, &l->products));
+    TRY(host_memory(l->backend, LLOYD_STRIDE * l->center_capacity, &l->product_memory, &l->products));
     if (l->cached) {
         TRY(host_memory(l->backend, (l->local > 0 ? l->local : 1) * l->width, &l->cache_memory, &l->cache));
     } else {
         TRY(host_memory(l->backend, KMEANS_BLOCK * l->width, &l->block_memory, &l->block));
     }
+    TRY(host_memory(l->backend, KMEANS_BLOCK * l->width, &l->open_memory, &l->open));
     TRY(NEW_ARRAY(l->center_norms, l->center_capacity));
+    TRY(NEW_ARRAY(l->drift, l->center_capacity));
     TRY(NEW_ARRAY(l->row_norms, l->local));
+    TRY(NEW_ARRAY(l->block_norms, l->local / KMEANS_BLOCK + 1));
+    TRY(NEW_ARRAY(l->left_alone, l->local / KMEANS_BLOCK + 1));
+    TRY(NEW_ARRAY(l->upper, l->local));
+    TRY(NEW_ARRAY(l->lower, l->local));
     TRY(NEW_ARRAY(out->centers, o->clusters * l->width));
     TRY(NEW_ARRAY(out->assignment, l->local));
     TRY(NEW_ARRAY(out->distance, l->local));
@@ -305,8 +298,14 @@ static void close_lloyd(struct lloyd *l) {
     backend_free(l->backend, l->center_memory);
     backend_free(l->backend, l->product_memory);
     backend_free(l->backend, l->cache_memory);
+    backend_free(l->backend, l->open_memory);
     mem_free(l->center_norms);
+    mem_free(l->drift);
     mem_free(l->row_norms);
+    mem_free(l->block_norms);
+    mem_free(l->left_alone);
+    mem_free(l->upper);
+    mem_free(l->lower);
 }
 
 enum status kmeans_run(struct comm *c, struct backend *b, const struct vectors *rows,
@@ -337,7 +336,9 @@ enum status kmeans_run(struct comm *c, struct backend *b, const struct vectors *
     } else {
         TRY_TO(done, lloyd_seed(&l));
     }
+    double start = clock_seconds();
     st = lloyd(&l, out);
+    out->seconds = clock_seconds() - start;
 done:
     close_lloyd(&l);
     if (st != OK) {

@@ -4,8 +4,8 @@
  * |c|^2 - 2 x.c, ties to the lowest index. Sums are kept in fixed point (64-bit integers, scaled by the
  * largest |value| and the row count so that they cannot overflow), so they are exact whatever the order: the
  * same bits for any rank and thread count, and a row that changes its cluster is moved by one subtraction and
- * one addition, so late iterations touch few rows. Blocks of rows are aligned to the global row number:
- * products have the same shapes for any rank count.
+ * one addition, so late iterations touch few rows. Blocks of rows are aligned to the global row number, and
+ * bounds that spare a row its products (nearest.c) are its own: the same products for any rank count.
  *
  * Seeding: k-means++ (Arthur and Vassilvitskii 2007) by exact D^2 sampling over all ranks, or k-means||
  * (Bahmani et al. 2012: rounds of oversampling, then weighted k-means++ on the candidates), or distinct
@@ -46,6 +46,8 @@ struct kmeans_result {
     int64_t *counts;     /* clusters, over all ranks */
     double *objective;   /* sum of squared distances after each assignment; never rises */
     int64_t iterations;  /* done; entries of objective */
+    double looked;       /* share of the rows, over all passes, that pruning has not spared */
+    double seconds;      /* of the iterations and the last assignment: no reading ahead, no seeding */
 };
 /* Collective. b on the host's memory (cpu); the caller frees out with kmeans_free(). Fails: ERR_DATA for a
  * value that is not finite (row named), ERR_USAGE for more clusters than rows. */

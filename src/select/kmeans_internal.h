@@ -1,8 +1,11 @@
-/* Shared by kmeans.c (Lloyd) and seeding.c. */
+/* Shared by kmeans.c (Lloyd), nearest.c (distances) and seeding.c. */
 #ifndef COLLIMATE_SELECT_KMEANS_INTERNAL_H
 #define COLLIMATE_SELECT_KMEANS_INTERNAL_H
 
 #include "select/kmeans.h"
+
+/* Products' rows are LLOYD_STRIDE apart: a power of two would put a column into few sets of the caches. */
+enum { LLOYD_STRIDE = KMEANS_BLOCK + 16 };
 
 struct lloyd {
     struct comm *comm;
@@ -12,22 +15,34 @@ struct lloyd {
     int64_t local; /* rows of this rank */
     int64_t clusters, width;
     /* Back-end memory that the host shares. */
-    void *block_memory, *center_memory, *product_memory, *cache_memory;
-    float *block, *centers, *products; /* KMEANS_BLOCK x width, centers, KMEANS_BLOCK x centers */
+    void *block_memory, *center_memory, *product_memory, *cache_memory, *open_memory;
+    float *block, *centers, *products; /* KMEANS_BLOCK x width, centers, centers x LLOYD_STRIDE */
+    float *open;                       /* KMEANS_BLOCK x width: a block's rows that pruning leaves */
     float *cache;                      /* all local rows, or NULL: read again each pass */
     bool cached;
     int64_t center_capacity;
     float *center_norms;
     float *row_norms;      /* |x|^2 */
+    double *block_norms;   /* their sum over each block */
+    float *drift;          /* how far each center has moved since the last assignment */
+    int64_t looked;        /* rows whose distances to all centers were computed, over all passes */
+    int8_t *left_alone;    /* of each block: passes for which pruning does not try it */
+    float *upper, *lower;  /* bounds of each row's distance to its own center and to any other */
     double value_scale;    /* fixed point of values: a power of two */
     double distance_scale; /* of squared distances */
 };
 
-/* Local. Nearest of count centers (lloyd.centers) for each local row; calls visit for every block with its
- * squared distances and indices. x: the block's rows. */
+/* Called for every block of rows x with its squared distances and indices. */
 typedef void lloyd_visit(void *context, int64_t first, int64_t count, const float *x, const float *distance,
                          const int32_t *index);
+/* Local. Nearest of count centers (lloyd.centers) for each local row. */
 enum status lloyd_nearest(struct lloyd *l, int64_t count, lloyd_visit *visit, void *context);
+/* Local. The same with lloyd.clusters centers, where the rows' assignment before the centers drifted is known
+ * (-1: not assigned yet) and bounds make most products needless. Visits get no distances. */
+enum status lloyd_assign(struct lloyd *l, const int32_t *assignment, lloyd_visit *visit, void *context);
+
+/* Local. Squared, from the difference. */
+float lloyd_distance(const struct lloyd *l, const float *x, int64_t center);
 
 /* Collective. The vector of a global row, on every rank. */
 enum status lloyd_fetch(struct lloyd *l, int64_t row, float *out);

@@ -22,5 +22,15 @@ for n in 1 2; do
 done
 one=$(tail -1 "$work/step1.csv" | sed 's/.*,//') two=$(tail -1 "$work/step2.csv" | sed 's/.*,//')
 [ "$one" = "$two" ] || bad "step: loss $one on one rank, $two on two"
+# k-means and a balanced half: the same numbers on 1 and 2 ranks, with the rows in memory or in a file.
+small="bench.kind=kmeans bench.rows=5000 bench.width=24 bench.clusters=20 bench.iterations=40 threads=1"
+for n in 1 2; do
+    mpirun -q -n $n "$COLLIMATE" --quiet bench $small bench.memory_mib=$((3 - n)) output="$work/kmeans$n.csv" > "$work/kmeans" ||
+        bad "kmeans on $n ranks"
+    tail -1 "$work/kmeans$n.csv" | cut -d, -f6,9,10 > "$work/kmeans.$n"
+done
+"$COLLIMATE" --quiet bench $small bench.rows=50000 bench.iterations=2 bench.memory_mib=1 > "$work/kmeans" || bad "kmeans from a file"
+cmp -s "$work/kmeans.1" "$work/kmeans.2" || bad "kmeans: $(cat "$work"/kmeans.?)"
+awk -F, '{ exit !($2 > 0 && $3 > 0) }' "$work/kmeans.1" || bad "kmeans: no objective, or nothing pruned: $(cat "$work/kmeans.1")"
 awk -v l="$one" 'BEGIN { exit !(l > 0.01 && l < 5) }' || bad "step: loss $one"
 exit 0
