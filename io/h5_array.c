@@ -1,8 +1,15 @@
 /* Arrays of a file that is being written.
  *
- * An array's chunks are dealt to the ranks in contiguous ranges; every rank sends its rows to their owners
- * and then writes whole chunks. So no chunk is compressed by two ranks, which HDF5 would have to sort out
- * itself, and the bytes in a chunk do not depend on the rank count. This goes in rounds of bounded memory.
+ * An array is written in rounds of bounded memory. A round's chunks are dealt to the ranks in contiguous
+ * ranges; every rank sends its rows to their owners and then writes whole chunks. So no chunk is compressed
+ * by two ranks, which HDF5 would have to sort out itself, and the bytes in a chunk do not depend on the rank
+ * count.
+ *
+ * Nor do the places of the chunks. HDF5 1.10 gives all chunks of a filtered array places when it is made, and
+ * new ones when it knows what compression has left of them: in a collective write rank by rank, and a rank's
+ * in the order of their first places. That is the order of the chunks for any rank count, because a round
+ * holds the same chunks whatever the ranks, and because the first places rise from chunk to chunk: that takes
+ * a file without holes, which is what h5_forget_holes makes of it.
  *
  * A collective write that fails on some ranks only (no space left) leaves the others waiting inside HDF5 1.10
  * for ever. So space is reserved before each array is made, by one rank and with an answer that all agree on.
@@ -16,7 +23,8 @@
 #include "mpi/watchdog.h"
 #include "util/mem.h"
 
-static const int64_t ROUND_BYTES = 1 << 25; /* that a rank writes at once */
+static const int64_t ROUND_BYTES =
+    1 << 26; /* that the ranks write at once, a rank alone from where they lie */
 static const int64_t SLACK_BYTES = 256
                                    << 10; /* reserved for HDF5's own structures, beside a 16th of the data */
 
@@ -25,12 +33,11 @@ struct transit {
     struct h5_writer *w;
     const struct array_spec *spec;
     int64_t width, row_bytes, unit; /* rows of a chunk */
-    int64_t round_rows, rounds;     /* whole chunks */
+    int64_t round_chunks, rounds;   /* chunks of all ranks in a round */
     struct range *parts;            /* (size) rows that each rank brings */
     int64_t *send_bytes, *recv_bytes;
     char *send, *recv, *block; /* recv in rank order, block in row order */
-    uint64_t *checks;          /* hashes of the blocks that this rank owns, as far as they are written */
-    int64_t n_checks;
+    uint64_t *checks;          /* checked arrays: hashes of all blocks; 0 where another rank owns the block */
     hid_t array;
 };
 
@@ -47,24 +54,19 @@ static struct range clip(struct range a, struct range b) {
     return r;
 }
 
-/* Rows that rank owns in a round: whole chunks, except for the array's end. */
-static struct range owned(const struct transit *t, int rank, int64_t round) {
-    int64_t chunks = block_count(t);
-    struct range own = range_part(chunks, rank, t->w->c->size);
-    struct range all = {own.first * t->unit, own.last * t->unit};
-    struct range now = {all.first + round * t->round_rows, all.first + (round + 1) * t->round_rows};
+/* Rows of chunks [first, first + n), dealt to the ranks: whole chunks, except for the array's end. */
+static struct range share(const struct transit *t, int rank, int64_t first, int64_t n) {
+    struct range chunks = range_part(n, rank, t->w->c->size);
+    struct range own = {(first + chunks.first) * t->unit, (first + chunks.last) * t->unit};
     struct range rows = {0, t->spec->rows};
-    return clip(clip(all, now), rows);
+    return clip(own, rows);
 }
 
-static int64_t round_count(const struct transit *t) {
-    int64_t chunks = block_count(t), most = 0;
-    for (int r = 0; r < t->w->c->size; r++) {
-        struct range own = range_part(chunks, r, t->w->c->size);
-        most = own.last - own.first > most ? own.last - own.first : most;
-    }
-    int64_t rows = most * t->unit;
-    return rows / t->round_rows + (rows % t->round_rows != 0);
+/* Rows that rank owns in a round. */
+static struct range owned(const struct transit *t, int rank, int64_t round) {
+    int64_t first = round * t->round_chunks;
+    int64_t left = block_count(t) - first;
+    return share(t, rank, first, left < t->round_chunks ? left : t->round_chunks);
 }
 
 /* Every row is brought exactly once. The same verdict on every rank, for all see the same parts. */
@@ -103,10 +105,9 @@ static enum status transit_open(struct transit *t, struct range part) {
     TRY_TO(done, NEW_ARRAY(t->send_bytes, c->size));
     TRY_TO(done, NEW_ARRAY(t->recv_bytes, c->size));
     TRY_TO(done, NEW_ARRAY(ends, 2 * (int64_t)c->size));
-    int64_t most_bytes = t->round_rows < t->spec->rows ? t->round_rows : t->spec->rows;
-    most_bytes *= t->row_bytes;
-    struct range own = range_part(block_count(t), c->rank, c->size);
-    TRY_TO(done, NEW_ARRAY(t->checks, own.last - own.first));
+    int64_t most = (t->round_chunks + c->size - 1) / c->size * t->unit; /* rows that a rank owns in a round */
+    int64_t most_bytes = (most < t->spec->rows ? most : t->spec->rows) * t->row_bytes;
+    TRY_TO(done, NEW_ARRAY(t->checks, t->spec->checked ? block_count(t) : 0));
     if (c->size > 1) { /* one rank writes from where its data lie */
         int64_t part_bytes = (part.last - part.first) * t->row_bytes;
         TRY_TO(done, NEW_ARRAY(t->recv, most_bytes));
@@ -305,7 +306,9 @@ static void hash_round(struct transit *t, struct range own, const char *block, u
         int64_t n = own.last - at < t->unit ? own.last - at : t->unit;
         uint64_t hash =
             h5_block_hash(block + (at - own.first) * t->row_bytes, n * t->row_bytes, at / t->unit);
-        t->checks[t->n_checks++] = hash;
+        if (t->spec->checked) {
+            t->checks[at / t->unit] = hash;
+        }
         *sum += hash;
     }
 }
@@ -327,7 +330,9 @@ static enum status write_checks(struct transit *t) {
     int64_t blocks = block_count(t);
     struct array_spec spec = {.name = name, .type = ARRAY_U64, .rows = blocks};
     TRY(h5_check_name(t->spec->name, name));
-    return h5_write_array(t->w, &spec, range_part(blocks, t->w->c->rank, t->w->c->size), t->checks, NULL);
+    TRY(comm_sum_u64(t->w->c, t->checks, blocks));
+    struct range part = range_part(blocks, t->w->c->rank, t->w->c->size);
+    return h5_write_array(t->w, &spec, part, t->checks + part.first, NULL);
 }
 
 static enum status transit_plan(struct transit *t) {
@@ -343,45 +348,47 @@ static enum status transit_plan(struct transit *t) {
         t->unit = spec->rows; /* a chunk may not be longer than its array */
     }
     int64_t per_round = ROUND_BYTES / (t->unit * t->row_bytes);
-    t->round_rows = t->unit * (per_round < 1 ? 1 : per_round);
-    t->rounds = round_count(t);
+    t->round_chunks = per_round < 1 ? 1 : per_round;
+    t->rounds = (block_count(t) + t->round_chunks - 1) / t->round_chunks;
     return OK;
 }
 
 /* What the comparison after closing needs. */
-static void keep_record(struct transit *t, uint64_t own_hash) {
-    struct comm *c = t->w->c;
+static void keep_record(struct transit *t, uint64_t hash) {
     struct h5_written *record = &t->w->written[t->w->n_written++];
-    struct range blocks = range_part(block_count(t), c->rank, c->size);
-    struct range rows = {0, t->spec->rows};
     memcpy(record->name, t->spec->name, strlen(t->spec->name) + 1);
     record->type = t->spec->type;
     record->width = t->spec->width;
     record->block_rows = t->unit;
-    record->hash = own_hash;
-    record->own = clip((struct range){blocks.first * t->unit, blocks.last * t->unit}, rows);
+    record->hash = hash;
+    record->part = share(t, t->w->c->rank, 0, block_count(t));
 }
 
 enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, struct range part,
                            const void *data, uint64_t *hash) {
     struct transit t = {.w = w, .spec = spec, .array = H5I_INVALID_HID};
     int64_t brings = data ? 1 : 0;
-    uint64_t own_hash = 0;
+    uint64_t sum = 0;
     enum status st;
     TRY(comm_agree(w->c, transit_plan(&t)));
     TRY(comm_max_i64(w->c, &brings, 1));
     TRY_TO(done, transit_open(&t, part));
     TRY_TO(done, comm_agree(w->c, w->c->rank == 0 ? reserve(&t) : OK));
+    if (spec->chunk_rows > 0 && block_count(&t) > 1) {
+        TRY_TO(done, w->has_filtered ? h5_forget_holes(w) : OK);
+        w->has_filtered = true;
+    }
     TRY_TO(done, array_create(&t));
     if (brings) {
         st = data || part.first == part.last ? OK : fail(ERR_INTERNAL, "%s: no data given", spec->name);
         TRY_TO(done, comm_agree(w->c, st));
-        TRY_TO(done, write_rounds(&t, data ? data : "", &own_hash));
-        keep_record(&t, own_hash);
+        TRY_TO(done, write_rounds(&t, data ? data : "", &sum));
+        TRY_TO(done, h5_sum_hash(w->c, sum, &sum));
+        keep_record(&t, sum);
         TRY_TO(done, spec->checked ? write_checks(&t) : OK);
     }
     if (hash) {
-        TRY_TO(done, h5_sum_hash(w->c, own_hash, hash));
+        *hash = sum;
     }
 done:
     transit_close(&t);

@@ -30,12 +30,13 @@ enum status h5_check_name(const char *name, char out[H5_NAME_BYTES]);
 
 enum { H5_MOST_ARRAYS = 64 };
 
-/* What this rank wrote of an array, for the comparison after closing. */
+/* What was written of an array, for the comparison after closing: this rank's part of it, and the hash of the
+ * whole. */
 struct h5_written {
     char name[H5_NAME_BYTES];
     enum array_type type;
     int64_t width;
-    struct range own;
+    struct range part;
     int64_t block_rows;
     uint64_t hash;
 };
@@ -47,6 +48,10 @@ struct h5_writer {
     int64_t reserved_bytes; /* on rank 0: of the file system, so far */
     struct h5_written written[H5_MOST_ARRAYS];
     int n_written;
+    enum file_use use;
+    bool has_filtered; /* chunks of an array in the file have moved when they were compressed */
 };
+/* Collective. Closes the file and opens it again, as if nothing had ever been freed in it. */
+enum status h5_forget_holes(struct h5_writer *w);
 
 #endif

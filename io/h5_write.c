@@ -56,14 +56,22 @@ static enum status writer_new(struct comm *c, const char *path, struct h5_writer
     return touch(c, w->tmp);
 }
 
-static hid_t file_create(struct h5_writer *w, enum file_use use) {
-    hid_t file = H5I_INVALID_HID;
+static hid_t writer_access(const struct h5_writer *w) {
     hid_t access = h5_parallel_access(w->c);
+    H5F_libver_t version = w->use == FILE_FINAL ? H5F_LIBVER_V110 : H5F_LIBVER_V18;
+    if (access >= 0 && (H5Pset_libver_bounds(access, version, version) < 0 ||
+                        H5Pset_all_coll_metadata_ops(access, true) < 0)) {
+        H5Pclose(access);
+        access = H5I_INVALID_HID;
+    }
+    return access;
+}
+
+static hid_t file_create(const struct h5_writer *w) {
+    hid_t file = H5I_INVALID_HID;
+    hid_t access = writer_access(w);
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
-    H5F_libver_t version = use == FILE_FINAL ? H5F_LIBVER_V110 : H5F_LIBVER_V18;
-    if (access >= 0 && H5Pset_libver_bounds(access, version, version) >= 0 &&
-        H5Pset_all_coll_metadata_ops(access, true) >= 0 && creation >= 0 &&
-        H5Pset_obj_track_times(creation, false) >= 0) {
+    if (access >= 0 && creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
         file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, creation, access);
     }
     if (creation >= 0) {
@@ -85,7 +93,8 @@ enum status h5_create(struct comm *c, const char *path, const char *content, int
         return st != OK ? st : ERR_INTERNAL;
     }
     if (st == OK) {
-        w->file = file_create(w, use);
+        w->use = use;
+        w->file = file_create(w);
         if (w->file < 0) {
             st = h5_fail(ERR_WRITE, path, "cannot be created");
         }
@@ -160,42 +169,49 @@ enum status h5_put_text(struct h5_writer *w, const char *name, const char *value
 
 /* Ending. */
 
-static enum status verify_array(struct h5_file *f, const struct h5_written *record) {
+/* This rank's share of an array's hash, as it is in the file. */
+static enum status read_back(struct h5_file *f, const struct h5_written *record, uint64_t *hash) {
     struct array_spec spec = {.name = record->name, .type = record->type, .rows = -1, .width = record->width};
     struct h5_column *column;
     char *block = NULL;
-    uint64_t hash = 0;
     enum status st;
     TRY(h5_column_open(f, &spec, 0, &column));
     int64_t row_bytes = h5_width(column) * array_type_bytes(record->type);
     TRY(NEW_ARRAY(block, record->block_rows * row_bytes));
-    for (int64_t at = record->own.first; at < record->own.last; at += record->block_rows) {
-        int64_t n = record->own.last - at < record->block_rows ? record->own.last - at : record->block_rows;
+    for (int64_t at = record->part.first; at < record->part.last; at += record->block_rows) {
+        int64_t left = record->part.last - at;
+        int64_t n = left < record->block_rows ? left : record->block_rows;
         TRY_TO(done, h5_read(column, at, n, block));
-        hash += h5_block_hash(block, n * row_bytes, at / record->block_rows);
+        *hash += h5_block_hash(block, n * row_bytes, at / record->block_rows);
     }
-    st = hash == record->hash ? OK : fail(ERR_WRITE, "%s: %s reads back differently", f->path, record->name);
 done:
     mem_free(block);
     return st;
 }
 
-/* Local. What this rank wrote is read back through another open. */
+/* Collective. What was written is read back through another open. */
 static enum status verify(const struct h5_writer *w) {
     struct h5_file *f;
+    uint64_t hashes[H5_MOST_ARRAYS] = {0};
     enum status st = h5_open(w->tmp, NULL, 0, &f);
     if (st == OK) {
         for (int i = 0; i < w->n_written && st == OK; i++) {
-            st = verify_array(f, &w->written[i]);
+            st = read_back(f, &w->written[i], &hashes[i]);
         }
         h5_close(f);
+    }
+    enum status summed = comm_sum_u64(w->c, hashes, w->n_written); /* whatever st is: nobody waits */
+    for (int i = 0; i < w->n_written && st == OK && summed == OK; i++) {
+        if (hashes[i] != w->written[i].hash) {
+            st = fail(ERR_WRITE, "%s: %s reads back differently", w->tmp, w->written[i].name);
+        }
     }
     if (st != OK) { /* whatever the reader said, it is the writing that failed */
         struct message message = *status_message();
         return fail(ERR_WRITE, "%s: what was written does not read back; is the disk full? %.600s", w->path,
                     message.text);
     }
-    return OK;
+    return summed;
 }
 
 static enum status sync_file(const char *path) {
@@ -234,6 +250,22 @@ static enum status flush_and_close(struct h5_writer *w) {
     }
     w->file = H5I_INVALID_HID;
     return comm_agree(w->c, st);
+}
+
+enum status h5_forget_holes(struct h5_writer *w) {
+    hid_t access = writer_access(w);
+    enum status st = access >= 0 ? OK : h5_fail(ERR_SYSTEM, w->path, "no parallel access");
+    st = comm_agree(w->c, st);
+    st = st == OK ? flush_and_close(w) : st;
+    if (st == OK) {
+        w->file = H5Fopen(w->tmp, H5F_ACC_RDWR, access);
+        st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be opened again");
+        st = comm_agree(w->c, st);
+    }
+    if (access >= 0) {
+        H5Pclose(access);
+    }
+    return st;
 }
 
 enum status h5_finish(struct h5_writer *w, enum status st) {
