@@ -10,6 +10,7 @@ A kind is a function below and a row in `kinds`. Needs matplotlib.
 """
 import argparse
 import csv
+import glob
 import json
 import os
 import statistics
@@ -31,7 +32,17 @@ def np_study(inputs, output):
     figure, axes = plt.subplots(figsize=(6.4, 4.4))
     axes.plot(sizes, [76.4, 86.6, 94.7, 97.4, 98.9], "k--", marker="s", label="published NP-BTL")
     axes.axhline(76.4, color="gray", linestyle=":", label="published BTL")
-    for name in ["np-seed0", "np-seed1", "np-latent", "btl", "dpl"]:
+    seeds = sorted(glob.glob(os.path.join(folder, "np-seed*", "result.json")))
+    curves = []
+    for path in seeds:
+        with open(path) as file:
+            rows = json.load(file)["evaluation"]
+        curves.append([100 * row["paper_unseen"] for row in rows])
+        axes.plot(sizes, curves[-1], color="tab:blue", alpha=0.25, linewidth=0.8)
+    mean = [statistics.mean(values) for values in zip(*curves)]
+    axes.errorbar(sizes, mean, [standard_error(values) for values in zip(*curves)], marker="o", markersize=3, capsize=2,
+                  color="tab:blue", label=f"NP-BTL: mean of {len(seeds)} seeds, standard error")
+    for name in ["np-latent", "btl", "dpl"]:
         with open(os.path.join(folder, name, "result.json")) as file:
             rows = json.load(file)["evaluation"]
         measure = "paper_unseen" if len(rows) > 1 else "accuracy"

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # The synthetic study of few-shot reward models: two users on [0, 1] who want opposite things above 1/2; accuracy on
 # held-out pairs against the number of a user's choices that the model is shown. Trains BTL, DPL and the neural process
-# (deterministic with seeds 0 and 1, latent), prints a table beside the published one, and plots both.
+# (deterministic with several seeds, latent), prints a table beside the published one, and plots both.
 #   bash jobs/np-study.sh                 everything in runs/np-study (RUN=folder to change that)
 # Runs that have a result are kept; FRESH=1 begins anew. RANKS=n: ranks of each run, the numbers stay the same to
 # rounding. AT_ONCE=n: runs side by side, one core each (default: as many as there are cores). STEPS=n: fewer updates.
+# SEEDS=n: seeds of the neural process (5), from 0; its accuracies are the mean over them, with Student's interval at
+# 95 %: what one seed gives with one or three context pairs lies up to two points from that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . jobs/env.sh
@@ -19,10 +21,13 @@ started=$SECONDS
 studies=(
     "btl few_shot.model=btl"
     "dpl few_shot.model=dpl"
-    "np-seed0 few_shot.model=np seed=0"
-    "np-seed1 few_shot.model=np seed=1"
     "np-latent few_shot.model=np few_shot.latent=true few_shot.beta_kl=0.001"
 )
+seeds=()
+for ((seed = 0; seed < ${SEEDS:-5}; seed++)); do
+    studies+=("np-seed$seed few_shot.model=np seed=$seed")
+    seeds+=("np-seed$seed")
+done
 
 # The world itself, for those who want to look at it; few-shot draws the same one.
 [ -e "$run/pairs.csv" ] || "$collimate" --quiet synth synth.kind=pairs output="$run/pairs.csv"
@@ -63,6 +68,14 @@ row() {
     done
     printf '\n'
 }
+# Mean over the seeds, and the half of its interval, for each context size, of the measure $1.
+over_seeds() {
+    local name
+    for name in "${seeds[@]}"; do
+        accuracies "$name" "$1" | xargs -n 3 | awk -v seed="$name" '{ print "np," seed ",k" $1 ",accuracy," $2 }'
+    done | awk -F, -f jobs/intervals.awk |
+        awk -F, 'NR > 1 { printf "%s%s %.2f %.2f", (NR > 2 ? " " : ""), substr($2, 2), $5, ($7 - $6) / 2 }'
+}
 published() { printf '%-42s %5s        %5s        %5s        %5s        %5s\n' "$@"; }
 table() {
     local name
@@ -76,14 +89,18 @@ table() {
     published 'published NP-BTL' 76.4 86.6 94.7 97.4 98.9
     published 'independent re-run of it, seed 0' 76.6 86.1 93.0 95.8 98.4
     published 'independent re-run of it, seed 1' 76.7 86.5 94.1 96.4 96.2
-    for name in np-seed0 np-seed1 np-latent; do
+    # shellcheck disable=SC2046
+    row "NP-BTL, mean of ${#seeds[@]} seeds +- half of interval" $(over_seeds paper_unseen)
+    for name in "${seeds[@]}" np-latent; do
         # shellcheck disable=SC2046
-        row "$name" $(accuracies $name paper_unseen)
+        row "  $name" $(accuracies "$name" paper_unseen)
     done
     echo 'the same on pairs that were not shown (what was published counts positions k and up, some of them shown):'
-    for name in np-seed0 np-seed1 np-latent; do
+    # shellcheck disable=SC2046
+    row "NP-BTL, mean of ${#seeds[@]} seeds +- half of interval" $(over_seeds unseen)
+    for name in "${seeds[@]}" np-latent; do
         # shellcheck disable=SC2046
-        row "$name" $(accuracies $name unseen)
+        row "  $name" $(accuracies "$name" unseen)
     done
 }
 table | tee "$run/table.txt"

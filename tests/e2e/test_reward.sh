@@ -84,6 +84,27 @@ for group in by_length by_length_difference by_score_gap; do
 done
 sed -E 's/.*"best_of": \{(.*)\}, "picks_the_best.*/\1/' lists.json | grep -oE '"score": [-0-9.e]+' | awk '
     NR > 1 && $2 < last { bad = 1 } { last = $2 } END { exit bad || NR != 4 }' || bad "best_of does not rise"
+# Best of k against all choices of 2 and of 4 among a prompt's 5 responses, from what score says of each.
+run 1 score model=learned/model data=lists.h5 output=lists_scores.jsonl
+awk 'FNR == NR { match($0, /"response": [0-9]+/); i = substr($0, RSTART + 12, RLENGTH - 12)
+        match($0, /"reward": [^,}]*/); reward[i] = substr($0, RSTART + 10, RLENGTH - 10) + 0; next }
+    (first = 5 * (FNR - 1)) in reward {
+        n = split($0, part, /"score": /) - 1
+        for (i = 0; i < n; i++) score[i] = part[i + 2] + 0
+        prompts++
+        for (set = 0; set < 32; set++) {
+            members = 0; best = -1
+            for (i = 0; i < n; i++) if (int(set / 2 ^ i) % 2) {
+                members++
+                if (best < 0 || reward[first + i] > reward[first + best]) best = i
+            }
+            if (members == 2) two += score[best] / 10
+            if (members == 4) four += score[best] / 5
+        } }
+    END { printf "%.9f\n%.9f\n", two / prompts, four / prompts }' lists_scores.jsonl lists.jsonl > expected.txt
+for k in 2 4; do
+    sed -nE "s/.*\"best_of\": .*\"$k\": \{\"score\": ([-0-9.e]+),.*/\1/p" lists.json | awk '{ printf "%.9f\n", $1 }'
+done | cmp - expected.txt || bad "best of k is not the mean over all choices: $(cat expected.txt)"
 refuses 2 "needs none" evaluate model=learned/model reference=init data=eval.h5
 
 # RewardBench's arithmetic: subsets by the input's records, sections weighted by RewardBench's counts.
