@@ -265,14 +265,7 @@ def check_table(rows):
     return "\n".join(lines)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("fit").add_argument("csv")
-    checking = commands.add_parser("check")
-    checking.add_argument("runs")
-    checking.add_argument("--csv")
-    one = commands.add_parser("predict", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def add_predict(one):
     one.add_argument("--ranks", type=int, default=1024, help="up to so many")
     one.add_argument("--parameters", type=float, default=7e9, help="of the model")
     one.add_argument("--tokens", type=int, default=4096, help="a rank and step")
@@ -289,6 +282,22 @@ def main():
     one.add_argument("--overlap", type=float, default=1, help="share of the last forest's backward pass that hides sums")
     one.add_argument("--target", type=float, default=0.9, help="weak efficiency for which tokens are looked for")
     one.add_argument("--bucket-bytes", type=int, default=64 << 20, help="train.bucket_bytes")
+
+
+def predict_options(arguments):
+    parser = argparse.ArgumentParser()
+    add_predict(parser)
+    return parser.parse_args(arguments)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fit").add_argument("csv")
+    checking = commands.add_parser("check")
+    checking.add_argument("runs")
+    checking.add_argument("--csv")
+    add_predict(commands.add_parser("predict", formatter_class=argparse.ArgumentDefaultsHelpFormatter))
     options = parser.parse_args()
     if options.command == "fit":
         net, error = fit(read_comm(options.csv))

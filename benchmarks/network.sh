@@ -12,16 +12,15 @@ export PATH=$PATH:/usr/sbin
 . "$root/jobs/env.sh"
 
 # Settings; the environment wins.
-SHAPES=${SHAPES:-100:0 100:1000 400:0 400:2000 1000:0 1000:500 1000:2000} # Mbit/s of each node, both directions : delay in microseconds
+SHAPES=${SHAPES:-100:0 400:0 400:2000 1000:500 1000:2000} # Mbit/s of each node, both directions : delay in microseconds
 NODES=${NODES:-2 4}
 STEPS=${STEPS:-6}                    # counted, after two that are not
 ROUNDS=${ROUNDS:-2}                  # interleaved
 ROWS=${ROWS:-8}                      # pairs a node and step
-LARGEST=${LARGEST:-16777216}         # bytes of the largest collective that is measured
+LARGEST=${LARGEST:-4194304}         # bytes of the largest collective that is measured
 BUCKET=${BUCKET:-1048576}             # train.bucket_bytes
 PYTHON=${PYTHON:-python3}
-results=$(realpath -m "${1:-$root/benchmarks/results/$(LC_ALL=C sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1 |
-    tr -cs 'A-Za-z0-9.\n' - | tr 'A-Z' 'a-z' | sed 's/-\+$//')}")
+results=$(realpath -m "${1:-$here/results/$(bash "$here/machine.sh")}")
 for program in slurmctld munged sshd tc; do
     command -v $program > /dev/null || { echo "no $program: see tests/run.sh -L cluster" >&2; exit 77; }
 done

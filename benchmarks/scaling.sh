@@ -33,8 +33,7 @@ PYTHON=${PYTHON:-python3}
 if [ "${QUICK:-0}" = 1 ]; then
     RANKS="1 2" ROUNDS=1 STEPS=3 WARMUP=1 VALID_STEPS=2 EMBED_ROWS=4 LENGTH=4
 fi
-results=$(realpath -m "${1:-$root/benchmarks/results/$(LC_ALL=C sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1 |
-    tr -cs 'A-Za-z0-9.\n' - | tr 'A-Z' 'a-z' | sed 's/-\+$//')}")
+results=$(realpath -m "${1:-$here/results/$(bash "$here/machine.sh")}")
 # WORK keeps data and runs: a benchmark that was broken off goes on there.
 work=${WORK:-}
 [ -n "$work" ] || { work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT; }
