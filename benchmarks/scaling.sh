@@ -107,11 +107,13 @@ one() {
     own=$(awk '{ print $1 + $2 }' "$folder/time.txt")
     awk -v before="$before" -v after="$(busy)" -v own="$own" -v began="$began" -v ended="$EPOCHREALTIME" -v cores="$(getconf _NPROCESSORS_ONLN)" \
         -v task="$task" -v mode="$mode" -v ranks="$ranks" -v threads="${threads:-$THREADS}" -v batch=$batch -v round="$round" \
+        -v known="$([[ $LAUNCH == mpirun* ]] && echo 1 || echo 0)" \
         -v nodes=$(((ranks + RANKS_PER_NODE - 1) / RANKS_PER_NODE)) 'BEGIN {
         other = (after - before - own) / (cores * (ended - began))
         printf "{\"task\": \"%s\", \"mode\": \"%s\", \"nodes\": %d, \"ranks\": %d, \"threads\": %d, \"batch\": %d, ", task, mode,
             nodes, ranks, threads, batch
-        printf "\"round\": \"%s\", \"other_load\": %.3f}\n", round, other < 0 ? 0 : other }' > "$folder/run.json"
+        printf "\"round\": \"%s\", \"other_load\": %s}\n", round, known ? sprintf("%.3f", other < 0 ? 0 : other) : "null"
+    }' > "$folder/run.json"
 }
 
 # The first runs compute the reference scores of dpo and fill the caches: not counted.

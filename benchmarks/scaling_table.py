@@ -139,18 +139,18 @@ def table(rows, rounds, warm_up):
              f"{rounds} interleaved rounds after",
              f"{warm_up} steps of warm-up; E: median of the rounds' (least-most). wait: for the slowest rank, comm: for the sums,",
              "means over the ranks. other: what else kept the machine busy. A row without a valid loss has no rating.", ""]
-    head = f"{'task':7} {'mode':7} {'ranks':>5} {'thr':>3} {'batch':>5} {'step s':>8} {'p10-p90':>15} {'rows/s':>7} {'mfu %':>6} " \
+    head = f"{'task':7} {'mode':7} {'nodes':>5} {'ranks':>5} {'thr':>3} {'batch':>5} {'step s':>8} {'p10-p90':>15} {'rows/s':>7} {'mfu %':>6} " \
            f"{'wait s':>7} {'comm s':>7} {'speedup':>7} {'eff %':>6} {'(rounds)':>11} {'other':>6} valid"
     lines += [head, "-" * len(head)]
     for r in rows:
         spread = f"{100 * r['efficiency_low']:.0f}-{100 * r['efficiency_high']:.0f}"
         rated = r["valid"] == "yes"
         lines.append(
-            f"{r['task']:7} {r['mode']:7} {r['ranks']:5d} {r['threads']:3d} {r['global_batch']:5d} {r['step_s_median']:8.4f} "
+            f"{r['task']:7} {r['mode']:7} {r['nodes']:5d} {r['ranks']:5d} {r['threads']:3d} {r['global_batch']:5d} {r['step_s_median']:8.4f} "
             f"{r['step_s_p10']:7.4f}-{r['step_s_p90']:7.4f} {number(r['rows_per_s'], 1):>7} "
             f"{number(100 * r['mfu'], 1) if r['mfu'] != '' else '-':>6} {number(r['wait_rank_s'], 4):>7} "
             f"{number(r['communication_s'], 4):>7} {number(r['speedup'], 2) if rated else '-':>7} "
-            f"{number(100 * r['efficiency'], 1) if rated else '-':>6} {'(' + spread + ')':>11} {r['other_load']:6.2f} {r['valid']}")
+            f"{number(100 * r['efficiency'], 1) if rated else '-':>6} {'(' + spread + ')':>11} {number(r['other_load'], 2):>6} {r['valid']}")
     lines += [""] + beside(rows)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

@@ -55,30 +55,30 @@ void preflight_say(struct preflight *p, enum verdict verdict, const char *subjec
     say(p, verdict, subject, text);
 }
 
-static void refuse(struct preflight *p, enum status code, const char *subject, const char *text) {
+/* m: where it failed, which says whether the ranks have agreed on it already. */
+static void refuse(struct preflight *p, const struct message *m, const char *subject) {
     if (p->said[VERDICT_REFUSE] == 0) {
-        status_fail(code, __FILE__, __LINE__, "preflight: %s: %.900s", subject, text);
-        p->refusal = *status_message();
-        status_clear();
+        p->refusal = *m;
+        snprintf(p->refusal.text, sizeof p->refusal.text, "preflight: %.40s: %.900s", subject, m->text);
     }
-    say(p, VERDICT_REFUSE, subject, text);
+    say(p, VERDICT_REFUSE, subject, m->text);
 }
 
 void preflight_refuse(struct preflight *p, enum status code, const char *subject, const char *format, ...) {
-    char text[1024];
+    struct message m = {.code = code, .file = __FILE__, .line = __LINE__};
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(m.text, sizeof m.text, format, arguments);
     va_end(arguments);
-    refuse(p, code, subject, text);
+    refuse(p, &m, subject);
 }
 
 bool preflight_failed(struct preflight *p, const char *subject, enum status st) {
     if (st == OK) {
         return false;
     }
-    struct message failure = *status_message();
-    refuse(p, st, subject, failure.text);
+    const struct message failure = *status_message();
+    refuse(p, &failure, subject);
     status_clear();
     return true;
 }

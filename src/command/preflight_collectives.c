@@ -36,8 +36,10 @@ static struct carrier find_carrier(const struct preflight *p) {
                  preflight_size(c.bytes_per_s, size));
     } else {
         c.bytes_per_s = slowest->link.bytes_per_s;
-        snprintf(c.name, sizeof c.name, "the link (%.31s on %.40s, %s/s)", slowest->link.name, slowest->host,
-                 c.bytes_per_s > 0 ? preflight_size(c.bytes_per_s, size) : "unknown");
+        bool said = c.bytes_per_s > 0;
+        snprintf(c.name, sizeof c.name,
+                 said ? "the link (%.31s on %.40s, %s/s)" : "a link whose rate is not known",
+                 slowest->link.name, slowest->host, said ? preflight_size(c.bytes_per_s, size) : "");
     }
     return c;
 }
@@ -48,6 +50,8 @@ static void say_result(struct preflight *p, int kind, int64_t bytes, const struc
     double share = carrier->bytes_per_s > 0 ? r->bus / carrier->bytes_per_s : 1;
     if (carrier->bytes_per_s > 0) {
         snprintf(beside, sizeof beside, ", %.0f %% of %s", 100 * share, carrier->name);
+    } else {
+        snprintf(beside, sizeof beside, ", of %s", carrier->name);
     }
     bool is_large = bytes >= 1 << 20;
     preflight_say(p, is_large && share < poor_share ? VERDICT_WARN : VERDICT_OK, "collectives",

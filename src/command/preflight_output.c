@@ -15,7 +15,7 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-enum { RANK_ELEMENTS = 4 << 20 }; /* 16 MiB */
+enum { RANK_ELEMENTS = 2 << 20 }; /* 8 MiB */
 static const double poor_bytes_per_s = 20e6;
 
 struct probe {
@@ -82,6 +82,15 @@ static enum status make_folder(struct probe *probe) {
     return folder_make(probe->folder);
 }
 
+/* Local: the first rank of each host, once rank 0 has made the folder. */
+static enum status see_folder(const struct preflight *p, const struct probe *probe) {
+    if (p->comm->node_rank == 0 && access(probe->folder, F_OK) != 0) {
+        return fail(ERR_WRITE, "%s: is there on %s, not here; every host must see the same folder",
+                    probe->folder, p->seats[0].host);
+    }
+    return OK;
+}
+
 static void remove_probe(const struct preflight *p, const struct probe *probe) {
     if (p->comm->rank != 0) {
         return;
@@ -126,6 +135,7 @@ static enum status compare(const struct preflight *p, const struct probe *probe)
 static enum status write_and_read(struct preflight *p, struct probe *probe) {
     struct comm *c = p->comm;
     TRY(comm_agree(c, c->rank == 0 ? make_folder(probe) : OK));
+    TRY(comm_agree(c, see_folder(p, probe)));
     TRY(comm_agree(c, fill(p, probe)));
     double began = clock_seconds();
     TRY(checkpoint_file_write(c, probe->path.data, "{}", &probe->array, 1));

@@ -95,6 +95,18 @@ usr1() {
 }
 ok "USR1: checkpoint, requeue, resume, the same model" usr1
 
+# preflight over nodes, and of a folder that each of them has for itself.
+preflight() {
+    login timeout 120 srun --mpi=pmix -N3 -n3 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output="$PWD/fly" \
+        dpo.beta=0.1 train.batch=8 > preflight.out 2> preflight.err && grep -q '^ok *ranks *3 on 3 hosts' preflight.out &&
+        grep -q '^ok *output .* written by all ranks' preflight.out && [ ! -e fly ] || { cat preflight.out; return 1; }
+    login timeout 120 srun -Q --mpi=pmix -N2 -n2 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output=/tmp/fly \
+        dpo.beta=0.1 train.batch=8 > preflight.out 2> preflight.err
+    [ $? -eq 73 ] && grep -q '^refuse *output .*every host must see the same folder' preflight.out ||
+        { cat preflight.out preflight.err; return 1; }
+}
+ok "preflight over nodes; a folder that they do not share is refused" preflight
+
 # An array, and a job after all of its tasks.
 sweep() {
     local array after

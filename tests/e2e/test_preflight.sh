@@ -66,7 +66,7 @@ line '^ok +data +truncated: 0 prompts'
 line '^ok +data +tokenized with the model.s tokenizer'
 line '^ok +data +boundaries: of 60 responses, in 0 '
 line '^ok +memory +a rank takes .* 2 states of [0-9]+ parameters'
-line '^ok +output +run: 67.1 MB written by all ranks, verified and renamed'
+line '^ok +output +run: 33.6 MB written by all ranks, verified and renamed'
 line '^ok +slots +8 rows in 4 slots, at most 1 a rank$'
 [ ! -e run ] || bad "the output folder stays"
 mkdir run && passes 2 run.yaml dpo.beta=0.2 && rmdir run || bad "something stays in the output folder"
