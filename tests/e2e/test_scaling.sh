@@ -43,5 +43,5 @@ sed -i 's/"loss": 0\.[0-9]*/"loss": 0.5/' runs/raw/dpo-strong-2-1/metrics.jsonl
 SHAPE=$PWD/shape.json bash "$root/benchmarks/scaling.sh" results > table.txt 2> err.txt || bad "the second time"
 [ "$before" = "$(ls -l --time-style=full-iso runs/raw/*/run.json)" ] || bad "runs were repeated"
 [ "$(value dpo strong 2 valid)" = NO ] || bad "a wrong loss is valid"
-grep -E '^dpo +strong +2 .* - +- .*NO$' table.txt > /dev/null || bad "a row that is not valid has a rating"
+grep -E '^dpo +strong +1 +2 .* - +- .*NO$' table.txt > /dev/null || bad "a row that is not valid has a rating"
 finish
