@@ -2,12 +2,10 @@
  *
  * The prototypes are the few of nccl.h (2.x) that are used; NCCL keeps its binary interface within a major
  * version. The group's key is NCCL's unique id, which one rank makes and the caller hands to all.
- * COLLIMATE_NCCL names another library than libnccl.so.2.
  */
 #include <dlfcn.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -28,7 +26,7 @@ struct device_group {
     int (*init_rank)(nccl_comm *, int size, struct nccl_key, int rank);
     int (*all_reduce)(const void *, void *, size_t, int type, int op, nccl_comm, cudaStream_t);
     int (*async_error)(nccl_comm, int *);
-    int (*abort)(nccl_comm);
+    int (*end)(nccl_comm);
     const char *(*error_string)(int);
 };
 
@@ -43,8 +41,7 @@ static enum status load(struct cuda *c) {
     if (c->group) {
         return OK;
     }
-    const char *given = getenv("COLLIMATE_NCCL");
-    const char *name = given && given[0] ? given : "libnccl.so.2";
+    static const char name[] = "libnccl.so.2"; /* where the loader looks: LD_LIBRARY_PATH comes first */
     void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *reason = dlerror();
@@ -60,8 +57,7 @@ static enum status load(struct cuda *c) {
         !find(library, "ncclCommInitRank", &g->init_rank) ||
         !find(library, "ncclAllReduce", &g->all_reduce) ||
         !find(library, "ncclCommGetAsyncError", &g->async_error) ||
-        !find(library, "ncclCommAbort", &g->abort) ||
-        !find(library, "ncclGetErrorString", &g->error_string)) {
+        !find(library, "ncclCommAbort", &g->end) || !find(library, "ncclGetErrorString", &g->error_string)) {
         delete g;
         return cuda_fail(c, ERR_SYSTEM, "no NCCL: %.200s lacks a function that is needed", name);
     }
@@ -117,7 +113,7 @@ void cuda_group_close(struct backend *b) {
     }
     (void)cudaStreamSynchronize(c->sums);
     if (c->group->comm) {
-        (void)c->group->abort(c->group->comm);
+        (void)c->group->end(c->group->comm);
     }
     delete c->group;
     c->group = nullptr;
