@@ -76,6 +76,12 @@ struct range range_part(int64_t n, int64_t index, int64_t count);
 /* Signals asked for by the user, seen at step boundaries: Local. comm_signal() is the highest pending of
  * SIGUSR1 (checkpoint and stop) and SIGTERM, or 0; the flag is agreed on in the step's closing reduction. */
 void comm_watch_signals(void);
+/* Local. The same for SIGUSR1 alone, which ends no command then. */
+void comm_watch_usr1(void);
 int comm_signal(void);
+/* Local. Seconds since the first SIGTERM (or SIGINT) came; 0: none has. */
+double comm_signal_age(void);
+/* Collective. For commands that go on from where they were: *asked where a rank has seen SIGUSR1. */
+enum status comm_stop_asked(struct comm *c, bool *asked);
 
 #endif

@@ -59,6 +59,7 @@ static enum status print_local(const struct line *line) {
 }
 
 int main(int argc, char **argv) {
+    comm_watch_usr1(); /* a batch system may send it to any command, at any time */
     struct line line;
     enum status st = line_parse(argc, argv, &line);
     log_init(launch_rank(), 1, LOG_INFO);

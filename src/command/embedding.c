@@ -318,6 +318,18 @@ done:
     return st;
 }
 
+/* Collective. What is written stays: the next run goes on from there. */
+static enum status stop_if_asked(struct embedder *e, int64_t responses) {
+    bool asked;
+    TRY(comm_stop_asked(e->session->comm, &asked));
+    if (!asked || e->next_response >= responses) {
+        return OK;
+    }
+    log_root(LOG_WARN, "stopped on SIGUSR1 after response %lld of %lld; run the same command again to go on",
+             (long long)e->next_response, (long long)responses);
+    return fail(REQUEUE, "stopped on SIGUSR1");
+}
+
 static enum status embed_rounds(struct embedder *e) {
     struct comm *c = e->session->comm;
     int64_t responses = dataset_size(e->data).responses;
@@ -337,6 +349,7 @@ static enum status embed_rounds(struct embedder *e) {
             st = st == OK ? sidecar_write_values(e->file, e->ids, e->n_ids, e->values) : st;
         }
         progress_update(&progress, (double)e->next_response, NULL);
+        st = st == OK ? stop_if_asked(e, responses) : st;
     }
     progress_end(&progress, (double)e->next_response);
     mem_free(round.data);

@@ -206,17 +206,13 @@ static void check_slots(struct preflight *p) {
 static void check_time(struct preflight *p) {
     double seconds = p->need.step_seconds * (double)p->trainer.training.steps;
     double end = launch_end_time(), left = end > 0 ? end - clock_wall() : 0;
-    bool writes = p->run->settings->train.checkpoint_every > 0;
     char step[32], all[32];
     preflight_say(p, VERDICT_OK, "time", "about %s a step by the products' %.4g GFLOP/s, %lld steps: %s",
                   preflight_duration(p->need.step_seconds, step), p->trainer.training.peak_flops / 1e9,
                   (long long)p->trainer.training.steps, preflight_duration(seconds, all));
     if (end > 0) {
-        const char *then = writes ? ": checkpoints and a requeue are needed"
-                                  : ": the run does not fit, and train.checkpoint_every is not set";
-        bool fits = seconds < left;
-        preflight_say(p, fits || writes ? VERDICT_OK : VERDICT_WARN, "time", "the job ends in %s%s",
-                      preflight_duration(left, all), fits ? "" : then);
+        preflight_say(p, VERDICT_OK, "time", "the job ends in %s%s", preflight_duration(left, all),
+                      seconds < left ? "" : ": the run will checkpoint before that and needs a requeue");
     }
 }
 

@@ -141,6 +141,10 @@ static const struct option table[] = {
         "newest checkpoints kept"),
     INT("train.evaluate_every", train.evaluate_every, "0", 0, MOST, "updates", TRAINERS, "eval_data",
         "0: before the first and after the last update"),
+    TEXT(
+        "train.stop_before", train.stop_before, "", TRAINERS, NULL,
+        "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "
+        "SLURM_JOB_END_TIME counts too, the earlier of both"),
     CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS, NULL,
            "auto: go on if the run folder holds a checkpoint"),
 

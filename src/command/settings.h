@@ -44,6 +44,7 @@ struct settings {
         int communication; /* enum communication */
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
+        char *stop_before;
         int resume; /* 0 auto, 1 never, 2 must */
     } train;
     struct {

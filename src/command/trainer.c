@@ -2,7 +2,10 @@
 
 #include "command/facts.h"
 #include "command/run_folder.h"
+#include "mpi/launch.h"
 #include "train/speed.h"
+#include "train/stop.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -65,6 +68,8 @@ void trainer_plan(struct trainer *t) {
         .evaluate_every = settings->train.evaluate_every,
         .never_resume = settings->train.resume == 1,
         .must_resume = settings->train.resume == 2,
+        .began = t->began,
+        .stop_at = t->stop_at,
         .checkpoint = {.run = settings->output, .keep = (int)settings->train.checkpoint_keep},
     };
 }
@@ -135,7 +140,6 @@ static enum status train(struct trainer *t) {
     log_root(LOG_INFO, "%lld parameters, %lld updates of %lld rows, %d ranks with %d threads each",
              (long long)s->model->arena_elements, (long long)t->training.steps, (long long)t->data.plan.batch,
              s->comm->size, s->backend->caps.threads);
-    comm_watch_signals();
     TRY_TO(done, training_run(&t->training));
 done:
     t->training.optimizer = NULL; /* it ends here, as the facts do */
@@ -160,12 +164,25 @@ static enum status save_model(struct trainer *t) {
     return st;
 }
 
+/* When to end: the setting or the job's own limit, whichever is earlier. Local. */
+static enum status find_limit(struct trainer *t) {
+    double end = launch_end_time();
+    t->began = clock_wall();
+    TRY(stop_parse(t->session.settings->train.stop_before, t->began, &t->stop_at));
+    if (end > 0 && (t->stop_at == 0 || end < t->stop_at)) {
+        t->stop_at = end;
+    }
+    return OK;
+}
+
 static enum status trainer_work(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
     TRY(session_need(settings->model, "model"));
     TRY(session_need(settings->data, "data"));
     TRY(s->run->dry_run ? OK : session_need(settings->output, "output"));
+    TRY(comm_agree(s->comm, find_limit(t)));
+    comm_watch_signals();
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
     if (s->run->dry_run) {
         TRY(open_rows(t));

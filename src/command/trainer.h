@@ -10,6 +10,7 @@ struct trainer {
     struct recipe recipe;
     enum row_kind rows;
     struct batch_source data, eval_data;
+    double began, stop_at; /* of the command, seconds since the epoch; stop_at 0: no limit */
     struct training training;
 };
 

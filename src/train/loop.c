@@ -12,9 +12,10 @@ static const double allowed_steps = 20;
 
 /* What the closing reduction carries beside the sums. */
 enum closing {
-    CLOSE_FAILED = SUM_COUNT, /* ranks that failed in this step */
-    CLOSE_SIGNAL,             /* ranks that saw a signal */
-    CLOSE_NEXT_TOKENS,        /* scored target tokens of the next batch */
+    CLOSE_FAILED = SUM_COUNT,                     /* ranks that failed in this step */
+    CLOSE_MEASURE,                                /* ranks that want a checkpoint to know what one takes */
+    CLOSE_STOPS,                                  /* votes for each reason to stop */
+    CLOSE_NEXT_TOKENS = CLOSE_STOPS + STOP_COUNT, /* scored target tokens of the next batch */
     CLOSE_SPANS,
     CLOSE_SQUARES = CLOSE_SPANS + SPAN_COUNT /* of the gradient: one sum, or a sum a grain; each rank adds to
                                                 its own places, and likewise to the arrivals after them */
@@ -142,10 +143,28 @@ static void judge(struct loop *l, struct verdict *out) {
     out->learning_rate = t->optimizer->options.learning_rate *
                          schedule_multiplier(t->schedule, l->batch.step, t->warmup_steps, t->steps);
     out->straggler = stragglers_add(&l->stragglers, arrivals(l), done);
-    out->want_stop = v[CLOSE_SIGNAL] > 0;
-    out->want_evaluate =
-        t->eval_data && !out->want_stop && (due(t->evaluate_every, done) || done == t->steps);
-    out->want_checkpoint = out->want_stop || due(t->checkpoint_every, done) || done == t->steps;
+    for (int why = STOP_NO + 1; why < STOP_COUNT; why++) {
+        out->stop = v[CLOSE_STOPS + why] > 0 ? (enum stop)why : out->stop;
+    }
+    bool is_last = done == t->steps, wants = out->stop != STOP_NO || v[CLOSE_MEASURE] > 0;
+    out->want_evaluate = t->eval_data && out->stop == STOP_NO && (due(t->evaluate_every, done) || is_last);
+    out->want_checkpoint =
+        out->stop != STOP_TERM_TIGHT && (wants || due(t->checkpoint_every, done) || is_last);
+}
+
+/* What this rank says about ending the run after this step. Local. */
+static void vote(const struct loop *l, double *v) {
+    const struct training *t = l->t;
+    int64_t next = l->batch.step + 2;
+    const struct stop_facts facts = {.signal = comm_signal(),
+                                     .signal_age_s = comm_signal_age(),
+                                     .now = clock_wall(),
+                                     .stop_at = l->batch.step + 1 < t->steps ? t->stop_at : 0,
+                                     .step_s = clock_seconds() - l->step_began_s,
+                                     .save_s = l->saved_s,
+                                     .evaluate_s = due(t->evaluate_every, next) ? l->evaluated_s : 0};
+    v[CLOSE_STOPS + stop_vote(&facts)] = 1;
+    v[CLOSE_MEASURE] = stop_wants_measure(&facts, t->began);
 }
 
 /* Collective: one allreduce. st: how this rank's part of the step went. */
@@ -162,7 +181,7 @@ static enum status step_close(struct loop *l, enum status st, struct verdict *ou
     memcpy(v, l->sums.total.v, sizeof l->sums.total.v);
     memcpy(v + CLOSE_SPANS, l->spans, sizeof l->spans);
     v[CLOSE_FAILED] = st != OK;
-    v[CLOSE_SIGNAL] = comm_signal() != 0;
+    vote(l, v);
     v[CLOSE_NEXT_TOKENS] = (double)l->next.target_tokens;
     arrivals(l)[l->comm->rank] = l->arrival_s;
     double began = clock_seconds();
@@ -251,6 +270,13 @@ static enum status first_batch(struct loop *l) {
     return OK;
 }
 
+static enum status stopped(const struct loop *l, enum stop why) {
+    char text[256];
+    stop_describe(why, l->state.step, l->saved_step, text, sizeof text);
+    log_root(LOG_WARN, "%s", text);
+    return fail(REQUEUE, "%s", text);
+}
+
 static enum status run_steps(struct loop *l) {
     while (l->state.step < l->t->steps) {
         memset(l->spans, 0, sizeof l->spans);
@@ -280,10 +306,8 @@ static enum status run_steps(struct loop *l) {
         if (verdict.want_checkpoint) {
             TRY(save_now(l)); /* collective, agrees inside */
         }
-        if (verdict.want_stop) {
-            log_root(LOG_WARN, "stopped on a signal after step %lld; run the same command again to go on",
-                     (long long)l->state.step);
-            return fail(REQUEUE, "stopped on a signal after step %lld", (long long)l->state.step);
+        if (verdict.stop != STOP_NO) {
+            return stopped(l, verdict.stop);
         }
         take_next(l, verdict.next_tokens);
     }

@@ -98,5 +98,6 @@ enum status loop_evaluate(struct loop *l) {
     TRY(comm_agree(l->comm, st));
     log_evaluation(l, &sums, &accuracy);
     l->step_began_s = clock_seconds();
+    l->evaluated_s = l->step_began_s - began;
     return OK;
 }

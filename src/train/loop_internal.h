@@ -6,6 +6,7 @@
 #include "mpi/watchdog.h"
 #include "train/loop.h"
 #include "train/metrics.h"
+#include "train/stop.h"
 #include "train/straggler.h"
 #include "util/log.h"
 
@@ -30,9 +31,9 @@ struct loop {
     int64_t n_slots, n_squares, start_step, saved_step;
     struct shard_map shares; /* who sums which squares of the gradient, and hashes which parameters */
     double spans[SPAN_COUNT], step_began_s, optimizer_s, gather_s;
-    uint64_t parameters_hash;    /* after this step; in deterministic mode */
-    double allowance_s, saved_s; /* saved_s: what the last checkpoint took */
-    double *row_gradient;        /* of a forest's samples */
+    uint64_t parameters_hash;                 /* after this step; in deterministic mode */
+    double allowance_s, saved_s, evaluated_s; /* what the last checkpoint and evaluation took */
+    double *row_gradient;                     /* of a forest's samples */
     int64_t cap_row_gradient;
     double *closing;  /* what the closing reduction carries */
     double arrival_s; /* from the last collective to the wait for the gradients */
@@ -46,7 +47,8 @@ struct verdict {
     double spans[SPAN_COUNT]; /* mean over ranks */
     double closing_s;         /* of the closing reduction, on this rank */
     struct straggler straggler;
-    bool want_evaluate, want_checkpoint, want_stop;
+    enum stop stop;
+    bool want_evaluate, want_checkpoint;
 };
 
 /* Local: rank 0 writes the step's line; a failure is reported by the next closing. */

@@ -180,6 +180,20 @@ static enum status compute_window(const struct reference_job *job, int64_t first
     return write_scores(job->comm, job->file, &w->all);
 }
 
+/* Collective. What is computed stays in the side-car: the next run goes on from there. */
+static enum status stop_if_asked(const struct reference_job *job, const struct window *w) {
+    bool asked;
+    TRY(comm_stop_asked(job->comm, &asked));
+    if (!asked) {
+        return OK;
+    }
+    log_root(
+        LOG_WARN,
+        "stopped on SIGUSR1 after the reference scores of %lld rows; run the same command again to go on",
+        (long long)(w->computed + w->there));
+    return fail(REQUEUE, "stopped on SIGUSR1");
+}
+
 enum status reference_compute(const struct reference_job *job, int64_t *computed, int64_t *there) {
     struct window window = {0};
     struct progress progress;
@@ -191,6 +205,7 @@ enum status reference_compute(const struct reference_job *job, int64_t *computed
         watchdog_phase(job->comm->watchdog, "computing reference scores from step %lld", (long long)first);
         st = compute_window(job, first, &window);
         progress_update(&progress, (double)(window.computed + window.there), NULL);
+        st = st == OK ? stop_if_asked(job, &window) : st;
     }
     if (window.computed > 0) {
         progress_end(&progress, rows);

@@ -27,7 +27,7 @@ enum status {
     ERR_SYSTEM = 71,   /* memory, system or device */
     ERR_WRITE = 73,    /* cannot write */
     ERR_LOST = 75,     /* watchdog, or a rank was lost */
-    REQUEUE = 85,      /* checkpointed on a signal; run the same command again */
+    REQUEUE = 85,      /* checkpointed on a signal or a limit; run again */
 };
 
 /* The record of this thread's last failure. text holds "what (while …; while …)". */
