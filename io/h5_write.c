@@ -174,7 +174,7 @@ static enum status read_back(struct h5_file *f, const struct h5_written *record,
     struct array_spec spec = {.name = record->name, .type = record->type, .rows = -1, .width = record->width};
     struct h5_column *column;
     char *block = NULL;
-    enum status st;
+    enum status st = OK;
     TRY(h5_column_open(f, &spec, 0, &column));
     int64_t row_bytes = h5_width(column) * array_type_bytes(record->type);
     TRY(NEW_ARRAY(block, record->block_rows * row_bytes));

@@ -37,14 +37,15 @@ esac
 #            quarter of all pairs (synth.noise_full_at); at 1, the overlap of equal responses, one label in seven
 #            would be turned, and there would be little to choose by.
 #   even     the control: as many labels are turned, but similarity has nothing to do with it.
-#   lists    as similar, with four responses to a prompt, scored; longer, so that fewer of their worths are equal.
+#   lists    as similar, with four responses to a prompt, scored. Only neighbors in worth exchange scores, which turns
+#            fewer labels: so a toss from an overlap of 0.25 on.
 worlds=${WORLDS:-$([ "${STUDY:-full}" = full ] && echo similar even lists || echo similar lists)}
 text_similar=(synth.length=8)
 noise_similar=(synth.noise_similarity=1 synth.noise_full_at=0.4)
 text_even=(synth.length=8)
 noise_even=(synth.noise=0.32)
-text_lists=(synth.length=12 synth.responses=4)
-noise_lists=(synth.noise_similarity=1 synth.noise_full_at=0.4)
+text_lists=(synth.length=8 synth.responses=4)
+noise_lists=(synth.noise_similarity=1 synth.noise_full_at=0.25)
 
 # Small enough for many seeds on two cores; SFT long enough that alike to the model means alike in words (their
 # correlation over pairs is 0.47 after 300 updates, 0.30 after 100).
