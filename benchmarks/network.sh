@@ -53,11 +53,15 @@ collimate init init.config="$work/shape.json" output="$work/model" tokenizer=byt
 most=$(printf '%s\n' $NODES | sort -n | tail -n 1)
 nodes up "$most" 1
 
-# on NODES ARGUMENTS...: one rank of one thread a node.
+# on NODES ARGUMENTS...: one rank of one thread a node. A run that fails is said and made again, at most twice.
 on() {
-    local n=$1
+    local n=$1 try
     shift
-    OMP_NUM_THREADS=1 nodes exec n0 srun --mpi=pmix -N "$n" -n "$n" "$work/collimate" --quiet "$@"
+    for try in 1 2 3; do
+        OMP_NUM_THREADS=1 nodes exec n0 srun --mpi=pmix -N "$n" -n "$n" "$work/collimate" --quiet "$@" && return
+        echo "run $try failed on $n nodes: $*" >&2
+    done
+    return 1
 }
 train() { # NODES NAME
     on "$1" dpo data="$work/pairs.h5" model="$work/model" output="$work/$2" train.batch=$((ROWS * $1)) train.steps=$((STEPS + 2)) \
