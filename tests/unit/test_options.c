@@ -114,6 +114,29 @@ static void test_print(void **state) {
     options_close(&f.options);
 }
 
+/* A command that takes others' keys, until it is one of them. */
+static void test_also(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, "preflight");
+    refused(&f, "dpo.beta=0.2", "no effect in preflight");
+    f.options.also = "sft dpo reward";
+    assert_int_equal(options_set_argument(&f.options, "dpo.beta=0.2"), OK);
+    assert_int_equal(options_set_argument(&f.options, "reward.margin=false"), OK);
+    assert_int_equal(options_set_argument(&f.options, "preflight.sample=3"), OK);
+    refused(&f, "synth.rows=3", "no effect in preflight");
+    assert_int_equal(options_narrow(&f.options, "dpo"), ERR_USAGE);
+    assert_non_null(strstr(status_message()->text, "\"reward.margin\" has no effect in dpo"));
+    options_close(&f.options);
+    begin(&f, "preflight");
+    f.options.also = "sft dpo reward";
+    assert_int_equal(options_set_argument(&f.options, "dpo.beta=0.2"), OK);
+    assert_int_equal(options_set_argument(&f.options, "preflight.sample=3"), OK);
+    assert_int_equal(options_narrow(&f.options, "dpo"), OK);
+    assert_int_equal(options_narrow(&f.options, "sft"), ERR_USAGE);
+    options_close(&f.options);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_and_values),
@@ -121,6 +144,7 @@ int main(void) {
         cmocka_unit_test(test_conditions),
         cmocka_unit_test(test_table_is_sound),
         cmocka_unit_test(test_print),
+        cmocka_unit_test(test_also),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
