@@ -40,12 +40,15 @@ esac
 #   lists    as similar, with four responses to a prompt, scored. Only neighbors in worth exchange scores, which turns
 #            fewer labels: so a toss from an overlap of 0.25 on.
 worlds=${WORLDS:-$([ "${STUDY:-full}" = full ] && echo similar even lists || echo similar lists)}
-text_similar=(synth.length=8)
-noise_similar=(synth.noise_similarity=1 synth.noise_full_at=0.4)
-text_even=(synth.length=8)
-noise_even=(synth.noise=0.32)
-text_lists=(synth.length=8 synth.responses=4)
-noise_lists=(synth.noise_similarity=1 synth.noise_full_at=0.25)
+# shellcheck disable=SC2034 # draw_data reads these by name
+{
+    text_similar=(synth.length=8)
+    noise_similar=(synth.noise_similarity=1 synth.noise_full_at=0.4)
+    text_even=(synth.length=8)
+    noise_even=(synth.noise=0.32)
+    text_lists=(synth.length=8 synth.responses=4)
+    noise_lists=(synth.noise_similarity=1 synth.noise_full_at=0.25)
+}
 
 # Small enough for many seeds on two cores; SFT long enough that alike to the model means alike in words (their
 # correlation over pairs is 0.47 after 300 updates, 0.30 after 100).
@@ -118,11 +121,11 @@ draw_data() {
 }
 # Real records are split and prepared once, in $dir.
 split_data() {
-    local reader=cat part
-    [[ $input == *.gz ]] && reader=zcat
+    local reader=(cat) part
+    [[ $input == *.gz ]] && reader=(zcat)
     mkdir -p "$dir"
     [ -e "$dir/train.jsonl" ] || {
-        $reader "$input" | awk -v d="$dir" '{
+        "${reader[@]}" "$input" | awk -v d="$dir" '{
             part = NR % 10 == 0 ? "heldout" : NR % 10 % 3 == 1 ? "audit" : "train"
             print > (d "/" part ".part") }'
         for part in heldout audit train; do
@@ -139,7 +142,9 @@ subsets_of() {
     local n
     n=$(size "$1" responses)
     echo random easy hard
-    [ "$n" -gt $((2 * $(size "$1" prompts))) ] && echo centroid || true
+    if [ "$n" -gt $((2 * $(size "$1" prompts))) ]; then
+        echo centroid
+    fi
 }
 fewest_pairs() {
     local subset
@@ -153,13 +158,13 @@ fewest_pairs() {
 drift() {
     local text subset file name moved
     for text in response full; do
-        once "drift-$text-sft" embed data="$dir/$part.h5" model="$policy" embed.text="$text" \
+        once "drift-$text-sft" embed data="$dir/$held.h5" model="$policy" embed.text="$text" \
             output="$dir/drift-$text-sft.h5"
         moved=()
         for subset in $subsets; do
             for file in "$dir/dpo-$subset/checkpoints"/step-*.h5; do
                 name=drift-$text-$subset-$(basename "$file" .h5)
-                once "$name" embed data="$dir/$part.h5" model="$file" embed.text="$text" output="$dir/$name.h5"
+                once "$name" embed data="$dir/$held.h5" model="$file" embed.text="$text" output="$dir/$name.h5"
                 moved+=("$dir/$name.h5")
             done
         done
@@ -170,7 +175,8 @@ drift() {
 
 # SFT, embeddings, subsets, DPO on each, evaluation: everything of one seed of a world.
 study_seed() {
-    local world=$1 seed=$2 dir=$run/$1/seed-$2 begin=$base subset part steps subsets test=heldout
+    local world=$1 seed=$2 dir=$run/$1/seed-$2 begin=$base
+    local subset part steps subsets held=heldout test=heldout
     mkdir -p "$dir"
     if [ -n "$input" ]; then
         for part in train audit heldout; do
@@ -193,12 +199,10 @@ study_seed() {
     mkdir -p "$dir/log"
     subsets=$(subsets_of "$dir/train")
     if [[ $subsets == *centroid* ]]; then # held-out lists: one random pair of each prompt
-        for part in heldout ${test/heldout/}; do
+        for part in $held ${test/$held/}; do
             once "pairs-$part" select data="$dir/$part.h5" select.strategy=random output="$dir/$part-pairs.h5"
         done
-        test=$test-pairs part=heldout-pairs
-    else
-        part=heldout
+        held=$held-pairs test=$test-pairs
     fi
     once reward reward data="$dir/audit.h5" model="$policy" output="$dir/judge" "${reward[@]}" "${common[@]}" \
         "${limit[@]}" seed="$seed"
@@ -219,7 +223,7 @@ study_seed() {
             output="$dir/dpo-$subset" "${dpo[@]}" "${common[@]}" "${limit[@]}" train.steps="$steps" \
             train.evaluate_every="$every" train.checkpoint_every="$(((steps + 1) / 2))" train.checkpoint_keep=2 \
             seed="$seed"
-        for split in $part ${test/$part/}; do
+        for split in $held ${test/$held/}; do
             once "evaluate-$subset-$split" evaluate data="$dir/$split.h5" model="$dir/dpo-$subset/model" \
                 reference="$policy" "${limit[@]}" dpo.beta="${BETA:-0.1}" output="$dir/evaluate-$subset-$split.json"
         done
@@ -230,7 +234,7 @@ study_seed() {
 
 # Rows of the CSV files of one seed: what evaluate said in the end, the lines with eval_ of metrics.jsonl, and so on.
 collect_seed() {
-    local world=$1 seed=$2 dir=$run/$1/seed-$2 subset file split name
+    local world=$1 seed=$2 dir=$run/$1/seed-$2 subset file split json name
     for file in "$dir"/dpo-*/metrics.jsonl; do
         subset=$(basename "$(dirname "$file")")
         subset=${subset#dpo-}
@@ -252,16 +256,15 @@ collect_seed() {
                 seen[step] = 1
             }' "$file" >> "$run/curves.csv"
         for split in truth heldout; do
-            for file in "$dir/evaluate-$subset-$split.json" "$dir/evaluate-$subset-$split-pairs.json"; do
-                [ -e "$file" ] || continue
+            for json in "$dir/evaluate-$subset-$split.json" "$dir/evaluate-$subset-$split-pairs.json"; do
+                [ -e "$json" ] || continue
                 for name in loss rewards/accuracies rewards/margins margin_raw; do
-                    echo "$world,$seed,$subset,$split $name,$(value "$file" $name)"
+                    echo "$world,$seed,$subset,$split $name,$(value "$json" $name)"
                 done
             done
         done >> "$run/final.csv"
-        file=$dir/labels-$subset.json
         for name in labels/agree_with_truth accuracy truth_accuracy; do
-            echo "$world,$seed,$subset,$name,$(value "$file" $name)"
+            echo "$world,$seed,$subset,$name,$(value "$dir/labels-$subset.json" $name)"
         done >> "$run/labels.csv"
     done
     [ ! -e "$dir/drift-full.jsonl" ] || awk -v head="$world,$seed" '
