@@ -17,7 +17,7 @@
 static const double least_s = 25, usual_s = 60;
 /* The thread looks this often in a bound, and at least every most_turn_s. */
 enum { TURNS = 10 };
-static const double most_turn_s = 5;
+static const double most_turn_s = 1;
 
 enum { EVENTS = 8 };
 
@@ -50,15 +50,12 @@ struct watchdog {
     bool closing;
 };
 
-/* All that wait for a lost rank would speak at once: each gives those below it time to. Who ends first makes
- * the launcher send the others SIGCONT and SIGTERM, and they end without a word, the one that was stopped
- * too. */
-static bool another_spoke(const struct watchdog *w) {
-    static const double least_wait_s = 0.5, stagger_s = 1, most_s = 8;
-    double wait_s = fmin(least_wait_s + stagger_s * w->rank, most_s);
-    struct timespec pause = {.tv_sec = (time_t)wait_s, .tv_nsec = (long)(fmod(wait_s, 1) * 1e9)};
-    nanosleep(&pause, NULL);
-    return comm_signal() == SIGTERM;
+/* All that wait for a lost rank would speak at once. Its neighbor in the ring, who can name it, goes first;
+ * of the others each gives those below it time to. Who ends first makes the launcher send the others SIGCONT
+ * and SIGTERM, and they end without a word, the one that was stopped too. */
+static double grace_s(const struct watchdog *w) {
+    static const double to_launcher_s = 0.5, to_neighbor_s = 5, stagger_s = 1, most_s = 8;
+    return (w->ring.is_open ? to_neighbor_s : to_launcher_s) + fmin(stagger_s * w->rank, most_s);
 }
 
 /* Appends to a line of limited length. */
@@ -96,15 +93,15 @@ static void put_doings(struct line *l, const struct watchdog *w, double now) {
 static void bite(const struct watchdog *w, double now, double silent_s, bool is_neighbor) {
     char stamp[32];
     struct line line = {.used = 0};
-    if (!is_neighbor && another_spoke(w)) {
-        _exit(ERR_LOST);
+    if (!is_neighbor && comm_signal() == SIGTERM) {
+        _exit(ERR_LOST); /* another spoke */
     }
     clock_stamp_ago(silent_s, stamp, sizeof stamp);
     put(&line, "collimate: watchdog: rank %d of %d on %s: ", w->rank, w->size, w->host);
     if (is_neighbor) {
-        put(&line, "no sign of rank %d%s%s for %.0f s (since %s; it was last heard %s%s)",
-            (w->rank + w->size - 1) % w->size, *w->heard.host ? " on " : "", w->heard.host, silent_s, stamp,
-            *w->heard.phase ? "while " : "not at all", w->heard.phase);
+        put(&line, "no sign of rank %d%s%s for %.0f s (%s %s%s%s)", (w->rank + w->size - 1) % w->size,
+            *w->heard.host ? " on " : "", w->heard.host, silent_s, *w->heard.phase ? "since" : "at all, from",
+            stamp, *w->heard.phase ? ", when it was " : "", w->heard.phase);
     } else {
         put(&line, "nothing for %.0f s (since %s)", silent_s, stamp);
     }
@@ -128,7 +125,7 @@ static void look(struct watchdog *w, double now) {
     if (now - w->heard_s >= w->bound_s) {
         bite(w, now, now - w->heard_s, true);
     }
-    if (!w->closing && now - w->phase_s >= w->allowed_s) {
+    if (!w->closing && now - w->phase_s >= w->allowed_s + grace_s(w)) {
         bite(w, now, now - w->phase_s, false);
     }
 }

@@ -5,7 +5,8 @@
  *   - its neighbor is silent. The threads send a pulse round the ring of ranks; a rank whose predecessor has
  *     not sent one for `bound` seconds names it, and what it last said. This works in every command, however
  *     long the main line may rightly be busy, and needs MPI_THREAD_MULTIPLE;
- *   - its own main line went over a bound that it set itself: training knows how long a step takes.
+ *   - its own main line went over a bound that it set itself: training knows how long a step takes. It speaks
+ *     seconds later than a neighbor would, and one rank after the other, so that one line is the rule.
  * The line says rank, host, what the main line does (the step, in training) and waits for, since when, and
  * what it did last. The bound is at least 25 s: mpirun itself needs about 10 s to notice a lost node, and a
  * rank that goes before that leaves mpirun waiting for ever.

@@ -16,28 +16,28 @@ static void pause_ms(int ms) {
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
 }
 
-/* What the child's main line does under a bound of 0.3 s. */
+/* What a child's main line does under a bound of 1 s, which for rank 0 ends half a second later. */
 static void overrun(struct watchdog *w) {
     watchdog_phase(w, "reading the model");
     watchdog_wait(w, "broadcast");
     watchdog_go(w);
     watchdog_allow(w, "running a forest in step 3", 0);
     watchdog_wait(w, "allreduce");
-    pause_ms(3000);
+    pause_ms(60000);
 }
 
 static void beat(struct watchdog *w) {
-    for (int t = 0; t < 700; t += 50) {
+    for (int t = 0; t < 2000; t += 50) {
         watchdog_allow(w, "running a forest in step 3", 0);
         pause_ms(50);
     }
 }
 
 static void take_long(struct watchdog *w) {
-    watchdog_allow(w, "writing a checkpoint", 5);
-    pause_ms(700);
+    watchdog_allow(w, "writing a checkpoint", 30);
+    pause_ms(2000);
     watchdog_phase(w, "scoring");
-    pause_ms(700);
+    pause_ms(2000);
 }
 
 /* Stopped by its parent for longer than the bound, just after it has begun; then done. */
@@ -47,17 +47,21 @@ static void be_stopped(struct watchdog *w) {
     pause_ms(100);
 }
 
-/* Runs it in a child; gives its exit code and what it said. */
-static int run_child(void (*main_line)(struct watchdog *w), char *said, size_t size) {
+struct child {
+    pid_t id;
+    int said; /* its standard error */
+};
+
+static struct child begin(void (*main_line)(struct watchdog *w)) {
     int ends[2];
     assert_int_equal(pipe(ends), 0);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
+    pid_t id = fork();
+    assert_true(id >= 0);
+    if (id == 0) {
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
-        struct comm c = {.rank = 2, .size = 4, .host = "node07"};
-        if (watchdog_start_any(&c, 0.3, &c.watchdog) != OK) {
+        struct comm c = {.rank = 0, .size = 4, .host = "node07"};
+        if (watchdog_start_any(&c, 1, &c.watchdog) != OK) {
             _exit(1);
         }
         main_line(c.watchdog);
@@ -65,21 +69,20 @@ static int run_child(void (*main_line)(struct watchdog *w), char *said, size_t s
         _exit(0);
     }
     close(ends[1]);
-    int state;
-    if (main_line == be_stopped) {
-        assert_int_equal(waitpid(child, &state, WUNTRACED), child);
-        assert_true(WIFSTOPPED(state));
-        pause_ms(2500);
-        kill(child, SIGCONT);
-    }
+    return (struct child){id, ends[0]};
+}
+
+/* Waits for it; gives its exit code and what it said. */
+static int end(struct child child, char *said, size_t size) {
     size_t used = 0;
     ssize_t n;
-    while (used + 1 < size && (n = read(ends[0], said + used, size - used - 1)) > 0) {
+    while (used + 1 < size && (n = read(child.said, said + used, size - used - 1)) > 0) {
         used += (size_t)n;
     }
     said[used] = '\0';
-    close(ends[0]);
-    assert_int_equal(waitpid(child, &state, 0), child);
+    close(child.said);
+    int state;
+    assert_int_equal(waitpid(child.id, &state, 0), child.id);
     assert_true(WIFEXITED(state));
     return WEXITSTATUS(state);
 }
@@ -87,9 +90,10 @@ static int run_child(void (*main_line)(struct watchdog *w), char *said, size_t s
 static void test_overrun(void **state) {
     (void)state;
     char said[2048];
-    assert_int_equal(run_child(overrun, said, sizeof said), ERR_LOST);
+    assert_int_equal(end(begin(overrun), said, sizeof said), ERR_LOST);
     static const char *const parts[] = {
-        "rank 2 of 4 on node07: nothing for 0 s (since 20",
+        "rank 0 of 4 on node07: nothing for ",
+        " s (since 20",
         "while running a forest in step 3 (for ",
         "waiting for the others in allreduce since",
         "before that: starting",
@@ -107,9 +111,18 @@ static void test_overrun(void **state) {
 static void test_left_alone(void **state) {
     (void)state;
     static void (*const fine[])(struct watchdog *) = {beat, take_long, be_stopped};
+    struct child children[COUNT_OF(fine)];
     char said[2048];
+    for (int i = 0; i < COUNT_OF(fine); i++) { /* all at the same time */
+        children[i] = begin(fine[i]);
+    }
+    int stopped;
+    assert_int_equal(waitpid(children[2].id, &stopped, WUNTRACED), children[2].id);
+    assert_true(WIFSTOPPED(stopped));
+    pause_ms(3000);
+    kill(children[2].id, SIGCONT);
     for (int i = 0; i < COUNT_OF(fine); i++) {
-        int code = run_child(fine[i], said, sizeof said);
+        int code = end(children[i], said, sizeof said);
         if (code != 0) {
             FAIL("case %d ended with %d: %s", i, code, said);
         }
