@@ -46,7 +46,9 @@ static enum status write_one(struct comm *c, struct h5_writer *w, const char *pa
     struct array_spec spec;
     uint64_t hash;
     TRY(comm_agree(c, array_spec_of(path, a, name, &spec)));
-    TRY(h5_write_array(w, &spec, a->part, a->data ? a->data : "", &hash));
+    const void *data = a->data ? a->data : "";
+    TRY(a->shards ? h5_write_shares(w, &spec, a->shards, data, &hash)
+                  : h5_write_array(w, &spec, a->part, data, &hash));
     snprintf(attribute, sizeof attribute, "hash.%s", a->name);
     TRY(h5_put_u64(w, attribute, hash));
     snprintf(attribute, sizeof attribute, "bytes.%s", a->name);
@@ -121,6 +123,20 @@ enum status checkpoint_file_elements(const char *path, const char *name, int64_t
 }
 
 /* Local. */
+static enum status read_one(struct h5_column *column, const struct checkpoint_array *a) {
+    if (!a->shards) {
+        return h5_read(column, a->part.first, a->part.last - a->part.first, a->data);
+    }
+    char *to = a->data;
+    for (int64_t unit = 0, units = shard_units(a->shards); unit < units; unit++) {
+        struct range r = shard_range(a->shards, unit, a->shards->rank);
+        TRY(h5_read(column, r.first, r.last - r.first, to));
+        to += (r.last - r.first) * a->element_bytes;
+    }
+    return OK;
+}
+
+/* Local. */
 static enum status read_parts(const char *path, const struct checkpoint_array *arrays, int n_arrays) {
     struct h5_file *f;
     enum status st = OK;
@@ -132,7 +148,7 @@ static enum status read_parts(const char *path, const struct checkpoint_array *a
         struct h5_column *column;
         TRY_TO(done, array_spec_of(path, a, name, &spec));
         TRY_TO(done, h5_column_open(f, &spec, 0, &column));
-        TRY_TO(done, h5_read(column, a->part.first, a->part.last - a->part.first, a->data));
+        TRY_TO(done, read_one(column, a));
     }
 done:
     h5_close(f);

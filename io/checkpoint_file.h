@@ -6,14 +6,15 @@
 #ifndef COLLIMATE_IO_CHECKPOINT_FILE_H
 #define COLLIMATE_IO_CHECKPOINT_FILE_H
 
-#include "mpi/comm.h"
+#include "mpi/shard.h"
 
 struct checkpoint_array {
-    const char *name;  /* "parameters", "first", "second" */
-    int64_t elements;  /* of the whole array */
-    struct range part; /* this rank's elements to write, or that it wants to read */
-    int element_bytes; /* 4 (float32) or 8 (float64) */
-    void *data;        /* part.last - part.first elements */
+    const char *name;               /* "parameters", "first", "second" */
+    int64_t elements;               /* of the whole array */
+    struct range part;              /* this rank's elements to write, or that it wants to read */
+    int element_bytes;              /* 4 (float32) or 8 (float64) */
+    void *data;                     /* part.last - part.first elements, or this rank's packed shares */
+    const struct shard_map *shards; /* NULL, or data are this rank's shares instead of a part */
 };
 
 /* Collective. state_json: rank 0's string. Parts of all ranks must tile each array. Fails: ERR_WRITE, also

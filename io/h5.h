@@ -15,7 +15,7 @@
 #ifndef COLLIMATE_IO_H5_H
 #define COLLIMATE_IO_H5_H
 
-#include "mpi/comm.h"
+#include "mpi/shard.h"
 
 enum array_type { ARRAY_I8, ARRAY_U8, ARRAY_I32, ARRAY_I64, ARRAY_U64, ARRAY_F32, ARRAY_F64 };
 int array_type_bytes(enum array_type type);
@@ -52,6 +52,9 @@ enum { H5_PLAIN_BLOCK_ROWS = 1 << 16 };
  * same for any rank count and any filter. */
 enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, struct range part,
                            const void *data, uint64_t *hash);
+/* Collective. The same array from packed shares (mpi/shard.h) of rows without a width. */
+enum status h5_write_shares(struct h5_writer *w, const struct array_spec *spec,
+                            const struct shard_map *shards, const void *packed, uint64_t *hash);
 /* Collective. Attributes of the file; rank 0's value wins. */
 enum status h5_put_text(struct h5_writer *w, const char *name, const char *value);
 enum status h5_put_i64(struct h5_writer *w, const char *name, int64_t value);

@@ -34,7 +34,8 @@ struct transit {
     const struct array_spec *spec;
     int64_t width, row_bytes, unit; /* rows of a chunk */
     int64_t round_chunks, rounds;   /* chunks of all ranks in a round */
-    struct range *parts;            /* (size) rows that each rank brings */
+    struct range *parts;            /* (size) rows that each rank brings, where shards is NULL */
+    const struct shard_map *shards; /* else the rows that it brings, packed */
     int64_t *send_bytes, *recv_bytes;
     char *send, *recv, *block; /* recv in rank order, block in row order */
     uint64_t *checks;          /* checked arrays: hashes of all blocks; 0 where another rank owns the block */
@@ -97,6 +98,47 @@ static enum status check_tiles(const struct transit *t) {
     return OK;
 }
 
+/* The rows of a range that a rank brings, piece by piece and in order. */
+struct pieces {
+    const struct transit *t;
+    struct range part;            /* where t->shards is NULL: the one piece, then nothing */
+    struct shard_overlaps shares; /* elsewhere */
+};
+
+static struct pieces pieces_of(const struct transit *t, int rank, struct range rows) {
+    return t->shards ? (struct pieces){.t = t, .shares = shard_overlaps(t->shards, rows, rank)}
+                     : (struct pieces){.t = t, .part = clip(t->parts[rank], rows)};
+}
+
+static bool next_piece(struct pieces *p, struct range *out) {
+    if (p->t->shards) {
+        return shard_overlaps_next(&p->shares, out);
+    }
+    *out = p->part;
+    p->part.first = p->part.last;
+    return out->first < out->last;
+}
+
+static int64_t bytes_from(const struct transit *t, int rank, struct range rows) {
+    struct pieces pieces = pieces_of(t, rank, rows);
+    int64_t count = 0;
+    for (struct range r; next_piece(&pieces, &r);) {
+        count += r.last - r.first;
+    }
+    return count * t->row_bytes;
+}
+
+/* Bytes that this rank brings in a round, at most. */
+static int64_t most_brought(const struct transit *t) {
+    int64_t most = 0;
+    for (int64_t round = 0; round < t->rounds; round++) {
+        struct range rows = {round * t->round_chunks * t->unit, (round + 1) * t->round_chunks * t->unit};
+        int64_t bytes = bytes_from(t, t->w->c->rank, clip(rows, (struct range){0, t->spec->rows}));
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 static enum status transit_open(struct transit *t, struct range part) {
     struct comm *c = t->w->c;
     int64_t *ends = NULL;
@@ -109,11 +151,10 @@ static enum status transit_open(struct transit *t, struct range part) {
     int64_t most_bytes = (most < t->spec->rows ? most : t->spec->rows) * t->row_bytes;
     TRY_TO(done, NEW_ARRAY(t->checks, t->spec->checked ? block_count(t) : 0));
     if (c->size > 1) { /* one rank writes from where its data lie */
-        int64_t part_bytes = (part.last - part.first) * t->row_bytes;
         TRY_TO(done, NEW_ARRAY(t->recv, most_bytes));
         TRY_TO(done, NEW_ARRAY(t->block, most_bytes));
-        TRY_TO(done,
-               NEW_ARRAY(t->send, part_bytes < c->size * most_bytes ? part_bytes : c->size * most_bytes));
+        t->parts[c->rank] = part;
+        TRY_TO(done, NEW_ARRAY(t->send, most_brought(t)));
     }
 done:
     st = comm_agree(c, st);
@@ -127,7 +168,7 @@ done:
         t->parts[r] = (struct range){ends[r], ends[c->size + r]};
     }
     mem_free(ends);
-    return st == OK ? check_tiles(t) : st;
+    return st == OK && !t->shards ? check_tiles(t) : st;
 }
 
 static void transit_close(struct transit *t) {
@@ -143,32 +184,50 @@ static void transit_close(struct transit *t) {
     }
 }
 
+/* Copies this rank's rows of a range to `to`, in order; returns their bytes. */
+static int64_t take_rows(const struct transit *t, struct range rows, const char *data, char *to) {
+    int rank = t->w->c->rank;
+    struct pieces pieces = pieces_of(t, rank, rows);
+    int64_t bytes = 0;
+    for (struct range r; next_piece(&pieces, &r);) {
+        int64_t n = (r.last - r.first) * t->row_bytes;
+        int64_t at = t->shards ? shard_packed(t->shards, r.first) : r.first - t->parts[rank].first;
+        memcpy(to + bytes, data + at * t->row_bytes, (size_t)n);
+        bytes += n;
+    }
+    return bytes;
+}
+
+/* Puts what a rank brought of this rank's rows into its places in the block; returns its bytes. */
+static int64_t place_rows(const struct transit *t, int rank, struct range own, const char *from) {
+    struct pieces pieces = pieces_of(t, rank, own);
+    int64_t bytes = 0;
+    for (struct range r; next_piece(&pieces, &r);) {
+        int64_t n = (r.last - r.first) * t->row_bytes;
+        memcpy(t->block + (r.first - own.first) * t->row_bytes, from + bytes, (size_t)n);
+        bytes += n;
+    }
+    return bytes;
+}
+
 /* Collective. The rows this rank owns in the round, in row order, in *block. */
 static enum status move_rows(struct transit *t, int64_t round, const char *data, const char **block) {
     struct comm *c = t->w->c;
-    struct range mine = t->parts[c->rank], own = owned(t, c->rank, round);
+    struct range own = owned(t, c->rank, round);
     if (c->size == 1) {
         *block = data + own.first * t->row_bytes;
         return OK;
     }
     char *to = t->send;
     for (int r = 0; r < c->size; r++) {
-        struct range out = clip(mine, owned(t, r, round)), in = clip(t->parts[r], own);
-        t->send_bytes[r] = (out.last - out.first) * t->row_bytes;
-        t->recv_bytes[r] = (in.last - in.first) * t->row_bytes;
-        if (t->send_bytes[r] > 0) {
-            memcpy(to, data + (out.first - mine.first) * t->row_bytes, (size_t)t->send_bytes[r]);
-            to += t->send_bytes[r];
-        }
+        t->send_bytes[r] = take_rows(t, owned(t, r, round), data, to);
+        t->recv_bytes[r] = bytes_from(t, r, own);
+        to += t->send_bytes[r];
     }
     TRY(comm_exchange(c, t->send, t->send_bytes, t->recv, t->recv_bytes));
     const char *from = t->recv;
     for (int r = 0; r < c->size; r++) {
-        struct range in = clip(t->parts[r], own);
-        if (t->recv_bytes[r] > 0) {
-            memcpy(t->block + (in.first - own.first) * t->row_bytes, from, (size_t)t->recv_bytes[r]);
-            from += t->recv_bytes[r];
-        }
+        from += place_rows(t, r, own, from);
     }
     *block = t->block;
     return OK;
@@ -364,33 +423,45 @@ static void keep_record(struct transit *t, uint64_t hash) {
     record->part = share(t, t->w->c->rank, 0, block_count(t));
 }
 
-enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, struct range part,
-                           const void *data, uint64_t *hash) {
-    struct transit t = {.w = w, .spec = spec, .array = H5I_INVALID_HID};
+/* Collective. part: where t->shards is NULL. */
+static enum status write_array(struct transit *t, struct range part, const void *data, uint64_t *hash) {
+    struct comm *c = t->w->c;
     int64_t brings = data ? 1 : 0;
     uint64_t sum = 0;
     enum status st;
-    TRY(comm_agree(w->c, transit_plan(&t)));
-    TRY(comm_max_i64(w->c, &brings, 1));
-    TRY_TO(done, transit_open(&t, part));
-    TRY_TO(done, comm_agree(w->c, w->c->rank == 0 ? reserve(&t) : OK));
-    if (spec->chunk_rows > 0 && block_count(&t) > 1) {
-        TRY_TO(done, w->has_filtered ? h5_forget_holes(w) : OK);
-        w->has_filtered = true;
+    TRY(comm_agree(c, transit_plan(t)));
+    TRY(comm_max_i64(c, &brings, 1));
+    TRY_TO(done, transit_open(t, part));
+    TRY_TO(done, comm_agree(c, c->rank == 0 ? reserve(t) : OK));
+    if (t->spec->chunk_rows > 0 && block_count(t) > 1) {
+        TRY_TO(done, t->w->has_filtered ? h5_forget_holes(t->w) : OK);
+        t->w->has_filtered = true;
     }
-    TRY_TO(done, array_create(&t));
+    TRY_TO(done, array_create(t));
     if (brings) {
-        st = data || part.first == part.last ? OK : fail(ERR_INTERNAL, "%s: no data given", spec->name);
-        TRY_TO(done, comm_agree(w->c, st));
-        TRY_TO(done, write_rounds(&t, data ? data : "", &sum));
-        TRY_TO(done, h5_sum_hash(w->c, sum, &sum));
-        keep_record(&t, sum);
-        TRY_TO(done, spec->checked ? write_checks(&t) : OK);
+        st = data || part.first == part.last ? OK : fail(ERR_INTERNAL, "%s: no data given", t->spec->name);
+        TRY_TO(done, comm_agree(c, st));
+        TRY_TO(done, write_rounds(t, data ? data : "", &sum));
+        TRY_TO(done, h5_sum_hash(c, sum, &sum));
+        keep_record(t, sum);
+        TRY_TO(done, t->spec->checked ? write_checks(t) : OK);
     }
     if (hash) {
         *hash = sum;
     }
 done:
-    transit_close(&t);
+    transit_close(t);
     return st;
+}
+
+enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, struct range part,
+                           const void *data, uint64_t *hash) {
+    struct transit t = {.w = w, .spec = spec, .array = H5I_INVALID_HID};
+    return write_array(&t, part, data, hash);
+}
+
+enum status h5_write_shares(struct h5_writer *w, const struct array_spec *spec,
+                            const struct shard_map *shards, const void *packed, uint64_t *hash) {
+    struct transit t = {.w = w, .spec = spec, .shards = shards, .array = H5I_INVALID_HID};
+    return write_array(&t, (struct range){0, 0}, packed, hash);
 }

@@ -90,24 +90,16 @@ enum status shard_gather(struct comm *c, const struct shard_map *m, void *values
     return OK;
 }
 
-/* What one rank holds of a part of the arena: the overlaps of its shares with it, in order. */
-struct overlaps {
-    const struct shard_map *map;
-    struct range part;
-    int rank;
-    int64_t unit, last_unit;
-};
-
-static struct overlaps overlaps_begin(const struct shard_map *m, struct range part, int rank) {
+struct shard_overlaps shard_overlaps(const struct shard_map *m, struct range range, int rank) {
     int64_t unit = m->size * m->width;
-    return (struct overlaps){m, part, rank, part.first / unit, parts_of(part.last, unit)};
+    return (struct shard_overlaps){m, range, rank, range.first / unit, parts_of(range.last, unit)};
 }
 
-static bool overlaps_next(struct overlaps *o, struct range *out) {
+bool shard_overlaps_next(struct shard_overlaps *o, struct range *out) {
     while (o->unit < o->last_unit) {
         struct range share = shard_range(o->map, o->unit++, o->rank);
-        out->first = share.first > o->part.first ? share.first : o->part.first;
-        out->last = share.last < o->part.last ? share.last : o->part.last;
+        out->first = share.first > o->range.first ? share.first : o->range.first;
+        out->last = share.last < o->range.last ? share.last : o->range.last;
         if (out->first < out->last) {
             return true;
         }
@@ -115,66 +107,15 @@ static bool overlaps_next(struct overlaps *o, struct range *out) {
     return false;
 }
 
-/* Bytes that a share's holder and a part's holder have in common. */
-static int64_t common(const struct shard_map *m, int holder, int part, int element_bytes) {
-    struct overlaps o = overlaps_begin(m, range_part(m->elements, part, m->size), holder);
-    int64_t sum = 0;
-    for (struct range r; overlaps_next(&o, &r);) {
-        sum += (r.last - r.first) * element_bytes;
+int64_t shard_overlap_count(const struct shard_map *m, struct range range, int rank) {
+    struct shard_overlaps o = shard_overlaps(m, range, rank);
+    int64_t count = 0;
+    for (struct range r; shard_overlaps_next(&o, &r);) {
+        count += r.last - r.first;
     }
-    return sum;
+    return count;
 }
 
-/* Between this rank's part and its pieces ordered by the rank that holds them. */
-static void reorder(const struct shard_map *m, char *part, char *pieces, bool to_pieces, int element_bytes) {
-    struct range mine = range_part(m->elements, m->rank, m->size);
-    for (int rank = 0; rank < m->size; rank++) {
-        struct overlaps o = overlaps_begin(m, mine, rank);
-        for (struct range r; overlaps_next(&o, &r);) {
-            char *at = part + (r.first - mine.first) * element_bytes;
-            int64_t bytes = (r.last - r.first) * element_bytes;
-            memcpy(to_pieces ? pieces : at, to_pieces ? at : pieces, (size_t)bytes);
-            pieces += bytes;
-        }
-    }
-}
-
-/* Collective. Packed shares are already ordered by the part that they belong to; a part's pieces are not, and
- * pass through a buffer of its size. */
-static enum status exchange_shares(struct comm *c, const struct shard_map *m, char *packed, char *part,
-                                   bool to_part, int element_bytes) {
-    struct range mine = range_part(m->elements, c->rank, c->size);
-    int64_t *held = NULL; /* bytes of my shares in each rank's part; bytes of each rank's shares in mine */
-    char *pieces = NULL;
-    enum status st;
-    TRY_TO(agreed, NEW_ARRAY(held, 2 * (int64_t)c->size));
-    TRY_TO(agreed, NEW_ARRAY(pieces, (mine.last - mine.first) * element_bytes));
-agreed:
-    TRY_TO(done, comm_agree(c, st));
-    int64_t *holds = held + c->size;
-    for (int rank = 0; rank < c->size; rank++) {
-        held[rank] = common(m, c->rank, rank, element_bytes);
-        holds[rank] = common(m, rank, c->rank, element_bytes);
-    }
-    if (to_part) {
-        TRY_TO(done, comm_exchange(c, packed, held, pieces, holds));
-        reorder(m, part, pieces, false, element_bytes);
-    } else {
-        reorder(m, part, pieces, true, element_bytes);
-        TRY_TO(done, comm_exchange(c, pieces, holds, packed, held));
-    }
-done:
-    mem_free(held);
-    mem_free(pieces);
-    return st;
-}
-
-enum status shard_to_part(struct comm *c, const struct shard_map *m, const void *packed, void *part,
-                          int element_bytes) {
-    return exchange_shares(c, m, (char *)(uintptr_t)packed, part, true, element_bytes);
-}
-
-enum status shard_from_part(struct comm *c, const struct shard_map *m, const void *part, void *packed,
-                            int element_bytes) {
-    return exchange_shares(c, m, packed, (char *)(uintptr_t)part, false, element_bytes);
+int64_t shard_packed(const struct shard_map *m, int64_t at) {
+    return at / (m->size * m->width) * m->width + at % m->width;
 }

@@ -34,11 +34,17 @@ int64_t shard_count(const struct shard_map *m, int rank);
 
 /* Collective. values: the arena, right in this rank's shares; afterwards right everywhere. */
 enum status shard_gather(struct comm *c, const struct shard_map *m, void *values, int element_bytes);
-/* Collective. Between packed shares and range_part(elements, rank, size) of the arena, as files are written
- * and read. */
-enum status shard_to_part(struct comm *c, const struct shard_map *m, const void *packed, void *part,
-                          int element_bytes);
-enum status shard_from_part(struct comm *c, const struct shard_map *m, const void *part, void *packed,
-                            int element_bytes);
+/* The overlaps of a rank's shares with a range of the arena, in order; and their elements in all. */
+struct shard_overlaps {
+    const struct shard_map *map;
+    struct range range;
+    int rank;
+    int64_t unit, last_unit;
+};
+struct shard_overlaps shard_overlaps(const struct shard_map *m, struct range range, int rank);
+bool shard_overlaps_next(struct shard_overlaps *o, struct range *out);
+int64_t shard_overlap_count(const struct shard_map *m, struct range range, int rank);
+/* Where element `at` of a share of this rank stands in its packed shares. */
+int64_t shard_packed(const struct shard_map *m, int64_t at);
 
 #endif

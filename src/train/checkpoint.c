@@ -11,49 +11,50 @@
 
 enum { ARRAYS = 3 };
 
-/* The arrays of a checkpoint with this rank's part of each on the host. */
+/* The arrays of a checkpoint with what this rank holds of each on the host. */
 struct parts {
-    struct comm *comm;
     struct backend *backend;
-    const struct shard_map *shards;
     struct tensor tensors[ARRAYS]; /* an arena, or packed shares of one */
-    bool packed[ARRAYS];           /* shares, whose elements pass between ranks on their way to the file */
     struct checkpoint_array arrays[ARRAYS];
-    void *staging[ARRAYS]; /* of the part, where it is not the back end's own memory */
+    void *staging[ARRAYS]; /* where the back end's memory is not the host's */
     int n;
 };
 
-/* Makes a place on the host for the array's part. */
+/* Elements of the tensor that go to the file, or come from it. */
+static struct range held(const struct parts *p, int i) {
+    return p->arrays[i].shards ? (struct range){0, p->tensors[i].columns} : p->arrays[i].part;
+}
+
+/* Makes a place on the host. */
 static enum status part_open(struct parts *p, int i) {
     struct checkpoint_array *a = &p->arrays[i];
-    int64_t size = a->element_bytes;
-    char *host = p->packed[i] ? NULL : backend_host_address(p->backend, p->tensors[i].data);
+    struct range mine = held(p, i);
+    char *host = backend_host_address(p->backend, p->tensors[i].data);
     if (host) {
-        a->data = host + a->part.first * size;
+        a->data = host + mine.first * a->element_bytes;
         return OK;
     }
-    p->staging[i] = mem_aligned(a->part.last - a->part.first, (size_t)size);
+    p->staging[i] = mem_aligned(mine.last - mine.first, (size_t)a->element_bytes);
     a->data = p->staging[i];
     return mem_ok(a->data);
 }
 
-/* o: NULL for the parameters alone. whole: this rank wants all of what it holds whole, and its part of the
- * rest; otherwise its part of everything. Local. */
+/* o: NULL for the parameters alone. whole: this rank wants all of what every rank holds; otherwise its part.
+ * Local. */
 static enum status parts_open(struct comm *c, struct model *m, struct optimizer *o, bool whole,
                               struct parts *p) {
     struct tensor *state[2];
     const char *names[2];
     int n_state = o ? optimizer_state(o, state, names) : 0;
-    *p = (struct parts){.comm = c, .backend = m->backend, .shards = o ? &o->shards : NULL, .n = 1 + n_state};
+    *p = (struct parts){.backend = m->backend, .n = 1 + n_state};
     for (int i = 0; i < p->n; i++) {
         struct checkpoint_array *a = &p->arrays[i];
         p->tensors[i] = i == 0 ? m->master : *state[i - 1];
-        p->packed[i] = i > 0 && optimizer_is_sharded(o);
         a->name = i == 0 ? "parameters" : names[i - 1];
         a->elements = m->arena_elements;
         a->element_bytes = (int)dtype_size(p->tensors[i].type);
-        a->part = whole && !p->packed[i] ? (struct range){0, a->elements}
-                                         : range_part(a->elements, c->rank, c->size);
+        a->shards = i > 0 && optimizer_is_sharded(o) ? &o->shards : NULL;
+        a->part = whole ? (struct range){0, a->elements} : range_part(a->elements, c->rank, c->size);
         TRY(part_open(p, i));
     }
     return OK;
@@ -65,56 +66,17 @@ static void parts_close(struct parts *p) {
     }
 }
 
-/* Copies this rank's part of an array between device and host, where they are not the same memory. Local. */
-static enum status part_copy(struct parts *p, int i, bool to_host) {
-    const struct checkpoint_array *a = &p->arrays[i];
-    if (!p->staging[i]) {
-        return OK;
-    }
-    int64_t bytes = (a->part.last - a->part.first) * a->element_bytes;
-    char *device = (char *)p->tensors[i].data + a->part.first * a->element_bytes;
-    return to_host ? backend_read(p->backend, a->data, device, bytes)
-                   : backend_write(p->backend, device, a->data, bytes);
-}
-
-/* Collective. Packed shares to this rank's part, or back. */
-static enum status part_exchange(struct parts *p, int i, bool to_host) {
-    struct tensor packed = p->tensors[i];
-    const struct checkpoint_array *a = &p->arrays[i];
-    int64_t bytes = packed.columns * a->element_bytes;
-    char *host = backend_host_address(p->backend, packed.data);
-    char *copy = NULL;
-    enum status st = OK;
-    if (!host) {
-        copy = mem_aligned(packed.columns, (size_t)a->element_bytes);
-        st = mem_ok(copy);
-        host = copy;
-    }
-    if (st == OK && copy && to_host) {
-        st = backend_read(p->backend, copy, packed.data, bytes);
-    }
-    TRY_TO(done, comm_agree(p->comm, st));
-    if (to_host) {
-        TRY_TO(done, shard_to_part(p->comm, p->shards, host, a->data, a->element_bytes));
-    } else {
-        TRY_TO(done, shard_from_part(p->comm, p->shards, a->data, host, a->element_bytes));
-        st = copy ? backend_write(p->backend, packed.data, copy, bytes) : OK;
-    }
-done:
-    mem_free(copy);
-    return st;
-}
-
-/* Collective, agreed. */
+/* Copies between device and host, where they are not the same memory. Local. */
 static enum status parts_move(struct parts *p, bool to_host) {
-    enum status st = backend_sync(p->backend);
-    for (int i = 0; i < p->n && st == OK; i++) {
-        st = p->packed[i] ? OK : part_copy(p, i, to_host);
-    }
-    TRY(comm_agree(p->comm, st));
+    TRY(backend_sync(p->backend));
     for (int i = 0; i < p->n; i++) {
-        if (p->packed[i]) {
-            TRY(comm_agree(p->comm, part_exchange(p, i, to_host)));
+        int size = p->arrays[i].element_bytes;
+        struct range mine = held(p, i);
+        int64_t bytes = (mine.last - mine.first) * size;
+        char *device = (char *)p->tensors[i].data + mine.first * size;
+        if (p->staging[i]) {
+            TRY(to_host ? backend_read(p->backend, p->staging[i], device, bytes)
+                        : backend_write(p->backend, device, p->staging[i], bytes));
         }
     }
     return OK;
@@ -146,9 +108,9 @@ enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, 
     TRY_TO(agreed, text_printf(&path, "/step-%lld.h5", (long long)state->step));
     TRY_TO(agreed, print_state(o, optimizer, state, &json));
     TRY_TO(agreed, parts_open(c, optimizer->model, optimizer, false, &parts));
+    TRY_TO(agreed, parts_move(&parts, true));
 agreed:
     TRY_TO(done, comm_agree(c, st));
-    TRY_TO(done, parts_move(&parts, true));
     TRY_TO(done, checkpoint_file_write(c, path.data, json.data, parts.arrays, parts.n));
     TRY_TO(done, checkpoint_prune(c, o->run, o->keep));
     log_root(LOG_INFO, "checkpoint %s", path.data);

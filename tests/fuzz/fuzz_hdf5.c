@@ -57,7 +57,7 @@ static void make_bases(void) {
     make_sidecar("reference.h5", &reference_key, 0);
     make_sidecar("embeddings.h5", &embeddings_key, WIDTH);
     float weights[VALUES] = {0};
-    const struct checkpoint_array array = {"parameters", VALUES, {0, VALUES}, sizeof *weights, weights};
+    const struct checkpoint_array array = {"parameters", VALUES, {0, VALUES}, sizeof *weights, weights, NULL};
     FUZZ_CHECK(checkpoint_file_write(c, fuzz_path("checkpoint.h5"), "{\"step\": 3}", &array, 1) == OK);
     for (int b = 0; b < BASES; b++) {
         FUZZ_CHECK(file_read(fuzz_path(base_names[b]), &bases[b].data, &bases[b].size) == OK);
@@ -265,7 +265,7 @@ static void read_checkpoint(const char *path) {
     char *state;
     int64_t elements;
     float weights[VALUES];
-    const struct checkpoint_array array = {"parameters", VALUES, {0, VALUES}, sizeof *weights, weights};
+    const struct checkpoint_array array = {"parameters", VALUES, {0, VALUES}, sizeof *weights, weights, NULL};
     if (fuzz_fine(checkpoint_file_read_state(fuzz_comm(), path, &state), ERR_DATA)) {
         mem_free(state);
     }

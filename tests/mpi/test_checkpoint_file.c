@@ -23,8 +23,10 @@ static struct range shifted_part(const struct comm *c, int64_t n) {
 
 static enum status write_step(struct comm *c, const char *path, int64_t step) {
     struct range a = shifted_part(c, WEIGHTS), b = range_part(MOMENTS, c->rank, c->size);
+    struct shard_map map = shard_map_over(c, WEIGHTS);
     float *weights = world_array(a.last - a.first, 4);
     double *moments = world_array(b.last - b.first, 8);
+    float *shares = world_array(shard_count(&map, c->rank), 4), *share = shares;
     char state[64];
     for (int64_t i = a.first; i < a.last; i++) {
         weights[i - a.first] = weight(i, step);
@@ -32,14 +34,46 @@ static enum status write_step(struct comm *c, const char *path, int64_t step) {
     for (int64_t i = b.first; i < b.last; i++) {
         moments[i - b.first] = moment(i, step);
     }
+    for (int64_t unit = 0; unit < shard_units(&map); unit++) {
+        struct range r = shard_range(&map, unit, c->rank);
+        for (int64_t i = r.first; i < r.last; i++) {
+            *share++ = -weight(i, step);
+        }
+    }
     snprintf(state, sizeof state, "{\"step\": %lld, \"rank\": %d}", (long long)step, c->rank);
-    const struct checkpoint_array arrays[] = {{"parameters", WEIGHTS, a, 4, weights},
-                                              {"second", MOMENTS, b, 8, moments},
-                                              {"nothing", 0, {0, 0}, 4, NULL}};
+    const struct checkpoint_array arrays[] = {{"parameters", WEIGHTS, a, 4, weights, NULL},
+                                              {"second", MOMENTS, b, 8, moments, NULL},
+                                              {"shares", WEIGHTS, {0, 0}, 4, shares, &map},
+                                              {"nothing", 0, {0, 0}, 4, NULL, NULL}};
     enum status st = checkpoint_file_write(c, path, state, arrays, COUNT_OF(arrays));
     mem_free(weights);
     mem_free(moments);
+    mem_free(shares);
     return st;
+}
+
+/* What was written as shares is read as any range, and what was written as parts as shares. */
+static void check_shares(struct comm *c, const char *path, int64_t step) {
+    struct shard_map map = shard_map_over(c, WEIGHTS);
+    struct range middle = {12345 * c->rank, 400000};
+    float *shares = world_array(shard_count(&map, c->rank), 4), *range = world_array(WEIGHTS, 4);
+    const struct checkpoint_array arrays[] = {{"shares", WEIGHTS, middle, 4, range, NULL},
+                                              {"parameters", WEIGHTS, {0, 0}, 4, shares, &map}};
+    int64_t wrong = 0;
+    CHECK(checkpoint_file_read(c, path, arrays, 2) == OK);
+    for (int64_t i = middle.first; i < middle.last; i++) {
+        wrong += range[i - middle.first] != -weight(i, step);
+    }
+    const float *share = shares;
+    for (int64_t unit = 0; unit < shard_units(&map); unit++) {
+        struct range r = shard_range(&map, unit, c->rank);
+        for (int64_t i = r.first; i < r.last; i++) {
+            wrong += *share++ != weight(i, step);
+        }
+    }
+    CHECK(wrong == 0);
+    mem_free(shares);
+    mem_free(range);
 }
 
 /* Any rank may want any range: all of it, a middle, nothing. */
@@ -50,8 +84,8 @@ static void check_step(struct comm *c, const char *path, int64_t step) {
     char *state = NULL;
     for (int k = 0; k < COUNT_OF(wanted); k++) {
         struct range a = wanted[(k + c->rank) % COUNT_OF(wanted)];
-        const struct checkpoint_array arrays[] = {{"second", MOMENTS, {1, MOMENTS}, 8, moments},
-                                                  {"parameters", WEIGHTS, a, 4, weights}};
+        const struct checkpoint_array arrays[] = {{"second", MOMENTS, {1, MOMENTS}, 8, moments, NULL},
+                                                  {"parameters", WEIGHTS, a, 4, weights, NULL}};
         int64_t wrong = 0;
         CHECK(checkpoint_file_read(c, path, arrays, 2) == OK);
         for (int64_t i = a.first; i < a.last; i++) {
@@ -76,14 +110,16 @@ static void test_round_trip(struct comm *c, const char *folder) {
     snprintf(path, sizeof path, "%s/alone.h5", folder);
     CHECK(write_step(c, path, 7) == OK);
     check_step(c, path, 7);
-    const struct checkpoint_array wrong_size = {"parameters", WEIGHTS - 1, {0, 10}, 4, few};
-    const struct checkpoint_array wrong_type = {"second", MOMENTS, {0, 10}, 4, few};
-    const struct checkpoint_array missing = {"third", MOMENTS, {0, 10}, 4, few};
+    check_shares(c, path, 7);
+    const struct checkpoint_array wrong_size = {"parameters", WEIGHTS - 1, {0, 10}, 4, few, NULL};
+    const struct checkpoint_array wrong_type = {"second", MOMENTS, {0, 10}, 4, few, NULL};
+    const struct checkpoint_array missing = {"third", MOMENTS, {0, 10}, 4, few, NULL};
     CHECK(checkpoint_file_read(c, path, &wrong_size, 1) == ERR_DATA);
     CHECK(checkpoint_file_read(c, path, &wrong_type, 1) == ERR_DATA);
     CHECK(checkpoint_file_read(c, path, &missing, 1) == ERR_DATA);
     CHECK(strstr(status_message()->text, "/arrays/third is missing"));
-    const struct checkpoint_array gap = {"parameters", WEIGHTS, {0, 10}, 4, few}; /* the same on every rank */
+    const struct checkpoint_array gap = {"parameters", WEIGHTS, {0, 10}, 4,
+                                         few,          NULL}; /* the same on every rank */
     snprintf(path, sizeof path, "%s/gap.h5", folder);
     CHECK(checkpoint_file_write(c, path, "{}", &gap, 1) == ERR_INTERNAL);
     CHECK(access(path, F_OK) != 0);
@@ -146,11 +182,11 @@ static void test_latest(struct comm *c, const char *folder) {
     expect_latest(c, run, 100); /* by number, not by name or time */
     step_path(path, sizeof path, run, 100);
     if (c->rank == 0) {
-        damage(path, 0.5);
+        damage(path, 0.25);
     }
     CHECK(comm_barrier(c) == OK);
     float *all = world_array(WEIGHTS, 4);
-    const struct checkpoint_array whole = {"parameters", WEIGHTS, {0, WEIGHTS}, 4, all};
+    const struct checkpoint_array whole = {"parameters", WEIGHTS, {0, WEIGHTS}, 4, all, NULL};
     CHECK(checkpoint_file_read(c, path, &whole, 1) == ERR_DATA);
     CHECK(strstr(status_message()->text, "step-100.h5"));
     mem_free(all);
@@ -193,7 +229,7 @@ static void test_all_damaged(struct comm *c, const char *folder) {
         step_path(path, sizeof path, run, i);
         CHECK(write_step(c, path, i) == OK);
         if (c->rank == 0) {
-            damage(path, 0.5);
+            damage(path, 0.25);
         }
     }
     CHECK(comm_barrier(c) == OK);
@@ -225,7 +261,7 @@ static enum status write_big(struct comm *c, const char *path) {
     for (int64_t i = part.first; i < part.last; i++) {
         data[i - part.first] = sqrt((double)i);
     }
-    const struct checkpoint_array array = {"parameters", BIG, part, 8, data};
+    const struct checkpoint_array array = {"parameters", BIG, part, 8, data, NULL};
     enum status st = checkpoint_file_write(c, path, "{}", &array, 1);
     mem_free(data);
     return st;
@@ -242,13 +278,13 @@ static void test_full_disk(struct comm *c, const char *disk) {
     snprintf(bad, sizeof bad, "%s/step-2.h5", disk);
     snprintf(temporary, sizeof temporary, "%s.tmp", bad);
     struct range all = {0, SMALL}, none = {0, 0};
-    const struct checkpoint_array small = {"parameters", SMALL, c->rank == 0 ? all : none, 8, few};
+    const struct checkpoint_array small = {"parameters", SMALL, c->rank == 0 ? all : none, 8, few, NULL};
     CHECK(checkpoint_file_write(c, good, state, &small, 1) == OK);
     CHECK(write_big(c, bad) == ERR_WRITE); /* on every rank, whichever could not write */
     CHECK(access(bad, F_OK) != 0 && access(temporary, F_OK) != 0);
     CHECK(comm_barrier(c) == OK);
     CHECK(write_big(c, good) == ERR_WRITE); /* over a good one: that stays */
-    const struct checkpoint_array again = {"parameters", SMALL, all, 8, back};
+    const struct checkpoint_array again = {"parameters", SMALL, all, 8, back, NULL};
     CHECK(checkpoint_file_read(c, good, &again, 1) == OK && memcmp(few, back, sizeof few) == 0);
     CHECK(comm_barrier(c) == OK);
     world_tiny_disk_remove(c, disk);

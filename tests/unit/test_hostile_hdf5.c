@@ -100,7 +100,7 @@ static struct outcome read_checkpoint(const char *path) {
     struct outcome o = {0};
     char *state = NULL;
     float weights[WEIGHTS] = {0};
-    const struct checkpoint_array array = {"parameters", WEIGHTS, {0, WEIGHTS}, 4, weights};
+    const struct checkpoint_array array = {"parameters", WEIGHTS, {0, WEIGHTS}, 4, weights, NULL};
     o.st = checkpoint_file_read_state(world, path, &state);
     if (o.st == OK) {
         o.hash = hash_bytes(state, strlen(state), 0);
@@ -234,7 +234,7 @@ static void test_checkpoint(void **state) {
     for (int i = 0; i < WEIGHTS; i++) {
         weights[i] = (float)i;
     }
-    const struct checkpoint_array array = {"parameters", WEIGHTS, {0, WEIGHTS}, 4, weights};
+    const struct checkpoint_array array = {"parameters", WEIGHTS, {0, WEIGHTS}, 4, weights, NULL};
     snprintf(path, sizeof path, "%s/checkpoint.h5", folder);
     assert_int_equal(checkpoint_file_write(world, path, "{\"step\": 3}", &array, 1), OK);
     attack(path, read_checkpoint, stride(23));
