@@ -27,6 +27,10 @@ void dataset_facts_free(struct dataset_facts *f) {
     mem_free(f->format);
     mem_free(f->command);
     mem_free(f->program);
+    for (int i = 0; i < f->n_subsets; i++) {
+        mem_free(f->subsets[i]);
+    }
+    mem_free(f->subsets);
     *f = (struct dataset_facts){0};
 }
 
@@ -72,6 +76,31 @@ static enum status read_dropped(struct h5_file *f, struct dataset_facts *facts) 
     return OK;
 }
 
+/* One name a line. */
+static enum status read_subsets(struct h5_file *f, struct dataset_facts *facts) {
+    char *list = NULL;
+    int64_t capacity = 0;
+    if (!h5_has(f, dataset_columns[PROMPT_SUBSET].name)) {
+        return OK;
+    }
+    TRY(h5_get_text(f, "subsets", &list));
+    enum status st = OK;
+    for (const char *at = list; st == OK;) {
+        size_t n = strcspn(at, "\n");
+        TRY_TO(done, GROW_ARRAY(facts->subsets, capacity, facts->n_subsets + 1));
+        facts->subsets[facts->n_subsets] = mem_strndup(at, n);
+        TRY_TO(done, facts->subsets[facts->n_subsets] ? OK : status_code());
+        facts->n_subsets++;
+        if (at[n] == '\0') {
+            break;
+        }
+        at += n + 1;
+    }
+done:
+    mem_free(list);
+    return st;
+}
+
 static enum status read_facts(struct dataset *d) {
     struct h5_file *f = d->base;
     struct dataset_facts *facts = &d->facts;
@@ -86,6 +115,7 @@ static enum status read_facts(struct dataset *d) {
     TRY(h5_get_text(f, "format", &facts->format));
     TRY(h5_get_text(f, "command", &facts->command));
     TRY(h5_get_text(f, "program", &facts->program));
+    TRY(read_subsets(f, facts));
     return read_dropped(f, facts);
 }
 
@@ -135,6 +165,9 @@ static enum status open_columns(struct dataset *d) {
     n->has_worths = h5_has(d->base, dataset_columns[RESPONSE_WORTH].name);
     if (n->has_worths) {
         TRY(open_column(d, RESPONSE_WORTH, n->responses));
+    }
+    if (d->facts.n_subsets > 0) {
+        TRY(open_column(d, PROMPT_SUBSET, n->prompts));
     }
     TRY(open_column(d, PAIR_CHOSEN, -1));
     n->pairs = h5_rows(d->columns[PAIR_CHOSEN]);
@@ -320,6 +353,19 @@ enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, 
 enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count) {
     TRY(check_id(d, "prompt", prompt, d->size.prompts));
     return read_span(d, PROMPT_OFFSETS, prompt, d->size.prompt_tokens, first, count);
+}
+
+enum status dataset_prompt_subset(struct dataset *d, int64_t prompt, int32_t *out) {
+    TRY(check_id(d, "prompt", prompt, d->size.prompts));
+    *out = -1;
+    if (d->facts.n_subsets > 0) {
+        TRY(h5_read(d->columns[PROMPT_SUBSET], prompt, 1, out));
+    }
+    if (*out < -1 || *out >= d->facts.n_subsets) {
+        return fail(ERR_DATA, "%s: prompt %lld has subset %d of %d; the file is damaged", d->base_path,
+                    (long long)prompt, *out, d->facts.n_subsets);
+    }
+    return OK;
 }
 
 enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count) {

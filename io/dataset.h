@@ -3,6 +3,7 @@
  *   /prompts/tokens          int32, all prompts' ids end to end
  *   /prompts/offsets         int64, n_prompts + 1
  *   /prompts/responses       int64, n_prompts + 1: the first response of each prompt, which are contiguous
+ *   /prompts/subset          int32, place in the attribute "subsets" (one name a line), -1: none; optional
  *   /responses/tokens        int32
  *   /responses/offsets       int64, n_responses + 1
  *   /responses/prompt        int64, the prompt of each, never falling
@@ -48,6 +49,8 @@ struct dataset_facts {
     char *format; /* "hh", "preference", … */
     char *command;
     char *program; /* "collimate 0.1.0 (git …)" */
+    int n_subsets;
+    char **subsets; /* of a benchmark, in order of first appearance */
     int n_dropped;
     struct {
         char reason[48];
@@ -63,6 +66,7 @@ struct dataset_part {
     int64_t n_prompts, n_responses, n_pairs;
     int32_t *prompt_tokens;
     int64_t *prompt_offsets; /* n_prompts + 1 */
+    int32_t *prompt_subset;  /* place in facts->subsets, -1: none; read where facts->n_subsets > 0 */
     int32_t *response_tokens;
     int64_t *response_offsets;     /* n_responses + 1 */
     uint8_t *response_token_chars; /* per response token, may be NULL on all ranks */
@@ -126,6 +130,8 @@ struct response {
 enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, struct response *out);
 /* Where prompt p's tokens are: [*first, *first + *count) of /prompts/tokens. */
 enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
+/* Place in facts->subsets of the prompt's subset, -1: none. */
+enum status dataset_prompt_subset(struct dataset *d, int64_t prompt, int32_t *out);
 /* Responses of prompt p are contiguous: [*first, *first + *count). */
 enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
 enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);

@@ -16,6 +16,7 @@ enum dataset_column {
     RESPONSE_LENGTH,
     RESPONSE_CHARS,
     RESPONSE_WORTH,
+    PROMPT_SUBSET,
     PAIR_CHOSEN,
     PAIR_REJECTED,
     PAIR_MARGIN,

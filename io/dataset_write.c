@@ -28,12 +28,15 @@ const struct array_spec dataset_columns[DATASET_COLUMNS] = {
     [RESPONSE_LENGTH] = {"/responses/length_chars", ARRAY_I32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_CHARS] = {"/responses/token_chars", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
     [RESPONSE_WORTH] = {"/responses/worth", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
+    [PROMPT_SUBSET] = {"/prompts/subset", ARRAY_I32, 1, ROW_CHUNK, 0, 0, false},
     [PAIR_CHOSEN] = {"/pairs/chosen", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_REJECTED] = {"/pairs/rejected", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_MARGIN] = {"/pairs/margin", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_LABEL] = {"/pairs/label", ARRAY_I8, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_SOURCE] = {"/pairs/source", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
 };
+
+enum { SUBSETS_MOST = 60000 }; /* an attribute holds no more than 64 KiB */
 
 /* Where this rank's rows begin in the whole file, and how many there are. */
 struct place {
@@ -257,6 +260,31 @@ static enum status write_columns(struct writing *to, const struct dataset_part *
     return write_pairs(to, g->pairs, p->n_pairs, g);
 }
 
+/* Collective. A name a line. */
+static enum status write_subsets(struct writing *to, const struct dataset_part *p,
+                                 const struct global_part *g, const struct dataset_facts *f) {
+    struct text names = {0};
+    int64_t n = f->n_subsets;
+    TRY(comm_max_i64(to->c, &n, 1));
+    if (n == 0) {
+        return OK;
+    }
+    enum status st = p->prompt_subset || p->n_prompts == 0
+                         ? OK
+                         : fail(ERR_INTERNAL, "subsets are given on some ranks and lacking on others");
+    for (int i = 0; i < f->n_subsets && st == OK; i++) {
+        st = text_printf(&names, "%s%s", i ? "\n" : "", f->subsets[i]);
+    }
+    if (st == OK && names.len > SUBSETS_MOST) {
+        st = fail(ERR_DATA, "the subsets' names are longer than %d bytes together", SUBSETS_MOST);
+    }
+    st = comm_agree(to->c, st);
+    st = st == OK ? write_column(to, PROMPT_SUBSET, g->prompts, p->n_prompts, p->prompt_subset) : st;
+    st = st == OK ? h5_put_text(to->w, "subsets", names.data) : st;
+    text_free(&names);
+    return st;
+}
+
 /* Collective; rank 0's facts win. */
 static enum status write_facts(struct writing *to, const struct dataset_facts *f) {
     struct h5_writer *w = to->w;
@@ -294,6 +322,7 @@ enum status dataset_write(struct comm *c, const char *path, const struct dataset
     TRY_TO(done, comm_agree(c, globalize(part, &g)));
     TRY_TO(done, h5_create(c, path, DATASET_CONTENT, DATASET_FORMAT_VERSION, FILE_FINAL, &to.w));
     st = write_columns(&to, part, &g);
+    st = st == OK ? write_subsets(&to, part, &g, facts) : st;
     if (st == OK) {
         st = write_facts(&to, facts);
     }

@@ -384,6 +384,8 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     s->n_responses = p->n_responses;
     s->n_pairs = p->n_pairs;
     s->pair = p->pair;
+    s->subset = -1;
+    TRY(p->n_responses ? dataset_prompt_subset(v->d, responses[0].response.prompt, &s->subset) : OK);
     s->prompt = *at;
     s->prompt_count = (int32_t)p->prompt_count;
     TRY(p->n_responses ? dataset_prompt_tokens(v->d, p->prompt_first, p->prompt_count, *at) : OK);

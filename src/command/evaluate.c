@@ -225,9 +225,6 @@ static enum status evaluate_work(struct evaluation *e) {
         TRY(evaluate_reward(s, &e->out));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
-    if (*settings->evaluate.subsets) {
-        return fail(ERR_USAGE, "evaluate.subsets is set, but %s is a language model", settings->model);
-    }
     TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
     TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;

@@ -61,7 +61,7 @@ struct reward_evaluation {
     struct session *session;
     struct recipe recipe;
     struct bootstrap bootstrap;
-    struct subsets subsets;
+    const struct dataset_facts *facts; /* the data's */
     int n_values;
     struct totals row;       /* n_values each */
     struct exact_sums exact; /* numerator and denominator of each value */
@@ -131,9 +131,8 @@ static void visit_pair(struct reward_evaluation *e, const struct scored_row *row
         }
         count(e, VALUE_GAP + bucket, accurate, 1);
     }
-    int subset = subsets_find(&e->subsets, p->source);
-    if (subset >= 0) {
-        count(e, VALUE_SUBSET + subset, accurate, 1);
+    if (row->sample->subset >= 0) {
+        count(e, VALUE_SUBSET + row->sample->subset, accurate, 1);
     }
 }
 
@@ -250,13 +249,13 @@ static enum status put_sections(struct reward_evaluation *e) {
     struct section_score sections[SECTION_COUNT];
     double sum = 0;
     int n = 0;
-    TRY(NEW_ARRAY(accuracies, e->subsets.n));
-    for (int i = 0; i < e->subsets.n; i++) {
+    TRY(NEW_ARRAY(accuracies, e->facts->n_subsets));
+    for (int i = 0; i < e->facts->n_subsets; i++) {
         accuracies[i] = rows_of(e, VALUE_SUBSET + i) > 0 ? value_of(e, VALUE_SUBSET + i) : 0;
     }
-    int unknown = subsets_sections(&e->subsets, accuracies, sections);
+    int unknown = subsets_sections(e->facts->n_subsets, e->facts->subsets, accuracies, sections);
     mem_free(accuracies);
-    if (unknown == e->subsets.n) {
+    if (unknown == e->facts->n_subsets) {
         return OK; /* subsets of another benchmark */
     }
     TRY(text_puts(e->out, ", \"sections\": {"));
@@ -312,8 +311,9 @@ static enum status print_result(struct reward_evaluation *e) {
     TRY(put_group(e, "by_length", VALUE_LENGTH, LENGTH_COUNT, lengths, keys));
     TRY(put_group(e, "by_length_difference", VALUE_DIFFERENCE, DIFFERENCE_COUNT, differences, keys));
     TRY(put_group(e, "by_score_gap", VALUE_GAP, GAP_COUNT, gaps, keys));
-    if (e->subsets.n > 0) {
-        TRY(put_group(e, "subsets", VALUE_SUBSET, e->subsets.n, (const char *const *)e->subsets.names, keys));
+    if (e->facts->n_subsets > 0) {
+        TRY(put_group(e, "subsets", VALUE_SUBSET, e->facts->n_subsets, (const char *const *)e->facts->subsets,
+                      keys));
         TRY(put_sections(e));
     }
     TRY(put_best(e));
@@ -337,7 +337,7 @@ static enum status print_result(struct reward_evaluation *e) {
 static enum status allocate(struct reward_evaluation *e) {
     const struct settings *settings = e->session->settings;
     double **arrays[] = {&e->row.numerators, &e->row.denominators, &e->low, &e->high};
-    e->n_values = VALUE_SUBSET + e->subsets.n;
+    e->n_values = VALUE_SUBSET + e->facts->n_subsets;
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         TRY(NEW_ARRAY(*arrays[i], e->n_values));
     }
@@ -376,9 +376,8 @@ static enum status open_rows(struct reward_evaluation *e) {
                     settings->model);
     }
     TRY(session_open_rows(s, &request, &s->train));
-    return *settings->evaluate.subsets ? subsets_open(s->comm, settings->evaluate.subsets,
-                                                      dataset_facts(s->train.data)->source_hash, &e->subsets)
-                                       : OK;
+    e->facts = dataset_facts(s->train.data);
+    return OK;
 }
 
 enum status evaluate_reward(struct session *s, struct text *out) {
@@ -399,6 +398,5 @@ enum status evaluate_reward(struct session *s, struct text *out) {
     mem_free(e.order);
     bootstrap_close(&e.bootstrap);
     exact_close(&e.exact);
-    subsets_close(&e.subsets);
     return st;
 }

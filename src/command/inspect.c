@@ -31,6 +31,10 @@ static enum status put_facts(const struct dataset *d, struct text *out) {
     hash_text(f->source_hash, hash);
     TRY(text_printf(out, "source        %s (%s), hash %s\n", f->source, f->format, hash));
     TRY(text_printf(out, "made by       %s: %s\n", f->program ? f->program : "", f->command));
+    for (int i = 0; i < f->n_subsets; i++) {
+        TRY(text_printf(out, "%s%s%s", i ? ", " : "subsets       ", f->subsets[i],
+                        i + 1 < f->n_subsets ? "" : "\n"));
+    }
     for (int i = 0; i < f->n_dropped; i++) {
         TRY(text_printf(out, "dropped       %lld: %s\n", (long long)f->dropped[i].count,
                         f->dropped[i].reason));

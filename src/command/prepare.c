@@ -368,6 +368,8 @@ static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) 
     f->begin_id = p->job.begin_id;
     f->end_id = p->job.end_id;
     f->source_hash = records_hash(p->input);
+    f->n_subsets = p->prepared.subsets.n;
+    f->subsets = p->prepared.subsets.names;
     f->n_dropped = p->prepared.drops.n;
     for (int i = 0; i < f->n_dropped; i++) {
         snprintf(f->dropped[i].reason, sizeof f->dropped[i].reason, "%s", p->prepared.drops.list[i].reason);
@@ -379,10 +381,14 @@ static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) 
 /* Collective. */
 static enum status write_file(struct prepare *p) {
     struct dataset_facts facts = {0};
+    struct prepared *d = &p->prepared;
+    TRY(subsets_join(p->run->comm, &d->subsets, d->part.prompt_subset, d->part.n_prompts));
     enum status st = comm_agree(p->run->comm, fill_facts(p, &facts));
     if (st == OK) {
         st = dataset_write(p->run->comm, p->run->settings->output, &p->prepared.part, &facts);
     }
+    facts.n_subsets = 0; /* the names stay the prepared ones' */
+    facts.subsets = NULL;
     dataset_facts_free(&facts);
     return st;
 }

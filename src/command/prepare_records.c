@@ -19,6 +19,7 @@ enum { BLOCKS_PER_THREAD = 8, PROGRESS_RECORDS = 64 };
 
 struct prompt_row {
     int64_t end, record; /* end of its ids in the block */
+    int32_t subset;
 };
 
 struct response_row {
@@ -43,6 +44,7 @@ struct block {
     int64_t n_prompts, n_responses, n_pairs;
     int64_t prompts_capacity, responses_capacity, pairs_capacity;
     struct prepare_drops drops;
+    struct subsets subsets;
     int64_t counts[PREPARE_COUNTS];
     enum status st;
     struct message message;
@@ -113,7 +115,9 @@ static enum status add_prompt(struct worker *w, struct block *b, int64_t record,
     *end_in_text = holds(ids->data, text_first, ids->count, tokenizer_end(job->tokenizer));
     b->counts[COUNT_EMPTY_PROMPTS] += ids->count == first;
     TRY(GROW_ARRAY(b->prompts, b->prompts_capacity, b->n_prompts + 1));
-    b->prompts[b->n_prompts++] = (struct prompt_row){.end = ids->count, .record = record};
+    struct prompt_row row = {.end = ids->count, .record = record};
+    TRY(subsets_place(&b->subsets, w->text->subset.len > 0 ? w->text->subset.data : "", &row.subset));
+    b->prompts[b->n_prompts++] = row;
     return OK;
 }
 
@@ -299,6 +303,7 @@ static void block_free(struct block *b) {
     ids_free(&b->prompt_ids);
     ids_free(&b->response_ids);
     text_free(&b->chars);
+    subsets_free(&b->subsets);
     mem_free(b->prompts);
     mem_free(b->responses);
     mem_free(b->pairs);
@@ -379,6 +384,7 @@ static enum status new_part(struct prepared *out, const struct totals *t, bool t
     struct dataset_part *p = &out->part;
     TRY(NEW_ARRAY(p->prompt_tokens, t->prompt_ids));
     TRY(NEW_ARRAY(p->prompt_offsets, t->prompts + 1));
+    TRY(NEW_ARRAY(p->prompt_subset, t->prompts));
     TRY(NEW_ARRAY(p->response_tokens, t->response_ids));
     TRY(NEW_ARRAY(p->response_offsets, t->responses + 1));
     TRY(token_chars ? NEW_ARRAY(p->response_token_chars, t->response_ids) : OK);
@@ -398,6 +404,7 @@ static void append_rows(struct prepared *out, const struct block *b, const struc
     struct dataset_part *p = &out->part;
     for (int64_t i = 0; i < b->n_prompts; i++) {
         p->prompt_offsets[base->prompts + i + 1] = base->prompt_ids + b->prompts[i].end;
+        p->prompt_subset[base->prompts + i] = b->prompts[i].subset;
         out->prompt_record[base->prompts + i] = b->prompts[i].record;
     }
     for (int64_t i = 0; i < b->n_responses; i++) {
@@ -425,7 +432,7 @@ static void copy_ids(int32_t *to, const struct ids *from) {
 }
 
 /* Takes over what a block holds and frees it. */
-static void append_block(struct prepared *out, struct block *b, struct totals *base) {
+static enum status append_block(struct prepared *out, struct block *b, struct totals *base) {
     struct dataset_part *p = &out->part;
     copy_ids(p->prompt_tokens + base->prompt_ids, &b->prompt_ids);
     copy_ids(p->response_tokens + base->response_ids, &b->response_ids);
@@ -433,6 +440,7 @@ static void append_block(struct prepared *out, struct block *b, struct totals *b
         memcpy(p->response_token_chars + base->response_ids, b->chars.data, b->chars.len);
     }
     append_rows(out, b, base);
+    TRY(subsets_merge(&out->subsets, &b->subsets, p->prompt_subset + base->prompts, b->n_prompts));
     base->prompts += b->n_prompts;
     base->responses += b->n_responses;
     base->pairs += b->n_pairs;
@@ -446,6 +454,7 @@ static void append_block(struct prepared *out, struct block *b, struct totals *b
     }
     block_free(b);
     *b = (struct block){0};
+    return OK;
 }
 
 static enum status collect(const struct crew *crew, struct prepared *out) {
@@ -469,7 +478,7 @@ static enum status collect(const struct crew *crew, struct prepared *out) {
     TRY(new_part(out, &total, crew->job->token_chars));
     struct totals base = {0};
     for (int i = 0; i < crew->n_blocks; i++) {
-        append_block(out, &crew->blocks[i], &base);
+        TRY(append_block(out, &crew->blocks[i], &base));
     }
     out->part.n_prompts = total.prompts;
     out->part.n_responses = total.responses;
@@ -503,23 +512,15 @@ enum status prepare_records(const struct prepare_job *job, struct prepared *out)
 
 void prepared_free(struct prepared *p) {
     struct dataset_part *d = &p->part;
-    void *arrays[] = {d->prompt_tokens,
-                      d->prompt_offsets,
-                      d->response_tokens,
-                      d->response_offsets,
-                      d->response_token_chars,
-                      d->response_prompt,
-                      d->response_score,
-                      d->response_worth,
-                      d->response_length_chars,
-                      d->chosen,
-                      d->rejected,
-                      d->pair_source,
-                      d->margin,
-                      d->label,
+    void *arrays[] = {d->prompt_tokens,         d->prompt_offsets,   d->prompt_subset,
+                      d->response_tokens,       d->response_offsets, d->response_token_chars,
+                      d->response_prompt,       d->response_score,   d->response_worth,
+                      d->response_length_chars, d->chosen,           d->rejected,
+                      d->pair_source,           d->margin,           d->label,
                       p->prompt_record};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
     }
+    subsets_free(&p->subsets);
     *p = (struct prepared){0};
 }

@@ -3,6 +3,7 @@
 #define COLLIMATE_COMMAND_PREPARE_RECORDS_H
 
 #include "command/prepare_groups.h"
+#include "command/subsets.h"
 #include "io/dataset.h"
 #include "io/jsonl.h"
 #include "text/records.h"
@@ -52,6 +53,7 @@ struct record prepare_record(const struct prepare_job *job, int64_t i);
 struct prepared {
     struct dataset_part part;
     int64_t *prompt_record; /* per prompt, the record of this rank that it came from */
+    struct subsets subsets; /* what part.prompt_subset counts in */
     struct prepare_drops drops;
     int64_t counts[PREPARE_COUNTS];
 };

@@ -1,5 +1,5 @@
 /* score: log-probabilities (and rewards against a reference), or a reward model's rewards, of every response,
- * in row order.
+ * in row order. A row is a pair, or where prompts have several pairs, a prompt: each response once.
  *
  * The same bytes for any rank count: rows are scored in fixed blocks of consecutive rows, each cut into
  * forests by train.micro_tokens, so what is computed together depends on the data alone; rank r takes blocks
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "command/session.h"
+#include "io/comparisons.h"
 #include "io/file.h"
 #include "mpi/watchdog.h"
 #include "util/log.h"
@@ -243,6 +244,25 @@ static enum status check_options(const struct session *s) {
                : OK;
 }
 
+/* Pairs; but where a prompt has several, whose responses stand in more than one, prompts with each of their
+ * responses once; or all responses, where some prompts of the file have no pair. */
+static enum status choose_rows(const struct session *s, enum row_kind *out) {
+    struct dataset *data;
+    struct comparisons pairs = {0};
+    TRY(dataset_open(s->comm, s->settings->data, &data));
+    *out = ROWS_RESPONSES;
+    enum status st = dataset_size(data).pairs > 0 ? comparisons_open(data, &pairs) : OK;
+    if (st == OK && dataset_size(data).pairs > 0) {
+        bool is_view = strcmp(dataset_path(data), dataset_base_path(data)) != 0;
+        bool leaves_prompts = !is_view && pairs.n_groups < dataset_size(data).prompts;
+        bool is_repeated = pairs.n_groups < pairs.n;
+        *out = !is_repeated ? ROWS_PAIRS : leaves_prompts ? ROWS_RESPONSES : ROWS_PROMPTS;
+    }
+    comparisons_close(&pairs);
+    dataset_close(data);
+    return comm_agree(s->comm, st);
+}
+
 static enum status score_work(struct score_job *job) {
     struct session *s = &job->session;
     struct rows_request request = {.path = s->settings->data, .key = "data"};
@@ -251,7 +271,7 @@ static enum status score_work(struct score_job *job) {
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
     TRY(check_options(s));
-    TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
+    TRY(choose_rows(s, &request.kind));
     job->is_pairs = request.kind == ROWS_PAIRS;
     TRY(session_open_rows(s, &request, &s->train));
     if (s->run->dry_run) {

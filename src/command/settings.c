@@ -250,9 +250,6 @@ static const struct option table[] = {
 
     INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", NULL,
         "first rows only; 0: all"),
-    TEXT("evaluate.subsets", evaluate.subsets, "", "evaluate", NULL,
-         "reward models: the JSON Lines file that the data was prepared from, for accuracies by its key "
-         "\"subset\" and RewardBench's sections"),
     INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate", NULL,
         "resamples for confidence intervals"),
     NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate", NULL,

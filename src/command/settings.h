@@ -88,7 +88,6 @@ struct settings {
         double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
     } few_shot;
     struct {
-        char *subsets;
         int64_t rows, bootstrap;
         double confidence;
     } evaluate;

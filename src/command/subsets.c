@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "io/jsonl.h"
-#include "util/json.h"
 #include "util/mem.h"
 
 enum { MOST_SUBSETS = 1024 };
@@ -40,107 +38,84 @@ static const struct {
     {"hep-rust", 3, 164},
 };
 
-/* This rank's records' subsets, each with its NUL. */
-static enum status read_names(struct records_input *in, const char *path, struct text *out) {
-    TRY(text_puts(out, ""));
-    for (int64_t i = 0; i < records_count(in); i++) {
-        struct record r = records_at(in, i);
-        const char *name = "";
-        json_t *object;
-        TRY(json_parse(r.data, r.len, path, &object));
-        enum status st = json_take_string(object, "subset", path, &name);
-        st = st == OK ? text_append(out, name, strlen(name) + 1) : st;
-        json_decref(object);
-        TRY(st);
-    }
-    return OK;
-}
-
-static enum status place_of(struct subsets *s, const char *name, int64_t *capacity, int16_t *out) {
-    for (*out = 0; *out < s->n; ++*out) {
-        if (strcmp(s->names[*out], name) == 0) {
-            return OK;
-        }
-    }
-    if (s->n == MOST_SUBSETS) {
-        return fail(ERR_DATA, "more than %d subsets", MOST_SUBSETS);
-    }
-    TRY(GROW_ARRAY(s->names, *capacity, s->n + 1));
-    s->names[s->n] = mem_strdup(name);
-    return mem_ok(s->names[s->n++]);
-}
-
-/* all: every record's name in order, n bytes. */
-static enum status take_names(const char *all, int64_t n, struct subsets *out) {
-    int64_t capacity = 0;
-    for (int64_t at = 0; at < n; at++) {
-        out->n_records += all[at] == '\0';
-    }
-    TRY(NEW_ARRAY(out->of_record, out->n_records));
-    for (int64_t i = 0; i < out->n_records; i++, all += strlen(all) + 1) {
-        out->of_record[i] = -1;
-        TRY(*all ? place_of(out, all, &capacity, &out->of_record[i]) : OK);
-    }
-    return OK;
-}
-
-/* Collective. Every rank gets all ranks' names. */
-static enum status gather_names(struct comm *c, const struct text *mine, struct subsets *out) {
-    int64_t *counts = NULL;
-    char *all = NULL;
-    int64_t total = 0;
-    enum status st;
-    TRY_TO(done, comm_agree(c, NEW_ARRAY(counts, c->size)));
-    TRY_TO(done, comm_gather_i64(c, (int64_t)mine->len, counts));
-    for (int r = 0; r < c->size; r++) {
-        total += counts[r];
-    }
-    TRY_TO(done, comm_agree(c, NEW_ARRAY(all, total)));
-    TRY_TO(done, comm_gather_bytes(c, mine->data, (int64_t)mine->len, all, counts));
-    st = comm_agree(c, take_names(all, total, out));
-done:
-    mem_free(counts);
-    mem_free(all);
-    return st;
-}
-
-enum status subsets_open(struct comm *c, const char *path, uint64_t source_hash, struct subsets *out) {
-    struct records_input *in = NULL;
-    struct text mine = {0};
-    char *name = mem_strdup(path);
-    enum status st;
-    *out = (struct subsets){0};
-    TRY_TO(done, comm_agree(c, mem_ok(name)));
-    TRY_TO(done, records_open(c, &name, 1, &in));
-    if (records_hash(in) != source_hash) {
-        st = fail(ERR_DATA, "%s: is not the file that the data was prepared from", path);
-        goto done;
-    }
-    TRY_TO(done, comm_agree(c, read_names(in, path, &mine)));
-    TRY_TO(done, gather_names(c, &mine, out));
-    if (out->n == 0) {
-        st = fail(ERR_DATA, "%s: no record has a \"subset\"", path);
-    }
-done:
-    if (in) {
-        records_close(in);
-    }
-    text_free(&mine);
-    mem_free(name);
-    return st;
-}
-
-void subsets_close(struct subsets *s) {
+void subsets_free(struct subsets *s) {
     for (int i = 0; i < s->n; i++) {
         mem_free(s->names[i]);
     }
     mem_free(s->names);
-    mem_free(s->of_record);
     *s = (struct subsets){0};
 }
 
-int subsets_find(const struct subsets *s, int64_t source) {
-    return source >= 0 && source < s->n_records ? s->of_record[source] : -1;
+enum status subsets_place(struct subsets *s, const char *name, int32_t *out) {
+    *out = -1;
+    if (!*name) {
+        return OK;
+    }
+    for (int i = 0; i < s->n; i++) {
+        if (strcmp(s->names[i], name) == 0) {
+            *out = i;
+            return OK;
+        }
+    }
+    if (s->n == MOST_SUBSETS || strchr(name, '\n')) {
+        return fail(ERR_DATA, "more than %d subsets, or one with a line break in its name: %.60s",
+                    MOST_SUBSETS, name);
+    }
+    TRY(GROW_ARRAY(s->names, s->capacity, s->n + 1));
+    s->names[s->n] = mem_strdup(name);
+    TRY(s->names[s->n] ? OK : status_code());
+    *out = s->n++;
+    return OK;
+}
+
+enum status subsets_merge(struct subsets *s, const struct subsets *from, int32_t *of_row, int64_t n) {
+    int32_t place[MOST_SUBSETS];
+    for (int i = 0; i < from->n; i++) {
+        TRY(subsets_place(s, from->names[i], &place[i]));
+    }
+    for (int64_t i = 0; i < n; i++) {
+        of_row[i] = of_row[i] < 0 ? -1 : place[of_row[i]];
+    }
+    return OK;
+}
+
+/* all: every rank's names, each with its NUL. */
+static enum status join_names(struct subsets *s, const char *all, int64_t bytes, int32_t *of_row, int64_t n) {
+    struct subsets joined = {0};
+    enum status st = OK;
+    int32_t place;
+    for (int64_t at = 0; at < bytes && st == OK; at += (int64_t)strlen(all + at) + 1) {
+        st = subsets_place(&joined, all + at, &place);
+    }
+    st = st == OK ? subsets_merge(&joined, s, of_row, n) : st;
+    subsets_free(s);
+    *s = joined;
+    return st;
+}
+
+enum status subsets_join(struct comm *c, struct subsets *s, int32_t *of_row, int64_t n) {
+    struct text mine = {0};
+    int64_t *counts = NULL;
+    char *all = NULL;
+    int64_t total = 0;
+    enum status st = text_puts(&mine, "");
+    for (int i = 0; i < s->n && st == OK; i++) {
+        st = text_append(&mine, s->names[i], strlen(s->names[i]) + 1);
+    }
+    st = st == OK ? NEW_ARRAY(counts, c->size) : st;
+    TRY_TO(done, comm_agree(c, st));
+    TRY_TO(done, comm_gather_i64(c, (int64_t)mine.len, counts));
+    for (int r = 0; r < c->size; r++) {
+        total += counts[r];
+    }
+    TRY_TO(done, comm_agree(c, NEW_ARRAY(all, total)));
+    TRY_TO(done, comm_gather_bytes(c, mine.data, (int64_t)mine.len, all, counts));
+    st = comm_agree(c, join_names(s, all, total, of_row, n));
+done:
+    mem_free(counts);
+    mem_free(all);
+    text_free(&mine);
+    return st;
 }
 
 static int find_known(const char *name) {
@@ -152,14 +127,14 @@ static int find_known(const char *name) {
     return -1;
 }
 
-int subsets_sections(const struct subsets *s, const double *accuracies,
+int subsets_sections(int n, char *const *names, const double *accuracies,
                      struct section_score out[SECTION_COUNT]) {
     int unknown = 0;
     for (int i = 0; i < SECTION_COUNT; i++) {
         out[i] = (struct section_score){.name = sections[i]};
     }
-    for (int i = 0; i < s->n; i++) {
-        int k = find_known(s->names[i]);
+    for (int i = 0; i < n; i++) {
+        int k = find_known(names[i]);
         if (k < 0) {
             unknown++;
             continue;

@@ -1,23 +1,25 @@
-/* Which named subset each record of the input belongs to, and the sections that RewardBench makes of its
- * subsets (Lambert et al. 2024). */
+/* Named subsets of a benchmark: collected while its records are prepared, and the sections that RewardBench
+ * makes of its own (Lambert et al. 2024). */
 #ifndef COLLIMATE_COMMAND_SUBSETS_H
 #define COLLIMATE_COMMAND_SUBSETS_H
 
 #include "mpi/comm.h"
 #include "util/text.h"
 
+/* Names in order of first appearance. Zero-initialized; subsets_free at the end. */
 struct subsets {
     int n;
-    char **names; /* in order of first appearance */
-    int64_t n_records;
-    int16_t *of_record; /* -1: none */
+    int64_t capacity;
+    char **names;
 };
-/* Collective. Reads the key "subset" of each record of the file that the data was prepared from; source_hash
- * is what the data says of it. Fails: ERR_DATA where it is another file, or has no or too many subsets. */
-enum status subsets_open(struct comm *c, const char *path, uint64_t source_hash, struct subsets *out);
-void subsets_close(struct subsets *s);
-/* -1: none. source: a pair's record, -1 where unknown. */
-int subsets_find(const struct subsets *s, int64_t source);
+void subsets_free(struct subsets *s);
+/* Local. The place of a name, added where it is new; -1 for "". Fails: ERR_DATA for a line break in it and
+ * for too many names. */
+enum status subsets_place(struct subsets *s, const char *name, int32_t *out);
+/* Local. Adds the names of `from`; of_row[n]: places in from, which become places in s. */
+enum status subsets_merge(struct subsets *s, const struct subsets *from, int32_t *of_row, int64_t n);
+/* Collective. The same list on every rank, in the ranks' order; of_row[n] as above. */
+enum status subsets_join(struct comm *c, struct subsets *s, int32_t *of_row, int64_t n);
 
 /* Sections: the mean of their subsets' accuracies, weighted by the numbers of examples in RewardBench (where
  * math-prm counts 984, as much as the code subsets together). */
@@ -27,8 +29,8 @@ struct section_score {
     double weight; /* examples of the subsets that are there */
     double accuracy;
 };
-/* Local. accuracies by subset. Returns how many subsets have no place in a section. */
-int subsets_sections(const struct subsets *s, const double *accuracies,
+/* Local. accuracies of n subsets. Returns how many subsets have no place in a section. */
+int subsets_sections(int n, char *const *names, const double *accuracies,
                      struct section_score out[SECTION_COUNT]);
 
 #endif

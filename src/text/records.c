@@ -40,6 +40,7 @@ const char *record_format_name(enum record_format format) {
 
 void record_text_free(struct record_text *r) {
     text_free(&r->prompt);
+    text_free(&r->subset);
     for (int i = 0; i < RECORD_RESPONSES_MAX; i++) {
         text_free(&r->responses[i]);
     }
@@ -95,6 +96,7 @@ enum status record_format_detect(const json_t *record, const char *where, enum r
 
 void record_text_clear(struct record_text *r) {
     text_clear(&r->prompt);
+    text_clear(&r->subset);
     text_clear(&r->responses[0]);
     text_clear(&r->responses[1]);
     r->n_responses = r->n_pairs = r->n_skipped = 0;
@@ -510,6 +512,9 @@ enum status record_parse(enum record_format format, const json_t *record, const 
         return fail(ERR_DATA, "%s: a record must be an object", where);
     }
     record_text_clear(out);
+    const char *subset = "";
+    TRY(json_take_string(record, "subset", where, &subset));
+    TRY(text_puts(&out->subset, subset));
     if (format == FORMAT_AUTO) {
         TRY(record_format_detect(record, where, &format));
     }

@@ -38,6 +38,7 @@ enum { RECORD_RESPONSES_MAX = 64 };
 /* One record as text. Zero-initialised; reused from record to record (record_text_free at the end). */
 struct record_text {
     struct text prompt;
+    struct text subset; /* "subset" of a benchmark's record; empty: none */
     int n_responses;
     struct text responses[RECORD_RESPONSES_MAX];
     double scores[RECORD_RESPONSES_MAX]; /* NaN: none */

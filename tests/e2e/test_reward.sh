@@ -90,7 +90,8 @@ awk 'FNR == NR { match($0, /"response": [0-9]+/); i = substr($0, RSTART + 12, RL
         match($0, /"reward": [^,}]*/); reward[i] = substr($0, RSTART + 10, RLENGTH - 10) + 0; next }
     (first = 5 * (FNR - 1)) in reward {
         n = split($0, part, /"score": /) - 1
-        for (i = 0; i < n; i++) score[i] = part[i + 2] + 0
+        for (i = distinct = 0; i < n; i++) distinct += (score[i] = part[i + 2] + 0) != score[0]
+        if (!distinct) next # no pair, so nothing that evaluate reads
         prompts++
         for (set = 0; set < 32; set++) {
             members = 0; best = -1
@@ -109,19 +110,34 @@ refuses 2 "needs none" evaluate model=learned/model reference=init data=eval.h5
 
 # RewardBench's arithmetic: subsets by the input's records, sections weighted by RewardBench's counts.
 awk '{ sub(/}$/, ", \"subset\": \"" (NR % 3 ? "math-prm" : "hep-go") "\"}"); print }' eval.jsonl > bench.jsonl
-run 1 prepare input=bench.jsonl output=bench.h5 tokenizer=bytes
+run 4 prepare input=bench.jsonl output=bench.h5 tokenizer=bytes threads=2
+mv bench.h5 bench4.h5
+run 1 prepare input=bench.jsonl output=bench.h5 tokenizer=bytes threads=1
+"$COLLIMATE" inspect input=bench.h5 | grep -q '^subsets *math-prm, hep-go$' || bad "the file does not name its subsets"
+for file in bench bench4; do
+    "$COLLIMATE" --quiet evaluate model=learned/model data=$file.h5 output=$file.json evaluate.bootstrap=0 || bad "$file.h5"
+done
+cmp -s bench.json bench4.json || bad "subsets differ between rank counts of prepare"
 run 1 reward model=init data=bench.h5 output=young train.steps=3 train.batch=32 train.learning_rate=2e-3
 run 2 score model=young/model data=bench.h5 output=bench_scores.jsonl
-run 2 evaluate model=young/model data=bench.h5 evaluate.subsets=bench.jsonl output=bench.json
+run 2 evaluate model=young/model data=bench.h5 output=bench.json
 awk '{ match($0, /"reward": [^,}]*/); r = substr($0, RSTART + 10, RLENGTH - 10) }
     /"chosen"/ { chosen = r } /"rejected"/ { n++; s = n % 3 ? "math" : "hep"; all[s]++; right[s] += chosen + 0 > r + 0 }
     END { printf "%.9f\n", (984 * right["math"] / all["math"] + 164 * right["hep"] / all["hep"]) / 1148 }' \
     bench_scores.jsonl > expected.txt
 sed -nE 's/.*"Reasoning": ([0-9.]+).*/\1/p' bench.json | awk '{ printf "%.9f\n", $1 }' | cmp -s - expected.txt ||
     bad "sections are not RewardBench's"
-refuses 65 "not the file that the data was prepared from" evaluate model=young/model data=bench.h5 \
-    evaluate.subsets=eval.jsonl
-refuses 65 "no record has a" evaluate model=young/model data=eval.h5 evaluate.subsets=eval.jsonl
+sed 's/math-prm/math\\nprm/' bench.jsonl > broken.jsonl
+refuses 65 "line break in its name" prepare input=broken.jsonl output=no.h5 tokenizer=bytes
+run 1 select data=bench.h5 select.strategy=random output=view.h5
+run 1 evaluate model=young/model data=view.h5 output=view.json
+grep -q '"subsets": {"math-prm": {"accuracy": ' view.json || bad "a view has lost its subsets: $(cat view.json)"
+
+# score on lists: each response once, whatever pairs it stands in.
+run 2 score model=learned/model data=lists.h5 output=once.jsonl
+grep -oE '"response": [0-9]+' once.jsonl | sort -u > responses.txt
+[ "$(wc -l < responses.txt)" = "$(wc -l < once.jsonl)" ] || bad "score repeats responses"
+"$COLLIMATE" inspect input=lists.h5 | grep -q "^responses *$(wc -l < once.jsonl)," || bad "score leaves responses out"
 
 # Margins: the loss of a pair whose margin is the difference of its rewards is log 2, so a new margin moves it.
 awk '{ sub(/}$/, ", \"margin\": 2.0}"); print }' eval.jsonl > margin.jsonl

@@ -9,9 +9,8 @@ static void test_sections(void **state) {
     (void)state;
     char *names[] = {"math-prm", "alpacaeval-easy", "hep-rust", "mt-bench-easy", "my-own"};
     const double accuracies[] = {.5, 1, .75, .25, 0};
-    const struct subsets s = {.n = 5, .names = names};
     struct section_score out[SECTION_COUNT];
-    assert_int_equal(subsets_sections(&s, accuracies, out), 1);
+    assert_int_equal(subsets_sections(5, names, accuracies, out), 1);
     assert_string_equal(out[0].name, "Chat");
     assert_true(out[0].weight == 128 && out[1].weight == 0 && out[2].weight == 0 && out[3].weight == 1148);
     assert_true(fabs(out[0].accuracy - (100 * 1. + 28 * .25) / 128) < 1e-15);
@@ -45,33 +44,47 @@ static void test_whole(void **state) {
                      "hep-python",
                      "hep-rust"};
     double accuracies[COUNT_OF(names)];
-    const struct subsets s = {.n = COUNT_OF(names), .names = names};
     struct section_score out[SECTION_COUNT];
     for (int i = 0; i < COUNT_OF(names); i++) {
         accuracies[i] = 1;
     }
-    assert_int_equal(subsets_sections(&s, accuracies, out), 0);
+    assert_int_equal(subsets_sections(COUNT_OF(names), names, accuracies, out), 0);
     const double weights[SECTION_COUNT] = {358, 456, 740, 1968};
     for (int i = 0; i < SECTION_COUNT; i++) {
         assert_true(out[i].weight == weights[i] && out[i].accuracy == 1);
     }
 }
 
-static void test_find(void **state) {
+/* Lists of two ranks or threads become one, and rows keep their names. */
+static void test_merge(void **state) {
     (void)state;
-    int16_t of_record[] = {1, -1, 0};
-    const struct subsets s = {.n_records = 3, .of_record = of_record};
-    assert_int_equal(subsets_find(&s, 0), 1);
-    assert_int_equal(subsets_find(&s, 1), -1);
-    assert_int_equal(subsets_find(&s, 3), -1);
-    assert_int_equal(subsets_find(&s, -1), -1);
+    struct subsets a = {0};
+    struct subsets b = {0};
+    int32_t place;
+    assert_int_equal(subsets_place(&a, "x", &place), OK);
+    assert_int_equal(subsets_place(&a, "y", &place), OK);
+    assert_int_equal(subsets_place(&a, "x", &place), OK);
+    assert_int_equal(place, 0);
+    assert_int_equal(subsets_place(&a, "", &place), OK);
+    assert_int_equal(place, -1);
+    assert_int_equal(subsets_place(&b, "z", &place), OK);
+    assert_int_equal(subsets_place(&b, "y", &place), OK);
+    int32_t rows[] = {1, -1, 0, 1};
+    assert_int_equal(subsets_merge(&a, &b, rows, COUNT_OF(rows)), OK);
+    assert_int_equal(a.n, 3);
+    assert_string_equal(a.names[2], "z");
+    const int32_t expected[] = {1, -1, 2, 1};
+    assert_memory_equal(rows, expected, sizeof rows);
+    assert_int_equal(subsets_place(&a, "two\nlines", &place), ERR_DATA);
+    subsets_free(&a);
+    subsets_free(&b);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sections),
         cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_merge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
