@@ -73,14 +73,25 @@ static const struct backend_ops operations = {
     .destroy = cuda_destroy,
 };
 
-/* The device of this rank: its number within the node, since two ranks on one device would share its memory
- * without knowing. A machine without a driver answers cudaErrorInsufficientDriver (35), one without a device
- * cudaErrorNoDevice (100): the same to a user. */
+/* A machine without a driver answers cudaErrorInsufficientDriver (35), one without a device cudaErrorNoDevice
+ * (100): the same to a user. */
+static int cuda_devices(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess) {
+        (void)cudaGetLastError(); /* or the first launch would report it */
+        return 0;
+    }
+    return count;
+}
+
+/* A node's ranks are dealt over the devices that they see. Two on one device share its memory and its time:
+ * only where the user says so. */
 static enum status choose_device(struct cuda *c, const struct backend_request *request) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice ||
         (error == cudaSuccess && count == 0)) {
+        (void)cudaGetLastError();
         return cuda_fail(c, ERR_SYSTEM,
                          "device cuda: no CUDA device: %s (error %d); use a node with an NVIDIA driver and a "
                          "device, or device=cpu",
@@ -88,14 +99,17 @@ static enum status choose_device(struct cuda *c, const struct backend_request *r
                          static_cast<int>(error));
     }
     CUDA_TRY(c, "cudaGetDeviceCount", error);
-    c->device = request->device_index > 0 ? request->device_index : 0;
-    if (c->device >= count) {
-        return cuda_fail(
-            c, ERR_SYSTEM,
-            "device cuda: rank %d of this node sees %d device%s; run at most one rank per device "
-            "and let every rank see all of the node's devices",
-            c->device, count, count == 1 ? "" : "s");
+    int index = request->device_index > 0 ? request->device_index : 0;
+    int most = request->device_ranks > 1 ? request->device_ranks : 1;
+    if (index / count >= most) {
+        return cuda_fail(c, ERR_SYSTEM,
+                         "device cuda: this is process %d of its node and sees %d device%s, for %d process%s "
+                         "each; run fewer ranks a node, let every rank see all of the node's devices, or set "
+                         "device_ranks=%d to share them",
+                         index + 1, count, count == 1 ? "" : "s", most, most == 1 ? "" : "es",
+                         index / count + 1);
     }
+    c->device = index % count;
     CUDA_TRY(c, "cudaSetDevice", cudaSetDevice(c->device));
     CUDA_TRY(c, "cudaDeviceGetAttribute",
              cudaDeviceGetAttribute(&c->shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, c->device));
@@ -121,12 +135,14 @@ static enum status describe(const struct cuda *c, const struct backend_request *
     b->caps.threads = 1;
     b->caps.memory_free = static_cast<int64_t>(unused);
     b->caps.memory_total = static_cast<int64_t>(total);
-    char uuid[33];
-    for (int i = 0; i < 16; i++) {
-        snprintf(uuid + 2 * i, 3, "%02x", static_cast<unsigned char>(properties.uuid.bytes[i]));
+    char uuid[40]; /* as nvidia-smi -L writes it: groups of 8, 4, 4, 4, 12 */
+    for (int i = 0, at = 0; i < 16; i++) {
+        bool begins_group = i == 4 || i == 6 || i == 8 || i == 10;
+        at += snprintf(uuid + at, sizeof uuid - static_cast<size_t>(at), "%s%02x", begins_group ? "-" : "",
+                       static_cast<unsigned char>(properties.uuid.bytes[i]));
     }
     snprintf(b->caps.description, sizeof b->caps.description,
-             "%.60s, device %d (%.8s), capability %d.%d, runtime %d", properties.name, c->device, uuid,
+             "GPU-%s, device %d, %.50s, capability %d.%d, runtime %d", uuid, c->device, properties.name,
              properties.major, properties.minor, CUDART_VERSION);
     return OK;
 }
@@ -168,6 +184,6 @@ static enum status cuda_open_backend(const struct backend_request *request,
 
 extern "C" __attribute__((visibility("default"))) const struct backend_plugin *collimate_backend(void) {
     static const struct backend_plugin plugin = {
-        .api_version = BACKEND_API_VERSION, .score = 0, .open = cuda_open_backend};
+        .api_version = BACKEND_API_VERSION, .score = 0, .devices = cuda_devices, .open = cuda_open_backend};
     return &plugin;
 }

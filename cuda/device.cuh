@@ -99,6 +99,8 @@ static inline enum status cuda_launched(const struct cuda *c, const char *operat
     return OK;
 }
 
+/* Device memory; a failure names `what`, what was asked for and what is free. */
+enum status cuda_take(const struct cuda *c, const char *what, int64_t bytes, void **out);
 /* At least `bytes`, 256-byte aligned, not cleared. Waits when it has to grow. */
 enum status cuda_scratch(struct cuda *c, enum cuda_scratch kind, int64_t bytes, void **out);
 enum status cuda_memory_open(struct cuda *c);

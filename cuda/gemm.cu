@@ -45,9 +45,7 @@ enum status cuda_blas_open(struct cuda *c) {
         return cuda_fail(c, ERR_SYSTEM, "cuda: no host memory");
     }
     BLAS_TRY(c, "cublasLtCreate", cublasLtCreate(&c->products->handle));
-    CUDA_TRY(c, "cudaMalloc of the products' workspace",
-             cudaMalloc(&c->products->workspace, WORKSPACE_BYTES));
-    return OK;
+    return cuda_take(c, "the products' workspace", WORKSPACE_BYTES, &c->products->workspace);
 }
 
 void cuda_blas_close(struct cuda *c) {

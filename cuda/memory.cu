@@ -5,6 +5,10 @@
 #include "cuda/device.cuh"
 
 static const int64_t STAGING_BYTES = int64_t(8) << 20;
+/* Scratch that follows the number of tokens begins large enough for a million queries times heads, so that
+ * later steps with longer forests need no other; slabs of logits are of one size, and larger. */
+static const int64_t SCRATCH_LEAST = int64_t(4) << 20;
+static const int64_t SCRATCH_EXACT = int64_t(16) << 20;
 
 static const char *fault_name(int fault) {
     static const char *const names[] = {"",       "embed", "embed_gradient or scatter_add",
@@ -46,7 +50,8 @@ void cuda_memory_close(struct cuda *c) {
     }
 }
 
-static enum status allocate(const struct cuda *c, int64_t bytes, void **out) {
+/* what: for the message; empty where the caller adds a name. */
+enum status cuda_take(const struct cuda *c, const char *what, int64_t bytes, void **out) {
     cudaError_t error = cudaMalloc(out, static_cast<size_t>(bytes > 0 ? bytes : 1));
     if (error == cudaErrorMemoryAllocation) {
         size_t unused = 0;
@@ -54,12 +59,29 @@ static enum status allocate(const struct cuda *c, int64_t bytes, void **out) {
         (void)cudaGetLastError(); /* this one leaves the device usable */
         (void)cudaMemGetInfo(&unused, &total);
         return cuda_fail(c, ERR_SYSTEM,
-                         "cuda: %lld bytes of device memory are not there (%zu of %zu free); lower "
-                         "train.micro_tokens, or see --dry-run for what is needed",
-                         static_cast<long long>(bytes), unused, total);
+                         "cuda: %s%s%lld bytes of device memory were asked for and are not there (%zu of %zu "
+                         "free); lower train.micro_tokens, or see --dry-run for what is needed",
+                         what, *what ? ": " : "", static_cast<long long>(bytes), unused, total);
     }
     CUDA_TRY(c, "cudaMalloc", error);
     return OK;
+}
+
+static const char *scratch_name(enum cuda_scratch kind) {
+    switch (kind) {
+    case SCRATCH_SLAB:
+        return "a slab of logits";
+    case SCRATCH_DZ:
+        return "a slab of the logits' gradients";
+    case SCRATCH_DHIDDEN:
+        return "the gradient of the head's rows";
+    case SCRATCH_DELTA:
+        return "attention's row sums";
+    case SCRATCH_MAP:
+        return "an attention map";
+    default:
+        return "partial sums";
+    }
 }
 
 enum status cuda_scratch(struct cuda *c, enum cuda_scratch kind, int64_t bytes, void **out) {
@@ -68,8 +90,13 @@ enum status cuda_scratch(struct cuda *c, enum cuda_scratch kind, int64_t bytes, 
         CUDA_TRY(c, "cudaFree", cudaFree(c->scratch[kind]));
         c->scratch[kind] = nullptr;
         c->scratch_bytes[kind] = 0;
-        TRY(allocate(c, bytes, &c->scratch[kind]));
-        c->scratch_bytes[kind] = bytes;
+        int64_t size = SCRATCH_LEAST;
+        while (size < bytes) {
+            size *= 2;
+        }
+        size = bytes > SCRATCH_EXACT ? bytes : size;
+        TRY(cuda_take(c, scratch_name(kind), size, &c->scratch[kind]));
+        c->scratch_bytes[kind] = size;
     }
     *out = c->scratch[kind];
     return OK;
@@ -86,7 +113,7 @@ int64_t cuda_memory_taken(struct backend *b) {
 
 enum status cuda_alloc(struct backend *b, int64_t bytes, void **out) {
     void *data = nullptr;
-    TRY(allocate(cuda_of(b), bytes, &data));
+    TRY(cuda_take(cuda_of(b), "", bytes, &data));
     *out = data;
     return OK;
 }

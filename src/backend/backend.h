@@ -26,7 +26,7 @@
 
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 2 };
+enum { BACKEND_API_VERSION = 3 };
 
 enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_I32 };
 int64_t dtype_size(enum dtype type);
@@ -270,12 +270,14 @@ struct backend_request {
     const char *device;  /* "auto", "cpu", "cuda", "check:cpu", "plan" */
     const char *compute; /* "fp32", "bf16", "tf32" (fp32 whose products round their operands to 10 bits) */
     int threads;         /* 0: from the affinity mask */
-    int device_index;    /* which accelerator of the node; -1: none asked for */
+    int device_index; /* this process's number within its node, dealt over its accelerators; -1: the first */
+    int device_ranks; /* processes that may share an accelerator; 0: one */
     bool deterministic;
 };
-/* Local. Opens the back end asked for; `auto` takes the CPU; *why is the reason for the choice (for the log
- * beside caps.description; never empty on success). Fails: ERR_USAGE for an unknown name (names the nearest),
- * ERR_SYSTEM where the device or compute type is not there. The caller ends it with backend_close(). */
+/* Local. Opens the back end asked for; `auto` takes a plug-in with a score and a device, else the CPU; *why
+ * is the reason for the choice (for the log beside caps.description; never empty on success). Fails:
+ * ERR_USAGE for an unknown name (names the nearest), ERR_SYSTEM where the device or compute type is not
+ * there. The caller ends it with backend_close(). */
 enum status backend_open(const struct backend_request *request, struct backend **out, char why[256]);
 void backend_close(struct backend *b); /* NULL is fine */
 /* Local. The library of matrix products on the CPU, and the kernels that this processor takes, in words. */
@@ -287,10 +289,11 @@ int64_t backend_plan_peak(const struct backend *b);
 
 /* A plug-in (libcollimate_cuda.so) exports `const struct backend_plugin *collimate_backend(void)`. It does
  * not see the program's symbols, so it is handed `record`, the program's status_set(), for its failures: at
- * open and later. score: how much `auto` should want it; 0, only by name, as `auto` takes the CPU so far. */
+ * open and later. score: how much `auto` should want it; 0, only by name. */
 struct backend_plugin {
     int api_version;
     int score;
+    int (*devices)(void); /* that this process sees; 0 also where the driver is missing */
     enum status (*open)(const struct backend_request *request, void (*record)(const struct message *failure),
                         struct backend **out, char why[256]);
 };

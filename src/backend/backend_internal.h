@@ -16,6 +16,9 @@ backend_opener cpu_open;   /* OpenMP and OpenBLAS */
 backend_opener check_open; /* the suspicious one around the CPU */
 backend_opener plan_open;  /* counts memory, runs nothing */
 backend_opener cuda_open;  /* the plug-in libcollimate_cuda.so */
+/* Local. Whether `auto` should open the plug-in: it has a score and sees a device. Where not, why says it; a
+ * machine without a driver is told without loading the plug-in's libraries. */
+bool cuda_is_wanted(char why[256]);
 
 /* Fills device memory of check:cpu with what it calls poison, so that a late use of it is noticed; on any
  * other back end nothing. */

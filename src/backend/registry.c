@@ -34,11 +34,13 @@ static enum status unknown_device(const char *name) {
     return fail(ERR_USAGE, "device: unknown back end \"%s\"; the nearest known one is \"%s\"", name, nearest);
 }
 
-/* The CPU. The CUDA back end has not passed the numerics suite on a device (cuda/README.md), so it is opened
- * only by name; and looking for it would load cuBLAS, hundreds of milliseconds, at every start. */
 static enum status open_auto(const struct backend_request *request, struct backend **out, char why[256]) {
+    char reason[256];
+    if (cuda_is_wanted(reason)) {
+        return cuda_open(request, out, why);
+    }
     TRY(cpu_open(request, out, why));
-    snprintf(why, 256, "CUDA only when asked for: device=cuda");
+    memcpy(why, reason, sizeof reason);
     return OK;
 }
 

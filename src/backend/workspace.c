@@ -6,7 +6,9 @@ enum { ALIGNMENT = 64 };
 
 enum status workspace_open(struct backend *b, int64_t bytes, struct workspace *out) {
     void *base = NULL;
-    TRY(backend_alloc(b, bytes, &base));
+    if (backend_alloc(b, bytes, &base) != OK) {
+        return note("taking memory for the activations");
+    }
     *out = (struct workspace){.backend = b, .base = base, .capacity = bytes};
     return OK;
 }

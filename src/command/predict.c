@@ -146,7 +146,7 @@ static void print_time(const struct trainer *t, const struct prediction *p) {
            p->step_seconds * (double)t->training.steps, (long long)t->training.steps);
 }
 
-enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out) {
+enum status trainer_memory(struct trainer *t, struct model_config *config, struct prediction *out) {
     struct comm *c = t->session.comm;
     struct prediction p = {0};
     struct text folder = {0};
@@ -155,7 +155,6 @@ enum status trainer_estimate(struct trainer *t, struct model_config *config, str
     TRY_TO(agreed, model_source_config(folder.data, config));
     config->head = recipe_head(&t->recipe);
     TRY_TO(agreed, predict_memory(t, config, &p));
-    TRY_TO(agreed, speed_gemm(t->session.backend, &t->training.peak_flops));
 agreed:
     text_free(&folder);
     TRY(comm_agree(c, st));
@@ -163,12 +162,19 @@ agreed:
     TRY(comm_max_i64(c, &p.pass, 1));
     TRY(comm_max_i64(c, &p.baseline, 1));
     TRY(comm_max_i64(c, &p.optimizer, 1));
-    TRY(comm_sum_f64(c, &t->training.peak_flops, 1));
     p.total = p.baseline + p.model + p.gradients + p.optimizer + p.partial + p.batches + p.inside +
               (p.pass > p.evaluation_pass ? p.pass : p.evaluation_pass);
-    p.step_flops = step_flops(t, config);
-    p.step_seconds = p.step_flops / (t->training.peak_flops * step_efficiency);
     *out = p;
+    return OK;
+}
+
+enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out) {
+    struct comm *c = t->session.comm;
+    TRY(trainer_memory(t, config, out));
+    TRY(comm_agree(c, speed_gemm(t->session.backend, &t->training.peak_flops)));
+    TRY(comm_sum_f64(c, &t->training.peak_flops, 1));
+    out->step_flops = step_flops(t, config);
+    out->step_seconds = out->step_flops / (t->training.peak_flops * step_efficiency);
     return OK;
 }
 

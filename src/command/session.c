@@ -62,6 +62,27 @@ int session_threads(const struct comm *c, const struct settings *settings) {
     return threads > 0 ? threads : 1;
 }
 
+/* Rank 0 lists the others' devices. Collective. */
+static enum status log_devices(const struct session *s) {
+    enum { LINE = sizeof s->backend->caps.description };
+    const struct comm *c = s->comm;
+    char *all = mem_calloc(c->size, LINE);
+    int64_t *counts = mem_calloc(c->size, sizeof *counts);
+    enum status st = comm_agree(s->comm, all && counts ? OK : ERR_SYSTEM);
+    for (int r = 0; r < c->size && st == OK; r++) {
+        counts[r] = LINE;
+    }
+    if (st == OK) {
+        st = comm_gather_bytes(s->comm, s->backend->caps.description, LINE, all, counts);
+    }
+    for (int r = 1; r < c->size && st == OK; r++) {
+        log_root(LOG_INFO, "rank %d: %.159s", r, all + (size_t)r * LINE);
+    }
+    mem_free(all);
+    mem_free(counts);
+    return st;
+}
+
 enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
     const struct settings *settings = s->settings;
     char why[256];
@@ -70,11 +91,13 @@ enum status session_open_backend(struct session *s, const char *device, bool det
         .compute = settings_compute(settings),
         .threads = session_threads(s->comm, settings),
         .device_index = s->comm->node_rank,
+        .device_ranks = (int)settings->device_ranks,
         .deterministic = deterministic,
     };
     TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
     log_root(LOG_INFO, "device %s: %s (%s)", s->backend->caps.name, s->backend->caps.description, why);
-    return OK;
+    bool has_other = s->backend->caps.memory_total > 0 && s->comm->size > 1;
+    return has_other ? log_devices(s) : OK;
 }
 
 enum status session_open_tokenizer(struct session *s) {

@@ -50,6 +50,8 @@ static const struct option table[] = {
     TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
     TEXT("tokenizer", tokenizer, "", "prepare init", NULL, "folder, tokenizer.json, or bytes"),
     TEXT("device", device, "auto", MODEL_USERS " bench", NULL, "auto, cpu, cuda, check:cpu"),
+    INT("device_ranks", device_ranks, "1", 1, 64, "ranks", MODEL_USERS " bench", "device=cuda",
+        "ranks of a node that may share one CUDA device; a node's ranks are dealt over its devices"),
     INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
         "threads of a rank; 0: from the affinity mask"),
     NUMBER("watchdog_s", watchdog_s, "60", 25, 1e6, "s", "*", NULL,

@@ -121,6 +121,30 @@ static enum status prepare_reference(struct trainer *t) {
     return OK;
 }
 
+static double mib(int64_t bytes) {
+    return (double)bytes / (1 << 20);
+}
+
+/* A device's memory did not do: what --dry-run would have said goes with the message. Collective. */
+static enum status explain_memory(struct trainer *t, enum status st) {
+    const struct message failure = *status_message();
+    struct model_config config;
+    struct prediction p;
+    if (st != ERR_SYSTEM || t->session.backend->caps.memory_total == 0) {
+        return st;
+    }
+    bool is_known = t->session.train.view || open_rows(t) == OK;
+    is_known = is_known && trainer_memory(t, &config, &p) == OK;
+    status_set(&failure);
+    return is_known
+               ? note("--dry-run counts, in MiB: parameters %.1f, gradients %.1f, optimizer %.1f, partial "
+                      "sums %.1f, activations %.1f for a forest of %lld tokens",
+                      mib(p.model), mib(p.gradients), mib(p.optimizer), mib(p.partial),
+                      mib(p.pass > p.evaluation_pass ? p.pass : p.evaluation_pass),
+                      (long long)p.forest_tokens)
+               : st;
+}
+
 static enum status train(struct trainer *t) {
     struct session *s = &t->session;
     struct optimizer_options options = trainer_optimizer(s->settings);
@@ -189,13 +213,15 @@ static enum status trainer_work(struct trainer *t) {
         return trainer_predict(t);
     }
     s->head = recipe_head(&t->recipe);
-    TRY(session_open_model(s));
+    enum status st = session_open_model(s);
+    TRY(st == OK ? OK : explain_memory(t, st));
     TRY(session_need_head(s->model, settings->model, s->head));
     TRY(open_rows(t));
     struct run_folder folder;
     TRY(run_folder_open(s->run, s->backend, settings->output, &folder));
-    enum status st = prepare_reference(t);
+    st = prepare_reference(t);
     st = st == OK ? train(t) : st;
+    st = st == OK ? OK : explain_memory(t, st);
     st = st == OK ? save_model(t) : st;
     return comm_agree(s->comm, run_folder_finish(s->run, s->backend, &folder, st));
 }

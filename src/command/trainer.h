@@ -35,6 +35,8 @@ struct prediction {
 /* Collective. Nothing is held or computed but a short product on every rank; t has its back end and rows
  * open, no model. *config: of settings->model. */
 enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out);
+/* Collective. Its part about memory only. */
+enum status trainer_memory(struct trainer *t, struct model_config *config, struct prediction *out);
 /* Collective. --dry-run: data report, memory per rank, step time; t has its back end and rows open, no model.
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);

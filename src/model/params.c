@@ -207,11 +207,14 @@ static enum status lay_out(struct model *m) {
     return OK;
 }
 
-static enum status open_arena(struct model *m, enum dtype type, struct tensor *out) {
+static enum status open_arena(struct model *m, const char *what, enum dtype type, struct tensor *out) {
     int64_t bytes;
     void *data;
     TRY(size_mul(m->arena_elements, dtype_size(type), "parameters", &bytes));
-    TRY(backend_alloc(m->backend, bytes, &data));
+    if (backend_alloc(m->backend, bytes, &data) != OK) {
+        return note("taking memory for %s, %lld %s values", what, (long long)m->arena_elements,
+                    dtype_name(type));
+    }
     *out = tensor_at(data, 1, m->arena_elements, type);
     return backend_zero(m->backend, data, bytes);
 }
@@ -224,11 +227,11 @@ enum status model_open(struct backend *b, const struct model_config *config, str
     m->backend = b;
     TRY_TO(failed, NEW_ARRAY(m->plan, 1));
     TRY_TO(failed, lay_out(m));
-    TRY_TO(failed, open_arena(m, b->caps.master, &m->master));
+    TRY_TO(failed, open_arena(m, "the parameters", b->caps.master, &m->master));
     m->compute = m->master;
     if (b->caps.compute != b->caps.master) {
         m->compute = (struct tensor){0};
-        TRY_TO(failed, open_arena(m, b->caps.compute, &m->compute));
+        TRY_TO(failed, open_arena(m, "the parameters' compute copy", b->caps.compute, &m->compute));
     }
     *out = m;
     return OK;
@@ -259,7 +262,7 @@ void model_close(struct model *m) {
 }
 
 enum status model_need_gradients(struct model *m) {
-    return m->gradients.data ? OK : open_arena(m, m->backend->caps.master, &m->gradients);
+    return m->gradients.data ? OK : open_arena(m, "the gradients", m->backend->caps.master, &m->gradients);
 }
 
 enum status model_zero_gradients(struct model *m) {

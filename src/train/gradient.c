@@ -67,7 +67,9 @@ static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deter
     }
     for (int i = 0; i < levels; i++) {
         void *data;
-        TRY(backend_alloc(m->backend, bytes, &data));
+        if (backend_alloc(m->backend, bytes, &data) != OK) {
+            return note("taking memory for partial sum %d of %d of the gradients", i + 1, levels);
+        }
         g->level[i] = tensor_at(data, 1, m->arena_elements, master);
         g->n_levels = i + 1;
     }

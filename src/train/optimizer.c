@@ -19,10 +19,12 @@ static bool keeps_second(const struct optimizer_options *o) {
     return o->kind != OPTIMIZER_SGD;
 }
 
-static enum status state_open(struct model *m, int64_t elements, struct tensor *out) {
+static enum status state_open(struct model *m, const char *what, int64_t elements, struct tensor *out) {
     void *data;
     enum dtype type = m->master.type;
-    TRY(backend_alloc(m->backend, elements * dtype_size(type), &data));
+    if (backend_alloc(m->backend, elements * dtype_size(type), &data) != OK) {
+        return note("taking memory for %s, %lld %s values", what, (long long)elements, dtype_name(type));
+    }
     *out = tensor_at(data, 1, elements, type);
     return backend_zero_tensor(m->backend, *out);
 }
@@ -33,10 +35,10 @@ enum status optimizer_open(struct model *m, const struct optimizer_options *opti
     int64_t elements = shard_count(shards, shards->rank);
     enum status st = OK;
     if (keeps_first(options)) {
-        TRY_TO(failed, state_open(m, elements, &o.first));
+        TRY_TO(failed, state_open(m, "the optimizer's first state", elements, &o.first));
     }
     if (keeps_second(options)) {
-        TRY_TO(failed, state_open(m, elements, &o.second));
+        TRY_TO(failed, state_open(m, "the optimizer's second state", elements, &o.second));
     }
     if (optimizer_is_sharded(&o) && !backend_host_address(m->backend, m->master.data)) {
         o.staging = mem_aligned(m->arena_elements, (size_t)dtype_size(m->master.type));

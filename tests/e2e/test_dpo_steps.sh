@@ -14,12 +14,15 @@ column() {
 }
 
 # check NAME RANKS KEYS...
+# COLLIMATE_TEST_DEVICE=cuda takes these steps on a device that the ranks share.
+device=(device="${COLLIMATE_TEST_DEVICE:-auto}")
+[ "${device[0]}" != device=cuda ] || device+=(device_ranks=4)
 check() {
     local name=$1 ranks=$2
     shift 2
     timeout 60 mpirun -q -n "$ranks" "$COLLIMATE" dpo model="$fixture/model" data="$work/pairs.h5" output="$work/$name" \
         train.steps=5 train.batch=5 train.shuffle=false train.learning_rate=2e-3 train.weight_decay=0.05 train.clip=1 \
-        train.schedule=linear train.warmup_steps=2 dpo.beta=0.3 dpo.loss=sigmoid+0.1*sft "$@" 2> "$work/err" || {
+        train.schedule=linear train.warmup_steps=2 dpo.beta=0.3 dpo.loss=sigmoid+0.1*sft "${device[@]}" "$@" 2> "$work/err" || {
         echo "$name: rc $?"
         tail -3 "$work/err"
         failures=$((failures + 1))

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# The program with device=cuda beside device=cpu: log-probabilities per token, 20 DPO steps, the same bits twice and on
+# two ranks. Takes a real device, or the emulated one (../cuda_emulation) where EMULATED_DEVICES is set; there also what
+# goes wrong: memory that does not do, ranks without a device, and nothing allocated inside a step.
+set -u
+. tests/common.sh
+emulated=${EMULATED_DEVICES:-}
+[ -n "$emulated" ] || "$COLLIMATE" --version | grep -q 'GPU-' || {
+    echo "skipped: $("$COLLIMATE" --version | grep -i cuda)"
+    exit 77
+}
+tiny_world
+train="data=train.h5 model=init train.steps=20 train.batch=6 train.slots=2 train.clip=1 train.learning_rate=1e-3"
+# logps FILE: every number in every row's token_logps.
+logps() {
+    sed -nE 's|.*"token_logps": \[([^]]*)\].*|\1|p' "$1" | tr -d ' ' | tr ',' '\n'
+}
+# apart FILE1 FILE2 BOUND: no two log-probabilities are further apart.
+apart() {
+    paste <(logps "$1") <(logps "$2") | awk -v bound="$3" -v what="$1 $2" '
+        { d = $1 - $2; d = d < 0 ? -d : d; most = d > most ? d : most }
+        END { if (NR < 500 || NF != 2 || !(most <= bound)) { print what ": " most " in " NR; exit 1 } }' || bad "$1 and $2"
+}
+
+# fp32: a logit of this model is a sum of some hundred products of order 1, rounded to 2^-24 each, in another order.
+for run in cpu:fp32 cuda:fp32 cuda:bf16; do
+    out=${run/:/-}
+    run 1 score model=init data=train.h5 score.per_token=true output="$out.jsonl" device="${run%:*}" compute="${run#*:}"
+    run 1 dpo $train train.deterministic=true output="$out" device="${run%:*}" compute="${run#*:}"
+done
+apart cpu-fp32.jsonl cuda-fp32.jsonl 2e-5
+near cpu-fp32/metrics.jsonl cuda-fp32/metrics.jsonl loss 1e-4
+near cpu-fp32/metrics.jsonl cuda-fp32/metrics.jsonl grad_norm 1e-3
+near cpu-fp32/metrics.jsonl cuda-fp32/metrics.jsonl rewards/margins 1e-3 1e-2
+# bf16: 2^-9 of each activation.
+apart cpu-fp32.jsonl cuda-bf16.jsonl 0.1
+near cpu-fp32/metrics.jsonl cuda-bf16/metrics.jsonl loss 0.05
+cmp -s <(numbers cpu-fp32) <(numbers cuda-fp32) && bad "cuda has the CPU's very bits: was it the CPU?"
+
+short="$train train.steps=4 train.deterministic=true"
+run 1 dpo $short output=once device=cuda
+# The same bits: another order of threads and streams, two ranks on one device, two ranks on two.
+EMULATED_SEED=$((${EMULATED_SEED:-0} + 41)) run 1 dpo $short output=again device=cuda
+same once again
+run 2 dpo $short output=shared device=cuda device_ranks=2
+same once shared
+# Fast: gradients leave in buckets while backward runs.
+run 2 dpo $short train.deterministic=false output=fast device=cuda device_ranks=2 train.bucket_bytes=4096
+near once/metrics.jsonl fast/metrics.jsonl loss 1e-4
+grep -q 'device cuda: GPU-[0-9a-f]\{8\}-' err.txt && grep -q 'rank 1: GPU-' err.txt || bad "no UUIDs in the log"
+[ -n "$emulated" ] || finish
+
+EMULATED_DEVICES=2 run 2 dpo $short output=two device=cuda
+same once two
+refuses 2 'device_ranks' dpo $train output=x device=cpu device_ranks=2
+timeout 60 mpirun -q -n 2 "$COLLIMATE" dpo $train output=x device=cuda > /dev/null 2> err.txt
+[ $? -eq 71 ] && grep -q 'process 2 of its node and sees 1 device.*device_ranks=2' err.txt || bad "two ranks on one device unasked"
+EMULATED_DEVICES=0 refuses 71 'no CUDA device.*NVIDIA driver' dpo $train output=x device=cuda
+EMULATED_DEVICES=0 run 1 dpo $short output=auto device=auto
+[ "$(grep -c 'no CUDA device, using the CPU' err.txt)" -eq 1 ] || bad "auto does not say that it took the CPU"
+
+# Memory that does not do: what was wanted, how much, what is free, what --dry-run counts.
+EMULATED_MEMORY=33600000 refuses 71 "bytes of device memory were asked for.*free.*taking memory for the .*--dry-run counts, in MiB: parameters" \
+    dpo $train output=x device=cuda
+EMULATED_MEMORY=30000000 refuses 71 "the products' workspace" dpo $train output=x device=cuda
+
+# Later steps allocate nothing: 2 and 6 of them take as many allocations, streams and events.
+for steps in 2 6; do
+    EMULATED_LOG=$PWD/counts.$steps run 1 dpo $train train.slots=1 train.steps=$steps train.shuffle=false output="count$steps" device=cuda
+done
+taken() {
+    sed -E 's/, "kernels".*//' "$1"
+}
+[ -s counts.2 ] && cmp -s <(taken counts.2) <(taken counts.6) || {
+    bad "steps allocate"
+    cat counts.2 counts.6
+}
+finish
