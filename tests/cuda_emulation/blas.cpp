@@ -49,7 +49,8 @@ static std::vector<float> pack(const matrix &x, bool transpose, int64_t rows, in
 
 /* sums (m x 4) of four columns of op(B) at a time: every value of op(A) is used four times. */
 enum { COLUMNS = 4 };
-static void multiply(float *sums, const float *a, const float *const b[COLUMNS], int64_t m, int64_t k) {
+static void multiply(float *__restrict sums, const float *__restrict a, const float *const b[COLUMNS],
+                     int64_t m, int64_t k) {
     for (int64_t l = 0; l < k; l++) {
         const float *x = a + l * m;
         for (int64_t i = 0; i < m; i++) {

@@ -50,9 +50,11 @@ struct block_state {
 static block_state B;
 static fiber *host;
 static std::vector<fiber *> idle;
+static uint3 place[MOST_THREADS]; /* threadIdx of each thread of the running kernel */
 
 static void push(unsigned t) {
-    B.ready[(B.ready_at + B.ready_count) % (MOST_THREADS + 1)] = static_cast<unsigned short>(t);
+    unsigned at = B.ready_at + B.ready_count;
+    B.ready[at <= MOST_THREADS ? at : at - (MOST_THREADS + 1)] = static_cast<unsigned short>(t);
     B.ready_count++;
 }
 
@@ -66,9 +68,7 @@ static void push_all(const unsigned short *threads, unsigned n) {
 
 static void become(unsigned t) {
     B.current = static_cast<int>(t);
-    threadIdx.x = t % blockDim.x;
-    threadIdx.y = t / blockDim.x % blockDim.y;
-    threadIdx.z = t / blockDim.x / blockDim.y;
+    threadIdx = place[t];
 }
 
 [[noreturn]] static void nobody_can_go_on() {
@@ -86,7 +86,7 @@ static unsigned take_ready() {
         nobody_can_go_on();
     }
     unsigned t = B.ready[B.ready_at];
-    B.ready_at = (B.ready_at + 1) % (MOST_THREADS + 1);
+    B.ready_at = B.ready_at < MOST_THREADS ? B.ready_at + 1 : 0;
     B.ready_count--;
     return t;
 }
@@ -112,8 +112,7 @@ static void pause(site at) {
         fiber *from = B.thread[self].on;
         fiber *to = fiber_for(next);
         become(next);
-        fiber_switch(from, to);
-        become(self);
+        fiber_switch(from, to); /* who switches back has made this thread the current one */
     }
     B.thread[self].waits_in = nullptr;
 }
@@ -327,6 +326,9 @@ void run_kernel(const kernel &k) {
     B.count = k.block.x * k.block.y * k.block.z;
     blockDim = k.block;
     gridDim = k.grid;
+    for (unsigned t = 0; t < B.count; t++) {
+        place[t] = uint3{t % k.block.x, t / k.block.x % k.block.y, t / k.block.x / k.block.y};
+    }
     uint64_t blocks = static_cast<uint64_t>(k.grid.x) * k.grid.y * k.grid.z;
     order in = order_of(blocks);
     for (uint64_t i = 0; i < blocks; i++) {

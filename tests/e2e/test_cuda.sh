@@ -10,7 +10,7 @@ emulated=${EMULATED_DEVICES:-}
     exit 77
 }
 tiny_world
-train="data=train.h5 model=init train.steps=20 train.batch=6 train.slots=2 train.clip=1 train.learning_rate=1e-3"
+train="data=train.h5 model=init train.steps=20 train.batch=2 train.slots=2 train.clip=1 train.learning_rate=1e-3"
 # logps FILE: every number in every row's token_logps.
 logps() {
     sed -nE 's|.*"token_logps": \[([^]]*)\].*|\1|p' "$1" | tr -d ' ' | tr ',' '\n'
