@@ -98,9 +98,12 @@ static enum status sum_bucket(struct bucket_sum *b, const struct bucket *bucket,
     if (r && r->sum) {
         return r->sum(r->context, bucket);
     }
-    void *values = r ? NULL : b->values + bucket->first * b->options.element_bytes;
+    void *values = NULL;
     enum status st = OK;
-    while (!values && st == OK) {
+    if (!r) {
+        values = b->values + bucket->first * b->options.element_bytes;
+    }
+    while (r && !values && st == OK) {
         st = r->fetch(r->context, bucket, n_final, &values);
         if (!values && st == OK) {
             pause_shortly();

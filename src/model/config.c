@@ -201,6 +201,10 @@ static enum status check_scaling(const json_t *rope, const char *where, struct m
                                   ? yarn_scale(r->factor, mscale) / yarn_scale(r->factor, mscale_all)
                                   : yarn_scale(r->factor, 1);
     }
+    if (r->scaling == ROPE_YARN && !(r->attention_factor > 0 && isfinite(r->attention_factor))) {
+        return fail(ERR_DATA, "%s: rope attention_factor is %g; expected a positive number", where,
+                    r->attention_factor);
+    }
     return OK;
 }
 
@@ -329,12 +333,23 @@ static int set_missing(json_t *object, const char *key, json_t *value) {
     return json_object_set_new(object, key, value);
 }
 
+/* A share of the head that reads back as so many dimensions: readers cut the product to a whole number. */
+static double rotary_share(const struct model_config *c) {
+    double share = (double)c->rope.rotary_dim / (double)c->head_dim;
+    bool falls_short = (int)((double)c->head_dim * share) < c->rope.rotary_dim;
+    return falls_short ? nextafter(share, 1) : share;
+}
+
+static json_t *whole_if_exact(double v) {
+    return v == floor(v) && fabs(v) < 0x1p53 ? json_integer((json_int_t)v) : json_real(v);
+}
+
 static int print_rope(const struct model_config *c, json_t *o) {
     const struct family *f = c->family;
     const struct rope_config *r = &c->rope;
     int bad = set_missing(o, f->theta_key, json_real(r->theta));
     if (f->rotary_share_key) {
-        bad |= set_missing(o, f->rotary_share_key, json_real((double)r->rotary_dim / (double)c->head_dim));
+        bad |= set_missing(o, f->rotary_share_key, json_real(rotary_share(c)));
     }
     if (r->scaling == ROPE_DEFAULT) {
         return bad;
@@ -353,27 +368,24 @@ static int print_rope(const struct model_config *c, json_t *o) {
     }
     if (s && r->scaling >= ROPE_LLAMA3) {
         bad |= json_object_set_new(s, "original_max_position_embeddings",
-                                   json_integer((json_int_t)r->original_max_positions));
+                                   whole_if_exact(r->original_max_positions));
     }
     return bad | set_missing(o, "rope_scaling", s);
 }
 
-/* Which layers have a window is in layer_types where they differ. */
+/* Which layers have a window is said by layer_types: what is meant without it differs between families. */
 static int print_window(const struct model_config *c, json_t *o) {
-    int64_t windowed = 0;
+    int bad = set_missing(o, "sliding_window", c->window > 0 ? json_integer(c->window) : json_null());
+    bad |= set_missing(o, "use_sliding_window", json_boolean(c->window > 0));
+    if (c->window == 0) {
+        return bad;
+    }
     json_t *types = json_array();
     for (int64_t l = 0; l < c->layers; l++) {
-        bool has = model_window(c, l) > 0;
-        windowed += has;
-        json_array_append_new(types, json_string(has ? "sliding_attention" : "full_attention"));
+        const char *type = model_window(c, l) > 0 ? "sliding_attention" : "full_attention";
+        bad |= json_array_append_new(types, json_string(type));
     }
-    int bad = set_missing(o, "sliding_window", c->window > 0 ? json_integer(c->window) : json_null());
-    bad |= set_missing(o, "use_sliding_window", json_boolean(windowed > 0));
-    if (windowed > 0 && windowed < c->layers) {
-        return bad | set_missing(o, "layer_types", types);
-    }
-    json_decref(types);
-    return bad;
+    return bad | set_missing(o, "layer_types", types);
 }
 
 static int print_keys(const struct model_config *c, json_t *o) {

@@ -50,6 +50,7 @@ struct model_config {
     struct rope_config rope;
     double embedding_scale; /* sqrt(d) for Gemma, else 1 */
     double attention_scale; /* 1 / sqrt(head_dim) unless the family says otherwise */
+    bool scaled_attention;  /* GPT-2: false, attention_scale is 1 */
     int64_t query_scalar;   /* Gemma 2: attention_scale is its root's inverse; else 0 */
     double attention_softcap, logit_softcap;
     int window;                                    /* sliding window of some layers, 0: none */

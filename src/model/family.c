@@ -71,6 +71,7 @@ static const struct config_key gpt2_keys[] = {
     NUMBER("layer_norm_epsilon", norm_epsilon),
     NUMBER("initializer_range", initializer_range),
     BOOL("tie_word_embeddings", tied),
+    BOOL("scale_attn_weights", scaled_attention),
     END,
 };
 
@@ -128,6 +129,11 @@ static enum status take_window(const json_t *json, const char *where, struct mod
     for (int64_t l = first; !listed && l < c->layers; l += period) {
         window_set(c, l);
     }
+    bool any = false;
+    for (int64_t l = 0; l < c->layers; l++) {
+        any = any || model_window(c, l) > 0;
+    }
+    c->window = any ? c->window : 0;
     return OK;
 }
 
@@ -176,9 +182,9 @@ static enum status adapt_gemma2(const json_t *json, const char *where, struct mo
 }
 
 static enum status adapt_gpt2(const json_t *json, const char *where, struct model_config *c) {
-    bool scaled = true;
-    TRY(json_take_bool(json, "scale_attn_weights", where, &scaled));
-    if (!scaled) {
+    (void)json;
+    (void)where;
+    if (!c->scaled_attention) {
         c->attention_scale = 1;
     }
     if (c->ffn == 0) {
@@ -260,7 +266,7 @@ static const struct family families[] = {
         .activation_key = "activation_function",
         .refused = gpt2_refused,
         .base = {LAYER_NORM_BASE, .activation = ACTIVATION_GELU_TANH, .learned_positions = true, .tied = true,
-                 .residual_init = true, IDS(50256, 50256, -1)},
+                 .residual_init = true, .scaled_attention = true, IDS(50256, 50256, -1)},
         .names = {.base = "transformer.",
                   .embed = "transformer.wte",
                   .positions = "transformer.wpe",

@@ -187,10 +187,11 @@ static enum status stop_if_asked(const struct reference_job *job, const struct w
     if (!asked) {
         return OK;
     }
+    int64_t rows = w->computed + w->there;
     log_root(
         LOG_WARN,
         "stopped on SIGUSR1 after the reference scores of %lld rows; run the same command again to go on",
-        (long long)(w->computed + w->there));
+        (long long)rows);
     return fail(REQUEUE, "stopped on SIGUSR1");
 }
 

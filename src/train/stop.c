@@ -42,19 +42,18 @@ void stop_describe(enum stop why, int64_t step, int64_t saved, char *out, size_t
 
 /* *out is seconds since the epoch. */
 static bool parse_time(const char *text, double *out) {
-    struct tm t = {.tm_isdst = -1};
-    int used = 0;
-    if (sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour,
-               &t.tm_min, &t.tm_sec, &used) != 6 ||
-        t.tm_mon < 1 || t.tm_mon > 12 || t.tm_mday < 1 || t.tm_mday > 31 || t.tm_hour > 23 || t.tm_min > 59 ||
-        t.tm_sec > 60) {
-        return false;
+    static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"};
+    for (int i = 0; i < COUNT_OF(formats); i++) {
+        struct tm t = {0};
+        const char *rest = strptime(text, formats[i], &t);
+        bool utc = rest && strcmp(rest, "Z") == 0;
+        if (rest && (utc || *rest == '\0')) {
+            t.tm_isdst = -1; /* the time zone's rules say */
+            *out = (double)(utc ? timegm(&t) : mktime(&t));
+            return true;
+        }
     }
-    t.tm_year -= 1900;
-    t.tm_mon--;
-    bool utc = strcmp(text + used, "Z") == 0;
-    *out = (double)(utc ? timegm(&t) : mktime(&t));
-    return utc || text[used] == '\0';
+    return false;
 }
 
 /* Units come in falling order, each once; a number without a unit is seconds. */

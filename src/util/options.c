@@ -211,6 +211,10 @@ enum status options_set_argument(struct options *o, const char *argument) {
     if (!equals || equals == argument) {
         return fail(ERR_USAGE, "command line: \"%s\" is neither a file nor key=value", argument);
     }
+    if (!text_is_utf8(argument)) {
+        return fail(ERR_USAGE, "command line: %.*s: the value is not UTF-8; a configuration cannot hold it",
+                    (int)(equals - argument), argument);
+    }
     char *key = mem_strndup(argument, (size_t)(equals - argument));
     if (!key) {
         return ERR_SYSTEM;
@@ -332,7 +336,7 @@ static enum status print_scalar(const struct options *o, int i, struct text *out
     const char *s = value.data ? value.data : "";
     bool plain =
         *s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-") == strlen(s) &&
-        s[0] != '-';
+        s[0] != '-' && strcmp(s, "null") != 0;
     if (o->table[i].type == OPTION_TEXT && !plain) {
         st = text_json(out, s, value.len);
     } else {

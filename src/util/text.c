@@ -44,6 +44,14 @@ enum status text_printf(struct text *t, const char *format, ...) {
     return OK;
 }
 
+/* What YAML refuses or folds in a double-quoted string: control characters, line separators, the byte order
+ * mark, non-characters (YAML 1.1, section 4.1; beyond the first plane all are taken). */
+static bool needs_escape(utf8proc_int32_t point) {
+    bool control = point < 0x20 || (point >= 0x7F && point < 0xA0);
+    bool separator = point == 0x2028 || point == 0x2029;
+    return control || separator || point == 0xFEFF || point == 0xFFFE || point == 0xFFFF;
+}
+
 enum status text_json(struct text *t, const char *s, size_t n) {
     TRY(text_puts(t, "\""));
     for (size_t i = 0; i < n;) {
@@ -60,21 +68,30 @@ enum status text_json(struct text *t, const char *s, size_t n) {
         } else if (c == '\r') {
             TRY(text_puts(t, "\\r"));
             i++;
-        } else if (c < 0x20) {
-            TRY(text_printf(t, "\\u%04x", c));
-            i++;
-        } else if (c < 0x80) {
-            TRY(text_append(t, s + i, 1));
-            i++;
         } else {
             utf8proc_int32_t point;
             utf8proc_ssize_t used =
                 utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &point);
-            TRY(used > 0 ? text_append(t, s + i, (size_t)used) : text_puts(t, "\xef\xbf\xbd"));
+            if (used <= 0) {
+                TRY(text_puts(t, "\xef\xbf\xbd"));
+            } else if (needs_escape(point)) {
+                TRY(text_printf(t, "\\u%04x", (unsigned)point));
+            } else {
+                TRY(text_append(t, s + i, (size_t)used));
+            }
             i += used > 0 ? (size_t)used : 1;
         }
     }
     return text_puts(t, "\"");
+}
+
+bool text_is_utf8(const char *s) {
+    utf8proc_ssize_t used = 1;
+    for (; *s && used > 0; s += used) {
+        utf8proc_int32_t point;
+        used = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &point);
+    }
+    return used > 0;
 }
 
 enum status text_json_number(struct text *t, double v) {

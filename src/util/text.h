@@ -16,8 +16,10 @@ struct text {
 enum status text_append(struct text *t, const char *bytes, size_t n);
 enum status text_puts(struct text *t, const char *s);
 enum status text_printf(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Appends s as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
+/* Appends s as a JSON string with its quotes, which is a double-quoted YAML scalar too; invalid UTF-8 becomes
+ * U+FFFD. */
 enum status text_json(struct text *t, const char *s, size_t n);
+bool text_is_utf8(const char *s);
 /* Appends v in the shortest form that reads back as the same double; null when not finite. */
 enum status text_json_number(struct text *t, double v);
 void text_clear(struct text *t);

@@ -39,6 +39,15 @@ static bool is_small(const struct model_config *c) {
     return rows * width < 1e6;
 }
 
+static bool same_model(const struct model_config *a, const struct model_config *b) {
+    return a->family == b->family && a->head == b->head && a->head_dim == b->head_dim && a->ffn == b->ffn &&
+           a->activation == b->activation && a->attention_scale == b->attention_scale &&
+           a->attention_softcap == b->attention_softcap && a->logit_softcap == b->logit_softcap &&
+           a->rope.rotary_dim == b->rope.rotary_dim && a->rope.theta == b->rope.theta &&
+           a->rope.scaling == b->rope.scaling && a->window == b->window &&
+           memcmp(a->window_layers, b->window_layers, sizeof a->window_layers) == 0;
+}
+
 /* What a configuration says is what its own print says. */
 static bool read_config(const struct fuzz_section *s) {
     struct model_config config, again;
@@ -51,6 +60,7 @@ static bool read_config(const struct fuzz_section *s) {
     FUZZ_CHECK(config.heads > 0 && config.kv_heads > 0 && config.heads % config.kv_heads == 0);
     FUZZ_CHECK(model_config_print(&config, NULL, &printed) == OK);
     FUZZ_CHECK(model_config_parse(printed.data, printed.len, "printed", &again) == OK);
+    FUZZ_CHECK(same_model(&config, &again));
     FUZZ_CHECK(model_config_print(&again, NULL, &twice) == OK);
     FUZZ_CHECK(printed.len == twice.len && memcmp(printed.data, twice.data, twice.len) == 0);
     text_free(&printed);

@@ -116,6 +116,21 @@ text = json.dumps(header).encode()
 put("model", "whole", sections(config__json=json.dumps(config),
                                model__safetensors=struct.pack("<Q", len(text)) + text + bytes(at)))
 
+# Model configurations whose meaning hangs on what is not said in them.
+shape = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+shape_gpt2 = {"model_type": "gpt2", "vocab_size": 8, "n_embd": 8, "n_layer": 2, "n_head": 2, "scale_attn_weights": False}
+yarn = lambda original: {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": original}
+for name, config in {
+        "all-windows": dict(shape, model_type="gemma2", sliding_window=4, layer_types=["sliding_attention"] * 2),
+        "no-windows": dict(shape, model_type="gemma2", sliding_window=4, layer_types=["full_attention"] * 2),
+        "windows-from": dict(shape, model_type="qwen2", sliding_window=4, use_sliding_window=True, max_window_layers=0),
+        "yarn-far": dict(shape, model_type="llama", rope_scaling=yarn(1e300)),
+        "yarn-near": dict(shape, model_type="llama", rope_scaling=yarn(0.5)),
+        "yarn-mscale": dict(shape, model_type="llama", rope_scaling=dict(yarn(4), mscale=1e308, mscale_all_dim=1e308, factor=1e308)),
+        "share": dict(shape, model_type="gpt_neox", hidden_size=44, num_attention_heads=1, rotary_pct=0.69),
+        "unscaled": shape_gpt2}.items():
+    put("model", "meaning-" + name, sections(config__json=json.dumps(config)))
+
 # Configuration.
 put("yaml", "plain", "data: [a.h5, b.h5]\ntrain:\n  steps: 3 # three\n  learning_rate: 1e-4\n  shuffle: false\n")
 put("yaml", "styles", "model: 'it''s'\n\"seed\": 16\ntrain: {steps: 7, clip: .inf}\ndata: |\n  two\n  lines\noutput: >-\n  folded\n"
@@ -127,6 +142,9 @@ put("yaml", "select", sections(command="select", config__yaml="select: {strategy
                                arguments="embeddings=\toutput: x\n"))
 put("yaml", "few-shot", sections(command="few-shot", config__yaml="few_shot:\n  steps: 10\n  model: np\n"))
 put("yaml", "prepare", sections(command="prepare", config__yaml="prepare:\n  format: hh\ntokenize: {begin: auto, end: true}\n"))
+put("yaml", "controls", sections(command="select", config__yaml='embeddings: "\\t\\x7f\\N\\L\\P\\ufeff\\uffff"\noutput: "null"\n',
+                                 arguments=b"data=\tdata: \xc2\x85\x7f\x1b\xf0\x9f\x98\x80\nseed=-0\n"))
+put("yaml", "not-utf8", sections(command="dpo", arguments=b"output=caf\xe9\n"))
 put("yaml", "synth", sections(command="synth", config__yaml="synth: {rows: 10}\noutput: x\n"))
 
 # HDF5: edits (target, operation, position, value) of a base file (tests/fuzz/fuzz_hdf5.c).

@@ -122,6 +122,23 @@ static void test_printing(void **state) {
         "{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_embd\":32,\"n_layer\":2,\"n_head\":4}",
         "{\"model_type\":\"qwen2\"," SHAPE
         ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":1}",
+        "{\"model_type\":\"qwen2\"," SHAPE
+        ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":0}",
+        "{\"model_type\":\"qwen2\"," SHAPE
+        ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":2}",
+        "{\"model_type\":\"gemma2\"," SHAPE
+        ",\"sliding_window\":9,\"layer_types\":[\"sliding_attention\",\"sliding_attention\"]}",
+        "{\"model_type\":\"gemma2\"," SHAPE
+        ",\"sliding_window\":9,\"layer_types\":[\"full_attention\",\"full_attention\"]}",
+        "{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_embd\":32,\"n_layer\":2,\"n_head\":4,"
+        "\"scale_attn_weights\":false}",
+        /* 44 x (30 / 44) is less than 30 in double precision */
+        "{\"model_type\":\"gpt_neox\",\"vocab_size\":97,\"hidden_size\":44,\"num_hidden_layers\":2,"
+        "\"num_attention_heads\":1,\"intermediate_size\":40,\"rotary_pct\":0.69}",
+        "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,"
+        "\"original_max_position_embeddings\":1e300}}",
+        "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,"
+        "\"original_max_position_embeddings\":0.5}}",
     };
     for (int i = 0; i < COUNT_OF(configs); i++) {
         for (int with_source = 0; with_source < 2; with_source++) {

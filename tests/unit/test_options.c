@@ -1,9 +1,12 @@
 /* The option table: parsing, messages, conditions, and that what is printed reads back. */
 #include "tests/unit.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command/settings.h"
+#include "io/yaml.h"
 #include "util/options.h"
 
 struct fixture {
@@ -56,6 +59,7 @@ static void test_refusals(void **state) {
     refused(&f, "train.optimizer=adamm", "adam");
     refused(&f, "train.deterministic=yes", "neither true nor false");
     refused(&f, "dpo.beta=nan", "not a number");
+    refused(&f, "output=caf\xe9", "output: the value is not UTF-8");
     refused(&f, "novalue", "neither a file nor key=value");
     options_close(&f.options);
 }
@@ -137,6 +141,51 @@ static void test_also(void **state) {
     options_close(&f.options);
 }
 
+static enum status set_key(void *context, const char *key, const char *value, int line) {
+    struct fixture *f = context;
+    (void)line;
+    return options_set(&f->options, key, value, "file");
+}
+
+/* Whatever a value holds, YAML gives it back. */
+static void test_print_reads_back(void **state) {
+    (void)state;
+    static const char *const values[] = {"null",
+                                         "~",
+                                         "-1",
+                                         "a: b",
+                                         "x #y",
+                                         "\"\\'",
+                                         " end ",
+                                         "\x01\x1b\x7f\t\r\n\n ",
+                                         "\xc2\x80\xc2\x85\xc2\x9f\xc2\xa0",
+                                         "\xe2\x80\xa8 \xe2\x80\xa9",
+                                         "\xef\xbb\xbf\xef\xbf\xbe\xef\xbf\xbf",
+                                         "\xf0\x9f\x98\x80 \xf0\x9f\xbf\xbe \xee\x80\x80"};
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/test_options.%ld.yaml", (long)getpid());
+    for (int i = 0; i < COUNT_OF(values); i++) {
+        struct fixture written, read;
+        struct text yaml = {0};
+        begin(&written, "sft");
+        begin(&read, "sft");
+        assert_int_equal(options_set(&written.options, "output", values[i], "test"), OK);
+        assert_int_equal(options_print(&written.options, true, &yaml), OK);
+        FILE *file = fopen(path, "w");
+        assert_non_null(file);
+        assert_int_equal(fwrite(yaml.data, 1, yaml.len, file), yaml.len);
+        assert_int_equal(fclose(file), 0);
+        if (yaml_read(path, set_key, &read) != OK) {
+            FAIL("value %d: %s", i, status_message()->text);
+        }
+        assert_string_equal(read.settings.output, values[i]);
+        text_free(&yaml);
+        options_close(&written.options);
+        options_close(&read.options);
+    }
+    remove(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_and_values),
@@ -145,6 +194,7 @@ int main(void) {
         cmocka_unit_test(test_table_is_sound),
         cmocka_unit_test(test_print),
         cmocka_unit_test(test_also),
+        cmocka_unit_test(test_print_reads_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,9 +47,11 @@ static void expect_json(const char *bytes, size_t n, const char *wanted) {
 static void test_json_strings(void **state) {
     (void)state;
     expect_json("", 0, "\"\"");
-    expect_json("a\"b\\c/\n\t\r\b\x01\x1f\x7f", 13, "\"a\\\"b\\\\c/\\n\\t\\r\\u0008\\u0001\\u001f\x7f\"");
+    expect_json("a\"b\\c/\n\t\r\b\x01\x1f\x7f", 13, "\"a\\\"b\\\\c/\\n\\t\\r\\u0008\\u0001\\u001f\\u007f\"");
     expect_json("a\0b", 3, "\"a\\u0000b\"");
     expect_json("h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", 12, "\"h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\"");
+    expect_json("\xc2\x85\xe2\x80\xa8\xef\xbb\xbf\xef\xbf\xbe\xc2\xa0", 13,
+                "\"\\u0085\\u2028\\ufeff\\ufffe\xc2\xa0\"");
     expect_json("\xff\xfe", 2, "\"\xef\xbf\xbd\xef\xbf\xbd\"");
     expect_json("\xe2\x82", 2, "\"\xef\xbf\xbd\xef\xbf\xbd\"");                   /* cut short */
     expect_json("\xed\xa0\x80x", 4, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdx\""); /* a surrogate */
