@@ -79,7 +79,8 @@ void comm_watch_signals(void);
 /* Local. The same for SIGUSR1 alone, which ends no command then. */
 void comm_watch_usr1(void);
 int comm_signal(void);
-/* Local. Seconds since the first SIGTERM (or SIGINT) came; 0: none has. */
+/* Local. Seconds since the first SIGTERM (or SIGINT) came, or since the SIGCONT that mpirun sends a second
+ * before it; 0: none has come. */
 double comm_signal_age(void);
 /* Collective. For commands that go on from where they were: *asked where a rank has seen SIGUSR1. */
 enum status comm_stop_asked(struct comm *c, bool *asked);

@@ -9,7 +9,11 @@
 
 /* Written by the handler: the one kind of state that has to be global. */
 static volatile sig_atomic_t pending;
-static atomic_int_fast64_t term_ns; /* clock of the first SIGTERM; lock-free, so fit for a handler */
+/* Clocks, lock-free and so fit for a handler: of the newest SIGCONT, and of when the end began. */
+static atomic_int_fast64_t cont_ns, term_ns;
+/* mpirun that is told to end wakes its ranks with SIGCONT, and sends SIGTERM 1 s and SIGKILL 2 s after that.
+ */
+static const int_fast64_t wake_ns = 1500000000;
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -19,8 +23,13 @@ static int64_t now_ns(void) {
 
 static void remember(int signal_number) {
     int wanted = signal_number == SIGINT ? SIGTERM : signal_number;
+    if (signal_number == SIGCONT) {
+        atomic_store(&cont_ns, now_ns());
+        return;
+    }
     if (wanted == SIGTERM && atomic_load(&term_ns) == 0) {
-        atomic_store(&term_ns, now_ns());
+        int_fast64_t now = now_ns(), woken = atomic_load(&cont_ns);
+        atomic_store(&term_ns, woken && now - woken < wake_ns ? woken : now);
     }
     if (wanted > pending) {
         pending = wanted;
@@ -42,6 +51,7 @@ void comm_watch_usr1(void) {
 
 void comm_watch_signals(void) {
     watch(SIGUSR1, 0);
+    watch(SIGCONT, 0);
     watch(SIGTERM, 0);
     watch(SIGINT, SA_RESETHAND); /* a second interrupt ends the process at once */
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-static const double term_s = 2;        /* between mpirun's SIGTERM and its SIGKILL */
+static const double term_s = 2;        /* from the order to end to mpirun's SIGKILL */
 static const double term_margin = 1.2; /* a write may take so much longer than the last one */
 static const double limit_margin = 2;  /* and with a limit, so much longer */
 static const double limit_spare_s = 1; /* to end */

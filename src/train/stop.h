@@ -1,9 +1,10 @@
 /* Whether a run has to end at this step boundary, and whether a checkpoint fits before that.
  *
  * Every rank votes with what it knows (its signals, its clock, what it measured); the highest vote counts for
- * all. USR1: checkpoint and end. TERM: mpirun kills 2 s after it, so a checkpoint is written only if the last
- * one took less than what is left of them; otherwise that last one stays. A time limit: the run ends while
- * one more step and a checkpoint, at twice what they took, would just fit.
+ * all. USR1: checkpoint and end. TERM: 2 s after mpirun was told to end it kills, so a checkpoint is written
+ * only if the last one took less than what is left of them (its ranks hear of it after one of the two; srun's
+ * at once); otherwise that last one stays. A time limit: the run ends while one more step and a checkpoint,
+ * at twice what they took, would just fit.
  */
 #ifndef COLLIMATE_TRAIN_STOP_H
 #define COLLIMATE_TRAIN_STOP_H
@@ -18,7 +19,7 @@ enum stop { STOP_NO, STOP_LIMIT, STOP_USR1, STOP_TERM, STOP_TERM_TIGHT, STOP_COU
 /* What a rank knows at a step boundary, seconds. */
 struct stop_facts {
     int signal;                        /* comm_signal() */
-    double signal_age_s;               /* since a SIGTERM came */
+    double signal_age_s;               /* comm_signal_age() */
     double now, stop_at;               /* since the epoch; stop_at 0: no limit */
     double step_s, save_s, evaluate_s; /* measured; 0: not yet, or not due */
 };

@@ -14,20 +14,39 @@ trap end_all EXIT
 tiny_world
 training=(sft model=init data=train.h5 train.deterministic=true train.slots=4 train.batch=8 watchdog_s=25)
 
+# slow_disk MS: from here on the disk of the ranks that are begun takes so long for a checkpoint; 0: what it takes.
+sources=$(dirname "$FIXTURES")/e2e
+disk=()
+slow_disk() {
+    disk=()
+    [ "$1" -eq 0 ] && return
+    [ -e slow_disk.so ] || cc -shared -fPIC -O -o slow_disk.so "$sources/slow_disk.c" || exit 1
+    disk=(-x "LD_PRELOAD=$PWD/slow_disk.so" -x "SLOW_DISK_MS=$1"
+        -x "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
+}
 # begin RANKS ERRORS ARGUMENT...: the program in the background; its launcher is $launched.
 begin() {
-    mpirun -q -n "$1" "$COLLIMATE" "${@:3}" > /dev/null 2> "$2" &
+    { trap - EXIT; exec mpirun -q "${disk[@]}" -n "$1" "$COLLIMATE" "${@:3}"; } > /dev/null 2> "$2" &
     launched=$!
     launchers+=("$launched")
 }
 # until_step STEP FOLDER: waits for that line of metrics.jsonl.
 until_step() {
     local _
-    for _ in $(seq 2000); do
+    for _ in $(seq 5000); do
         [ "$(wc -l 2> /dev/null < "$2/metrics.jsonl")" -gt "$1" ] 2> /dev/null && return
+        kill -0 "$launched" 2> /dev/null || break
         sleep 0.02
     done
     bad "$2: no step $1 in time"
+    return 1
+}
+# until_there PATTERN: waits for a file while the newest launcher runs.
+until_there() {
+    while kill -0 "$launched" 2> /dev/null; do
+        compgen -G "$1" > /dev/null && return
+        sleep 0.01
+    done
     return 1
 }
 # rank_process RANK LAUNCHER: its number.
