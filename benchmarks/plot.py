@@ -100,7 +100,7 @@ def real_study(inputs, output):
         line[1].legend(fontsize=8)
     figure.suptitle("Held-out pairs along DPO on each subset; bands: standard error over seeds", fontsize=11)
     figure.tight_layout()
-    figure.savefig(output, dpi=130)
+    figure.savefig(output, dpi=90)
     plt.close(figure)
 
 

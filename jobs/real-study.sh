@@ -9,9 +9,9 @@
 #   STUDY=quick bash jobs/real-study.sh        the first of these in little: to see it work, not to learn from it
 # Writes to RUN (runs/real-study): table.txt; final.csv, curves.csv (loss, accuracy, margins, rewards along training),
 # labels.csv (share of each subset's labels that the truth or a reward model agrees with), drift.csv (how far
-# embeddings move in training), real-study.png. Intervals are Student's at 95 % over seeds, differences between subsets
-# are paired by seed. What is finished is not run again: after an interruption the same command goes on. FRESH=1 begins
-# anew.
+# embeddings move in training), similarity.csv (of the responses of a pair meanwhile), real-study.png. Intervals are
+# Student's at 95 % over seeds, differences between subsets are paired by seed. What is finished is not run again: after
+# an interruption the same command goes on. FRESH=1 begins anew.
 set -euo pipefail
 input=${1:+$(realpath "$1")}
 base=${MODEL:+$(realpath "$MODEL")}
@@ -19,12 +19,16 @@ cd "$(dirname "$0")/.."
 
 # ---- settings: each can be set in the environment --------------------------------------------------------------------
 run=${RUN:-runs/real-study}
-ranks=${RANKS:-1} # of each run; the numbers stay the same to rounding
+ranks=${RANKS:-1} # of each run; the numbers stay the same
 cores=$(nproc)
 at_once=${AT_ONCE:-$((cores / ranks > 0 ? cores / ranks : 1))} # seeds side by side
 
 # Seeds draw everything anew: the world's rows, the first weights, the order of rows, the random subset. With six, an
-# interval reaches 1.05 standard deviations to each side. DPO makes one pass, as the paper does.
+# interval reaches 1.05 standard deviations to each side. DPO makes one pass, as the paper does. Real records are longer
+# and MODEL, if given, is trained already: fewer seeds and updates.
+if [ -n "$input" ] && [ "${STUDY:-full}" = full ]; then
+    : "${SEEDS:=4}" "${SFT_STEPS:=40}"
+fi
 case ${STUDY:-full} in
 full) seeds=${SEEDS:-6} rows=${ROWS:-4000} heldout=${HELDOUT:-500} sft_steps=${SFT_STEPS:-300} batch=${BATCH:-32} ;;
 quick) seeds=${SEEDS:-2} rows=${ROWS:-400} heldout=${HELDOUT:-100} sft_steps=${SFT_STEPS:-40} batch=${BATCH:-16} ;;
@@ -36,10 +40,11 @@ esac
 #            their label says. A label is a coin's toss from a word overlap (Jaccard) of 0.4 on, which is the upper
 #            quarter of all pairs (synth.noise_full_at); at 1, the overlap of equal responses, one label in seven
 #            would be turned, and there would be little to choose by.
-#   even     the control: as many labels are turned, but similarity has nothing to do with it.
+#   even     the control, with WORLDS="similar even": as many labels are turned, but similarity has nothing to do with
+#            it.
 #   lists    as similar, with four responses to a prompt, scored. Only neighbors in worth exchange scores, which turns
 #            fewer labels: so a toss from an overlap of 0.25 on.
-worlds=${WORLDS:-$([ "${STUDY:-full}" = full ] && echo similar even lists || echo similar lists)}
+worlds=${WORLDS:-similar lists}
 # shellcheck disable=SC2034 # draw_data reads these by name
 {
     text_similar=(synth.length=8)
@@ -50,6 +55,8 @@ worlds=${WORLDS:-$([ "${STUDY:-full}" = full ] && echo similar even lists || ech
     noise_lists=(synth.noise_similarity=1 synth.noise_full_at=0.25)
 }
 
+# SUBSETS="random easy" would leave the others out.
+
 # Small enough for many seeds on two cores; SFT long enough that alike to the model means alike in words (their
 # correlation over pairs is 0.47 after 300 updates, 0.30 after 100).
 shape=${SHAPE:-configs/models/llama-mini.json} # where MODEL is not set
@@ -58,8 +65,9 @@ fraction=${FRACTION:-0.5}                      # of the pairs in a subset; of li
 sft=(train.steps="$sft_steps" train.learning_rate="${SFT_RATE:-3e-3}")
 dpo=(train.learning_rate="${DPO_RATE:-5e-4}" dpo.beta="${BETA:-0.1}")
 reward=(train.epochs=1 train.learning_rate="${REWARD_RATE:-1e-3}")
-common=(train.batch="$batch" train.schedule=cosine train.warmup_steps=10)
+common=(train.batch="$batch" train.schedule=cosine train.warmup_steps=10 train.deterministic=true)
 evaluations=6 # along a training of DPO
+kept=$([ "${STUDY:-full}" = full ] && echo 2 || echo 1) # checkpoints of it, whose embeddings are looked at
 limit=()
 if [ -n "$input" ]; then
     # A tenth of the records is held out, three tenths train the reward model that judges labels and nothing else, the
@@ -75,6 +83,7 @@ collimate=$COLLIMATE
 [ -x "$collimate" ] || { . jobs/setup.sh && build_program release; }
 [ "${FRESH:-0}" = 0 ] || rm -rf "$run"
 mkdir -p "$run"
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # steps of milliseconds, side by side: nobody spins on a shared core
 threads=$((cores / (at_once * ranks) > 0 ? cores / (at_once * ranks) : 1))
 say() { printf '%4d s  %s\n' $SECONDS "$*"; }
 die() {
@@ -154,7 +163,7 @@ fewest_pairs() {
 }
 
 # How far held-out responses, alone and after their prompts, have moved from where the SFT model puts them, at the
-# checkpoints of DPO. Called by study_seed and reads its variables.
+# checkpoints of DPO, and how alike the two of a pair are by then. Called by study_seed and reads its variables.
 drift() {
     local text subset file name moved
     for text in response full; do
@@ -171,12 +180,17 @@ drift() {
         once "drift-$text" inspect input="$(IFS=, && echo "${moved[*]}")" \
             inspect.against="$dir/drift-$text-sft.h5" inspect.report="$dir/drift-$text.jsonl"
     done
+    for file in "$dir"/drift-response-*.h5; do
+        name=${file##*/drift-response-}
+        once "similarity-${name%.h5}" select data="$dir/$held.h5" embeddings="$file" select.strategy=random \
+            output="$dir/similarity-$name"
+    done
 }
 
 # SFT, embeddings, subsets, DPO on each, evaluation: everything of one seed of a world.
 study_seed() {
     local world=$1 seed=$2 dir=$run/$1/seed-$2 begin=$base
-    local subset part steps subsets held=heldout test=heldout
+    local subset part steps subsets kinds held=heldout test=heldout
     mkdir -p "$dir"
     if [ -n "$input" ]; then
         for part in train audit heldout; do
@@ -197,8 +211,9 @@ study_seed() {
     once embed embed data="$dir/train.h5" model="$embedder" output="$dir/train.embeddings.h5"
 
     mkdir -p "$dir/log"
-    subsets=$(subsets_of "$dir/train")
-    if [[ $subsets == *centroid* ]]; then # held-out lists: one random pair of each prompt
+    kinds=$(subsets_of "$dir/train")
+    subsets=${SUBSETS:-$kinds}
+    if [[ $kinds == *centroid* ]]; then # held-out lists: one random pair of each prompt
         for part in $held ${test/$held/}; do
             once "pairs-$part" select data="$dir/$part.h5" select.strategy=random output="$dir/$part-pairs.h5"
         done
@@ -208,7 +223,7 @@ study_seed() {
         "${limit[@]}" seed="$seed"
     for subset in $subsets; do
         local how=(select.strategy="$subset" embeddings="$dir/train.embeddings.h5")
-        [[ $subsets == *centroid* ]] || how+=(select.fraction="$fraction")
+        [[ $kinds == *centroid* ]] || how+=(select.fraction="$fraction")
         once "select-$subset" select data="$dir/train.h5" "${how[@]}" output="$dir/$subset.h5" seed="$seed"
         once "labels-$subset" evaluate data="$dir/$subset.h5" model="$dir/judge/model" "${limit[@]}" \
             output="$dir/labels-$subset.json"
@@ -221,7 +236,8 @@ study_seed() {
     for subset in $subsets; do
         once "dpo-$subset" dpo data="$dir/$subset.h5" eval_data="$dir/$test.h5" model="$policy" \
             output="$dir/dpo-$subset" "${dpo[@]}" "${common[@]}" "${limit[@]}" train.steps="$steps" \
-            train.evaluate_every="$every" train.checkpoint_every="$(((steps + 1) / 2))" train.checkpoint_keep=2 \
+            train.evaluate_every="$every" \
+            train.checkpoint_every="$(((steps + kept - 1) / kept))" train.checkpoint_keep="$kept" \
             seed="$seed"
         for split in $held ${test/$held/}; do
             once "evaluate-$subset-$split" evaluate data="$dir/$split.h5" model="$dir/dpo-$subset/model" \
@@ -258,7 +274,7 @@ collect_seed() {
         for split in truth heldout; do
             for json in "$dir/evaluate-$subset-$split.json" "$dir/evaluate-$subset-$split-pairs.json"; do
                 [ -e "$json" ] || continue
-                for name in loss rewards/accuracies rewards/margins margin_raw; do
+                for name in loss rewards/accuracies rewards/margins margin_raw rewards/chosen rewards/rejected; do
                     echo "$world,$seed,$subset,$split $name,$(value "$json" $name)"
                 done
             done
@@ -267,7 +283,13 @@ collect_seed() {
             echo "$world,$seed,$subset,$name,$(value "$dir/labels-$subset.json" $name)"
         done >> "$run/labels.csv"
     done
-    [ ! -e "$dir/drift-full.jsonl" ] || awk -v head="$world,$seed" '
+    [ -e "$dir/drift-full.jsonl" ] || return 0
+    for file in "$dir"/similarity-*.json; do
+        name=${file##*/similarity-} name=${name%.json}
+        grep -oE '"all": [{][^[]*' "$file" | awk -v head="$world,$seed,${name%-step-*},${name##*-}" -F'[:,] *' '{
+            print head "," $5 "," $7 "," $9 "," $11 }'
+    done >> "$run/similarity.csv"
+    awk -v head="$world,$seed" '
         function mean(name,    s) {
             match($0, "\"" name "\": [{]\"mean\": [-0-9.e+]+")
             s = substr($0, RSTART, RLENGTH)
@@ -285,6 +307,7 @@ collect() {
     echo 'world,seed,subset,step,loss,accuracy,margin,margin_raw,reward_chosen,reward_rejected' > "$run/curves.csv"
     echo 'world,seed,subset,measure,value' | tee "$run/final.csv" > "$run/labels.csv"
     echo 'world,seed,subset,step,text,relative_l2,cosine' > "$run/drift.csv"
+    echo 'world,seed,subset,step,mean,deviation,least,most' > "$run/similarity.csv"
     for world in $worlds; do
         for ((seed = 1; seed <= seeds; seed++)); do
             collect_seed "$world" "$seed"
@@ -341,6 +364,21 @@ verdict() {
         }
         END { for (i = 1; i <= n; i++) printf "  %-16s %s\n", order[i], text[order[i]] }' "$run/table.csv"
 }
+drift_table() {
+    printf '\nembeddings of held-out responses along DPO, seed 1: distance from where SFT puts them, relative to their norm,\n'
+    printf 'alone and behind their prompts, and the cosine of the two of a pair (%s after SFT)\n' \
+        "$(awk -F, -v world="$1" '$1 == world && $3 == "sft" { print $5 " +- " $6 }' "$run/similarity.csv")"
+    awk -F, -v world="$1" '
+        $1 != world { next }
+        FILENAME ~ /drift/ {
+            moved[$3, $4, $5] = $6
+            next
+        }
+        $3 != "sft" {
+            printf "  %-10s after %3d updates: alone %.3f, with prompt %.3f; of a pair %.3f +- %.3f\n", $3, $4,
+                moved[$3, $4, "response"], moved[$3, $4, "full"], $5, $6
+        }' "$run/drift.csv" "$run/similarity.csv"
+}
 report() {
     local world split title differences='easy-random random-hard easy-hard centroid-random centroid-easy'
     for world in $worlds; do
@@ -352,11 +390,13 @@ report() {
             printf '\nheld-out pairs, %s; differences are paired by seed\n' "$title"
             table "$world" "random easy hard centroid $differences" "$split loss" "$split rewards/accuracies" \
                 "$split rewards/margins" "$split margin_raw"
+            table "$world" "random easy hard centroid" "$split rewards/chosen" "$split rewards/rejected"
             verdict "$world" "$split"
         done
         printf '\nlabels of the subset: share that the truth agrees with, that a reward model agrees with (trained on\n'
         printf 'other rows), and how often that reward model finds the truth\n'
         table "$world" 'random easy hard centroid' labels/agree_with_truth accuracy truth_accuracy
+        drift_table "$world"
     done
 }
 
