@@ -28,8 +28,8 @@ exact_units exact_of(struct exact_sums *s, double value) {
 }
 
 void exact_add(struct exact_sums *s, int64_t i, exact_units term, int times) {
-    exact_units product;
-    s->lost |= __builtin_mul_overflow(term, (exact_units)times, &product);
+    exact_units product = term;
+    s->lost |= times != 1 && __builtin_mul_overflow(term, (exact_units)times, &product);
     s->lost |= __builtin_add_overflow(s->v[i], product, &s->v[i]);
 }
 

@@ -251,11 +251,11 @@ static enum status put_sections(struct reward_evaluation *e) {
     int n = 0;
     TRY(NEW_ARRAY(accuracies, e->facts->n_subsets));
     for (int i = 0; i < e->facts->n_subsets; i++) {
-        accuracies[i] = rows_of(e, VALUE_SUBSET + i) > 0 ? value_of(e, VALUE_SUBSET + i) : 0;
+        accuracies[i] = value_of(e, VALUE_SUBSET + i);
     }
-    int unknown = subsets_sections(e->facts->n_subsets, e->facts->subsets, accuracies, sections);
+    int used = subsets_sections(e->facts->n_subsets, e->facts->subsets, accuracies, sections);
     mem_free(accuracies);
-    if (unknown == e->facts->n_subsets) {
+    if (used == 0) {
         return OK; /* subsets of another benchmark */
     }
     TRY(text_puts(e->out, ", \"sections\": {"));

@@ -7,7 +7,7 @@
 #include "train/metrics.h"
 #include "util/hash.h"
 
-enum { BLOCK = 1024 };
+enum { BLOCK = 256 };
 
 const char *const label_names[LABELS_MEASURES] = {"labels/agree_with_scores", "labels/agree_with_truth"};
 
@@ -27,39 +27,65 @@ struct agreement {
     int64_t labeled;
 };
 
-static enum status add_pair(struct agreement *a, const struct pair *pair) {
-    const int64_t ids[2] = {pair->chosen, pair->rejected};
-    struct response r[2];
-    TRY(dataset_responses(a->data, ids, 2, r));
+/* Of consecutive pairs with the same prompt. */
+struct prompt_sums {
+    int64_t prompt, pairs;
+    double agree[LABELS_MEASURES], ordered[LABELS_MEASURES];
+};
+
+/* Ends a prompt: what its pairs sum to is resampled together. */
+static void close_prompt(struct agreement *a, struct prompt_sums *p) {
+    if (p->pairs > 0) {
+        bootstrap_add(&a->bootstrap, p->prompt, p->agree, p->ordered);
+    }
+    for (int m = 0; m < LABELS_MEASURES; m++) {
+        a->agree[m] += p->agree[m];
+        a->ordered[m] += p->ordered[m];
+    }
+    a->labeled += p->pairs;
+    *p = (struct prompt_sums){0};
+}
+
+static void add_pair(struct agreement *a, const struct response *r, struct prompt_sums *p) {
     const float chosen[LABELS_MEASURES] = {r[0].score, r[0].worth};
     const float rejected[LABELS_MEASURES] = {r[1].score, r[1].worth};
-    double agree[LABELS_MEASURES];
-    double ordered[LABELS_MEASURES];
-    for (int m = 0; m < LABELS_MEASURES; m++) {
-        ordered[m] = label_is_ordered(chosen[m], rejected[m]);
-        agree[m] = label_agrees(chosen[m], rejected[m]);
-        a->ordered[m] += ordered[m];
-        a->agree[m] += agree[m];
+    if (r[0].prompt != p->prompt) {
+        close_prompt(a, p);
     }
-    a->labeled++;
-    bootstrap_add(&a->bootstrap, r[0].prompt, agree, ordered);
-    return OK;
+    for (int m = 0; m < LABELS_MEASURES; m++) {
+        p->ordered[m] += label_is_ordered(chosen[m], rejected[m]);
+        p->agree[m] += label_agrees(chosen[m], rejected[m]);
+    }
+    p->prompt = r[0].prompt;
+    p->pairs++;
 }
 
 /* Local. */
 static enum status add_pairs(struct agreement *a, struct range part) {
     struct pair pairs[BLOCK];
+    struct response responses[2 * BLOCK];
     int64_t rows[BLOCK];
+    int64_t ids[2 * BLOCK] = {0};
+    struct prompt_sums prompt = {0};
     for (int64_t first = part.first; first < part.last; first += BLOCK) {
         int64_t n = part.last - first < BLOCK ? part.last - first : BLOCK;
+        int64_t labeled = 0;
         for (int64_t i = 0; i < n; i++) {
             rows[i] = first + i;
         }
         TRY(dataset_pairs(a->data, rows, n, pairs));
         for (int64_t i = 0; i < n; i++) {
-            TRY(pairs[i].label ? add_pair(a, &pairs[i]) : OK);
+            if (pairs[i].label) {
+                ids[2 * labeled] = pairs[i].chosen;
+                ids[2 * labeled++ + 1] = pairs[i].rejected;
+            }
+        }
+        TRY(dataset_responses(a->data, ids, 2 * labeled, responses));
+        for (int64_t i = 0; i < labeled; i++) {
+            add_pair(a, &responses[2 * i], &prompt);
         }
     }
+    close_prompt(a, &prompt);
     return OK;
 }
 

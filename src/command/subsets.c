@@ -1,5 +1,6 @@
 #include "command/subsets.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "util/mem.h"
@@ -129,21 +130,21 @@ static int find_known(const char *name) {
 
 int subsets_sections(int n, char *const *names, const double *accuracies,
                      struct section_score out[SECTION_COUNT]) {
-    int unknown = 0;
+    int used = 0;
     for (int i = 0; i < SECTION_COUNT; i++) {
         out[i] = (struct section_score){.name = sections[i]};
     }
     for (int i = 0; i < n; i++) {
         int k = find_known(names[i]);
-        if (k < 0) {
-            unknown++;
+        if (k < 0 || isnan(accuracies[i])) {
             continue;
         }
+        used++;
         out[known[k].section].weight += known[k].examples;
         out[known[k].section].accuracy += known[k].examples * accuracies[i];
     }
     for (int i = 0; i < SECTION_COUNT; i++) {
         out[i].accuracy /= out[i].weight > 0 ? out[i].weight : 1;
     }
-    return unknown;
+    return used;
 }

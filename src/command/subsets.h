@@ -29,7 +29,8 @@ struct section_score {
     double weight; /* examples of the subsets that are there */
     double accuracy;
 };
-/* Local. accuracies of n subsets. Returns how many subsets have no place in a section. */
+/* Local. accuracies of n subsets, NaN: one without rows here, which has no weight. Returns how many subsets
+ * the sections are made of. */
 int subsets_sections(int n, char *const *names, const double *accuracies,
                      struct section_score out[SECTION_COUNT]);
 

@@ -20,30 +20,41 @@ void bootstrap_close(struct bootstrap *b) {
     *b = (struct bootstrap){0};
 }
 
-/* Poisson(1) by inversion. */
-static int poisson(double uniform) {
-    enum { MOST = 20 }; /* beyond it lies less than a double resolves */
+/* Poisson(1) by inversion: at[k] is where the chance of at most k ends, of the 2^53 values that a uniform
+ * number has. Beyond the last lies less than one of them. */
+enum { POISSON_MOST = 20 };
+static void poisson_table(uint64_t at[POISSON_MOST]) {
     double term = exp(-1);
     double below = term;
-    for (int k = 0; k < MOST; k++) {
-        if (uniform < below) {
-            return k;
-        }
+    for (int k = 0; k < POISSON_MOST; k++) {
+        at[k] = (uint64_t)ceil(below * 0x1p53);
         term /= k + 1;
         below += term;
     }
-    return MOST;
+}
+
+static int poisson(const uint64_t at[POISSON_MOST], uint64_t uniform) {
+    int k = (uniform >= at[0]) + (uniform >= at[1]) + (uniform >= at[2]); /* 98 % end here: no branch */
+    if (k < 3) {
+        return k;
+    }
+    while (k < POISSON_MOST && uniform >= at[k]) {
+        k++;
+    }
+    return k;
 }
 
 void bootstrap_add(struct bootstrap *b, int64_t row, const double *numerators, const double *denominators) {
     struct rng rng = rng_stream(b->seed, RNG_BOOTSTRAP, row, 0);
     int64_t n = 2 * (int64_t)b->values;
+    uint64_t at[POISSON_MOST];
+    poisson_table(at);
     for (int v = 0; v < b->values; v++) {
         b->row[2 * v] = exact_of(&b->sums, numerators[v]);
         b->row[2 * v + 1] = exact_of(&b->sums, denominators[v]);
     }
     for (int64_t s = 0; s < b->samples; s++) {
-        int times = poisson(rng_uniform(&rng));
+        int times = poisson(at, rng_u64(&rng) >> 11);
         for (int64_t v = 0; times > 0 && v < n; v++) {
             if (b->row[v] != 0) {
                 exact_add(&b->sums, s * n + v, b->row[v], times);

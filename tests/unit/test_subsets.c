@@ -10,11 +10,16 @@ static void test_sections(void **state) {
     char *names[] = {"math-prm", "alpacaeval-easy", "hep-rust", "mt-bench-easy", "my-own"};
     const double accuracies[] = {.5, 1, .75, .25, 0};
     struct section_score out[SECTION_COUNT];
-    assert_int_equal(subsets_sections(5, names, accuracies, out), 1);
+    assert_int_equal(subsets_sections(5, names, accuracies, out), 4);
     assert_string_equal(out[0].name, "Chat");
     assert_true(out[0].weight == 128 && out[1].weight == 0 && out[2].weight == 0 && out[3].weight == 1148);
     assert_true(fabs(out[0].accuracy - (100 * 1. + 28 * .25) / 128) < 1e-15);
     assert_true(fabs(out[3].accuracy - (984 * .5 + 164 * .75) / 1148) < 1e-15);
+    /* A subset without rows, as in a part of the data, counts for nothing. */
+    const double part[] = {.5, NAN, NAN, .25, 0};
+    assert_int_equal(subsets_sections(5, names, part, out), 2);
+    assert_true(out[0].weight == 28 && fabs(out[0].accuracy - .25) < 1e-15);
+    assert_true(out[3].weight == 984 && fabs(out[3].accuracy - .5) < 1e-15);
 }
 
 /* The whole benchmark: 358 + 456 + 740 + 1968 examples. */
@@ -48,7 +53,7 @@ static void test_whole(void **state) {
     for (int i = 0; i < COUNT_OF(names); i++) {
         accuracies[i] = 1;
     }
-    assert_int_equal(subsets_sections(COUNT_OF(names), names, accuracies, out), 0);
+    assert_int_equal(subsets_sections(COUNT_OF(names), names, accuracies, out), COUNT_OF(names));
     const double weights[SECTION_COUNT] = {358, 456, 740, 1968};
     for (int i = 0; i < SECTION_COUNT; i++) {
         assert_true(out[i].weight == weights[i] && out[i].accuracy == 1);
