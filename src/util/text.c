@@ -86,12 +86,15 @@ enum status text_json(struct text *t, const char *s, size_t n) {
 }
 
 bool text_is_utf8(const char *s) {
-    utf8proc_ssize_t used = 1;
-    for (; *s && used > 0; s += used) {
+    while (*s) {
         utf8proc_int32_t point;
-        used = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &point);
+        utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &point);
+        if (used <= 0) {
+            return false;
+        }
+        s += used;
     }
-    return used > 0;
+    return true;
 }
 
 enum status text_json_number(struct text *t, double v) {

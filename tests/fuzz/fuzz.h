@@ -13,10 +13,11 @@
 #include "mpi/comm.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv); /* fuzz.c */
 
 /* The one rank, started at the first call. */
 struct comm *fuzz_comm(void);
-/* A folder of this process, removed at its end. */
+/* A folder of this process, removed at its end; or the one that FUZZ_FOLDER names. */
 const char *fuzz_folder(void);
 /* Path of a file in it; the four last results stay valid. */
 const char *fuzz_path(const char *name);

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets (clang, libFuzzer, AddressSanitizer, UBSan) and runs each for SECONDS, two at a time.
-#   bash tests/fuzz/run.sh 60                   all of them, a minute each
+# Builds the fuzz targets (clang, libFuzzer, AddressSanitizer, UBSan) and runs them two at a time.
+#   bash tests/fuzz/run.sh fixed                what CI runs: a fixed number of inputs of each, the same ones at each run
+#   bash tests/fuzz/run.sh 600                  all of them, 10 minutes each, from a new seed
 #   bash tests/fuzz/run.sh 3600 records yaml    these, an hour each
-# A crash, a leak, an input of more than 10 s or an allocation of more than 1 GiB ends with an error; the input lies in
-# build/fuzz/findings/TARGET. It becomes a seed (tests/fuzz/seeds/TARGET) once what it found is put right: the seeds are
-# run by every build's tests. What grows from the seeds stays in build/fuzz/corpus.
+# A crash, a leak, a slow input (10 s; 100 s in a fixed run) or an allocation of more than 1 GiB ends with an error; the
+# input lies in build/fuzz/findings/TARGET. It becomes a seed (tests/fuzz/seeds/TARGET) once what it found is put right:
+# every build's tests run the seeds. What grows from them in runs of the second kind stays in build/fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-seconds=${1:?usage: run.sh SECONDS [TARGET...]}
+seconds=${1:?usage: run.sh fixed|SECONDS [TARGET...]}
 shift
 at_once=${FUZZ_AT_ONCE:-2}
 targets=("$@")
@@ -17,6 +18,9 @@ if [ $# -eq 0 ]; then
         targets+=("${name%.c}")
     done
 fi
+# Inputs of a fixed run: about 45 s of a 2.8 GHz core each; the cap, in seconds, is for a machine that is much slower.
+declare -A fixed_runs=([hdf5]=7000 [model]=200000 [records]=60000 [tokenizer]=50000 [yaml]=45000)
+fixed_cap=200
 
 . jobs/setup.sh
 . jobs/env.sh
@@ -28,32 +32,56 @@ export OMPI_MCA_ess_singleton_isolated=1 # no launcher for one rank
 export OMP_NUM_THREADS=1
 export LSAN_OPTIONS=suppressions=$PWD/tests/leaks.txt:print_suppressions=0
 export UBSAN_OPTIONS=print_stacktrace=1
+export LC_ALL=C # the order of seeds
+same_addresses=$(setarch -R true 2> /dev/null && echo "setarch -R") || true # refused in some containers
 
-# fuzz TARGET: grows its corpus, then runs what it grew once more with a look at leaks (which needs slow stack traces).
+# run_fuzzer TARGET ASAN_OPTIONS ARGUMENT...: in a folder of its own, under names that are the same at each run (they
+# reach the program's messages).
+run_fuzzer() {
+    local target=$1 asan=$2
+    shift 2
+    # shellcheck disable=SC2086
+    cd "$work/$target" && rm -rf files && mkdir files && FUZZ_FOLDER=files TMPDIR=$work/$target \
+        ASAN_OPTIONS=$asan:allocator_may_return_null=1 nice $same_addresses "$root/build/fuzz/tests/fuzz_$target" \
+        -rss_limit_mb=3072 -malloc_limit_mb=1024 -artifact_prefix="$root/build/fuzz/findings/$target/" "$@"
+}
+
+# fuzz TARGET RUNS: grows its corpus, then runs what it grew once more with a look at leaks (which needs slow stack
+# traces). With RUNS not 0 the run can be repeated: a fixed seed, the seeds in one order, and no mutations from what was
+# compared, for those are addresses and times too.
 fuzz() {
-    local target=$1 program=build/fuzz/tests/fuzz_$1 corpus=build/fuzz/corpus/$1 findings=build/fuzz/findings/$1 log rc=0
-    mkdir -p "$corpus" "$findings" "$work/$target"
-    log=build/fuzz/$target.log
-    local options=(-timeout=10 -rss_limit_mb=3072 -malloc_limit_mb=1024 -artifact_prefix="$findings/" -print_final_stats=1)
-    [ -f "tests/fuzz/$target.dict" ] && options+=(-dict="tests/fuzz/$target.dict")
-    TMPDIR=$work/$target ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 nice \
-        "$program" "${options[@]}" -max_total_time="$seconds" "$corpus" "tests/fuzz/seeds/$target" > "$log" 2>&1 || rc=$?
+    local target=$1 runs=$2 seeds=$root/tests/fuzz/seeds/$1 log=$root/build/fuzz/$1.log rc=0 corpus options
+    mkdir -p "$work/$target/corpus" "$root/build/fuzz/findings/$target"
+    if [ "$runs" -gt 0 ]; then
+        corpus=$work/$target/corpus
+        options=(-seed=1 -runs="$runs" -max_total_time="$fixed_cap" -use_cmp=0 -timeout=100 -seed_inputs="$(printf '%s,' "$seeds"/*)")
+        options[-1]=${options[-1]%,}
+    else
+        corpus=$root/build/fuzz/corpus/$target
+        mkdir -p "$corpus"
+        options=(-max_total_time="$seconds" -timeout=10 "$seeds")
+    fi
+    [ -f "$root/tests/fuzz/$target.dict" ] && options+=(-dict="$root/tests/fuzz/$target.dict")
+    (run_fuzzer "$target" detect_leaks=0 -print_final_stats=1 "$corpus" "${options[@]}") > "$log" 2>&1 || rc=$?
     if [ $rc -eq 0 ]; then
-        TMPDIR=$work/$target ASAN_OPTIONS=detect_leaks=1:fast_unwind_on_malloc=0:allocator_may_return_null=1 nice \
-            "$program" "${options[@]}" -runs=0 "$corpus" "tests/fuzz/seeds/$target" >> "$log" 2>&1 || rc=$?
+        (run_fuzzer "$target" detect_leaks=1:fast_unwind_on_malloc=0 -runs=0 -timeout=100 "$corpus" "$seeds") \
+            >> "$log" 2>&1 || rc=$?
     fi
     awk -v target="$target" '
-        /DONE +cov:/ && !coverage { for (i = 1; i < NF; i++) if ($i == "cov:") coverage = $(i + 1) }
-        /stat::number_of_executed_units/ && !runs { runs = $2 }
+        /^#[0-9]+.* cov: / && !finished { for (i = 1; i < NF; i++) if ($i == "cov:") coverage = $(i + 1) }
+        /stat::number_of_executed_units/ && !runs { runs = $2; finished = 1 }
         /stat::peak_rss_mb/ && !peak { peak = $2 }
         /stat::slowest_unit_time_sec/ && !slowest { slowest = $2 }
         END { printf "%-10s %9d inputs, %5d edges covered, slowest %d s, peak %d MiB\n", target, runs, coverage, slowest, peak }
     ' "$log"
     [ $rc -eq 0 ] && return 0
-    echo "FAILED: $target: code $rc; the input is in $findings, all of the report in $log"
+    echo "FAILED: $target: code $rc; the input is in build/fuzz/findings/$target, all of the report in build/fuzz/$target.log"
     grep -E -m 3 'ERROR:|SUMMARY:|runtime error:|^code [0-9]|does not hold|^last message' "$log" || tail -5 "$log"
+    sed -n 's/^Base64: /the input in base64: /p' "$log"
     return 1
 }
-export -f fuzz
-export seconds work
-printf '%s\n' "${targets[@]}" | xargs -P "$at_once" -I{} bash -c 'fuzz {}'
+export -f fuzz run_fuzzer
+export seconds work fixed_cap same_addresses root=$PWD
+for target in "${targets[@]}"; do
+    if [ "$seconds" = fixed ]; then echo "$target ${fixed_runs[$target]:?no number of inputs for $target}"; else echo "$target 0"; fi
+done | xargs -P "$at_once" -L 1 bash -c 'fuzz "$@"' fuzz
