@@ -1,6 +1,9 @@
 # Sourced by tests/e2e/*.sh (`. tests/common.sh` in the root of the sources): a folder of its own that goes at the end, and
 # words for runs and comparisons. End with `finish`.
-work=$(mktemp -d)
+# In memory where there is room: what small runs would wait for is the disk.
+room=$(df --output=avail /dev/shm 2> /dev/null | tail -n 1)
+[ "${room:-0}" -gt 1000000 ] && [ -w /dev/shm ] && room=/dev/shm || room=${TMPDIR:-/tmp}
+work=$(mktemp -d -p "$room")
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export OMP_NUM_THREADS=1

@@ -91,7 +91,7 @@ static enum status measure_triad(struct backend *backend, double *bytes_per_s) {
 /* All ranks at once, as they work. */
 static enum status measure_peaks(struct bench *b) {
     struct backend *backend = b->session.backend;
-    TRY(speed_gemm(backend, &b->peak_product));
+    TRY(speed_gemm(backend, SPEED_USUAL_S, &b->peak_product));
     bool is_cpu = strncmp(backend->caps.name, "cpu", 3) == 0;
     b->peak_fma = is_cpu ? bench_peak_fma(backend->caps.threads) : 0;
     b->peak_flops = b->peak_fma > b->peak_product ? b->peak_fma : b->peak_product;

@@ -171,7 +171,7 @@ agreed:
 enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out) {
     struct comm *c = t->session.comm;
     TRY(trainer_memory(t, config, out));
-    TRY(comm_agree(c, speed_gemm(t->session.backend, &t->training.peak_flops)));
+    TRY(comm_agree(c, speed_gemm(t->session.backend, SPEED_USUAL_S, &t->training.peak_flops)));
     TRY(comm_sum_f64(c, &t->training.peak_flops, 1));
     out->step_flops = step_flops(t, config);
     out->step_seconds = out->step_flops / (t->training.peak_flops * step_efficiency);

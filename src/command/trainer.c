@@ -99,7 +99,7 @@ static enum status open_rows(struct trainer *t) {
 
 /* Every rank's products at once, as in a step. */
 static enum status measure_speed(struct trainer *t) {
-    enum status st = speed_gemm(t->session.backend, &t->training.peak_flops);
+    enum status st = speed_gemm(t->session.backend, SPEED_BRIEF_S, &t->training.peak_flops);
     TRY(comm_agree(t->session.comm, st));
     return comm_sum_f64(t->session.comm, &t->training.peak_flops, 1);
 }

@@ -243,7 +243,9 @@ static enum status save_now(struct loop *l) {
     double began = clock_seconds();
     watchdog_allow(l->comm->watchdog, "writing a checkpoint",
                    l->saved_s > 0 ? allowed_steps * l->saved_s : FIRST_ALLOWANCE_S);
-    TRY(comm_agree(l->comm, l->late_status)); /* nothing is saved of an update that failed */
+    enum status st = l->late_status; /* nothing is saved of an update that failed */
+    st = st == OK && l->comm->rank == 0 ? metrics_sync(&l->metrics) : st;
+    TRY(comm_agree(l->comm, st));
     TRY(checkpoint_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
     l->saved_s = clock_seconds() - began;
     l->saved_step = l->state.step;

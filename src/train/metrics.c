@@ -7,19 +7,21 @@
 #include "io/file.h"
 #include "util/clock.h"
 #include "util/json.h"
+#include "util/log.h"
 #include "util/mem.h"
 
-/* A line without a step is the header, which is written anew. */
-static bool keeps_line(const char *line, size_t len, int64_t keep_to) {
+/* The step of a line up to keep_to; otherwise -1. A line without a step is the header, which is written anew.
+ */
+static int64_t kept_step(const char *line, size_t len, int64_t keep_to) {
     json_t *object;
     if (json_parse(line, len, "metrics", &object) != OK) {
         status_clear(); /* half a line of a run that died: dropped */
-        return false;
+        return -1;
     }
     const json_t *step = json_object_get(object, "step");
-    bool keep = json_is_integer(step) && json_integer_value(step) <= keep_to;
+    int64_t n = json_is_integer(step) ? json_integer_value(step) : -1;
     json_decref(object);
-    return keep;
+    return n <= keep_to ? n : -1;
 }
 
 static enum status kept_lines(const char *path, int64_t keep_to, struct text *out) {
@@ -27,22 +29,28 @@ static enum status kept_lines(const char *path, int64_t keep_to, struct text *ou
     clock_stamp(stamp, sizeof stamp);
     TRY(text_printf(out, "{\"schema\": \"collimate.metrics\", \"version\": %d, \"time\": \"%s\"}\n",
                     METRICS_SCHEMA, stamp));
-    if (keep_to < 0 || access(path, F_OK) != 0) {
+    if (keep_to < 0) {
         return OK;
     }
-    char *data;
-    size_t len;
-    TRY(file_read(path, &data, &len));
-    enum status st = OK;
+    char *data = NULL;
+    size_t len = 0;
+    enum status st = access(path, F_OK) == 0 ? file_read(path, &data, &len) : OK;
+    int64_t last = 0;
     for (size_t at = 0; at < len && st == OK;) {
         const char *end = memchr(data + at, '\n', len - at);
         size_t n = end ? (size_t)(end - data) - at : len - at;
-        if (end && keeps_line(data + at, n, keep_to)) {
+        int64_t step = end ? kept_step(data + at, n, keep_to) : -1;
+        if (step >= 0) {
             st = text_append(out, data + at, n + 1);
+            last = step;
         }
         at += n + 1;
     }
     mem_free(data);
+    if (last < keep_to) {
+        log_root(LOG_WARN, "%s: the run goes on after step %lld, but the lines after step %lld are lost",
+                 path, (long long)keep_to, (long long)last);
+    }
     return st;
 }
 
@@ -68,6 +76,13 @@ enum status metrics_write(struct metrics_file *m, const struct text *line) {
     if (fwrite(line->data, 1, line->len, m->file) != line->len || fputs("}\n", m->file) == EOF ||
         fflush(m->file) != 0) {
         return fail(ERR_WRITE, "%s: cannot write: %s", m->path, strerror(errno));
+    }
+    return OK;
+}
+
+enum status metrics_sync(struct metrics_file *m) {
+    if (fsync(fileno(m->file)) != 0 && errno != EINVAL && errno != EROFS) { /* these: nothing to wait for */
+        return fail(ERR_WRITE, "%s: fsync: %s", m->path, strerror(errno));
     }
     return OK;
 }

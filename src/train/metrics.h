@@ -15,10 +15,14 @@ struct metrics_file {
     FILE *file;
     char *path;
 };
-/* Local. Opens path, keeping its lines up to step `keep_to` (-1: none, a new file). Fails: ERR_WRITE. */
+/* Local. Opens path, keeping its lines up to step `keep_to` (-1: none, a new file); warns where
+ * the last of them are not there. Fails: ERR_WRITE. */
 enum status metrics_open(const char *path, int64_t keep_to, struct metrics_file *out);
 /* Local. Appends one line (an object without its newline) and flushes. Fails: ERR_WRITE. */
 enum status metrics_write(struct metrics_file *m, const struct text *line);
+/* Local. Waits for the disk: before a checkpoint, whose steps are not taken again after a loss of power.
+ * Fails: ERR_WRITE. */
+enum status metrics_sync(struct metrics_file *m);
 void metrics_close(struct metrics_file *m);
 
 /* Appends `, "prefixname": value` (or opens the object where the text is empty). Not finite: null. */

@@ -4,7 +4,7 @@
 #include "util/mem.h"
 
 enum { EDGE = 768, LARGEST_EDGE = 8192 };
-static const double measured_s = 0.1, shortest_s = 1e-3;
+static const double shortest_s = 1e-3;
 
 /* Seconds of n products one after another, and of the wait for them. */
 static enum status time_products(struct backend *b, const struct gemm *g, int64_t n, double *seconds) {
@@ -17,7 +17,7 @@ static enum status time_products(struct backend *b, const struct gemm *g, int64_
     return OK;
 }
 
-static enum status repeat(struct backend *b, const struct gemm *g, double *flops_per_s) {
+static enum status repeat(struct backend *b, const struct gemm *g, double measured_s, double *flops_per_s) {
     double edge = (double)g->c.rows, one, seconds = 0;
     TRY(time_products(b, g, 1, &one)); /* warm-up: threads start, pages are touched, an algorithm is chosen */
     TRY(time_products(b, g, 1, &one));
@@ -39,7 +39,7 @@ static enum status fill(struct backend *b, struct tensor t) {
     return OK;
 }
 
-static enum status speed_at(struct backend *b, int64_t edge, double *flops_per_s) {
+static enum status speed_at(struct backend *b, int64_t edge, double seconds, double *flops_per_s) {
     enum dtype type = b->caps.compute;
     struct tensor t[3];
     void *data[3] = {0};
@@ -51,7 +51,7 @@ static enum status speed_at(struct backend *b, int64_t edge, double *flops_per_s
     }
     if (st == OK) {
         const struct gemm g = {.a = t[0], .b = t[1], .c = t[2], .alpha = 1};
-        st = repeat(b, &g, flops_per_s);
+        st = repeat(b, &g, seconds, flops_per_s);
     }
     for (int i = 0; i < 3; i++) {
         backend_free(b, data[i]);
@@ -61,10 +61,10 @@ static enum status speed_at(struct backend *b, int64_t edge, double *flops_per_s
 }
 
 /* A device that is done with a product in less than a millisecond gets a larger one, that fills it. */
-enum status speed_gemm(struct backend *b, double *flops_per_s) {
+enum status speed_gemm(struct backend *b, double seconds, double *flops_per_s) {
     double best = 0, rate = 0;
     for (int64_t edge = EDGE; edge <= LARGEST_EDGE; edge = edge == EDGE ? 2048 : 2 * edge) {
-        TRY(speed_at(b, edge, &rate));
+        TRY(speed_at(b, edge, seconds, &rate));
         best = rate > best ? rate : best;
         if (2.0 * (double)edge * (double)edge * (double)edge / rate > shortest_s) {
             break;

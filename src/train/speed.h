@@ -4,7 +4,11 @@
 
 #include "backend/backend.h"
 
-/* Local. FLOP/s of a square product in the compute type, about a tenth of a second of work. */
-enum status speed_gemm(struct backend *b, double *flops_per_s);
+/* Long enough where nothing but mfu depends on it, and where a figure is reported. */
+#define SPEED_BRIEF_S 0.03
+#define SPEED_USUAL_S 0.1
+
+/* Local. FLOP/s of a square product in the compute type, over about so many seconds. */
+enum status speed_gemm(struct backend *b, double seconds, double *flops_per_s);
 
 #endif
