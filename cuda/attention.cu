@@ -463,7 +463,6 @@ enum status cuda_attention_tiled_gradient(struct backend *b, const struct attent
     return a->q.type == DTYPE_BF16 ? run_backward<bf16>(c, a, g, &p) : run_backward<float>(c, a, g, &p);
 }
 
-/* A warp per row and head; every lane reads both log-sum-exps before lane 0 writes. */
 template <typename T>
 __global__ void merge_parts(view<T> out, view<float> lse, view<const T> part_out, view<const float> part_lse,
                             int64_t rows, int heads, int hd) {
@@ -473,24 +472,8 @@ __global__ void merge_parts(view<T> out, view<float> lse, view<const T> part_out
     }
     int64_t row = at / heads;
     int64_t head = at - row * heads;
-    float mine = lse.row(row)[head];
-    float other = part_lse.row(row)[head];
-    float most = fmaxf(mine, other);
-    __syncwarp();
-    if (most == -INFINITY) {
-        return; /* no keys in either: zeros already */
-    }
-    float both = most + logf(expf(mine - most) + expf(other - most));
-    float keep = expf(mine - both);
-    float take = expf(other - both);
-    T *to = out.row(row) + head * hd;
-    const T *from = part_out.row(row) + head * hd;
-    for (int d = static_cast<int>(threadIdx.x % LANES); d < hd; d += LANES) {
-        put(to + d, keep * value_of(to[d]) + take * value_of(from[d]));
-    }
-    if (threadIdx.x % LANES == 0) {
-        lse.row(row)[head] = both;
-    }
+    merge_row(out.row(row) + head * hd, lse.row(row) + head, part_out.row(row) + head * hd,
+              part_lse.row(row)[head], hd);
 }
 
 template <typename T>
@@ -512,10 +495,14 @@ enum status cuda_attention_merge(struct backend *b, int heads, struct tensor out
 }
 
 enum status cuda_attention(struct backend *b, const struct attention *a) {
-    return cuda_attention_tiled(b, a, PART_ALL);
+    bool done = false;
+    TRY(cuda_fused_attention(b, a, &done));
+    return done ? OK : cuda_attention_tiled(b, a, PART_ALL);
 }
 
 enum status cuda_attention_gradient(struct backend *b, const struct attention *a,
                                     const struct attention_gradient *g) {
-    return cuda_attention_tiled_gradient(b, a, g, PART_ALL, false);
+    bool done = false;
+    TRY(cuda_fused_attention_gradient(b, a, g, &done));
+    return done ? OK : cuda_attention_tiled_gradient(b, a, g, PART_ALL, false);
 }

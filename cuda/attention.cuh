@@ -39,6 +39,28 @@ struct query_tile {
 /* Local. Puts the map where c->map names it, unless it is there; keys: rows of k. */
 enum status cuda_use_map(struct backend *b, const struct attention_map *map, int64_t keys);
 
+/* Adds a part to the union so far: a warp for one row and head. Every lane reads both log-sum-exps before
+ * lane 0 writes. */
+template <typename T>
+__device__ inline void merge_row(T *out, float *lse, const T *part_out, float part_lse, int head_dim) {
+    int lane = static_cast<int>(threadIdx.x % 32);
+    float mine = *lse;
+    float most = fmaxf(mine, part_lse);
+    __syncwarp();
+    if (most == -INFINITY) {
+        return; /* no keys in either: zeros already */
+    }
+    float both = most + logf(expf(mine - most) + expf(part_lse - most));
+    float keep = expf(mine - both);
+    float take = expf(part_lse - both);
+    for (int d = lane; d < head_dim; d += 32) {
+        put(out + d, keep * value_of(out[d]) + take * value_of(part_out[d]));
+    }
+    if (lane == 0) {
+        *lse = both;
+    }
+}
+
 enum attention_part { PART_ALL, PART_WHOLE, PART_CAUSAL };
 
 /* The own kernels, for any map, window, softcap, head size and type. Forward: a->out and a->lse are those of
@@ -51,5 +73,14 @@ enum status cuda_attention_tiled_gradient(struct backend *b, const struct attent
 /* out, lse = out, lse merged with part_out, part_lse, row by row and head by head. */
 enum status cuda_attention_merge(struct backend *b, int heads, struct tensor out, struct tensor lse,
                                  struct tensor part_out, struct tensor part_lse);
+
+/* cuDNN's fused attention (fused.cu). Opens the library as asked for ("auto", "own", "cudnn"); `words` says
+ * who computes attention. */
+enum status cuda_fused_open(struct cuda *c, const char *asked, bool is_bf16, char words[160]);
+void cuda_fused_close(struct cuda *c);
+/* *done is false, and nothing has been given to the device, where the library does not serve this shape. */
+enum status cuda_fused_attention(struct backend *b, const struct attention *a, bool *done);
+enum status cuda_fused_attention_gradient(struct backend *b, const struct attention *a,
+                                          const struct attention_gradient *g, bool *done);
 
 #endif

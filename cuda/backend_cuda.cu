@@ -7,7 +7,7 @@
 #include <cstring>
 #include <new>
 
-#include "cuda/device.cuh"
+#include "cuda/attention.cuh"
 
 enum status cuda_fail(const struct cuda *c, enum status code, const char *format, ...) {
     struct message failure = {};
@@ -30,6 +30,7 @@ static void cuda_destroy(struct backend *b) {
     struct cuda *c = cuda_of(b);
     cuda_group_close(b);
     cuda_transfers_close(c);
+    cuda_fused_close(c);
     cuda_blas_close(c);
     cuda_memory_close(c);
     delete c;
@@ -147,12 +148,17 @@ static enum status describe(const struct cuda *c, const struct backend_request *
     return OK;
 }
 
-static enum status open_parts(struct cuda *c, const struct backend_request *request, struct backend *b) {
+static enum status open_parts(struct cuda *c, const struct backend_request *request, struct backend *b,
+                              char words[160]) {
     TRY(choose_device(c, request));
     TRY(describe(c, request, b));
     TRY(cuda_memory_open(c));
     TRY(cuda_transfers_open(c));
-    return cuda_blas_open(c);
+    TRY(cuda_blas_open(c));
+    TRY(cuda_fused_open(c, request->attention ? request->attention : "auto", b->caps.compute == DTYPE_BF16,
+                        words));
+    b->caps.deterministic = c->deterministic || !c->fused; /* cuDNN's dQ has no fixed order */
+    return OK;
 }
 
 static enum status cuda_open_backend(const struct backend_request *request,
@@ -172,12 +178,13 @@ static enum status cuda_open_backend(const struct backend_request *request,
     c->allows_tf32 = std::strcmp(request->compute, "tf32") == 0;
     b->ops = &operations;
     b->context = c;
-    enum status st = open_parts(c, request, b);
+    char words[160] = "";
+    enum status st = open_parts(c, request, b, words);
     if (st != OK) {
         cuda_destroy(b);
         return st;
     }
-    snprintf(why, 256, "asked for");
+    snprintf(why, 256, "asked for; %s", words);
     *out = b;
     return OK;
 }

@@ -33,6 +33,7 @@ extern "C" {
 
 struct products;
 struct device_group;
+struct fused;
 
 /* Memory that an operation needs inside; each kind has one buffer, grown when asked and kept. */
 enum cuda_scratch {
@@ -42,6 +43,13 @@ enum cuda_scratch {
     SCRATCH_DELTA,   /* attention's rowsum(dO * O) */
     SCRATCH_MAP,     /* an attention map */
     SCRATCH_SUMS,
+    SCRATCH_RUNS,       /* fused attention: an attention map's runs */
+    SCRATCH_NUMBERS,    /* offsets and lengths of a batch of runs */
+    SCRATCH_STATISTICS, /* padded log-sum-exps, and rowsum(dO * O) */
+    SCRATCH_DQ_SUMS,    /* dq in fp32 */
+    SCRATCH_PART,       /* a part's output or gradients */
+    SCRATCH_PART_LSE,
+    SCRATCH_LIBRARY, /* what cuDNN works in */
     SCRATCH_KINDS
 };
 
@@ -64,6 +72,7 @@ struct cuda {
     cudaStream_t down, up, sums; /* transfer.cu: to the host, to the device, NCCL's */
     struct products *products;   /* gemm.cu */
     struct device_group *group;  /* group.cu */
+    struct fused *fused;         /* fused.cu; NULL: own kernels only */
     bool deterministic, allows_tf32;
     char *staging[2]; /* pinned; halves take turns */
     cudaEvent_t staging_done[2];

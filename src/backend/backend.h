@@ -26,7 +26,7 @@
 
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 3 };
+enum { BACKEND_API_VERSION = 4 };
 
 enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_I32 };
 int64_t dtype_size(enum dtype type);
@@ -273,6 +273,8 @@ struct backend_request {
     int device_index; /* this process's number within its node, dealt over its accelerators; -1: the first */
     int device_ranks; /* processes that may share an accelerator; 0: one */
     bool deterministic;
+    const char
+        *attention; /* of cuda: "auto" (also NULL), "own" kernels, "cudnn" (an error where it is missing) */
 };
 /* Local. Opens the back end asked for; `auto` takes a plug-in with a score and a device, else the CPU; *why
  * is the reason for the choice (for the log beside caps.description; never empty on success). Fails:

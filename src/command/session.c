@@ -93,6 +93,7 @@ enum status session_open_backend(struct session *s, const char *device, bool det
         .device_index = s->comm->node_rank,
         .device_ranks = (int)settings->device_ranks,
         .deterministic = deterministic,
+        .attention = settings_attention(settings),
     };
     TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
     log_root(LOG_INFO, "device %s: %s (%s)", s->backend->caps.name, s->backend->caps.description, why);

@@ -60,6 +60,9 @@ static const struct option table[] = {
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
     CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench", NULL,
            "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),
+    CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", MODEL_USERS " bench", "device=cuda",
+           "own kernels, or cuDNN's (compute=bf16; shapes that it does not have go to the own ones); auto: "
+           "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
            "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
@@ -327,4 +330,9 @@ const struct option *settings_table(int *count) {
 
 const char *settings_compute(const struct settings *settings) {
     return settings->compute == COMPUTE_BF16 ? "bf16" : settings->compute == COMPUTE_TF32 ? "tf32" : "fp32";
+}
+
+const char *settings_attention(const struct settings *settings) {
+    static const char *const names[] = {"auto", "own", "cudnn"};
+    return names[settings->cuda.attention];
 }

@@ -15,6 +15,9 @@ struct settings {
     int compute;
 
     struct {
+        int attention; /* place in settings_attention()'s list */
+    } cuda;
+    struct {
         int format; /* enum record_format */
         bool token_chars;
         int64_t limit, max_length, max_pairs_per_post;
@@ -119,6 +122,8 @@ struct settings {
 
 /* Local. `compute` as the back end wants it. */
 const char *settings_compute(const struct settings *settings);
+/* Local. `cuda.attention` as the back end wants it. */
+const char *settings_attention(const struct settings *settings);
 /* The table. */
 const struct option *settings_table(int *count);
 

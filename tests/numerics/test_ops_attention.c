@@ -69,6 +69,17 @@ static const struct attention_case cases[] = {
      .head_dim = 20,
      .spread = 1,
      .fused = true},
+    {.trees = {{-1, 70}, {0, 65}, {0, 1}, {-1, 33}, {3, 64}, {4, 12}, {4, 31}, {3, 2}},
+     .heads = 6,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .spread = 1,
+     .fused = true},
+    {.trees = {{-1, 9}, {0, 4}, {1, 3}, {2, 6}, {3, 2}, {4, 5}, {0, 8}},
+     .heads = 2,
+     .kv_heads = 1,
+     .head_dim = 16,
+     .spread = 1},
     {.trees = {{-1, 2}, {0, 3}, {1, 40}, {2, 5}, {2, 70}, {-1, 1}, {5, 1}},
      .heads = 2,
      .kv_heads = 2,
@@ -202,16 +213,17 @@ static void three(struct harness *h, const struct attention_case *c, int64_t row
                   struct pair *out) {
     int64_t q = (int64_t)c->heads * c->head_dim;
     int64_t kv = (int64_t)c->kv_heads * c->head_dim;
+    int64_t unit = c->head_dim % 8 == 0 ? 8 : 1; /* rows that a library may take, and rows that it may not */
     if (c->fused) {
-        struct pair all = pair_normal(h, ROLE_COMPUTE, rows, q + 2 * kv, 3, c->spread);
+        struct pair all = pair_normal(h, ROLE_COMPUTE, rows, q + 2 * kv, 3 * unit, c->spread);
         out[0] = pair_columns(all, 0, q);
         out[1] = pair_columns(all, q, kv);
         out[2] = pair_columns(all, q + kv, kv);
         return;
     }
-    out[0] = pair_normal(h, ROLE_COMPUTE, rows, q, 1, c->spread);
+    out[0] = pair_normal(h, ROLE_COMPUTE, rows, q, unit, c->spread);
     out[1] = pair_normal(h, ROLE_COMPUTE, keys, kv, 0, c->spread);
-    out[2] = pair_normal(h, ROLE_COMPUTE, keys, kv, 5, c->spread);
+    out[2] = pair_normal(h, ROLE_COMPUTE, keys, kv, 5 * unit, c->spread);
 }
 
 static void set_tensors(struct attention *a, const struct pair *const pairs[5], bool on_device) {
@@ -240,7 +252,7 @@ static void run_attention(struct harness *h, const struct attention_case *c) {
         spoil_unused(h, &m.map, &in[1]);
         spoil_unused(h, &m.map, &in[2]);
     }
-    struct pair out = pair_normal(h, ROLE_COMPUTE, rows, (int64_t)c->heads * c->head_dim, 2, 1);
+    struct pair out = pair_normal(h, ROLE_COMPUTE, rows, (int64_t)c->heads * c->head_dim, 16, 1);
     struct pair lse = pair_normal(h, ROLE_READOUT, rows, c->heads, 0, 1);
     in[3] = pair_normal(h, ROLE_COMPUTE, rows, (int64_t)c->heads * c->head_dim, 0, 1);
     struct attention a = {.map = &m.map,

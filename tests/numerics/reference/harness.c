@@ -17,7 +17,12 @@ void must(enum status st) {
 
 static void open_device(struct harness *h, const char *device, const char *compute) {
     char why[256];
-    struct backend_request request = {.device = device, .compute = compute, .threads = 2, .device_index = -1};
+    const char *attention = getenv("COLLIMATE_TEST_ATTENTION");
+    const struct backend_request request = {.device = device,
+                                            .compute = compute,
+                                            .threads = 2,
+                                            .device_index = -1,
+                                            .attention = attention && *attention ? attention : NULL};
     must(backend_open(&request, &h->devices[h->device_count++], why));
 }
 
