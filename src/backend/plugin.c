@@ -53,12 +53,9 @@ static void *find_plugin(char reason[160]) {
     if (given && given[0]) {
         return open_in(given, "", reason);
     }
-    static const char *const below[] = {"/../" COLLIMATE_LIBDIR "/collimate",
-                                        "/../lib/collimate",
-                                        "/../lib64/collimate",
-                                        "/cuda",
-                                        "/../cuda",
-                                        ""};
+    static const char installed[] = "/../" COLLIMATE_LIBDIR "/collimate";
+    static const char *const below[] = {installed, "/../lib/collimate", "/../lib64/collimate",
+                                        "/cuda",   "/../cuda",          ""};
     char folder[2048];
     void *handle = NULL;
     if (program_folder(folder, sizeof folder)) {
