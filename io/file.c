@@ -313,9 +313,10 @@ enum status folder_make(const char *path) {
         }
         bool cut = *p == '/';
         *p = cut ? '\0' : *p;
-        if (mkdir(partial, 0777) != 0 && !is_folder(partial)) {
+        int error = mkdir(partial, 0777) == 0 ? 0 : errno;
+        if (error != 0 && !is_folder(partial)) {
             st = fail(ERR_WRITE, "%s: cannot make the folder: %s", partial,
-                      errno == EEXIST ? "a file of that name is in the way" : strerror(errno));
+                      error == EEXIST ? "a file of that name is in the way" : strerror(error));
         }
         *p = cut ? '/' : *p;
     }

@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "io/h5_internal.h"
@@ -338,9 +340,17 @@ static enum status array_create(struct transit *t) {
     return comm_agree(t->w->c, st);
 }
 
+/* Whether the file system says that it has less than what this file still lacks of `bytes`. Local. */
+static bool lacks_room(int file, int64_t bytes) {
+    struct statvfs room;
+    struct stat facts;
+    return fstatvfs(file, &room) == 0 && fstat(file, &facts) == 0 &&
+           (double)room.f_bavail * (double)room.f_frsize + 512. * (double)facts.st_blocks < (double)bytes;
+}
+
 /* Local, rank 0. Takes the blocks that the arrays so far can need at most, without making the file longer;
- * what is left over is given back at the end. File systems that cannot do this say so, and we go on without.
- */
+ * what is left over is given back at the end. Where a file system cannot do that it is asked for its room: a
+ * disk that is full only on some ranks' way through HDF5 would leave the others waiting for them. */
 static enum status reserve(const struct transit *t) {
     int64_t bytes;
     TRY(size_mul(t->spec->rows, t->row_bytes, t->spec->name, &bytes));
@@ -350,13 +360,16 @@ static enum status reserve(const struct transit *t) {
     if (file < 0) {
         return fail(ERR_WRITE, "%s: cannot be opened: %s", t->w->tmp, strerror(errno));
     }
-    int rc = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, t->w->reserved_bytes), saved = errno;
-    close(file);
-    if (rc != 0 && (saved == ENOSPC || saved == EDQUOT || saved == EFBIG || saved == EIO)) {
-        return fail(ERR_WRITE, "%s: no room for the %.1f MiB of %s: %s", t->w->path,
-                    (double)bytes / (1 << 20), t->spec->name, strerror(saved));
+    int error = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, t->w->reserved_bytes) == 0 ? 0 : errno;
+    bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG || error == EIO;
+    if (error != 0 && !is_full && lacks_room(file, t->w->reserved_bytes)) {
+        error = ENOSPC;
+        is_full = true;
     }
-    return OK;
+    close(file);
+    return is_full ? fail(ERR_WRITE, "%s: no room for the %lld bytes of %s: %s", t->w->path, (long long)bytes,
+                          t->spec->name, strerror(error))
+                   : OK;
 }
 
 /* Hashes of the blocks in a round, and their sum. */

@@ -239,11 +239,6 @@ static enum status put_in_place(const struct h5_writer *w) {
 /* Collective. */
 static enum status flush_and_close(struct h5_writer *w) {
     enum status st = OK;
-    watchdog_wait(w->c->watchdog, "flushing a file");
-    if (H5Fflush(w->file, H5F_SCOPE_GLOBAL) < 0) {
-        st = h5_fail(ERR_WRITE, w->path, "cannot be flushed; is the disk full?");
-    }
-    TRY(comm_agree(w->c, st));
     watchdog_wait(w->c->watchdog, "closing a file");
     if (H5Fclose(w->file) < 0) {
         st = h5_fail(ERR_WRITE, w->path, "cannot be closed; is the disk full?");

@@ -106,7 +106,7 @@ static void bite(const struct watchdog *w, double now, double silent_s, bool is_
         put(&line, "nothing for %.0f s (since %s)", silent_s, stamp);
     }
     put_doings(&line, w, now);
-    put(&line, "; a rank or the network is lost, or raise watchdog_s (COLLIMATE_WATCHDOG)");
+    put(&line, "; a rank, the network or a disk is lost, or raise watchdog_s (COLLIMATE_WATCHDOG)");
     line.text[line.used++] = '\n'; /* put() leaves room for it in place of the NUL */
     if (write(STDERR_FILENO, line.text, line.used) < 0) {
         _exit(ERR_LOST); /* nobody to tell */

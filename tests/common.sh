@@ -67,6 +67,11 @@ tiny_world() {
         "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
         "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
 }
+# preload_disk: mpirun's options in $preload, under which a rank's disk does what tests/disk.c says.
+preload_disk() {
+    [ -e disk.so ] || cc -shared -fPIC -O -o disk.so "$(dirname "$FIXTURES")/disk.c" || exit 1
+    preload=(-x "LD_PRELOAD=$work/disk.so" -x "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
+}
 # numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.
 numbers() {
     sed -nE '/^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu|eval_runtime)": [^,}]*//g'

@@ -15,14 +15,12 @@ tiny_world
 training=(sft model=init data=train.h5 train.deterministic=true train.slots=4 train.batch=8 watchdog_s=25)
 
 # slow_disk MS: from here on the disk of the ranks that are begun takes so long for a checkpoint; 0: what it takes.
-sources=$(dirname "$FIXTURES")/e2e
 disk=()
 slow_disk() {
     disk=()
     [ "$1" -eq 0 ] && return
-    [ -e slow_disk.so ] || cc -shared -fPIC -O -o slow_disk.so "$sources/slow_disk.c" || exit 1
-    disk=(-x "LD_PRELOAD=$PWD/slow_disk.so" -x "SLOW_DISK_MS=$1"
-        -x "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
+    preload_disk
+    disk=("${preload[@]}" -x "SLOW_DISK_MS=$1")
 }
 # begin RANKS ERRORS ARGUMENT...: the program in the background; its launcher is $launched.
 begin() {

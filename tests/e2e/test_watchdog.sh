@@ -39,7 +39,7 @@ for i in "${!names[@]}"; do
     doing='while [a-z][^;]*'
     [ "$name" = sft ] && doing='while [^;]* in step [0-9]+ \(for [0-9.]+ s\), waiting for the others in [^;]* since [0-9.]+ s ago'
     lines=$(grep -c '^collimate: watchdog: ' "$name.err")
-    whole=$(grep -cE "^collimate: watchdog: $who $since $doing; before that: [a-z].*; a rank or the network is lost" "$name.err")
+    whole=$(grep -cE "^collimate: watchdog: $who $since $doing; before that: [a-z].*; a rank, the network or a disk is lost" "$name.err")
     if [ "$lines" -lt 1 ] || [ "$lines" -gt 3 ] || [ "$whole" -ne "$lines" ]; then
         bad "$name: $(cat "$name.err")"
     fi
