@@ -93,11 +93,15 @@ static enum status choose_device(struct cuda *c, const struct backend_request *r
     if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice ||
         (error == cudaSuccess && count == 0)) {
         (void)cudaGetLastError();
-        return cuda_fail(c, ERR_SYSTEM,
-                         "device cuda: no CUDA device: %s (error %d); use a node with an NVIDIA driver and a "
-                         "device, or device=cpu",
-                         error == cudaSuccess ? "none is visible" : cudaGetErrorString(error),
-                         static_cast<int>(error));
+        bool has_driver = error != cudaErrorInsufficientDriver;
+        return cuda_fail(
+            c, ERR_SYSTEM,
+            "device cuda: no CUDA device: %s: %s (error %d); use a node with an NVIDIA driver and a "
+            "device, or device=cpu",
+            has_driver ? "a driver but no device that it shows (CUDA_VISIBLE_DEVICES, the "
+                         "job's --gpus)"
+                       : "no NVIDIA driver, or one older than this CUDA runtime",
+            error == cudaSuccess ? "none is visible" : cudaGetErrorString(error), static_cast<int>(error));
     }
     CUDA_TRY(c, "cudaGetDeviceCount", error);
     int index = request->device_index > 0 ? request->device_index : 0;

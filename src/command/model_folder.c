@@ -174,7 +174,7 @@ static enum status open_here(struct backend *b, const char *folder, const struct
     struct model_config config;
     struct model *m = NULL;
     TRY(config_of(folder, o ? o->head : HEAD_LANGUAGE, &config));
-    TRY(model_open(b, &config, &m));
+    TRY(model_open_beside(b, &config, o ? o->beside : 0, &m));
     enum status st = read_weights(m, folder, o ? o->seed : 0);
     if (st != OK) {
         model_close(m);
@@ -186,7 +186,7 @@ static enum status open_here(struct backend *b, const char *folder, const struct
 
 /* A model of the checkpoint's shape, its parameters not yet read. The run may have put another head on the
  * model that it began with: the arena's size tells. */
-static enum status open_shape(struct backend *b, const char *path, struct model **out) {
+static enum status open_shape(struct backend *b, const char *path, int64_t beside, struct model **out) {
     struct text folder = {0};
     struct model_config config;
     int64_t elements = 0;
@@ -194,7 +194,7 @@ static enum status open_shape(struct backend *b, const char *path, struct model 
     st = st == OK ? model_source_config(folder.data, &config) : st;
     st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
     for (int try = 0; try < 2 && st == OK; try++) {
-        st = model_open(b, &config, out);
+        st = model_open_beside(b, &config, beside, out);
         if (st == OK && (*out)->arena_elements == elements) {
             break;
         }
@@ -216,7 +216,7 @@ static enum status open_shape(struct backend *b, const char *path, struct model 
 static enum status open_checkpoint(struct comm *c, struct backend *b, const char *path,
                                    const struct model_folder_options *o, struct model **out) {
     struct model *m = NULL;
-    enum status st = comm_agree(c, open_shape(b, path, &m));
+    enum status st = comm_agree(c, open_shape(b, path, o ? o->beside : 0, &m));
     if (st == OK && o && o->head == HEAD_SCORE && m->config.head != HEAD_SCORE) {
         st = fail(ERR_USAGE, "%s: a reward model begins with a model folder, as the run's model/", path);
     }
@@ -251,7 +251,7 @@ enum status model_folder_check(const char *folder, enum model_head head, struct 
     enum status st = OK;
     TRY(backend_open(&request, &plan, why));
     if (model_is_checkpoint(folder)) {
-        st = open_shape(plan, folder, &m);
+        st = open_shape(plan, folder, 0, &m);
         if (st == OK) {
             *out = m->config;
             model_close(m);

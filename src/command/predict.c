@@ -146,6 +146,26 @@ static void print_time(const struct trainer *t, const struct prediction *p) {
            p->step_seconds * (double)t->training.steps, (long long)t->training.steps);
 }
 
+enum status trainer_state_bytes(struct trainer *t, int64_t *out) {
+    struct session *s = &t->session;
+    struct optimizer_options options = trainer_optimizer(s->settings);
+    struct model_config config;
+    struct text folder = {0};
+    int64_t parameters = 0;
+    enum status st = model_source_folder(s->settings->model, &folder);
+    st = st == OK ? model_source_config(folder.data, &config) : st;
+    if (st == OK) {
+        config.head = recipe_head(&t->recipe);
+        st = count_parameters(&config, &parameters);
+    }
+    text_free(&folder);
+    TRY(st);
+    struct shard_map shards = trainer_shards(s->settings, s->comm, parameters);
+    *out = (parameters + state_arenas(&options) * shard_count(&shards, shards.rank)) *
+           dtype_size(s->backend->caps.master);
+    return OK;
+}
+
 enum status trainer_memory(struct trainer *t, struct model_config *config, struct prediction *out) {
     struct comm *c = t->session.comm;
     struct prediction p = {0};

@@ -118,7 +118,8 @@ enum status session_open_tokenizer(struct session *s) {
 }
 
 enum status session_open_model(struct session *s) {
-    const struct model_folder_options options = {.head = s->head, .seed = (uint64_t)s->settings->seed};
+    const struct model_folder_options options = {
+        .head = s->head, .seed = (uint64_t)s->settings->seed, .beside = s->beside};
     TRY(session_need(s->settings->model, "model"));
     watchdog_phase(s->comm->watchdog, "reading the model");
     TRY(comm_agree(s->comm, model_source_folder(s->settings->model, &s->source)));

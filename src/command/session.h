@@ -31,6 +31,7 @@ struct session {
     const struct settings *settings;
     struct backend *backend;
     enum model_head head; /* HEAD_SCORE: a causal folder is opened with a new score head */
+    int64_t beside;       /* bytes that training takes beside the parameters, in one allocation with them */
     struct model *model;
     uint64_t model_hash;         /* of the weights as read */
     struct text source;          /* folder of the model's config.json and tokenizer */

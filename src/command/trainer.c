@@ -213,6 +213,9 @@ static enum status trainer_work(struct trainer *t) {
         return trainer_predict(t);
     }
     s->head = recipe_head(&t->recipe);
+    if (!t->recipe.has_reference || !*settings->reference) { /* else a second model is to fit for a while */
+        TRY(comm_agree(s->comm, trainer_state_bytes(t, &s->beside)));
+    }
     enum status st = session_open_model(s);
     TRY(st == OK ? OK : explain_memory(t, st));
     TRY(session_need_head(s->model, settings->model, s->head));

@@ -37,6 +37,8 @@ struct prediction {
 enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out);
 /* Collective. Its part about memory only. */
 enum status trainer_memory(struct trainer *t, struct model_config *config, struct prediction *out);
+/* Local. Bytes of gradients and optimizer state on this rank; t has its back end. */
+enum status trainer_state_bytes(struct trainer *t, int64_t *out);
 /* Collective. --dry-run: data report, memory per rank, step time; t has its back end and rows open, no model.
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);

@@ -38,13 +38,22 @@ struct model {
     struct tensor master;    /* 1 x arena_elements */
     struct tensor compute;   /* the same as master where the types are equal */
     struct tensor gradients; /* none until model_need_gradients() */
+    struct workspace store;  /* one allocation that holds these, and what model_open_beside() left room for */
     struct model_plan *plan; /* which parameter plays which role in which layer (params.c) */
 };
 
 /* Local. Allocates the arena; parameters are not set. Fused weights (GPT-NeoX's query_key_value, GPT-2's
  * c_attn) are one parameter, as in the file; the layer takes views. */
 enum status model_open(struct backend *b, const struct model_config *config, struct model **out);
+/* With room for `beside` bytes that model_take() will ask for: gradients and optimizer state. */
+enum status model_open_beside(struct backend *b, const struct model_config *config, int64_t beside,
+                              struct model **out);
 void model_close(struct model *m);
+/* Local. 1 x elements, zero, of the model's own allocation where there is room, else of a new one; ends with
+ * model_give_back(), before the model and in the opposite order of taking. */
+enum status model_take(struct model *m, const char *what, int64_t elements, enum dtype type,
+                       struct tensor *out);
+void model_give_back(struct model *m, struct tensor *t);
 enum status model_need_gradients(struct model *m);
 enum status model_zero_gradients(struct model *m);
 

@@ -9,6 +9,9 @@
 
 /* Elements that cross between host and device at a time. */
 enum { CHUNK = 1 << 20, ALIGNMENT = 16 };
+/* Bytes that a part of the store may lose to alignment, and parts: parameters, compute copy, gradients, two
+ * states. */
+enum { STORE_ALIGNMENT = 64, STORE_PARTS = 5 };
 
 /* Lays parameters out one after the other. */
 struct builder {
@@ -207,19 +210,54 @@ static enum status lay_out(struct model *m) {
     return OK;
 }
 
-static enum status open_arena(struct model *m, const char *what, enum dtype type, struct tensor *out) {
-    int64_t bytes;
-    void *data;
-    TRY(size_mul(m->arena_elements, dtype_size(type), "parameters", &bytes));
-    if (backend_alloc(m->backend, bytes, &data) != OK) {
-        return note("taking memory for %s, %lld %s values", what, (long long)m->arena_elements,
-                    dtype_name(type));
-    }
-    *out = tensor_at(data, 1, m->arena_elements, type);
-    return backend_zero(m->backend, data, bytes);
+static bool is_in_store(const struct model *m, const void *data) {
+    const char *at = data;
+    return m->store.base && at >= m->store.base && at < m->store.base + m->store.capacity;
 }
 
-enum status model_open(struct backend *b, const struct model_config *config, struct model **out) {
+enum status model_take(struct model *m, const char *what, int64_t elements, enum dtype type,
+                       struct tensor *out) {
+    int64_t bytes;
+    void *data;
+    TRY(size_mul(elements, dtype_size(type), what, &bytes));
+    if (bytes + STORE_ALIGNMENT <= m->store.capacity - m->store.used) {
+        TRY(workspace_take(&m->store, 1, elements, type, what, out));
+    } else {
+        if (backend_alloc(m->backend, bytes, &data) != OK) {
+            return note("taking memory for %s, %lld %s values", what, (long long)elements, dtype_name(type));
+        }
+        *out = tensor_at(data, 1, elements, type);
+    }
+    return backend_zero_tensor(m->backend, *out);
+}
+
+void model_give_back(struct model *m, struct tensor *t) {
+    if (is_in_store(m, t->data)) {
+        workspace_release(&m->store, (char *)t->data - m->store.base);
+    } else if (t->data) {
+        backend_free(m->backend, t->data);
+    }
+    *t = (struct tensor){0};
+}
+
+/* Room for the parameters and what stands beside them. */
+static enum status open_store(struct model *m, int64_t beside) {
+    const struct backend_caps *caps = &m->backend->caps;
+    int64_t bytes = dtype_size(caps->master);
+    void *data;
+    bytes += caps->compute != caps->master ? dtype_size(caps->compute) : 0;
+    TRY(size_mul(m->arena_elements, bytes, "parameters", &bytes));
+    TRY(size_add(bytes, beside + (int64_t)STORE_PARTS * STORE_ALIGNMENT, "parameters", &bytes));
+    if (backend_alloc(m->backend, bytes, &data) != OK) {
+        return note("taking memory for the parameters, %lld values%s", (long long)m->arena_elements,
+                    beside > 0 ? ", their gradients and the optimizer's state" : "");
+    }
+    m->store = (struct workspace){.backend = m->backend, .base = data, .capacity = bytes};
+    return OK;
+}
+
+enum status model_open_beside(struct backend *b, const struct model_config *config, int64_t beside,
+                              struct model **out) {
     struct model *m;
     enum status st = OK;
     TRY(NEW_ARRAY(m, 1));
@@ -227,11 +265,13 @@ enum status model_open(struct backend *b, const struct model_config *config, str
     m->backend = b;
     TRY_TO(failed, NEW_ARRAY(m->plan, 1));
     TRY_TO(failed, lay_out(m));
-    TRY_TO(failed, open_arena(m, "the parameters", b->caps.master, &m->master));
+    TRY_TO(failed, open_store(m, beside));
+    TRY_TO(failed, model_take(m, "the parameters", m->arena_elements, b->caps.master, &m->master));
     m->compute = m->master;
     if (b->caps.compute != b->caps.master) {
         m->compute = (struct tensor){0};
-        TRY_TO(failed, open_arena(m, "the parameters' compute copy", b->caps.compute, &m->compute));
+        TRY_TO(failed, model_take(m, "the parameters' compute copy", m->arena_elements, b->caps.compute,
+                                  &m->compute));
     }
     *out = m;
     return OK;
@@ -240,19 +280,18 @@ failed:
     return st;
 }
 
+enum status model_open(struct backend *b, const struct model_config *config, struct model **out) {
+    return model_open_beside(b, config, 0, out);
+}
+
 void model_close(struct model *m) {
     if (!m) {
         return;
     }
-    if (m->compute.data && m->compute.data != m->master.data) {
-        backend_free(m->backend, m->compute.data);
+    if (!is_in_store(m, m->gradients.data)) {
+        model_give_back(m, &m->gradients);
     }
-    if (m->master.data) {
-        backend_free(m->backend, m->master.data);
-    }
-    if (m->gradients.data) {
-        backend_free(m->backend, m->gradients.data);
-    }
+    workspace_close(&m->store);
     if (m->plan) {
         mem_free(m->plan->layers);
     }
@@ -262,7 +301,9 @@ void model_close(struct model *m) {
 }
 
 enum status model_need_gradients(struct model *m) {
-    return m->gradients.data ? OK : open_arena(m, "the gradients", m->backend->caps.master, &m->gradients);
+    return m->gradients.data
+               ? OK
+               : model_take(m, "the gradients", m->arena_elements, m->backend->caps.master, &m->gradients);
 }
 
 enum status model_zero_gradients(struct model *m) {

@@ -100,7 +100,8 @@ static enum status open_way(struct comm *c, struct gradient_sum *g, const struct
 
 enum status gradient_open(struct comm *c, struct model *m, const struct gradient_options *o,
                           struct gradient_sum *out) {
-    *out = (struct gradient_sum){.model = m, .deterministic = o->deterministic, .shards = o->shards};
+    *out = (struct gradient_sum){
+        .model = m, .deterministic = o->deterministic, .shards = o->shards, .own = m->gradients.data};
     enum status st = comm_agree(c, open_levels(out, o->slots, o->deterministic));
     const struct bucket_options options = {
         .elements = m->arena_elements,
@@ -127,6 +128,11 @@ void gradient_close(struct gradient_sum *g) {
         bucket_close(g->buckets);
     }
     for (int i = 0; i < g->n_levels; i++) {
+        if (g->level[i].data == g->own) { /* the arena may stand in one allocation with others */
+            struct tensor partial = g->model->gradients;
+            g->model->gradients = g->level[i];
+            g->level[i] = partial;
+        }
         backend_free(g->model->backend, g->level[i].data);
     }
     transfer_close(g->transfer);

@@ -41,7 +41,8 @@ struct gradient_sum {
     struct transfer *transfer;
     void *staging;
     int n_levels;
-    struct tensor level[GRADIENT_LEVELS]; /* trade places with the model's arena */
+    struct tensor level[GRADIENT_LEVELS]; /* trade places with the model's arena until the end */
+    void *own;                            /* where the model's arena was at the start */
     int64_t pushed;
 };
 struct gradient_options {

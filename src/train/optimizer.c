@@ -19,26 +19,16 @@ static bool keeps_second(const struct optimizer_options *o) {
     return o->kind != OPTIMIZER_SGD;
 }
 
-static enum status state_open(struct model *m, const char *what, int64_t elements, struct tensor *out) {
-    void *data;
-    enum dtype type = m->master.type;
-    if (backend_alloc(m->backend, elements * dtype_size(type), &data) != OK) {
-        return note("taking memory for %s, %lld %s values", what, (long long)elements, dtype_name(type));
-    }
-    *out = tensor_at(data, 1, elements, type);
-    return backend_zero_tensor(m->backend, *out);
-}
-
 enum status optimizer_open(struct model *m, const struct optimizer_options *options,
                            const struct shard_map *shards, struct optimizer *out) {
     struct optimizer o = {.options = *options, .model = m, .shards = *shards};
     int64_t elements = shard_count(shards, shards->rank);
     enum status st = OK;
     if (keeps_first(options)) {
-        TRY_TO(failed, state_open(m, "the optimizer's first state", elements, &o.first));
+        TRY_TO(failed, model_take(m, "the optimizer's first state", elements, m->master.type, &o.first));
     }
     if (keeps_second(options)) {
-        TRY_TO(failed, state_open(m, "the optimizer's second state", elements, &o.second));
+        TRY_TO(failed, model_take(m, "the optimizer's second state", elements, m->master.type, &o.second));
     }
     if (optimizer_is_sharded(&o) && !backend_host_address(m->backend, m->master.data)) {
         o.staging = mem_aligned(m->arena_elements, (size_t)dtype_size(m->master.type));
@@ -55,13 +45,8 @@ void optimizer_close(struct optimizer *o) {
     if (!o || !o->model) {
         return;
     }
-    struct backend *b = o->model->backend;
-    if (o->first.data) {
-        backend_free(b, o->first.data);
-    }
-    if (o->second.data) {
-        backend_free(b, o->second.data);
-    }
+    model_give_back(o->model, &o->second);
+    model_give_back(o->model, &o->first);
     mem_free(o->staging);
     *o = (struct optimizer){0};
 }

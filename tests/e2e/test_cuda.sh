@@ -55,7 +55,7 @@ same once two
 refuses 2 'device_ranks' dpo $train output=x device=cpu device_ranks=2
 timeout 60 mpirun -q -n 2 "$COLLIMATE" dpo $train output=x device=cuda > /dev/null 2> err.txt
 [ $? -eq 71 ] && grep -q 'process 2 of its node and sees 1 device.*device_ranks=2' err.txt || bad "two ranks on one device unasked"
-EMULATED_DEVICES=0 refuses 71 'no CUDA device.*NVIDIA driver' dpo $train output=x device=cuda
+EMULATED_DEVICES=0 refuses 71 'no CUDA device: a driver but no device.*(error 100)' dpo $train output=x device=cuda
 EMULATED_DEVICES=0 run 1 dpo $short output=auto device=auto
 [ "$(grep -c 'no CUDA device, using the CPU' err.txt)" -eq 1 ] || bad "auto does not say that it took the CPU"
 
@@ -63,16 +63,27 @@ EMULATED_DEVICES=0 run 1 dpo $short output=auto device=auto
 EMULATED_MEMORY=33600000 refuses 71 "bytes of device memory were asked for.*free.*taking memory for the .*--dry-run counts, in MiB: parameters" \
     dpo $train output=x device=cuda
 EMULATED_MEMORY=30000000 refuses 71 "the products' workspace" dpo $train output=x device=cuda
+EMULATED_MEMORY=33560000 refuses 71 "taking memory for the parameters, .* their gradients and the optimizer's state.*--dry-run counts" \
+    dpo $train output=x device=cuda
 
-# Later steps allocate nothing: 2 and 6 of them take as many allocations, streams and events.
-for steps in 2 6; do
-    EMULATED_LOG=$PWD/counts.$steps run 1 dpo $train train.slots=1 train.steps=$steps train.shuffle=false output="count$steps" device=cuda
+# Later steps allocate nothing: 2 and 6 of them take as many allocations, streams and events; the optimizer's state is in
+# the parameters' allocation.
+# counted NAME COMMAND KEYS...: allocations, streams and events of a process.
+counted() {
+    local name=$1
+    shift
+    EMULATED_LOG=$PWD/counts.log run 1 "$@" data=train.h5 model=init train.batch=2 train.slots=1 train.shuffle=false \
+        output="$name" device=cuda
+    sed -E 's/, "kernels".*//' counts.log > "counts.$name"
+    rm -f counts.log
+}
+for command in dpo sft reward; do
+    for steps in 2 6; do counted "$command-$steps" $command train.steps=$steps; done
+    [ -s "counts.$command-2" ] && cmp -s "counts.$command-2" "counts.$command-6" || {
+        bad "$command: steps allocate"
+        cat "counts.$command-2" "counts.$command-6"
+    }
 done
-taken() {
-    sed -E 's/, "kernels".*//' "$1"
-}
-[ -s counts.2 ] && cmp -s <(taken counts.2) <(taken counts.6) || {
-    bad "steps allocate"
-    cat counts.2 counts.6
-}
+counted sgd dpo train.steps=2 train.optimizer=sgd
+cmp -s counts.sgd counts.dpo-2 || bad "the optimizer's state is an allocation of its own"
 finish
