@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -17,5 +18,11 @@
         print_error("\n");         \
         _fail(__FILE__, __LINE__); \
     } while (0)
+
+/* The device of a test that takes one: COLLIMATE_TEST_DEVICE, or the CPU. */
+static inline const char *test_device(void) {
+    const char *asked = getenv("COLLIMATE_TEST_DEVICE");
+    return asked && *asked ? asked : "cpu";
+}
 
 #endif

@@ -13,6 +13,10 @@ case $1 in
     ;;
 *) flag= ;;
 esac
+words=" $* "
+case ${1:-} in
+evaluate) [ "${words#* model=}" = "$words" ] && exec "$COLLIMATE_PROGRAM" ${flag:+"$flag"} "$@" ;;
+esac
 case ${1:-} in
 sft | dpo | reward | score | evaluate | generate | embed)
     command=$1

@@ -171,11 +171,9 @@ static inline struct backend *open_backend(const char *device) {
 
 /* The devices to test: the CPU, plain and under suspicion, or the one that COLLIMATE_TEST_DEVICE names. */
 static inline int devices(const char *names[2]) {
-    const char *asked = getenv("COLLIMATE_TEST_DEVICE");
-    bool is_asked = asked && *asked;
-    names[0] = is_asked ? asked : "cpu";
+    names[0] = test_device();
     names[1] = "check:cpu";
-    return is_asked ? 1 : 2;
+    return strcmp(names[0], "cpu") == 0 ? 2 : 1;
 }
 
 #endif
