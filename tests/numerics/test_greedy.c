@@ -59,7 +59,8 @@ static void test_greedy(void **state) {
     struct backend *b;
     json_t *all, *entry;
     size_t i;
-    const struct backend_request request = {.device = test_device(), .device_index = -1, .deterministic = true};
+    const struct backend_request request = {
+        .device = test_device(), .device_index = -1, .deterministic = true};
     MUST(backend_open(&request, &b, why));
     MUST(json_load(FIXTURES "/greedy.json", &all));
     assert_int_equal(json_array_size(all), COUNT_OF(language_models));
