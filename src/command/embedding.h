@@ -16,7 +16,8 @@
 struct embedding_report {
     int64_t responses, computed, cut, empty; /* cut: longer than embed.max_length; empty: a zero vector */
     int64_t tokens;                          /* computed */
-    double seconds;                          /* of the computing and the writing */
+    double seconds;                          /* of reading, computing and writing */
+    double forward_seconds;                  /* of the forward passes alone, mean of the ranks */
 };
 /* Collective. Embeds every response of data under the session's model (open) into the side-car at path ("":
  * beside the data, its name holds the key), whose path comes back in *path. Fails: ERR_DATA for a side-car
@@ -27,7 +28,7 @@ struct embedding_request {
 };
 enum status embedding_compute(struct session *s, const struct embedding_request *request,
                               struct embedding_report *out);
-/* One log line. */
+/* What was computed, and its rate beside that of the forward passes alone. */
 void embedding_print(const struct embedding_report *r, const char *path);
 
 #endif

@@ -29,17 +29,15 @@ for n in 1 2 4; do
   mv e.h5 e$n.h5
 done
 cmp -s e1.h5 e2.h5 && cmp -s e1.h5 e4.h5 || bad "embeddings differ between rank counts"
-"$COLLIMATE" "${embed[@]}" train.micro_tokens=64 2> killed &
-pid=$!
-for _ in $(seq 200); do
-  [ -s e.h5 ] && break
-  sleep 0.01
+cc -shared -fPIC -O -o die_in_write.so "${FIXTURES%/fixtures}/e2e/die_in_write.c" || bad "no compiler"
+for write in 5 60 200; do # while the file is made, and between rounds
+  LD_PRELOAD=$PWD/die_in_write.so DIE_FILE=/e.h5 DIE_WRITE=$write \
+    ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0 \
+    timeout 60 "$COLLIMATE" "${embed[@]}" train.micro_tokens=64 2> killed
+  [ $? -eq 137 ] || bad "no kill in write $write: $(tail -1 killed)"
 done
-sleep 0.05
-kill -9 $pid 2> /dev/null
-wait $pid 2> /dev/null
 timeout 60 "$COLLIMATE" "${embed[@]}" train.micro_tokens=64 2> resumed || bad "embedding does not go on: $(tail -1 resumed)"
-grep -q 'were there; 0 cut, 0 empty' resumed || bad "no report of what was there: $(tail -3 resumed)"
+grep -q ' [1-9][0-9]* were there; 0 cut, 0 empty' resumed || bad "nothing was there: $(tail -3 resumed)"
 cp e.h5 resumed.h5
 rm e.h5
 run "${embed[@]}" train.micro_tokens=64
