@@ -36,7 +36,7 @@ says own "attention by own kernels"
 EMULATED_SEED=5 train auto
 says auto "attention by cuDNN 9.19.0"
 close_to_own auto
-awk '{ plans += $2; runs += $4 } END { exit !(plans > 3 && runs > 3 * plans) }' cudnn.log ||
+awk '{ plans += $2; runs += $4 } END { exit !(plans > 3 && runs > 2 * plans) }' cudnn.log ||
     bad "plans are not remembered, or none ran: $(cat cudnn.log)"
 cmp -s <(numbers own) <(numbers auto) && bad "the very bits of the own kernels: did cuDNN run?"
 # Whole ranges that the library does not take go to the own kernels and are merged.
