@@ -12,6 +12,7 @@
 #include "io/safetensors.h"
 #include "model/family.h"
 #include "train/checkpoint.h"
+#include "util/hash.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -412,5 +413,13 @@ enum status model_folder_save(struct comm *c, struct model *m, const char *folde
 }
 
 enum status model_folder_hash(struct model *m, uint64_t *out) {
-    return model_hash(m, out);
+    struct text config = {0};
+    uint64_t weights;
+    enum status st;
+    TRY_TO(done, model_config_print(&m->config, NULL, &config));
+    TRY_TO(done, model_hash(m, &weights));
+    *out = hash_join(weights, hash_bytes(config.data, config.len, 0));
+done:
+    text_free(&config);
+    return st;
 }

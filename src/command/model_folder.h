@@ -24,7 +24,7 @@ enum status model_folder_check(const char *folder, enum model_head head, struct 
  */
 enum status model_folder_save(struct comm *c, struct model *m, const char *folder, const char *config_source,
                               const struct tokenizer *t);
-/* Local. Hash of the weights as read. */
+/* Local. Hash of the weights as read, and of what the configuration says of them. */
 enum status model_folder_hash(struct model *m, uint64_t *out);
 
 #endif

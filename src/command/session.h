@@ -33,7 +33,7 @@ struct session {
     enum model_head head; /* HEAD_SCORE: a causal folder is opened with a new score head */
     int64_t beside;       /* bytes that training takes beside the parameters, in one allocation with them */
     struct model *model;
-    uint64_t model_hash;         /* of the weights as read */
+    uint64_t model_hash;         /* of the weights as read, and of the configuration */
     struct text source;          /* folder of the model's config.json and tokenizer */
     struct tokenizer *tokenizer; /* of that folder; NULL where it has none */
     struct rows train, eval;     /* `data` and `eval_data` */

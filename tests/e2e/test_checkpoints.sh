@@ -31,8 +31,11 @@ refuses 2 "train.learning_rate (was 0.001, is 0.002), dpo.beta (was 0.1, is 0.2)
     "${command[@]}" train.steps=8 dpo.beta=0.2 train.learning_rate=2e-3 train.checkpoint_keep=9
 refuses 2 "truncate.max_length (was 0, is 40)" "${command[@]}" train.steps=8 truncate.max_length=40
 run 1 init init.config=config.json output=other tokenizer=bytes seed=4
-refuses 2 "reference weights (was [0-9a-f]*, is [0-9a-f]*)" "${command[@]}" train.steps=8 reference=other
-refuses 2 "model weights (was [0-9a-f]*, is [0-9a-f]*)" "${command[@]}" train.steps=8 model=other
+refuses 2 "reference contents (was [0-9a-f]*, is [0-9a-f]*)" "${command[@]}" train.steps=8 reference=other
+refuses 2 "model contents (was [0-9a-f]*, is [0-9a-f]*)" "${command[@]}" train.steps=8 model=other
+cp -r init retuned # the same weights in another formula
+sed -i 's/"rope_theta": [0-9.e-]*/"rope_theta": 500.0/' retuned/config.json
+refuses 2 "model contents (was [0-9a-f]*, is [0-9a-f]*)" "${command[@]}" train.steps=8 model=retuned reference=init
 run 1 "${command[@]}" output=rounded train.deterministic=false train.steps=1
 before=$(wc -l < rounded/log.txt)
 run 2 "${command[@]}" output=rounded train.deterministic=false train.steps=2
