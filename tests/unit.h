@@ -19,6 +19,14 @@
         _fail(__FILE__, __LINE__); \
     } while (0)
 
+/* The folder of fixtures: FIXTURES of the environment (a copy on another machine), or the build's. */
+#ifdef FIXTURES
+static inline const char *fixtures(void) {
+    const char *given = getenv("FIXTURES");
+    return given && *given ? given : FIXTURES;
+}
+#endif
+
 /* The device of a test that takes one: COLLIMATE_TEST_DEVICE, or the CPU. */
 static inline const char *test_device(void) {
     const char *asked = getenv("COLLIMATE_TEST_DEVICE");

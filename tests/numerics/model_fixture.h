@@ -40,7 +40,7 @@ struct fixture {
 static inline void fixture_open(struct fixture *f, struct backend *b, const char *name) {
     char path[600];
     *f = (struct fixture){0};
-    snprintf(f->folder, sizeof f->folder, "%s/models/%s", FIXTURES, name);
+    snprintf(f->folder, sizeof f->folder, "%s/models/%s", fixtures(), name);
     snprintf(path, sizeof path, "%s/expected.json", f->folder);
     MUST(json_load(path, &f->expected));
     MUST(model_folder_open(world, b, f->folder, NULL, &f->model));

@@ -34,7 +34,7 @@ static void check_model(struct backend *b, const char *name, const json_t *rows)
     struct workspace w;
     struct decoder *d;
     int64_t bytes;
-    snprintf(folder, sizeof folder, "%s/models/%s", FIXTURES, name);
+    snprintf(folder, sizeof folder, "%s/models/%s", fixtures(), name);
     MUST(model_folder_open(world, b, folder, NULL, &m));
     MUST(decoder_bytes(&m->config, &b->caps, &o, &bytes));
     MUST(workspace_open(b, bytes, &w));
@@ -62,7 +62,9 @@ static void test_greedy(void **state) {
     const struct backend_request request = {
         .device = test_device(), .device_index = -1, .deterministic = true};
     MUST(backend_open(&request, &b, why));
-    MUST(json_load(FIXTURES "/greedy.json", &all));
+    char path[512];
+    snprintf(path, sizeof path, "%s/greedy.json", fixtures());
+    MUST(json_load(path, &all));
     assert_int_equal(json_array_size(all), COUNT_OF(language_models));
     json_array_foreach(all, i, entry) {
         check_model(b, json_string_value(json_object_get(entry, "model")), json_object_get(entry, "rows"));

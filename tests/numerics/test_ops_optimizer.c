@@ -2,6 +2,7 @@
 #include "tests/unit.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "reference/harness.h"
@@ -104,7 +105,9 @@ static void run_fixture(struct harness *h, const json_t *c) {
 static void test_torch(void **state) {
     struct harness *h = *state;
     json_t *file;
-    must(json_load(FIXTURES "/optimizer_steps.json", &file));
+    char path[512];
+    snprintf(path, sizeof path, "%s/optimizer_steps.json", fixtures());
+    must(json_load(path, &file));
     json_t *cases = json_object_get(file, "cases");
     assert_true(json_array_size(cases) >= 14);
     FOR_EACH_DEVICE(h, d) {
