@@ -17,6 +17,13 @@ bad() {
 exported=$(nm -D --defined-only "$library" | awk '{ print $NF }')
 [ "$exported" = collimate_backend ] || bad "exported: $exported"
 
+# Machine code for compute capability 8.0 and 9.0a, and PTX for what comes, unless the build was told otherwise.
+if ! grep -q '^CMAKE_CUDA_ARCHITECTURES' "$BUILD/CMakeCache.txt" && [ -e "$BUILD/build.ninja" ]; then
+    for code in 'compute_80,code=\[sm_80\]' 'compute_90a,code=\[sm_90a\]' 'compute_90,code=\[compute_90\]'; do
+        grep -q "generate-code=arch=$code" "$BUILD/build.ninja" || bad "not compiled for $code"
+    done
+fi
+
 cd "$work" || exit 1
 "$COLLIMATE" synth output=train.jsonl synth.rows=6 synth.length=4 seed=1 > /dev/null 2>&1 || bad "synth"
 "$COLLIMATE" prepare input=train.jsonl output=train.h5 tokenizer=bytes > /dev/null 2>&1 || bad "prepare"
