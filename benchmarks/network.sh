@@ -22,7 +22,7 @@ BUCKET=${BUCKET:-1048576}             # train.bucket_bytes
 PYTHON=${PYTHON:-python3}
 results=$(realpath -m "${1:-$here/results/$(bash "$here/machine.sh")}")
 for program in slurmctld munged sshd tc; do
-    command -v $program > /dev/null || { echo "no $program: see tests/run.sh -L cluster" >&2; exit 77; }
+    command -v $program > /dev/null || { echo "no $program: see tests/run.sh" >&2; exit 77; }
 done
 [ "$(id -u)" -eq 0 ] && unshare -m -n true 2> /dev/null || { echo "namespaces are refused here" >&2; exit 77; }
 

@@ -3,43 +3,59 @@
 #   run_until_done COMMAND...     starts COMMAND (mpirun or srun ... collimate ...), and
 #     - passes USR1 on (Slurm sends it before the limit): collimate checkpoints at the next step and exits 85;
 #     - requeues the job on 85, and on a lost node or rank, at most MAX_RESTARTS times;
-#     - kills COMMAND when the run folder's heartbeat stands still for HEARTBEAT_S seconds;
+#     - ends COMMAND and requeues the job when the run folder's heartbeat stands still for HEARTBEAT_S seconds;
 #     - ends with COMMAND's exit code otherwise.
 # Needs in the environment: RUN (the run folder). Optional: MAX_RESTARTS (20), HEARTBEAT_S (0: no guard).
+# A job that is cancelled (scancel JOB) stays cancelled: Slurm refuses to requeue it.
 
-# Exit codes of a lost node or rank: ours (75), a killed rank (137), mpirun's lost daemon (205), srun's (143, 134).
-_lost_codes=' 75 134 137 143 205 '
+# What an exit code means, where another start of the same command goes on.
+_again_because() {
+    case $1 in
+    85) echo "stopped with a checkpoint" ;;
+    75) echo "the watchdog missed a rank" ;;
+    134 | 137 | 143) echo "a rank was killed" ;;
+    205) echo "mpirun lost a node" ;;
+    *) return 1 ;;
+    esac
+}
 
+# _requeue CODE WHY
 _requeue() {
     local restarts=${SLURM_RESTART_COUNT:-0}
     if [ -z "${SLURM_JOB_ID:-}" ] || [ "$restarts" -ge "${MAX_RESTARTS:-20}" ]; then
-        echo "jobs/lib.sh: exit code $1 after $restarts restarts: not requeued" >&2
+        echo "jobs/lib.sh: exit code $1 ($2) after $restarts restarts: not requeued" >&2
         exit "$1"
     fi
-    echo "jobs/lib.sh: exit code $1, requeue number $((restarts + 1))" >&2
+    echo "jobs/lib.sh: exit code $1 ($2), requeue number $((restarts + 1))" >&2
     # When mpirun ends before Slurm has noticed the lost node, the job would be FAILED: ask for the requeue ourselves.
     scontrol requeue "$SLURM_JOB_ID" && sleep 120 # until Slurm ends this shell
     exit "$1"
 }
 
-# Watches metrics.jsonl, which grows every step.
+# The heartbeat is metrics.jsonl, which grows every step; it is looked at from the first step on, for what comes before that
+# (reference scores) may take any time. LIMIT has to be more than an evaluation and a checkpoint take. 9: it had to act.
 _guard() {
-    local limit=$1 child=$2 file=$RUN/metrics.jsonl last now
-    while sleep 5 && kill -0 "$child" 2> /dev/null; do
+    local limit=$1 child=$2 file=$RUN/metrics.jsonl started now last
+    started=$(date +%s)
+    while sleep $((limit < 50 ? 1 + limit / 10 : 5)) && kill -0 "$child" 2> /dev/null; do
         now=$(date +%s)
-        last=$(stat -c %Y "$file" 2> /dev/null || echo "$now")
-        if [ $((now - last)) -gt "$limit" ]; then
+        last=$(stat -c %Y "$file" 2> /dev/null || echo 0)
+        if [ "$last" -gt "$started" ] && [ $((now - last)) -gt "$limit" ]; then
             echo "jobs/lib.sh: no step for $((now - last)) s, ending the run" >&2
+            trap '' TERM # from here on to the end
             kill -TERM "$child"
-            sleep 10
+            for _ in 1 2 3 4 5 6 7 8 9 10; do
+                sleep 1
+                kill -0 "$child" 2> /dev/null || return 9
+            done
             kill -KILL "$child" 2> /dev/null
-            return
+            return 9
         fi
     done
 }
 
 run_until_done() {
-    local child guard='' rc=0
+    local child guard='' rc=0 why
     "$@" &
     child=$!
     trap 'kill -USR1 $child 2> /dev/null' USR1
@@ -53,9 +69,13 @@ run_until_done() {
         rc=$?
         kill -0 "$child" 2> /dev/null || break
     done
-    [ -n "$guard" ] && kill "$guard" 2> /dev/null
-    case "$_lost_codes 85 " in
-    *" $rc "*) _requeue "$rc" ;;
-    esac
+    if [ -n "$guard" ]; then
+        kill "$guard" 2> /dev/null # where it had nothing to do
+        wait "$guard" 2> /dev/null
+        [ $? -ne 9 ] || _requeue "$rc" "its heartbeat stood still"
+    fi
+    if why=$(_again_because "$rc"); then
+        _requeue "$rc" "$why"
+    fi
     return "$rc"
 }

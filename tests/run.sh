@@ -3,7 +3,7 @@
 #   tests/run.sh                  release build, every label
 #   tests/run.sh --preset asan    the same under AddressSanitizer and UBSan
 #   tests/run.sh -L mpi           arguments go to ctest
-#   tests/run.sh -L cluster       also installs Slurm and munge (no service is started)
+#   tests/run.sh -LE cluster      without the runs under a real Slurm, and without installing it (no service is started)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . jobs/setup.sh
@@ -17,9 +17,12 @@ fi
 install_missing $build_packages $test_packages
 # shellcheck disable=SC2086
 install_missing $fuzz_packages || echo "no clang with libFuzzer could be installed: fuzzing will be skipped"
-if [[ " $* " == *" -L cluster "* ]]; then
+case " $* " in
+*" -LE cluster "*) ;;
+*" -L cluster "* | *" -R cluster"* | "  ")
     # shellcheck disable=SC2086
     install_quietly $cluster_packages || echo "no Slurm could be installed: its test will be skipped"
-fi
+    ;;
+esac
 build_tests "$preset"
 ctest --preset "$preset" -j "$(nproc)" "$@"

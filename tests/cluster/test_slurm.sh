@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# The batch files of jobs/ on a real Slurm of three namespaced nodes: srun with PMIx, mpirun in sbatch, checkpoint and
-# requeue on USR1, an array, a chain with afterok, a power cut. Every interrupted run ends in the undisturbed run's model.
+# The batch files of jobs/ on a real Slurm of namespaced nodes: srun with PMIx, mpirun in sbatch, a chain with afterok; then,
+# all at the same time, a run that is told to checkpoint and is requeued, one whose ranks are stopped (the heartbeat guard),
+# one whose node loses its power, one whose node loses its cable, one that is cancelled, and an array with a job after it.
+# Every interrupted run ends in the undisturbed run's model. It waits for states, each within $patience seconds, which only a
+# machine that does not work at all needs.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 for program in slurmctld slurmd sbatch munged sshd ip nsenter; do
     PATH=$PATH:/usr/sbin command -v "$program" > /dev/null ||
-        { echo "skipped: no $program (tests/run.sh -L cluster installs it)"; exit 77; }
+        { echo "skipped: no $program (tests/run.sh installs it)"; exit 77; }
 done
 export PATH=$PATH:/usr/sbin
 [ "$(id -u)" -eq 0 ] && unshare -m -p -u -i -n -f true 2> /dev/null && ip netns add collimate-probe 2> /dev/null &&
@@ -17,7 +20,14 @@ export NODES_SHARED
 chmod 755 "$NODES_SHARED"
 nodes() { "$here/nodes" "$@"; }
 login() { nodes exec n0 "$@"; } # as a user on the login node
-trap 'nodes down > /dev/null 2>&1; rm -rf "$NODES_SHARED"' EXIT
+end() {
+    local pid
+    for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null; done
+    nodes down > /dev/null 2>&1
+    rm -rf "$NODES_SHARED"
+}
+pids=()
+trap end EXIT
 cd "$NODES_SHARED" || exit 1
 cp "$COLLIMATE" collimate
 cp -r "$root/jobs" jobs
@@ -25,6 +35,7 @@ export COLLIMATE=$NODES_SHARED/collimate OMP_NUM_THREADS=1 OMPI_MCA_oob_tcp_keep
     OMPI_MCA_oob_tcp_keepalive_intvl=1 OMPI_MCA_oob_tcp_keepalive_probes=3
 . jobs/env.sh
 
+patience=240
 failures=0
 began=$SECONDS
 ok() { # WHAT COMMAND...
@@ -37,20 +48,21 @@ ok() { # WHAT COMMAND...
         failures=$((failures + 1))
     fi
 }
-# soon SECONDS CONDITION
+# soon CONDITION: within $patience seconds.
 soon() {
-    local _
-    for _ in $(seq $(($1 * 10))); do
-        eval "$2" && return 0
+    local until=$((SECONDS + patience))
+    while [ $SECONDS -lt $until ]; do
+        eval "$1" && return 0
         sleep 0.1
     done
+    echo "in vain: $1"
     return 1
 }
 lines() { wc -l 2> /dev/null < "$1" || echo 0; }
 job_state() { login scontrol show job "$1" 2> /dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p'; }
 same_model() { cmp "$1/model/model.safetensors" "$2/model/model.safetensors"; }
 
-nodes up 3 2 || { echo "FAILED: no cluster"; exit 1; }
+nodes up 8 2 || { echo "skipped: no cluster of namespaces can be had here"; exit 77; }
 echo "[$((SECONDS - began)) s] cluster up"
 
 cat > config.json << 'JSON'
@@ -75,7 +87,7 @@ ok "srun --mpi=pmix on 3 nodes" srun_synth
 chain() {
     login bash jobs/chain.sh "$PWD/train.jsonl" "$PWD/heldout.jsonl" "$PWD/init" "$PWD/chain" -N2 --ntasks-per-node=1 \
         > chain.out || return 1
-    soon 60 '[ -s chain/evaluate.json ]' || { cat chain.out chain/*.log; login squeue; return 1; }
+    soon '[ -s chain/evaluate.json ]' || { cat chain.out chain/*.log; login squeue; return 1; }
 }
 ok "the chain prepare, sft, dpo, evaluate with afterok" chain
 
@@ -84,50 +96,111 @@ keys=(train.batch=8 train.micro_tokens=256 train.deterministic=true train.slots=
 "$COLLIMATE" --quiet dpo data=chain/train.h5 model=init output=whole dpo.beta=0.1 seed=0 "${keys[@]}" || exit 1
 export DATA=$PWD/chain/train.h5 MODEL=$PWD/init ROOT=$PWD
 
-# jobs/one-node.sbatch, with mpirun: USR1 to the batch shell, checkpoint, requeue, and on to the end.
-usr1() {
-    local job
-    job=$(RUN=$PWD/usr1 login sbatch --parsable -n2 --ntasks-per-node=2 -c1 -o "$PWD/usr1.log" jobs/one-node.sbatch "${keys[@]}") &&
-        soon 30 '[ "$(lines usr1/metrics.jsonl)" -gt 15 ]' && login scancel -b -s USR1 "$job" &&
-        soon 40 'grep -q "exit code 85, requeue number 1" usr1.log' &&
-        soon 60 '[ "$(job_state '"$job"')" = COMPLETED ]' && grep -q "going on after step" usr1/log.txt &&
-        same_model whole usr1 || { cat usr1.log; login scontrol show job "$job"; return 1; }
+
+# The batch files as they are, but for what these nodes have: read by bash and taken by Slurm.
+files() {
+    local file
+    for file in jobs/*.sbatch; do
+        bash -n "$file" && login sbatch --test-only -N2 --ntasks-per-node=1 -c1 "$file" 2> files.err || { cat files.err; return 1; }
+    done
 }
-ok "USR1: checkpoint, requeue, resume, the same model" usr1
+ok "jobs/*.sbatch are accepted" files
 
 # preflight over nodes, and of a folder that each of them has for itself.
 preflight() {
-    login timeout 120 srun --mpi=pmix -N3 -n3 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output="$PWD/fly" \
+    login timeout 200 srun --mpi=pmix -N3 -n3 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output="$PWD/fly" \
         dpo.beta=0.1 train.batch=8 > preflight.out 2> preflight.err && grep -q '^ok *ranks *3 on 3 hosts' preflight.out &&
-        grep -q '^ok *output .* written by all ranks' preflight.out && [ ! -e fly ] || { cat preflight.out; return 1; }
-    login timeout 120 srun -Q --mpi=pmix -N2 -n2 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output=/tmp/fly \
+        grep -qE '^(ok|warn) *output .* written by all ranks' preflight.out && [ ! -e fly ] || { cat preflight.out; return 1; }
+    login timeout 200 srun -Q --mpi=pmix -N2 -n2 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output=/tmp/fly \
         dpo.beta=0.1 train.batch=8 > preflight.out 2> preflight.err
     [ $? -eq 73 ] && grep -q '^refuse *output .*every host must see the same folder' preflight.out ||
         { cat preflight.out preflight.err; return 1; }
 }
 ok "preflight over nodes; a folder that they do not share is refused" preflight
 
-# An array, and a job after all of its tasks.
-sweep() {
-    local array after
-    array=$(RUN=$PWD/sweep login sbatch --parsable --array=1,4 -n1 --ntasks-per-node=1 -c1 -o "$PWD/sweep-%a.log" \
-        jobs/sweep.sbatch "${keys[@]}" train.steps=20) &&
-        after=$(login sbatch --parsable -d "afterok:$array" -o "$PWD/after.log" --wrap "ls -d $PWD/sweep/*/model") &&
-        soon 60 '[ "$(job_state '"$after"')" = COMPLETED ]' && [ "$(lines after.log)" -eq 2 ] ||
-        { cat sweep-*.log; login squeue; return 1; }
+# submit NAME FILE SBATCH_OPTION... -- KEY=VALUE...: the run folder is NAME, the log NAME.log; prints the job's number.
+submit() {
+    local name=$1 file=$2 options=()
+    shift 2
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    RUN=$PWD/$name login sbatch --parsable "${options[@]}" -o "$PWD/$name.log" "jobs/$file" "${keys[@]}" "$@"
 }
-ok "an array of jobs, then a job after it" sweep
+# job_fact JOB FACT, as scontrol has it.
+job_fact() { login scontrol -o show job "$1" 2> /dev/null | sed -nE "s/.*[ ]$2=([^ ]*).*/\1/p"; }
+started_again() { [ "$(job_fact "$1" Restarts)" != 0 ]; }
+ended() { [ "$(job_state "$1")" = COMPLETED ]; }
+# hosts JOB: one a line.
+hosts() { login scontrol show hostnames "$(login squeue -h -j "$1" -o %N)"; }
 
-# jobs/multi-node.sbatch, with srun: the power of its second node is cut; Slurm and the file find other nodes.
-power() {
-    local job victim
-    job=$(RUN=$PWD/power login sbatch --parsable -N2 --ntasks-per-node=2 -c1 -o "$PWD/power.log" jobs/multi-node.sbatch \
-        "${keys[@]}") && soon 30 '[ "$(lines power/metrics.jsonl)" -gt 15 ]' || { cat power.log; return 1; }
-    victim=$(login scontrol show hostnames "$(login squeue -h -j "$job" -o %N)" | tail -n 1)
-    nodes off "$victim"
-    soon 90 '[ "$(job_state '"$job"')" = COMPLETED ]' && grep -q "going on after step" power/log.txt &&
-        same_model whole power || { cat power.log; login scontrol show job "$job"; return 1; }
+# disturbed NAME ACTION FILE SBATCH_OPTION...: a run of this file; when it has made steps, ACTION JOB; it starts again, goes on
+# and ends in the undisturbed run's model. A run that was done before anybody could disturb it is made again.
+disturbed() {
+    local name=$1 action=$2 job=0 _
+    for _ in 1 2 3 4 5; do
+        rm -rf "$name" "$name.log"
+        job=$(submit "$name" "${@:3}" --) && soon "[ \$(lines $name/metrics.jsonl) -gt 15 ]" || break
+        "$action" "$job"
+        soon "started_again $job || ended $job" && started_again "$job" && break
+    done
+    started_again "$job" && soon "ended $job" && grep -q "going on after step" "$name/log.txt" && same_model whole "$name" &&
+        return
+    cat "$name.log"
+    login scontrol show job "$job"
+    return 1
 }
-ok "power cut of a node: requeued on the others, the same model" power
+# The user's "checkpoint now and stop".
+usr1() { login scancel -b -s USR1 "$1"; }
+# All ranks of the job's node are stopped, and with them the watchdogs.
+stop_ranks() { nodes exec "$(hosts "$1")" pkill -STOP -x collimate; }
+# The second node of a job.
+cut_power() { nodes off "$(hosts "$1" | tail -n 1)"; }
+cut_cable() {
+    hosts "$1" | tail -n 1 > cut
+    nodes wire ip link set "p-$(cat cut)" down
+}
+gone() { soon '! nodes exec "$(cat cut)" pgrep -x collimate > /dev/null'; }
+says() { grep -qE "$2" "$1.log"; }
+one=(-N1 -n1 --ntasks-per-node=1 -c1)
+two=(-n2 --ntasks-per-node=2 -c1)
+four=(-N2 --ntasks-per-node=2 -c1 --exclusive)
+
+# An array, and a job after all of its tasks; a job that the user cancels.
+array() {
+    local tasks after
+    tasks=$(submit sweep sweep.sbatch --array=1,4 "${one[@]}" -- train.steps=20) &&
+        after=$(login sbatch --parsable -d "afterok:$tasks" -o "$PWD/after.log" --wrap "ls -d $PWD/sweep/*/model") &&
+        soon "ended $after" && [ "$(lines after.log)" -eq 2 ] || { cat sweep*.log; login squeue; return 1; }
+}
+cancel() {
+    local job
+    job=$(submit cancel one-node.sbatch "${one[@]}" -- train.steps=100000000) &&
+        soon '[ $(lines cancel/metrics.jsonl) -gt 15 ]' && login scancel "$job" && soon "[ -z \"\$(login squeue -h -j $job)\" ]" &&
+        [ "$(job_state "$job")" = CANCELLED ] && ! says cancel "requeue number" || { cat cancel.log; login squeue; return 1; }
+}
+
+# All of these at the same time: most of it is waiting for Slurm.
+beside() { # WHAT COMMAND...
+    ok "$@" > "beside.${#pids[@]}" 2>&1 &
+    pids+=($!)
+}
+beside "USR1: checkpoint, requeue, the same model" disturbed usr1 usr1 one-node.sbatch "${two[@]}"
+HEARTBEAT_S=8 beside "ranks that stand still: the heartbeat guard, requeue, the same model" \
+    disturbed guard stop_ranks one-node.sbatch "${two[@]}" --exclusive
+beside "power cut of a node: requeued on others, the same model" disturbed power cut_power multi-node.sbatch "${four[@]}"
+beside "cable of a node cut: requeued on others, the same model" disturbed cable cut_cable one-node.sbatch "${four[@]}"
+beside "an array of jobs, then a job after it" array
+beside "a job that is cancelled stays so" cancel
+for i in "${!pids[@]}"; do
+    wait "${pids[i]}" 2> /dev/null
+    cat "beside.$i"
+    ! grep -q FAILED "beside.$i" || failures=$((failures + 1))
+done
+ok "exit code 85 is said" says usr1 'exit code 85 \(stopped with a checkpoint\), requeue number 1'
+ok "the guard is said" says guard 'its heartbeat stood still\), requeue number 1'
+ok "nothing is left on the node without a cable" gone
 echo "$failures failed in $((SECONDS - began)) s"
 exit $((failures > 0))
