@@ -119,7 +119,9 @@ static int by_begin(const void *a, const void *b) {
 
 /* The tensors from `first` on belong to one file: sorts them and checks that they tile its data. */
 static enum status check_tiling(struct safetensors *s, int first, const char *path, int64_t data_bytes) {
-    qsort(s->tensors + first, (size_t)(s->n_tensors - first), sizeof *s->tensors, by_begin);
+    if (s->n_tensors > first) { /* none: there may be no array yet */
+        qsort(s->tensors + first, (size_t)(s->n_tensors - first), sizeof *s->tensors, by_begin);
+    }
     int64_t at = 0;
     for (int i = first; i < s->n_tensors; i++) {
         const struct tensor *t = &s->tensors[i];

@@ -211,13 +211,17 @@ static enum status document(struct reader *r) {
 enum status yaml_read(const char *path, yaml_visit *visit_key, void *context) {
     char *bytes;
     size_t len;
-    TRY(file_read(path, &bytes, &len));
+    enum status st = file_read(path, &bytes, &len);
+    if (st == ERR_DATA) { /* what is wrong with a configuration is a wrong use */
+        struct message why = *status_message();
+        return fail(ERR_USAGE, "%s", why.text);
+    }
+    TRY(st);
     if (len > MAX_BYTES) {
         mem_free(bytes);
         return fail(ERR_USAGE, "%s: %zu bytes; a configuration has at most %d", path, len, (int)MAX_BYTES);
     }
     struct reader r = {.path = path, .visit = visit_key, .context = context};
-    enum status st;
     if (yaml_parser_initialize(&r.parser)) {
         yaml_parser_set_input_string(&r.parser, (const unsigned char *)bytes, len);
         st = document(&r);

@@ -8,8 +8,8 @@
  * commas. */
 typedef enum status yaml_visit(void *context, const char *key, const char *value, int line);
 
-/* Local. Fails: ERR_INPUT; ERR_USAGE with file and line for bad YAML, duplicate keys, anchors, nested
- * sequences. */
+/* Local. Fails: ERR_INPUT; ERR_USAGE with file and line for bad YAML (damaged gzip too), duplicate keys,
+ * anchors, nested sequences. */
 enum status yaml_read(const char *path, yaml_visit *visit, void *context);
 
 /* Local. "0.2.5": the version of libyaml that runs. */

@@ -145,6 +145,7 @@ put("yaml", "prepare", sections(command="prepare", config__yaml="prepare:\n  for
 put("yaml", "controls", sections(command="select", config__yaml='embeddings: "\\t\\x7f\\N\\L\\P\\ufeff\\uffff"\noutput: "null"\n',
                                  arguments=b"data=\tdata: \xc2\x85\x7f\x1b\xf0\x9f\x98\x80\nseed=-0\n"))
 put("yaml", "not-utf8", sections(command="dpo", arguments=b"\xff=\xff\noutput=caf\xe9\n"))
+put("yaml", "damaged-gzip", b"\x1f\x8b")
 put("yaml", "synth", sections(command="synth", config__yaml="synth: {rows: 10}\noutput: x\n"))
 
 # HDF5: edits (target, operation, position, value) of a base file (tests/fuzz/fuzz_hdf5.c).
