@@ -2,9 +2,11 @@
  * the world of two users or from preference files and their embeddings.
  *
  * OUTPUT/metrics.jsonl has a line for each update, OUTPUT/result.json the accuracies at each size of context,
- * OUTPUT/model.safetensors the parameters. */
+ * OUTPUT/model.safetensors the parameters; OUTPUT/state.bin is there while it trains: what it goes on from.
+ */
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "backend/dense.h"
 #include "command/few_shot.h"
@@ -12,7 +14,7 @@
 #include "command/session.h"
 #include "io/file.h"
 #include "train/metrics.h"
-#include "train/np_train.h"
+#include "train/np_state.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -27,7 +29,7 @@ struct few_shot {
     struct np_options options;
     struct np_trainer trainer;
     struct metrics_file metrics;
-    struct text line, result;
+    struct text line, result, state; /* state: a path */
     int64_t steps;
     double seconds; /* of the updates */
 };
@@ -102,23 +104,42 @@ static enum status write_step(struct few_shot *f, int64_t step, const struct np_
     return metrics_write(&f->metrics, &f->line);
 }
 
+/* Collective. After an update, whose line went as st says: the state where it is time; SIGUSR1 ends the run
+ * with it. */
+static enum status keep_state(struct few_shot *f, int64_t step, enum status st) {
+    struct comm *c = f->run->comm;
+    int64_t every = f->run->settings->few_shot.checkpoint_every;
+    bool asked;
+    TRY(comm_agree(c, st));
+    TRY(comm_stop_asked(c, &asked));
+    asked = asked && step < f->steps;
+    if (!asked && (every == 0 || step % every != 0 || step == f->steps)) {
+        return OK;
+    }
+    if (c->rank == 0 && st == OK) {
+        st = metrics_sync(&f->metrics);
+        st = st == OK ? np_state_save(&f->trainer, f->state.data) : st;
+    }
+    TRY(comm_agree(c, st));
+    return asked ? fail(REQUEUE, "stopped on SIGUSR1 after update %lld", (long long)step) : OK;
+}
+
 /* Collective. */
 static enum status train(struct few_shot *f) {
     struct progress progress;
     double start = clock_seconds();
-    enum status st = OK;
     progress_start(&progress, "few-shot", "updates", (double)f->steps);
-    for (int64_t step = 1; step <= f->steps; step++) {
+    for (int64_t step = f->trainer.adam.step + 1; step <= f->steps; step++) {
         struct np_value value;
         TRY(np_step(&f->trainer, &value));
-        st = st == OK ? write_step(f, step, &value) : st; /* agreed on at the end */
+        TRY(keep_state(f, step, write_step(f, step, &value)));
         char extra[64];
         snprintf(extra, sizeof extra, "nll %.4f", value.nll);
         progress_update(&progress, (double)step, extra);
     }
     progress_end(&progress, (double)f->steps);
     f->seconds = clock_seconds() - start;
-    return comm_agree(f->run->comm, st);
+    return OK;
 }
 
 static enum status put_accuracy(struct text *out, const struct np_accuracy *a) {
@@ -191,18 +212,30 @@ static enum status deliver(struct few_shot *f, const char *folder) {
     st = st == OK ? file_write(path.data, f->result.data, f->result.len) : st;
     st = st == OK ? np_model_save(&f->model, folder) : st;
     text_free(&path);
+    unlink(f->state.data); /* what is finished begins anew */
     return st;
 }
 
 static enum status open_metrics(struct few_shot *f, const char *folder) {
     struct text path = {0};
+    int64_t step = f->trainer.adam.step;
     if (f->run->comm->rank != 0) {
         return OK;
     }
     enum status st = text_printf(&path, "%s/metrics.jsonl", folder);
-    st = st == OK ? metrics_open(path.data, -1, &f->metrics) : st;
+    st = st == OK ? metrics_open(path.data, step > 0 ? step : -1, &f->metrics) : st;
     text_free(&path);
     return st;
+}
+
+/* Collective. Where an unfinished run left off. */
+static enum status go_on(struct few_shot *f, const char *folder) {
+    TRY(comm_agree(f->run->comm, text_printf(&f->state, "%s/state.bin", folder)));
+    TRY(np_state_load(&f->trainer, f->state.data));
+    if (f->trainer.adam.step > 0) {
+        log_root(LOG_INFO, "going on after update %lld", (long long)f->trainer.adam.step);
+    }
+    return comm_agree(f->run->comm, open_metrics(f, folder));
 }
 
 /* Collective. */
@@ -220,7 +253,7 @@ static enum status few_shot_work(struct few_shot *f) {
         return OK;
     }
     TRY(run_folder_open(run, &host, s->output, &folder));
-    enum status st = comm_agree(run->comm, open_metrics(f, s->output));
+    enum status st = go_on(f, s->output);
     st = st == OK ? train(f) : st;
     st = st == OK ? evaluate(f) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
@@ -237,5 +270,6 @@ enum status command_few_shot(struct run *run) {
     np_world_free(&f.world);
     text_free(&f.line);
     text_free(&f.result);
+    text_free(&f.state);
     return st;
 }

@@ -249,6 +249,8 @@ static const struct option table[] = {
         "of the sequence of users"),
     NUMBER("few_shot.holdout", few_shot.holdout, "0.1", 0, 1, "", "few-shot", "data",
            "share of the prompts that are the test split"),
+    INT("few_shot.checkpoint_every", few_shot.checkpoint_every, "500", 0, MOST, "updates", "few-shot", NULL,
+        "a killed run goes on from the last one; 0: none"),
     INT("few_shot.world_rows", few_shot.world_rows, "20000", 1, 1 << 30, "pairs", "few-shot", NULL,
         "of the world of two users, where data is not set"),
     INT("few_shot.world_seed", few_shot.world_seed, "0", 0, 4294967295.0, "", "few-shot", NULL, "likewise"),

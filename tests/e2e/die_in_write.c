@@ -1,4 +1,5 @@
-/* Preloaded into a rank: it is killed in its DIE_WRITE-th write to a file whose name ends with DIE_FILE, before a byte of it. */
+/* Preloaded into a rank: it is killed in its DIE_WRITE-th write to a file whose name ends with DIE_FILE,
+ * before a byte of it. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>

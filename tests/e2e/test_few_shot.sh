@@ -32,6 +32,30 @@ for n in 1 2 4; do
   cmp loss-1 loss-$n || bad "loss on $n ranks: $(cat loss-$n), on one: $(cat loss-1)"
 done
 
+# Killed while its state is being written, and gone on with: the bits of a run that nobody disturbed.
+cc -shared -fPIC -O -o die_in_write.so "${FIXTURES%/fixtures}/e2e/die_in_write.c"
+kept="$small few_shot.world_rows=500 few_shot.steps=30 few_shot.checkpoint_every=4"
+# shellcheck disable=SC2086
+"$COLLIMATE" --quiet few-shot $kept output=whole
+for write in 3 2; do # the third state of this run, then the second of the next
+  rc=0
+  # shellcheck disable=SC2086
+  LD_PRELOAD=$PWD/die_in_write.so DIE_FILE=/state.bin.tmp DIE_WRITE=$write \
+    ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0 \
+    "$COLLIMATE" --quiet few-shot $kept output=killed || rc=$?
+  [ $rc = 137 ] && [ -s killed/state.bin ] || bad "no kill in write $write of the state: exit code $rc"
+done
+rc=0
+"$COLLIMATE" few-shot $kept few_shot.batch=9 output=killed 2> err || rc=$?
+[ $rc = 2 ] && grep -q 'other settings' err || bad "another run's state: exit code $rc, $(cat err)"
+# shellcheck disable=SC2086
+"$COLLIMATE" few-shot $kept output=killed 2> err || bad "does not go on: $(tail -1 err)"
+grep -q 'going on after update 12$' err || bad "goes on elsewhere: $(cat err)"
+lines() { grep '"step"' "$1/metrics.jsonl"; }
+[ "$(lines whole | wc -l)" = 30 ] && cmp <(lines whole) <(lines killed) || bad "lines of a resumed run differ"
+cmp whole/model.safetensors killed/model.safetensors || bad "a resumed model differs"
+[ ! -e killed/state.bin ] || bad "the state stays"
+
 # Refusals.
 refuse() { # code, pattern, arguments
   rc=0
