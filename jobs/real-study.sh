@@ -345,7 +345,7 @@ table() {
 # Which differences an interval separates from 0, in words.
 verdict() {
     awk -F, -v world="$1" -v labels="$2" '
-        $1 == world && $2 ~ /-/ && index($3, labels " ") == 1 && $6 != "" {
+        $1 == world && $2 ~ /-/ && index($3, labels " ") == 1 && $6 != "" && $3 !~ /(chosen|rejected|_raw)$/ {
             better = ($5 > 0) != ($3 ~ /loss/)
             names = $2
             divide = index(names, "-")
