@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # prepare -> sft -> dpo -> evaluate as a chain of dependent jobs; a step that fails ends the chain.
 #   jobs/chain.sh PAIRS.jsonl[.gz] HELDOUT.jsonl[.gz] MODEL_FOLDER RUN_FOLDER [SBATCH OPTION...]
+# What every job gets of Slurm follows the run folder: -N2 --ntasks-per-node=4 -c8 -t 12:00:00 -p PARTITION. What collimate
+# does is in the four lines at the end; each job goes on after a signal, a lost node or the end of its time (lib.sh).
 set -euo pipefail
-[ $# -ge 4 ] || { sed -n 2,4p "$0"; exit 2; }
+[ $# -ge 4 ] || { sed -n 2,5p "$0"; exit 2; }
 pairs=$1 heldout=$2 model=$3 run=$4
 shift 4
 root=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$run"
 . "$root/jobs/env.sh"
-launch="mpirun -q $COLLIMATE"
+launch="mpirun -q $COLLIMATE"          # or: srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores $COLLIMATE
+heartbeat=${HEARTBEAT_S:-600}          # seconds without a step after which a training job is ended and requeued
 # submit NAME AFTER COMMAND...: one job; prints its number.
 submit() {
     local name=$1 after=$2
@@ -18,7 +21,8 @@ submit() {
 #!/usr/bin/env bash
 . "$root/jobs/env.sh"
 . "$root/jobs/lib.sh"
-RUN="$run/$name"
+RUN="$run/$name" HEARTBEAT_S=$heartbeat
+export OMP_NUM_THREADS=\${OMP_NUM_THREADS:-\${SLURM_CPUS_PER_TASK:-1}}
 $(printf 'run_until_done %s || exit\n' "$@")
 JOB
 }
