@@ -18,11 +18,13 @@ install_missing $build_packages $test_packages
 # shellcheck disable=SC2086
 install_missing $fuzz_packages || echo "no clang with libFuzzer could be installed: fuzzing will be skipped"
 case " $* " in
-*" -LE cluster "*) ;;
-*" -L cluster "* | *" -R cluster"* | "  ")
+*" -L cluster "* | *" -R cluster"*) slurm=1 ;;
+*" -L "* | *" -R "* | *" -LE cluster "*) slurm=0 ;;
+*) slurm=1 ;;
+esac
+if [ $slurm = 1 ]; then
     # shellcheck disable=SC2086
     install_quietly $cluster_packages || echo "no Slurm could be installed: its test will be skipped"
-    ;;
-esac
+fi
 build_tests "$preset"
 ctest --preset "$preset" -j "$(nproc)" "$@"
