@@ -350,6 +350,8 @@ static int print_rope(const struct model_config *c, json_t *o) {
     int bad = set_missing(o, f->theta_key, json_real(r->theta));
     if (f->rotary_share_key) {
         bad |= set_missing(o, f->rotary_share_key, json_real(rotary_share(c)));
+    } else if (r->rotary_dim != c->head_dim) {
+        bad |= set_missing(o, "partial_rotary_factor", json_real(rotary_share(c)));
     }
     if (r->scaling == ROPE_DEFAULT) {
         return bad;
