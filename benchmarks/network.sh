@@ -3,7 +3,8 @@
 # whose lines are as slow (tc tbf) and as long (delay_switch.c) as the settings say, beside what cost_model.py predicts from
 # the collectives of two of them and the steps of one.
 #   benchmarks/network.sh [RESULTS_FOLDER]        about 3 minutes; root, Slurm and munge as tests/cluster needs them
-# The nodes share this machine's cores: more nodes than cores slow the work down, which the prediction takes into account.
+# The nodes share this machine's cores: the steps of one are taken while the other cores do the same, and more nodes than
+# cores slow the work down, both of which the prediction takes into account; what the network itself takes, it does not.
 # Writes network.csv and network.txt.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -72,6 +73,7 @@ shape() {
     local i
     [ "$switch" = 0 ] || { kill "$switch"; wait "$switch" 2> /dev/null || true; }
     switch=0
+    ! pgrep -f "^$work/delay_switch" > /dev/null || { echo "a switch outlived its shape" >&2; exit 1; }
     for i in $(seq "$most"); do
         nodes exec "n$i" tc qdisc del dev eth0 root 2> /dev/null || true
         [ "$1" = 0 ] || nodes exec "n$i" tc qdisc add dev eth0 root tbf rate "$1mbit" burst 128kb latency 200ms
@@ -83,8 +85,8 @@ shape() {
     for i in $(seq 0 "$most"); do nodes wire ip link set "p-n$i" nomaster; done
     # shellcheck disable=SC2046
     : > "$work/switch.txt"
-    nodes wire "$work/delay_switch" "$2" $(seq -f 'p-n%g' 0 "$most") > "$work/switch.txt" 2>&1 &
-    switch=$!
+    "$root/tests/cluster/nodes" wire "$work/delay_switch" "$2" $(seq -f 'p-n%g' 0 "$most") > "$work/switch.txt" 2>&1 &
+    switch=$! # the switch itself: every step to it is an exec, which the function is not
     for i in $(seq 100); do
         grep -q ready "$work/switch.txt" && return
         sleep 0.02
@@ -93,13 +95,24 @@ shape() {
     exit 1
 }
 
+# alone NAME: one node's steps, on as many nodes at a time as there are cores; the first one's count.
+alone() {
+    local n others=()
+    for ((n = 2; n <= most && n <= $(nproc); n++)); do
+        train 1 "beside-$n-$1" &
+        others+=($!)
+    done
+    train 1 "one-$1"
+    for n in "${others[@]}"; do wait "$n"; done
+}
+
 train 1 reference # the reference scores, once
 for round in $(seq "$ROUNDS"); do
     for item in $SHAPES; do
         echo "round $round of $ROUNDS: $item" >&2
         shape "${item%:*}" "${item#*:}"
         name=${item/:/-} # ROMIO takes what stands before a colon for a file system's name
-        train 1 "one-$name-$round"
+        alone "$name-$round"
         for op in tree buckets; do
             on 2 bench bench.kind=comm device=cpu bench.repeats=5 bench.collective=$op bench.largest="$LARGEST" \
                 train.bucket_bytes="$BUCKET" output="$work/$op-$name-$round.csv" > /dev/null
@@ -143,7 +156,7 @@ PYTHON
 mkdir -p "$results"
 {
     echo "Measured: DPO steps of one rank of one thread a node, medians of $ROUNDS interleaved rounds of $STEPS steps. Predicted from"
-    echo "the collectives of two nodes (fitted latency of small and large messages, rate) and the steps of one."
+    echo "the collectives of two nodes (fitted latency of small and large messages, rate) and the steps of one beside others like it."
     echo
     "$PYTHON" "$here/cost_model.py" check "$work/runs.json" --csv "$results/network.csv"
 } | tee "$results/network.txt"

@@ -54,7 +54,7 @@ def beside(rows):
     for r in rows:
         for other in rows:
             if (r["mode"], other["mode"], other["task"], other["ranks"]) == ("threads", "strong", r["task"], r["threads"]):
-                ratio = float(r["step_s_median"]) / float(other["step_s_median"])
+                ratio = float(other["efficiency"]) / float(r["efficiency"])
                 out.append(f"{r['task']} {100 * ratio:.0f} %")
     return ", ".join(out)
 
