@@ -243,6 +243,30 @@ done:
     return st;
 }
 
+int file_sync(int descriptor) {
+    static const off_t piece = 1 << 26;
+    static const unsigned all =
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    struct stat facts;
+    int rc = fstat(descriptor, &facts);
+    for (off_t at = 0; rc == 0 && at < facts.st_size; at += piece) {
+        rc = sync_file_range(descriptor, at, piece, all);
+    }
+    bool has_lost = rc != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT); /* said only once */
+    return has_lost ? -1 : fsync(descriptor);
+}
+
+enum status file_sync_path(const char *path) {
+    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return fail(ERR_WRITE, "%s: cannot be opened for fsync: %s", path, strerror(errno));
+    }
+    int rc = file_sync(descriptor);
+    int saved = errno;
+    close(descriptor);
+    return rc == 0 ? OK : fail(ERR_WRITE, "%s: fsync: %s", path, strerror(saved));
+}
+
 static enum status write_whole(const char *path, const char *data, size_t len) {
     int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor < 0) {
@@ -257,7 +281,7 @@ static enum status write_whole(const char *path, const char *data, size_t len) {
             st = fail(ERR_WRITE, "%s: %s", path, now == 0 ? "nothing could be written" : strerror(errno));
         }
     }
-    if (st == OK && fsync(descriptor) != 0) {
+    if (st == OK && file_sync(descriptor) != 0) {
         st = fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
     if (close(descriptor) != 0 && st == OK) {

@@ -12,6 +12,10 @@
 enum status file_read(const char *path, char **data, size_t *len);
 /* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder. Local. Fails: ERR_WRITE. */
 enum status file_write(const char *path, const char *data, size_t len);
+/* fsync, piece by piece: a long one shows to the watchdog that it goes on. Local. 0, or -1 and errno. */
+int file_sync(int descriptor);
+/* The same of a file that others may have open too. Local. Fails: ERR_WRITE. */
+enum status file_sync_path(const char *path);
 /* mkdir -p. Local. Fails: ERR_WRITE. */
 enum status folder_make(const char *path);
 /* Removes the temporary files (NAME.tmp) that a writer of ours left in a folder when it was killed; a folder

@@ -182,7 +182,9 @@ static void transit_close(struct transit *t) {
     mem_free(t->block);
     mem_free(t->checks);
     if (t->array >= 0) {
+        watchdog_wait(t->w->c->watchdog, "closing an array");
         H5Dclose(t->array);
+        watchdog_go(t->w->c->watchdog);
     }
 }
 
@@ -324,6 +326,7 @@ static enum status array_create(struct transit *t) {
     enum status st = OK;
     hid_t space = H5Screate_simple(spec->width == 0 ? 1 : 2, size, NULL);
     hid_t creation = array_properties(t);
+    watchdog_wait(t->w->c->watchdog, "making an array");
     if (space >= 0 && creation >= 0 && groups_create(t->w->file, spec->name)) {
         t->array = H5Dcreate2(t->w->file, spec->name, h5_disk_type(spec->type), space, H5P_DEFAULT, creation,
                               H5P_DEFAULT);

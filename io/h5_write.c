@@ -20,6 +20,7 @@ static void writer_free(struct h5_writer *w) {
 
 /* Collective. Ends a file that all ranks have agreed to give up; it is gone when any rank goes on. */
 static void discard(struct h5_writer *w) {
+    watchdog_wait(w->c->watchdog, "giving up a file");
     if (w->file >= 0) {
         (void)H5Fclose(w->file);
     }
@@ -67,20 +68,20 @@ static hid_t writer_access(const struct h5_writer *w) {
     return access;
 }
 
-static hid_t file_create(const struct h5_writer *w) {
-    hid_t file = H5I_INVALID_HID;
+static enum status file_create(struct h5_writer *w) {
     hid_t access = writer_access(w);
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     if (access >= 0 && creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
-        file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, creation, access);
+        w->file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, creation, access);
     }
+    enum status st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be created");
     if (creation >= 0) {
         H5Pclose(creation);
     }
     if (access >= 0) {
         H5Pclose(access);
     }
-    return file;
+    return st;
 }
 
 enum status h5_create(struct comm *c, const char *path, const char *content, int version, enum file_use use,
@@ -94,11 +95,8 @@ enum status h5_create(struct comm *c, const char *path, const char *content, int
     }
     if (st == OK) {
         w->use = use;
-        w->file = file_create(w);
-        if (w->file < 0) {
-            st = h5_fail(ERR_WRITE, path, "cannot be created");
-        }
-        st = comm_agree(c, st);
+        watchdog_wait(c->watchdog, "creating a file");
+        st = comm_agree(c, file_create(w));
     }
     if (st == OK) {
         st = h5_put_text(w, "content", content);
@@ -118,6 +116,7 @@ enum status h5_create(struct comm *c, const char *path, const char *content, int
 
 static enum status put(struct h5_writer *w, const char *name, hid_t disk, hid_t memory, const void *value) {
     hid_t space = H5Screate(H5S_SCALAR);
+    watchdog_wait(w->c->watchdog, "writing an attribute");
     hid_t attribute = H5Acreate2(w->file, name, disk, space, H5P_DEFAULT, H5P_DEFAULT);
     enum status st = OK;
     if (attribute < 0 || H5Awrite(attribute, memory, value) < 0) {
@@ -222,7 +221,7 @@ static enum status sync_file(const char *path) {
     struct stat facts;
     int rc = fstat(file, &facts);
     rc = rc == 0 ? ftruncate(file, facts.st_size) : rc; /* gives back what was reserved behind the end */
-    rc = rc == 0 ? fsync(file) : rc;
+    rc = rc == 0 ? file_sync(file) : rc;
     int saved = errno;
     close(file);
     return rc == 0 ? OK : fail(ERR_WRITE, "%s: fsync: %s", path, strerror(saved));
@@ -253,6 +252,7 @@ enum status h5_forget_holes(struct h5_writer *w) {
     st = comm_agree(w->c, st);
     st = st == OK ? flush_and_close(w) : st;
     if (st == OK) {
+        watchdog_wait(w->c->watchdog, "opening a file");
         w->file = H5Fopen(w->tmp, H5F_ACC_RDWR, access);
         st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be opened again");
         st = comm_agree(w->c, st);

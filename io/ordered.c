@@ -84,7 +84,7 @@ enum status ordered_append(struct ordered_file *f, enum status st, const char *d
 }
 
 enum status ordered_finish(struct ordered_file *f) {
-    enum status st = fsync(f->descriptor) == 0 ? OK : fail(ERR_WRITE, "%s: %s", f->path, strerror(errno));
+    enum status st = file_sync(f->descriptor) == 0 ? OK : fail(ERR_WRITE, "%s: %s", f->path, strerror(errno));
     if (close(f->descriptor) != 0 && st == OK) {
         st = fail(ERR_WRITE, "%s: %s", f->path, strerror(errno));
     }

@@ -189,7 +189,7 @@ static enum status finish_shard(struct safetensors_writer *w) {
     int descriptor = w->descriptor;
     w->descriptor = -1;
     enum status st = OK;
-    if (fsync(descriptor) != 0) {
+    if (file_sync(descriptor) != 0) {
         st = fail(ERR_WRITE, "%s: cannot write the model: %s", w->folder, strerror(errno));
     }
     if (close(descriptor) != 0 && st == OK) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "mpi/comm_internal.h"
+#include "mpi/watchdog.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
@@ -46,6 +47,10 @@ enum status comm_verdict(struct comm *c, enum status st) {
         int fine, rank;
     } mine = {st == OK, c->rank}, lowest;
     lane_begin(l, "agree", 1);
+    if (st !=
+        OK) { /* the others may be in a collective that failed here alone: the watchdog has to say why */
+        watchdog_failed(l->watchdog, status_message()->text);
+    }
     TRY(mpi_ok(MPI_Allreduce(&mine, &lowest, 1, MPI_2INT, MPI_MINLOC, l->comm), "MPI_Allreduce"));
     lane_end(l);
     if (lowest.fine) {

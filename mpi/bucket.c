@@ -244,6 +244,7 @@ static void finish_inline(struct bucket_sum *b) {
     for (; b->done < b->ready; b->done++) {
         struct bucket bucket = bucket_at(b, b->done);
         keep_failure(b, sum_bucket(b, &bucket, b->ready));
+        watchdog_moves(b->comm->watchdog);
     }
 }
 
@@ -257,7 +258,8 @@ enum status bucket_finish(struct bucket_sum *b, double *waited_s) {
     }
     pthread_mutex_lock(&b->lock);
     while (b->has_thread && b->done < b->ready) {
-        pthread_cond_wait(&b->changed, &b->lock);
+        pthread_cond_wait(&b->changed, &b->lock); /* a bucket is done */
+        watchdog_moves(b->comm->watchdog);
     }
     b->running = false;
     pthread_mutex_unlock(&b->lock);

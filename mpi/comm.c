@@ -15,8 +15,9 @@
 #include <mpi-ext.h> /* MPIX_Query_cuda_support() */
 #endif
 
-/* Well under INT_MAX bytes, and large enough that the number of calls does not matter. */
-static const int64_t largest_piece_bytes = (int64_t)1 << 30;
+/* Well under INT_MAX bytes, large enough that the number of calls does not matter, and small enough that a
+ * slow network moves one long before the watchdog takes it for lost. */
+static const int64_t largest_piece_bytes = (int64_t)1 << 27;
 
 enum status mpi_ok(int rc, const char *what) {
     if (rc == MPI_SUCCESS) {
@@ -73,6 +74,7 @@ enum status lane_allreduce(struct lane *l, void *values, int64_t n, MPI_Datatype
         int count = (int)(n - first < piece ? n - first : piece);
         char *at = (char *)values + first * element_bytes;
         TRY(mpi_ok(MPI_Allreduce(MPI_IN_PLACE, at, count, type, op, l->comm), "MPI_Allreduce"));
+        watchdog_moves(l->watchdog);
     }
     lane_end(l);
     l->bytes += 2.0 * (double)n * element_bytes * (l->size - 1) / l->size;
@@ -257,6 +259,7 @@ enum status comm_broadcast(struct comm *c, int root, void *data, int64_t bytes) 
     for (int64_t first = 0; first < bytes; first += piece) {
         int count = (int)(bytes - first < piece ? bytes - first : piece);
         TRY(mpi_ok(MPI_Bcast((char *)data + first, count, MPI_BYTE, root, l->comm), "MPI_Bcast"));
+        watchdog_moves(l->watchdog);
     }
     lane_end(l);
     l->bytes += (double)bytes * (l->size - 1) / l->size;

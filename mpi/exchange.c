@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "mpi/comm_internal.h"
+#include "mpi/watchdog.h"
 #include "util/mem.h"
 
 /* One broadcast after the other: for results too large for int displacements. */
@@ -14,6 +15,7 @@ static enum status gather_large(struct lane *l, const void *send, char *recv, co
         for (int64_t first = 0; first < counts[r]; first += piece) {
             int n = (int)(counts[r] - first < piece ? counts[r] - first : piece);
             TRY(mpi_ok(MPI_Bcast(recv + first, n, MPI_BYTE, r, l->comm), "MPI_Bcast"));
+            watchdog_moves(l->watchdog);
         }
         recv += counts[r];
     }
@@ -93,6 +95,7 @@ static enum status exchange_round(struct lane *l, const struct stream *out, cons
                        "MPI_Isend"));
         }
         TRY(mpi_ok(MPI_Waitall(n, requests, MPI_STATUSES_IGNORE), "MPI_Waitall"));
+        watchdog_moves(l->watchdog);
     }
     return OK;
 }

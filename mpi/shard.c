@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "mpi/sum_internal.h"
+#include "mpi/watchdog.h"
 #include "util/mem.h"
 
 /* Elements of a unit: fewer would make messages that are all latency; a small arena has a few units all the
@@ -85,6 +86,7 @@ enum status shard_gather(struct comm *c, const struct shard_map *m, void *values
         } else {
             TRY(gather_unit(l, m, i, values, element_bytes));
         }
+        watchdog_moves(l->watchdog);
     }
     lane_end(l);
     return OK;

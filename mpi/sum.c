@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "mpi/sum_internal.h"
+#include "mpi/watchdog.h"
 #include "util/mem.h"
 
 bool is_power_of_two(int n) {
@@ -96,6 +97,7 @@ static enum status exchange(struct lane *l, char *values, int element_bytes, con
         }
         struct chunk *c = &chunks[k % 2];
         TRY(mpi_ok(MPI_Waitall(c->n, c->requests, MPI_STATUSES_IGNORE), "MPI_Waitall"));
+        watchdog_moves(l->watchdog);
         if (s->adds) {
             add(c->target, c->arrived, c->count, element_bytes);
         }

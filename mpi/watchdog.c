@@ -18,6 +18,8 @@ static const double least_s = 25, usual_s = 60;
 /* The thread looks this often in a bound, and at least every most_turn_s. */
 enum { TURNS = 10 };
 static const double most_turn_s = 1;
+/* A rank that has waited for the bound turns so often: word that all do passes every rank once. */
+static const double waiting_turn_s = 0.05;
 
 enum { EVENTS = 8 };
 
@@ -38,13 +40,17 @@ struct watchdog {
     struct pulse_ring ring; /* the thread's own */
     struct pulse heard;     /* the predecessor's newest pulse; the thread's own */
     double heard_s;
-    double looked_s; /* its last turn */
+    double looked_s;      /* its last turn */
+    clockid_t main_clock; /* processor time of the main line */
+    double main_used_s;   /* what that was */
+    double moved_s;       /* when that had changed, or the main line waited for others */
     /* Under the lock. */
     char phase[96];
     double phase_s;   /* clock of its beginning */
     double allowed_s; /* for the phase; INFINITY: any time */
     const char *wait; /* NULL: the main line waits for nobody */
     double wait_s;
+    char failure[FAILURE_BYTES]; /* why the main line will not go on after the wait; "": it will */
     struct event events[EVENTS]; /* a ring */
     int64_t n_events;
     bool closing;
@@ -57,6 +63,13 @@ static double grace_s(const struct watchdog *w) {
     static const double to_launcher_s = 0.5, to_neighbor_s = 5, stagger_s = 1, most_s = 8;
     return (w->ring.is_open ? to_neighbor_s : to_launcher_s) + fmin(stagger_s * w->rank, most_s);
 }
+
+/* What the watchdog misses. */
+enum miss {
+    MISS_NEIGHBOR, /* its pulse */
+    MISS_STEP,     /* the end of the main line's phase, or any work in it */
+    MISS_RANKS     /* a rank that does not wait */
+};
 
 /* Appends to a line of limited length. */
 struct line {
@@ -78,6 +91,7 @@ static void put_doings(struct line *l, const struct watchdog *w, double now) {
     put(l, " while %s (for %.1f s)", w->phase, now - w->phase_s);
     if (w->wait) {
         put(l, ", waiting for the others in %s since %.1f s ago", w->wait, now - w->wait_s);
+        put(l, "%s%s", *w->failure ? " after: " : "", w->failure);
     }
     int64_t first = w->n_events > EVENTS ? w->n_events - EVENTS : 0;
     for (int64_t i = first; i < w->n_events; i++) {
@@ -89,22 +103,35 @@ static void put_doings(struct line *l, const struct watchdog *w, double now) {
     }
 }
 
-/* Ends the process from the watching thread: the main line may hold any lock, so no clean-up and no MPI. */
-static void bite(const struct watchdog *w, double now, double silent_s, bool is_neighbor) {
+static void put_miss(struct line *l, const struct watchdog *w, enum miss miss, double silent_s) {
     char stamp[32];
+    const struct pulse *heard = &w->heard;
+    clock_stamp_ago(silent_s, stamp, sizeof stamp);
+    if (miss == MISS_NEIGHBOR) {
+        put(l, "no sign of rank %d%s%s for %.0f s (%s %s%s%s)", (w->rank + w->size - 1) % w->size,
+            *heard->host ? " on " : "", heard->host, silent_s, *heard->phase ? "since" : "at all, from",
+            stamp, *heard->phase ? ", when it was " : "", heard->phase);
+    } else if (miss == MISS_STEP) {
+        put(l, "nothing for %.0f s (since %s)", silent_s, stamp);
+    } else {
+        const struct other *o = &heard->round.other;
+        put(l, "all %d ranks wait for each other for %.0f s (since %s", w->size, silent_s, stamp);
+        if (*o->wait) {
+            put(l, ", rank %d on %s in %s while %s%s%s", o->rank, o->host, o->wait, o->phase,
+                *o->failure ? " after: " : "", o->failure);
+        }
+        put(l, ")");
+    }
+}
+
+/* Ends the process from the watching thread: the main line may hold any lock, so no clean-up and no MPI. */
+static void bite(const struct watchdog *w, enum miss miss, double now, double silent_s) {
     struct line line = {.used = 0};
-    if (!is_neighbor && comm_signal() == SIGTERM) {
+    if (miss == MISS_STEP && comm_signal() == SIGTERM) {
         _exit(ERR_LOST); /* another spoke */
     }
-    clock_stamp_ago(silent_s, stamp, sizeof stamp);
     put(&line, "collimate: watchdog: rank %d of %d on %s: ", w->rank, w->size, w->host);
-    if (is_neighbor) {
-        put(&line, "no sign of rank %d%s%s for %.0f s (%s %s%s%s)", (w->rank + w->size - 1) % w->size,
-            *w->heard.host ? " on " : "", w->heard.host, silent_s, *w->heard.phase ? "since" : "at all, from",
-            stamp, *w->heard.phase ? ", when it was " : "", w->heard.phase);
-    } else {
-        put(&line, "nothing for %.0f s (since %s)", silent_s, stamp);
-    }
+    put_miss(&line, w, miss, silent_s);
     put_doings(&line, w, now);
     put(&line, "; a rank, the network or a disk is lost, or raise watchdog_s (COLLIMATE_WATCHDOG)");
     line.text[line.used++] = '\n'; /* put() leaves room for it in place of the NUL */
@@ -114,19 +141,74 @@ static void bite(const struct watchdog *w, double now, double silent_s, bool is_
     _exit(ERR_LOST);
 }
 
+/* Whether all ranks wait for others, which none of them will end. Rank 0 asks round the ring; a rank passes
+ * the question on where it has waited for the bound and for as long as the question has been under way: all
+ * of them waited when it began. Under the lock; before the pulse is sent. */
+static struct round ask_round(const struct watchdog *w, double now) {
+    struct round r = w->heard.round;
+    r.age_s = w->rank == 0 ? 0 : r.age_s + now - w->heard_s;
+    if (!w->wait || now - w->wait_s < w->bound_s + r.age_s || (w->rank > 0 && r.ranks != w->rank)) {
+        return (struct round){0};
+    }
+    if (w->rank == 0) {
+        r = (struct round){.ranks = 0};
+        snprintf(r.wait, sizeof r.wait, "%s", w->wait);
+    } else if (!*r.other.wait && strcmp(r.wait, w->wait) != 0) {
+        struct other *o = &r.other; /* the first that waits for something else says most */
+        o->rank = w->rank;
+        snprintf(o->host, sizeof o->host, "%s", w->host);
+        snprintf(o->wait, sizeof o->wait, "%s", w->wait);
+        snprintf(o->phase, sizeof o->phase, "%s", w->phase);
+        snprintf(o->failure, sizeof o->failure, "%s", w->failure);
+    }
+    r.ranks++;
+    return r;
+}
+
+/* Rank 0's question has come back, and it has waited itself since before it asked. Under the lock. */
+static bool all_wait(const struct watchdog *w, double now) {
+    const struct round *r = &w->heard.round;
+    return w->ring.is_open && w->rank == 0 && r->ranks == w->size && w->wait &&
+           now - w->wait_s >= w->bound_s + r->age_s + now - w->heard_s;
+}
+
+/* The main line is in nobody's hands but its own and takes no processor time at all: a disk that does not
+ * answer. Alone it keeps nobody waiting, and may stand before a full pipe. Under the lock. */
+static bool stands_still(struct watchdog *w, double now) {
+    struct timespec used;
+    if (w->size == 1 || clock_gettime(w->main_clock, &used) != 0) {
+        return false;
+    }
+    double used_s = (double)used.tv_sec + 1e-9 * (double)used.tv_nsec;
+    if (used_s != w->main_used_s || w->wait) {
+        w->main_used_s = used_s;
+        w->moved_s = now;
+    }
+    return now - w->moved_s >= w->bound_s + grace_s(w);
+}
+
 /* One look around, with one clock for all comparisons. Under the lock. */
 static void look(struct watchdog *w, double now) {
-    struct pulse mine = {.rank = w->rank, .is_last = w->closing};
+    struct pulse mine = {.rank = w->rank, .is_last = w->closing, .round = ask_round(w, now)};
     snprintf(mine.host, sizeof mine.host, "%s", w->host);
     snprintf(mine.phase, sizeof mine.phase, "%s", w->phase);
     if (pulse_turn(&w->ring, &mine, &w->heard)) {
         w->heard_s = now;
     }
     if (now - w->heard_s >= w->bound_s) {
-        bite(w, now, now - w->heard_s, true);
+        bite(w, MISS_NEIGHBOR, now, now - w->heard_s);
     }
-    if (!w->closing && now - w->phase_s >= w->allowed_s + grace_s(w)) {
-        bite(w, now, now - w->phase_s, false);
+    if (w->closing) {
+        return;
+    }
+    if (all_wait(w, now)) {
+        bite(w, MISS_RANKS, now, now - w->wait_s);
+    }
+    if (now - w->phase_s >= w->allowed_s + grace_s(w)) {
+        bite(w, MISS_STEP, now, now - w->phase_s);
+    }
+    if (stands_still(w, now)) {
+        bite(w, MISS_STEP, now, now - w->moved_s);
     }
 }
 
@@ -153,11 +235,14 @@ static void *watch(void *argument) {
         if (gap_s > overslept * turn_s + 1) { /* this process was stopped: what it missed is nobody's fault */
             w->heard_s += gap_s;
             w->phase_s += gap_s;
+            w->wait_s += gap_s;
+            w->moved_s += gap_s;
         }
         w->looked_s = now;
         look(w, now);
         if (!w->closing || !pulse_is_done(&w->ring)) {
-            doze(w, w->closing ? closing_turn_s : turn_s);
+            bool waits = w->wait && now - w->wait_s >= w->bound_s;
+            doze(w, w->closing ? closing_turn_s : waits ? fmin(turn_s, waiting_turn_s) : turn_s);
         }
     }
     pthread_mutex_unlock(&w->lock);
@@ -187,9 +272,11 @@ enum status watchdog_start_any(struct comm *c, double seconds, struct watchdog *
     memcpy(w->host, c->host, sizeof w->host);
     w->bound_s = seconds;
     w->allowed_s = INFINITY;
-    w->phase_s = w->heard_s = w->looked_s = clock_seconds();
+    w->phase_s = w->heard_s = w->looked_s = w->moved_s = clock_seconds();
     snprintf(w->phase, sizeof w->phase, "starting");
-    enum status st = pulse_open(c, &w->ring);
+    int rc = pthread_getcpuclockid(pthread_self(), &w->main_clock);
+    enum status st = rc == 0 ? OK : fail(ERR_SYSTEM, "no clock of a thread's processor time (error %d)", rc);
+    st = st == OK ? pulse_open(c, &w->ring) : st;
     w->heard_s = w->ring.is_open ? w->heard_s : INFINITY;
     st = st == OK ? start_thread(w) : st;
     if (st != OK) {
@@ -301,6 +388,26 @@ void watchdog_wait(struct watchdog *w, const char *what) {
     double now = clock_seconds();
     pthread_mutex_lock(&w->lock);
     w->wait = what;
+    w->wait_s = now;
+    w->failure[0] = '\0';
+    pthread_mutex_unlock(&w->lock);
+}
+
+void watchdog_failed(struct watchdog *w, const char *why) {
+    if (!w) {
+        return;
+    }
+    pthread_mutex_lock(&w->lock);
+    snprintf(w->failure, sizeof w->failure, "%s", why);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void watchdog_moves(struct watchdog *w) {
+    if (!w) {
+        return;
+    }
+    double now = clock_seconds();
+    pthread_mutex_lock(&w->lock);
     w->wait_s = now;
     pthread_mutex_unlock(&w->lock);
 }

@@ -8,11 +8,27 @@
 /* Collective. Any bound. */
 enum status watchdog_start_any(struct comm *c, double seconds, struct watchdog **out);
 
+enum { PHASE_BYTES = 96, WAIT_BYTES = 32, FAILURE_BYTES = 256, HOST_BYTES = sizeof((struct comm *)0)->host };
+
+/* A rank that waits for something else than rank 0 does; *wait 0: none. */
+struct other {
+    int32_t rank;
+    char host[HOST_BYTES], wait[WAIT_BYTES], phase[PHASE_BYTES], failure[FAILURE_BYTES];
+};
+
+/* Rank 0's question whether all ranks wait for others, on its way round the ring. */
+struct round {
+    int32_t ranks;         /* from rank 0 on, which wait; 0: no question */
+    double age_s;          /* since rank 0 asked */
+    char wait[WAIT_BYTES]; /* what rank 0 waits in */
+    struct other other;
+};
+
 /* What a rank tells the next one from time to time. */
 struct pulse {
     int32_t rank, is_last; /* is_last: none will follow */
-    char host[sizeof((struct comm *)0)->host];
-    char phase[96];
+    char host[HOST_BYTES], phase[PHASE_BYTES];
+    struct round round;
 };
 
 /* The ring of pulses: from each rank to the next. One user, the watching thread; no function waits. */

@@ -38,6 +38,27 @@ refuses() {
         tail -2 err.txt
     }
 }
+# together NAME...: these functions side by side, for what mostly waits: each in a subshell, in a folder of its own with links to
+# what is here. What they print comes at their end, and their failures count. end_part is for what they leave running.
+end_part() { :; }
+together() {
+    local i parts=("$@") pids=() here=("$PWD"/*)
+    for i in "${!parts[@]}"; do
+        mkdir "${parts[i]}" && ln -s "${here[@]}" "${parts[i]}" && rm -f "${parts[i]}"/{out,err}.txt || exit 1
+        (
+            trap end_part EXIT
+            cd "${parts[i]}" || exit 1
+            failures=0
+            "${parts[i]}"
+            exit $((failures > 0))
+        ) > "${parts[i]}.said" 2>&1 &
+        pids[i]=$!
+    done
+    for i in "${!parts[@]}"; do
+        wait "${pids[i]}" || failures=$((failures + 1))
+        cat "${parts[i]}.said"
+    done
+}
 # column FILE KEY: "step value" of each line that has both.
 column() {
     sed -nE 's|^\{"step": ([0-9]+),.*"'"$2"'": "?([^,"}]*)"?[,}].*|\1 \2|p' "$1"

@@ -1,39 +1,170 @@
-/* Preloaded into a rank. SLOW_DISK_MS: a disk that takes so long for what is to be durable of a checkpoint.
- * NO_RESERVE: a file system that cannot reserve blocks, as some on a network; NO_RESERVE=lies: and that is
- * full while it says that there is room, as under a quota. */
+/* Preloaded into a rank: what a disk does that no kernel does on demand, by environment variables.
+ *   - SLOW_DISK_MS: it takes so long for what is to be durable of a checkpoint;
+ *   - NO_RESERVE: it cannot reserve blocks, as some on a network; "lies": and it is full while it says that
+ *     there is room, as under a quota;
+ *   - FULL_RANK: it is full for this rank alone, in an HDF5 file that is made, and does not say so before;
+ *   - LOST_RANK: what this rank makes durable of an HDF5 file is lost (EIO);
+ *   - HANGS_RANK: it does not answer when this rank opens a file whose name ends with AT_FILE;
+ *   - STOPS_RANK: this rank is stopped (SIGSTOP) at that moment;
+ *   - READ_ONLY: a folder (absolute) that is read-only from when the file READ_ONLY_SINCE is there, which the
+ *     READ_ONLY_LINES-th line that a rank flushes into the folder makes. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-int fsync(int file) {
-    static const char suffix[] = ".h5.tmp";
-    const char *wanted = getenv("SLOW_DISK_MS");
-    char link[64], path[4096];
+static bool ends_with(const char *path, const char *suffix) {
+    size_t n = strlen(path), m = strlen(suffix);
+    return n >= m && strcmp(path + n - m, suffix) == 0;
+}
+
+static const char *path_of(int file, char path[4096]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t length = readlink(link, path, sizeof path);
-    long ms = wanted ? strtol(wanted, NULL, 10) : 0;
-    if (length > (ssize_t)sizeof suffix &&
-        memcmp(path + length - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0) {
-        struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-        while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    ssize_t n = readlink(link, path, 4095);
+    path[n > 0 ? n : 0] = '\0';
+    return path;
+}
+
+/* Whether this is the rank that a variable names. */
+static bool is_rank(const char *variable) {
+    const char *wanted = getenv(variable), *rank = getenv("OMPI_COMM_WORLD_RANK");
+    return wanted && rank && strcmp(wanted, rank) == 0;
+}
+
+static bool is_read_only(const char *path) {
+    const char *folder = getenv("READ_ONLY"), *since = getenv("READ_ONLY_SINCE");
+    struct stat facts;
+    return folder && since && strncmp(path, folder, strlen(folder)) == 0 && stat(since, &facts) == 0;
+}
+
+static int no(int error) {
+    errno = error;
+    return -1;
+}
+
+/* Why a write of bytes fails; 0: it does not. */
+static int refusal(int file) {
+    char path[4096];
+    if (!getenv("READ_ONLY") && !is_rank("FULL_RANK")) {
+        return 0;
+    }
+    path_of(file, path);
+    return is_read_only(path) ? EROFS : is_rank("FULL_RANK") && ends_with(path, ".h5.tmp") ? ENOSPC : 0;
+}
+
+ssize_t write(int file, const void *data, size_t n) {
+    int error = refusal(file);
+    return error ? no(error) : syscall(SYS_write, file, data, n);
+}
+
+ssize_t pwrite64(int file, const void *data, size_t n, off64_t at) {
+    int error = refusal(file);
+    return error ? no(error) : syscall(SYS_pwrite64, file, data, n, at);
+}
+
+ssize_t pwrite(int file, const void *data, size_t n, off_t at) {
+    return pwrite64(file, data, n, at);
+}
+
+int ftruncate(int file, off_t length) {
+    int error = refusal(file);
+    return error ? no(error) : (int)syscall(SYS_ftruncate, file, length);
+}
+
+/* The library's own writing cannot be preloaded. */
+int fflush(FILE *file) {
+    static long lines;
+    char path[4096];
+    const char *folder = getenv("READ_ONLY"), *last = getenv("READ_ONLY_LINES");
+    if (file && folder && strncmp(path_of(fileno(file), path), folder, strlen(folder)) == 0) {
+        if (last && ++lines == strtol(last, NULL, 10)) {
+            close(creat(getenv("READ_ONLY_SINCE"), 0666));
         }
+        if (is_read_only(path)) {
+            __fpurge(file);
+            return no(EROFS);
+        }
+    }
+    return fflush_unlocked(file);
+}
+
+static void pause_ms(long ms) {
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
+static int opened(const char *path, int flags, mode_t mode) {
+    const char *at = getenv("AT_FILE");
+    bool is_there = at && ends_with(path, at);
+    if (is_there && is_rank("STOPS_RANK")) {
+        raise(SIGSTOP);
+    }
+    while (is_there && is_rank("HANGS_RANK")) {
+        pause_ms(1000000);
+    }
+    if ((flags & (O_WRONLY | O_RDWR | O_CREAT)) && is_read_only(path)) {
+        return no(EROFS);
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int open(const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    return opened(path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    return opened(path, flags, mode);
+}
+
+int rename(const char *from, const char *to) {
+    return is_read_only(to) ? no(EROFS) : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int unlink(const char *path) {
+    return is_read_only(path) ? no(EROFS) : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+int mkdir(const char *path, mode_t mode) {
+    return is_read_only(path) ? no(EROFS) : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
+int fsync(int file) {
+    const char *slow = getenv("SLOW_DISK_MS");
+    char path[4096];
+    path_of(file, path);
+    if (is_rank("LOST_RANK") && ends_with(path, ".h5")) {
+        return no(EIO);
+    }
+    if (slow && ends_with(path, ".h5.tmp")) {
+        pause_ms(strtol(slow, NULL, 10));
     }
     return (int)syscall(SYS_fsync, file);
 }
 
 int fallocate(int file, int mode, off_t at, off_t length) {
-    if (getenv("NO_RESERVE")) {
-        errno = EOPNOTSUPP;
-        return -1;
-    }
-    return (int)syscall(SYS_fallocate, file, mode, at, length);
+    int error = getenv("NO_RESERVE") || is_rank("FULL_RANK") ? EOPNOTSUPP : refusal(file);
+    return error ? no(error) : (int)syscall(SYS_fallocate, file, mode, at, length);
 }
 
 int fstatvfs(int file, struct statvfs *out) {

@@ -191,7 +191,7 @@ static enum status finish_output(struct score_job *job, enum status st) {
     if (!out) {
         return st;
     }
-    bool is_safe = fflush(out) == 0 && (out == stdout || fsync(fileno(out)) == 0);
+    bool is_safe = fflush(out) == 0 && (out == stdout || file_sync(fileno(out)) == 0);
     if (out != stdout && fclose(out) != 0) {
         is_safe = false;
     }

@@ -55,8 +55,9 @@ static const struct option table[] = {
     INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
         "threads of a rank; 0: from the affinity mask"),
     NUMBER("watchdog_s", watchdog_s, "60", 25, 1e6, "s", "*", NULL,
-           "a rank without a sign of life for so long ends all with code 75; training: also one whose step "
-           "takes longer (20 steps, where that is more)"),
+           "a rank without a sign of life, one that stands still, or ranks that all wait for each other, for "
+           "so long, end all with code 75; training: also a step that takes longer (20 steps, where that is "
+           "more)"),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
     CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench", NULL,
            "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),

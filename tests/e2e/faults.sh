@@ -2,25 +2,33 @@
 # ranks. What is still running at the end is killed.
 . tests/common.sh
 launchers=()
-end_all() {
+end_part() {
     local launcher
     for launcher in "${launchers[@]}"; do
         # shellcheck disable=SC2046
         kill -KILL $(pgrep -P "$launcher" 2> /dev/null) "$launcher" 2> /dev/null
     done
+}
+end_all() {
+    end_part
     rm -rf "$work"
 }
 trap end_all EXIT
 tiny_world
 training=(sft model=init data=train.h5 train.deterministic=true train.slots=4 train.batch=8 watchdog_s=25)
 
-# slow_disk MS: from here on the disk of the ranks that are begun takes so long for a checkpoint; 0: what it takes.
+# with_disk [VARIABLE=VALUE ...]: from here on the disk of the ranks that are begun does what tests/disk.c says of these;
+# without any it does what it does.
 disk=()
-slow_disk() {
+with_disk() {
     disk=()
-    [ "$1" -eq 0 ] && return
+    [ $# -eq 0 ] && return
     preload_disk
-    disk=("${preload[@]}" -x "SLOW_DISK_MS=$1")
+    local setting
+    disk=("${preload[@]}")
+    for setting in "$@"; do
+        disk+=(-x "$setting")
+    done
 }
 # begin RANKS ERRORS ARGUMENT...: the program in the background; its launcher is $launched.
 begin() {

@@ -3,6 +3,7 @@
 # to the undisturbed run's bits: a time budget, the end of a Slurm job, SIGUSR1; and SIGUSR1 in a command that only goes on.
 set -u
 . tests/e2e/faults.sh
+preload_disk
 "$COLLIMATE" --quiet "${training[@]}" output=whole train.steps=300 || bad "the undisturbed run"
 
 # stopped NAME WORDS: it ended with 85 and one such line, and the checkpoint is of the step that it names.
@@ -20,37 +21,44 @@ goes_on() {
 }
 # A budget of seconds for a run of years, with a disk that needs 1 s for a checkpoint: the run finds that out at half time and
 # leaves room for it, so that the last checkpoint is there in time. Only a machine that stands still makes it late.
-slow_disk 1000
-for _ in 1 2 3; do
-    rm -rf budget
-    limit=$(($(date +%s) + 8))
-    begin 2 budget.err "${training[@]}" output=budget train.steps=100000000 train.checkpoint_every=100000000 \
-        train.stop_before="$(date -u -d "@$limit" +%Y-%m-%dT%H:%M:%SZ)"
-    ended "$launched" 100
-    late=$(($(stat -c %Y budget/checkpoints/latest) - limit))
-    [ $late -le 0 ] && break
-done
-[ $late -le 0 ] || bad "budget: the checkpoint came $late s late, again and again"
-stopped budget 'stopped before the time limit'
-[ "$(grep -c 'checkpoint budget/checkpoints/step-' budget.err)" -ge 2 ] || bad "budget: no checkpoint to measure one"
-slow_disk 0
+budget() {
+    local late _
+    with_disk SLOW_DISK_MS=1000
+    for _ in 1 2 3; do
+        rm -rf budget
+        limit=$(($(date +%s) + 8))
+        begin 2 budget.err "${training[@]}" output=budget train.steps=100000000 train.checkpoint_every=100000000 \
+            train.stop_before="$(date -u -d "@$limit" +%Y-%m-%dT%H:%M:%SZ)"
+        ended "$launched" 100
+        late=$(($(stat -c %Y budget/checkpoints/latest) - limit))
+        [ $late -le 0 ] && break
+    done
+    [ $late -le 0 ] || bad "budget: the checkpoint came $late s late, again and again"
+    stopped budget 'stopped before the time limit'
+    [ "$(grep -c 'checkpoint budget/checkpoints/step-' budget.err)" -ge 2 ] || bad "budget: no checkpoint to measure one"
+}
 
 # The end of a job, which comes before the budget.
-SLURM_JOB_END_TIME=$(($(date +%s) + 4)) begin 2 job.err "${training[@]}" output=job train.steps=100000000 train.stop_before=1h
-ended "$launched" 100
-stopped job 'stopped before the time limit'
+job() {
+    SLURM_JOB_END_TIME=$(($(date +%s) + 4)) begin 2 job.err "${training[@]}" output=job train.steps=100000000 train.stop_before=1h
+    ended "$launched" 100
+    stopped job 'stopped before the time limit'
+}
 
 # SIGUSR1: mpirun passes it on; all ranks end after the same step.
-for _ in 1 2 3; do # a run that was done before it was told
-    rm -rf usr1
-    begin 2 usr1.err "${training[@]}" output=usr1 train.steps=300
-    until_step 20 usr1
-    kill -USR1 "$launched"
-    ended "$launched" 100
-    [ $rc -ne 0 ] && break
-done
-stopped usr1 'stopped on SIGUSR1'
-goes_on usr1
+usr1() {
+    local _
+    for _ in 1 2 3; do # a run that was done before it was told
+        rm -rf usr1
+        begin 2 usr1.err "${training[@]}" output=usr1 train.steps=300
+        until_step 20 usr1
+        kill -USR1 "$launched"
+        ended "$launched" 100
+        [ $rc -ne 0 ] && break
+    done
+    stopped usr1 'stopped on SIGUSR1'
+    goes_on usr1
+}
 
 # SIGTERM leaves 2 s, which end after one. What the ranks get from srun, at once; all of them end with 85.
 told() { # NAME: SIGTERM to the ranks after step 100, and the end
@@ -65,63 +73,75 @@ told() { # NAME: SIGTERM to the ranks after step 100, and the end
     done
     [ $rc -eq 85 ] || bad "$1: rc $rc: $(tail -n 2 "$1.err")"
 }
-told term
-grep -qE 'stopped on SIGTERM.* after step [0-9]+; the checkpoint is of step [0-9]+;' term.err || bad "term: $(tail -n 2 term.err)"
-goes_on term
+term() {
+    told term
+    grep -qE 'stopped on SIGTERM.* after step [0-9]+; the checkpoint is of step [0-9]+;' term.err || bad "term: $(tail -n 2 term.err)"
+    goes_on term
+}
 # Where the last checkpoint took longer than 2 s, none is begun and the last one counts.
-slow_disk 2500
-told tight
-grep -qE 'stopped on SIGTERM, which leaves too little time for a checkpoint, after step [0-9]+; the checkpoint is of step [12]00;' \
-    tight.err || bad "tight: $(tail -n 2 tight.err)"
-# mpirun kills after 2 s: in the midst of a write, what was there before stays.
-sed 's/.*step-\([0-9]*\).*/\1/' tight/checkpoints/latest > had
-begin 2 tight.err "${training[@]}" output=tight train.steps=300 train.checkpoint_every=100
-until_there "tight/checkpoints/step-$(($(cat had) + 100)).h5.tmp" || bad "no write to disturb: $(tail -n 2 tight.err)"
-kill -TERM "$launched"
-ended "$launched" 100
-[ $rc -ne 0 ] || bad "SIGTERM in a write: rc $rc"
-[ -s "tight/checkpoints/step-$(cat had).h5" ] || bad "SIGTERM in a write: no checkpoint is left"
-slow_disk 0
-goes_on tight
+tight() {
+    with_disk SLOW_DISK_MS=2500
+    told tight
+    grep -qE 'stopped on SIGTERM, which leaves too little time for a checkpoint, after step [0-9]+; the checkpoint is of step [12]00;' \
+        tight.err || bad "tight: $(tail -n 2 tight.err)"
+    # mpirun kills after 2 s: in the midst of a write, what was there before stays.
+    local had
+    had=$(sed 's/.*step-\([0-9]*\).*/\1/' tight/checkpoints/latest)
+    begin 2 tight.err "${training[@]}" output=tight train.steps=300 train.checkpoint_every=100
+    until_there "tight/checkpoints/step-$((had + 100)).h5.tmp" || bad "no write to disturb: $(tail -n 2 tight.err)"
+    kill -TERM "$launched"
+    ended "$launched" 100
+    [ $rc -ne 0 ] || bad "SIGTERM in a write: rc $rc"
+    [ -s "tight/checkpoints/step-$had.h5" ] || bad "SIGTERM in a write: no checkpoint is left"
+    with_disk
+    goes_on tight
+}
 
 # A limit that has passed: one step, a checkpoint, 85; again and again, to the end of the same run.
-for _ in 1 2 3; do
+passed() {
+    local _
+    for _ in 1 2 3; do
+        begin 2 passed.err "${training[@]}" output=passed train.steps=4 train.stop_before=2020-01-01T00:00:00Z
+        ended "$launched" 100
+        stopped passed 'stopped before the time limit'
+    done
     begin 2 passed.err "${training[@]}" output=passed train.steps=4 train.stop_before=2020-01-01T00:00:00Z
     ended "$launched" 100
-    stopped passed 'stopped before the time limit'
-done
-begin 2 passed.err "${training[@]}" output=passed train.steps=4 train.stop_before=2020-01-01T00:00:00Z
-ended "$launched" 100
-[ $rc -eq 0 ] || bad "the last step is not stopped: rc $rc"
+    [ $rc -eq 0 ] || bad "the last step is not stopped: rc $rc"
+}
 
 # What cannot go on from a checkpoint is not ended by USR1; embed, which can, ends with 85 and goes on.
-"$COLLIMATE" --quiet synth output=big.jsonl synth.rows=6000 synth.length=20 seed=1 || exit 1
-begin 2 prepare.err prepare input=big.jsonl output=big.h5 tokenizer=bytes
-# The rank itself, as soon as it listens (bit 9 of the caught signals): mpirun is not ready to pass it on yet.
-listens() {
-    pid=$(rank_process 1 "$launched") && [ -n "$pid" ] &&
-        ((0x$(awk '/^SigCgt/ { print $2 }' "/proc/$pid/status" 2> /dev/null || echo 0) & 0x200))
-}
-until listens || ! kill -0 "$launched" 2> /dev/null; do
-    sleep 0.02
-done
-for _ in $(seq 10); do
-    kill -USR1 "$pid" 2> /dev/null
-    sleep 0.1
-done
-ended "$launched" 100
-[ $rc -eq 0 ] || bad "prepare: rc $rc after USR1"
-for _ in 1 2 3; do # one that was done before it was told
-    rm -f parts.h5*
-    begin 2 embed.err embed data=big.h5 model=init output=parts.h5
-    until_there parts.h5
-    kill -USR1 "$launched"
+others() {
+    local _ pid
+    "$COLLIMATE" --quiet synth output=big.jsonl synth.rows=6000 synth.length=20 seed=1 || exit 1
+    begin 2 prepare.err prepare input=big.jsonl output=big.h5 tokenizer=bytes
+    # The rank itself, as soon as it listens (bit 9 of the caught signals): mpirun is not ready to pass it on yet.
+    listens() {
+        pid=$(rank_process 1 "$launched") && [ -n "$pid" ] &&
+            ((0x$(awk '/^SigCgt/ { print $2 }' "/proc/$pid/status" 2> /dev/null || echo 0) & 0x200))
+    }
+    until listens || ! kill -0 "$launched" 2> /dev/null; do
+        sleep 0.02
+    done
+    for _ in $(seq 10); do
+        kill -USR1 "$pid" 2> /dev/null
+        sleep 0.1
+    done
     ended "$launched" 100
-    [ $rc -ne 0 ] && break
-done
-[ $rc -eq 85 ] && grep -q 'stopped on SIGUSR1 after response [0-9]* of' embed.err || bad "embed: rc $rc: $(tail -n 2 embed.err)"
-mpirun -q -n 2 "$COLLIMATE" embed data=big.h5 model=init output=parts.h5 2> embed.err || bad "embed does not go on"
-grep -qE ' [1-9][0-9]* were there' embed.err || bad "embed began anew: $(tail -n 2 embed.err)"
+    [ $rc -eq 0 ] || bad "prepare: rc $rc after USR1"
+    for _ in 1 2 3; do # one that was done before it was told
+        rm -f parts.h5*
+        begin 2 embed.err embed data=big.h5 model=init output=parts.h5
+        until_there parts.h5
+        kill -USR1 "$launched"
+        ended "$launched" 100
+        [ $rc -ne 0 ] && break
+    done
+    [ $rc -eq 85 ] && grep -q 'stopped on SIGUSR1 after response [0-9]* of' embed.err || bad "embed: rc $rc: $(tail -n 2 embed.err)"
+    mpirun -q -n 2 "$COLLIMATE" embed data=big.h5 model=init output=parts.h5 2> embed.err || bad "embed does not go on"
+    grep -qE ' [1-9][0-9]* were there' embed.err || bad "embed began anew: $(tail -n 2 embed.err)"
+}
 
+together budget job usr1 term tight passed others
 refuses 2 'train.stop_before: "soon" is neither' "${training[@]}" output=soon train.stop_before=soon
 finish

@@ -1,5 +1,5 @@
-/* The watchdog bites a process whose main line goes over its bound, with code 75 and one line, and leaves
- * alone one that stays below it, may take any time, or was stopped as a whole. */
+/* The watchdog bites a process whose main line goes over its bound or does nothing at all, with code 75 and
+ * one line, and leaves alone one that stays below it, works for any time, or was stopped as a whole. */
 #include "../unit.h"
 
 #include <signal.h>
@@ -33,11 +33,38 @@ static void beat(struct watchdog *w) {
     }
 }
 
+/* Little work is work. */
+static void work_ms(int ms) {
+    for (int t = 0; t < ms; t += 50) {
+        pause_ms(50);
+    }
+}
+
 static void take_long(struct watchdog *w) {
     watchdog_allow(w, "writing a checkpoint", 30);
-    pause_ms(2000);
+    work_ms(2000);
+}
+
+static void work_long(struct watchdog *w) {
     watchdog_phase(w, "scoring");
+    work_ms(2000);
+}
+
+static void wait_long(struct watchdog *w) {
+    watchdog_wait(w, "barrier");
     pause_ms(2000);
+    watchdog_go(w);
+}
+
+/* A call that does not come back, in a phase that may be long and in one without a bound. */
+static void hang(struct watchdog *w) {
+    watchdog_allow(w, "writing a checkpoint", 30);
+    pause_ms(60000);
+}
+
+static void hang_anywhere(struct watchdog *w) {
+    watchdog_phase(w, "reading the model");
+    pause_ms(60000);
 }
 
 /* Stopped by its parent for longer than the bound, just after it has begun; then done. */
@@ -87,40 +114,45 @@ static int end(struct child child, char *said, size_t size) {
     return WEXITSTATUS(state);
 }
 
-static void test_overrun(void **state) {
+static void test_bites(void **state) {
     (void)state;
+    static void (*const bad[])(struct watchdog *) = {overrun, hang, hang_anywhere};
+    static const char *const parts[][7] = {{"while running a forest in step 3 (for ",
+                                            "waiting for the others in allreduce since",
+                                            "before that: starting", "reading the model", "broadcast"},
+                                           {"while writing a checkpoint (for "},
+                                           {"while reading the model (for "}};
+    struct child children[COUNT_OF(bad)];
     char said[2048];
-    assert_int_equal(end(begin(overrun), said, sizeof said), ERR_LOST);
-    static const char *const parts[] = {
-        "rank 0 of 4 on node07: nothing for ",
-        " s (since 20",
-        "while running a forest in step 3 (for ",
-        "waiting for the others in allreduce since",
-        "before that: starting",
-        "reading the model",
-        "broadcast",
-    };
-    for (int i = 0; i < COUNT_OF(parts); i++) {
-        if (!strstr(said, parts[i])) {
-            FAIL("no \"%s\" in: %s", parts[i], said);
+    for (int i = 0; i < COUNT_OF(bad); i++) { /* all at the same time */
+        children[i] = begin(bad[i]);
+    }
+    for (int i = 0; i < COUNT_OF(bad); i++) {
+        assert_int_equal(end(children[i], said, sizeof said), ERR_LOST);
+        bool is_whole = strstr(said, "rank 0 of 4 on node07: nothing for ") && strstr(said, " s (since 20");
+        for (int k = 0; k < COUNT_OF(parts[i]) && parts[i][k]; k++) {
+            is_whole = is_whole && strstr(said, parts[i][k]);
+        }
+        if (!is_whole || strchr(said, '\n') != said + strlen(said) - 1) {
+            FAIL("case %d: %s", i, said);
         }
     }
-    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
 }
 
 static void test_left_alone(void **state) {
     (void)state;
-    static void (*const fine[])(struct watchdog *) = {beat, take_long, be_stopped};
+    static void (*const fine[])(struct watchdog *) = {beat, take_long, work_long, wait_long, be_stopped};
     struct child children[COUNT_OF(fine)];
     char said[2048];
     for (int i = 0; i < COUNT_OF(fine); i++) { /* all at the same time */
         children[i] = begin(fine[i]);
     }
     int stopped;
-    assert_int_equal(waitpid(children[2].id, &stopped, WUNTRACED), children[2].id);
+    assert_int_equal(waitpid(children[COUNT_OF(fine) - 1].id, &stopped, WUNTRACED),
+                     children[COUNT_OF(fine) - 1].id);
     assert_true(WIFSTOPPED(stopped));
     pause_ms(3000);
-    kill(children[2].id, SIGCONT);
+    kill(children[COUNT_OF(fine) - 1].id, SIGCONT);
     for (int i = 0; i < COUNT_OF(fine); i++) {
         int code = end(children[i], said, sizeof said);
         if (code != 0) {
@@ -132,7 +164,7 @@ static void test_left_alone(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_overrun),
+        cmocka_unit_test(test_bites),
         cmocka_unit_test(test_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
