@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "mpi/comm_handle.h"
+#include "mpi/watchdog.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
@@ -257,6 +258,7 @@ enum status h5_open_shared(struct comm *c, const char *path, const char *content
     st = comm_agree(c, st); /* nobody enters the collective open unless all do */
     if (st == OK && f) {
         f->c = c;
+        watchdog_wait(c->watchdog, "opening a file");
         f->id = H5Fopen(path, H5F_ACC_RDWR, access);
         if (f->id < 0) {
             st = h5_fail(ERR_DATA, path, "cannot be opened for writing; read-only, truncated or damaged");
@@ -280,10 +282,13 @@ void h5_close(struct h5_file *f) {
     if (!f) {
         return;
     }
+    struct watchdog *watchdog = f->c ? f->c->watchdog : NULL;
+    watchdog_wait(watchdog, "closing a file");
     h5_columns_close(f);
     if (f->id >= 0) {
         (void)H5Fclose(f->id);
     }
+    watchdog_go(watchdog);
     mem_free(f->path);
     mem_free(f);
 }
@@ -291,11 +296,9 @@ void h5_close(struct h5_file *f) {
 enum status h5_close_shared(struct h5_file *f) {
     enum status st = OK;
     struct comm *c = f->c;
+    watchdog_wait(c->watchdog, "closing a file");
     h5_columns_close(f);
-    if (H5Fflush(f->id, H5F_SCOPE_GLOBAL) < 0) {
-        st = h5_fail(ERR_WRITE, f->path, "cannot be flushed; is the disk full?");
-    }
-    if (H5Fclose(f->id) < 0 && st == OK) {
+    if (H5Fclose(f->id) < 0) {
         st = h5_fail(ERR_WRITE, f->path, "cannot be closed; is the disk full?");
     }
     f->id = H5I_INVALID_HID;

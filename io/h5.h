@@ -75,7 +75,7 @@ enum status h5_open_shared(struct comm *c, const char *path, const char *content
                            struct h5_file **out);
 /* Local for h5_open, Collective for h5_open_shared. NULL is fine. Its columns go with it. */
 void h5_close(struct h5_file *f);
-/* Collective. Flushes to the disk and closes a shared file. Fails: ERR_WRITE. */
+/* Collective. Closes a shared file, whose updates h5_settle has made durable. Fails: ERR_WRITE. */
 enum status h5_close_shared(struct h5_file *f);
 const char *h5_path(const struct h5_file *f);
 /* Local. */
@@ -101,7 +101,7 @@ enum status h5_read(struct h5_column *column, int64_t first, int64_t count, void
 /* Local on a shared file and a contiguous array: rows ids[i] := row i of data; rows of different ranks must
  * differ. Other ranks see them after h5_settle. Fails: ERR_WRITE, also when reading back differs. */
 enum status h5_update(struct h5_column *column, const int64_t *ids, int64_t n, const void *data);
-/* Collective. Ends a round of updates: agrees on st and forgets what was cached. */
+/* Collective. Ends a round of updates: makes them durable, agrees on st and forgets what was cached. */
 enum status h5_settle(struct h5_file *f, enum status st);
 
 /* A content hash is the sum over blocks (chunks) of their hashes, each with its number as seed, modulo 2^64:

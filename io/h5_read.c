@@ -3,6 +3,7 @@
  * about 10 us a row, where a row from a block here costs a copy. */
 #include <string.h>
 
+#include "io/file.h"
 #include "io/h5_internal.h"
 #include "util/mem.h"
 
@@ -407,8 +408,9 @@ done:
     return st;
 }
 
-/* Flushing includes MPI_File_sync on every rank, which is what makes one rank's rows visible to the others,
- * and what a run that dies later leaves behind. */
+/* An update changes no metadata and HDF5 holds no data of a contiguous array back, so that every rank can
+ * make its own rows durable, which a run that dies later leaves behind and the other ranks see. H5Fflush
+ * would do it in collective calls, in which the others would wait for a rank whose disk fails. */
 enum status h5_settle(struct h5_file *f, enum status st) {
     for (struct h5_column *column = f->columns; column; column = column->next) {
         for (int32_t i = 0; i < column->n_used; i++) {
@@ -418,9 +420,5 @@ enum status h5_settle(struct h5_file *f, enum status st) {
             }
         }
     }
-    st = comm_agree(f->c, st);
-    if (st == OK && H5Fflush(f->id, H5F_SCOPE_GLOBAL) < 0) {
-        st = h5_fail(ERR_WRITE, f->path, "cannot be flushed; is the disk full?");
-    }
-    return comm_agree(f->c, st);
+    return comm_agree(f->c, st == OK ? file_sync_path(f->path) : st);
 }
