@@ -131,23 +131,30 @@ end_run() {
 }
 
 # How far the run gets depends on the moments: it ends a few steps after the last kill, long before the steps named here.
-kill_again dpo dpo "$kills" train.warmup_steps=40 train.steps=$((kills * 100))
-[ "$killed" -eq "$kills" ] || bad "$killed kills of $kills"
-[ "$in_write" -ge $((kills / 5)) ] || bad "$in_write of $killed kills hit the writing of a checkpoint"
-newest dpo
-echo "dpo: $killed kills in $runs runs and $step steps, $in_write while a checkpoint was being written"
-# A damaged newest checkpoint is named, set aside, and the one before it taken.
-file=dpo/checkpoints/step-$step.h5
-printf '\252\125' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc 2> /dev/null
-end_run dpo $((step + 5)) train.warmup_steps=40
-grep -q "$file: .*taking the checkpoint before it" last.txt && [ -e "$file.damaged" ] ||
-    bad "the damaged checkpoint is not named: $(head -5 last.txt)"
-
-for command in sft reward; do
-    scheduled=(train.schedule=cosine train.warmup_steps=4)
-    kill_again $command $command 2 train.steps=40 "${scheduled[@]}"
-    end_run $command 40 "${scheduled[@]}"
-    echo "$command: $killed kills"
-done
-[ "$damaged" -eq 0 ] || bad "$damaged checkpoints were damaged by kills"
+preference() {
+    kill_again dpo dpo "$kills" train.warmup_steps=40 train.steps=$((kills * 100))
+    [ "$killed" -eq "$kills" ] || bad "$killed kills of $kills"
+    [ "$in_write" -ge $((kills / 5)) ] || bad "$in_write of $killed kills hit the writing of a checkpoint"
+    newest dpo
+    echo "dpo: $killed kills in $runs runs and $step steps, $in_write while a checkpoint was being written"
+    # A damaged newest checkpoint is named, set aside, and the one before it taken.
+    local file=dpo/checkpoints/step-$step.h5
+    printf '\252\125' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc 2> /dev/null
+    end_run dpo $((step + 5)) train.warmup_steps=40
+    grep -q "$file: .*taking the checkpoint before it" last.txt && [ -e "$file.damaged" ] ||
+        bad "the damaged checkpoint is not named: $(head -5 last.txt)"
+    [ "$damaged" -eq 0 ] || bad "$damaged checkpoints were damaged by kills"
+}
+scheduled() { # COMMAND
+    local options=(train.schedule=cosine train.warmup_steps=4)
+    kill_again "$1" "$1" 2 train.steps=40 "${options[@]}"
+    end_run "$1" 40 "${options[@]}"
+    echo "$1: $killed kills"
+    [ "$damaged" -eq 0 ] || bad "$damaged checkpoints were damaged by kills"
+}
+others() {
+    scheduled sft
+    scheduled reward
+}
+together preference others
 finish
