@@ -10,7 +10,8 @@ shift 4
 root=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$run"
 . "$root/jobs/env.sh"
-launch="mpirun -q $COLLIMATE"          # or: srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores $COLLIMATE
+# Or: srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores $COLLIMATE. BIND=none: see one-node.sbatch.
+launch="mpirun -q --map-by slot:PE=\$OMP_NUM_THREADS --bind-to ${BIND:-core} $COLLIMATE"
 heartbeat=${HEARTBEAT_S:-600}          # seconds without a step after which a training job is ended and requeued
 # submit NAME AFTER COMMAND...: one job; prints its number.
 submit() {
@@ -22,7 +23,7 @@ submit() {
 . "$root/jobs/env.sh"
 . "$root/jobs/lib.sh"
 RUN="$run/$name" HEARTBEAT_S=$heartbeat
-export OMP_NUM_THREADS=\${OMP_NUM_THREADS:-\${SLURM_CPUS_PER_TASK:-1}}
+export OMP_NUM_THREADS=\${SLURM_CPUS_PER_TASK:-1} SRUN_CPUS_PER_TASK=\${SLURM_CPUS_PER_TASK:-1}
 $(printf 'run_until_done %s || exit\n' "$@")
 JOB
 }

@@ -3,7 +3,7 @@
 : "${OMPI_ALLOW_RUN_AS_ROOT:=1}" "${OMPI_ALLOW_RUN_AS_ROOT_CONFIRM:=1}"
 : "${OMPI_MCA_rmaps_base_oversubscribe:=1}"            # more ranks than cores are allowed
 : "${OMPI_MCA_mpi_yield_when_idle:=1}"                 # and then a waiting rank gives its core away
-: "${OMPI_MCA_hwloc_base_binding_policy:=none}"        # threads find their own cores
+: "${OMPI_MCA_hwloc_base_binding_policy:=none}"        # unless mpirun is told --bind-to (the batch files do)
 : "${OMPI_MCA_btl_vader_single_copy_mechanism:=none}"  # containers refuse it
 : "${OMPI_MCA_io:=romio321}"                           # OMPIO reports success on a full disk
 : "${OMPI_MCA_oob_tcp_keepalive_time:=5}" "${OMPI_MCA_oob_tcp_keepalive_intvl:=2}" # a lost node is noticed

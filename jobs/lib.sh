@@ -21,14 +21,16 @@ _again_because() {
 
 # _requeue CODE WHY
 _requeue() {
-    local restarts=${SLURM_RESTART_COUNT:-0}
+    local restarts=${SLURM_RESTART_COUNT:-0} job
     if [ -z "${SLURM_JOB_ID:-}" ] || [ "$restarts" -ge "${MAX_RESTARTS:-20}" ]; then
         echo "jobs/lib.sh: exit code $1 ($2) after $restarts restarts: not requeued" >&2
         exit "$1"
     fi
     echo "jobs/lib.sh: exit code $1 ($2), requeue number $((restarts + 1))" >&2
+    # An array's last task has the array's own number, and by that all of its tasks would be taken.
+    job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     # When mpirun ends before Slurm has noticed the lost node, the job would be FAILED: ask for the requeue ourselves.
-    scontrol requeue "$SLURM_JOB_ID" && sleep 120 # until Slurm ends this shell
+    scontrol requeue "${job:-$SLURM_JOB_ID}" && sleep 120 # until Slurm ends this shell
     exit "$1"
 }
 
@@ -55,11 +57,11 @@ _guard() {
 }
 
 run_until_done() {
-    local child guard='' rc=0 why
+    local child='' guard='' rc=0 why
+    trap 'kill -USR1 ${child:-$!} 2> /dev/null' USR1
+    trap 'kill -TERM ${child:-$!} 2> /dev/null' TERM
     "$@" &
     child=$!
-    trap 'kill -USR1 $child 2> /dev/null' USR1
-    trap 'kill -TERM $child 2> /dev/null' TERM
     if [ "${HEARTBEAT_S:-0}" -gt 0 ]; then
         _guard "$HEARTBEAT_S" "$child" &
         guard=$!

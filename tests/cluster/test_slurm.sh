@@ -34,6 +34,7 @@ cp -r "$root/jobs" jobs
 export COLLIMATE=$NODES_SHARED/collimate OMP_NUM_THREADS=1 OMPI_MCA_oob_tcp_keepalive_time=3 \
     OMPI_MCA_oob_tcp_keepalive_intvl=1 OMPI_MCA_oob_tcp_keepalive_probes=3
 . jobs/env.sh
+export BIND=none # all nodes have the same cores here
 
 patience=240
 failures=0
@@ -168,8 +169,14 @@ disturbed() {
     login scontrol show job "$job"
     return 1
 }
-# The user's "checkpoint now and stop".
-usr1() { login scancel -b -s USR1 "$1"; }
+# The user's "checkpoint now and stop". The ranks' cores are read in passing.
+usr1() {
+    local pid
+    for pid in $(nodes exec "$(hosts "$1")" pgrep -x collimate); do
+        nodes exec "$(hosts "$1")" sed -n 's/^Cpus_allowed_list:\t//p' "/proc/$pid/status"
+    done > usr1.cores
+    login scancel -b -s USR1 "$1"
+}
 # All ranks of the job's node are stopped, and with them the watchdogs.
 stop_ranks() { nodes exec "$(hosts "$1")" pkill -STOP -x collimate; }
 # The second node of a job.
@@ -203,7 +210,7 @@ beside() { # WHAT COMMAND...
     ok "$@" > "beside.${#pids[@]}" 2>&1 &
     pids+=($!)
 }
-beside "USR1: checkpoint, requeue, the same model" disturbed usr1 usr1 one-node.sbatch "${two[@]}"
+BIND=core beside "USR1: checkpoint, requeue, the same model" disturbed usr1 usr1 one-node.sbatch "${two[@]}"
 HEARTBEAT_S=8 beside "ranks that stand still: the heartbeat guard, requeue, the same model" \
     disturbed guard stop_ranks one-node.sbatch "${two[@]}" --exclusive
 beside "power cut of a node: requeued on others, the same model" disturbed power cut_power multi-node.sbatch "${four[@]}"
@@ -215,6 +222,8 @@ for i in "${!pids[@]}"; do
     cat "beside.$i"
     ! grep -q FAILED "beside.$i" || failures=$((failures + 1))
 done
+bound() { [ "$(sort -u usr1.cores | wc -l)" -eq 2 ] || { cat usr1.cores; return 1; }; }
+[ "$(getconf _NPROCESSORS_ONLN)" -lt 2 ] || ok "mpirun binds two ranks to a core each" bound
 ok "exit code 85 is said" says usr1 'exit code 85 \(stopped with a checkpoint\), requeue number 1'
 ok "the guard is said" says guard 'its heartbeat stood still\), requeue number 1'
 ok "nothing is left on the node without a cable" gone

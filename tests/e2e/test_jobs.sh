@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# jobs/ without a Slurm (tests/cluster has a real one): what is requeued and under which number, that signals are passed on,
+# the grid of the sweep, the dependencies of the chain. scontrol, sbatch and mpirun are stand-ins that write down what they get.
+set -u
+jobs=$PWD/jobs
+. tests/common.sh
+mkdir bin
+cat > bin/scontrol << 'E'
+#!/bin/sh
+echo "$*" >> asked
+E
+cat > bin/sbatch << 'E'
+#!/bin/sh
+n=$(($(cat submitted 2> /dev/null | wc -l) + 1))
+echo "$*" >> submitted
+cat > "script.$n"
+echo "$n"
+E
+cat > bin/mpirun << 'E'
+#!/bin/sh
+echo "$*" >> started
+E
+chmod +x bin/*
+PATH=$PWD/bin:$PATH
+
+# under CODE REQUEST COMMAND...: run_until_done COMMAND in a job ends with CODE and asks scontrol for REQUEST.
+under() {
+    local code=$1 request=$2 rc
+    shift 2
+    rm -f asked
+    (
+        . "$jobs/lib.sh"
+        sleep() { :; }
+        run_until_done "$@"
+        exit
+    ) 2> err.txt
+    rc=$?
+    [ $rc -eq "$code" ] && [ "$(cat asked 2> /dev/null)" = "$request" ] || bad "$*: rc $rc, asked for \"$(cat asked 2>&1)\""
+}
+export SLURM_JOB_ID=20 RUN=run
+for code in 75 85 134 137 143 205; do
+    under $code "requeue 20" bash -c "exit $code"
+done
+for code in 0 1 2 65 70 73; do
+    under $code "" bash -c "exit $code"
+done
+# An array's last task has the number of the array; scontrol takes all tasks by that.
+SLURM_ARRAY_JOB_ID=20 SLURM_ARRAY_TASK_ID=4 under 85 "requeue 20_4" bash -c 'exit 85'
+SLURM_RESTART_COUNT=20 under 85 "" bash -c 'exit 85'
+SLURM_RESTART_COUNT=3 MAX_RESTARTS=4 under 85 "requeue 20" bash -c 'exit 85'
+SLURM_JOB_ID='' under 85 "" bash -c 'exit 85'
+# USR1 and TERM to the batch shell reach the command, whose code then counts.
+for signal in USR1 TERM; do
+    under 85 "requeue 20" bash -c "trap 'exit 85' $signal; kill -$signal \$PPID; while :; do :; done"
+done
+
+# sweep.sbatch: every task its own pair of beta and seed, and no task beyond them.
+task() { (set +u && SLURM_ARRAY_TASK_ID=$1 SLURM_CPUS_PER_TASK=1 ROOT=${jobs%/jobs} HEARTBEAT_S=0 && . "$jobs/sweep.sbatch") 2> err.txt; }
+for n in 0 1 2 3 4 5 6 7 8; do
+    task $n || bad "task $n of the sweep: $(cat err.txt)"
+done
+[ "$(sed -E 's/.*(dpo.beta=[0-9.]+ seed=[0-9]).*/\1/' started | sort -u | wc -l)" -eq 9 ] || bad "the sweep's tasks: $(cat started)"
+[ "$(sed -E 's/.* output=([^ ]*).*/\1/' started | sort -u | wc -l)" -eq 9 ] || bad "the sweep's folders: $(cat started)"
+task 9 && bad "a tenth task runs"
+grep -q "more tasks than betas x seeds" err.txt || bad "of a tenth task: $(cat err.txt)"
+
+# chain.sh: four jobs, each after the one before, which end the chain where one fails.
+bash "$jobs/chain.sh" pairs.jsonl heldout.jsonl model chain -N2 -c8 > out.txt || bad "chain.sh"
+[ "$(grep -c -- '-N2 -c8$' submitted)" -eq 4 ] || bad "the chain's jobs: $(cat submitted)"
+for n in 1 2 3 4; do
+    after=$([ $n = 1 ] || echo "--dependency=afterok:$((n - 1)) ")
+    sed -n "${n}p" submitted | grep -q -- "\.log $after--kill-on-invalid-dep=yes --requeue" || bad "job $n of the chain"
+    bash -n "script.$n" || bad "the script of job $n"
+done
+finish
