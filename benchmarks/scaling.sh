@@ -26,6 +26,8 @@ VALID_STEPS=${VALID_STEPS:-5}
 ROWS=${ROWS:-8}                    # pairs (dpo, reward) of a step: of all ranks (strong), of a rank (weak); sft has twice as many
 EMBED_ROWS=${EMBED_ROWS:-400}      # pairs that are embedded, likewise
 LENGTH=${LENGTH:-10}               # words of a response
+MICRO_TOKENS=${MICRO_TOKENS:-4096} # of a forest
+EMBED_TOKENS=${EMBED_TOKENS:-1024} # of embed's
 SHAPE=${SHAPE:-}                   # config.json of a model whose vocabulary holds the bytes; none: 3 million parameters
 LAUNCH=${LAUNCH:-mpirun -q -n %P}  # %P ranks, %N nodes
 RANKS_PER_NODE=${RANKS_PER_NODE:-1000000}
@@ -77,10 +79,10 @@ busy() { awk -v hz="$(getconf CLK_TCK)" '/^cpu / { print ($2 + $3 + $4 + $7 + $8
 # (training) or seconds.txt (embed), and what else kept the machine busy meanwhile, as a share of it.
 one() {
     local task=$1 mode=$2 ranks=$3 round=$4 steps=$5 batch=$ROWS multiple=1
-    local folder=$work/raw/$1-$2-$3-$4 keys=() before began own
+    local folder=$work/raw/$1-$2-$3-$4 keys=() before began own micro=$MICRO_TOKENS
     case $task in
     sft) batch=$((2 * ROWS)) ;;
-    embed) batch=$EMBED_ROWS ;;
+    embed) batch=$EMBED_ROWS micro=$EMBED_TOKENS ;;
     esac
     case $mode in
     weak) multiple=$ranks ;;
@@ -90,13 +92,15 @@ one() {
     [ -e "$folder/run.json" ] && return
     rm -rf "$folder" && mkdir -p "$folder"
     if [ "$task" = embed ]; then
-        keys=(embed data="$work/embed-$multiple.h5" output="$folder/embeddings.h5" train.micro_tokens=1024)
+        keys=(embed data="$work/embed-$multiple.h5" output="$folder/embeddings.h5")
     else
         keys=("$task" data="$work/pairs.h5" output="$folder/run" train.batch=$batch train.steps="$steps"
             train.slots=$((most > 8 ? most : 8)) train.learning_rate=1e-3 train.shuffle=false)
     fi
+    keys+=(model="$work/model" train.micro_tokens="$micro")
+    echo "$ranks ranks of ${threads:-$THREADS} threads: ${keys[*]}" >&2
     before=$(busy) began=$EPOCHREALTIME
-    { TIMEFORMAT='%U %S' && time launch "$ranks" "${keys[@]}" model="$work/model" > "$folder/out.txt" 2> "$folder/err.txt"; } \
+    { TIMEFORMAT='%U %S' && time launch "$ranks" "${keys[@]}" > "$folder/out.txt" 2> "$folder/err.txt"; } \
         2> "$folder/time.txt" || { echo "failed: ${keys[*]}" >&2; tail -n 5 "$folder/err.txt" >&2; exit 1; }
     if [ "$task" = embed ]; then
         sed -n 's/.* \([0-9]*\) tokens in \([0-9.]*\) s,.*/\1 \2/p' "$folder/err.txt" > "$folder/seconds.txt"
@@ -106,12 +110,12 @@ one() {
     fi
     own=$(awk '{ print $1 + $2 }' "$folder/time.txt")
     awk -v before="$before" -v after="$(busy)" -v own="$own" -v began="$began" -v ended="$EPOCHREALTIME" -v cores="$(getconf _NPROCESSORS_ONLN)" \
-        -v task="$task" -v mode="$mode" -v ranks="$ranks" -v threads="${threads:-$THREADS}" -v batch=$batch -v round="$round" \
+        -v task="$task" -v mode="$mode" -v ranks="$ranks" -v threads="${threads:-$THREADS}" -v batch=$batch -v micro="$micro" -v round="$round" \
         -v known="$([[ $LAUNCH == mpirun* ]] && echo 1 || echo 0)" \
         -v nodes=$(((ranks + RANKS_PER_NODE - 1) / RANKS_PER_NODE)) 'BEGIN {
         other = (after - before - own) / (cores * (ended - began))
-        printf "{\"task\": \"%s\", \"mode\": \"%s\", \"nodes\": %d, \"ranks\": %d, \"threads\": %d, \"batch\": %d, ", task, mode,
-            nodes, ranks, threads, batch
+        printf "{\"task\": \"%s\", \"mode\": \"%s\", \"nodes\": %d, \"ranks\": %d, \"threads\": %d, \"batch\": %d, \"micro_tokens\": %d, ",
+            task, mode, nodes, ranks, threads, batch, micro
         printf "\"round\": \"%s\", \"other_load\": %s}\n", round, known ? sprintf("%.3f", other < 0 ? 0 : other) : "null"
     }' > "$folder/run.json"
 }

@@ -9,9 +9,9 @@ import re
 import statistics
 import subprocess
 
-COLUMNS = ("date,git,machine,task,mode,nodes,ranks,threads,device,model,rows_tokens,global_batch,steps,step_s_median,step_s_p10,"
-           "step_s_p90,first_step_s,tokens_per_s,rows_per_s,mfu,communication_s,wait_rank_s,mem_peak_gib,speedup,efficiency,"
-           "efficiency_low,efficiency_high,other_load,loss_at_n,valid").split(",")
+COLUMNS = ("date,git,machine,task,mode,nodes,ranks,threads,device,model,rows_tokens,global_batch,micro_tokens,steps,step_s_median,"
+           "step_s_p10,step_s_p90,first_step_s,tokens_per_s,rows_per_s,tflops,mfu,communication_s,wait_rank_s,wait_most_s,imbalance,"
+           "mem_peak_gib,speedup,efficiency,efficiency_low,efficiency_high,other_load,loss_at_n,valid").split(",")
 BOUND = 1e-3  # relative, on a loss after a few steps in fp32
 
 
@@ -28,6 +28,11 @@ def read(path, default=""):
         return default
 
 
+def device_of(description):
+    """As environment.json has it: "LIBRARY, LEVEL kernels, THREADS" or "GPU-UUID, device N, NAME, ..."."""
+    return "cpu" if " kernels, " in description else description.split(", ")[2]
+
+
 def training(folder, warm_up):
     """Steps of a run after its warm-up, and what the rest of the table needs."""
     lines = [json.loads(line) for line in read(os.path.join(folder, "metrics.jsonl")).splitlines()]
@@ -35,14 +40,22 @@ def training(folder, warm_up):
     counted = steps[warm_up:]
     rate = [key for key in counted[0] if key in ("pairs_per_s", "sequences_per_s", "rows_per_s", "prompts_per_s")]
     peak = re.search(r"peak memory (\d+) MiB", read(os.path.join(folder, "log.txt")))
+
+    def middle(key):
+        return statistics.median(line.get(key, float("nan")) for line in counted)
+
     return {
         "seconds": [line["time/step"] for line in counted],
         "first": steps[0]["time/step"],
         "tokens": statistics.mean(line["tokens_per_s"] * line["time/step"] for line in counted),
         "rows": statistics.mean(line[rate[0]] * line["time/step"] for line in counted) if rate else None,
-        "mfu": statistics.median(line.get("mfu", 0) for line in counted),
-        "communication": statistics.median(line["time/communication"] for line in counted),
-        "wait": statistics.median(line["time/wait_rank"] for line in counted),
+        "tflops": middle("tflops"),
+        "mfu": middle("mfu"),
+        "communication": middle("time/communication"),
+        "wait": middle("time/wait_rank"),
+        "wait_most": middle("time/wait_most"),
+        "imbalance": middle("time/imbalance"),
+        "device": device_of(json.loads(read(os.path.join(folder, "environment.json")))["device"]),
         "losses": [line["loss"] for line in steps],
         "memory": int(peak[1]) / 1024 if peak else None,
     }
@@ -51,8 +64,8 @@ def training(folder, warm_up):
 def embedding(folder, batch):
     tokens, seconds = map(float, read(os.path.join(folder, "seconds.txt")).split())
     report = read(os.path.join(folder, "drift.jsonl")).splitlines()
-    return {"seconds": [seconds], "first": None, "tokens": tokens, "rows": batch, "mfu": None, "communication": None,
-            "wait": None, "losses": [], "memory": None, "drift": json.loads(report[-1]) if report else None}
+    nothing = dict.fromkeys(("first", "tflops", "mfu", "communication", "wait", "wait_most", "imbalance", "memory", "device"))
+    return dict(nothing, seconds=[seconds], tokens=tokens, rows=batch, losses=[], drift=json.loads(report[-1]) if report else None)
 
 
 def collect(work, warm_up):
@@ -118,12 +131,13 @@ def rows_of(groups, references, facts, n):
 
         rows.append(dict(facts, task=task, mode=mode, nodes=some["nodes"], ranks=ranks, threads=threads,
                          rows_tokens=round(some["tokens"] / some["rows"]) if some["rows"] else "",
-                         global_batch=some["batch"], steps=len(seconds), step_s_median=median,
+                         global_batch=some["batch"], micro_tokens=some.get("micro_tokens", ""), steps=len(seconds), step_s_median=median,
                          step_s_p10=quantile(seconds, .1), step_s_p90=quantile(seconds, .9), first_step_s=over("first"),
                          tokens_per_s=some["tokens"] / median, rows_per_s=some["rows"] / median if some["rows"] else "",
-                         mfu=over("mfu"), communication_s=over("communication"), wait_rank_s=over("wait"),
-                         mem_peak_gib=over("memory"), speedup=middle * workers, efficiency=middle, efficiency_low=min(eff),
-                         efficiency_high=max(eff), other_load=over("other_load"),
+                         tflops=over("tflops"), mfu=over("mfu"), communication_s=over("communication"), wait_rank_s=over("wait"),
+                         wait_most_s=over("wait_most"), imbalance=over("imbalance"), mem_peak_gib=over("memory"),
+                         speedup=middle * workers, efficiency=middle, efficiency_low=min(eff), efficiency_high=max(eff),
+                         other_load=over("other_load"),
                          loss_at_n=checks[0][0] if checks[0][0] is not None else "",
                          valid="yes" if all(ok for _, ok in checks) else "NO"))
     return rows
@@ -137,10 +151,11 @@ def table(rows, rounds, warm_up):
     lines = ["Strong: fixed global batch, E(p) = p0 T(p0) / (p T(p)). Weak: fixed batch a rank, E(p) = T(p0) / T(p). Threads: one",
              "rank with that many threads, E as strong. T: seconds of a step, the slowest rank's, median of "
              f"{rounds} interleaved rounds after",
-             f"{warm_up} steps of warm-up; E: median of the rounds' (least-most). wait: for the slowest rank, comm: for the sums,",
-             "means over the ranks. other: what else kept the machine busy. A row without a valid loss has no rating.", ""]
+             f"{warm_up} steps of warm-up; E: median of the rounds' (least-most). wait: for the slowest rank, comm: for the sums",
+             "(what the backward pass does not hide), means over the ranks; imb: the slowest rank's own time over the mean. other:",
+             "what else kept the machine busy. A row without a valid loss has no rating.", ""]
     head = f"{'task':7} {'mode':7} {'nodes':>5} {'ranks':>5} {'thr':>3} {'batch':>5} {'step s':>8} {'p10-p90':>15} {'rows/s':>7} {'mfu %':>6} " \
-           f"{'wait s':>7} {'comm s':>7} {'speedup':>7} {'eff %':>6} {'(rounds)':>11} {'other':>6} valid"
+           f"{'wait s':>7} {'comm s':>7} {'imb':>5} {'speedup':>7} {'eff %':>6} {'(rounds)':>11} {'other':>6} valid"
     lines += [head, "-" * len(head)]
     for r in rows:
         spread = f"{100 * r['efficiency_low']:.0f}-{100 * r['efficiency_high']:.0f}"
@@ -149,7 +164,7 @@ def table(rows, rounds, warm_up):
             f"{r['task']:7} {r['mode']:7} {r['nodes']:5d} {r['ranks']:5d} {r['threads']:3d} {r['global_batch']:5d} {r['step_s_median']:8.4f} "
             f"{r['step_s_p10']:7.4f}-{r['step_s_p90']:7.4f} {number(r['rows_per_s'], 1):>7} "
             f"{number(100 * r['mfu'], 1) if r['mfu'] != '' else '-':>6} {number(r['wait_rank_s'], 4):>7} "
-            f"{number(r['communication_s'], 4):>7} {number(r['speedup'], 2) if rated else '-':>7} "
+            f"{number(r['communication_s'], 4):>7} {number(r['imbalance'], 2):>5} {number(r['speedup'], 2) if rated else '-':>7} "
             f"{number(100 * r['efficiency'], 1) if rated else '-':>6} {'(' + spread + ')':>11} {number(r['other_load'], 2):>6} {r['valid']}")
     lines += [""] + beside(rows)
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -188,7 +203,8 @@ def main():
     git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=os.path.dirname(os.path.abspath(__file__)),
                          capture_output=True, text=True).stdout.strip()
     config = json.loads(read(os.path.join(arguments.work, "model", "config.json")))
-    common = {"date": datetime.date.today().isoformat(), "git": git, "machine": facts["cpu"], "device": "cpu",
+    devices = [run["device"] for runs in groups.values() for run in runs.values() if run["device"]]
+    common = {"date": datetime.date.today().isoformat(), "git": git, "machine": facts["cpu"], "device": (devices + ["auto"])[0],
               "model": f"{config['model_type']} {config.get('num_hidden_layers', config.get('n_layer'))}x"
                        f"{config.get('hidden_size', config.get('n_embd'))}"}
     rows = rows_of(groups, references, common, arguments.valid_steps)

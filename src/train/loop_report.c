@@ -4,8 +4,8 @@
 #include "train/loop_internal.h"
 #include "util/hash.h"
 
-/* Clocks, mean over ranks; wait_rank: waited for the slowest rank; communication: waited beyond that;
- * straggler: who came last. */
+/* Clocks, mean over ranks; wait_rank: waited for the slowest rank (wait_most: by the first to come);
+ * communication: waited beyond that; straggler: who came last, imbalance: by how much of the mean. */
 static enum status put_speed(const struct loop *l, const struct verdict *v, struct text *line) {
     const double *spans = v->spans;
     const struct {
@@ -16,17 +16,20 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
         {"time/forward", spans[SPAN_FORWARD]},
         {"time/backward", spans[SPAN_BACKWARD]},
         {"time/wait_rank", v->straggler.mean_wait_s},
+        {"time/wait_most", v->straggler.most_wait_s},
         {"time/communication", fmax(0, spans[SPAN_WAIT] - v->straggler.mean_wait_s) + v->closing_s},
         {"time/data", spans[SPAN_DATA]},
         {"time/optimizer", l->optimizer_s},
         {"time/gather", l->gather_s},
         {"time/straggler", v->straggler.rank},
+        {"time/imbalance", v->straggler.imbalance},
     };
     double seconds = v->step_s > 0 ? v->step_s : 1e-9;
     TRY(metrics_put(line, "", "tokens_per_s", v->sums.v[SUM_FOREST_TOKENS] / seconds));
     char rate[32];
     snprintf(rate, sizeof rate, "%s_per_s", recipe_rows(l->t->recipe));
     TRY(metrics_put(line, "", rate, v->sums.v[SUM_ROWS] / seconds));
+    TRY(metrics_put(line, "", "tflops", v->sums.v[SUM_FLOPS] / seconds / 1e12));
     if (l->t->peak_flops > 0) {
         TRY(metrics_put(line, "", "mfu", v->sums.v[SUM_FLOPS] / seconds / l->t->peak_flops));
     }

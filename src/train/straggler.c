@@ -1,5 +1,6 @@
 #include "train/straggler.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "util/log.h"
@@ -37,10 +38,14 @@ struct straggler stragglers_add(struct stragglers *s, const double *arrivals_s, 
     for (int r = 1; r < s->size; r++) {
         out.rank = arrivals_s[r] > arrivals_s[out.rank] ? r : out.rank;
     }
-    double waited = 0;
+    double last_s = arrivals_s[out.rank], waited = 0;
     for (int r = 0; r < s->size; r++) {
-        waited += arrivals_s[out.rank] - arrivals_s[r];
+        double wait_s = last_s - arrivals_s[r];
+        waited += wait_s;
+        out.most_wait_s = fmax(out.most_wait_s, wait_s);
     }
+    double mean_s = last_s - waited / s->size;
+    out.imbalance = mean_s > 0 ? last_s / mean_s : 1;
     out.mean_wait_s = waited / s->size;
     out.late_s = s->size > 1 ? waited / (s->size - 1) : 0;
     struct lateness *last = &s->ranks[out.rank];

@@ -31,6 +31,8 @@ struct straggler {
     int rank;           /* who came last */
     double late_s;      /* what the other ranks waited for it, their mean */
     double mean_wait_s; /* the same over all ranks, the last one included */
+    double most_wait_s; /* the first one's */
+    double imbalance;   /* the last arrival over the mean arrival; 1 where all come together */
 };
 
 /* Collective. */

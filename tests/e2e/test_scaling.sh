@@ -36,6 +36,10 @@ done
 [ "$(value dpo strong 1 efficiency)" = 1 ] || bad "p0 is not its own base"
 awk -v wait="$(value dpo strong 2 wait_rank_s)" -v sums="$(value dpo strong 2 communication_s)" 'BEGIN {
     exit !(wait > 0 && sums > 0) }' || bad "no times of waiting and communication"
+awk -v mean="$(value dpo strong 2 wait_rank_s)" -v most="$(value dpo strong 2 wait_most_s)" -v tflops="$(value dpo strong 2 tflops)" \
+    -v imbalance="$(value dpo strong 2 imbalance)" 'BEGIN { exit !(most > 0 && mean < most && imbalance >= 1 && tflops > 0) }' ||
+    bad "no imbalance or no rate"
+[ "$(value dpo strong 2 micro_tokens) $(value dpo strong 2 device)" = "4096 cpu" ] || bad "micro_tokens or device"
 
 # Again: nothing is left to run. A run with another loss has no rating.
 before=$(ls -l --time-style=full-iso runs/raw/*/run.json)

@@ -18,10 +18,14 @@ static void test_steps(void **state) {
     assert_int_equal(out.rank, 2);
     assert_near(out.late_s, 8. / 3, 1e-15);
     assert_near(out.mean_wait_s, 2, 1e-15);
+    assert_near(out.most_wait_s, 4, 0);
+    assert_near(out.imbalance, 5. / 3, 1e-15);
     const double second[4] = {3, 3, 3, 3};
     out = stragglers_add(&s, second, 2);
     assert_int_equal(out.rank, 0);
     assert_near(out.late_s, 0, 0);
+    assert_near(out.most_wait_s, 0, 0);
+    assert_near(out.imbalance, 1, 0);
     const double third[4] = {0, 0, 6, 0};
     out = stragglers_add(&s, third, 3);
     assert_int_equal(out.rank, 2);
