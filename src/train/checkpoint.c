@@ -144,10 +144,13 @@ static enum status compare_facts(const struct checkpoint_options *o, const json_
     TRY_TO(done, list_changed(o, stored, FACT_ROUNDING, &rounding));
     TRY_TO(done, list_changed(o, stored, FACT_FREE, &harmless));
     if (fixed.len) {
+        const char *also = rounding.len || harmless.len ? "; allowed beside them: " : "";
+        const char *comma = rounding.len && harmless.len ? ", " : "";
         st = fail(ERR_USAGE,
                   "%s: this run would go on with other numbers: %s; set them back, choose another output, or "
-                  "start anew with train.resume=never",
-                  path, fixed.data);
+                  "start anew with train.resume=never%s%s%s%s",
+                  path, fixed.data, also, rounding.len ? rounding.data : "", comma,
+                  harmless.len ? harmless.data : "");
         goto done;
     }
     if (rounding.len) {

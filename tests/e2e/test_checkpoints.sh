@@ -27,7 +27,7 @@ resumes() {
 resumes 4 "step-6.h5: allowed, the numbers do not depend on it: .*train.checkpoint_every \(was 2, is 1\).*ranks \(was 2, is 4\)" \
     train.checkpoint_every=1 train.steps=7
 [ "$(newest)" = step-7.h5 ] || bad "latest is $(newest)"
-refuses 2 "train.learning_rate (was 0.001, is 0.002), dpo.beta (was 0.1, is 0.2); set them back" \
+refuses 2 "train.learning_rate (was 0.001, is 0.002), dpo.beta (was 0.1, is 0.2); set them back.*; allowed beside them: .*train.checkpoint_keep (was 3, is 9)" \
     "${command[@]}" train.steps=8 dpo.beta=0.2 train.learning_rate=2e-3 train.checkpoint_keep=9
 refuses 2 "truncate.max_length (was 0, is 40)" "${command[@]}" train.steps=8 truncate.max_length=40
 run 1 init init.config=config.json output=other tokenizer=bytes seed=4
