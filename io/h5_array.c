@@ -122,12 +122,11 @@ static bool next_piece(struct pieces *p, struct range *out) {
 }
 
 static int64_t bytes_from(const struct transit *t, int rank, struct range rows) {
-    struct pieces pieces = pieces_of(t, rank, rows);
-    int64_t count = 0;
-    for (struct range r; next_piece(&pieces, &r);) {
-        count += r.last - r.first;
+    if (t->shards) {
+        return shard_overlap_count(t->shards, rows, rank) * t->row_bytes;
     }
-    return count * t->row_bytes;
+    struct range part = clip(t->parts[rank], rows);
+    return (part.last - part.first) * t->row_bytes;
 }
 
 /* Bytes that this rank brings in a round, at most. */
