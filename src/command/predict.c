@@ -146,20 +146,23 @@ static void print_time(const struct trainer *t, const struct prediction *p) {
            p->step_seconds * (double)t->training.steps, (long long)t->training.steps);
 }
 
+/* Local. Of the model that is to be trained, with its head. */
+static enum status read_config(const struct trainer *t, struct model_config *out) {
+    struct text folder = {0};
+    enum status st = model_source_folder(t->session.settings->model, &folder);
+    st = st == OK ? model_source_config(folder.data, out) : st;
+    out->head = recipe_head(&t->recipe);
+    text_free(&folder);
+    return st;
+}
+
 enum status trainer_state_bytes(struct trainer *t, int64_t *out) {
     struct session *s = &t->session;
     struct optimizer_options options = trainer_optimizer(s->settings);
     struct model_config config;
-    struct text folder = {0};
     int64_t parameters = 0;
-    enum status st = model_source_folder(s->settings->model, &folder);
-    st = st == OK ? model_source_config(folder.data, &config) : st;
-    if (st == OK) {
-        config.head = recipe_head(&t->recipe);
-        st = count_parameters(&config, &parameters);
-    }
-    text_free(&folder);
-    TRY(st);
+    TRY(read_config(t, &config));
+    TRY(count_parameters(&config, &parameters));
     struct shard_map shards = trainer_shards(s->settings, s->comm, parameters);
     *out = (parameters + state_arenas(&options) * shard_count(&shards, shards.rank)) *
            dtype_size(s->backend->caps.master);
@@ -169,15 +172,8 @@ enum status trainer_state_bytes(struct trainer *t, int64_t *out) {
 enum status trainer_memory(struct trainer *t, struct model_config *config, struct prediction *out) {
     struct comm *c = t->session.comm;
     struct prediction p = {0};
-    struct text folder = {0};
-    enum status st;
-    TRY_TO(agreed, model_source_folder(t->session.settings->model, &folder));
-    TRY_TO(agreed, model_source_config(folder.data, config));
-    config->head = recipe_head(&t->recipe);
-    TRY_TO(agreed, predict_memory(t, config, &p));
-agreed:
-    text_free(&folder);
-    TRY(comm_agree(c, st));
+    enum status st = read_config(t, config);
+    TRY(comm_agree(c, st == OK ? predict_memory(t, config, &p) : st));
     TRY(comm_max_i64(c, &p.forest_tokens, 1));
     TRY(comm_max_i64(c, &p.pass, 1));
     TRY(comm_max_i64(c, &p.baseline, 1));
