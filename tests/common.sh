@@ -81,13 +81,18 @@ write_config() {
  "torch_dtype": "float32"}
 JSON
 }
-# tiny_world: init, a model folder of the above, smaller, and train.h5, 45 synthetic pairs.
+# tiny_world [ROWS [LENGTH [WIDTH]]]: init, a model folder of the above, smaller, and train.h5, 45 synthetic pairs.
 tiny_world() {
+    local rows=${1:-45} length=${2:-4} width=${3:-16}
     write_config config.json
-    sed -i 's/"hidden_size": 32/"hidden_size": 16/; s/"intermediate_size": 64/"intermediate_size": 32/' config.json
-    "$COLLIMATE" --quiet synth output=train.jsonl synth.rows=45 synth.length=4 seed=1 &&
+    sed -i "s/\"hidden_size\": 32/\"hidden_size\": $width/; s/\"intermediate_size\": 64/\"intermediate_size\": $((2 * width))/" config.json
+    "$COLLIMATE" --quiet synth output=train.jsonl synth.rows="$rows" synth.length="$length" seed=1 &&
         "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
         "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
+}
+# damage FILE: two bytes in its middle.
+damage() {
+    printf '\252\125' | dd of="$1" bs=1 seek=$(($(stat -c %s "$1") / 2)) conv=notrunc 2> /dev/null
 }
 # preload_disk: mpirun's options in $preload, under which a rank's disk does what tests/disk.c says.
 preload_disk() {

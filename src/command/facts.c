@@ -20,6 +20,7 @@ static const struct {
     {.key = "device", .is_skipped = true},
     {.key = "train.resume", .is_skipped = true},
     {.key = "dpo.reference_file", .is_skipped = true},
+    {.key = "embeddings", .is_skipped = true},
     {.key = "eval_data", .kind = FACT_FREE},
     {.key = "threads", .kind = FACT_FREE},
     {.key = "evaluate.rows", .kind = FACT_FREE},
@@ -34,6 +35,10 @@ static const struct {
     {.key = "train.bucket_bytes", .kind = FACT_ROUNDING},
     {.key = "train.shard_optimizer", .kind = FACT_ROUNDING},
     {.key = "train.recompute", .kind = FACT_ROUNDING},
+    {.key = "few_shot.steps", .kind = FACT_FREE},
+    {.key = "few_shot.passes", .kind = FACT_FREE},
+    {.key = "few_shot.eval_samples", .kind = FACT_FREE},
+    {.key = "few_shot.checkpoint_every", .kind = FACT_FREE},
 };
 
 static enum status add(struct facts *f, const struct fact *fact) {
@@ -50,27 +55,44 @@ static enum status new_value(struct facts *f, struct text **out) {
     return text_puts(*out, "");
 }
 
-/* What only rounds differently leaves deterministic sums alone. */
-static enum fact_kind kind_of(const struct trainer *t, enum fact_kind kind) {
-    return kind == FACT_ROUNDING && t->data.plan.deterministic ? FACT_FREE : kind;
+/* What a run's sums are rounded by. */
+struct sums_order {
+    bool is_fixed;   /* by nothing else than the keys: what else only rounds leaves them alone */
+    bool by_threads; /* by threads too, whose count is a fact of its own then */
+};
+
+static enum fact_kind kind_of(struct sums_order order, enum fact_kind kind) {
+    return kind == FACT_ROUNDING && order.is_fixed ? FACT_FREE : kind;
 }
 
-static enum status add_key(const struct trainer *t, const struct option *row, struct facts *f) {
+static enum status add_key(const struct options *options, const struct option *row, struct sums_order order,
+                           struct facts *f) {
     enum fact_kind kind = FACT_FIXED;
+    bool is_skipped = order.by_threads && strcmp(row->key, "threads") == 0;
     for (int i = 0; i < COUNT_OF(exceptions); i++) {
         if (strcmp(exceptions[i].key, row->key) == 0) {
-            if (exceptions[i].is_skipped) {
-                return OK;
-            }
-            kind = kind_of(t, exceptions[i].kind);
+            is_skipped = is_skipped || exceptions[i].is_skipped;
+            kind = kind_of(order, exceptions[i].kind);
         }
+    }
+    if (is_skipped) {
+        return OK;
     }
     struct text *value;
     TRY(new_value(f, &value));
-    TRY(options_value(t->session.run->options, row->key, value));
+    TRY(options_value(options, row->key, value));
     const struct fact fact = {
         .name = row->key, .value = value->data, .fallback = row->fallback, .kind = kind};
     return add(f, &fact);
+}
+
+static enum status add_keys(const struct options *options, struct sums_order order, struct facts *f) {
+    for (int i = 0; i < options->count; i++) {
+        if (options_takes(options, i)) {
+            TRY(add_key(options, &options->table[i], order, f));
+        }
+    }
+    return OK;
 }
 
 static enum status add_text(struct facts *f, const char *name, enum fact_kind kind, const char *words,
@@ -88,6 +110,12 @@ static enum status add_hash(struct facts *f, const char *name, uint64_t hash) {
     return add_text(f, name, FACT_FIXED, digits, strlen(digits));
 }
 
+static enum status add_count(struct facts *f, const char *name, enum fact_kind kind, int count) {
+    char digits[16];
+    snprintf(digits, sizeof digits, "%d", count);
+    return add_text(f, name, kind, digits, strlen(digits));
+}
+
 /* The back end without its threads, which change no bits. */
 static enum status add_device(const struct trainer *t, struct facts *f) {
     const char *words = t->session.backend->caps.description;
@@ -98,14 +126,9 @@ static enum status add_device(const struct trainer *t, struct facts *f) {
 
 enum status facts_collect(const struct trainer *t, struct facts *out) {
     const struct session *s = &t->session;
-    const struct options *options = s->run->options;
-    char ranks[16];
+    const struct sums_order order = {.is_fixed = t->data.plan.deterministic};
     *out = (struct facts){0};
-    for (int i = 0; i < options->count; i++) {
-        if (options_takes(options, i)) {
-            TRY(add_key(t, &options->table[i], out));
-        }
-    }
+    TRY(add_keys(s->run->options, order, out));
     TRY(add_hash(out, "model contents", s->model_hash));
     TRY(add_hash(out, "data", dataset_hash(s->train.data)));
     TRY(add_hash(out, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n)));
@@ -113,8 +136,16 @@ enum status facts_collect(const struct trainer *t, struct facts *out) {
         TRY(add_hash(out, "reference contents", s->train.reference_model));
     }
     TRY(add_device(t, out));
-    snprintf(ranks, sizeof ranks, "%d", s->comm->size);
-    return add_text(out, "ranks", kind_of(t, FACT_ROUNDING), ranks, strlen(ranks));
+    return add_count(out, "ranks", kind_of(order, FACT_ROUNDING), s->comm->size);
+}
+
+enum status facts_few_shot(const struct run *run, uint64_t data, int threads, struct facts *out) {
+    const struct sums_order order = {.by_threads = true};
+    *out = (struct facts){0};
+    TRY(add_keys(run->options, order, out));
+    TRY(add_hash(out, "data", data));
+    TRY(add_count(out, "threads of a rank", FACT_ROUNDING, threads));
+    return add_count(out, "ranks", FACT_ROUNDING, run->comm->size);
 }
 
 enum status facts_check_hosts(const struct trainer *t, const struct facts *f) {

@@ -15,6 +15,8 @@ struct facts {
  * are rounded by: device and ranks. A key is FACT_FIXED unless facts.c says otherwise, so that a new one
  * cannot be forgotten. */
 enum status facts_collect(const struct trainer *t, struct facts *out);
+/* Local. The same of a few-shot model, whose data have this hash. */
+enum status facts_few_shot(const struct run *run, uint64_t data, int threads, struct facts *out);
 /* Collective. A warning where hosts run different kernels: their bits differ, so which rank has which host
  * would matter. */
 enum status facts_check_hosts(const struct trainer *t, const struct facts *f);

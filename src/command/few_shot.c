@@ -2,16 +2,17 @@
  * the world of two users or from preference files and their embeddings.
  *
  * OUTPUT/metrics.jsonl has a line for each update, OUTPUT/result.json the accuracies at each size of context,
- * OUTPUT/model.safetensors the parameters; OUTPUT/state.bin is there while it trains: what it goes on from.
+ * OUTPUT/model.safetensors the parameters; OUTPUT/checkpoints holds what it goes on from, while it trains.
  */
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "backend/dense.h"
+#include "command/facts.h"
 #include "command/few_shot.h"
 #include "command/run_folder.h"
 #include "command/session.h"
+#include "io/checkpoint_file.h"
 #include "io/file.h"
 #include "train/metrics.h"
 #include "train/np_state.h"
@@ -29,7 +30,9 @@ struct few_shot {
     struct np_options options;
     struct np_trainer trainer;
     struct metrics_file metrics;
-    struct text line, result, state; /* state: a path */
+    struct facts facts;
+    struct checkpoint_options checkpoint;
+    struct text line, result;
     int64_t steps;
     double seconds; /* of the updates */
 };
@@ -104,8 +107,8 @@ static enum status write_step(struct few_shot *f, int64_t step, const struct np_
     return metrics_write(&f->metrics, &f->line);
 }
 
-/* Collective. After an update, whose line went as st says: the state where it is time; SIGUSR1 ends the run
- * with it. */
+/* Collective. After an update, whose line went as st says: a checkpoint where it is time; SIGUSR1 ends the
+ * run with one. */
 static enum status keep_state(struct few_shot *f, int64_t step, enum status st) {
     struct comm *c = f->run->comm;
     int64_t every = f->run->settings->few_shot.checkpoint_every;
@@ -116,12 +119,13 @@ static enum status keep_state(struct few_shot *f, int64_t step, enum status st) 
     if (!asked && (every == 0 || step % every != 0 || step == f->steps)) {
         return OK;
     }
-    if (c->rank == 0 && st == OK) {
-        st = metrics_sync(&f->metrics);
-        st = st == OK ? np_state_save(&f->trainer, f->state.data) : st;
+    TRY(comm_agree(c, c->rank == 0 ? metrics_sync(&f->metrics) : OK));
+    TRY(np_state_save(&f->trainer, &f->checkpoint));
+    if (asked) {
+        log_root(LOG_WARN, "stopped on SIGUSR1 after update %lld, with a checkpoint", (long long)step);
+        return fail(REQUEUE, "stopped on SIGUSR1 after update %lld", (long long)step);
     }
-    TRY(comm_agree(c, st));
-    return asked ? fail(REQUEUE, "stopped on SIGUSR1 after update %lld", (long long)step) : OK;
+    return OK;
 }
 
 /* Collective. */
@@ -212,7 +216,6 @@ static enum status deliver(struct few_shot *f, const char *folder) {
     st = st == OK ? file_write(path.data, f->result.data, f->result.len) : st;
     st = st == OK ? np_model_save(&f->model, folder) : st;
     text_free(&path);
-    unlink(f->state.data); /* what is finished begins anew */
     return st;
 }
 
@@ -229,13 +232,21 @@ static enum status open_metrics(struct few_shot *f, const char *folder) {
 }
 
 /* Collective. Where an unfinished run left off. */
-static enum status go_on(struct few_shot *f, const char *folder) {
-    TRY(comm_agree(f->run->comm, text_printf(&f->state, "%s/state.bin", folder)));
-    TRY(np_state_load(&f->trainer, f->state.data));
+static enum status go_on(struct few_shot *f, int threads) {
+    struct run *run = f->run;
+    const struct settings *s = run->settings;
+    TRY(comm_agree(run->comm, facts_few_shot(run, np_world_hash(&f->world), threads, &f->facts)));
+    f->checkpoint = (struct checkpoint_options){.run = s->output,
+                                                .facts = f->facts.list,
+                                                .n_facts = (int)f->facts.n,
+                                                .keep = (int)s->train.checkpoint_keep,
+                                                .resume = (enum resume)s->train.resume};
+    TRY(np_state_load(&f->trainer, &f->checkpoint));
     if (f->trainer.adam.step > 0) {
-        log_root(LOG_INFO, "going on after update %lld", (long long)f->trainer.adam.step);
+        log_root(LOG_INFO, "going on after update %lld of %lld", (long long)f->trainer.adam.step,
+                 (long long)f->steps);
     }
-    return comm_agree(f->run->comm, open_metrics(f, folder));
+    return comm_agree(run->comm, open_metrics(f, s->output));
 }
 
 /* Collective. */
@@ -253,10 +264,11 @@ static enum status few_shot_work(struct few_shot *f) {
         return OK;
     }
     TRY(run_folder_open(run, &host, s->output, &folder));
-    enum status st = go_on(f, s->output);
+    enum status st = go_on(f, host.caps.threads);
     st = st == OK ? train(f) : st;
     st = st == OK ? evaluate(f) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
+    st = st == OK ? checkpoint_prune(run->comm, s->output, 0) : st; /* what is finished begins anew */
     metrics_close(&f->metrics);
     enum status finished = run_folder_finish(run, &host, &folder, st);
     return comm_agree(run->comm, finished);
@@ -270,6 +282,6 @@ enum status command_few_shot(struct run *run) {
     np_world_free(&f.world);
     text_free(&f.line);
     text_free(&f.result);
-    text_free(&f.state);
+    facts_free(&f.facts);
     return st;
 }

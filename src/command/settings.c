@@ -143,7 +143,7 @@ static const struct option table[] = {
         "gradients leave in buckets of about this size"),
     INT("train.checkpoint_every", train.checkpoint_every, "0", 0, MOST, "updates", TRAINERS, NULL,
         "0: only at the end"),
-    INT("train.checkpoint_keep", train.checkpoint_keep, "2", 1, 1000000, "files", TRAINERS, NULL,
+    INT("train.checkpoint_keep", train.checkpoint_keep, "2", 1, 1000000, "files", TRAINERS " few-shot", NULL,
         "newest checkpoints kept"),
     INT("train.evaluate_every", train.evaluate_every, "0", 0, MOST, "updates", TRAINERS, "eval_data",
         "0: before the first and after the last update"),
@@ -151,7 +151,7 @@ static const struct option table[] = {
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "
         "SLURM_JOB_END_TIME counts too, the earlier of both"),
-    CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS, NULL,
+    CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS " few-shot", NULL,
            "auto: go on if the run folder holds a checkpoint"),
 
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,

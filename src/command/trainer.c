@@ -66,11 +66,11 @@ void trainer_plan(struct trainer *t) {
         .bucket_bytes = settings->train.bucket_bytes,
         .checkpoint_every = settings->train.checkpoint_every,
         .evaluate_every = settings->train.evaluate_every,
-        .never_resume = settings->train.resume == 1,
-        .must_resume = settings->train.resume == 2,
         .began = t->began,
         .stop_at = t->stop_at,
-        .checkpoint = {.run = settings->output, .keep = (int)settings->train.checkpoint_keep},
+        .checkpoint = {.run = settings->output,
+                       .keep = (int)settings->train.checkpoint_keep,
+                       .resume = (enum resume)settings->train.resume},
     };
 }
 

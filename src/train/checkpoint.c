@@ -1,12 +1,7 @@
 #include "train/checkpoint.h"
 
-#include <stdio.h>
-#include <string.h>
-
-#include "io/checkpoint_file.h"
-#include "io/file.h"
+#include "train/checkpoint_internal.h"
 #include "util/json.h"
-#include "util/log.h"
 #include "util/mem.h"
 
 enum { ARRAYS = 3 };
@@ -82,104 +77,35 @@ static enum status parts_move(struct parts *p, bool to_host) {
     return OK;
 }
 
-static enum status print_state(const struct checkpoint_options *o, const struct optimizer *optimizer,
-                               const struct checkpoint_state *s, struct text *out) {
-    TRY(text_printf(out, "{\"step\": %lld, \"total\": %lld, \"updates\": %lld, \"sequence_tokens\": ",
+static enum status print_state(const struct optimizer *optimizer, const struct checkpoint_state *s,
+                               struct text *out) {
+    TRY(text_printf(out, "\"step\": %lld, \"total\": %lld, \"updates\": %lld, \"sequence_tokens\": ",
                     (long long)s->step, (long long)s->total, (long long)optimizer->updates));
     TRY(text_json_number(out, s->sequence_tokens));
-    TRY(text_puts(out, ", \"random\": \"stateless: Philox of (seed, purpose, row, step)\", \"facts\": {"));
-    for (int i = 0; i < o->n_facts; i++) {
-        TRY(text_puts(out, i ? ", " : ""));
-        TRY(text_json(out, o->facts[i].name, strlen(o->facts[i].name)));
-        TRY(text_puts(out, ": "));
-        TRY(text_json(out, o->facts[i].value, strlen(o->facts[i].value)));
-    }
-    return text_puts(out, "}}");
+    return text_puts(out, ", \"random\": \"stateless: Philox of (seed, purpose, row, step)\"");
 }
 
 enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             const struct checkpoint_state *state) {
-    struct text json = {0};
-    struct text path = {0};
+    struct checkpoint_contents contents = {.step = state->step};
     struct parts parts = {0};
-    enum status st;
-    TRY_TO(agreed, text_printf(&path, "%s/checkpoints", o->run));
-    TRY_TO(agreed, c->rank == 0 ? folder_make(path.data) : OK);
-    TRY_TO(agreed, text_printf(&path, "/step-%lld.h5", (long long)state->step));
-    TRY_TO(agreed, print_state(o, optimizer, state, &json));
-    TRY_TO(agreed, parts_open(c, optimizer->model, optimizer, false, &parts));
-    TRY_TO(agreed, parts_move(&parts, true));
-agreed:
-    TRY_TO(done, comm_agree(c, st));
-    TRY_TO(done, checkpoint_file_write(c, path.data, json.data, parts.arrays, parts.n));
-    TRY_TO(done, checkpoint_prune(c, o->run, o->keep));
-    log_root(LOG_INFO, "checkpoint %s", path.data);
-done:
+    enum status st = print_state(optimizer, state, &contents.state);
+    st = st == OK ? parts_open(c, optimizer->model, optimizer, false, &parts) : st;
+    st = st == OK ? parts_move(&parts, true) : st;
+    contents.arrays = parts.arrays;
+    contents.n_arrays = parts.n;
+    st = checkpoint_write(c, o, &contents, st);
     parts_close(&parts);
-    text_free(&json);
-    text_free(&path);
+    text_free(&contents.state);
     return st;
 }
 
-/* Appends the facts of a kind that are not what the checkpoint was made with. */
-static enum status list_changed(const struct checkpoint_options *o, const json_t *stored, enum fact_kind kind,
-                                struct text *changed) {
-    for (int i = 0; i < o->n_facts; i++) {
-        const struct fact *f = &o->facts[i];
-        const char *was = json_string_value(json_object_get(stored, f->name));
-        was = was ? was : f->fallback;
-        if (f->kind == kind && (!was || strcmp(was, f->value) != 0)) {
-            TRY(text_printf(changed, "%s%s (was %s, is %s)", changed->len ? ", " : "", f->name,
-                            was ? was : "not set", f->value));
-        }
-    }
-    return OK;
-}
-
-/* Names every fact that differs, and whether the run can go on all the same. */
-static enum status compare_facts(const struct checkpoint_options *o, const json_t *stored, const char *path) {
-    struct text fixed = {0}, rounding = {0}, harmless = {0};
-    enum status st;
-    TRY_TO(done, list_changed(o, stored, FACT_FIXED, &fixed));
-    TRY_TO(done, list_changed(o, stored, FACT_ROUNDING, &rounding));
-    TRY_TO(done, list_changed(o, stored, FACT_FREE, &harmless));
-    if (fixed.len) {
-        const char *also = rounding.len || harmless.len ? "; allowed beside them: " : "";
-        const char *comma = rounding.len && harmless.len ? ", " : "";
-        st = fail(ERR_USAGE,
-                  "%s: this run would go on with other numbers: %s; set them back, choose another output, or "
-                  "start anew with train.resume=never%s%s%s%s",
-                  path, fixed.data, also, rounding.len ? rounding.data : "", comma,
-                  harmless.len ? harmless.data : "");
-        goto done;
-    }
-    if (rounding.len) {
-        log_root(LOG_WARN, "%s: allowed, but from here on the numbers are the old run's to rounding only: %s",
-                 path, rounding.data);
-    }
-    if (harmless.len) {
-        log_root(LOG_INFO, "%s: allowed, the numbers do not depend on it: %s", path, harmless.data);
-    }
-done:
-    text_free(&fixed);
-    text_free(&rounding);
-    text_free(&harmless);
-    return st;
-}
-
-static enum status take_state(const struct checkpoint_options *o, const char *json, const char *path,
-                              struct optimizer *optimizer, struct checkpoint_state *state) {
-    json_t *root;
-    TRY(json_parse(json, strlen(json), path, &root));
-    enum status st;
-    TRY_TO(done, compare_facts(o, json_object_get(root, "facts"), path));
-    TRY_TO(done, json_take_int(root, "step", path, &state->step));
-    TRY_TO(done, json_take_int(root, "total", path, &state->total));
-    TRY_TO(done, json_take_int(root, "updates", path, &optimizer->updates));
-    TRY_TO(done, json_take_number(root, "sequence_tokens", path, &state->sequence_tokens));
-done:
-    json_decref(root);
-    return st;
+static enum status take_state(const struct checkpoint_found *f, struct optimizer *optimizer,
+                              struct checkpoint_state *state) {
+    TRY(json_take_int(f->state, "step", f->path, &state->step));
+    TRY(json_take_int(f->state, "total", f->path, &state->total));
+    TRY(json_take_int(f->state, "updates", f->path, &optimizer->updates));
+    return json_take_number(f->state, "sequence_tokens", f->path, &state->sequence_tokens);
 }
 
 /* Collective. What every rank holds whole, each reads whole. optimizer: NULL for the parameters alone. */
@@ -206,22 +132,17 @@ enum status checkpoint_load_parameters(struct comm *c, const char *path, struct 
 
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             struct checkpoint_state *state, bool *found) {
-    char *path = NULL;
-    char *json = NULL;
-    int64_t step;
+    struct checkpoint_found from;
     enum status st;
-    *found = false;
-    TRY(checkpoint_latest(c, o->run, &path, &step));
-    if (!path) {
+    TRY(checkpoint_find(c, o, &from));
+    *found = from.path != NULL;
+    if (!from.path) {
         return OK;
     }
-    TRY_TO(done, checkpoint_file_read_state(c, path, &json));
-    TRY_TO(done, comm_agree(c, take_state(o, json, path, optimizer, state)));
-    TRY_TO(done, read_arrays(c, path, optimizer->model, optimizer));
-    TRY_TO(done, checkpoint_set_aside(c, o->run, step));
-    *found = true;
+    TRY_TO(done, comm_agree(c, take_state(&from, optimizer, state)));
+    TRY_TO(done, read_arrays(c, from.path, optimizer->model, optimizer));
+    TRY_TO(done, checkpoint_set_aside(c, o->run, from.step));
 done:
-    mem_free(path);
-    mem_free(json);
+    checkpoint_found_close(&from);
     return st;
 }

@@ -29,17 +29,20 @@ struct checkpoint_state {
     double sequence_tokens; /* seen so far */
 };
 
-/* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest `keep`. Fails: ERR_WRITE. */
+enum resume { RESUME_AUTO, RESUME_NEVER, RESUME_MUST }; /* as train.resume's words are in order */
 struct checkpoint_options {
     const char *run;
     const struct fact *facts;
     int n_facts;
     int keep;
+    enum resume resume;
 };
+/* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest `keep`. Fails: ERR_WRITE. */
 enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             const struct checkpoint_state *state);
-/* Collective. Loads the newest checkpoint of the run, if there is one, into the optimizer and its model.
- * Fails: ERR_USAGE naming the fixed facts that differ, ERR_DATA for damage. */
+/* Collective. Loads the newest checkpoint of the run, if there is one, into the optimizer and its model; with
+ * RESUME_NEVER removes them. Fails: ERR_USAGE naming the fixed facts that differ, ERR_INPUT where there must
+ * be one and is none, ERR_DATA for damage. */
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             struct checkpoint_state *state, bool *found);
 

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "io/checkpoint_file.h"
 #include "train/loop_internal.h"
 #include "util/clock.h"
 #include "util/mem.h"
@@ -320,14 +319,7 @@ static enum status run_steps(struct loop *l) {
 static enum status resume(struct loop *l) {
     const struct training *t = l->t;
     bool found = false;
-    if (t->never_resume) {
-        TRY(checkpoint_prune(l->comm, t->checkpoint.run, 0));
-    } else {
-        TRY(checkpoint_load(l->comm, &t->checkpoint, t->optimizer, &l->state, &found));
-    }
-    if (t->must_resume && !found) {
-        return fail(ERR_INPUT, "train.resume=must: %s/checkpoints holds no checkpoint", t->checkpoint.run);
-    }
+    TRY(checkpoint_load(l->comm, &t->checkpoint, t->optimizer, &l->state, &found));
     if (found) {
         log_root(LOG_INFO, "going on after step %lld of %lld", (long long)l->state.step, (long long)t->steps);
         if (t->schedule != SCHEDULE_CONSTANT && l->state.total != t->steps) {

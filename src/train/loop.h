@@ -30,8 +30,7 @@ struct training {
     enum communication communication;
     int64_t bucket_bytes, checkpoint_every, evaluate_every;
     double began, stop_at; /* since the epoch: of the command, and when it has to have ended (0: any time) */
-    bool must_resume, never_resume;
-    struct checkpoint_options checkpoint; /* run folder, facts, how many to keep */
+    struct checkpoint_options checkpoint; /* run folder, facts, how many to keep, whether to go on */
     double peak_flops;                    /* of all ranks together, measured; 0: no mfu */
 };
 

@@ -22,6 +22,8 @@ struct np_world {
     int64_t *train, *test; /* pair ids, ascending */
 };
 void np_world_free(struct np_world *w);
+/* Local. Of all that is in it. */
+uint64_t np_world_hash(const struct np_world *w);
 
 /* A split's endless sequence of users; copy it to draw the same users again. */
 struct np_tasks {

@@ -1,165 +1,91 @@
 #include "train/np_state.h"
 
-#include <string.h>
-#include <unistd.h>
+#include <math.h>
 
-#include "io/file.h"
-#include "util/hash.h"
-#include "util/mem.h"
+#include "train/checkpoint_internal.h"
+#include "util/json.h"
 
-/* The file: this head, the arrays in the order of arrays_of, and a hash of all that. */
-struct head {
-    char magic[8];
-    uint64_t key;
-    int64_t step, count, hidden;
-    struct mt19937 draws;
-};
-static const char magic[8] = "npstate1";
-enum { ARRAYS = 5 };
+/* The sequence of users is kept as an array of doubles, which hold 32 bits exactly: the Mersenne Twister's
+ * words, then which of them is next. */
+enum { WORDS = COUNT_OF(((struct mt19937 *)0)->state), USERS = WORDS + 1, ARRAYS = 6 };
 
-static void arrays_of(const struct np_trainer *t, double *array[ARRAYS], int64_t n[ARRAYS]) {
+/* Every rank holds all of every array: it writes its part, and reads the whole. */
+static void arrays_of(const struct np_trainer *t, bool whole, double users[USERS],
+                      struct checkpoint_array out[ARRAYS]) {
     const struct np_model *m = t->model;
-    double *all[ARRAYS] = {m->parameters, t->adam.first, t->adam.second, m->running_mean,
-                           m->running_variance};
+    const int64_t hidden = m->shape.hidden;
+    const struct {
+        const char *name;
+        double *data;
+        int64_t elements;
+    } all[ARRAYS] = {{"parameters", m->parameters, m->count},
+                     {"first", t->adam.first, m->count},
+                     {"second", t->adam.second, m->count},
+                     {"running_mean", m->running_mean, hidden},
+                     {"running_variance", m->running_variance, hidden},
+                     {"users", users, USERS}};
     for (int i = 0; i < ARRAYS; i++) {
-        array[i] = all[i];
-        n[i] = i < 3 ? m->count : m->shape.hidden;
+        int64_t n = all[i].elements;
+        struct range part = whole ? (struct range){0, n} : range_part(n, t->comm->rank, t->comm->size);
+        out[i] = (struct checkpoint_array){.name = all[i].name,
+                                           .elements = n,
+                                           .part = part,
+                                           .element_bytes = (int)sizeof(double),
+                                           .data = all[i].data + part.first};
     }
 }
 
-static uint64_t join_numbers(uint64_t hash, const double *values, int n) {
-    for (int i = 0; i < n; i++) {
-        hash = hash_join(hash, hash_bytes(&values[i], sizeof values[i], 0));
+enum status np_state_save(const struct np_trainer *t, const struct checkpoint_options *o) {
+    struct checkpoint_array arrays[ARRAYS];
+    struct checkpoint_contents contents = {.step = t->adam.step, .arrays = arrays, .n_arrays = ARRAYS};
+    double users[USERS];
+    for (int i = 0; i < WORDS; i++) {
+        users[i] = t->train.draws.state[i];
     }
-    return hash;
-}
-
-uint64_t np_state_key(const struct np_trainer *t) {
-    const struct np_options *o = t->options;
-    const struct np_shape *s = &t->model->shape;
-    const struct np_world *w = t->train.world;
-    const double numbers[] = {(double)o->batch,
-                              (double)o->targets,
-                              (double)o->context_min,
-                              (double)o->context_max,
-                              (double)o->samples,
-                              o->beta_kl,
-                              o->dropout,
-                              (double)o->objective,
-                              o->learning_rate,
-                              o->epsilon,
-                              o->weight_decay,
-                              (double)o->seed,
-                              (double)o->task_seed,
-                              (double)s->kind,
-                              (double)s->width,
-                              (double)s->hidden,
-                              (double)s->heads,
-                              (double)s->aggregate,
-                              (double)s->inner_mlp,
-                              (double)s->latent,
-                              (double)w->rows,
-                              (double)w->pairs,
-                              (double)w->labels,
-                              (double)w->n_train};
-    uint64_t hash = join_numbers(0, numbers, COUNT_OF(numbers));
-    hash = hash_join(hash, hash_bytes(w->values, (size_t)(w->rows * w->width) * sizeof *w->values, 0));
-    hash = hash_join(hash, hash_bytes(w->choices, (size_t)(w->labels * w->pairs), 0));
-    return hash_join(hash, hash_bytes(w->train, (size_t)w->n_train * sizeof *w->train, 0));
-}
-
-/* Bytes of the whole file. */
-static size_t state_bytes(const struct np_trainer *t) {
-    double *array[ARRAYS];
-    int64_t n[ARRAYS];
-    size_t bytes = sizeof(struct head) + sizeof(uint64_t);
-    arrays_of(t, array, n);
-    for (int i = 0; i < ARRAYS; i++) {
-        bytes += (size_t)n[i] * sizeof *array[i];
-    }
-    return bytes;
-}
-
-enum status np_state_save(const struct np_trainer *t, const char *path) {
-    double *array[ARRAYS];
-    int64_t n[ARRAYS];
-    char *data;
-    size_t bytes = state_bytes(t);
-    struct head head = {.key = np_state_key(t),
-                        .step = t->adam.step,
-                        .count = t->model->count,
-                        .hidden = t->model->shape.hidden,
-                        .draws = t->train.draws};
-    TRY(NEW_ARRAY(data, (int64_t)bytes));
-    memcpy(head.magic, magic, sizeof magic);
-    memcpy(data, &head, sizeof head);
-    char *to = data + sizeof head;
-    arrays_of(t, array, n);
-    for (int i = 0; i < ARRAYS; i++) {
-        memcpy(to, array[i], (size_t)n[i] * sizeof *array[i]);
-        to += (size_t)n[i] * sizeof *array[i];
-    }
-    uint64_t hash = hash_bytes(data, bytes - sizeof hash, 0);
-    memcpy(to, &hash, sizeof hash);
-    enum status st = file_write(path, data, bytes);
-    mem_free(data);
+    users[WORDS] = t->train.draws.next;
+    arrays_of(t, false, users, arrays);
+    enum status st = text_printf(&contents.state, "\"step\": %lld", (long long)t->adam.step);
+    st = checkpoint_write(t->comm, o, &contents, st);
+    text_free(&contents.state);
     return st;
 }
 
-static enum status check(const struct np_trainer *t, const char *path, const char *data, size_t len) {
-    struct head head;
-    uint64_t hash;
-    if (len < sizeof head + sizeof hash || memcmp(data, magic, sizeof magic) != 0) {
-        return fail(ERR_DATA, "%s: is no state of a few-shot model; remove it to start again", path);
+/* Local. Nothing else may be an index. */
+static enum status take_users(const double users[USERS], const char *path, struct mt19937 *out) {
+    for (int i = 0; i < USERS; i++) {
+        double most = i < WORDS ? UINT32_MAX : WORDS;
+        if (!(users[i] >= 0 && users[i] <= most) || users[i] != floor(users[i])) {
+            return fail(ERR_DATA, "%s: /arrays/users is no state of a sequence of users", path);
+        }
     }
-    memcpy(&head, data, sizeof head);
-    memcpy(&hash, data + len - sizeof hash, sizeof hash);
-    if (hash != hash_bytes(data, len - sizeof hash, 0)) {
-        return fail(ERR_DATA, "%s: is damaged; remove it to start again", path);
+    for (int i = 0; i < WORDS; i++) {
+        out->state[i] = (uint32_t)users[i];
     }
-    if (head.key != np_state_key(t) || len != state_bytes(t)) {
-        return fail(ERR_USAGE,
-                    "%s: an unfinished run with other settings or data is there; remove it or name "
-                    "another output",
-                    path);
-    }
+    out->next = (int)users[WORDS];
     return OK;
 }
 
-static void restore(struct np_trainer *t, const char *data) {
-    double *array[ARRAYS];
-    int64_t n[ARRAYS];
-    struct head head;
-    memcpy(&head, data, sizeof head);
-    t->adam.step = head.step;
-    t->train.draws = head.draws;
-    const char *from = data + sizeof head;
-    arrays_of(t, array, n);
-    for (int i = 0; i < ARRAYS; i++) {
-        memcpy(array[i], from, (size_t)n[i] * sizeof *array[i]);
-        from += (size_t)n[i] * sizeof *array[i];
-    }
+static enum status take_state(struct np_trainer *t, const struct checkpoint_found *from,
+                              const double users[USERS]) {
+    TRY(json_take_int(from->state, "step", from->path, &t->adam.step));
+    return take_users(users, from->path, &t->train.draws);
 }
 
-enum status np_state_load(struct np_trainer *t, const char *path) {
+enum status np_state_load(struct np_trainer *t, const struct checkpoint_options *o) {
     struct comm *c = t->comm;
-    int64_t found = c->rank == 0 && access(path, F_OK) == 0;
-    char *data = NULL;
-    size_t len = 0;
-    enum status st = OK;
-    if (found) {
-        st = file_read(path, &data, &len);
-        st = st == OK ? check(t, path, data, len) : st;
+    struct checkpoint_array arrays[ARRAYS];
+    struct checkpoint_found from;
+    double users[USERS];
+    enum status st;
+    TRY(checkpoint_find(c, o, &from));
+    if (!from.path) {
+        return OK;
     }
-    TRY_TO(done, comm_agree(c, st));
-    TRY_TO(done, comm_broadcast(c, 0, &found, sizeof found));
-    if (found) {
-        len = state_bytes(t);
-        TRY_TO(done, comm_agree(c, data ? OK : NEW_ARRAY(data, (int64_t)len)));
-        TRY_TO(done, comm_broadcast(c, 0, data, (int64_t)len));
-        restore(t, data);
-    }
+    arrays_of(t, true, users, arrays);
+    TRY_TO(done, checkpoint_file_read(c, from.path, arrays, ARRAYS));
+    TRY_TO(done, comm_agree(c, take_state(t, &from, users)));
+    TRY_TO(done, checkpoint_set_aside(c, o->run, from.step));
 done:
-    mem_free(data);
+    checkpoint_found_close(&from);
     return st;
 }

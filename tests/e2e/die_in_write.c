@@ -1,5 +1,5 @@
 /* Preloaded into a rank: it is killed in its DIE_WRITE-th write to a file whose name ends with DIE_FILE,
- * before a byte of it. */
+ * before a byte of it; or gets the signal DIE_SIGNAL there. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
@@ -20,7 +20,8 @@ static void count(int file) {
     }
     path[length] = '\0';
     if (strcmp(path + length - strlen(suffix), suffix) == 0 && ++writes == strtol(at, NULL, 10)) {
-        raise(SIGKILL);
+        const char *wanted = getenv("DIE_SIGNAL");
+        raise(wanted ? (int)strtol(wanted, NULL, 10) : SIGKILL);
     }
 }
 

@@ -7,8 +7,6 @@ command=(dpo model=init data=train.h5 train.batch=16 train.slots=4 train.learnin
     train.checkpoint_every=2 train.checkpoint_keep=3 output=run)
 run 2 "${command[@]}" train.steps=6
 newest() { cat run/checkpoints/latest; }
-# damage FILE: two bytes in its middle.
-damage() { printf '\252\125' | dd of="$1" bs=1 seek=$(($(stat -c %s "$1") / 2)) conv=notrunc 2> /dev/null; }
 # resumes RANKS WORDS ARGUMENTS...: goes on, and log.txt says so from now on.
 resumes() {
     local ranks=$1 words=$2 before

@@ -29,8 +29,6 @@ leaves() {
     free=$(df --output=avail -B1 disk | tail -n 1)
     head -c $((free - $1)) /dev/zero > disk/filler
 }
-# damage FILE: two bytes in its middle.
-damage() { printf '\252\125' | dd of="$1" bs=1 seek=$(($(stat -c %s "$1") / 2)) conv=notrunc 2> /dev/null; }
 cut() { truncate -s $(($(stat -c %s "$1") * 2 / 3)) "$1"; }
 
 training=(sft data=train.h5 model=init train.deterministic=true train.slots=4 train.batch=8 train.learning_rate=1e-3
