@@ -7,10 +7,7 @@ export COLLIMATE_PLUGIN_PATH=$BUILD/tests/cuda_emulation EMULATED_DEVICES=1
 [ -e "$COLLIMATE_PLUGIN_PATH/libcollimate_cuda.so" ] || { echo "skipped: no CUDA emulation in this build"; exit 77; }
 [ -e "$COLLIMATE_PLUGIN_PATH/cudnn/libcudnn.so.9" ] || { echo "skipped: no stand-in for cuDNN"; exit 77; }
 export LD_LIBRARY_PATH=$COLLIMATE_PLUGIN_PATH/cudnn${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} STAND_IN_CUDNN_LOG=$PWD/cudnn.log
-write_config config.json # heads of 8: what cuDNN takes
-"$COLLIMATE" --quiet synth output=train.jsonl synth.rows=12 synth.length=4 seed=1 &&
-    "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
-    "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
+tiny_world 12 4 32 # heads of 8: what cuDNN takes
 
 # train NAME KEYS...
 train() {

@@ -2,23 +2,8 @@
 # preflight: passes what will work on 1, 2 and 4 ranks and leaves nothing behind; refuses what cannot work, with its reason on
 # a line of its own, the exit code that the run would end with, and all other checks done.
 set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export OMP_NUM_THREADS=1
-failures=0
-bad() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-cat > config.json << 'JSON'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2,
- "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 258,
- "max_position_embeddings": 256, "rope_theta": 10000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu",
- "tie_word_embeddings": true, "initializer_range": 0.08, "bos_token_id": 256, "eos_token_id": 257,
- "torch_dtype": "float32"}
-JSON
+. tests/common.sh
+tiny_world 30 5 32
 cat > run.yaml << 'YAML'
 data: train.h5
 model: init
@@ -29,24 +14,26 @@ train:
   slots: 4
   steps: 10
 YAML
-"$COLLIMATE" --quiet synth output=train.jsonl synth.rows=30 synth.length=5 seed=1 &&
-    "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
-    "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
-
-# passes RANKS ARGUMENTS...: code 0, no refusal, within a minute; the lines stay in out.txt.
+# preflight RANKS ARGUMENTS...: within a minute; one rank without mpirun, which takes its time to end what has failed.
+preflight() {
+    local launcher=(mpirun -q -n "$1")
+    [ "$1" -gt 1 ] || launcher=()
+    timeout 60 "${launcher[@]}" "$COLLIMATE" --quiet preflight "${@:2}" > out.txt 2> err.txt
+}
+# passes RANKS ARGUMENTS...: code 0, no refusal; the lines stay in out.txt.
 passes() {
     local ranks=$1
     shift
-    timeout 60 mpirun -q -n "$ranks" "$COLLIMATE" --quiet preflight "$@" > out.txt 2> err.txt ||
+    preflight "$ranks" "$@" ||
         bad "rc $? of preflight $* on $ranks ranks: $(cat err.txt; grep ^refuse out.txt)"
     ! grep -q '^refuse' out.txt || bad "preflight $* passes and refuses"
     grep -qE ' 0 refused; .* on '"$ranks"' ranks' out.txt || bad "preflight $*: no summary for $ranks ranks"
 }
-# refuses RANKS CODE SUBJECT PATTERN ARGUMENTS...: that code, one line on standard error, a line of that subject.
-refuses() {
+# refused RANKS CODE SUBJECT PATTERN ARGUMENTS...: that code, one line on standard error, a line of that subject.
+refused() {
     local ranks=$1 code=$2 subject=$3 pattern=$4
     shift 4
-    timeout 60 mpirun -q -n "$ranks" "$COLLIMATE" --quiet preflight "$@" > out.txt 2> err.txt
+    preflight "$ranks" "$@"
     local rc=$?
     [ $rc -eq "$code" ] || bad "preflight $* on $ranks ranks: rc $rc, not $code: $(cat err.txt)"
     [ "$(grep -c '^collimate: ' err.txt)" -eq 1 ] || bad "preflight $*: not one message: $(cat err.txt)"
@@ -69,7 +56,6 @@ line '^ok +memory +a rank takes .* 2 states of [0-9]+ parameters'
 line '^(ok|warn) +output +run: 33.6 MB written by all ranks, verified and renamed'
 line '^ok +slots +8 rows in 4 slots, at most 1 a rank$'
 [ ! -e run ] || bad "the output folder stays"
-mkdir run && passes 2 run.yaml dpo.beta=0.2 && rmdir run || bad "something stays in the output folder"
 passes 1 run.yaml preflight.command=sft eval_data=train.h5
 line '^ok +keys +for sft'
 line '^ok +eval_data '
@@ -77,7 +63,7 @@ passes 1 run.yaml reward.centering=0.01
 line '^ok +keys +for reward'
 # The memory line is that of --dry-run, for the same ranks (to what the process itself varies by).
 mib=$(mpirun -q -n 2 "$COLLIMATE" --quiet dpo run.yaml --dry-run | awk '$1 == "pass" { print $2 }')
-passes 2 run.yaml dpo.beta=0.1
+mkdir run && passes 2 run.yaml dpo.beta=0.1 && rmdir run || bad "something stays in the output folder"
 awk -v mib="$mib" '/^ok +memory +a rank takes/ { sub(/.*activations of [0-9]+ tokens /, ""); got = $1 }
     END { d = got * 1e6 / 1048576 - mib; exit !(got > 0 && d < 0.2 && d > -0.2) }' out.txt ||
     bad "activations are not those of --dry-run ($mib MiB)"
@@ -96,37 +82,33 @@ sed 's/"vocab_size": 258/"vocab_size": 1800/; s/"eos_token_id": 257/"eos_token_i
 passes 1 run.yaml dpo.beta=0.1 model=neox data=cut.h5 train.batch=2
 line '^warn +data +boundaries: of 4 responses, in 1 '
 
-# What cannot work: keys, slots, data, model, memory, output.
-refuses_usage() {
-    timeout 60 "$COLLIMATE" preflight "${@:2}" > out.txt 2> err.txt
-    [ $? -eq 2 ] && grep -qE "$1" err.txt || bad "preflight ${*:2} is not refused for /$1/: $(cat err.txt)"
-}
-refuses_usage 'preflight.command=sft' run.yaml
-refuses_usage 'keys of several commands' run.yaml dpo.beta=0.1 reward.centering=0.01
-refuses_usage '"dpo.beta" has no effect in sft' run.yaml dpo.beta=0.1 preflight.command=sft
-refuses_usage '"synth.rows" has no effect' run.yaml synth.rows=3
-refuses 3 2 slots '1, 2, 4' run.yaml dpo.beta=0.1 train.deterministic=true
+# What cannot work: keys, slots, data, model, memory, output. On several ranks where they see it apart or must agree on it.
+refuses 2 'preflight.command=sft' preflight run.yaml
+refuses 2 'keys of several commands' preflight run.yaml dpo.beta=0.1 reward.centering=0.01
+refuses 2 '"dpo.beta" has no effect in sft' preflight run.yaml dpo.beta=0.1 preflight.command=sft
+refuses 2 '"synth.rows" has no effect' preflight run.yaml synth.rows=3
+refused 3 2 slots '1, 2, 4' run.yaml dpo.beta=0.1 train.deterministic=true
 line '^(ok|warn) +output ' # the others were done
-refuses 4 2 slots 'less than the 4 ranks' run.yaml dpo.beta=0.1 train.slots=2
-refuses 2 66 data 'missing.h5' run.yaml dpo.beta=0.1 data=missing.h5
+refused 2 2 slots 'less than the 2 ranks' run.yaml dpo.beta=0.1 train.slots=1
+refused 2 66 data 'missing.h5' run.yaml dpo.beta=0.1 data=missing.h5
 mkdir other && cp init/config.json init/model.safetensors other && cp "$FIXTURES/tokenizers/neox/"* other
-refuses 2 65 data 'not the model.s tokenizer' run.yaml dpo.beta=0.1 model=other
+refused 1 65 data 'not the model.s tokenizer' run.yaml dpo.beta=0.1 model=other
 mkdir empty && cp config.json empty
-refuses 2 66 model 'empty' run.yaml dpo.beta=0.1 model=empty
+refused 1 66 model 'empty' run.yaml dpo.beta=0.1 model=empty
 "$COLLIMATE" --quiet init init.config=config.json output=wide tokenizer=bytes || exit 1
 sed -i 's/"hidden_size": *32/"hidden_size": 64/' wide/config.json
-refuses 1 65 model 'tensor' run.yaml dpo.beta=0.1 model=wide
-sed 's/"max_position_embeddings": 256/"max_position_embeddings": 32/' config.json > short.json
+refused 1 65 model 'tensor' run.yaml dpo.beta=0.1 model=wide
+sed 's/"max_position_embeddings": 1024/"max_position_embeddings": 32/' config.json > short.json
 "$COLLIMATE" --quiet init init.config=short.json output=short tokenizer=bytes || exit 1
-refuses 1 65 data 'the model has 32 positions; set truncate.max_length=32' run.yaml dpo.beta=0.1 model=short
+refused 1 65 data 'the model has 32 positions; set truncate.max_length=32' run.yaml dpo.beta=0.1 model=short
 passes 1 run.yaml dpo.beta=0.1 model=short truncate.max_length=32
 touch file
-refuses 1 73 output 'file' run.yaml dpo.beta=0.1 output=file/run
+refused 1 73 output 'file' run.yaml dpo.beta=0.1 output=file/run
 # A shape of 10^12 parameters, without weights: refused for that first, for memory and disk as well.
 mkdir huge && sed 's/"hidden_size": 32/"hidden_size": 65536/; s/"num_hidden_layers": 2/"num_hidden_layers": 64/
     s/"num_attention_heads": 4, "num_key_value_heads": 2/"num_attention_heads": 512, "num_key_value_heads": 512/
     s/"intermediate_size": 64/"intermediate_size": 131072/' config.json > huge/config.json
-refuses 1 66 model 'huge' run.yaml dpo.beta=0.1 model=huge
+refused 1 66 model 'huge' run.yaml dpo.beta=0.1 model=huge
 line '^refuse +memory +.* 1 ranks.*: [0-9.]+ TB needed, .* left'
 line '^refuse +output +run: .* free, .* TB needed'
-exit $((failures > 0))
+finish
