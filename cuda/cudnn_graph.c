@@ -153,13 +153,16 @@ struct operands {
     cudnn_descriptor x, y, condition;
 };
 
-static cudnn_descriptor pointwise(struct builder *b, int32_t mode, struct operands in, cudnn_descriptor out) {
-    int32_t compute = mode == POINTWISE_CMP_GE || mode == POINTWISE_CMP_LT || mode == POINTWISE_LOGICAL_AND
-                          ? DATA_BOOLEAN
-                          : DATA_FLOAT;
+/* How an elementwise operation computes; to be finished. */
+static cudnn_descriptor elementwise(struct builder *b, int32_t mode, int32_t compute) {
     cudnn_descriptor how = make(b, BACKEND_POINTWISE_DESCRIPTOR);
     set(b, how, ATTR_POINTWISE_MODE, TYPE_POINTWISE_MODE, 1, &mode);
     set(b, how, ATTR_POINTWISE_MATH_PREC, TYPE_DATA_TYPE, 1, &compute);
+    return how;
+}
+
+static cudnn_descriptor apply(struct builder *b, cudnn_descriptor how, struct operands in,
+                              cudnn_descriptor out) {
     finish(b, how);
     cudnn_descriptor operation = make(b, BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
     link_to(b, operation, ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
@@ -171,22 +174,19 @@ static cudnn_descriptor pointwise(struct builder *b, int32_t mode, struct operan
     return out;
 }
 
+static cudnn_descriptor pointwise(struct builder *b, int32_t mode, struct operands in, cudnn_descriptor out) {
+    int32_t compute = mode == POINTWISE_CMP_GE || mode == POINTWISE_CMP_LT || mode == POINTWISE_LOGICAL_AND
+                          ? DATA_BOOLEAN
+                          : DATA_FLOAT;
+    return apply(b, elementwise(b, mode, compute), in, out);
+}
+
 /* Whole numbers: an index along an axis of x, or a sum or difference. */
 static cudnn_descriptor count(struct builder *b, int32_t mode, struct operands in, int64_t axis) {
-    const int32_t compute = DATA_INT32;
     cudnn_descriptor out = between(b, DATA_INT32, scores_of(b->shape));
-    cudnn_descriptor how = make(b, BACKEND_POINTWISE_DESCRIPTOR);
-    set(b, how, ATTR_POINTWISE_MODE, TYPE_POINTWISE_MODE, 1, &mode);
-    set(b, how, ATTR_POINTWISE_MATH_PREC, TYPE_DATA_TYPE, 1, &compute);
+    cudnn_descriptor how = elementwise(b, mode, DATA_INT32);
     set(b, how, ATTR_POINTWISE_AXIS, TYPE_INT64, 1, &axis);
-    finish(b, how);
-    cudnn_descriptor operation = make(b, BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-    link_to(b, operation, ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
-    link_to(b, operation, ATTR_OPERATION_POINTWISE_XDESC, in.x);
-    link_to(b, operation, ATTR_OPERATION_POINTWISE_BDESC, in.y);
-    link_to(b, operation, ATTR_OPERATION_POINTWISE_YDESC, out);
-    keep_operation(b, operation);
-    return out;
+    return apply(b, how, in, out);
 }
 
 static cudnn_descriptor reduce(struct builder *b, int32_t operator, cudnn_descriptor x,

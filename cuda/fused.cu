@@ -338,12 +338,14 @@ static enum status count_rounds(struct backend *b, struct work *w, int *out) {
     return OK;
 }
 
-struct matrix_strides {
+/* Where a run begins in a matrix: at its first key or query, times the stride. */
+struct matrix_places {
     int32_t stride[FUSED_MATRICES];
+    bool by_keys[FUSED_MATRICES];
 };
 
 /* A block: thread t writes what belongs to run t. */
-__global__ void number_runs(int32_t *numbers, const struct run *runs, int count, struct matrix_strides m) {
+__global__ void number_runs(int32_t *numbers, const struct run *runs, int count, struct matrix_places m) {
     int t = static_cast<int>(threadIdx.x);
     if (t > count) {
         return;
@@ -352,8 +354,7 @@ __global__ void number_runs(int32_t *numbers, const struct run *runs, int count,
     int32_t q = t < count ? r.q_first : r.q_first + r.q_count; /* the last offset is the end */
     int32_t k = t < count ? r.k_first : r.k_first + r.k_count;
     for (int i = 0; i < FUSED_MATRICES; i++) {
-        bool by_keys = i == FUSED_K || i == FUSED_V || i == FUSED_DK || i == FUSED_DV;
-        numbers[i * NUMBERS_PITCH + t] = (by_keys ? k : q) * m.stride[i];
+        numbers[i * NUMBERS_PITCH + t] = (m.by_keys[i] ? k : q) * m.stride[i];
     }
     if (t < count) {
         numbers[QUERY_LENGTHS + t] = r.q_count;
@@ -433,7 +434,7 @@ static enum status prepare_batch(const struct work *w, const struct batch *batch
     int64_t rows = static_cast<int64_t>(batch->count) * a->heads * batch->queries;
     int64_t floats = static_cast<int64_t>(sizeof(float));
     int64_t apart = (rows * floats + 255) / 256 * 256;
-    struct matrix_strides m = {};
+    struct matrix_places m = {};
     void *numbers = nullptr;
     TRY(cuda_scratch(c, SCRATCH_NUMBERS, NUMBERS * static_cast<int64_t>(sizeof(int32_t)), &numbers));
     TRY(cuda_scratch(c, SCRATCH_STATISTICS, w->g ? 2 * apart : apart, &data->statistics));
@@ -443,6 +444,7 @@ static enum status prepare_batch(const struct work *w, const struct batch *batch
     }
     for (int i = 0; i < (w->g ? FUSED_MATRICES : FUSED_DOUT); i++) {
         m.stride[i] = static_cast<int32_t>(w->matrices[i].stride);
+        m.by_keys[i] = fused_follows_keys(i);
         data->matrices[i] = w->matrices[i].data;
         data->offsets[i] = static_cast<int32_t *>(numbers) + i * NUMBERS_PITCH;
     }

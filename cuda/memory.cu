@@ -67,22 +67,23 @@ enum status cuda_take(const struct cuda *c, const char *what, int64_t bytes, voi
     return OK;
 }
 
-static const char *scratch_name(enum cuda_scratch kind) {
-    switch (kind) {
-    case SCRATCH_SLAB:
-        return "a slab of logits";
-    case SCRATCH_DZ:
-        return "a slab of the logits' gradients";
-    case SCRATCH_DHIDDEN:
-        return "the gradient of the head's rows";
-    case SCRATCH_DELTA:
-        return "attention's row sums";
-    case SCRATCH_MAP:
-        return "an attention map";
-    default:
-        return "partial sums";
-    }
-}
+/* In the order of enum cuda_scratch. */
+static const char *const scratch_names[] = {
+    "a slab of logits",
+    "a slab of the logits' gradients",
+    "the gradient of the head's rows",
+    "attention's row sums",
+    "an attention map",
+    "partial sums",
+    "fused attention's runs",
+    "fused attention's offsets and lengths",
+    "fused attention's log-sum-exps",
+    "fused attention's sums of query gradients",
+    "a part of attention's output or gradients",
+    "the log-sum-exps of a part of attention",
+    "cuDNN's workspace",
+};
+static_assert(sizeof scratch_names / sizeof *scratch_names == SCRATCH_KINDS, "a name for each kind");
 
 enum status cuda_scratch(struct cuda *c, enum cuda_scratch kind, int64_t bytes, void **out) {
     if (bytes > c->scratch_bytes[kind] || !c->scratch[kind]) {
@@ -95,7 +96,7 @@ enum status cuda_scratch(struct cuda *c, enum cuda_scratch kind, int64_t bytes, 
             size *= 2;
         }
         size = bytes > SCRATCH_EXACT ? bytes : size;
-        TRY(cuda_take(c, scratch_name(kind), size, &c->scratch[kind]));
+        TRY(cuda_take(c, scratch_names[kind], size, &c->scratch[kind]));
         c->scratch_bytes[kind] = size;
     }
     *out = c->scratch[kind];

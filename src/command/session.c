@@ -62,7 +62,7 @@ int session_threads(const struct comm *c, const struct settings *settings) {
     return threads > 0 ? threads : 1;
 }
 
-/* Rank 0 lists the others' devices. Collective. */
+/* Rank 0 lists the devices that are not as its own. Collective. */
 static enum status log_devices(const struct session *s) {
     enum { LINE = sizeof s->backend->caps.description };
     const struct comm *c = s->comm;
@@ -76,7 +76,10 @@ static enum status log_devices(const struct session *s) {
         st = comm_gather_bytes(s->comm, s->backend->caps.description, LINE, all, counts);
     }
     for (int r = 1; r < c->size && st == OK; r++) {
-        log_root(LOG_INFO, "rank %d: %.159s", r, all + (size_t)r * LINE);
+        const char *other = all + (size_t)r * LINE;
+        if (strcmp(other, all) != 0) {
+            log_root(LOG_INFO, "rank %d: %.159s", r, other);
+        }
     }
     mem_free(all);
     mem_free(counts);
@@ -97,8 +100,7 @@ enum status session_open_backend(struct session *s, const char *device, bool det
     };
     TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
     log_root(LOG_INFO, "device %s: %s (%s)", s->backend->caps.name, s->backend->caps.description, why);
-    bool has_other = s->backend->caps.memory_total > 0 && s->comm->size > 1;
-    return has_other ? log_devices(s) : OK;
+    return s->comm->size > 1 ? log_devices(s) : OK;
 }
 
 enum status session_open_tokenizer(struct session *s) {

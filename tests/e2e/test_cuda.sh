@@ -50,11 +50,14 @@ same once shared
 # Fast: gradients leave in buckets while backward runs.
 run 2 dpo $short train.deterministic=false output=fast device=cuda device_ranks=2 train.bucket_bytes=4096
 near once/metrics.jsonl fast/metrics.jsonl loss 1e-4
-grep -q 'device cuda: GPU-[0-9a-f]\{8\}-' err.txt && grep -q 'rank 1: GPU-' err.txt || bad "no UUIDs in the log"
+grep -q 'device cuda: GPU-[0-9a-f]\{8\}-' err.txt || bad "no UUID in the log"
 [ -n "$emulated" ] || finish
 
+# A device that is not rank 0's is named.
+grep -q 'rank 1: ' err.txt && bad "rank 0's own device is listed again"
 EMULATED_DEVICES=2 run 2 dpo $short output=two device=cuda
 same once two
+grep -q 'rank 1: GPU-[0-9a-f]\{8\}-' err.txt || bad "the other rank's device is not in the log"
 refuses 2 'device_ranks' dpo $train output=x device=cpu device_ranks=2
 timeout 60 mpirun -q -n 2 "$COLLIMATE" dpo $train output=x device=cuda > /dev/null 2> err.txt
 [ $? -eq 71 ] && grep -q 'process 2 of its node and sees 1 device.*device_ranks=2' err.txt || bad "two ranks on one device unasked"
@@ -71,13 +74,14 @@ EMULATED_MEMORY=33560000 refuses 71 "taking memory for the parameters, .* their 
 
 # Later steps allocate nothing: 2 and 6 of them take as many allocations, streams and events; the optimizer's state is in
 # the parameters' allocation.
-# counted NAME COMMAND KEYS...: allocations, streams and events of a process.
+# counted NAME COMMAND KEYS...: allocations, streams and events of a process; waits.NAME: how often the host waited.
 counted() {
     local name=$1
     shift
-    EMULATED_LOG=$PWD/counts.log run 1 "$@" data=train.h5 model=init train.batch=2 train.slots=1 train.shuffle=false \
+    EMULATED_LOG=$PWD/counts.log run 1 "$@" data=train.h5 model="${model:-init}" train.batch=2 train.slots=1 train.shuffle=false \
         output="$name" device=cuda
     sed -E 's/, "kernels".*//' counts.log > "counts.$name"
+    sed -E 's/.*"synchronizations": ([0-9]+).*/\1/' counts.log > "waits.$name"
     rm -f counts.log
 }
 for command in dpo sft reward; do
@@ -90,4 +94,15 @@ done
 counted sgd dpo train.steps=2 train.optimizer=sgd
 cmp -s counts.sgd counts.dpo-2 || bad "the optimizer's state is an allocation of its own"
 
+# Nothing waits inside forward or backward: steps of twice the layers have as many waits. (sft: dpo computes reference rows
+# before its steps, unless a run before it has.)
+sed 's/"num_hidden_layers": 2/"num_hidden_layers": 4/' config.json > deep.json
+"$COLLIMATE" --quiet init init.config=deep.json output=deep tokenizer=bytes seed=3 || exit 1
+for steps in 2 6; do model=deep counted "deep-$steps" sft train.steps=$steps; done
+# waits NAME: of the four steps between 2 and 6.
+waits() {
+    echo $(($(cat "waits.$1-6") - $(cat "waits.$1-2")))
+}
+[ "$(waits sft)" -gt 0 ] && [ "$(waits deep)" -eq "$(waits sft)" ] ||
+    bad "four steps wait $(waits sft) times, with twice the layers $(waits deep)"
 finish
