@@ -9,6 +9,8 @@ cd "$work" || exit 1
 export OMP_NUM_THREADS=1
 failures=0
 
+# The bounds here are against hanging; under sanitizers all takes longer.
+timeout() { command timeout $(($1 * ${PATIENCE:-1})) "${@:2}"; }
 bad() {
     echo "FAILED: $*"
     failures=$((failures + 1))

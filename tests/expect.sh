@@ -3,7 +3,7 @@
 # The command must end within SECONDS with exactly RC (or one of A|B|C), and exactly one line of its standard error must begin with
 # "collimate: " and match PATTERN (extended regex); no other "collimate: " line may look like a second error for RC != 0.
 set -u
-want=$1 pattern=$2 seconds=$3
+want=$1 pattern=$2 seconds=$(($3 * ${PATIENCE:-1}))
 shift 3
 errors=$(mktemp)
 timeout "$seconds" "$@" > /dev/null 2> "$errors"
