@@ -2,12 +2,12 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "command/breakdown.h"
 #include "command/evaluate_reward.h"
 #include "command/labels.h"
 #include "command/session.h"
 #include "io/file.h"
 #include "mpi/watchdog.h"
-#include "train/bootstrap.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
 #include "util/hash.h"
@@ -28,7 +28,8 @@ enum value {
     VALUE_NLL_REJECTED,
     VALUE_TOKEN_ACCURACY,
     VALUE_LABELS, /* LABELS_MEASURES of them */
-    VALUE_COUNT = VALUE_LABELS + LABELS_MEASURES
+    VALUE_COUNT = VALUE_LABELS + LABELS_MEASURES,
+    VALUE_BREAKDOWN = VALUE_COUNT /* of the accuracy, where there is a reference: breakdown_size of them */
 };
 enum need { NEED_NOTHING, NEED_PAIRS, NEED_REFERENCE };
 static const struct {
@@ -52,10 +53,8 @@ static const struct {
 struct evaluation {
     struct session session;
     struct recipe recipe;
-    struct bootstrap bootstrap;
+    struct ratios ratios;
     struct text out;
-    struct exact_sums exact;        /* numerator and denominator of every value */
-    double totals[2 * VALUE_COUNT]; /* the same over all rows of all ranks */
 };
 
 static const char *name_of(int v) {
@@ -64,7 +63,7 @@ static const char *name_of(int v) {
 
 static bool applies(const struct evaluation *e, int v) {
     if (v >= VALUE_LABELS) {
-        return e->recipe.kind == RECIPE_PREFERENCE && e->totals[2 * v + 1] > 0;
+        return ratios_rows(&e->ratios, v) > 0;
     }
     return values[v].need == NEED_NOTHING ||
            (values[v].need == NEED_PAIRS && e->recipe.kind == RECIPE_PREFERENCE) ||
@@ -72,57 +71,59 @@ static bool applies(const struct evaluation *e, int v) {
 }
 
 /* Whether the label of a pair is what scores and truth say. */
-static void visit_label(const struct sample *sample, double *n, double *d) {
+static void visit_label(struct evaluation *e, const struct sample *sample) {
     const struct sample_response *r = sample->responses;
-    bool has_label = sample->n_pairs == 1 && sample->pair.label;
     const float chosen[LABELS_MEASURES] = {r[0].score, r[0].worth};
     const float rejected[LABELS_MEASURES] = {r[1].score, r[1].worth};
-    for (int m = 0; m < LABELS_MEASURES; m++) {
-        n[m] = has_label && label_agrees(chosen[m], rejected[m]);
-        d[m] = has_label && label_is_ordered(chosen[m], rejected[m]);
+    bool has_label = sample->n_pairs == 1 && sample->pair.label;
+    for (int m = 0; m < LABELS_MEASURES && has_label; m++) {
+        if (label_is_ordered(chosen[m], rejected[m])) {
+            ratios_count(&e->ratios, VALUE_LABELS + m, label_agrees(chosen[m], rejected[m]), 1);
+        }
     }
+}
+
+static void visit_pair(struct evaluation *e, const struct scored_row *scored) {
+    const struct response_score *scores = scored->scores;
+    struct ratios *r = &e->ratios;
+    ratios_count(r, VALUE_LOGP_CHOSEN, scores[0].logp, 1);
+    ratios_count(r, VALUE_LOGP_REJECTED, scores[1].logp, 1);
+    ratios_count(r, VALUE_LOGP_ACCURACY, scores[0].logp > scores[1].logp, 1);
+    ratios_count(r, VALUE_NLL_REJECTED, -scores[1].logp, (double)scores[1].tokens);
+    visit_label(e, scored->sample);
+}
+
+/* What the implicit reward, beta times the log-ratio to the reference, says of a pair. */
+static void visit_rewards(struct evaluation *e, const struct scored_row *scored) {
+    const struct denominators unused = {1, 1};
+    const struct sample_response *responses = scored->sample->responses;
+    struct ratios *r = &e->ratios;
+    struct sums row = {0};
+    recipe_row(&e->recipe, scored, &unused, NULL, &row); /* checked by evaluate_rows */
+    double margin = row.v[SUM_REWARD_CHOSEN] - row.v[SUM_REWARD_REJECTED];
+    const struct breakdown_pair pair = {&responses[0], &responses[1], row.v[SUM_ACCURATE] > 0};
+    ratios_count(r, VALUE_LOSS, row.v[SUM_LOSS], 1);
+    ratios_count(r, VALUE_REWARD_CHOSEN, row.v[SUM_REWARD_CHOSEN], 1);
+    ratios_count(r, VALUE_REWARD_REJECTED, row.v[SUM_REWARD_REJECTED], 1);
+    ratios_count(r, VALUE_ACCURACY, pair.is_accurate, 1);
+    ratios_count(r, VALUE_MARGIN, margin, 1);
+    ratios_count(r, VALUE_MARGIN_RAW, margin / e->recipe.options.beta, 1);
+    breakdown_count(r, VALUE_BREAKDOWN, scored->sample, &pair);
 }
 
 /* A row's share of every ratio. */
 static void visit(void *context, const struct scored_row *scored) {
     struct evaluation *e = context;
-    const struct response_score *scores = scored->scores;
-    const struct denominators unused = {1, 1};
-    double n[VALUE_COUNT] = {0};
-    double d[VALUE_COUNT];
-    for (int v = 0; v < VALUE_COUNT; v++) {
-        d[v] = 1;
-    }
-    d[VALUE_NLL] = d[VALUE_TOKEN_ACCURACY] = (double)scores[0].tokens;
-    d[VALUE_NLL_REJECTED] = (double)scores[1].tokens;
-    n[VALUE_NLL] = -scores[0].logp;
-    n[VALUE_NLL_REJECTED] = -scores[1].logp;
-    n[VALUE_TOKEN_ACCURACY] = (double)scores[0].top;
-    n[VALUE_LOGP_CHOSEN] = scores[0].logp;
-    n[VALUE_LOGP_REJECTED] = scores[1].logp;
-    n[VALUE_LOGP_ACCURACY] = scores[0].logp > scores[1].logp;
+    const struct response_score *target = &scored->scores[0];
+    ratios_count(&e->ratios, VALUE_NLL, -target->logp, (double)target->tokens);
+    ratios_count(&e->ratios, VALUE_TOKEN_ACCURACY, (double)target->top, (double)target->tokens);
     if (e->recipe.kind == RECIPE_PREFERENCE) {
-        visit_label(scored->sample, n + VALUE_LABELS, d + VALUE_LABELS);
+        visit_pair(e, scored);
     }
     if (scored->reference) {
-        struct sums row = {0};
-        recipe_row(&e->recipe, scored, &unused, NULL, &row);
-        n[VALUE_LOSS] = row.v[SUM_LOSS];
-        n[VALUE_REWARD_CHOSEN] = row.v[SUM_REWARD_CHOSEN];
-        n[VALUE_REWARD_REJECTED] = row.v[SUM_REWARD_REJECTED];
-        n[VALUE_ACCURACY] = row.v[SUM_ACCURATE];
-        n[VALUE_MARGIN] = row.v[SUM_REWARD_CHOSEN] - row.v[SUM_REWARD_REJECTED];
-        n[VALUE_MARGIN_RAW] = n[VALUE_MARGIN] / e->recipe.options.beta;
+        visit_rewards(e, scored);
     }
-    for (int v = 0; v < VALUE_COUNT; v++) {
-        exact_add(&e->exact, 2 * v, exact_of(&e->exact, n[v]), 1);
-        exact_add(&e->exact, 2 * v + 1, exact_of(&e->exact, d[v]), 1);
-    }
-    bootstrap_add(&e->bootstrap, scored->sample->row, n, d);
-}
-
-static double ratio(const struct evaluation *e, int v) {
-    return e->totals[2 * v + 1] > 0 ? e->totals[2 * v] / e->totals[2 * v + 1] : NAN;
+    ratios_end_row(&e->ratios, scored->sample->row);
 }
 
 static enum status print_hashes(const struct session *s, struct text *out) {
@@ -133,26 +134,26 @@ static enum status print_hashes(const struct session *s, struct text *out) {
     return text_printf(out, ", \"data_hash\": \"%s\"", digits);
 }
 
-static enum status print_intervals(struct evaluation *e, const double *low, const double *high) {
+static enum status print_intervals(struct evaluation *e) {
     struct text *out = &e->out;
     TRY(metrics_put(out, "", "confidence", e->session.settings->evaluate.confidence));
     TRY(text_puts(out, ", \"intervals\": {"));
     const char *separator = "";
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            TRY(text_printf(out, "%s\"%s\": [", separator, name_of(v)));
-            TRY(text_json_number(out, low[v]));
-            TRY(text_puts(out, ", "));
-            TRY(text_json_number(out, high[v]));
-            TRY(text_puts(out, "]"));
+            TRY(text_printf(out, "%s\"%s\": ", separator, name_of(v)));
+            TRY(ratios_put_interval(&e->ratios, v, out));
             separator = ", ";
         }
     }
     return text_puts(out, "}");
 }
 
-static enum status print_result(struct evaluation *e, const struct sums *sums, const double *low,
-                                const double *high) {
+static const struct dataset_facts *facts_of(const struct evaluation *e) {
+    return dataset_facts(e->session.train.data);
+}
+
+static enum status print_result(struct evaluation *e, const struct sums *sums) {
     struct text *out = &e->out;
     double tokens = sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS];
     TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
@@ -162,13 +163,16 @@ static enum status print_result(struct evaluation *e, const struct sums *sums, c
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            TRY(metrics_put(out, "", name_of(v), ratio(e, v)));
+            TRY(metrics_put(out, "", name_of(v), ratios_value(&e->ratios, v)));
         }
     }
-    TRY(metrics_put(out, "", "perplexity", exp(ratio(e, VALUE_NLL))));
+    TRY(metrics_put(out, "", "perplexity", exp(ratios_value(&e->ratios, VALUE_NLL))));
     TRY(metrics_put(out, "", "entropy", sums->v[SUM_ENTROPY] / tokens));
+    if (e->recipe.has_reference) {
+        TRY(breakdown_print(&e->ratios, VALUE_BREAKDOWN, facts_of(e), out));
+    }
     if (e->session.settings->evaluate.bootstrap > 0) {
-        TRY(print_intervals(e, low, high));
+        TRY(print_intervals(e));
     }
     return text_puts(out, "}\n");
 }
@@ -189,20 +193,16 @@ static enum status run_rows(struct evaluation *e) {
     struct session *s = &e->session;
     struct scorer scorer = {0};
     struct sums sums;
-    double low[VALUE_COUNT];
-    double high[VALUE_COUNT];
+    int n = VALUE_COUNT + (e->recipe.has_reference ? breakdown_size(facts_of(e)) : 0);
     struct batch_source source = session_evaluation(s, &s->train);
     TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
-    enum status st = bootstrap_open((uint64_t)s->settings->seed, s->settings->evaluate.bootstrap, VALUE_COUNT,
-                                    &e->bootstrap);
-    st = st == OK ? exact_open(2 * VALUE_COUNT, &e->exact) : st;
+    enum status st = ratios_open(s->settings, n, &e->ratios);
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &sums));
-    TRY_TO(done, exact_reduce(s->comm, &e->exact, e->totals));
-    TRY_TO(done, bootstrap_intervals(s->comm, &e->bootstrap, s->settings->evaluate.confidence, low, high));
-    st = print_result(e, &sums, low, high);
+    TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
+    st = print_result(e, &sums);
     st = st == OK ? deliver(e) : st;
     st = comm_agree(s->comm, st);
 done:
@@ -250,8 +250,7 @@ enum status command_evaluate(struct run *run) {
     TRY(recipe_check(&e.recipe, options_is_set(run->options, "dpo.label_smoothing")));
     session_open(run, &e.session);
     enum status st = evaluate_work(&e);
-    bootstrap_close(&e.bootstrap);
-    exact_close(&e.exact);
+    ratios_close(&e.ratios);
     text_free(&e.out);
     session_close(&e.session);
     return st;

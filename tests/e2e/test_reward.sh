@@ -78,6 +78,12 @@ run 2 evaluate model=learned/model data=eval.h5 output=pairs.json
 grep -q "\"accuracy\": $accuracy," pairs.json || bad "evaluate's accuracy is not training's $accuracy"
 run 1 evaluate model=learned/model data=lists.h5 output=lists.json
 pairs=$(sed -nE 's/.*"pairs": ([0-9]+), "responses".*/\1/p' lists.json)
+# Each of n responses once, n (n - 1) / 2 pairs less those of equal scores.
+awk '{ n = split($0, part, /"score": /) - 1; own = 0
+    for (i = 1; i <= n; i++) for (j = 1; j < i; j++) own += part[i + 1] + 0 != part[j + 1] + 0
+    pairs += own; if (own) responses += n }
+    END { printf "\"pairs\": %d, \"responses\": %d\n", pairs, responses }' lists.jsonl > expected.txt
+grep -qFf expected.txt lists.json || bad "not $(cat expected.txt) in lists.json"
 for group in by_length by_length_difference by_score_gap; do
     sed -E "s/.*\"$group\": \{(([^{}]*\{[^}]*\})+)\}.*/\1/" lists.json | grep -oE '"pairs": [0-9]+' |
         awk -v n="$pairs" '{ sum += $2 } END { exit !(sum == n && n > 100) }' || bad "$group does not add up to $pairs"
@@ -127,6 +133,30 @@ awk '{ match($0, /"reward": [^,}]*/); r = substr($0, RSTART + 10, RLENGTH - 10) 
     bench_scores.jsonl > expected.txt
 sed -nE 's/.*"Reasoning": ([0-9.]+).*/\1/p' bench.json | awk '{ printf "%.9f\n", $1 }' | cmp -s - expected.txt ||
     bad "sections are not RewardBench's"
+# A policy's implicit rewards likewise: subsets, sections and lengths from what score says of each response; nothing is
+# right where the policy is its own reference.
+run 1 init init.config=config.json output=policy tokenizer=bytes seed=4
+run 2 evaluate model=policy reference=init data=bench.h5 output=policy.json
+run 1 score model=policy reference=init data=bench.h5 output=policy_scores.jsonl
+member() { grep -oE "\"$1\": \{[^}]*\}" "$2" | grep -oE '"(accuracy|pairs)": [0-9.e-]+' | grep -oE '[0-9.e-]+$' | xargs printf '%.9f %d\n'; }
+awk '{ match($0, /"reward": [^,}]*/); r = substr($0, RSTART + 10, RLENGTH - 10) + 0
+        match($0, /"tokens": [0-9]+/); t = substr($0, RSTART + 10, RLENGTH - 10) + 0 }
+    /"chosen"/ { chosen = r; before = t }
+    /"rejected"/ { n++; right = chosen > r; s = n % 3 ? "math" : "hep"; all[s]++; hit[s] += right
+        d = before - t; m = (before + t) / 2; g = d * d <= m * m / 100 ? "even" : d < 0 ? "shorter" : "longer"
+        all[g]++; hit[g] += right }
+    END { split("math hep shorter even longer", key, " ")
+        for (i = 1; i <= 5; i++) printf "%.9f %d\n", hit[key[i]] / all[key[i]], all[key[i]]
+        printf "%.9f\n", (984 * hit["math"] / all["math"] + 164 * hit["hep"] / all["hep"]) / 1148 }' \
+    policy_scores.jsonl > expected.txt
+{
+    for name in math-prm hep-go 'chosen shorter' 'within a tenth' 'chosen longer'; do
+        member "$name" policy.json
+    done
+    sed -nE 's/.*"Reasoning": ([0-9.]+).*/\1/p' policy.json | awk '{ printf "%.9f\n", $1 }'
+} | cmp -s - expected.txt || bad "a policy's accuracies by subset and length: $(cat policy.json), not $(cat expected.txt)"
+run 1 evaluate model=policy reference=policy data=bench.h5 output=same.json
+[ "$(member math-prm same.json)" = "0.000000000 $(awk 'NR % 3' bench.jsonl | wc -l)" ] || bad "a tie is right: $(cat same.json)"
 sed 's/math-prm/math\\nprm/' bench.jsonl > broken.jsonl
 refuses 65 "line break in its name" prepare input=broken.jsonl output=no.h5 tokenizer=bytes
 run 1 select data=bench.h5 select.strategy=random output=view.h5
