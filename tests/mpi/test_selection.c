@@ -4,6 +4,7 @@
 #include "../world.h"
 #include "command/selection.h"
 #include "select/kmeans.h"
+#include "util/json.h"
 #include "util/log.h"
 
 enum { PROMPTS = 60, PAIRS = 101, WIDTH = 4, MOST = 9, BLOBS = 4 };
@@ -17,7 +18,7 @@ struct world {
     float rows[PROMPTS * MOST * WIDTH]; /* embeddings */
     float score[PROMPTS * MOST];
     int first[PAIRS + 1];
-    char data[96], embeddings[96], view[96];
+    char data[96], embeddings[96], view[96], other[96], report[96];
 };
 
 static enum labels labels_of(const struct world *w, int prompt) {
@@ -113,6 +114,8 @@ static struct world *world_make(struct comm *c, const char *folder, bool of_pair
     snprintf(w->data, sizeof w->data, "%s/data%d.h5", folder, of_pairs);
     snprintf(w->embeddings, sizeof w->embeddings, "%s/data%d.embeddings.h5", folder, of_pairs);
     snprintf(w->view, sizeof w->view, "%s/view.h5", folder);
+    snprintf(w->other, sizeof w->other, "%s/other.h5", folder);
+    snprintf(w->report, sizeof w->report, "%s/view.json", folder);
     fill(w);
     write_data(c, w);
     write_embeddings(c, w);
@@ -124,7 +127,7 @@ static int run_selection(struct comm *c, const struct world *w, const char *stra
                          struct pair *out) {
     struct settings settings = {0};
     struct options options = {0};
-    char argument[64];
+    char argument[128];
     char *argv[] = {"collimate"};
     int n_table;
     const struct option *table = settings_table(&n_table);
@@ -149,6 +152,38 @@ static int run_selection(struct comm *c, const struct world *w, const char *stra
     }
     dataset_close(d);
     return n;
+}
+
+static double number_in(const json_t *object, const char *key) {
+    const json_t *member = json_object_get(object, key);
+    CHECK(json_is_number(member));
+    return json_number_value(member);
+}
+
+/* A distribution of the report: these numbers, in bins that hold them all. */
+static void check_distribution(const json_t *similarity, const char *name, const double *values, int n) {
+    const json_t *d = json_object_get(similarity, name);
+    const json_t *bins = json_object_get(d, "bins");
+    double low = number_in(similarity, "low"), width = number_in(similarity, "bin_width");
+    double sum = 0, least = INFINITY, most = -INFINITY;
+    int64_t counted = 0, off = 0;
+    for (int i = 0; i < n; i++) {
+        sum += values[i];
+        least = fmin(least, values[i]);
+        most = fmax(most, values[i]);
+    }
+    CHECK(number_in(d, "pairs") == n && fabs(number_in(d, "mean") - sum / n) < 2e-6);
+    CHECK(fabs(number_in(d, "least") - least) < 2e-6 && fabs(number_in(d, "most") - most) < 2e-6);
+    for (size_t b = 0; b < json_array_size(bins); b++) {
+        int64_t here = 0, bin = json_integer_value(json_array_get(bins, b));
+        for (int i = 0; i < n; i++) {
+            double place = width > 0 ? (values[i] - low) / width - (double)b : 0;
+            here += place >= 0 && place < 1;
+        }
+        counted += bin;
+        off += here > bin ? here - bin : bin - here;
+    }
+    CHECK(counted == n && off <= n / 4); /* what lies on an edge may fall to either side */
 }
 
 static double cosine(const struct world *w, int a, int b) {
@@ -192,26 +227,54 @@ static void extreme(const struct world *w, int prompt, int sign, int *a, int *b)
     }
 }
 
+/* The report of a selection within prompts: what was dropped and why, the distributions. */
+static void check_report(const struct world *w, int n_selected, const int dropped[2], const double *taken) {
+    static double all[PROMPTS * MOST * MOST];
+    json_t *report;
+    int n = 0;
+    for (int p = 0; p < PROMPTS; p++) {
+        for (int i = w->first[p]; i < w->first[p + 1]; i++) {
+            for (int j = i + 1; j < w->first[p + 1]; j++) {
+                all[n++] = cosine(w, i, j);
+            }
+        }
+    }
+    CHECK(json_load(w->report, &report) == OK);
+    const json_t *drops = json_object_get(report, "dropped");
+    const json_t *similarity = json_object_get(report, "similarity");
+    CHECK(number_in(report, "selected") == n_selected);
+    CHECK(number_in(drops, "equal scores") == dropped[0] && dropped[0] > 0);
+    CHECK(number_in(drops, "prompts with less than two responses") == dropped[1] && dropped[1] > 0);
+    check_distribution(similarity, "all", all, n);
+    check_distribution(similarity, "selected", taken, n_selected);
+    json_decref(report);
+}
+
 static void test_extremes(struct comm *c, const struct world *w) {
     struct pair pairs[PAIRS];
     for (int sign = 1; sign >= -1; sign -= 2) {
         int n = run_selection(c, w, sign > 0 ? "easy" : "hard", "select.scope=prompts", pairs);
-        int at = 0;
+        int at = 0, dropped[2] = {0};
+        double taken[PROMPTS] = {0};
         for (int p = 0; p < PROMPTS; p++) {
             struct pair expected;
             int a = 0, b = 0;
             if (count_of(w, p) < 2) {
+                dropped[1]++;
                 continue;
             }
             extreme(w, p, sign, &a, &b);
             if (!expected_label(w, p, a, b, &expected)) {
+                dropped[0]++;
                 continue;
             }
+            taken[at] = cosine(w, a, b);
             CHECK(at < n && pairs[at].chosen == expected.chosen && pairs[at].rejected == expected.rejected);
             CHECK(at < n && pairs[at].label == expected.label);
             at++;
         }
         CHECK(at == n && n > PROMPTS / 3);
+        check_report(w, n, dropped, taken);
     }
 }
 
@@ -301,6 +364,21 @@ static void sort_pairs(const struct world *w, int order[PAIRS]) {
     }
 }
 
+/* Pairs that the view shares with the other one, and their share of all that are in either. */
+static void check_overlap(const struct world *w, const bool other[PAIRS], const bool taken[PAIRS]) {
+    json_t *report;
+    int shared = 0, either = 0;
+    for (int i = 0; i < PAIRS; i++) {
+        shared += other[i] && taken[i];
+        either += other[i] || taken[i];
+    }
+    CHECK(json_load(w->report, &report) == OK);
+    const json_t *overlap = json_array_get(json_object_get(report, "overlap"), 0);
+    CHECK(number_in(overlap, "pairs") == PAIRS / 2 && number_in(overlap, "shared") == shared);
+    CHECK(fabs(number_in(overlap, "jaccard") - (double)shared / either) < 1e-6);
+    json_decref(report);
+}
+
 static void test_over_pairs(struct comm *c, const struct world *w) {
     struct pair pairs[PAIRS];
     int order[PAIRS];
@@ -309,14 +387,22 @@ static void test_over_pairs(struct comm *c, const struct world *w) {
         const char *strategy;
         bool *taken;
     } runs[] = {{"easy", easy}, {"hard", hard}, {"easy:0.5,random:0.5", mixed}};
+    char compare[128];
     sort_pairs(w, order);
+    snprintf(compare, sizeof compare, "select.compare=%s", w->other);
     for (int k = 0; k < COUNT_OF(runs); k++) {
-        int n = run_selection(c, w, runs[k].strategy, "", pairs);
+        int n = run_selection(c, w, runs[k].strategy, k ? compare : "", pairs);
         CHECK(n == PAIRS / 2);
         for (int i = 0; i < n; i++) {
             CHECK(pairs[i].chosen == pairs[i].rejected + 1); /* the file's labels, whatever the scores */
             CHECK(i == 0 || pairs[i].rejected > pairs[i - 1].rejected);
             runs[k].taken[pairs[i].rejected / 2] = true;
+        }
+        if (k == 0) {
+            CHECK(comm_barrier(c) == OK && (c->rank > 0 || rename(w->view, w->other) == 0));
+            CHECK(comm_barrier(c) == OK);
+        } else {
+            check_overlap(w, easy, runs[k].taken);
         }
     }
     int beyond = 0;
