@@ -272,7 +272,7 @@ done:
 }
 
 /* Moves rows [first, first + n) between memory and file, independently of other ranks. */
-static bool transfer(struct h5_column *column, int64_t first, int64_t n, void *in, const void *out) {
+static enum status transfer(struct h5_column *column, int64_t first, int64_t n, void *in, const void *out) {
     hsize_t start[2] = {(hsize_t)first, 0}, count[2] = {(hsize_t)n, (hsize_t)column->width};
     hid_t memory = H5Screate_simple(column->dimensions, count, NULL);
     hid_t file = H5Dget_space(column->id);
@@ -283,13 +283,19 @@ static bool transfer(struct h5_column *column, int64_t first, int64_t n, void *i
         done = in ? H5Dread(column->id, type, memory, file, H5P_DEFAULT, in) >= 0
                   : H5Dwrite(column->id, type, memory, file, H5P_DEFAULT, out) >= 0;
     }
+    enum status st = OK;
+    if (!done && in) {
+        st = bad(column, "cannot be read; the file is damaged or truncated");
+    } else if (!done) {
+        st = h5_fail(ERR_WRITE, column->file->path, "%s: cannot be written; is the disk full?", column->name);
+    }
     if (file >= 0) {
         H5Sclose(file);
     }
     if (memory >= 0) {
         H5Sclose(memory);
     }
-    return done;
+    return st;
 }
 
 static enum status free_slot(struct h5_column *column, int32_t *out) {
@@ -320,9 +326,7 @@ static enum status load_block(struct h5_column *column, int64_t block, char *to)
     int64_t first = block * column->block_rows;
     int64_t left = column->rows - first;
     int64_t n = left < column->block_rows ? left : column->block_rows;
-    if (!transfer(column, first, n, to, NULL)) {
-        return bad(column, "cannot be read; the file is damaged or truncated");
-    }
+    TRY(transfer(column, first, n, to, NULL));
     if (column->checks) {
         uint64_t hash;
         TRY(h5_read(column->checks, block, 1, &hash));
@@ -368,14 +372,11 @@ enum status h5_read(struct h5_column *column, int64_t first, int64_t count, void
 
 static enum status update_run(struct h5_column *column, int64_t first, int64_t n, const char *data,
                               char *scratch) {
-    if (!transfer(column, first, n, NULL, data)) {
-        return h5_fail(ERR_WRITE, column->file->path, "%s: cannot be written; is the disk full?",
-                       column->name);
-    }
-    if (!transfer(column, first, n, scratch, NULL) ||
+    TRY(transfer(column, first, n, NULL, data));
+    if (transfer(column, first, n, scratch, NULL) != OK ||
         memcmp(scratch, data, (size_t)(n * column->row_bytes)) != 0) {
-        return h5_fail(ERR_WRITE, column->file->path, "%s: reads back differently; is the disk full?",
-                       column->name);
+        return fail(ERR_WRITE, "%s: %s: reads back differently; is the disk full?", column->file->path,
+                    column->name);
     }
     return OK;
 }
