@@ -99,10 +99,11 @@ static void say_node(struct preflight *p, const struct seat *first) {
     }
     c.bound |= first->cores.count < c.cores.count;
     if (c.cores.count > 0 && c.threads > c.cores.count) {
-        preflight_say(p, VERDICT_WARN, "cores",
-                      "%s: %d ranks with %d threads together on %d cores; set threads=%d", first->host,
-                      c.ranks, c.threads, c.cores.count,
-                      c.cores.count / c.ranks > 0 ? c.cores.count / c.ranks : 1);
+        bool crowded = c.ranks > c.cores.count;
+        preflight_say(p, VERDICT_WARN, "cores", "%s: %d ranks with %d threads together on %d cores; %s%d%s",
+                      first->host, c.ranks, c.threads, c.cores.count,
+                      crowded ? "take at most " : "set threads=",
+                      crowded ? c.cores.count : c.cores.count / c.ranks, crowded ? " ranks" : "");
     } else if (c.bound && c.shared > 0) {
         preflight_say(p, VERDICT_WARN, "cores", "%s: ranks are bound, but %d cores belong to more than one",
                       first->host, c.shared);

@@ -41,14 +41,18 @@ static void emit(enum log_level level, const char *where, const char *format, va
     if (level == LOG_WARN) {
         state.warnings++;
     }
-    if (level > state.level) {
+    bool is_shown = level <= state.level, is_kept = state.tee && (is_shown || level <= LOG_INFO);
+    if (!is_shown && !is_kept) {
         return;
     }
     char text[2048];
     vsnprintf(text, sizeof text, format, args);
-    fprintf(stderr, "%scollimate: %s%s%s\n", state.live_line ? "\n" : "", where, level_prefix(level), text);
-    state.live_line = false;
-    if (state.tee) {
+    if (is_shown) {
+        fprintf(stderr, "%scollimate: %s%s%s\n", state.live_line ? "\n" : "", where, level_prefix(level),
+                text);
+        state.live_line = false;
+    }
+    if (is_kept) {
         char stamp[32];
         clock_stamp(stamp, sizeof stamp);
         fprintf(state.tee, "%s %s%s%s\n", stamp, where, level_prefix(level), text);

@@ -11,7 +11,8 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 void log_init(int rank, int size, enum log_level level);
-/* Copies every line that rank 0 logs into file as well (a run's log.txt); NULL ends that. Not owned. */
+/* Copies every line that rank 0 logs into file as well (a run's log.txt), information also where the level
+ * does not show it; NULL ends that. Not owned. */
 void log_tee(FILE *file);
 /* Rank 0 only: "collimate: text". Warnings are counted for the environment record. */
 void log_root(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
