@@ -27,4 +27,5 @@ if [ $slurm = 1 ]; then
     install_quietly $cluster_packages || echo "no Slurm could be installed: its test will be skipped"
 fi
 build_tests "$preset"
-ctest --preset "$preset" -j "$(nproc)" "$@"
+# One more than there are cores: tests also wait, for disks and for launchers. A test that takes both of two cores counts twice.
+ctest --preset "$preset" -j "$(($(nproc) + 1))" "$@"

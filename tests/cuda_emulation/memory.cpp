@@ -85,6 +85,7 @@ static void *map_guarded(size_t bytes, size_t *mapped) {
     if (data == MAP_FAILED || mprotect(static_cast<char *>(data) + *mapped, page, PROT_NONE) != 0) {
         misuse("the machine has no memory for %zu bytes of a device", bytes);
     }
+    madvise(data, *mapped, MADV_HUGEPAGE); // protect_all goes page by page, at every kernel
     return data;
 }
 

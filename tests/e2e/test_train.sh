@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The line from records to an aligned model, on 1, 2 and 4 ranks: synth -> prepare -> init -> sft -> dpo -> evaluate ->
-# score. Sizes are ragged: 61 pairs in updates of 12, so the last update of an epoch has one row.
+# score. Sizes are ragged: 61 pairs in updates of 12, so the last update of an epoch has one row. The same bits, resumes, kills
+# and signals: test_same_bits, test_checkpoints, test_kills, test_limits.
 set -u
 . tests/common.sh
 
@@ -43,62 +44,6 @@ near dpo1/metrics.jsonl dpo2/metrics.jsonl loss 2e-3
 near dpo1/metrics.jsonl dpo4/metrics.jsonl loss 2e-3
 near dpo1/metrics.jsonl dpo4/metrics.jsonl logps/chosen 1e-3
 column dpo1/metrics.jsonl rewards/accuracies | tail -1 | awk '{ exit !($2 > 0.8) }' || bad "dpo does not learn"
-
-# Deterministic mode: the same bits on 1, 2 and 4 ranks, and after an interruption.
-exact="$dpo train.deterministic=true train.slots=4 train.checkpoint_every=5"
-for n in 1 2 4; do
-    run $n $exact output=exact$n
-done
-for n in 2 4; do
-    cmp -s <(column exact1/metrics.jsonl parameters_hash) <(column exact$n/metrics.jsonl parameters_hash) ||
-        bad "deterministic hashes differ on $n ranks"
-    cmp -s exact1/model/model.safetensors exact$n/model/model.safetensors || bad "models differ on $n ranks"
-done
-[ "$(column exact1/metrics.jsonl parameters_hash | wc -l)" -eq 18 ] || bad "no parameters_hash in every step"
-
-# A run of 7 steps that goes on to 18 on another rank count is the undisturbed run.
-run 2 $exact output=halves train.steps=7
-run 4 $exact output=halves
-cmp -s exact1/model/model.safetensors halves/model/model.safetensors || bad "a resumed run differs"
-cmp -s <(column exact1/metrics.jsonl parameters_hash) <(column halves/metrics.jsonl parameters_hash) ||
-    bad "a resumed run's metrics have a seam"
-
-# Killed without warning in the middle: the same command ends in the same model.
-long="$exact train.steps=60 eval_data="
-run 1 $long output=whole
-"$COLLIMATE" $long output=killed > /dev/null 2>&1 &
-victim=$!
-for _ in $(seq 400); do
-    [ -e killed/checkpoints/step-10.h5 ] && break
-    sleep 0.02
-done
-kill -9 $victim 2> /dev/null
-wait $victim 2> /dev/null
-[ -e killed/model ] && bad "the run to be killed was over too soon"
-run 2 $long output=killed
-cmp -s whole/model/model.safetensors killed/model/model.safetensors || bad "a killed and resumed run differs"
-
-# A signal: checkpoint at the step's end and exit code 85.
-"$COLLIMATE" $long output=stopped > /dev/null 2>&1 &
-victim=$!
-for _ in $(seq 400); do
-    [ -e stopped/checkpoints/step-5.h5 ] && break
-    sleep 0.02
-done
-kill -USR1 $victim
-wait $victim
-rc=$?
-[ $rc -eq 85 ] || bad "SIGUSR1 gives rc $rc, not 85"
-run 1 $long output=stopped
-cmp -s whole/model/model.safetensors stopped/model/model.safetensors || bad "a stopped and resumed run differs"
-
-# What would change the numbers of a resumed run is refused by name.
-timeout 60 "$COLLIMATE" $exact output=halves dpo.beta=0.2 > /dev/null 2> err.txt
-[ $? -eq 2 ] && grep -q "dpo.beta (was 0.1, is 0.2)" err.txt || bad "a resume with another beta is not refused"
-
-# Rank counts that cannot work are refused.
-timeout 60 mpirun -q -n 3 "$COLLIMATE" $exact output=three > /dev/null 2> err.txt
-[ $? -eq 2 ] && grep -q "1, 2, 4" err.txt || bad "3 ranks in deterministic mode are not refused"
 
 # A weight that is not a number: one message that names step and row, code 65, on all ranks, nothing written.
 cp -r init broken
