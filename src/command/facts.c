@@ -38,6 +38,7 @@ static const struct {
     {.key = "few_shot.steps", .kind = FACT_FREE},
     {.key = "few_shot.passes", .kind = FACT_FREE},
     {.key = "few_shot.eval_samples", .kind = FACT_FREE},
+    {.key = "few_shot.norm_batches", .kind = FACT_FREE},
     {.key = "few_shot.checkpoint_every", .kind = FACT_FREE},
 };
 

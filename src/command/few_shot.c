@@ -1,5 +1,5 @@
 /* few-shot: a reward model on embeddings, conditioned on a few of a user's choices or not (np_model.h), from
- * the world of two users or from preference files and their embeddings.
+ * the world of two users or from preference files and their embeddings; or a trained one evaluated again.
  *
  * OUTPUT/metrics.jsonl has a line for each update, OUTPUT/result.json the accuracies at each size of context,
  * OUTPUT/model.safetensors the parameters; OUTPUT/checkpoints holds what it goes on from, while it trains.
@@ -54,6 +54,21 @@ static void read_options(const struct settings *s, struct np_options *o) {
                              .task_seed = (uint64_t)s->few_shot.task_seed};
 }
 
+/* What only training reads has no effect on a model that is there. */
+static enum status check_keys(const struct run *run) {
+    static const char *const training[] = {
+        "few_shot.steps",   "few_shot.passes",       "few_shot.learning_rate",
+        "few_shot.epsilon", "few_shot.weight_decay", "few_shot.dropout",
+        "few_shot.beta_kl", "few_shot.objective",    "few_shot.checkpoint_every"};
+    for (int i = 0; i < COUNT_OF(training) && *run->settings->model; i++) {
+        if (options_is_set(run->options, training[i])) {
+            return fail(ERR_USAGE, "%s: key \"%s\" has no effect here; with model nothing is trained",
+                        options_source(run->options, training[i]), training[i]);
+        }
+    }
+    return OK;
+}
+
 /* Collective. */
 static enum status open_world(struct few_shot *f) {
     const struct settings *s = f->run->settings;
@@ -87,7 +102,12 @@ static enum status open_model(struct few_shot *f) {
                                  : s->few_shot.passes * np_steps_per_pass(&f->world, &f->options);
     enum status st = np_model_open(&shape, (uint64_t)s->seed, &f->model);
     st = st == OK ? np_trainer_open(f->run->comm, &f->model, &f->world, &f->options, &f->trainer) : st;
+    st = st == OK && *s->model ? np_model_load(&f->model, s->model) : st;
     TRY(comm_agree(f->run->comm, st));
+    if (*s->model) {
+        log_root(LOG_INFO, "%lld parameters from %s", (long long)f->model.count, s->model);
+        return OK;
+    }
     log_root(LOG_INFO, "%lld parameters; %lld updates of %lld users x %lld pairs", (long long)f->model.count,
              (long long)f->steps, (long long)f->options.batch, (long long)f->options.targets);
     return OK;
@@ -188,8 +208,11 @@ static enum status evaluate(struct few_shot *f) {
     int64_t labels = f->world.labels;
     int rows = f->model.shape.kind == NP_PROCESS ? COUNT_OF(context_sizes) : 1;
     TRY(comm_agree(f->run->comm, NEW_ARRAY(all, labels + 1)));
-    enum status st = metrics_put(out, "", "steps", (double)f->steps);
-    st = st == OK ? metrics_put(out, "", "seconds", f->seconds) : st;
+    enum status st = OK;
+    if (!*f->run->settings->model) {
+        st = metrics_put(out, "", "steps", (double)f->steps);
+        st = st == OK ? metrics_put(out, "", "seconds", f->seconds) : st;
+    }
     st = st == OK ? metrics_put(out, "", "parameters", (double)f->model.count) : st;
     st = comm_agree(f->run->comm, st == OK ? text_puts(out, ", \"evaluation\": [") : st);
     for (int i = 0; i < rows && st == OK; i++) {
@@ -214,7 +237,7 @@ static enum status deliver(struct few_shot *f, const char *folder) {
     }
     enum status st = text_printf(&path, "%s/result.json", folder);
     st = st == OK ? file_write(path.data, f->result.data, f->result.len) : st;
-    st = st == OK ? np_model_save(&f->model, folder) : st;
+    st = st == OK && !*f->run->settings->model ? np_model_save(&f->model, folder) : st;
     text_free(&path);
     return st;
 }
@@ -256,6 +279,7 @@ static enum status few_shot_work(struct few_shot *f) {
     struct run_folder folder = {0};
     struct backend host = {.caps = {.name = "host", .description = "host arrays in double; OpenBLAS"}};
     TRY(session_need(s->output, "output"));
+    TRY(check_keys(run));
     host.caps.threads = session_threads(run->comm, s);
     dense_set_threads(host.caps.threads);
     TRY(open_world(f));
@@ -264,8 +288,9 @@ static enum status few_shot_work(struct few_shot *f) {
         return OK;
     }
     TRY(run_folder_open(run, &host, s->output, &folder));
-    enum status st = go_on(f, host.caps.threads);
-    st = st == OK ? train(f) : st;
+    enum status st = *s->model ? OK : go_on(f, host.caps.threads);
+    st = st == OK && !*s->model ? train(f) : st;
+    st = st == OK ? comm_agree(run->comm, np_average_norm(&f->trainer, s->few_shot.norm_batches)) : st;
     st = st == OK ? evaluate(f) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
     st = st == OK ? checkpoint_prune(run->comm, s->output, 0) : st; /* what is finished begins anew */

@@ -41,10 +41,11 @@ static const struct option table[] = {
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective"),
     TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training"),
-    TEXT("model", model, "", MODEL_USERS " bench", NULL,
+    TEXT("model", model, "", MODEL_USERS " bench few-shot", NULL,
          "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json; "
-         "evaluate "
-         "does without where it only compares labels with scores or truth"),
+         "evaluate does without where it only compares labels with scores or truth; few-shot: a finished "
+         "run's "
+         "folder, evaluated again without training"),
     TEXT("reference", reference, "", "dpo score evaluate", NULL,
          "reference model's folder; dpo: the model as it was at the start"),
     TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
@@ -250,6 +251,10 @@ static const struct option table[] = {
         "of the sequence of users"),
     NUMBER("few_shot.holdout", few_shot.holdout, "0.1", 0, 1, "", "few-shot", "data",
            "share of the prompts that are the test split"),
+    INT("few_shot.norm_batches", few_shot.norm_batches, "110", 0, 1e6, "batches", "few-shot", NULL,
+        "that batch norm's statistics are averaged over after training, contexts of each size by turns; 0: "
+        "the "
+        "moving averages of the last ten updates or so, as published"),
     INT("few_shot.checkpoint_every", few_shot.checkpoint_every, "500", 0, MOST, "updates", "few-shot", NULL,
         "a killed run goes on from the last one; 0: none"),
     INT("few_shot.world_rows", few_shot.world_rows, "20000", 1, 1 << 30, "pairs", "few-shot", NULL,

@@ -87,7 +87,7 @@ struct settings {
         int objective; /* enum np_objective */
         bool latent;
         int64_t hidden, heads, batch, targets, context_min, context_max, samples, eval_samples;
-        int64_t steps, passes, checkpoint_every, task_seed, world_rows, world_seed;
+        int64_t steps, passes, norm_batches, checkpoint_every, task_seed, world_rows, world_seed;
         double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
     } few_shot;
     struct {

@@ -8,7 +8,6 @@
 
 enum { PARALLEL_ELEMENTS = 1 << 15 }; /* below, starting threads costs more than it saves */
 static const double norm_epsilon = 1e-5;
-static const double norm_momentum = 0.1;
 
 void np_linear_forward(const struct np_linear *l, int64_t rows, const double *x, bool relu, double *y) {
     dense_multiply(&(struct dense_product){.transpose_b = true,
@@ -123,8 +122,8 @@ enum status np_norm_train(struct np_norm *n, int64_t rows, double *x, double *y)
     for (int64_t j = 0; j < n->width; j++) {
         double unbiased = variance[j] / (n->total - 1);
         n->inverse_std[j] = 1 / sqrt(variance[j] / n->total + norm_epsilon);
-        n->running_mean[j] += norm_momentum * (mean[j] - n->running_mean[j]);
-        n->running_variance[j] += norm_momentum * (unbiased - n->running_variance[j]);
+        n->running_mean[j] += n->momentum * (mean[j] - n->running_mean[j]);
+        n->running_variance[j] += n->momentum * (unbiased - n->running_variance[j]);
     }
     scale_rows(n, rows, mean, n->inverse_std, x, y);
     return OK;

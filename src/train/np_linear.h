@@ -30,6 +30,7 @@ void np_sum_rows(int64_t rows, int64_t columns, const double *x, double *sums);
 struct np_norm {
     struct comm *comm; /* NULL: this rank's rows only */
     int64_t width;
+    double momentum; /* how far the running statistics move with a batch */
     const double *weight, *bias;
     double *d_weight, *d_bias; /* added to: this rank's share */
     double *running_mean, *running_variance;
@@ -37,8 +38,8 @@ struct np_norm {
     double *sums;        /* 2 * width + 1 of scratch */
     double total;        /* rows on all ranks, written by the forward pass */
 };
-/* Collective. x becomes the normalized rows, y = ReLU(weight * x + bias). The running statistics move by a
- * tenth. Fails: ERR_USAGE for fewer than 2 rows. */
+/* Collective. x becomes the normalized rows, y = ReLU(weight * x + bias). The running statistics move. Fails:
+ * ERR_USAGE for fewer than 2 rows. */
 enum status np_norm_train(struct np_norm *n, int64_t rows, double *x, double *y);
 /* Local. The same with the running statistics, so that a row does not depend on the rows beside it. */
 void np_norm_evaluate(const struct np_norm *n, int64_t rows, double *x, double *y);

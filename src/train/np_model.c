@@ -158,3 +158,41 @@ enum status np_model_save(const struct np_model *m, const char *folder) {
     }
     return safetensors_finish(w);
 }
+
+static enum status read_tensor(struct safetensors *s, const char *folder, const char *name, int64_t n,
+                               double *to) {
+    enum { PIECE = 1024 };
+    float piece[PIECE];
+    const struct stored_tensor *t = safetensors_find(s, name);
+    if (!t || t->elements != n) {
+        return fail(ERR_DATA, "%s: %s is %s; the few_shot.* keys must be those that the model was made with",
+                    folder, name, t ? "of another shape" : "missing");
+    }
+    for (int64_t first = 0; first < n; first += PIECE) {
+        int64_t count = n - first < PIECE ? n - first : PIECE;
+        TRY(safetensors_read(s, t, first, count, piece));
+        for (int64_t i = 0; i < count; i++) {
+            if (!isfinite(piece[i])) {
+                return fail(ERR_DATA, "%s: %s holds a number that is not finite", folder, name);
+            }
+            to[first + i] = (double)piece[i];
+        }
+    }
+    return OK;
+}
+
+enum status np_model_load(struct np_model *m, const char *folder) {
+    struct safetensors *s;
+    TRY(safetensors_open(folder, &s));
+    enum status st = OK;
+    for (int t = 0; t < NP_TENSORS && st == OK; t++) {
+        const struct np_range *r = &m->tensors[t];
+        int64_t n = r->rows * r->columns;
+        st = n > 0 ? read_tensor(s, folder, r->name, n, m->parameters + r->offset) : OK;
+    }
+    int64_t h = m->shape.hidden;
+    st = st == OK ? read_tensor(s, folder, "head.norm.running_mean", h, m->running_mean) : st;
+    st = st == OK ? read_tensor(s, folder, "head.norm.running_var", h, m->running_variance) : st;
+    safetensors_close(s);
+    return st;
+}

@@ -6,6 +6,8 @@
 #include "train/np_internal.h"
 #include "util/mem.h"
 
+static const double NP_MOMENTUM = 0.1; /* PyTorch's */
+
 static enum status open_arrays(struct np_pass *p) {
     const struct np_limits *l = &p->limits;
     int64_t h = p->model->shape.hidden;
@@ -58,6 +60,7 @@ enum status np_pass_open(struct np_model *m, struct comm *comm, const struct np_
     }
     out->norm = (struct np_norm){.comm = comm,
                                  .width = m->shape.hidden,
+                                 .momentum = NP_MOMENTUM,
                                  .weight = np_parameter(m, NP_NORM_WEIGHT),
                                  .bias = np_parameter(m, NP_NORM_BIAS),
                                  .d_weight = np_gradient(m, NP_NORM_WEIGHT),

@@ -83,16 +83,21 @@ void np_adam_step(const struct np_options *o, struct np_adam *adam, struct np_mo
     }
 }
 
+static void draw_training(struct np_trainer *t, int64_t context, int64_t step) {
+    const struct np_options *o = t->options;
+    struct np_draw draw = {.users = o->batch,
+                           .mine = my_users(t),
+                           .context = context,
+                           .samples = t->model->shape.latent ? o->samples : 1,
+                           .seed = o->seed,
+                           .step = step};
+    np_users_draw(t->model, &t->train, &draw, &t->users);
+}
+
 enum status np_step(struct np_trainer *t, struct np_value *value) {
     const struct np_options *o = t->options;
     struct rng r = rng_stream(o->seed, RNG_SHUFFLE, -1, t->adam.step);
-    struct np_draw draw = {.users = o->batch,
-                           .mine = my_users(t),
-                           .context = o->context_min + rng_below(&r, o->context_max - o->context_min + 1),
-                           .samples = t->model->shape.latent ? o->samples : 1,
-                           .seed = o->seed,
-                           .step = t->adam.step};
-    np_users_draw(t->model, &t->train, &draw, &t->users);
+    draw_training(t, o->context_min + rng_below(&r, o->context_max - o->context_min + 1), t->adam.step);
     t->users.batch.dropout = o->dropout;
     TRY(np_forward(&t->pass, &t->users.batch, true, o->objective));
     TRY(np_backward(&t->pass, &t->users.batch, o->beta_kl, o->objective, value));
@@ -109,6 +114,19 @@ enum status np_step(struct np_trainer *t, struct np_value *value) {
     }
     np_adam_step(o, &t->adam, t->model);
     return OK;
+}
+
+enum status np_average_norm(struct np_trainer *t, int64_t batches) {
+    const struct np_options *o = t->options;
+    double momentum = t->pass.norm.momentum;
+    enum status st = OK;
+    for (int64_t i = 0; i < batches && st == OK; i++) {
+        draw_training(t, o->context_min + i % (o->context_max - o->context_min + 1), t->adam.step + i);
+        t->pass.norm.momentum = 1 / (double)(i + 1);
+        st = np_forward(&t->pass, &t->users.batch, true, NP_CODE); /* z as evaluation draws it, no dropout */
+    }
+    t->pass.norm.momentum = momentum;
+    return st;
 }
 
 /* Numerators over users of a measure: of the mean and of the variance. */

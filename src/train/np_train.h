@@ -40,6 +40,11 @@ void np_trainer_close(struct np_trainer *t);
 int64_t np_steps_per_pass(const struct np_world *w, const struct np_options *options);
 /* Collective. One update; *value: the loss's terms over all ranks, before the update. */
 enum status np_step(struct np_trainer *t, struct np_value *value);
+/* Collective. The norm's running statistics, which evaluation goes by, become plain averages over so many
+ * more training batches, whose contexts are of each size by turns; parameters stay. As np_step leaves them,
+ * they are those of the last ten batches or so (PyTorch's momentum), and follow the sizes of context that
+ * these happened to have. (Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3.) */
+enum status np_average_norm(struct np_trainer *t, int64_t batches);
 /* Local. An update from given gradients, with state in adam; zeroes the gradients. */
 void np_adam_step(const struct np_options *o, struct np_adam *adam, struct np_model *m);
 

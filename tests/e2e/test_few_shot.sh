@@ -12,6 +12,18 @@ awk -v a="$(value np 0 unseen)" -v b="$(value np 10 unseen)" 'BEGIN { exit !(a >
     bad "accuracy $(value np 0 unseen) without context, $(value np 10 unseen) with ten pairs"
 [ "$(wc -l < np/metrics.jsonl)" -ge 150 ] && [ -s np/model.safetensors ] && [ -s np/config.yaml ] || bad "files are missing"
 
+# A finished run evaluated again, as it is and by other statistics of the norm; nothing is trained.
+run 2 --quiet few-shot model=np "${small[@]:0:4}" threads=1 few_shot.world_rows=2000 few_shot.norm_batches=0 output=again
+run 1 --quiet few-shot model=np "${small[@]:0:4}" threads=1 few_shot.world_rows=2000 few_shot.norm_batches=33 output=other
+for k in 0 5 10; do
+    awk -v a="$(value np $k unseen)" -v b="$(value again $k unseen)" -v c="$(value other $k unseen)" 'BEGIN {
+        exit !((a - b) ^ 2 < .003 ^ 2 && (a - c) ^ 2 < .1 ^ 2) }' || bad "another accuracy with $k pairs: $(cat again/result.json other/result.json)"
+done
+[ ! -e again/metrics.jsonl ] && [ ! -e again/model.safetensors ] || bad "a model that was only evaluated is written"
+refuses 65 'of another shape' few-shot model=np "${small[@]:1:3}" few_shot.hidden=8 output=refused
+refuses 2 'few_shot.steps" has no effect' few-shot model=np "${small[@]:0:4}" few_shot.steps=3 output=refused
+refuses 66 'nowhere' few-shot model=nowhere "${small[@]:0:4}" output=refused
+
 # A preference file with embeddings: one label, any number of ranks.
 "$COLLIMATE" --quiet synth synth.rows=300 output=pairs.jsonl &&
     "$COLLIMATE" --quiet prepare input=pairs.jsonl tokenizer=bytes output=pairs.h5 &&
@@ -21,7 +33,7 @@ awk -v a="$(value np 0 unseen)" -v b="$(value np 10 unseen)" 'BEGIN { exit !(a >
 for n in 1 2 4; do
     run $n --quiet few-shot data=pairs.h5,most.h5 embeddings=pairs.embeddings.h5 "${small[@]}" few_shot.steps=10 \
         output=ranks-$n
-    value ranks-$n 5 accuracy > accuracy-$n
+    value ranks-$n 5 accuracy | awk '{ printf "%.9f\n", $1 }' > accuracy-$n
     tail -1 ranks-$n/metrics.jsonl | sed -E 's/.*"loss": ([0-9]+\.[0-9]{8}).*/\1/' > loss-$n
     [ -s accuracy-$n ] && cmp accuracy-1 accuracy-$n || bad "accuracy on $n ranks: $(cat accuracy-$n), on one: $(cat accuracy-1)"
     [ -s loss-$n ] && cmp loss-1 loss-$n || bad "loss on $n ranks: $(cat loss-$n), on one: $(cat loss-1)"

@@ -45,6 +45,38 @@ struct result {
     struct np_accuracy accuracy[LABELS + 1];
 };
 
+static bool near(double x, double y) {
+    return fabs(x - y) <= 1e-9 || (isnan(x) && isnan(y));
+}
+
+/* Averages over batches forget what was there, and are plain ones: over two batches the mean of each alone
+ * (where the context's size, which goes by turns, means nothing). */
+static void check_average(struct np_trainer *t) {
+    enum { HIDDEN = 6, RUNS = 4 };
+    static const int batches[RUNS] = {2, 1, 1, 2};
+    struct mt19937 start = t->train.draws;
+    const struct np_model *m = t->model;
+    double mean[RUNS][HIDDEN], variance[RUNS][HIDDEN];
+    for (int run = 0; run < RUNS; run++) {
+        t->train.draws = run == 1 || run == 3 ? start : t->train.draws;
+        for (int i = 0; i < HIDDEN && run == 3; i++) {
+            m->running_mean[i] = m->running_variance[i] = 7;
+        }
+        CHECK(np_average_norm(t, batches[run]) == OK);
+        for (int i = 0; i < HIDDEN; i++) {
+            mean[run][i] = m->running_mean[i];
+            variance[run][i] = m->running_variance[i];
+        }
+    }
+    for (int i = 0; i < HIDDEN; i++) {
+        CHECK(near(mean[0][i], mean[3][i]) && near(variance[0][i], variance[3][i]));
+        if (m->shape.kind != NP_PROCESS) {
+            CHECK(near(mean[0][i], (mean[1][i] + mean[2][i]) / 2) && mean[1][i] != mean[2][i]);
+            CHECK(near(variance[0][i], (variance[1][i] + variance[2][i]) / 2));
+        }
+    }
+}
+
 static void train(struct comm *c, const struct np_world *w, const struct np_shape *shape,
                   struct result *out) {
     const struct np_options options = {.batch = 3,
@@ -67,15 +99,12 @@ static void train(struct comm *c, const struct np_world *w, const struct np_shap
         CHECK(np_step(&t, &value) == OK);
         out->loss[i] = value.nll + value.kl;
     }
+    check_average(&t);
     struct np_accuracy again[LABELS + 1];
     CHECK(np_evaluate(&t, 3, out->accuracy) == OK);
     CHECK(np_evaluate(&t, 3, again) == OK); /* the same users again */
     CHECK(again[LABELS].mean[NP_ALL] == out->accuracy[LABELS].mean[NP_ALL]);
     np_trainer_close(&t);
-}
-
-static bool near(double x, double y) {
-    return fabs(x - y) <= 1e-9 || (isnan(x) && isnan(y));
 }
 
 static void compare(struct comm *c, const struct np_world *w, const struct np_shape *shape) {
