@@ -9,6 +9,7 @@
 
 #include "mpi/comm_handle.h"
 #include "mpi/comm_internal.h"
+#include "mpi/launch.h"
 #include "mpi/watchdog.h"
 #include "util/mem.h"
 #if defined(OPEN_MPI)
@@ -129,6 +130,7 @@ enum status comm_start(int *argc, char ***argv, struct comm **out) {
     enum status st = mpi_ok(MPI_Initialized(&running), "MPI_Initialized");
     if (st == OK && !running) {
         p->started_here = true;
+        launch_prepare();
         st = mpi_ok(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &p->thread_level), "MPI_Init_thread");
     } else if (st == OK) {
         st = mpi_ok(MPI_Query_thread(&p->thread_level), "MPI_Query_thread");

@@ -14,11 +14,11 @@ train:
   slots: 4
   steps: 10
 YAML
-# preflight RANKS ARGUMENTS...: within a minute; one rank without mpirun, which takes its time to end what has failed.
+# preflight RANKS ARGUMENTS...; one rank without mpirun, which takes its time to end what has failed.
 preflight() {
     local launcher=(mpirun -q -n "$1")
     [ "$1" -gt 1 ] || launcher=()
-    timeout 60 "${launcher[@]}" "$COLLIMATE" --quiet preflight "${@:2}" > out.txt 2> err.txt
+    timeout 120 "${launcher[@]}" "$COLLIMATE" --quiet preflight "${@:2}" > out.txt 2> err.txt
 }
 # passes RANKS ARGUMENTS...: code 0, no refusal; the lines stay in out.txt.
 passes() {
