@@ -28,7 +28,7 @@ fixed_cap=200
 cmake --build --preset fuzz -- --quiet
 work=$(mktemp -d "${FUZZ_SCRATCH:-/dev/shm}/fuzz.XXXXXX" 2> /dev/null || mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export OMPI_MCA_ess_singleton_isolated=1 # no launcher for one rank
+export OMPI_MCA_ess_singleton_isolated=1 OMPI_MCA_orte_create_session_dirs=0 # no launcher for one rank, nor its folder
 export OMPI_MCA_opal_signal= # signals are for libFuzzer, which keeps the input
 export OMP_NUM_THREADS=1
 export LSAN_OPTIONS=suppressions=$PWD/tests/leaks.txt:print_suppressions=0
