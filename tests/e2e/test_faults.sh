@@ -7,7 +7,8 @@ expect=$PWD/tests/expect.sh
 . tests/e2e/faults.sh
 
 preload_disk
-"$COLLIMATE" --quiet "${training[@]}" output=whole train.steps=300 || bad "the undisturbed run"
+"$COLLIMATE" --quiet "${training[@]}" output=whole train.steps=300 &&
+    "$COLLIMATE" --quiet "${training[@]}" output=short train.steps=40 || bad "the undisturbed runs"
 
 # SIGTERM: the ranks have 2 s. Code 85 where the step and the checkpoint fit, else the launcher's; the file is good anyway.
 term() {
@@ -31,13 +32,13 @@ term() {
 read_only() {
     # shellcheck disable=SC2016
     timeout 100 mpirun -q "${disk[@]}" -n "$1" bash -c '"$@"; echo $? > "rc.$OMPI_COMM_WORLD_RANK"' rank \
-        "$COLLIMATE" --quiet "${training[@]}" output="$PWD/run" train.steps=300 train.checkpoint_every=10 2> run.err
+        "$COLLIMATE" --quiet "${training[@]}" output="$PWD/run" train.steps=40 train.checkpoint_every=10 2> run.err
     [ "$(cat rc.*)" = "$(for _ in $(seq "$1"); do echo 73; done)" ] || bad "codes $(cat rc.*)"
     [ "$(grep -c '^collimate: ' run.err)" -eq 1 ] && grep -qE "$PWD/run/$2.*[Rr]ead.only" run.err || bad "$(cat run.err)"
     [ -s "run/checkpoints/$(cat run/checkpoints/latest)" ] && [ ! -e run/model ] || bad "$(ls run/checkpoints)"
-    mpirun -q -n $((4 / $1)) "$COLLIMATE" --quiet "${training[@]}" output="$PWD/run" train.steps=300 2> run.err ||
+    mpirun -q -n $((4 / $1)) "$COLLIMATE" --quiet "${training[@]}" output="$PWD/run" train.steps=40 2> run.err ||
         bad "does not go on: $(cat run.err)"
-    same whole run
+    same short run
 }
 # When a checkpoint is in place but not yet the latest one; when the next one is begun; between two.
 placed() {
