@@ -22,6 +22,9 @@ column learned/metrics.jsonl eval_accuracy | awk 'NR == 1 { first = $2 } { last 
     END { exit !(first < 0.65 && last > 0.9) }' || bad "held-out accuracy does not pass 0.9"
 tail -1 learned/metrics.jsonl | grep -q '"eval_accuracy_low": 0\.[89].*"eval_accuracy_high": ' || bad "no interval"
 grep -q "before the first update: loss 0\.[67]" learned/log.txt || bad "no statistics before the first update"
+for name in min_reward mean_reward max_reward accuracy margin num_tokens; do # TRL's names
+    grep '"step": 3,' learned/metrics.jsonl | grep -q "\"$name\": [-0-9]" || bad "metrics.jsonl has no $name"
+done
 
 # Any rank count gives the same numbers to rounding; prompts with five responses, each computed once.
 lists="reward model=init data=lists.h5 eval_data=eval.h5 train.steps=18 train.batch=12 train.learning_rate=1e-3
