@@ -18,7 +18,7 @@ term() {
         begin 4 run.err --quiet "${training[@]}" output=run train.steps=300 train.checkpoint_every=10
         until_step 12 run
         kill -TERM "$launched"
-        ended "$launched" 60
+        ended "$launched" 200
         [ $rc -ne 0 ] && break
     done
     [ $rc -ne 0 ] && [ ! -e run/model ] || bad "SIGTERM: rc $rc"
@@ -71,7 +71,7 @@ for _ in 1 2 3 4 5 6 7 8; do # some of them while it sums with the others, which
     kill -STOP "$victim" && sleep 0.3 && kill -CONT "$victim" || break
     sleep 0.1
 done 2> /dev/null
-ended "$launched" 60
+ended "$launched" 200
 [ $rc -eq 0 ] || bad "the run with a late rank: rc $rc"
 grep -qE 'slowest rank took [0-9.]+ % of the time: .*rank 1 on [^;]* last in [0-9]+ of 150 steps, by .* ms at worst' late.err ||
     bad "the late rank is not named: $(tail -n 3 late.err)"
