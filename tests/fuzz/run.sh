@@ -18,9 +18,9 @@ if [ $# -eq 0 ]; then
         targets+=("${name%.c}")
     done
 fi
-# Inputs of a fixed run: about 30 s of a 2.8 GHz core each; the cap, in seconds, is for a machine that is much slower.
-declare -A fixed_runs=([hdf5]=5000 [model]=150000 [records]=45000 [tokenizer]=40000 [yaml]=30000)
-fixed_cap=200
+# Inputs of a fixed run: about a minute of a 2.8 GHz core each; the cap, in seconds, is for a machine that is much slower.
+declare -A fixed_runs=([hdf5]=10000 [model]=500000 [records]=110000 [tokenizer]=100000 [yaml]=80000)
+fixed_cap=240
 
 . jobs/setup.sh
 . jobs/env.sh
