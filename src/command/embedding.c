@@ -494,7 +494,7 @@ void embedding_print(const struct embedding_report *r, const char *path) {
     if (r->computed > 0) {
         log_root(
             LOG_INFO,
-            "%lld tokens in %.2f s, %.0f tokens/s; the forward pass alone %.0f tokens/s, %.1f %% of the time",
+            "%lld tokens in %.4f s, %.0f tokens/s; the forward pass alone %.0f tokens/s, %.1f %% of the time",
             (long long)r->tokens, r->seconds, (double)r->tokens / r->seconds,
             (double)r->tokens / r->forward_seconds, 100 * r->forward_seconds / r->seconds);
     }
