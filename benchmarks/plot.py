@@ -94,9 +94,10 @@ def real_study(inputs, output):
                     axes.plot(place, mean, style, color=colors[subset], marker=".", label=subset if style == "-" else None)
                     axes.fill_between(place, [m - e for m, e in zip(mean, error)],
                                       [m + e for m, e in zip(mean, error)], color=colors[subset], alpha=0.2)
-            axes.set_title(f"{world}: {title}", fontsize=10)
+            axes.set_title(title, fontsize=10)
             axes.set_xlabel("updates")
             axes.grid(alpha=0.3)
+        line[0].set_ylabel(world, fontsize=10)
         line[1].legend(fontsize=8)
     figure.suptitle("Held-out pairs along DPO on each subset; bands: standard error over seeds", fontsize=11)
     figure.tight_layout()
