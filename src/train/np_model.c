@@ -193,6 +193,9 @@ enum status np_model_load(struct np_model *m, const char *folder) {
     int64_t h = m->shape.hidden;
     st = st == OK ? read_tensor(s, folder, "head.norm.running_mean", h, m->running_mean) : st;
     st = st == OK ? read_tensor(s, folder, "head.norm.running_var", h, m->running_variance) : st;
+    for (int64_t i = 0; i < h && st == OK; i++) {
+        st = m->running_variance[i] >= 0 ? OK : fail(ERR_DATA, "%s: a variance below 0", folder);
+    }
     safetensors_close(s);
     return st;
 }
