@@ -6,7 +6,8 @@
 # Runs that have a result are kept; FRESH=1 begins anew. RANKS=n: ranks of each run, the numbers stay the same to
 # rounding. AT_ONCE=n: runs side by side, one core each (default: as many as there are cores). STEPS=n: fewer updates.
 # SEEDS=n: seeds of the neural process (5), from 0; its accuracies are the mean over them, with Student's interval at
-# 95 %: what one seed gives with one or three context pairs lies up to two points from that.
+# 95 %: what one seed gives with one or three context pairs lies up to two points from that. NORM_BATCHES=0: batch norm's
+# statistics as published (moving averages), not averaged over 110 batches after training; seeds then scatter more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . jobs/env.sh
@@ -37,7 +38,7 @@ train() {
     shift
     [ -e "$run/$name/result.json" ] && return
     mpirun -q -n "${RANKS:-1}" "$collimate" --quiet few-shot output="$run/$name" threads=1 \
-        few_shot.steps="${STEPS:-0}" "$@" && echo "$name done after $((SECONDS - started)) s"
+        few_shot.steps="${STEPS:-0}" few_shot.norm_batches="${NORM_BATCHES:-110}" "$@" && echo "$name done after $((SECONDS - started)) s"
 }
 at_once=${AT_ONCE:-$(nproc)}
 pids=()

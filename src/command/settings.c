@@ -251,10 +251,9 @@ static const struct option table[] = {
         "of the sequence of users"),
     NUMBER("few_shot.holdout", few_shot.holdout, "0.1", 0, 1, "", "few-shot", "data",
            "share of the prompts that are the test split"),
-    INT("few_shot.norm_batches", few_shot.norm_batches, "110", 0, 1e6, "batches", "few-shot", NULL,
-        "that batch norm's statistics are averaged over after training, contexts of each size by turns; 0: "
-        "the "
-        "moving averages of the last ten updates or so, as published"),
+    INT("few_shot.norm_batches", few_shot.norm_batches, "0", 0, 1e6, "batches", "few-shot", NULL,
+        "that batch norm's statistics are averaged over after training, contexts of each size by turns: "
+        "accuracies scatter less; 0: the moving averages of the last ten updates or so, as published"),
     INT("few_shot.checkpoint_every", few_shot.checkpoint_every, "500", 0, MOST, "updates", "few-shot", NULL,
         "a killed run goes on from the last one; 0: none"),
     INT("few_shot.world_rows", few_shot.world_rows, "20000", 1, 1 << 30, "pairs", "few-shot", NULL,
