@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export STUDY=quick SEEDS=1 ROWS=200 HELDOUT=40 SFT_STEPS=12 BATCH=20 AT_ONCE=1 PYTHON=/nonexistent
 bad() { echo "test_real_study: $1" >&2; exit 1; }
-study() { timeout 120 bash "$root/jobs/real-study.sh" "$@" > "$work/out" 2>&1; }
+study() { timeout 600 bash "$root/jobs/real-study.sh" "$@" > "$work/out" 2>&1; }
 
 export RUN=$work/run
 WORLDS=lists study || bad "$(tail -3 "$work/out")"
