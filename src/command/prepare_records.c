@@ -234,6 +234,9 @@ static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     if (w->text->n_skipped > 0) {
         prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped);
     }
+    if (w->text->n_ties > 0) {
+        prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties);
+    }
     st = add_text(w, b, i, &r);
     return st == OK ? OK : note("tokenizing %s", where);
 }

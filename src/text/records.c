@@ -99,7 +99,7 @@ void record_text_clear(struct record_text *r) {
     text_clear(&r->subset);
     text_clear(&r->responses[0]);
     text_clear(&r->responses[1]);
-    r->n_responses = r->n_pairs = r->n_skipped = 0;
+    r->n_responses = r->n_pairs = r->n_skipped = r->n_ties = 0;
     r->dropped = NULL;
     for (int i = 0; i < RECORD_RESPONSES_MAX; i++) {
         r->worths[i] = NAN;
@@ -181,6 +181,8 @@ static void add_scored_pairs(struct record_text *r) {
                 add_pair(r, i, j, NAN);
             } else if (r->scores[i] < r->scores[j]) {
                 add_pair(r, j, i, NAN);
+            } else if (r->scores[i] == r->scores[j]) {
+                r->n_ties++;
             }
         }
     }

@@ -51,6 +51,7 @@ struct record_text {
         int line; /* of a post's records (text/shp.h), from 0 */
     } pairs[RECORD_RESPONSES_MAX * (RECORD_RESPONSES_MAX - 1) / 2];
     int n_skipped;       /* responses of a list left out: empty, or without their ratings */
+    int n_ties;          /* pairs of a list whose scores are equal */
     const char *dropped; /* NULL, or why this record gives nothing: "prompts differ", … (static) */
 };
 void record_text_free(struct record_text *r);
@@ -59,8 +60,8 @@ void record_text_clear(struct record_text *r);
 
 /* Local. Decides `auto` by a record's keys. Fails: ERR_DATA naming the keys seen. */
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out);
-/* Local. One record's prompt, responses and pairs (winner first; ties give none). Fails: ERR_DATA with
- * `where` for wrong types, missing keys, more than RECORD_RESPONSES_MAX responses. */
+/* Local. One record's prompt, responses and pairs (winner first; ties give none and are counted). Fails:
+ * ERR_DATA with `where` for wrong types, missing keys, more than RECORD_RESPONSES_MAX responses. */
 enum status record_parse(enum record_format format, const json_t *record, const char *where,
                          struct record_text *out);
 

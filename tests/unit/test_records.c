@@ -157,6 +157,7 @@ static void scored_responses_give_all_pairs_of_different_scores(void **state) {
           "{\"text\": \"b\", \"score\": 3}, {\"text\": \"c\", \"score\": 1}, \"d\"]}");
     assert_int_equal(record.n_responses, 4);
     assert_int_equal(record.n_skipped, 1);
+    assert_int_equal(record.n_ties, 1);
     assert_int_equal(record.n_pairs, 2);
     assert_int_equal(record.pairs[0].chosen, 1);
     assert_int_equal(record.pairs[0].rejected, 0);
