@@ -26,7 +26,7 @@ budget() {
     with_disk SLOW_DISK_MS=1000
     for _ in 1 2 3; do
         rm -rf budget
-        limit=$(($(date +%s) + 8))
+        limit=$(($(date +%s) + 8 * ${PATIENCE:-1}))
         begin 2 budget.err "${training[@]}" output=budget train.steps=100000000 train.checkpoint_every=100000000 \
             train.stop_before="$(date -u -d "@$limit" +%Y-%m-%dT%H:%M:%SZ)"
         ended "$launched" 100
