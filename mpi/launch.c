@@ -23,11 +23,13 @@ int launch_rank(void) {
 }
 
 /* Both together: processes without a daemon all take one folder, and each removes it at its end, be it while
- * another makes its own in there. */
+ * another makes its own in there. OMPIO would say that it cannot keep shared file pointers in that folder;
+ * nobody shares one. */
 void launch_prepare(void) {
     static const char isolated[] = "OMPI_MCA_ess_singleton_isolated";
     if (!find_rank() && !getenv(isolated) && setenv("OMPI_MCA_orte_create_session_dirs", "0", 1) == 0) {
         (void)setenv(isolated, "1", 0);
+        (void)setenv("OMPI_MCA_sharedfp", "^sm", 0);
     }
 }
 

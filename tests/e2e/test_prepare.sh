@@ -25,6 +25,10 @@ printf '%s\n' '{"chosen": "\n\nHuman: hi\n\nAssistant: yes", "rejected": "\n\nHu
 prepare input=hh.jsonl output=hh.h5
 has hh.h5 'prompts +1, 23 tokens' 'responses +2, 16 tokens, with characters per token' 'pairs +1$' \
   'source .*\(hh\)' 'dropped +1: prompts differ' 'begin +no token' 'end +id 257 after'
+# Without the launch scripts' settings too, nothing speaks but the program.
+# shellcheck disable=SC2046
+env $(env | sed -n 's/^\(OMPI_[A-Za-z_]*\)=.*/-u \1/p') "$COLLIMATE" prepare tokenizer=bytes input=hh.jsonl output=alone.h5 2> alone.err
+grep -q '^collimate: ' alone.err && ! grep -v '^collimate: ' alone.err || bad "somebody else speaks: $(cat alone.err)"
 printf '%s\n' '{"prompt": "héllo", "chosen": "ab", "rejected": "c", "margin": 1.5, "truth": 1}' > preference.jsonl
 prepare input=preference.jsonl output=preference.h5 tokenize.begin=true tokenize.end=false prepare.token_chars=false
 has preference.h5 'prompts +1, 7 tokens' 'responses +2, 3 tokens$' 'pairs +1$' 'begin +id 256 before' 'end +no token'
