@@ -47,8 +47,8 @@ enum status comm_verdict(struct comm *c, enum status st) {
         int fine, rank;
     } mine = {st == OK, c->rank}, lowest;
     lane_begin(l, "agree", 1);
-    if (st !=
-        OK) { /* the others may be in a collective that failed here alone: the watchdog has to say why */
+    if (st != OK) {
+        /* The others may be in a collective that failed here alone: the watchdog has to say why. */
         watchdog_failed(l->watchdog, status_message()->text);
     }
     TRY(mpi_ok(MPI_Allreduce(&mine, &lowest, 1, MPI_2INT, MPI_MINLOC, l->comm), "MPI_Allreduce"));

@@ -8,7 +8,8 @@
 int launch_rank(void);
 
 /* Local, before MPI starts. A process that no launcher started will be the only rank: tells Open MPI 4 that
- * it needs no daemon and no folder of sockets, which take 0.3 s to make. What the user has set stays. */
+ * it needs no daemon and no folder of sockets, which take 0.3 s to make. A user who has set
+ * OMPI_MCA_ess_singleton_isolated is left alone. */
 void launch_prepare(void);
 
 /* Local. Seconds since the epoch at which Slurm ends this job (SLURM_JOB_END_TIME), 0 if it does not say. */

@@ -6,10 +6,10 @@
  *   - its neighbor is silent. The threads send a pulse round the ring of ranks; a rank whose predecessor has
  *     not sent one for `bound` seconds names it, and what it last said;
  *   - all main lines wait for others, each in the same wait for `bound` seconds: none of them will go on (a
- * rank left a collective write that the others are still in). Rank 0 says so, and names one that waits
- * elsewhere;
+ *     rank left a collective write that the others are still in). Rank 0 says so, and names one that waits
+ *     elsewhere;
  *   - its own main line waits for nobody and takes no processor time at all (a disk that does not answer).
- * Local work may take any time: it shows by what it computes, so nothing needs to be reported from within it;
+ *     Local work may take any time: it shows by what it computes, so nothing is to be reported from within;
  *   - its own main line went over a bound that it set itself: training knows how long a step takes.
  * The first two need MPI_THREAD_MULTIPLE. The last two speak seconds later than a neighbor would, and one
  * rank after the other, so that one line is the rule. The line says rank, host, what the main line does (the

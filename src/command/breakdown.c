@@ -27,22 +27,10 @@ int breakdown_size(const struct dataset_facts *facts) {
     return BY_SUBSET + facts->n_subsets;
 }
 
-/* In doubling buckets; an edge belongs to the bucket above it. */
-static int length_bucket(double tokens) {
-    double edge = 16;
+/* The bucket of x among n with doubling edges; an edge belongs to the bucket above it, or below. */
+static int doubling(double x, double edge, int n, bool above) {
     int i = 0;
-    while (i < LENGTHS - 1 && tokens >= edge) {
-        edge *= 2;
-        i++;
-    }
-    return i;
-}
-
-/* Likewise; an edge belongs to the bucket below it. */
-static int gap_bucket(double gap) {
-    double edge = 0.25;
-    int i = 0;
-    while (i < GAPS - 1 && gap > edge) {
+    while (i < n - 1 && (x > edge || (above && x == edge))) {
         edge *= 2;
         i++;
     }
@@ -54,10 +42,10 @@ void breakdown_count(struct ratios *r, int first, const struct sample *s, const 
     double difference = (double)p->chosen->count - p->rejected->count;
     double gap = fabs((double)p->chosen->score - (double)p->rejected->score);
     int side = fabs(difference) <= 0.1 * mean ? 1 : difference < 0 ? 0 : 2;
-    ratios_count(r, first + BY_LENGTH + length_bucket(mean), p->is_accurate, 1);
+    ratios_count(r, first + BY_LENGTH + doubling(mean, 16, LENGTHS, true), p->is_accurate, 1);
     ratios_count(r, first + BY_DIFFERENCE + side, p->is_accurate, 1);
     if (!isnan(gap)) {
-        ratios_count(r, first + BY_GAP + gap_bucket(gap), p->is_accurate, 1);
+        ratios_count(r, first + BY_GAP + doubling(gap, 0.25, GAPS, false), p->is_accurate, 1);
     }
     if (s->subset >= 0) {
         ratios_count(r, first + BY_SUBSET + s->subset, p->is_accurate, 1);

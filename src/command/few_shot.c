@@ -59,7 +59,8 @@ static enum status check_keys(const struct run *run) {
     static const char *const training[] = {
         "few_shot.steps",   "few_shot.passes",       "few_shot.learning_rate",
         "few_shot.epsilon", "few_shot.weight_decay", "few_shot.dropout",
-        "few_shot.beta_kl", "few_shot.objective",    "few_shot.checkpoint_every"};
+        "few_shot.beta_kl", "few_shot.objective",    "few_shot.checkpoint_every",
+        "train.resume",     "train.checkpoint_keep"};
     for (int i = 0; i < COUNT_OF(training) && *run->settings->model; i++) {
         if (options_is_set(run->options, training[i])) {
             return fail(ERR_USAGE, "%s: key \"%s\" has no effect here; with model nothing is trained",
@@ -293,7 +294,7 @@ static enum status few_shot_work(struct few_shot *f) {
     st = st == OK ? comm_agree(run->comm, np_average_norm(&f->trainer, s->few_shot.norm_batches)) : st;
     st = st == OK ? evaluate(f) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
-    st = st == OK ? checkpoint_prune(run->comm, s->output, 0) : st; /* what is finished begins anew */
+    st = st == OK && !*s->model ? checkpoint_prune(run->comm, s->output, 0) : st; /* done: begins anew */
     metrics_close(&f->metrics);
     enum status finished = run_folder_finish(run, &host, &folder, st);
     return comm_agree(run->comm, finished);

@@ -13,6 +13,7 @@ awk -v a="$(value np 0 unseen)" -v b="$(value np 10 unseen)" 'BEGIN { exit !(a >
 [ "$(wc -l < np/metrics.jsonl)" -ge 150 ] && [ -s np/model.safetensors ] && [ -s np/config.yaml ] || bad "files are missing"
 
 # A finished run evaluated again, as it is and by other statistics of the norm; nothing is trained.
+mkdir -p again/checkpoints && : > again/checkpoints/step-3.h5 # of another run, which is not done
 run 2 --quiet few-shot model=np "${small[@]:0:4}" threads=1 few_shot.world_rows=2000 few_shot.norm_batches=0 output=again
 run 1 --quiet few-shot model=np "${small[@]:0:4}" threads=1 few_shot.world_rows=2000 few_shot.norm_batches=33 output=other
 for k in 0 5 10; do
@@ -20,8 +21,10 @@ for k in 0 5 10; do
         exit !((a - b) ^ 2 < .003 ^ 2 && (a - c) ^ 2 < .1 ^ 2) }' || bad "another accuracy with $k pairs: $(cat again/result.json other/result.json)"
 done
 [ ! -e again/metrics.jsonl ] && [ ! -e again/model.safetensors ] || bad "a model that was only evaluated is written"
+[ -e again/checkpoints/step-3.h5 ] || bad "an evaluation removes checkpoints"
 refuses 65 'of another shape' few-shot model=np "${small[@]:1:3}" few_shot.hidden=8 output=refused
 refuses 2 'few_shot.steps" has no effect' few-shot model=np "${small[@]:0:4}" few_shot.steps=3 output=refused
+refuses 2 'train.resume" has no effect' few-shot model=np "${small[@]:0:4}" train.resume=never output=refused
 refuses 66 'nowhere' few-shot model=nowhere "${small[@]:0:4}" output=refused
 
 # A preference file with embeddings: one label, any number of ranks.

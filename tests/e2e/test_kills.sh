@@ -139,7 +139,7 @@ preference() {
     echo "dpo: $killed kills in $runs runs and $step steps, $in_write while a checkpoint was being written"
     # A damaged newest checkpoint is named, set aside, and the one before it taken.
     local file=dpo/checkpoints/step-$step.h5
-    printf '\252\125' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc 2> /dev/null
+    damage "$file"
     end_run dpo $((step + 5)) train.warmup_steps=40
     grep -q "$file: .*taking the checkpoint before it" last.txt && [ -e "$file.damaged" ] ||
         bad "the damaged checkpoint is not named: $(head -5 last.txt)"
