@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/dataset.h"
+#include "data/dataset.h"
 #include "tests/check.h"
 #include "util/mem.h"
 #include "util/rng.h"

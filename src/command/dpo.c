@@ -2,10 +2,10 @@
  * pairs are chosen first, in the same job: embed, select, train. */
 #include <string.h>
 
-#include "command/embedding.h"
-#include "command/selection.h"
 #include "command/trainer.h"
 #include "io/file.h"
+#include "score/embedding.h"
+#include "select/selection.h"
 #include "util/log.h"
 
 /* The embedding model is the session's for as long as this takes. */

@@ -1,5 +1,5 @@
 /* embed: a vector for each response, into a side-car that `select` reads. */
-#include "command/embedding.h"
+#include "score/embedding.h"
 #include "util/log.h"
 
 static enum status embed_work(struct session *s, struct dataset **data, struct text *path) {

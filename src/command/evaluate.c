@@ -2,14 +2,14 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "command/breakdown.h"
-#include "command/evaluate_reward.h"
-#include "command/labels.h"
 #include "command/session.h"
+#include "evaluate/breakdown.h"
+#include "evaluate/evaluation.h"
+#include "evaluate/labels.h"
+#include "evaluate/metrics.h"
+#include "evaluate/values.h"
 #include "io/file.h"
 #include "mpi/watchdog.h"
-#include "train/evaluate.h"
-#include "train/metrics.h"
 #include "util/hash.h"
 #include "util/log.h"
 

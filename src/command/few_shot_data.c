@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "command/few_shot.h"
-#include "command/synth_pairs.h"
-#include "io/sidecar.h"
+#include "data/sidecar.h"
+#include "data/synth_pairs.h"
 #include "util/mem.h"
 
 static enum status world_arrays(struct np_world *w) {

@@ -4,9 +4,9 @@
 #include <sys/stat.h>
 
 #include "command/command.h"
-#include "command/model_folder.h"
 #include "io/file.h"
 #include "model/family.h"
+#include "store/model_folder.h"
 #include "util/log.h"
 #include "util/mem.h"
 

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "command/model_source.h"
 #include "command/trainer.h"
+#include "store/model_source.h"
 #include "train/gradient.h"
 #include "train/speed.h"
 #include "util/mem.h"

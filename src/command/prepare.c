@@ -13,8 +13,8 @@
 #include <omp.h>
 
 #include "command/command.h"
-#include "command/lengths.h"
-#include "command/prepare_records.h"
+#include "data/lengths.h"
+#include "data/prepare_records.h"
 #include "generated/version.h"
 #include "mpi/watchdog.h"
 #include "util/clock.h"

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "command/session.h"
-#include "io/comparisons.h"
+#include "data/comparisons.h"
 #include "io/file.h"
 #include "mpi/watchdog.h"
 #include "util/log.h"

@@ -1,6 +1,6 @@
 /* select: a view of a preference file with the pairs that a strategy chooses. */
-#include "command/selection.h"
 #include "command/session.h"
+#include "select/selection.h"
 
 enum status command_select(struct run *run) {
     const struct settings *s = run->settings;

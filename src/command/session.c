@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "command/model_source.h"
 #include "mpi/watchdog.h"
+#include "store/model_source.h"
 #include "util/hash.h"
 #include "util/log.h"
 #include "util/mem.h"

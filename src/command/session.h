@@ -7,9 +7,9 @@
 #define COLLIMATE_COMMAND_SESSION_H
 
 #include "command/command.h"
-#include "command/model_folder.h"
-#include "train/batch.h"
-#include "train/reference.h"
+#include "data/batch.h"
+#include "score/reference.h"
+#include "store/model_folder.h"
 
 /* A data file seen through the truncation options, and what a full look at it found. */
 struct rows {

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #include "command/command.h"
-#include "command/synth_pairs.h"
-#include "command/synth_text.h"
+#include "data/synth_pairs.h"
+#include "data/synth_text.h"
 #include "io/ordered.h"
 #include "util/log.h"
 #include "util/mem.h"

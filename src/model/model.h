@@ -2,7 +2,7 @@
  *
  * The arena: named parameters are ranges of one buffer of master type; gradients and optimizer state are
  * buffers of the same layout; the compute copy is another where the compute type differs. A model knows no
- * file: command/model_folder.c moves safetensors in and out by the names below.
+ * file: store/model_folder.c moves safetensors in and out by the names below.
  *
  * One path for everything: pass_forward() runs a forest to the final norm; readouts come from there; their
  * gradients come back in the same shape and pass_backward() runs once, adding into the gradient arena.

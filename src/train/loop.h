@@ -9,9 +9,9 @@
 #ifndef COLLIMATE_TRAIN_LOOP_H
 #define COLLIMATE_TRAIN_LOOP_H
 
-#include "train/batch.h"
-#include "train/checkpoint.h"
-#include "train/evaluate.h"
+#include "data/batch.h"
+#include "evaluate/evaluation.h"
+#include "store/checkpoint.h"
 #include "train/transfer.h"
 
 struct training {

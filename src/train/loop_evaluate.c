@@ -1,4 +1,4 @@
-#include "train/bootstrap.h"
+#include "evaluate/bootstrap.h"
 #include "train/loop_internal.h"
 #include "util/clock.h"
 

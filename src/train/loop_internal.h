@@ -3,9 +3,9 @@
 #ifndef COLLIMATE_TRAIN_LOOP_INTERNAL_H
 #define COLLIMATE_TRAIN_LOOP_INTERNAL_H
 
+#include "evaluate/metrics.h"
 #include "mpi/watchdog.h"
 #include "train/loop.h"
-#include "train/metrics.h"
 #include "train/stop.h"
 #include "train/straggler.h"
 #include "util/log.h"

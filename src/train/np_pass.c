@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "objective/few_shot.h"
+#include "objective/few_shot_loss.h"
 #include "train/np_internal.h"
 #include "util/mem.h"
 

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "train/checkpoint_internal.h"
+#include "store/checkpoint_internal.h"
 #include "util/json.h"
 
 /* The sequence of users is kept as an array of doubles, which hold 32 bits exactly: the Mersenne Twister's

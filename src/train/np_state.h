@@ -5,7 +5,7 @@
 #ifndef COLLIMATE_TRAIN_NP_STATE_H
 #define COLLIMATE_TRAIN_NP_STATE_H
 
-#include "train/checkpoint.h"
+#include "store/checkpoint.h"
 #include "train/np_train.h"
 
 /* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest `keep`. Fails: ERR_WRITE. */

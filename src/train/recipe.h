@@ -10,8 +10,8 @@
 #define COLLIMATE_TRAIN_RECIPE_H
 
 #include "objective/preference.h"
-#include "objective/reward.h"
-#include "train/scorer.h"
+#include "objective/reward_loss.h"
+#include "score/scorer.h"
 
 /* Sums over rows, responses or tokens. "target": the first response of a row (SFT's, or the chosen). */
 enum sum {

@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "../world.h"
+#include "data/sidecar.h"
+#include "data/view.h"
 #include "fuzz.h"
-#include "io/checkpoint_file.h"
 #include "io/file.h"
-#include "io/sidecar.h"
-#include "io/view.h"
+#include "store/checkpoint_file.h"
 
 enum { PROMPTS = 12, VALUES = 40, WIDTH = 3, MOST = 4096 };
 enum base { BASE_DATA, BASE_VIEW, BASE_REFERENCE, BASE_EMBEDDINGS, BASE_CHECKPOINT, BASES };

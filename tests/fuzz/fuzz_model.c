@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "backend/backend.h"
-#include "command/model_folder.h"
 #include "fuzz.h"
 #include "io/safetensors.h"
+#include "store/model_folder.h"
 
 enum { CONFIG = 1, PIECE = 64 };
 

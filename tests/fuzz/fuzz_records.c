@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "command/prepare_records.h"
+#include "data/prepare_records.h"
 #include "fuzz.h"
 
 enum { MOST_RECORDS = 64 };

@@ -3,8 +3,8 @@
 #include <sys/stat.h>
 
 #include "../world.h"
-#include "io/checkpoint_file.h"
 #include "io/file.h"
+#include "store/checkpoint_file.h"
 #include "util/log.h"
 
 enum { WEIGHTS = 700001, MOMENTS = 300, BIG = 1 << 19 }; /* several chunks, less than one, 4 MiB of doubles */

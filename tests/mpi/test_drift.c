@@ -2,8 +2,8 @@
  * angle and scaled after, so L2 distance, relative distance and cosine have closed forms; mean and quantiles
  * are those of a plain sort. */
 #include "../world.h"
-#include "command/inspect.h"
-#include "io/sidecar.h"
+#include "command/inspect/inspect.h"
+#include "data/sidecar.h"
 #include "util/json.h"
 
 enum { ROWS = 1201, WIDTH = 6, EMPTY = 100 };

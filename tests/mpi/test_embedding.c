@@ -3,7 +3,7 @@
  * size. */
 #include "../world.h"
 #include "command/command.h"
-#include "io/sidecar.h"
+#include "data/sidecar.h"
 #include "util/json.h"
 #include "util/log.h"
 

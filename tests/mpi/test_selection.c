@@ -2,8 +2,8 @@
  * all rows: prompts with none to nine responses, equal ones among them, labels by the file and by score;
  * pairs with tied similarities and an odd count; rows without a number refused by name. */
 #include "../world.h"
-#include "command/selection.h"
 #include "select/kmeans.h"
+#include "select/selection.h"
 #include "util/json.h"
 #include "util/log.h"
 

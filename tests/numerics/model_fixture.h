@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command/model_folder.h"
+#include "store/model_folder.h"
 #include "util/mem.h"
 
 #define MUST(call)                                         \

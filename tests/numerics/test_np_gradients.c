@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "np_small.h"
-#include "objective/few_shot.h"
+#include "objective/few_shot_loss.h"
 
 static void must(enum status st) {
     if (st != OK) {

@@ -4,7 +4,7 @@
 
 #include <unistd.h>
 
-#include "objective/reward.h"
+#include "objective/reward_loss.h"
 
 static const double TOLERANCE = 1e-4;
 static const char *const score_models[] = {"llama-score", "gpt2-score"};

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "train/batch.h"
+#include "data/batch.h"
 #include "util/mem.h"
 #include "util/rng.h"
 

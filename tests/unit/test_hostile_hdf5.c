@@ -10,9 +10,9 @@
 #include <sys/wait.h>
 
 #include "../world.h"
-#include "io/checkpoint_file.h"
+#include "data/sidecar.h"
 #include "io/h5.h"
-#include "io/sidecar.h"
+#include "store/checkpoint_file.h"
 #include "util/hash.h"
 
 enum { PROMPTS = 30, WEIGHTS = 500 };

@@ -3,7 +3,7 @@
 #include "../unit.h"
 
 #include "../world.h"
-#include "io/view.h"
+#include "data/view.h"
 
 enum { N_PROMPTS = 9 };
 

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "objective/reward.h"
+#include "objective/reward_loss.h"
 #include "train/gradient.h"
 #include "train/recipe.h"
 

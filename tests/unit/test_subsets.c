@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "command/subsets.h"
+#include "data/subsets.h"
 
 static void test_sections(void **state) {
     (void)state;

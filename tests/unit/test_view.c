@@ -2,7 +2,7 @@
 #include "../unit.h"
 
 #include "../world.h"
-#include "io/view.h"
+#include "data/view.h"
 
 enum { PROMPTS = 120, MOST = 512 };
 

@@ -1,0 +1,76 @@
+/* The processor's own peak: fused multiply-adds in registers, in the widest instruction set that it has. */
+#include "command/bench/bench.h"
+#include "util/clock.h"
+
+enum { ROUNDS = 1 << 21 };
+
+/* A function that runs CHAINS chains of dependent multiply-adds side by side, on vectors of BYTES bytes. The
+ * best count is latency times ports, and no more than registers: two are tried. */
+#define DEFINE_CHAINS(name, TARGET, BYTES, CHAINS)                          \
+    TARGET static float name(float seed) {                                  \
+        typedef float lanes __attribute__((vector_size(BYTES)));            \
+        lanes a[CHAINS], x = (lanes){0} + 0.999999f, y = (lanes){0} + seed; \
+        for (int i = 0; i < CHAINS; i++) {                                  \
+            a[i] = (lanes){0} + (float)i;                                   \
+        }                                                                   \
+        for (int64_t round = 0; round < ROUNDS; round++) {                  \
+            _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) {     \
+                a[i] = a[i] * x + y;                                        \
+            }                                                               \
+        }                                                                   \
+        float sum = 0;                                                      \
+        for (int i = 0; i < CHAINS; i++) {                                  \
+            sum += a[i][0];                                                 \
+        }                                                                   \
+        return sum;                                                         \
+    }
+
+#define ANY_TARGET
+DEFINE_CHAINS(narrow_8, ANY_TARGET, 16, 8)
+DEFINE_CHAINS(narrow_12, ANY_TARGET, 16, 12)
+#if defined(__x86_64__)
+DEFINE_CHAINS(avx2_8, __attribute__((target("avx2,fma"))), 32, 8)
+DEFINE_CHAINS(avx2_12, __attribute__((target("avx2,fma"))), 32, 12)
+DEFINE_CHAINS(avx512_8, __attribute__((target("avx512f,fma"))), 64, 8)
+DEFINE_CHAINS(avx512_12, __attribute__((target("avx512f,fma"))), 64, 12)
+#endif
+
+typedef float chains(float seed);
+struct kernels {
+    chains *eight, *twelve;
+    int lanes;
+};
+
+static struct kernels choose(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+        return (struct kernels){avx512_8, avx512_12, 16};
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return (struct kernels){avx2_8, avx2_12, 8};
+    }
+#endif
+    return (struct kernels){narrow_8, narrow_12, 4};
+}
+
+static double rate(chains *work, int n, int lanes, int threads) {
+    float sum = 0;
+    double began = clock_seconds();
+#pragma omp parallel num_threads(threads) reduction(+ : sum)
+    sum += work(1e-9f);
+    double seconds = clock_seconds() - began;
+    /* sum is looked at, so that the work is done */
+    return sum != 0 ? 2.0 * lanes * n * ROUNDS * threads / seconds : 0;
+}
+
+double bench_peak_fma(int threads) {
+    enum { REPEATS = 5 };
+    struct kernels k = choose();
+    double best = 0;
+    for (int i = 0; i < REPEATS; i++) {
+        double a = rate(k.eight, 8, k.lanes, threads), b = rate(k.twelve, 12, k.lanes, threads);
+        best = a > best ? a : best;
+        best = b > best ? b : best;
+    }
+    return best;
+}

@@ -1,0 +1,271 @@
+/* preflight: whether a training run will work on this allocation, in under a minute.
+ *
+ * The configuration is the one of the run itself. Nothing is trained and nothing stays behind: ranks and
+ * their cores are listed, every collective that training uses is checked against its closed form and timed,
+ * data and model are looked at as the run would, memory and disk are compared with what the run will take,
+ * and a checkpoint's own path is written and read back at the output folder. */
+#include "command/preflight/preflight.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model/family.h"
+#include "mpi/launch.h"
+#include "mpi/watchdog.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+enum { MOST_LINES = 64 };
+static const char *const verdict_names[VERDICTS] = {"ok", "warn", "refuse"};
+
+struct trained {
+    const char *command;
+    enum status (*recipe)(const struct run *run, struct recipe *out);
+    enum row_kind rows;
+};
+static const struct trained trained[] = {
+    {"sft", sft_recipe, ROWS_CHOSEN},
+    {"dpo", dpo_recipe, ROWS_PAIRS},
+    {"reward", reward_recipe, ROWS_COMPARED},
+};
+
+static void say(struct preflight *p, enum verdict verdict, const char *subject, const char *text) {
+    bool same = verdict == VERDICT_OK && p->last && strcmp(p->last, subject) == 0;
+    p->said[verdict]++;
+    p->last = subject;
+    p->in_a_row = same ? p->in_a_row + 1 : 0;
+    if (p->in_a_row == MOST_LINES) {
+        text = "… and so on";
+    }
+    if (p->comm->rank == 0 && p->in_a_row <= MOST_LINES) {
+        printf("%-7s %-11s %s\n", verdict_names[verdict], subject, text);
+        fflush(stdout);
+    }
+}
+
+void preflight_say(struct preflight *p, enum verdict verdict, const char *subject, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    say(p, verdict, subject, text);
+}
+
+/* m: where it failed, which says whether the ranks have agreed on it already. */
+static void refuse(struct preflight *p, const struct message *m, const char *subject) {
+    if (p->said[VERDICT_REFUSE] == 0) {
+        p->refusal = *m;
+        snprintf(p->refusal.text, sizeof p->refusal.text, "preflight: %.40s: %.900s", subject, m->text);
+    }
+    say(p, VERDICT_REFUSE, subject, m->text);
+}
+
+void preflight_refuse(struct preflight *p, enum status code, const char *subject, const char *format, ...) {
+    struct message m = {.code = code, .file = __FILE__, .line = __LINE__};
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(m.text, sizeof m.text, format, arguments);
+    va_end(arguments);
+    refuse(p, &m, subject);
+}
+
+bool preflight_failed(struct preflight *p, const char *subject, enum status st) {
+    if (st == OK) {
+        return false;
+    }
+    const struct message failure = *status_message();
+    refuse(p, &failure, subject);
+    status_clear();
+    return true;
+}
+
+const char *preflight_size(double bytes, char out[32]) {
+    static const char *const units[] = {"B", "KB", "MB", "GB", "TB", "PB"};
+    int i = 0;
+    for (; bytes >= 999.5 && i < COUNT_OF(units) - 1; i++) {
+        bytes /= 1000;
+    }
+    snprintf(out, 32, i == 0 || bytes >= 99.95 ? "%.0f %s" : "%.1f %s", bytes, units[i]);
+    return out;
+}
+
+const char *preflight_duration(double seconds, char out[32]) {
+    static const struct {
+        double seconds;
+        const char *unit;
+    } units[] = {{86400, "days"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+    int i = 0;
+    for (; i < COUNT_OF(units) - 1 && seconds < 1.5 * units[i].seconds; i++) {
+    }
+    snprintf(out, 32, "%.3g %s", seconds / units[i].seconds, units[i].unit);
+    return out;
+}
+
+/* Whether a key is set that this one of the commands takes and the others do not. */
+static bool has_own_key(const struct options *o, const char *command) {
+    for (int i = 0; i < o->count; i++) {
+        char names[256];
+        bool own = false, others = false;
+        snprintf(names, sizeof names, " %.250s ", o->table[i].commands);
+        for (int k = 0; o->source[i] && k < COUNT_OF(trained); k++) {
+            char word[16];
+            snprintf(word, sizeof word, " %s ", trained[k].command);
+            bool takes = strcmp(o->table[i].commands, "*") == 0 || strstr(names, word);
+            own |= takes && strcmp(trained[k].command, command) == 0;
+            others |= takes && strcmp(trained[k].command, command) != 0;
+        }
+        if (own && !others) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum status find_command(const struct run *run, const struct trained **out) {
+    int chosen = run->settings->preflight.command - 1, candidates = 0;
+    for (int i = 0; i < COUNT_OF(trained) && run->settings->preflight.command == 0; i++) {
+        if (has_own_key(run->options, trained[i].command)) {
+            chosen = i;
+            candidates++;
+        }
+    }
+    if (chosen < 0 || candidates > 1) {
+        return fail(
+            ERR_USAGE, "preflight: %s; say which command is to be run: preflight.command=sft|dpo|reward",
+            chosen < 0 ? "no key tells sft, dpo and reward apart" : "keys of several commands are set");
+    }
+    *out = &trained[chosen];
+    return OK;
+}
+
+/* Everything that settings alone decide. */
+static enum status configure(struct preflight *p) {
+    struct run *run = p->run;
+    const struct trained *t;
+    TRY(find_command(run, &t));
+    TRY(options_narrow(run->options, t->command));
+    TRY(t->recipe(run, &p->trainer.recipe));
+    p->trainer.rows = t->rows;
+    p->trainer.session.head = recipe_head(&p->trainer.recipe);
+    preflight_say(p, VERDICT_OK, "keys", "for %s: every key that is set has an effect", t->command);
+    return OK;
+}
+
+/* Collective. The model folder, and the reference's. */
+static void check_models(struct preflight *p) {
+    const struct settings *s = p->run->settings;
+    struct model_config reference;
+    enum status st = session_need(s->model, "model");
+    st = st == OK ? model_folder_check(s->model, p->trainer.session.head, &p->config) : st;
+    if (st == OK && p->config.head != p->trainer.session.head) {
+        st = fail(ERR_USAGE, "%s is a reward model; a language model is needed here", s->model);
+    }
+    const struct family *family = p->config.family;
+    p->has_model = family != NULL; /* its shape is enough for the other checks */
+    if (preflight_failed(p, "model", comm_agree(p->comm, st)) || !family) {
+        return;
+    }
+    preflight_say(p, VERDICT_OK, "model",
+                  "%s: %s, %lld layers of width %lld, vocabulary %lld; every tensor is there", s->model,
+                  family->causal, (long long)p->config.layers, (long long)p->config.width,
+                  (long long)p->config.vocabulary);
+    if (p->trainer.recipe.has_reference && *s->reference) {
+        st = comm_agree(p->comm, model_folder_check(s->reference, HEAD_LANGUAGE, &reference));
+        if (!preflight_failed(p, "reference", st)) {
+            preflight_say(p, VERDICT_OK, "reference", "%s: every tensor is there", s->reference);
+        }
+    }
+}
+
+/* Local facts, the same on all ranks. */
+static void check_slots(struct preflight *p) {
+    const struct batch_plan *plan = &p->trainer.data.plan;
+    enum status st = batch_check(plan, p->comm->size);
+    if (preflight_failed(p, "slots", st)) {
+        return;
+    }
+    int64_t most = (plan->slots + p->comm->size - 1) / p->comm->size;
+    double share = (double)plan->slots / ((double)most * p->comm->size);
+    bool uneven = plan->slots % p->comm->size != 0;
+    bool few = plan->batch < p->comm->size;
+    preflight_say(p, uneven || few ? VERDICT_WARN : VERDICT_OK, "slots",
+                  "%lld rows in %lld slots, at most %lld a rank%s%s", (long long)plan->batch,
+                  (long long)plan->slots, (long long)most,
+                  few ? "; fewer rows than ranks: some ranks have nothing to do" : "",
+                  uneven ? "; uneven" : "");
+    if (uneven) {
+        preflight_say(p, VERDICT_WARN, "slots",
+                      "ranks with fewer slots wait: at best %.0f %% of the ranks work", 100 * share);
+    }
+}
+
+static void check_time(struct preflight *p) {
+    double seconds = p->need.step_seconds * (double)p->trainer.training.steps;
+    double end = launch_end_time(), left = end > 0 ? end - clock_wall() : 0;
+    char step[32], all[32];
+    preflight_say(p, VERDICT_OK, "time", "about %s a step by the products' %.4g GFLOP/s, %lld steps: %s",
+                  preflight_duration(p->need.step_seconds, step), p->trainer.training.peak_flops / 1e9,
+                  (long long)p->trainer.training.steps, preflight_duration(seconds, all));
+    if (end > 0) {
+        preflight_say(p, VERDICT_OK, "time", "the job ends in %s%s", preflight_duration(left, all),
+                      seconds < left ? "" : ": the run will checkpoint before that and needs a requeue");
+    }
+}
+
+static enum status checks(struct preflight *p) {
+    struct session *s = &p->trainer.session;
+    struct watchdog *watchdog = p->comm->watchdog;
+    enum status st = session_open_backend(s, NULL, p->run->settings->train.deterministic);
+    p->has_backend = !preflight_failed(p, "device", st);
+    watchdog_allow(watchdog, "looking at the ranks", 0);
+    TRY(preflight_seats(p));
+    watchdog_allow(watchdog, "checking collectives", 0);
+    TRY(preflight_collectives(p));
+    watchdog_allow(watchdog, "looking at the model", 0);
+    check_models(p);
+    watchdog_allow(watchdog, "reading the data", 1800);
+    TRY(preflight_data(p));
+    watchdog_allow(watchdog, "estimating memory", 0);
+    if (p->has_rows) {
+        check_slots(p);
+    }
+    TRY(preflight_memory(p));
+    if (p->has_need) {
+        check_time(p);
+    }
+    watchdog_allow(watchdog, "writing at the output folder", 300);
+    return preflight_output(p);
+}
+
+static enum status summary(struct preflight *p) {
+    if (p->comm->rank == 0) {
+        printf("\n%lld ok, %lld to look at, %lld refused; %.1f s on %d ranks\n",
+               (long long)p->said[VERDICT_OK], (long long)p->said[VERDICT_WARN],
+               (long long)p->said[VERDICT_REFUSE], clock_seconds() - p->began_s, p->comm->size);
+    }
+    if (p->said[VERDICT_REFUSE] > 0) {
+        status_set(&p->refusal);
+        return p->refusal.code;
+    }
+    return OK;
+}
+
+enum status command_preflight(struct run *run) {
+    struct preflight p = {.run = run, .comm = run->comm, .began_s = clock_seconds()};
+    session_open(run, &p.trainer.session);
+    enum status st = comm_agree(run->comm, configure(&p));
+    if (st == OK) {
+        st = checks(&p);
+    }
+    watchdog_phase(run->comm->watchdog, "ending preflight");
+    if (st == OK) {
+        st = summary(&p);
+    }
+    mem_free(p.seats);
+    session_close(&p.trainer.session);
+    return st;
+}

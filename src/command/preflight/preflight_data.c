@@ -1,0 +1,310 @@
+/* The data as the run will see them: lengths, cuts, end tokens, the tokenizer that made them, and whether
+ * text put together again still has its prompt's tokens in front. */
+#include <stdio.h>
+#include <string.h>
+
+#include "command/preflight/preflight.h"
+#include "data/lengths.h"
+#include "util/mem.h"
+
+enum { BLOCK = 256 };
+
+/* Shares of rows above which a line is a warning. */
+static const double many_cut = 0.05, many_moved = 0.01;
+
+struct look {
+    struct preflight *p;
+    const struct rows *rows;
+    struct dataset *data;
+    const char *key;
+};
+
+static double percent(int64_t part, int64_t whole) {
+    return whole > 0 ? 100 * (double)part / (double)whole : 0;
+}
+
+/* Lengths. */
+
+/* Tokens of prompts, responses, and of prompt and response together, before any cut. */
+struct look_lengths {
+    struct lengths prompts, responses, both;
+};
+
+/* Local. */
+static enum status add_lengths(const struct look *l, struct range part, struct look_lengths *out) {
+    struct response responses[BLOCK];
+    int64_t ids[BLOCK], previous = -1;
+    if (part.first > 0 && part.first < part.last) {
+        int64_t before = part.first - 1;
+        TRY(dataset_responses(l->data, &before, 1, responses));
+        previous = responses[0].prompt;
+    }
+    for (int64_t first = part.first; first < part.last; first += BLOCK) {
+        int64_t n = part.last - first < BLOCK ? part.last - first : BLOCK;
+        for (int64_t i = 0; i < n; i++) {
+            ids[i] = first + i;
+        }
+        TRY(dataset_responses(l->data, ids, n, responses));
+        for (int64_t i = 0; i < n; i++) {
+            if (responses[i].prompt != previous) {
+                lengths_add(&out->prompts, responses[i].prompt_count);
+            }
+            previous = responses[i].prompt;
+            lengths_add(&out->responses, responses[i].count);
+            lengths_add(&out->both, responses[i].prompt_count + responses[i].count);
+        }
+    }
+    return OK;
+}
+
+/* Are positions enough for the longest path from a prompt's first token to a response's last? */
+static void say_positions(const struct look *l, int64_t longest) {
+    struct preflight *p = l->p;
+    const struct settings *s = p->run->settings;
+    int64_t limit = s->truncate.max_length, most = limit > 0 && limit < longest ? limit : longest;
+    if (!p->has_model || p->config.max_positions <= 0) {
+        return;
+    }
+    if (most <= p->config.max_positions) {
+        preflight_say(p, VERDICT_OK, l->key,
+                      "longest prompt + response: %lld tokens; the model has %lld positions", (long long)most,
+                      (long long)p->config.max_positions);
+    } else if (s->truncate.max_response > 0 || s->truncate.ratio < 1) {
+        preflight_say(
+            p, VERDICT_WARN, l->key,
+            "prompt + response can have %lld tokens before responses are cut; the model has %lld positions",
+            (long long)most, (long long)p->config.max_positions);
+    } else {
+        preflight_refuse(p, ERR_DATA, l->key,
+                         "prompt + response have up to %lld tokens, the model has %lld positions; set "
+                         "truncate.max_length=%lld or less",
+                         (long long)most, (long long)p->config.max_positions,
+                         (long long)p->config.max_positions);
+    }
+}
+
+static enum status print_lengths(const struct look *l, struct look_lengths *all) {
+    struct lengths *const kinds[] = {&all->prompts, &all->responses};
+    for (int i = 0; i < COUNT_OF(kinds); i++) {
+        struct text line = {0};
+        TRY(lengths_reduce(l->p->comm, kinds[i]));
+        enum status st = comm_agree(l->p->comm, lengths_print(kinds[i], &line));
+        if (st == OK) {
+            preflight_say(l->p, VERDICT_OK, l->key, "%s", line.data ? line.data : "no tokens");
+        }
+        text_free(&line);
+        TRY(st);
+    }
+    TRY(lengths_reduce(l->p->comm, &all->both));
+    say_positions(l, all->both.most);
+    return OK;
+}
+
+/* Collective. */
+static enum status look_at_lengths(const struct look *l) {
+    struct look_lengths all = {0};
+    struct comm *c = l->p->comm;
+    enum status st;
+    TRY_TO(agreed, lengths_open(&all.prompts, "prompt"));
+    TRY_TO(agreed, lengths_open(&all.responses, "response"));
+    TRY_TO(agreed, lengths_open(&all.both, "prompt + response"));
+    st = add_lengths(l, range_part(dataset_size(l->data).responses, c->rank, c->size), &all);
+agreed:
+    st = comm_agree(c, st);
+    if (st == OK) {
+        st = print_lengths(l, &all);
+    }
+    lengths_close(&all.prompts);
+    lengths_close(&all.responses);
+    lengths_close(&all.both);
+    return st;
+}
+
+/* Cuts and end tokens. */
+
+static void say_cuts(const struct look *l) {
+    const struct cut_counts *c = &l->rows->counts;
+    int64_t cut = c->prompts_cut > c->responses_cut ? c->prompts_cut : c->responses_cut;
+    preflight_say(l->p, percent(cut, c->rows) > 100 * many_cut ? VERDICT_WARN : VERDICT_OK, l->key,
+                  "truncated: %lld prompts (%.3g %%) and %lld responses of %lld rows",
+                  (long long)c->prompts_cut, percent(c->prompts_cut, c->rows), (long long)c->responses_cut,
+                  (long long)c->rows);
+    bool none = dataset_facts(l->data)->end_id < 0;
+    preflight_say(l->p, none || c->without_end > 0 ? VERDICT_WARN : VERDICT_OK, l->key,
+                  none ? "prepared without end tokens: the model does not learn to stop (%lld of %lld rows)"
+                       : "without an end token: %lld responses of %lld rows",
+                  (long long)(none ? c->rows : c->without_end), (long long)c->rows);
+    if (c->empty_dropped > 0) {
+        preflight_say(l->p, VERDICT_WARN, l->key, "empty: %lld responses have no token",
+                      (long long)c->empty_dropped);
+    }
+}
+
+/* The tokenizer. */
+
+static void say_tokenizer(const struct look *l) {
+    struct preflight *p = l->p;
+    const struct dataset_facts *facts = dataset_facts(l->data);
+    const struct tokenizer *t = p->trainer.session.tokenizer;
+    if (facts->vocabulary > p->config.vocabulary) {
+        preflight_refuse(
+            p, ERR_DATA, l->key,
+            "token ids go up to %d, the model's vocabulary is %lld; prepare the data with the model's "
+            "tokenizer",
+            facts->vocabulary - 1, (long long)p->config.vocabulary);
+    } else if (!t) {
+        preflight_say(p, VERDICT_WARN, l->key,
+                      "the model folder has no tokenizer: that it is the data's (%s) cannot be checked",
+                      facts->tokenizer);
+    } else if (facts->tokenizer_hash != tokenizer_hash(t)) {
+        preflight_refuse(
+            p, ERR_DATA, l->key,
+            "tokenized with %s, which is not the model's tokenizer (another hash); prepare the data "
+            "with tokenizer=%s",
+            facts->tokenizer, p->run->settings->model);
+    } else {
+        preflight_say(p, VERDICT_OK, l->key, "tokenized with the model's tokenizer (same hash)");
+    }
+}
+
+/* Boundaries. */
+
+enum boundary { CHECKED, MOVED, UNLIKE, TWO_BEGINS, BOUNDARY_COUNTS };
+
+struct boundary_check {
+    const struct look *look;
+    const struct tokenizer *tokenizer;
+    struct encoder *encoder;
+    struct ids again;
+    struct text text;
+    int32_t *tokens;
+    int64_t capacity;
+    int64_t counts[BOUNDARY_COUNTS];
+};
+
+/* Do the ids of b->text begin with these? */
+static enum status begins_with(struct boundary_check *b, const int32_t *ids, int64_t n, bool *out) {
+    b->again.count = 0;
+    TRY(tokenizer_encode(b->encoder, b->text.data ? b->text.data : "", b->text.len, &b->again, NULL));
+    *out = b->again.count >= n && (n == 0 || memcmp(b->again.data, ids, (size_t)n * sizeof *ids) == 0);
+    return OK;
+}
+
+static enum status check_one(struct boundary_check *b, const struct response *r) {
+    const struct dataset_facts *facts = dataset_facts(b->look->data);
+    int64_t total = r->prompt_count + r->count;
+    TRY(GROW_ARRAY(b->tokens, b->capacity, total + 1));
+    int32_t *prompt = b->tokens, *response = b->tokens + r->prompt_count;
+    int64_t n = r->prompt_count, m = r->count;
+    TRY(dataset_prompt_tokens(b->look->data, r->prompt_first, n, prompt));
+    TRY(dataset_response_tokens(b->look->data, r->first, m, response));
+    bool begins = n > 0 && facts->begin_id >= 0 && prompt[0] == facts->begin_id;
+    b->counts[TWO_BEGINS] += begins && n > 1 && prompt[1] == facts->begin_id;
+    prompt += begins;
+    n -= begins;
+    m -= m > 0 && response[m - 1] == facts->end_id;
+    bool same;
+    text_clear(&b->text);
+    TRY(tokenizer_decode(b->tokenizer, prompt, n, false, &b->text));
+    TRY(begins_with(b, prompt, n, &same));
+    b->counts[CHECKED]++;
+    if (!same || b->again.count != n) {
+        b->counts[UNLIKE]++; /* its text does not give its ids even alone */
+        return OK;
+    }
+    TRY(tokenizer_decode(b->tokenizer, response, m, false, &b->text));
+    TRY(begins_with(b, prompt, n, &same));
+    b->counts[MOVED] += !same;
+    return OK;
+}
+
+/* Local. This rank's part of a sample that is spread evenly over the file. */
+static enum status check_sample(struct boundary_check *b) {
+    const struct comm *c = b->look->p->comm;
+    int64_t n = dataset_size(b->look->data).responses, wanted = b->look->p->run->settings->preflight.sample;
+    int64_t sample = wanted < n ? wanted : n;
+    struct range part = range_part(sample, c->rank, c->size);
+    TRY(encoder_open(b->tokenizer, &b->encoder));
+    for (int64_t i = part.first; i < part.last; i++) {
+        int64_t id = (int64_t)((double)i / (double)sample * (double)n);
+        struct response response;
+        TRY(dataset_responses(b->look->data, &id, 1, &response));
+        TRY(check_one(b, &response));
+    }
+    return OK;
+}
+
+static void say_boundaries(const struct look *l, const int64_t *counts) {
+    double moved = percent(counts[MOVED], counts[CHECKED] - counts[UNLIKE]);
+    preflight_say(
+        l->p, moved > 100 * many_moved ? VERDICT_WARN : VERDICT_OK, l->key,
+        "boundaries: of %lld responses, in %lld (%.3g %%) the prompt's tokens are no prefix of the tokens "
+        "of prompt and response in one piece",
+        (long long)counts[CHECKED], (long long)counts[MOVED], moved);
+    if (counts[UNLIKE] > 0) {
+        preflight_say(l->p, VERDICT_OK, l->key,
+                      "boundaries: %lld prompts were not looked at, their text alone gives other tokens",
+                      (long long)counts[UNLIKE]);
+    }
+    if (counts[TWO_BEGINS] > 0) {
+        preflight_say(l->p, VERDICT_WARN, l->key, "%lld prompts of %lld have two beginning tokens",
+                      (long long)counts[TWO_BEGINS], (long long)counts[CHECKED]);
+    }
+}
+
+/* Collective. */
+static enum status look_at_boundaries(const struct look *l) {
+    struct boundary_check b = {.look = l, .tokenizer = l->p->trainer.session.tokenizer};
+    if (!b.tokenizer || dataset_facts(l->data)->tokenizer_hash != tokenizer_hash(b.tokenizer) ||
+        l->p->run->settings->preflight.sample == 0) {
+        return OK;
+    }
+    enum status st = comm_agree(l->p->comm, check_sample(&b));
+    if (b.encoder) {
+        encoder_close(b.encoder);
+    }
+    ids_free(&b.again);
+    text_free(&b.text);
+    mem_free(b.tokens);
+    TRY(st);
+    TRY(comm_sum_i64(l->p->comm, b.counts, BOUNDARY_COUNTS));
+    say_boundaries(l, b.counts);
+    return OK;
+}
+
+/* Collective. */
+static enum status look_at(struct preflight *p, const struct rows *rows, const char *key) {
+    const struct look l = {.p = p, .rows = rows, .data = rows->data, .key = key};
+    preflight_say(p, VERDICT_OK, key,
+                  "%s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld",
+                  dataset_path(rows->data), (long long)rows->n, (long long)rows->tokens,
+                  (long long)rows->scored, (long long)rows->longest);
+    TRY(look_at_lengths(&l));
+    say_cuts(&l);
+    if (p->has_model) {
+        say_tokenizer(&l);
+    }
+    return look_at_boundaries(&l);
+}
+
+enum status preflight_data(struct preflight *p) {
+    struct session *s = &p->trainer.session;
+    if (p->has_model) {
+        preflight_failed(p, "tokenizer", comm_agree(p->comm, session_open_tokenizer(s)));
+    }
+    if (preflight_failed(p, "data", trainer_open_rows(&p->trainer))) {
+        return OK;
+    }
+    p->has_rows = true;
+    if (*s->settings->select.strategy) {
+        preflight_say(p, VERDICT_OK, "data",
+                      "pairs are selected when the run starts; this is about all of them");
+    }
+    if (preflight_failed(p, "data", look_at(p, &s->train, "data"))) {
+        return OK;
+    }
+    if (s->eval.view) {
+        preflight_failed(p, "eval_data", look_at(p, &s->eval, "eval_data"));
+    }
+    return OK;
+}

@@ -1,0 +1,347 @@
+#include "data/batch.h"
+
+#include <stdlib.h>
+
+#include "util/hash.h"
+#include "util/mem.h"
+#include "util/rng.h"
+
+static bool is_power_of_two(int64_t n) {
+    return n > 0 && (n & (n - 1)) == 0;
+}
+
+enum status batch_check(const struct batch_plan *p, int ranks) {
+    if (p->rows < 1) {
+        return fail(ERR_DATA,
+                    "no rows to train or evaluate on; look at the data file with `collimate inspect`");
+    }
+    if (p->deterministic) {
+        if (!is_power_of_two(p->slots)) {
+            return fail(ERR_USAGE,
+                        "train.slots=%lld: train.deterministic needs a power of two (the sums run in a "
+                        "binary tree)",
+                        (long long)p->slots);
+        }
+        if (!is_power_of_two(ranks) || ranks > p->slots) {
+            return fail(ERR_USAGE,
+                        "train.deterministic with train.slots=%lld works on 1, 2, 4, … up to %lld ranks (a "
+                        "power of two), not on %d",
+                        (long long)p->slots, (long long)p->slots, ranks);
+        }
+    } else if (p->slots < ranks) {
+        return fail(ERR_USAGE,
+                    "train.slots=%lld is less than the %d ranks, some would be idle; set train.slots=%d or "
+                    "more, or start at most %lld ranks",
+                    (long long)p->slots, ranks, ranks, (long long)p->slots);
+    }
+    return OK;
+}
+
+int64_t batch_steps(const struct batch_plan *p) {
+    return (p->rows + p->batch - 1) / p->batch;
+}
+
+struct step_place batch_place(const struct batch_plan *p, int64_t step) {
+    int64_t steps = batch_steps(p);
+    struct step_place place = {.epoch = step / steps, .first = step % steps * p->batch};
+    int64_t left = p->rows - place.first;
+    place.count = left < p->batch ? left : p->batch;
+    return place;
+}
+
+int64_t batch_row(const struct batch_plan *p, int64_t epoch, int64_t i) {
+    return p->shuffle ? rng_permute(p->seed, epoch, p->rows, i) : i;
+}
+
+/* A row to be dealt, and a slot in the heap of loads. */
+struct dealt {
+    int32_t cost;
+    int64_t row, index, slot;
+};
+struct load {
+    int64_t tokens, slot;
+};
+
+static int by_cost(const void *a, const void *b) {
+    const struct dealt *x = a;
+    const struct dealt *y = b;
+    if (x->cost != y->cost) {
+        return x->cost > y->cost ? -1 : 1;
+    }
+    if (x->row != y->row) {
+        return x->row < y->row ? -1 : 1;
+    }
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static bool lighter(const struct load *a, const struct load *b) {
+    return a->tokens != b->tokens ? a->tokens < b->tokens : a->slot < b->slot;
+}
+
+static void sift_down(struct load *heap, int64_t n) {
+    for (int64_t i = 0;;) {
+        int64_t child = 2 * i + 1;
+        if (child >= n) {
+            return;
+        }
+        if (child + 1 < n && lighter(&heap[child + 1], &heap[child])) {
+            child++;
+        }
+        if (!lighter(&heap[child], &heap[i])) {
+            return;
+        }
+        struct load other = heap[i];
+        heap[i] = heap[child];
+        heap[child] = other;
+        i = child;
+    }
+}
+
+enum status batch_deal(const int32_t *cost, const int64_t *rows, int64_t n, int64_t slots, int64_t *order,
+                       int64_t *slot_first) {
+    struct dealt *dealt = NULL;
+    struct load *heap = NULL;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(dealt, n));
+    TRY_TO(done, NEW_ARRAY(heap, slots));
+    for (int64_t i = 0; i < n; i++) {
+        dealt[i] = (struct dealt){.cost = cost[i], .row = rows[i], .index = i};
+    }
+    qsort(dealt, (size_t)n, sizeof *dealt, by_cost);
+    for (int64_t s = 0; s < slots; s++) {
+        heap[s].slot = s;
+    }
+    for (int64_t s = 0; s <= slots; s++) {
+        slot_first[s] = 0;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        dealt[i].slot = heap[0].slot;
+        slot_first[heap[0].slot + 1]++;
+        heap[0].tokens += dealt[i].cost;
+        sift_down(heap, slots);
+    }
+    for (int64_t s = 0; s < slots; s++) {
+        slot_first[s + 1] += slot_first[s];
+        heap[s].tokens = slot_first[s]; /* from here on: the slot's next place */
+    }
+    for (int64_t i = 0; i < n; i++) {
+        order[heap[dealt[i].slot].tokens++] = dealt[i].index;
+    }
+done:
+    mem_free(dealt);
+    mem_free(heap);
+    return st;
+}
+
+int64_t batch_cut(const int32_t *cost, int64_t n, int64_t limit, int64_t *ends) {
+    int64_t runs = 0;
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (tokens > 0 && tokens + cost[i] > limit) {
+            ends[runs++] = i;
+            tokens = 0;
+        }
+        tokens += cost[i];
+    }
+    if (n > 0) {
+        ends[runs++] = n;
+    }
+    return runs;
+}
+
+int64_t sample_scored(const struct sample *s, int response) {
+    int64_t count = s->responses[response].count;
+    return s->prompt_count == 0 && count > 0 ? count - 1 : count;
+}
+
+int64_t sample_tokens(const struct sample *s) {
+    int64_t tokens = s->prompt_count;
+    for (int i = 0; i < s->n_responses; i++) {
+        tokens += s->responses[i].count;
+    }
+    return tokens;
+}
+
+double sample_attention_pairs(const struct sample *s) {
+    double prompt = s->prompt_count;
+    double pairs = prompt * (prompt + 1) / 2;
+    for (int i = 0; i < s->n_responses; i++) {
+        double count = s->responses[i].count;
+        pairs += count * prompt + count * (count + 1) / 2;
+    }
+    return pairs;
+}
+
+uint64_t sample_hash(const struct sample *s, int response) {
+    const struct sample_response *r = &s->responses[response];
+    uint64_t prompt = hash_bytes(s->prompt, (size_t)s->prompt_count * sizeof *s->prompt, 0);
+    return hash_bytes(r->tokens, (size_t)r->count * sizeof *r->tokens, prompt);
+}
+
+void batch_free(struct batch *b) {
+    if (b->samples) {
+        samples_free(b->samples);
+    }
+    mem_free(b->reference);
+    mem_free(b->cuts);
+    *b = (struct batch){0};
+}
+
+/* The rows of a step that this rank owns, in slot order, and where each of its slots begins among them. */
+struct share {
+    int64_t *rows, *slot_first;
+    int32_t *cost;
+    int64_t n, n_slots;
+};
+
+static void share_free(struct share *s) {
+    mem_free(s->rows);
+    mem_free(s->slot_first);
+    mem_free(s->cost);
+}
+
+/* Every rank deals the whole update: it needs all costs, but reads no tokens for that. */
+static enum status share_rows(const struct batch_source *s, struct step_place place, struct share *out) {
+    int64_t *rows = NULL;
+    int64_t *order = NULL;
+    int64_t *first = NULL;
+    int32_t *cost = NULL;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(rows, place.count));
+    TRY_TO(done, NEW_ARRAY(order, place.count));
+    TRY_TO(done, NEW_ARRAY(cost, place.count));
+    TRY_TO(done, NEW_ARRAY(first, s->plan.slots + 1));
+    for (int64_t i = 0; i < place.count; i++) {
+        rows[i] = batch_row(&s->plan, place.epoch, place.first + i);
+    }
+    TRY_TO(done, view_costs(s->view, rows, place.count, cost));
+    TRY_TO(done, batch_deal(cost, rows, place.count, s->plan.slots, order, first));
+    struct range mine = range_part(s->plan.slots, s->rank, s->size);
+    out->n_slots = mine.last - mine.first;
+    out->n = first[mine.last] - first[mine.first];
+    TRY_TO(done, NEW_ARRAY(out->rows, out->n));
+    TRY_TO(done, NEW_ARRAY(out->cost, out->n));
+    TRY_TO(done, NEW_ARRAY(out->slot_first, out->n_slots + 1));
+    for (int64_t i = 0; i < out->n; i++) {
+        out->rows[i] = rows[order[first[mine.first] + i]];
+        out->cost[i] = cost[order[first[mine.first] + i]];
+    }
+    for (int64_t i = 0; i <= out->n_slots; i++) {
+        out->slot_first[i] = first[mine.first + i] - first[mine.first];
+    }
+done:
+    mem_free(rows);
+    mem_free(order);
+    mem_free(first);
+    mem_free(cost);
+    return st;
+}
+
+static enum status cut_share(const struct batch_plan *plan, const struct share *share, struct batch *b) {
+    int64_t *ends = NULL;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(ends, share->n));
+    TRY_TO(done, NEW_ARRAY(b->cuts, share->n));
+    int64_t units = plan->deterministic ? share->n_slots : 1;
+    for (int64_t unit = 0; unit < units; unit++) {
+        int64_t first = plan->deterministic ? share->slot_first[unit] : 0;
+        int64_t last = plan->deterministic ? share->slot_first[unit + 1] : share->n;
+        int64_t runs = batch_cut(share->cost + first, last - first, plan->micro_tokens, ends);
+        for (int64_t i = 0; i < runs; i++) {
+            b->cuts[b->n_cuts++] = (struct forest_cut){
+                .first = first + (i ? ends[i - 1] : 0), .last = first + ends[i], .slot = unit};
+        }
+    }
+done:
+    mem_free(ends);
+    return st;
+}
+
+/* Reference sums of the samples' responses, checked against the tokens that they were computed from. */
+static enum status read_reference(struct sidecar *file, struct batch *b) {
+    int64_t *ids = NULL;
+    int32_t *count = NULL;
+    uint64_t *hash = NULL;
+    double *sum = NULL;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(b->reference, 2 * b->n));
+    TRY_TO(done, NEW_ARRAY(ids, 2 * b->n));
+    TRY_TO(done, NEW_ARRAY(count, 2 * b->n));
+    TRY_TO(done, NEW_ARRAY(hash, 2 * b->n));
+    TRY_TO(done, NEW_ARRAY(sum, 2 * b->n));
+    int64_t n = 0;
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int j = 0; j < b->samples[i].n_responses; j++) {
+            ids[n++] = b->samples[i].responses[j].id;
+        }
+    }
+    TRY_TO(done, sidecar_read_reference(file, ids, n, sum, count, hash));
+    n = 0;
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int j = 0; j < b->samples[i].n_responses; j++, n++) {
+            if (count[n] < 0) {
+                st = fail(ERR_DATA,
+                          "reference scores: response %lld has none; remove the side-car file to "
+                          "compute it again",
+                          (long long)ids[n]);
+                goto done;
+            }
+            if (hash[n] != sample_hash(&b->samples[i], j)) {
+                st = fail(ERR_DATA,
+                          "reference scores: response %lld (row %lld) was scored with other tokens; remove "
+                          "the side-car file to compute it again",
+                          (long long)ids[n], (long long)b->samples[i].row);
+                goto done;
+            }
+            b->reference[2 * i + j] = sum[n];
+        }
+    }
+done:
+    mem_free(ids);
+    mem_free(count);
+    mem_free(hash);
+    mem_free(sum);
+    return st;
+}
+
+enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b) {
+    batch_free(b);
+    struct share share = {0};
+    enum status st;
+    b->step = step;
+    b->place = batch_place(&s->plan, step);
+    TRY_TO(done, share_rows(s, b->place, &share));
+    TRY_TO(done, cut_share(&s->plan, &share, b));
+    TRY_TO(done, view_read(s->view, share.rows, share.n, &b->samples, s->counts));
+    b->n = share.n;
+    for (int64_t i = 0; i < b->n; i++) {
+        b->tokens += sample_tokens(&b->samples[i]);
+        b->target_tokens += sample_scored(&b->samples[i], 0);
+    }
+    if (s->reference) {
+        TRY_TO(done, read_reference(s->reference, b));
+    }
+done:
+    share_free(&share);
+    return st;
+}
+
+enum status batch_largest(const struct batch_source *s, int64_t step, int64_t *tokens) {
+    struct share share = {0};
+    struct batch cuts = {0};
+    enum status st;
+    *tokens = 0;
+    TRY_TO(done, share_rows(s, batch_place(&s->plan, step), &share));
+    TRY_TO(done, cut_share(&s->plan, &share, &cuts));
+    for (int64_t k = 0; k < cuts.n_cuts; k++) {
+        int64_t sum = 0;
+        for (int64_t i = cuts.cuts[k].first; i < cuts.cuts[k].last; i++) {
+            sum += share.cost[i];
+        }
+        *tokens = sum > *tokens ? sum : *tokens;
+    }
+done:
+    share_free(&share);
+    batch_free(&cuts);
+    return st;
+}

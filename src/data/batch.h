@@ -1,0 +1,96 @@
+/* The cut: which rows an update sees, which slot each of them goes to, and which forests a rank makes of its
+ * slots.
+ *
+ * An epoch is a permutation of the view's rows that is a function of (seed, epoch), or the file's order; an
+ * update takes the next `batch` places of it, the last one of an epoch what is left: no row is dropped, none
+ * comes twice. The rows of an update are dealt to a fixed number of slots by cost, the longest first onto the
+ * lightest slot, ties by row, so what a slot holds depends on seed, step and data alone. Rank r owns the
+ * slots range_part(slots, r, size) and reads their rows only.
+ *
+ * A forest holds at most micro_tokens tokens (or one longer row). In deterministic mode each slot has its own
+ * forests, so that the slot is the unit of the arithmetic; otherwise a rank's slots are packed together.
+ */
+#ifndef COLLIMATE_DATA_BATCH_H
+#define COLLIMATE_DATA_BATCH_H
+
+#include "data/sidecar.h"
+#include "data/view.h"
+#include "mpi/comm.h"
+
+struct batch_plan {
+    int64_t rows;  /* of the view, or the first rows only */
+    int64_t batch; /* rows in an update over all ranks */
+    int64_t slots, micro_tokens;
+    uint64_t seed;
+    bool shuffle, deterministic;
+};
+
+/* Local. Fails: ERR_USAGE when the plan cannot work on `ranks` ranks; the message says which counts can. */
+enum status batch_check(const struct batch_plan *p, int ranks);
+/* Updates in an epoch. */
+int64_t batch_steps(const struct batch_plan *p);
+
+/* Where step s (from 0) stands: rows at places [first, first + count) of the epoch's order. */
+struct step_place {
+    int64_t epoch, first, count;
+};
+struct step_place batch_place(const struct batch_plan *p, int64_t step);
+/* The view's row at place i of an epoch. */
+int64_t batch_row(const struct batch_plan *p, int64_t epoch, int64_t i);
+
+/* Local. Deals n rows to slots. order (n): indices of the rows, slot by slot, in dealing order within a slot;
+ * slot_first (slots + 1): where each slot begins in order. */
+enum status batch_deal(const int32_t *cost, const int64_t *rows, int64_t n, int64_t slots, int64_t *order,
+                       int64_t *slot_first);
+
+/* Cuts n rows in order into runs of at most `limit` tokens (a longer row stands alone). ends (n): one past
+ * each run's last row. Returns the number of runs. */
+int64_t batch_cut(const int32_t *cost, int64_t n, int64_t limit, int64_t *ends);
+
+/* A run of a rank's samples that goes through the model at once. */
+struct forest_cut {
+    int64_t first, last; /* samples [first, last) */
+    int64_t slot;        /* this rank's slot, from 0; 0 in fast mode */
+};
+
+/* A rank's share of an update. */
+struct batch {
+    int64_t step;
+    struct step_place place;
+    int64_t n; /* rows of this rank */
+    struct sample *samples;
+    double *reference; /* n x 2, sums by response; NULL without a side-car */
+    int64_t n_cuts;
+    struct forest_cut *cuts;
+    int64_t tokens;        /* of this rank's forests */
+    int64_t target_tokens; /* scored tokens of the first responses, this rank's */
+    /* Over all ranks, from an earlier reduction: what the losses divide by. */
+    double global_target_tokens;
+};
+void batch_free(struct batch *b);
+
+/* Reads batches of a view. Everything is borrowed. */
+struct batch_source {
+    struct view *view;
+    struct sidecar *reference; /* NULL: none */
+    struct batch_plan plan;
+    int rank, size;
+    struct cut_counts *counts; /* added to; may be NULL */
+};
+/* Local. This rank's rows of a step. b is freed first. Fails: as view_read; ERR_DATA when a side-car row is
+ * missing or was computed from other tokens. */
+enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b);
+
+/* Local. Tokens of the largest forest that this rank makes in a step; reads no tokens. */
+enum status batch_largest(const struct batch_source *s, int64_t step, int64_t *tokens);
+
+/* Tokens of each response that have a predictor: all, but the first where the prompt is empty. */
+int64_t sample_scored(const struct sample *s, int response);
+/* Tokens of a sample's tree: prompt once. */
+int64_t sample_tokens(const struct sample *s);
+/* Query-key pairs that its attention sees, for FLOP counts. */
+double sample_attention_pairs(const struct sample *s);
+/* Hash of the tokens that the score of a response depends on. */
+uint64_t sample_hash(const struct sample *s, int response);
+
+#endif

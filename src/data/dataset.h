@@ -1,0 +1,141 @@
+/* Preference files: prompts, responses and pairs, each response stored once (HDF5, parallel).
+ *
+ *   /prompts/tokens          int32, all prompts' ids end to end
+ *   /prompts/offsets         int64, n_prompts + 1
+ *   /prompts/responses       int64, n_prompts + 1: the first response of each prompt, which are contiguous
+ *   /prompts/subset          int32, place in the attribute "subsets" (one name a line), -1: none; optional
+ *   /responses/tokens        int32
+ *   /responses/offsets       int64, n_responses + 1
+ *   /responses/prompt        int64, the prompt of each, never falling
+ *   /responses/score         float32, NaN where there is none
+ *   /responses/worth         float32, what it is really worth, NaN where that is not known; optional
+ *   /responses/length_chars  int32, code points of the text
+ *   /responses/token_chars   uint8, code points of each token, for cuts by characters; optional
+ *   /pairs/{chosen,rejected} int64, responses
+ *   /pairs/margin            float32, NaN where there is none
+ *   /pairs/label             int8, 1: chosen preferred, 0: no label, tie
+ *   /pairs/source            int64, line or record of the input, from 0; -1: unknown
+ *
+ * File attributes: content ("preferences"), format_version, hash (of the token contents), tokenizer,
+ * tokenizer_hash, vocabulary, begin_id, end_id, source, source_hash, format, command, program, and
+ * dropped.<reason>, counts of what was dropped and why.
+ *
+ * A view (a selection) is a file with only /pairs and the attributes `selects`, the relative path of the file
+ * that it selects from, and `selects_hash`, that file's hash. dataset_open follows it; a view of a view
+ * selects from what the latter selects from.
+ *
+ * Data sets are chunked and fletcher32-checksummed; tokens are compressed as well. Index data sets stay
+ * uncompressed: they are read by single rows. No rank ever holds the data: rows are read when they are asked
+ * for, through a cache of decoded chunks.
+ */
+#ifndef COLLIMATE_DATA_DATASET_H
+#define COLLIMATE_DATA_DATASET_H
+
+#include "mpi/comm.h"
+#include "util/text.h"
+
+enum { DATASET_FORMAT_VERSION = 1 };
+enum { DATASET_DROP_REASONS = 16 };
+
+/* What made the file. Strings are owned by the struct's holder. */
+struct dataset_facts {
+    char *tokenizer; /* folder or "bytes" */
+    uint64_t tokenizer_hash;
+    int32_t vocabulary; /* ids are below this */
+    int32_t begin_id;   /* before each prompt; -1: none */
+    int32_t end_id;     /* after each response; -1: none */
+    char *source;       /* input files, comma separated */
+    uint64_t source_hash;
+    char *format; /* "hh", "preference", … */
+    char *command;
+    char *program; /* "collimate 0.1.0 (git …)" */
+    int n_subsets;
+    char **subsets; /* of a benchmark, in order of first appearance */
+    int n_dropped;
+    struct {
+        char reason[48];
+        int64_t count;
+    } dropped[DATASET_DROP_REASONS];
+};
+void dataset_facts_free(struct dataset_facts *f);
+
+/* One rank's part of a file to be written; offsets are local (begin at 0). pair indices and responses'
+ * prompts are local to the rank as well: the writer adds the ranks' bases. Responses are in the order of
+ * their prompts. A rank may have no rows at all; its offsets are then one 0. */
+struct dataset_part {
+    int64_t n_prompts, n_responses, n_pairs;
+    int32_t *prompt_tokens;
+    int64_t *prompt_offsets; /* n_prompts + 1 */
+    int32_t *prompt_subset;  /* place in facts->subsets, -1: none; read where facts->n_subsets > 0 */
+    int32_t *response_tokens;
+    int64_t *response_offsets;     /* n_responses + 1 */
+    uint8_t *response_token_chars; /* per response token, may be NULL on all ranks */
+    int64_t *response_prompt;
+    float *response_score; /* NULL: none */
+    float *response_worth; /* NULL: none; the file has them where a rank has a number */
+    int32_t *response_length_chars;
+    int64_t *chosen, *rejected, *pair_source; /* pair_source NULL: unknown */
+    float *margin;                            /* NULL: none */
+    int8_t *label;                            /* NULL: all 1 */
+};
+/* Collective. Writes path atomically (FILE.tmp, flush, verify, rename). The same data sets byte for byte for
+ * any rank count. rank 0's facts win. Fails: ERR_WRITE, ERR_DATA for a token outside the vocabulary. */
+enum status dataset_write(struct comm *c, const char *path, const struct dataset_part *part,
+                          const struct dataset_facts *facts);
+/* This rank's pairs of a view, as global response ids. */
+struct view_pairs {
+    int64_t n;
+    const int64_t *chosen, *rejected;
+    const int64_t *source; /* NULL: unknown */
+    const float *margin;   /* NULL: none */
+    const int8_t *label;   /* NULL: all 1 */
+};
+/* Collective. A view of the file `base` with the ranks' pairs in rank order; optional arrays on all ranks or
+ * none. */
+enum status dataset_write_view(struct comm *c, const char *path, const char *base,
+                               const struct view_pairs *pairs, const char *command);
+
+struct dataset;
+/* Collective. Opens a preference file or a view of one, checks versions, shapes, offsets' ends and ranges.
+ * Fails: ERR_INPUT, ERR_DATA (truncated, wrong type, newer version, a view whose base has changed). */
+enum status dataset_open(struct comm *c, const char *path, struct dataset **out);
+void dataset_close(struct dataset *d);
+
+struct dataset_size {
+    int64_t prompts, responses, pairs, prompt_tokens, response_tokens;
+    bool has_token_chars, has_worths;
+};
+struct dataset_size dataset_size(const struct dataset *d);
+const struct dataset_facts *dataset_facts(const struct dataset *d);
+const char *dataset_path(const struct dataset *d);
+/* The file that holds the tokens: another one than dataset_path where that is a view. */
+const char *dataset_base_path(const struct dataset *d);
+/* Identity of the token contents: same for the same rows, whatever the compression. Names side-cars. */
+uint64_t dataset_hash(const struct dataset *d);
+
+struct pair {
+    int64_t row, chosen, rejected, source;
+    float margin;
+    int8_t label;
+};
+/* All Local (independent reads). */
+enum status dataset_pairs(struct dataset *d, const int64_t *rows, int64_t n, struct pair *out);
+struct response {
+    int64_t id, prompt;
+    int64_t first, count;               /* tokens in /responses/tokens */
+    int64_t prompt_first, prompt_count; /* tokens in /prompts/tokens */
+    int32_t length_chars;
+    float score, worth; /* NaN: none */
+};
+enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, struct response *out);
+/* Where prompt p's tokens are: [*first, *first + *count) of /prompts/tokens. */
+enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
+/* Place in facts->subsets of the prompt's subset, -1: none. */
+enum status dataset_prompt_subset(struct dataset *d, int64_t prompt, int32_t *out);
+/* Responses of prompt p are contiguous: [*first, *first + *count). */
+enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
+enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
+enum status dataset_response_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
+enum status dataset_response_token_chars(struct dataset *d, int64_t first, int64_t count, uint8_t *out);
+
+#endif

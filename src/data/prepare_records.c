@@ -1,0 +1,529 @@
+/* The rank's records are cut into contiguous blocks; a thread takes the next block, parses and tokenizes it
+ * with its own encoder into the block's own arrays; at the end the blocks are laid end to end. So order and
+ * content do not depend on the threads, and of several bad records the first one is named.
+ *
+ * Prompt and response are tokenized apart, so no token can reach over their boundary. The beginning token
+ * stands once before the prompt even where the text brings its own.
+ */
+#include "data/prepare_records.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/log.h"
+#include "util/mem.h"
+
+enum { BLOCKS_PER_THREAD = 8, PROGRESS_RECORDS = 64 };
+
+struct prompt_row {
+    int64_t end, record; /* end of its ids in the block */
+    int32_t subset;
+};
+
+struct response_row {
+    int64_t end, prompt;
+    float score, worth;
+    int32_t length_chars;
+};
+
+struct pair_row {
+    int64_t chosen, rejected, source;
+    float margin;
+    int8_t label;
+};
+
+/* Rows and ids of a block of records; indices count from the block's start. */
+struct block {
+    struct ids prompt_ids, response_ids;
+    struct text chars;
+    struct prompt_row *prompts;
+    struct response_row *responses;
+    struct pair_row *pairs;
+    int64_t n_prompts, n_responses, n_pairs;
+    int64_t prompts_capacity, responses_capacity, pairs_capacity;
+    struct prepare_drops drops;
+    struct subsets subsets;
+    int64_t counts[PREPARE_COUNTS];
+    enum status st;
+    struct message message;
+};
+
+/* What a thread works with. */
+struct worker {
+    const struct prepare_job *job;
+    struct encoder *encoder;
+    struct record_text *text, *scratch;
+    struct ids together; /* prompt and response in one piece, for the boundary check */
+    struct text joined;
+};
+
+void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count) {
+    int i = 0;
+    while (i < d->n && strncmp(d->list[i].reason, reason, sizeof d->list[i].reason - 1) != 0) {
+        i++;
+    }
+    if (i == DATASET_DROP_REASONS) {
+        i--;
+        reason = "other";
+    }
+    if (i == d->n || strcmp(reason, "other") == 0) {
+        snprintf(d->list[i].reason, sizeof d->list[i].reason, "%s", reason);
+        d->n = i + 1 > d->n ? i + 1 : d->n;
+    }
+    d->list[i].count += count;
+}
+
+static int32_t code_points(const char *s, size_t n) {
+    int32_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        count += ((unsigned char)s[i] & 0xc0) != 0x80; /* not a continuation byte of UTF-8 */
+    }
+    return count;
+}
+
+static bool holds(const int32_t *ids, int64_t first, int64_t last, int32_t id) {
+    for (int64_t i = first; i < last && id >= 0; i++) {
+        if (ids[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum status push_id(struct ids *ids, int32_t id) {
+    TRY(GROW_ARRAY(ids->data, ids->capacity, ids->count + 1));
+    ids->data[ids->count++] = id;
+    return OK;
+}
+
+static enum status add_prompt(struct worker *w, struct block *b, int64_t record, bool *end_in_text) {
+    const struct prepare_job *job = w->job;
+    const struct text *prompt = &w->text->prompt;
+    struct ids *ids = &b->prompt_ids;
+    int64_t first = ids->count;
+    TRY(job->begin_id >= 0 ? push_id(ids, job->begin_id) : OK);
+    int64_t text_first = ids->count;
+    TRY(tokenizer_encode(w->encoder, prompt->data ? prompt->data : "", prompt->len, ids, NULL));
+    if (job->begin_id >= 0 && ids->count > text_first && ids->data[text_first] == job->begin_id) {
+        ids->count--; /* the text brings its own */
+        memmove(ids->data + text_first, ids->data + text_first + 1,
+                (size_t)(ids->count - text_first) * sizeof *ids->data);
+        b->counts[COUNT_BEGIN_IN_TEXT]++;
+    }
+    *end_in_text = holds(ids->data, text_first, ids->count, tokenizer_end(job->tokenizer));
+    b->counts[COUNT_EMPTY_PROMPTS] += ids->count == first;
+    TRY(GROW_ARRAY(b->prompts, b->prompts_capacity, b->n_prompts + 1));
+    struct prompt_row row = {.end = ids->count, .record = record};
+    TRY(subsets_place(&b->subsets, w->text->subset.len > 0 ? w->text->subset.data : "", &row.subset));
+    b->prompts[b->n_prompts++] = row;
+    return OK;
+}
+
+static enum status add_response(struct worker *w, struct block *b, int i, bool *end_in_text) {
+    const struct prepare_job *job = w->job;
+    const struct text *response = &w->text->responses[i];
+    struct ids *ids = &b->response_ids;
+    int64_t first = ids->count;
+    int32_t end = tokenizer_end(job->tokenizer);
+    TRY(tokenizer_encode(w->encoder, response->data ? response->data : "", response->len, ids,
+                         job->token_chars ? &b->chars : NULL));
+    *end_in_text |= holds(ids->data, first, ids->count, end);
+    bool ends = ids->count > first && end >= 0 && ids->data[ids->count - 1] == end;
+    if (job->end_id >= 0 && !ends) {
+        TRY(push_id(ids, job->end_id));
+        TRY(job->token_chars ? text_append(&b->chars, "", 1) : OK); /* 0: no code points */
+        ends = true;
+    }
+    b->counts[COUNT_WITHOUT_END] += !ends;
+    TRY(GROW_ARRAY(b->responses, b->responses_capacity, b->n_responses + 1));
+    b->responses[b->n_responses++] = (struct response_row){
+        .end = ids->count,
+        .prompt = b->n_prompts - 1,
+        .score = (float)w->text->scores[i],
+        .worth = (float)w->text->worths[i],
+        .length_chars = code_points(response->data ? response->data : "", response->len),
+    };
+    return OK;
+}
+
+/* Counts whether the prompt's ids would have been the same with the response behind it. */
+static enum status check_boundary(struct worker *w, struct block *b, int64_t first, int64_t last) {
+    const struct record_text *text = w->text;
+    if (text->n_responses == 0 || last == first) {
+        return OK;
+    }
+    text_clear(&w->joined);
+    w->together.count = 0;
+    TRY(text_append(&w->joined, text->prompt.data, text->prompt.len));
+    TRY(text_append(&w->joined, text->responses[0].data, text->responses[0].len));
+    TRY(tokenizer_encode(w->encoder, w->joined.data, w->joined.len, &w->together, NULL));
+    const int32_t *prompt = b->prompt_ids.data + first;
+    int64_t skipped = w->job->begin_id >= 0; /* ids of the prompt that its text did not give */
+    int64_t n = last - first - skipped;
+    bool own_begin =
+        w->job->begin_id >= 0 && w->together.count > 0 && w->together.data[0] == w->job->begin_id;
+    const int32_t *whole = w->together.data + own_begin;
+    int64_t n_whole = w->together.count - own_begin;
+    b->counts[COUNT_CHECKED]++;
+    b->counts[COUNT_BOUNDARY_MOVED] +=
+        n_whole < n || (n > 0 && memcmp(prompt + skipped, whole, (size_t)n * sizeof *whole) != 0);
+    return OK;
+}
+
+/* records: the record, or those of the post. */
+static enum status add_pairs(struct worker *w, struct block *b, const struct record *records,
+                             int64_t first_response) {
+    const struct record_text *text = w->text;
+    for (int i = 0; i < text->n_pairs; i++) {
+        TRY(GROW_ARRAY(b->pairs, b->pairs_capacity, b->n_pairs + 1));
+        b->pairs[b->n_pairs++] = (struct pair_row){
+            .chosen = first_response + text->pairs[i].chosen,
+            .rejected = first_response + text->pairs[i].rejected,
+            .source = records[text->pairs[i].line].index,
+            .margin = (float)text->pairs[i].margin,
+            .label = text->pairs[i].labeled ? 1 : 0,
+        };
+    }
+    return OK;
+}
+
+static enum status add_text(struct worker *w, struct block *b, int64_t record, const struct record *records) {
+    int64_t source = records[0].index;
+    int64_t first_id = b->prompt_ids.count;
+    int64_t first_response = b->n_responses;
+    bool end_in_text = false;
+    TRY(add_prompt(w, b, record, &end_in_text));
+    TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, first_id, b->prompt_ids.count) : OK);
+    for (int i = 0; i < w->text->n_responses; i++) {
+        TRY(add_response(w, b, i, &end_in_text));
+    }
+    b->counts[COUNT_END_IN_TEXT] += end_in_text;
+    return add_pairs(w, b, records, first_response);
+}
+
+struct record prepare_record(const struct prepare_job *job, int64_t i) {
+    return job->groups ? job->groups->records[job->groups->first[i]] : records_at(job->input, i);
+}
+
+static enum status parse(const struct prepare_job *job, const struct record *r, char where[512],
+                         json_t **out) {
+    snprintf(where, 512, "%s, line %lld", records_file(job->input, r->file), (long long)r->line);
+    TRY(json_parse(r->data, r->len, where, out));
+    if (json_is_object(*out)) {
+        return OK;
+    }
+    json_decref(*out);
+    return fail(ERR_DATA, "%s: expected a JSON object", where);
+}
+
+static enum status add_record(struct worker *w, struct block *b, int64_t i) {
+    struct record r = records_at(w->job->input, i);
+    char where[512];
+    json_t *json;
+    TRY(parse(w->job, &r, where, &json));
+    enum status st = record_parse(w->job->format, json, where, w->text);
+    json_decref(json);
+    TRY(st);
+    b->counts[COUNT_RECORDS]++;
+    if (w->text->dropped) {
+        prepare_drop(&b->drops, w->text->dropped, 1);
+        return OK;
+    }
+    if (w->text->n_skipped > 0) {
+        prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped);
+    }
+    if (w->text->n_ties > 0) {
+        prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties);
+    }
+    st = add_text(w, b, i, &r);
+    return st == OK ? OK : note("tokenizing %s", where);
+}
+
+/* Tokens of a text alone. */
+static enum status count_tokens(struct worker *w, const struct text *text, int64_t *out) {
+    w->together.count = 0;
+    TRY(tokenizer_encode(w->encoder, text->data ? text->data : "", text->len, &w->together, NULL));
+    *out = w->together.count;
+    return OK;
+}
+
+static enum status filter_post(struct worker *w, struct block *b) {
+    const struct prepare_job *job = w->job;
+    bool too_long[RECORD_RESPONSES_MAX] = {false};
+    int64_t specials = (job->begin_id >= 0) + (job->end_id >= 0);
+    int64_t long_pairs;
+    int64_t more_pairs;
+    if (job->max_length > 0) {
+        int64_t prompt;
+        TRY(count_tokens(w, &w->text->prompt, &prompt));
+        for (int i = 0; i < w->text->n_responses; i++) {
+            int64_t response;
+            TRY(count_tokens(w, &w->text->responses[i], &response));
+            too_long[i] = prompt + response + specials > job->max_length;
+        }
+    }
+    shp_keep(w->text, too_long, job->max_pairs, &long_pairs, &more_pairs);
+    if (long_pairs > 0) {
+        prepare_drop(&b->drops, "pairs longer than prepare.max_length", long_pairs);
+    }
+    if (more_pairs > 0) {
+        prepare_drop(&b->drops, "pairs above prepare.max_pairs_per_post", more_pairs);
+    }
+    return OK;
+}
+
+/* An SHP post: all its records become one prompt. */
+static enum status add_post(struct worker *w, struct block *b, int64_t i) {
+    const struct record_groups *g = w->job->groups;
+    const struct record *records = g->records + g->first[i];
+    char where[512];
+    shp_begin(w->text);
+    for (int64_t k = 0; k < g->first[i + 1] - g->first[i]; k++) {
+        const char *dropped = NULL;
+        json_t *json;
+        TRY(parse(w->job, &records[k], where, &json));
+        const struct shp_record record = {
+            .json = json, .where = where, .line = (int)k, .min_ratio = w->job->min_score_ratio};
+        enum status st = shp_add(w->text, &record, w->scratch, &dropped);
+        json_decref(json);
+        TRY(st);
+        b->counts[COUNT_RECORDS]++;
+        if (dropped) {
+            prepare_drop(&b->drops, dropped, 1);
+        }
+    }
+    TRY(filter_post(w, b));
+    if (w->text->n_pairs == 0) {
+        return OK; /* its pairs are counted where they were dropped */
+    }
+    enum status st = add_text(w, b, i, records);
+    return st == OK ? OK : note("tokenizing %s", where);
+}
+
+static void block_free(struct block *b) {
+    ids_free(&b->prompt_ids);
+    ids_free(&b->response_ids);
+    text_free(&b->chars);
+    subsets_free(&b->subsets);
+    mem_free(b->prompts);
+    mem_free(b->responses);
+    mem_free(b->pairs);
+}
+
+static enum status worker_open(struct worker *w, const struct prepare_job *job) {
+    *w = (struct worker){.job = job};
+    TRY(NEW_ARRAY(w->text, 1));
+    TRY(NEW_ARRAY(w->scratch, 1));
+    return encoder_open(job->tokenizer, &w->encoder);
+}
+
+static void worker_close(struct worker *w) {
+    encoder_close(w->encoder);
+    if (w->text) {
+        record_text_free(w->text);
+    }
+    if (w->scratch) {
+        record_text_free(w->scratch);
+    }
+    mem_free(w->text);
+    mem_free(w->scratch);
+    ids_free(&w->together);
+    text_free(&w->joined);
+}
+
+/* Shared by the threads of a rank. */
+struct crew {
+    const struct prepare_job *job;
+    struct block *blocks;
+    int n_blocks;
+    atomic_int next;           /* block to be taken */
+    atomic_int first_bad;      /* blocks behind it need no work */
+    atomic_llong done;         /* records, for the progress line */
+    struct progress *progress; /* thread 0 speaks */
+};
+
+static void do_block(struct crew *crew, struct worker *w, int index, bool speaks) {
+    struct block *b = &crew->blocks[index];
+    struct range records = range_part(crew->job->records, index, crew->n_blocks);
+    for (int64_t i = records.first; i < records.last && b->st == OK; i++) {
+        b->st = crew->job->groups ? add_post(w, b, i) : add_record(w, b, i);
+        if (i % PROGRESS_RECORDS == 0) {
+            long long done = atomic_fetch_add(&crew->done, PROGRESS_RECORDS);
+            if (speaks) {
+                progress_update(crew->progress, (double)done, NULL);
+            }
+        }
+    }
+    if (b->st != OK) {
+        b->message = *status_message();
+        int bad = atomic_load(&crew->first_bad);
+        while (index < bad && !atomic_compare_exchange_weak(&crew->first_bad, &bad, index)) {
+        }
+    }
+}
+
+static void work(struct crew *crew, bool speaks) {
+    struct worker w;
+    enum status st = worker_open(&w, crew->job);
+    for (;;) {
+        int index = atomic_fetch_add(&crew->next, 1);
+        if (index >= crew->n_blocks || index > atomic_load(&crew->first_bad)) {
+            break;
+        }
+        crew->blocks[index].st = st;
+        do_block(crew, &w, index, speaks);
+    }
+    worker_close(&w);
+}
+
+/* Lays the blocks end to end. */
+struct totals {
+    int64_t prompts, responses, pairs, prompt_ids, response_ids;
+};
+
+static enum status new_part(struct prepared *out, const struct totals *t, bool token_chars) {
+    struct dataset_part *p = &out->part;
+    TRY(NEW_ARRAY(p->prompt_tokens, t->prompt_ids));
+    TRY(NEW_ARRAY(p->prompt_offsets, t->prompts + 1));
+    TRY(NEW_ARRAY(p->prompt_subset, t->prompts));
+    TRY(NEW_ARRAY(p->response_tokens, t->response_ids));
+    TRY(NEW_ARRAY(p->response_offsets, t->responses + 1));
+    TRY(token_chars ? NEW_ARRAY(p->response_token_chars, t->response_ids) : OK);
+    TRY(NEW_ARRAY(p->response_prompt, t->responses));
+    TRY(NEW_ARRAY(p->response_score, t->responses));
+    TRY(NEW_ARRAY(p->response_worth, t->responses));
+    TRY(NEW_ARRAY(p->response_length_chars, t->responses));
+    TRY(NEW_ARRAY(p->chosen, t->pairs));
+    TRY(NEW_ARRAY(p->rejected, t->pairs));
+    TRY(NEW_ARRAY(p->pair_source, t->pairs));
+    TRY(NEW_ARRAY(p->margin, t->pairs));
+    TRY(NEW_ARRAY(p->label, t->pairs));
+    return NEW_ARRAY(out->prompt_record, t->prompts);
+}
+
+static void append_rows(struct prepared *out, const struct block *b, const struct totals *base) {
+    struct dataset_part *p = &out->part;
+    for (int64_t i = 0; i < b->n_prompts; i++) {
+        p->prompt_offsets[base->prompts + i + 1] = base->prompt_ids + b->prompts[i].end;
+        p->prompt_subset[base->prompts + i] = b->prompts[i].subset;
+        out->prompt_record[base->prompts + i] = b->prompts[i].record;
+    }
+    for (int64_t i = 0; i < b->n_responses; i++) {
+        int64_t at = base->responses + i;
+        p->response_offsets[at + 1] = base->response_ids + b->responses[i].end;
+        p->response_prompt[at] = base->prompts + b->responses[i].prompt;
+        p->response_score[at] = b->responses[i].score;
+        p->response_worth[at] = b->responses[i].worth;
+        p->response_length_chars[at] = b->responses[i].length_chars;
+    }
+    for (int64_t i = 0; i < b->n_pairs; i++) {
+        int64_t at = base->pairs + i;
+        p->chosen[at] = base->responses + b->pairs[i].chosen;
+        p->rejected[at] = base->responses + b->pairs[i].rejected;
+        p->pair_source[at] = b->pairs[i].source;
+        p->margin[at] = b->pairs[i].margin;
+        p->label[at] = b->pairs[i].label;
+    }
+}
+
+static void copy_ids(int32_t *to, const struct ids *from) {
+    if (from->count > 0) {
+        memcpy(to, from->data, (size_t)from->count * sizeof *to);
+    }
+}
+
+/* Takes over what a block holds and frees it. */
+static enum status append_block(struct prepared *out, struct block *b, struct totals *base) {
+    struct dataset_part *p = &out->part;
+    copy_ids(p->prompt_tokens + base->prompt_ids, &b->prompt_ids);
+    copy_ids(p->response_tokens + base->response_ids, &b->response_ids);
+    if (p->response_token_chars && b->chars.len > 0) {
+        memcpy(p->response_token_chars + base->response_ids, b->chars.data, b->chars.len);
+    }
+    append_rows(out, b, base);
+    TRY(subsets_merge(&out->subsets, &b->subsets, p->prompt_subset + base->prompts, b->n_prompts));
+    base->prompts += b->n_prompts;
+    base->responses += b->n_responses;
+    base->pairs += b->n_pairs;
+    base->prompt_ids += b->prompt_ids.count;
+    base->response_ids += b->response_ids.count;
+    for (int i = 0; i < PREPARE_COUNTS; i++) {
+        out->counts[i] += b->counts[i];
+    }
+    for (int i = 0; i < b->drops.n; i++) {
+        prepare_drop(&out->drops, b->drops.list[i].reason, b->drops.list[i].count);
+    }
+    block_free(b);
+    *b = (struct block){0};
+    return OK;
+}
+
+static enum status collect(const struct crew *crew, struct prepared *out) {
+    struct totals total = {0};
+    for (int i = 0; i < crew->n_blocks; i++) {
+        const struct block *b = &crew->blocks[i];
+        if (b->st != OK) {
+            status_set(&b->message);
+            return b->st;
+        }
+        if (crew->job->token_chars && (int64_t)b->chars.len != b->response_ids.count) {
+            return fail(ERR_INTERNAL, "the tokenizer counts characters of %zu tokens, but gave %lld",
+                        b->chars.len, (long long)b->response_ids.count);
+        }
+        total.prompts += b->n_prompts;
+        total.responses += b->n_responses;
+        total.pairs += b->n_pairs;
+        total.prompt_ids += b->prompt_ids.count;
+        total.response_ids += b->response_ids.count;
+    }
+    TRY(new_part(out, &total, crew->job->token_chars));
+    struct totals base = {0};
+    for (int i = 0; i < crew->n_blocks; i++) {
+        TRY(append_block(out, &crew->blocks[i], &base));
+    }
+    out->part.n_prompts = total.prompts;
+    out->part.n_responses = total.responses;
+    out->part.n_pairs = total.pairs;
+    return OK;
+}
+
+enum status prepare_records(const struct prepare_job *job, struct prepared *out) {
+    *out = (struct prepared){0};
+    struct progress progress;
+    progress_start(&progress, "prepare", "records of rank 0", (double)job->records);
+    int n_blocks = job->threads > 1 ? job->threads * BLOCKS_PER_THREAD : 1;
+    struct crew crew = {.job = job, .n_blocks = n_blocks, .progress = &progress};
+    atomic_init(&crew.first_bad, n_blocks);
+    TRY(NEW_ARRAY(crew.blocks, n_blocks));
+#pragma omp parallel for num_threads(job->threads) schedule(static, 1)
+    for (int thread = 0; thread < job->threads; thread++) {
+        work(&crew, thread == 0);
+    }
+    progress_end(&progress, (double)job->records);
+    enum status st = collect(&crew, out);
+    for (int i = 0; i < n_blocks; i++) {
+        block_free(&crew.blocks[i]);
+    }
+    mem_free(crew.blocks);
+    if (st != OK) {
+        prepared_free(out);
+    }
+    return st;
+}
+
+void prepared_free(struct prepared *p) {
+    struct dataset_part *d = &p->part;
+    void *arrays[] = {d->prompt_tokens,         d->prompt_offsets,   d->prompt_subset,
+                      d->response_tokens,       d->response_offsets, d->response_token_chars,
+                      d->response_prompt,       d->response_score,   d->response_worth,
+                      d->response_length_chars, d->chosen,           d->rejected,
+                      d->pair_source,           d->margin,           d->label,
+                      p->prompt_record};
+    for (int i = 0; i < COUNT_OF(arrays); i++) {
+        mem_free(arrays[i]);
+    }
+    subsets_free(&p->subsets);
+    *p = (struct prepared){0};
+}

@@ -1,0 +1,65 @@
+/* Records to tokens: this rank's share of the input as a part of a preference file. */
+#ifndef COLLIMATE_DATA_PREPARE_RECORDS_H
+#define COLLIMATE_DATA_PREPARE_RECORDS_H
+
+#include "data/dataset.h"
+#include "data/prepare_groups.h"
+#include "data/subsets.h"
+#include "io/jsonl.h"
+#include "text/records.h"
+#include "text/shp.h"
+#include "text/tokenizer.h"
+
+struct prepare_job {
+    const struct records_input *input;
+    const struct tokenizer *tokenizer;
+    enum record_format format;
+    int32_t begin_id, end_id; /* put before each prompt, after each response; -1: none */
+    bool token_chars;
+    int64_t records;                    /* of this rank, from its first; posts where there are groups */
+    const struct record_groups *groups; /* SHP: the records by post; NULL */
+    double min_score_ratio;             /* of SHP records */
+    int64_t max_length;                 /* SHP: tokens of prompt + response of a pair at most; 0: any */
+    int64_t max_pairs;                  /* of an SHP post; 0: all */
+    int64_t check_stride;               /* one record in so many is checked for token boundaries */
+    int threads;
+};
+
+/* Counts over the rank's records; plain sums, so that ranks' counts add up. */
+enum prepare_count {
+    COUNT_RECORDS,
+    COUNT_BEGIN_IN_TEXT,  /* prompts that began with the beginning token already */
+    COUNT_END_IN_TEXT,    /* records whose text held the end token already */
+    COUNT_WITHOUT_END,    /* responses that do not end with it */
+    COUNT_EMPTY_PROMPTS,  /* prompts without any token: their responses' first token has no predictor */
+    COUNT_CHECKED,        /* records whose prompt and first response were also tokenized in one piece */
+    COUNT_BOUNDARY_MOVED, /* … where the prompt's ids are not a prefix of that */
+    PREPARE_COUNTS
+};
+
+struct prepare_drops {
+    int n;
+    struct {
+        char reason[48];
+        int64_t count;
+    } list[DATASET_DROP_REASONS];
+};
+/* Local. Adds count to a reason; what exceeds the table is counted under its last entry, "other". */
+void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count);
+
+/* Record i of this rank; of a post its first. Local. */
+struct record prepare_record(const struct prepare_job *job, int64_t i);
+
+struct prepared {
+    struct dataset_part part;
+    int64_t *prompt_record; /* per prompt, the record of this rank that it came from */
+    struct subsets subsets; /* what part.prompt_subset counts in */
+    struct prepare_drops drops;
+    int64_t counts[PREPARE_COUNTS];
+};
+/* Local. Parses and tokenizes on job->threads threads; the result does not depend on their number. Fails:
+ * ERR_DATA for the first bad record, naming file and line. */
+enum status prepare_records(const struct prepare_job *job, struct prepared *out);
+void prepared_free(struct prepared *p);
+
+#endif

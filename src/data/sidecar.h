@@ -1,0 +1,49 @@
+/* Side-cars: values per response computed by a model, in a file beside the data.
+ *
+ * `*.reference.h5`: /sum float64, /count int32, /token_hash uint64 per response of the data file; a row with
+ * count -1 is not computed yet. `*.embeddings.h5`: /values float32 (responses, d), /done uint8. Both: /check
+ * uint64, a hash of the row, and the attributes model, data, view, compute, recipe. These are the key, so
+ * that a stale file is refused with what differs; beta, loss, learning rate and rank count are not in the
+ * key.
+ *
+ * Rows are filled in any order, by any rank, over several runs: arrays are contiguous and unfiltered, so that
+ * a run that dies between two rows leaves a valid file, and damage is found by /check.
+ */
+#ifndef COLLIMATE_DATA_SIDECAR_H
+#define COLLIMATE_DATA_SIDECAR_H
+
+#include "data/dataset.h"
+
+struct sidecar_key {
+    uint64_t model, data, view;
+    char compute[8]; /* "fp32", "bf16" */
+    char recipe[64]; /* "logp", or "mean response last" for embeddings */
+};
+
+struct sidecar;
+/* Collective. Opens path if it exists and its key is equal, creates it otherwise (width 0: reference sums; >
+ * 0: embeddings). A file with another key: ERR_DATA naming what differs, or replaced where `replace`. */
+enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
+                         int64_t width, bool replace, struct sidecar **out);
+/* Local. Opens embeddings for reading, whatever model made them; key (may be NULL) says which. Fails:
+ * ERR_INPUT; ERR_DATA for another file's rows (data: dataset_hash; rows -1: any data's). */
+enum status sidecar_open_values(const char *path, uint64_t data, int64_t rows, struct sidecar **out,
+                                struct sidecar_key *key);
+/* Collective: flushes; Local after sidecar_open_values. */
+enum status sidecar_close(struct sidecar *s);
+/* Local. Rows not computed yet have count -1. Fails: ERR_DATA for damage. */
+enum status sidecar_read_reference(struct sidecar *s, const int64_t *ids, int64_t n, double *sum,
+                                   int32_t *count, uint64_t *token_hash);
+/* Local. Rows [first, first + n). Fails: ERR_DATA for damage and for a row that is not computed yet. */
+enum status sidecar_read_values(struct sidecar *s, int64_t first, int64_t n, float *out);
+/* Local. done[i]: row ids[i] is there. */
+enum status sidecar_done(struct sidecar *s, const int64_t *ids, int64_t n, bool *done);
+/* Collective: each rank its own rows (n may be 0), no row on two ranks. Fails: ERR_WRITE, also when a row
+ * reads back differently. */
+enum status sidecar_write_reference(struct sidecar *s, const int64_t *ids, int64_t n, const double *sum,
+                                    const int32_t *count, const uint64_t *token_hash);
+enum status sidecar_write_values(struct sidecar *s, const int64_t *ids, int64_t n, const float *values);
+int64_t sidecar_width(const struct sidecar *s);
+int64_t sidecar_rows(const struct sidecar *s);
+
+#endif

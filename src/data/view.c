@@ -1,0 +1,497 @@
+#include "data/view.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "data/comparisons.h"
+#include "util/hash.h"
+#include "util/mem.h"
+
+struct view {
+    struct dataset *d;
+    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES */
+    struct truncation t;
+    int32_t end_id;
+    int64_t rows;
+    uint64_t hash;
+    struct comparisons comparisons; /* where rows are prompts */
+    uint8_t *chars;                 /* scratch: characters of a response's tokens */
+    int64_t chars_capacity;
+};
+
+static bool rows_are_prompts(const struct view *v) {
+    return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
+}
+
+/* What stays of a response: `keep` tokens of its content from the start, then the end token if `end`. */
+struct cut {
+    int64_t content; /* tokens before the end token */
+    int64_t keep;
+    bool has_end, end; /* in the file, after the cut */
+};
+
+static int64_t cut_tokens(const struct cut *c) {
+    return c->keep + c->end;
+}
+
+static bool is_cut(const struct cut *c) {
+    return c->keep < c->content || (c->has_end && !c->end);
+}
+
+/* Rows as they will be read: lists that all of them share. */
+struct planned_response {
+    struct response response;
+    struct cut cut;
+};
+struct plans {
+    struct planned_response *responses;
+    struct sample_pair *pairs;
+    int64_t n_responses, n_pairs, response_capacity, pair_capacity;
+};
+/* One of them: its responses and pairs are ranges of the lists. */
+struct plan {
+    int64_t row;
+    struct pair pair; /* where the row is one */
+    int64_t first_response, first_pair;
+    int32_t n_responses, n_pairs;
+    int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
+    int64_t prompt_whole;
+};
+
+static void plans_free(struct plans *p) {
+    mem_free(p->responses);
+    mem_free(p->pairs);
+}
+
+/* At most `limit` tokens in all, but never nothing of the content: with no room for both, content wins. */
+static void cut_to_limit(const struct view *v, struct cut *c, int64_t limit) {
+    if (cut_tokens(c) <= limit) {
+        return;
+    }
+    c->end = c->has_end && v->t.end_after_cut && (limit > 1 || c->content == 0);
+    int64_t keep = limit - c->end;
+    if (keep < c->keep) {
+        c->keep = keep < 1 && c->content > 0 ? 1 : keep;
+    }
+}
+
+/* The longest prefix of the content with at most `most` characters; later bytes of a character count 0 and
+ * stay with it. */
+static enum status tokens_of_chars(struct view *v, const struct response *r, int64_t content, int64_t most,
+                                   int64_t *keep) {
+    TRY(GROW_ARRAY(v->chars, v->chars_capacity, content));
+    TRY(dataset_response_token_chars(v->d, r->first, content, v->chars));
+    int64_t sum = 0, n = 0;
+    while (n < content && sum + v->chars[n] <= most) {
+        sum += v->chars[n++];
+    }
+    *keep = n;
+    return OK;
+}
+
+/* Step 1: what depends on the response alone. */
+static enum status cut_response(struct view *v, const struct response *r, struct cut *out) {
+    bool has_end = v->end_id >= 0 && r->count > 0;
+    struct cut c = {.content = r->count - has_end, .has_end = has_end, .end = has_end};
+    c.keep = c.content;
+    if (v->t.response_ratio < 1) {
+        int64_t keep = (int64_t)((double)c.content * v->t.response_ratio);
+        if (v->t.unit == CUT_CHARS) {
+            int64_t most = (int64_t)((double)r->length_chars * v->t.response_ratio);
+            TRY(tokens_of_chars(v, r, c.content, most < 1 ? 1 : most, &keep));
+        }
+        keep = keep < 1 ? 1 : keep;
+        if (keep < c.keep) {
+            c.keep = keep;
+            c.end = has_end && v->t.end_after_cut;
+        }
+    }
+    if (v->t.max_response > 0) {
+        cut_to_limit(v, &c, v->t.max_response);
+    }
+    *out = c;
+    return OK;
+}
+
+static enum status is_too_long(struct view *v, const struct response *r, bool *out) {
+    struct cut c;
+    TRY(cut_response(v, r, &c));
+    *out = r->prompt_count + cut_tokens(&c) > v->t.max_length;
+    return OK;
+}
+
+/* Step 2: whether the row's prompt is cut. */
+static enum status wants_prompt_cut(struct view *v, const struct response *r, bool *out) {
+    int64_t first, count;
+    *out = false;
+    if (v->kind != ROWS_PAIRS && !rows_are_prompts(v)) {
+        return is_too_long(v, r, out);
+    }
+    TRY(dataset_prompt_responses(v->d, r->prompt, &first, &count));
+    for (int64_t id = first; id < first + count && !*out; id++) {
+        struct response sibling;
+        TRY(dataset_responses(v->d, &id, 1, &sibling));
+        TRY(is_too_long(v, &sibling, out));
+    }
+    return OK;
+}
+
+static enum status add_response(struct view *v, int64_t id, struct plans *all, struct plan *p) {
+    TRY(GROW_ARRAY(all->responses, all->response_capacity, all->n_responses + 1));
+    struct planned_response *r = &all->responses[all->n_responses];
+    TRY(dataset_responses(v->d, &id, 1, &r->response));
+    TRY(cut_response(v, &r->response, &r->cut));
+    all->n_responses++;
+    p->n_responses++;
+    return OK;
+}
+
+static int32_t place_of(const struct plans *all, const struct plan *p, int64_t id) {
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        if (all->responses[p->first_response + i].response.id == id) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* The place of a pair's side, which is added where it is not there yet. */
+static enum status take_side(struct view *v, int64_t id, struct plans *all, struct plan *p, int32_t *place) {
+    *place = place_of(all, p, id);
+    if (*place < 0) {
+        *place = p->n_responses;
+        return add_response(v, id, all, p);
+    }
+    return OK;
+}
+
+static enum status add_pair(struct view *v, const struct pair *pair, struct plans *all, struct plan *p) {
+    TRY(GROW_ARRAY(all->pairs, all->pair_capacity, all->n_pairs + 1));
+    struct sample_pair *out = &all->pairs[all->n_pairs];
+    *out = (struct sample_pair){.row = pair->row, .source = pair->source, .margin = pair->margin};
+    TRY(take_side(v, pair->chosen, all, p, &out->chosen));
+    TRY(take_side(v, pair->rejected, all, p, &out->rejected));
+    const struct planned_response *own = &all->responses[p->first_response];
+    if (own[out->chosen].response.prompt != own[out->rejected].response.prompt) {
+        return fail(ERR_DATA, "%s: pair %lld joins responses to different prompts (%lld and %lld)",
+                    dataset_path(v->d), (long long)pair->row, (long long)own[out->chosen].response.prompt,
+                    (long long)own[out->rejected].response.prompt);
+    }
+    all->n_pairs++;
+    p->n_pairs++;
+    return OK;
+}
+
+static enum status add_prompt(struct view *v, int64_t prompt, struct plans *all, struct plan *p) {
+    int64_t first, count;
+    TRY(dataset_prompt_responses(v->d, prompt, &first, &count));
+    for (int64_t id = first; id < first + count; id++) {
+        TRY(add_response(v, id, all, p));
+    }
+    return OK;
+}
+
+static enum status find_prompt(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+    const struct comparisons *c = &v->comparisons;
+    if (c->n_groups == 0) { /* a file without pairs */
+        return add_prompt(v, row, all, p);
+    }
+    if (v->kind == ROWS_PROMPTS) {
+        TRY(add_prompt(v, c->list[c->group_first[row]].prompt, all, p));
+    }
+    for (int64_t i = c->group_first[row]; i < c->group_first[row + 1]; i++) {
+        struct pair pair;
+        TRY(dataset_pairs(v->d, &c->list[i].row, 1, &pair));
+        TRY(add_pair(v, &pair, all, p));
+    }
+    return OK;
+}
+
+static enum status find_responses(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+    if (rows_are_prompts(v)) {
+        return find_prompt(v, row, all, p);
+    }
+    if (v->kind == ROWS_RESPONSES) {
+        return add_response(v, row, all, p);
+    }
+    TRY(dataset_pairs(v->d, &row, 1, &p->pair));
+    return v->kind == ROWS_PAIRS ? add_pair(v, &p->pair, all, p) : add_response(v, p->pair.chosen, all, p);
+}
+
+/* Steps 2 and 3. */
+static enum status cut_row(struct view *v, struct planned_response *responses, struct plan *p) {
+    const struct response *first = &responses[0].response;
+    p->prompt_whole = p->prompt_count = first->prompt_count;
+    if (v->t.max_length > 0) {
+        bool cut;
+        TRY(wants_prompt_cut(v, first, &cut));
+        if (cut && p->prompt_count > v->t.max_prompt) {
+            p->prompt_count = v->t.max_prompt;
+        }
+        for (int32_t i = 0; i < p->n_responses; i++) {
+            cut_to_limit(v, &responses[i].cut, v->t.max_length - p->prompt_count);
+        }
+    }
+    p->prompt_first = first->prompt_first + (v->t.keep_start ? 0 : p->prompt_whole - p->prompt_count);
+    return OK;
+}
+
+/* A prompt without responses is a row without tokens. */
+static enum status plan_row(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+    *p = (struct plan){
+        .row = row, .pair.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
+    TRY(find_responses(v, row, all, p));
+    return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
+}
+
+static int64_t plan_tokens(const struct plans *all, const struct plan *p) {
+    int64_t sum = p->prompt_count;
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        sum += cut_tokens(&all->responses[p->first_response + i].cut);
+    }
+    return sum;
+}
+
+/* Opening. */
+
+static enum status check_truncation(const struct dataset *d, const struct truncation *t) {
+    if (!(t->response_ratio > 0 && t->response_ratio <= 1)) {
+        return fail(ERR_USAGE, "truncate.ratio is %g; it must be above 0 and at most 1", t->response_ratio);
+    }
+    if (t->max_length < 0 || t->max_prompt < 0 || t->max_response < 0 || t->max_length == 1) {
+        return fail(ERR_USAGE,
+                    "truncate.max_length is %d; at least one token of the prompt and one of the "
+                    "response must fit",
+                    t->max_length);
+    }
+    if (t->max_length > 0 && t->max_prompt >= t->max_length) {
+        return fail(ERR_USAGE,
+                    "truncate.max_prompt (%d) leaves no room for a response in truncate.max_length (%d)",
+                    t->max_prompt, t->max_length);
+    }
+    if (t->response_ratio < 1 && t->unit == CUT_CHARS && !dataset_size(d).has_token_chars) {
+        return fail(ERR_USAGE,
+                    "%s: truncate.unit=chars needs characters per token; prepare it with prepare.token_chars",
+                    dataset_base_path(d));
+    }
+    return OK;
+}
+
+/* Options without effect are left out, so that they do not make side-cars stale. */
+static uint64_t hash_of(const struct view *v) {
+    const struct truncation *t = &v->t;
+    int64_t fields[8] = {t->max_length, t->max_response};
+    bool cuts = t->max_length > 0 || t->max_response > 0 || t->response_ratio < 1;
+    if (t->max_length > 0) {
+        fields[2] = t->max_prompt;
+        fields[3] = t->keep_start;
+        fields[4] = rows_are_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
+    }
+    fields[5] = t->response_ratio < 1 ? 1 + (int64_t)t->unit : 0;
+    fields[6] = cuts && t->end_after_cut;
+    memcpy(&fields[7], &t->response_ratio, sizeof fields[7]);
+    return hash_bytes(fields, sizeof fields, 0);
+}
+
+/* What only prompts as rows need. */
+static enum status open_prompts(struct view *v) {
+    TRY(comparisons_open(v->d, &v->comparisons));
+    struct dataset_size size = dataset_size(v->d);
+    v->rows = v->kind == ROWS_PROMPTS && size.pairs == 0 ? size.prompts : v->comparisons.n_groups;
+    if (v->rows == 0) {
+        return fail(ERR_DATA,
+                    "%s: has no labeled pairs; pairs of a chosen and a rejected response are "
+                    "needed here",
+                    dataset_path(v->d));
+    }
+    return OK;
+}
+
+enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
+    struct dataset_size size = dataset_size(d);
+    TRY(check_truncation(d, t));
+    if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
+        return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
+                    dataset_path(d));
+    }
+    struct view *v = mem_calloc(1, sizeof *v);
+    if (!v) {
+        return ERR_SYSTEM;
+    }
+    v->d = d;
+    v->kind = kind == ROWS_CHOSEN && size.pairs == 0 ? ROWS_RESPONSES : kind;
+    v->t = *t;
+    if (v->t.max_length > 0 && v->t.max_prompt == 0) {
+        v->t.max_prompt = v->t.max_length / 2;
+    }
+    v->end_id = dataset_facts(d)->end_id;
+    v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
+    v->hash = hash_of(v);
+    enum status st = rows_are_prompts(v) ? open_prompts(v) : OK;
+    if (st != OK) {
+        view_close(v);
+        return st;
+    }
+    *out = v;
+    return OK;
+}
+
+void view_close(struct view *v) {
+    if (v) {
+        comparisons_close(&v->comparisons);
+        mem_free(v->chars);
+        mem_free(v);
+    }
+}
+
+int64_t view_rows(const struct view *v) {
+    return v->rows;
+}
+
+uint64_t view_hash(const struct view *v) {
+    return v->hash;
+}
+
+/* Reading. */
+
+enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost) {
+    struct plans all = {0};
+    enum status st = OK;
+    for (int64_t i = 0; i < n && st == OK; i++) {
+        struct plan p;
+        all.n_responses = all.n_pairs = 0;
+        st = plan_row(v, rows[i], &all, &p);
+        st = st == OK ? to_int(plan_tokens(&all, &p), "tokens of a row", &cost[i]) : st;
+    }
+    plans_free(&all);
+    return st;
+}
+
+static enum status read_response_tokens(struct view *v, const struct response *r, const struct cut *c,
+                                        int32_t *out) {
+    bool whole = !is_cut(c); /* then the end token comes from the file as it is */
+    TRY(dataset_response_tokens(v->d, r->first, whole ? r->count : c->keep, out));
+    if (!whole && c->end) {
+        out[c->keep] = v->end_id;
+    }
+    return OK;
+}
+
+/* Fills a sample, whose lists have their place, and its tokens; *at moves behind what it took. */
+static enum status read_sample(struct view *v, const struct planned_response *responses, const struct plan *p,
+                               struct sample *s, int32_t **at) {
+    s->row = p->row;
+    s->n_responses = p->n_responses;
+    s->n_pairs = p->n_pairs;
+    s->pair = p->pair;
+    s->subset = -1;
+    TRY(p->n_responses ? dataset_prompt_subset(v->d, responses[0].response.prompt, &s->subset) : OK);
+    s->prompt = *at;
+    s->prompt_count = (int32_t)p->prompt_count;
+    TRY(p->n_responses ? dataset_prompt_tokens(v->d, p->prompt_first, p->prompt_count, *at) : OK);
+    *at += p->prompt_count;
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        const struct response *r = &responses[i].response;
+        TRY(read_response_tokens(v, r, &responses[i].cut, *at));
+        s->responses[i] = (struct sample_response){.id = r->id,
+                                                   .tokens = *at,
+                                                   .count = (int32_t)cut_tokens(&responses[i].cut),
+                                                   .score = r->score,
+                                                   .worth = r->worth};
+        *at += s->responses[i].count;
+    }
+    return OK;
+}
+
+static void count_cuts(const struct view *v, const struct planned_response *responses, const struct plan *p,
+                       const struct sample *s, struct cut_counts *counts) {
+    counts->rows++;
+    counts->prompts_cut += p->prompt_count < p->prompt_whole;
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        int32_t n = s->responses[i].count;
+        counts->responses_cut += is_cut(&responses[i].cut);
+        counts->empty_dropped += n == 0;
+        counts->without_end += v->end_id >= 0 && (n == 0 || s->responses[i].tokens[n - 1] != v->end_id);
+    }
+    counts->pairs += p->n_pairs;
+    for (int32_t i = 0; i < p->n_pairs; i++) {
+        counts->margins += !isnan(s->pairs[i].margin);
+    }
+}
+
+static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
+    to->rows += from->rows;
+    to->prompts_cut += from->prompts_cut;
+    to->responses_cut += from->responses_cut;
+    to->without_end += from->without_end;
+    to->empty_dropped += from->empty_dropped;
+    to->pairs += from->pairs;
+    to->margins += from->margins;
+}
+
+/* One buffer: samples, their responses, their pairs, tokens. */
+static enum status allocate_samples(int64_t n, const struct plans *all, int64_t tokens, struct sample **out) {
+    int64_t part;
+    int64_t bytes = 0;
+    TRY(size_mul(n, sizeof **out, "samples", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    TRY(size_mul(all->n_responses, sizeof(struct sample_response), "responses", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    TRY(size_mul(all->n_pairs, sizeof(struct sample_pair), "pairs", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    TRY(size_mul(tokens, sizeof(int32_t), "tokens of rows", &part));
+    TRY(size_add(bytes, part, "samples", &bytes));
+    *out = mem_calloc(bytes, 1);
+    return mem_ok(*out);
+}
+
+static enum status read_samples(struct view *v, const struct plans *all, const struct plan *plans, int64_t n,
+                                struct sample *samples, struct cut_counts *counts) {
+    struct sample_response *responses = (struct sample_response *)(samples + n);
+    struct sample_pair *pairs = (struct sample_pair *)(responses + all->n_responses);
+    int32_t *at = (int32_t *)(pairs + all->n_pairs);
+    if (all->n_pairs > 0) {
+        memcpy(pairs, all->pairs, (size_t)all->n_pairs * sizeof *pairs);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const struct plan *p = &plans[i];
+        samples[i].responses = responses + p->first_response;
+        samples[i].pairs = pairs + p->first_pair;
+        TRY(read_sample(v, all->responses + p->first_response, p, &samples[i], &at));
+        count_cuts(v, all->responses + p->first_response, p, &samples[i], counts);
+    }
+    return OK;
+}
+
+enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
+                      struct cut_counts *counts) {
+    struct plan *plans = NULL;
+    struct plans all = {0};
+    struct sample *samples = NULL;
+    struct cut_counts found = {0};
+    int64_t tokens = 0;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(plans, n));
+    for (int64_t i = 0; i < n; i++) {
+        TRY_TO(done, plan_row(v, rows[i], &all, &plans[i]));
+        TRY_TO(done, size_add(tokens, plan_tokens(&all, &plans[i]), "tokens of rows", &tokens));
+    }
+    TRY_TO(done, allocate_samples(n, &all, tokens, &samples));
+    st = read_samples(v, &all, plans, n, samples, &found);
+done:
+    mem_free(plans);
+    plans_free(&all);
+    if (st != OK) {
+        mem_free(samples);
+        return st;
+    }
+    if (counts) {
+        add_counts(counts, &found);
+    }
+    *out = samples;
+    return OK;
+}
+
+void samples_free(struct sample *samples) {
+    mem_free(samples);
+}

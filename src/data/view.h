@@ -1,0 +1,88 @@
+/* Truncation as a view: what a row's tokens become under the length options, without copying the data.
+ *
+ * A response is its content and, where the file's policy says so, an end token. Per response on its own:
+ * 1. the content is cut to a share of its tokens or characters (rounded down, at least one token), the whole
+ * to at most max_response tokens;
+ * 2. if prompt + response exceed max_length, the prompt is cut to max_prompt, from its start or its end: all
+ * or nothing, as the DPO reference does;
+ * 3. if they still do, the response is cut to max_length - prompt.
+ * An end token that a cut removed is put back if end_after_cut: on top of a share, within the two limits.
+ *
+ * Pairs share their prompt, and a response may stand in several pairs: for rows of more than one response the
+ * prompt is cut if any of the prompt's responses in the file asks for it, so that a response has the same
+ * tokens, and the same reference score, in all its pairs.
+ */
+#ifndef COLLIMATE_DATA_VIEW_H
+#define COLLIMATE_DATA_VIEW_H
+
+#include "data/dataset.h"
+
+enum cut_unit { CUT_TOKENS, CUT_CHARS };
+
+struct truncation {
+    int32_t max_length;    /* prompt + response tokens, 0: no limit */
+    int32_t max_prompt;    /* what an over-long row's prompt is cut to, 0: max_length / 2 */
+    bool keep_start;       /* of the prompt; otherwise keep its end */
+    double response_ratio; /* (0, 1]; 1: whole */
+    enum cut_unit unit;    /* what the ratio counts */
+    int32_t max_response;  /* fixed number of tokens, 0: no limit */
+    bool end_after_cut;    /* put the end token back after a cut */
+};
+
+/* Counts for the report: every row read is in `rows`. */
+struct cut_counts {
+    int64_t rows, prompts_cut;
+    int64_t responses_cut;  /* two a pair */
+    int64_t without_end;    /* responses that end without the end token of the file's policy */
+    int64_t empty_dropped;  /* responses that have no token in the file; they stay rows */
+    int64_t pairs, margins; /* pairs of the rows, and those of them that have a margin */
+};
+
+/* A prompt and responses to it, as a forest wants them; all of it is in one buffer. */
+struct sample {
+    int64_t row;         /* pair, prompt, or response where there is no pair */
+    int32_t n_responses; /* 1 or 2; any number for rows that are prompts */
+    int32_t n_pairs;     /* 1 or 0; any number for rows that are prompts */
+    int32_t subset;      /* the prompt's, in dataset_facts; -1: none */
+    const int32_t *prompt;
+    int32_t prompt_count;
+    struct sample_response {
+        int64_t id;
+        const int32_t *tokens;
+        int32_t count;
+        float score, worth; /* the file's, NaN where there is none */
+    } * responses;
+    struct sample_pair {
+        int64_t row, source;      /* in /pairs; record of the input, -1 where unknown */
+        int32_t chosen, rejected; /* places in responses */
+        float margin;             /* NaN where there is none */
+    } * pairs;
+    struct pair pair; /* where the row is a pair */
+};
+
+/* Rows of training, scoring and evaluation.
+ * ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all responses where the file has no pairs.
+ * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
+ * order of prompts, and the responses that stand in one. ROWS_PROMPTS: the same
+ * prompts with all of their responses; all prompts where the file has no pairs.
+ * The last two hold an index of 16 bytes for each pair. */
+enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES, ROWS_COMPARED, ROWS_PROMPTS };
+
+struct view;
+/* Local. d is borrowed. Fails: ERR_USAGE for limits that contradict each other or when characters are counted
+ * and the file has no token_chars, ERR_DATA when the kind needs pairs and there are none. */
+enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
+void view_close(struct view *v);
+int64_t view_rows(const struct view *v);
+/* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */
+enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost);
+/* Local. Samples of the rows, all in one allocation that ends with samples_free. counts (may be NULL) is
+ * added to. Fails: ERR_DATA for damage, and for a pair whose responses have different prompts. */
+enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
+                      struct cut_counts *counts);
+void samples_free(struct sample *samples);
+/* Hash of everything that changes a response's tokens: truncation and, where a prompt can be cut, row kind.
+ * Part of side-cars' keys. */
+uint64_t view_hash(const struct view *v);
+
+#endif

@@ -1,0 +1,143 @@
+#include "evaluate/metrics.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/file.h"
+#include "util/clock.h"
+#include "util/json.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+/* The step of a line up to keep_to; otherwise -1. A line without a step is the header, which is written anew.
+ */
+static int64_t kept_step(const char *line, size_t len, int64_t keep_to) {
+    json_t *object;
+    if (json_parse(line, len, "metrics", &object) != OK) {
+        status_clear(); /* half a line of a run that died: dropped */
+        return -1;
+    }
+    const json_t *step = json_object_get(object, "step");
+    int64_t n = json_is_integer(step) ? json_integer_value(step) : -1;
+    json_decref(object);
+    return n <= keep_to ? n : -1;
+}
+
+static enum status kept_lines(const char *path, int64_t keep_to, struct text *out) {
+    char stamp[32];
+    clock_stamp(stamp, sizeof stamp);
+    TRY(text_printf(out, "{\"schema\": \"collimate.metrics\", \"version\": %d, \"time\": \"%s\"}\n",
+                    METRICS_SCHEMA, stamp));
+    if (keep_to < 0) {
+        return OK;
+    }
+    char *data = NULL;
+    size_t len = 0;
+    enum status st = access(path, F_OK) == 0 ? file_read(path, &data, &len) : OK;
+    int64_t last = 0;
+    for (size_t at = 0; at < len && st == OK;) {
+        const char *end = memchr(data + at, '\n', len - at);
+        size_t n = end ? (size_t)(end - data) - at : len - at;
+        int64_t step = end ? kept_step(data + at, n, keep_to) : -1;
+        if (step >= 0) {
+            st = text_append(out, data + at, n + 1);
+            last = step;
+        }
+        at += n + 1;
+    }
+    mem_free(data);
+    if (last < keep_to) {
+        log_root(LOG_WARN, "%s: the run goes on after step %lld, but the lines after step %lld are lost",
+                 path, (long long)keep_to, (long long)last);
+    }
+    return st;
+}
+
+enum status metrics_open(const char *path, int64_t keep_to, struct metrics_file *out) {
+    struct text lines = {0};
+    enum status st;
+    TRY_TO(done, kept_lines(path, keep_to, &lines));
+    TRY_TO(done, file_write(path, lines.data, lines.len));
+    FILE *file = fopen(path, "a");
+    if (!file) {
+        st = fail(ERR_WRITE, "%s: cannot append: %s", path, strerror(errno));
+        goto done;
+    }
+    out->file = file;
+    out->path = mem_strdup(path);
+    st = mem_ok(out->path);
+done:
+    text_free(&lines);
+    return st;
+}
+
+enum status metrics_write(struct metrics_file *m, const struct text *line) {
+    if (fwrite(line->data, 1, line->len, m->file) != line->len || fputs("}\n", m->file) == EOF ||
+        fflush(m->file) != 0) {
+        return fail(ERR_WRITE, "%s: cannot write: %s", m->path, strerror(errno));
+    }
+    return OK;
+}
+
+enum status metrics_sync(struct metrics_file *m) {
+    if (fsync(fileno(m->file)) != 0 && errno != EINVAL && errno != EROFS) { /* these: nothing to wait for */
+        return fail(ERR_WRITE, "%s: fsync: %s", m->path, strerror(errno));
+    }
+    return OK;
+}
+
+void metrics_close(struct metrics_file *m) {
+    if (m->file) {
+        fclose(m->file); /* every line was flushed and checked when it was written */
+    }
+    mem_free(m->path);
+    *m = (struct metrics_file){0};
+}
+
+enum status metrics_put(struct text *line, const char *prefix, const char *name, double value) {
+    TRY(text_printf(line, "%s\"%s%s\": ", line->len ? ", " : "{", prefix, name));
+    return text_json_number(line, value);
+}
+
+static double ratio(double numerator, double denominator) {
+    return denominator > 0 ? numerator / denominator : 0;
+}
+
+enum status metrics_put_sums(struct text *line, const char *prefix, const struct recipe *r,
+                             const struct sums *sums) {
+    const double *v = sums->v;
+    double rows = v[SUM_ROWS];
+    double tokens = v[SUM_TARGET_TOKENS] + v[SUM_REJECTED_TOKENS];
+    bool language = r->kind != RECIPE_REWARD;
+    bool pairs = r->kind == RECIPE_PREFERENCE;
+    const struct {
+        const char *name;
+        double value;
+        bool applies;
+    } metrics[] = {
+        {"loss", recipe_value(r, sums), true},
+        {"nll_loss", ratio(-v[SUM_TARGET_LOGP], v[SUM_TARGET_TOKENS]), pairs && r->target_weight != 0},
+        {"rewards/chosen", ratio(v[SUM_REWARD_CHOSEN], rows), r->has_reference},
+        {"rewards/rejected", ratio(v[SUM_REWARD_REJECTED], rows), r->has_reference},
+        {"rewards/accuracies", ratio(v[SUM_ACCURATE], rows), r->has_reference},
+        {"rewards/margins", ratio(v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED], rows), r->has_reference},
+        {"logps/chosen", ratio(v[SUM_TARGET_LOGP], rows), pairs},
+        {"logps/rejected", ratio(v[SUM_REJECTED_LOGP], rows), pairs},
+        {"logits/chosen", ratio(v[SUM_TARGET_LOGITS], v[SUM_TARGET_TOKENS]), pairs},
+        {"logits/rejected", ratio(v[SUM_REJECTED_LOGITS], v[SUM_REJECTED_TOKENS]), pairs},
+        {"entropy", ratio(v[SUM_ENTROPY], tokens), language},
+        {"mean_token_accuracy", ratio(v[SUM_TARGET_TOP], v[SUM_TARGET_TOKENS]), language},
+        {"min_reward", sums->lowest, !language},
+        {"mean_reward", ratio(v[SUM_VALUES], v[SUM_RESPONSES]), !language},
+        {"max_reward", sums->highest, !language},
+        {"accuracy", ratio(v[SUM_ACCURATE], v[SUM_PAIRS]), !language},
+        {"margin", ratio(v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED], v[SUM_PAIRS]), !language},
+    };
+    for (int i = 0; i < COUNT_OF(metrics); i++) {
+        if (metrics[i].applies) {
+            TRY(metrics_put(line, prefix, metrics[i].name, metrics[i].value));
+        }
+    }
+    return OK;
+}

@@ -1,0 +1,34 @@
+/* metrics.jsonl: one JSON object per line and event, TRL's names; the first line has the schema version.
+ * Rank 0 writes; a resumed run first drops the lines after the step that it goes on from.
+ */
+#ifndef COLLIMATE_EVALUATE_METRICS_H
+#define COLLIMATE_EVALUATE_METRICS_H
+
+#include <stdio.h>
+
+#include "train/recipe.h"
+#include "util/text.h"
+
+enum { METRICS_SCHEMA = 1 };
+
+struct metrics_file {
+    FILE *file;
+    char *path;
+};
+/* Local. Opens path, keeping its lines up to step `keep_to` (-1: none, a new file); warns where
+ * the last of them are not there. Fails: ERR_WRITE. */
+enum status metrics_open(const char *path, int64_t keep_to, struct metrics_file *out);
+/* Local. Appends one line (an object without its newline) and flushes. Fails: ERR_WRITE. */
+enum status metrics_write(struct metrics_file *m, const struct text *line);
+/* Local. Waits for the disk: before a checkpoint, whose steps are not taken again after a loss of power.
+ * Fails: ERR_WRITE. */
+enum status metrics_sync(struct metrics_file *m);
+void metrics_close(struct metrics_file *m);
+
+/* Appends `, "prefixname": value` (or opens the object where the text is empty). Not finite: null. */
+enum status metrics_put(struct text *line, const char *prefix, const char *name, double value);
+/* Appends what a recipe reports of sums: loss, rewards, logps, logits, entropy, accuracy. */
+enum status metrics_put_sums(struct text *line, const char *prefix, const struct recipe *r,
+                             const struct sums *sums);
+
+#endif

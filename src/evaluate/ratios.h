@@ -1,0 +1,47 @@
+/* Ratios of sums over rows, each with a bootstrap interval: what evaluations count and print. The same bits
+ * for any rank count. */
+#ifndef COLLIMATE_EVALUATE_RATIOS_H
+#define COLLIMATE_EVALUATE_RATIOS_H
+
+#include "command/settings.h"
+#include "evaluate/bootstrap.h"
+#include "util/text.h"
+
+struct ratios {
+    int n;
+    double *numerators, *denominators; /* of the row at hand */
+    struct exact_sums exact;           /* numerator and denominator of each ratio */
+    struct bootstrap bootstrap;
+    double confidence;
+    /* After ratios_reduce: the sums over all rows of all ranks, numerator and denominator by turns; ends of
+     * the intervals. */
+    double *totals, *low, *high;
+};
+/* Local. n ratios; evaluate.bootstrap and evaluate.confidence of the settings. Closed after failures too. */
+enum status ratios_open(const struct settings *settings, int n, struct ratios *out);
+void ratios_close(struct ratios *r);
+/* Local. Adds to ratio v of the row at hand. */
+void ratios_count(struct ratios *r, int v, double numerator, double denominator);
+/* Local. Ends the row, which is resampled as a whole: what was counted since the last one is its share. */
+void ratios_end_row(struct ratios *r, int64_t row);
+/* Collective. */
+enum status ratios_reduce(struct comm *c, struct ratios *r);
+
+/* Local, after ratios_reduce. A ratio's denominator, and its value: NaN where that is 0. */
+double ratios_rows(const struct ratios *r, int v);
+double ratios_value(const struct ratios *r, int v);
+/* "[low, high]" */
+enum status ratios_put_interval(const struct ratios *r, int v, struct text *out);
+/* "name": {"value": x, "count": n, "interval": [low, high]}; keys: what the first two are called here. */
+enum status ratios_put_member(const struct ratios *r, const char *name, int v, const char *const keys[2],
+                              struct text *out);
+/* , "name": {…}: ratios first, first + 1, … as members named names; those without a row are left out. */
+struct ratios_group {
+    const char *name;
+    int first, n;
+    const char *const *names;
+    const char *const *keys;
+};
+enum status ratios_put_group(const struct ratios *r, const struct ratios_group *g, struct text *out);
+
+#endif

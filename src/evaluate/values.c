@@ -1,0 +1,245 @@
+/* Numbers of a reward model over prompts: every one is a ratio of sums over prompts, resampled by prompt
+ * because the pairs of a prompt share responses. */
+#include "evaluate/values.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "evaluate/breakdown.h"
+#include "evaluate/evaluation.h"
+#include "evaluate/labels.h"
+#include "evaluate/metrics.h"
+#include "mpi/watchdog.h"
+#include "util/hash.h"
+#include "util/mem.h"
+
+/* Values: some alone, then groups of accuracies. best_of: expected score of the response that the model
+ * prefers among k random ones of a prompt. */
+enum value {
+    VALUE_LOSS,
+    VALUE_ACCURACY,
+    VALUE_MARGIN,
+    VALUE_CHOSEN,
+    VALUE_REJECTED,
+    VALUE_MEAN,
+    VALUE_TRUTH,  /* the model prefers the response that is really better */
+    VALUE_LABELS, /* LABELS_MEASURES of them */
+    VALUE_LAST_LABELS = VALUE_LABELS + LABELS_MEASURES - 1,
+    VALUE_ALONE, /* number of values that stand alone */
+    VALUE_BEST = VALUE_ALONE,
+    BEST_COUNT = 7, /* k = 1, 2, 4, … 64 */
+    VALUE_ORACLE = VALUE_BEST + BEST_COUNT,
+    VALUE_HIT,
+    VALUE_BREAKDOWN /* breakdown_size of them */
+};
+static const char *const alone[VALUE_LABELS] = {
+    "loss", "accuracy", "margin", "rewards/chosen", "rewards/rejected", "mean_reward", "truth_accuracy"};
+static const char *alone_name(int v) {
+    return v < VALUE_LABELS ? alone[v] : label_names[v - VALUE_LABELS];
+}
+struct reward_evaluation {
+    struct session *session;
+    struct recipe recipe;
+    const struct dataset_facts *facts; /* the data's */
+    struct ratios ratios;
+    int32_t *order; /* scratch: a prompt's responses by reward */
+    int64_t order_capacity;
+    enum status status; /* of visits */
+    struct sums sums;
+    struct text *out;
+};
+
+/* Scores and truth beside the label, and the truth beside the model; where they order the pair. */
+static void visit_label(struct reward_evaluation *e, const struct sample_response *chosen,
+                        const struct sample_response *rejected, double difference) {
+    const float c[LABELS_MEASURES] = {chosen->score, chosen->worth};
+    const float r[LABELS_MEASURES] = {rejected->score, rejected->worth};
+    for (int m = 0; m < LABELS_MEASURES; m++) {
+        if (label_is_ordered(c[m], r[m])) {
+            ratios_count(&e->ratios, VALUE_LABELS + m, label_agrees(c[m], r[m]), 1);
+        }
+    }
+    if (label_is_ordered(chosen->worth, rejected->worth)) {
+        ratios_count(&e->ratios, VALUE_TRUTH,
+                     chosen->worth > rejected->worth ? difference > 0 : difference < 0, 1);
+    }
+}
+
+static void visit_pair(struct reward_evaluation *e, const struct scored_row *row,
+                       const struct sample_pair *p) {
+    const struct sample_response *chosen = &row->sample->responses[p->chosen];
+    const struct sample_response *rejected = &row->sample->responses[p->rejected];
+    double r_c = row->scores[p->chosen].value;
+    double r_r = row->scores[p->rejected].value;
+    const struct breakdown_pair pair = {chosen, rejected, r_c > r_r};
+    ratios_count(&e->ratios, VALUE_ACCURACY, pair.is_accurate, 1);
+    ratios_count(&e->ratios, VALUE_MARGIN, r_c - r_r, 1);
+    ratios_count(&e->ratios, VALUE_CHOSEN, r_c, 1);
+    ratios_count(&e->ratios, VALUE_REJECTED, r_r, 1);
+    visit_label(e, chosen, rejected, r_c - r_r);
+    breakdown_count(&e->ratios, VALUE_BREAKDOWN, row->sample, &pair);
+}
+
+/* Scored responses by reward, the highest first; equal rewards keep their order. Prompts are short lists. */
+static enum status sort_responses(struct reward_evaluation *e, const struct scored_row *row, int32_t *n) {
+    const struct sample *s = row->sample;
+    *n = 0;
+    TRY(GROW_ARRAY(e->order, e->order_capacity, (int64_t)s->n_responses + 1));
+    for (int32_t i = 0; i < s->n_responses; i++) {
+        if (isnan(s->responses[i].score)) {
+            continue;
+        }
+        int32_t at = (*n)++;
+        for (; at > 0 && row->scores[e->order[at - 1]].value < row->scores[i].value; at--) {
+            e->order[at] = e->order[at - 1];
+        }
+        e->order[at] = i;
+    }
+    return OK;
+}
+
+/* The response of rank i (from 0) is the best of k random ones among n with probability C(n-1-i, k-1) /
+ * C(n, k), which is k/n for i = 0 and goes on by the ratio (n-k-i) / (n-1-i). */
+static enum status visit_best(struct reward_evaluation *e, const struct scored_row *row) {
+    const struct sample_response *responses = row->sample->responses;
+    int32_t n;
+    double best = -INFINITY;
+    TRY(sort_responses(e, row, &n));
+    if (n < 2) {
+        return OK;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        best = fmax(best, (double)responses[e->order[i]].score);
+    }
+    for (int b = 0; b < BEST_COUNT && 1 << b <= n; b++) {
+        double k = 1 << b;
+        double probability = k / n;
+        double expected = 0;
+        for (int32_t i = 0; i < n && probability > 0; i++) {
+            expected += probability * (double)responses[e->order[i]].score;
+            probability *= i < n - 1 ? (n - k - i) / (n - 1 - i) : 0;
+        }
+        ratios_count(&e->ratios, VALUE_BEST + b, expected, 1);
+    }
+    ratios_count(&e->ratios, VALUE_ORACLE, best, 1);
+    ratios_count(&e->ratios, VALUE_HIT, (double)responses[e->order[0]].score >= best, 1);
+    return OK;
+}
+
+static void visit(void *context, const struct scored_row *row) {
+    struct reward_evaluation *e = context;
+    const struct denominators unused = {1, 1};
+    struct sums sums = {0};
+    recipe_row(&e->recipe, row, &unused, NULL, &sums); /* checked by evaluate_rows */
+    ratios_count(&e->ratios, VALUE_LOSS, sums.v[SUM_LOSS], row->sample->n_pairs > 0);
+    ratios_count(&e->ratios, VALUE_MEAN, sums.v[SUM_VALUES], sums.v[SUM_RESPONSES]);
+    for (int32_t i = 0; i < row->sample->n_pairs; i++) {
+        visit_pair(e, row, &row->sample->pairs[i]);
+    }
+    enum status st = visit_best(e, row);
+    e->status = e->status == OK ? st : e->status;
+    ratios_end_row(&e->ratios, row->sample->row);
+}
+
+static enum status put_best(struct reward_evaluation *e) {
+    static const char *const keys[2] = {"score", "prompts"};
+    static const char *const hit_keys[2] = {"share", "prompts"};
+    char names[BEST_COUNT][16];
+    const char *list[BEST_COUNT + 1];
+    const struct ratios_group group = {"best_of", VALUE_BEST, BEST_COUNT + 1, list, keys};
+    if (!(ratios_rows(&e->ratios, VALUE_ORACLE) > 0)) {
+        return OK;
+    }
+    for (int b = 0; b < BEST_COUNT; b++) {
+        snprintf(names[b], sizeof names[b], "%d", 1 << b);
+        list[b] = names[b];
+    }
+    list[BEST_COUNT] = "oracle";
+    TRY(ratios_put_group(&e->ratios, &group, e->out));
+    TRY(text_puts(e->out, ", "));
+    return ratios_put_member(&e->ratios, "picks_the_best", VALUE_HIT, hit_keys, e->out);
+}
+
+static enum status print_result(struct reward_evaluation *e) {
+    const struct session *s = e->session;
+    const struct ratios *r = &e->ratios;
+    struct text *out = e->out;
+    char digits[17];
+    hash_text(s->model_hash, digits);
+    TRY(metrics_put(out, "", "rows", e->sums.v[SUM_ROWS]));
+    TRY(metrics_put(out, "", "pairs", e->sums.v[SUM_PAIRS]));
+    TRY(metrics_put(out, "", "responses", e->sums.v[SUM_RESPONSES]));
+    TRY(text_printf(out, ", \"model_hash\": \"%s\"", digits));
+    hash_text(dataset_hash(s->train.data), digits);
+    TRY(text_printf(out, ", \"data_hash\": \"%s\"", digits));
+    for (int v = 0; v < VALUE_ALONE; v++) {
+        if (ratios_rows(r, v) > 0) {
+            TRY(metrics_put(out, "", alone_name(v), ratios_value(r, v)));
+        }
+    }
+    TRY(metrics_put(out, "", "min_reward", e->sums.lowest));
+    TRY(metrics_put(out, "", "max_reward", e->sums.highest));
+    TRY(breakdown_print(r, VALUE_BREAKDOWN, e->facts, out));
+    TRY(put_best(e));
+    if (r->bootstrap.samples > 0) {
+        TRY(metrics_put(out, "", "confidence", s->settings->evaluate.confidence));
+        TRY(text_puts(out, ", \"intervals\": {"));
+        for (int v = 0, n = 0; v < VALUE_ALONE; v++) {
+            if (ratios_rows(r, v) > 0) {
+                TRY(text_printf(out, "%s\"%s\": ", n++ ? ", " : "", alone_name(v)));
+                TRY(ratios_put_interval(r, v, out));
+            }
+        }
+        TRY(text_puts(out, "}"));
+    }
+    return text_puts(out, "}\n");
+}
+
+static enum status run_rows(struct reward_evaluation *e) {
+    struct session *s = e->session;
+    struct scorer scorer = {0};
+    struct batch_source source = session_evaluation(s, &s->train);
+    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
+    enum status st = ratios_open(s->settings, VALUE_BREAKDOWN + breakdown_size(e->facts), &e->ratios);
+    st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
+    TRY_TO(done, comm_agree(s->comm, st));
+    watchdog_phase(s->comm->watchdog, "evaluating");
+    TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &e->sums));
+    TRY_TO(done, comm_agree(s->comm, e->status));
+    TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
+    st = comm_agree(s->comm, print_result(e));
+done:
+    scorer_close(&scorer);
+    return st;
+}
+
+static enum status open_rows(struct reward_evaluation *e) {
+    struct session *s = e->session;
+    const struct settings *settings = s->settings;
+    const struct rows_request request = {
+        .path = settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = settings->evaluate.rows};
+    if (*settings->reference) {
+        return fail(ERR_USAGE, "reference is set, but %s is a reward model, which needs none",
+                    settings->model);
+    }
+    TRY(session_open_rows(s, &request, &s->train));
+    e->facts = dataset_facts(s->train.data);
+    return OK;
+}
+
+enum status evaluate_reward(struct session *s, struct text *out) {
+    const struct settings *settings = s->settings;
+    struct reward_evaluation e = {
+        .session = s,
+        .out = out,
+        .recipe = {.kind = RECIPE_REWARD,
+                   .reward = {.use_margin = settings->reward.margin,
+                              .centering = settings->reward.centering}},
+    };
+    enum status st = open_rows(&e);
+    st = st == OK && !s->run->dry_run ? run_rows(&e) : st;
+    mem_free(e.order);
+    ratios_close(&e.ratios);
+    return st;
+}

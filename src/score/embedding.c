@@ -1,0 +1,501 @@
+#include "score/embedding.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mpi/watchdog.h"
+#include "util/clock.h"
+#include "util/hash.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+/* Forests never reach over a block's end. A round has so many forests for each rank, so that dealing by cost
+ * evens the ranks out; it is also what a killed run loses at most. */
+enum { BLOCK_RESPONSES = 1024, ROUND_FORESTS = 16 };
+enum { POOL_MEAN, POOL_LAST };
+
+/* What the settings mean with this model and this data. */
+struct recipe_of_text {
+    bool full, end, masked_end;
+    int32_t begin_id, end_id; /* -1: not put there */
+    int32_t content_end;      /* the data's own end token, taken off first; -1: none */
+    int64_t limit;            /* tokens */
+    int layer;                /* -1: the final norm's output */
+    int pooling;
+};
+
+/* Consecutive responses that go through the model at once. */
+struct piece {
+    int64_t first, count;
+    int32_t cost; /* tokens at most */
+    bool is_missing;
+};
+struct pieces {
+    struct piece *data;
+    int64_t n, capacity;
+};
+
+struct embedder {
+    struct session *session;
+    struct dataset *data;
+    struct sidecar *file;
+    struct recipe_of_text recipe;
+    struct workspace workspace;
+    struct pass *pass;
+    struct forest forest;
+    int64_t longest;       /* tokens of the longest text */
+    int64_t next_response; /* of the cut, from 0 */
+    struct pieces block;   /* the last block's forests, */
+    int64_t block_at;      /* of which so many are in rounds */
+    int64_t past;          /* responses that are done, or were there */
+    int32_t *tokens;       /* one text */
+    int64_t tokens_capacity;
+    int32_t *spans; /* of the forest's texts that have tokens */
+    int64_t spans_capacity;
+    float *means;
+    int64_t means_capacity;
+    /* Of this rank in this round. */
+    int64_t *ids;
+    float *values;
+    int64_t n_ids, ids_capacity, values_capacity;
+    int64_t cut, empty, tokens_done, computed;
+    double forward_s;
+};
+
+static int32_t either(int32_t first, int32_t second) {
+    return first >= 0 ? first : second;
+}
+
+/* Local. */
+static enum status choose_recipe(const struct session *s, const struct dataset_facts *facts,
+                                 struct recipe_of_text *out) {
+    const struct settings *settings = s->settings;
+    const struct model_config *config = &s->model->config;
+    *out = (struct recipe_of_text){.full = settings->embed.text == 1,
+                                   .end = settings->embed.end || settings->embed.masked_end,
+                                   .masked_end = settings->embed.masked_end,
+                                   .begin_id = -1,
+                                   .end_id = -1,
+                                   .content_end = facts->end_id,
+                                   .limit = settings->embed.max_length,
+                                   .layer = (int)settings->embed.layer,
+                                   .pooling = settings->embed.pooling};
+    if (out->layer > config->layers) {
+        return fail(ERR_USAGE, "embed.layer is %d, the model has layers 0 to %lld (%lld: the final norm)",
+                    out->layer, (long long)config->layers, (long long)config->layers);
+    }
+    if (out->layer == config->layers) {
+        out->layer = -1;
+    }
+    if (config->max_positions > 0 && out->limit > config->max_positions) {
+        if (options_is_set(s->run->options, "embed.max_length")) {
+            return fail(ERR_USAGE, "embed.max_length is %lld, the model has positions for %lld",
+                        (long long)out->limit, (long long)config->max_positions);
+        }
+        out->limit = config->max_positions;
+    }
+    if (out->end) {
+        out->end_id = either(facts->end_id, config->end_id);
+    }
+    if (settings->embed.begin) {
+        out->begin_id = either(facts->begin_id, config->begin_id);
+    }
+    if ((out->end && out->end_id < 0) || (settings->embed.begin && out->begin_id < 0)) {
+        return fail(ERR_USAGE, "embed.%s: neither the data nor the model names such a token",
+                    out->end && out->end_id < 0 ? "end" : "begin");
+    }
+    if (out->masked_end && out->limit < 2) {
+        return fail(ERR_USAGE, "embed.max_length: the end token needs one before it: at least 2");
+    }
+    return OK;
+}
+
+/* The recipe's name in the side-car's key. */
+static void recipe_name(const struct recipe_of_text *r, char out[64]) {
+    snprintf(out, 64, "%s %s l%d m%lld%s%s", r->pooling == POOL_LAST ? "last" : "mean",
+             r->full ? "full" : "response", r->layer, (long long)r->limit,
+             r->masked_end ? " masked-end"
+             : r->end      ? " end"
+                           : "",
+             r->begin_id >= 0 ? " begin" : "");
+}
+
+/* Tokens of a response's text before any cut, its end token counted whether it stays or not. */
+static int64_t text_length(const struct recipe_of_text *r, const struct response *response) {
+    int64_t appended = r->end && r->content_end < 0;
+    return response->count + appended + (r->full ? response->prompt_count : 0) + (r->begin_id >= 0);
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* A text in e->tokens; *content: all but the masked end token. The response keeps its start; a prompt in
+ * front of it keeps its end. */
+static enum status read_text(struct embedder *e, const struct response *r, int64_t *content) {
+    const struct recipe_of_text *recipe = &e->recipe;
+    int64_t limit = recipe->limit - recipe->masked_end;
+    int64_t begin = recipe->begin_id >= 0;
+    int64_t need = begin + r->prompt_count + r->count + 1;
+    TRY(GROW_ARRAY(e->tokens, e->tokens_capacity, need));
+    int32_t *own = e->tokens + begin + r->prompt_count; /* the response's place before the prompt is cut */
+    TRY(dataset_response_tokens(e->data, r->first, r->count, own));
+    int64_t own_count = r->count;
+    if (own_count > 0 && recipe->content_end >= 0 && own[own_count - 1] == recipe->content_end) {
+        own_count--;
+    }
+    if (recipe->end && !recipe->masked_end) {
+        own[own_count++] = recipe->end_id;
+    }
+    int64_t prompt = recipe->full ? r->prompt_count : 0;
+    e->cut += begin + prompt + own_count > limit;
+    own_count = least(own_count, limit - least(begin, limit));
+    int64_t kept = least(prompt, limit - begin - own_count);
+    TRY(dataset_prompt_tokens(e->data, r->prompt_first + r->prompt_count - kept, kept, e->tokens + begin));
+    if (begin) {
+        e->tokens[0] = recipe->begin_id;
+    }
+    memmove(e->tokens + begin + kept, own, (size_t)own_count * sizeof *own);
+    *content = own_count > 0 ? begin + kept + own_count : 0;
+    return OK;
+}
+
+/* Appends a response's tree and its span; *has_rows is false where it has no token. */
+static enum status add_text(struct embedder *e, const struct response *r, int64_t *n_spans, bool *has_rows) {
+    int64_t count;
+    int32_t segment;
+    TRY(read_text(e, r, &count));
+    *has_rows = count > 0;
+    if (count == 0) {
+        e->empty++;
+        return OK;
+    }
+    TRY(forest_add(&e->forest, -1, e->tokens, (int32_t)count, r->id, &segment));
+    if (e->recipe.masked_end) {
+        TRY(forest_add(&e->forest, segment, &e->recipe.end_id, 1, r->id, &segment));
+        e->forest.segments[segment].blind = true;
+    }
+    const struct segment *s = &e->forest.segments[segment];
+    bool last = e->recipe.pooling == POOL_LAST;
+    e->spans[2 * *n_spans] = last ? s->first + s->count - 1 : s->first;
+    e->spans[2 * *n_spans + 1] = last ? 1 : s->count;
+    ++*n_spans;
+    return OK;
+}
+
+static enum status check_finite(const struct embedder *e, const float *values, int64_t id) {
+    int64_t width = e->session->model->config.width;
+    for (int64_t d = 0; d < width; d++) {
+        if (!isfinite(values[d])) {
+            return fail(ERR_DATA, "response %lld: its embedding is not finite under model %s", (long long)id,
+                        e->session->settings->model);
+        }
+    }
+    return OK;
+}
+
+/* The pass alone is timed, so that its share can be told: pass_means would wait for it anyway. */
+static enum status run_forward(struct embedder *e) {
+    double start = clock_seconds();
+    TRY(pass_forward(e->pass, &e->forest));
+    TRY(backend_sync(e->session->backend));
+    e->forward_s += clock_seconds() - start;
+    return OK;
+}
+
+/* One forest: its rows join this rank's of the round. */
+static enum status embed_piece(struct embedder *e, const struct piece *piece) {
+    struct response responses[BLOCK_RESPONSES];
+    bool has_rows[BLOCK_RESPONSES];
+    const struct model_config *config = &e->session->model->config;
+    int64_t ids[BLOCK_RESPONSES];
+    int64_t n_spans = 0;
+    for (int64_t i = 0; i < piece->count; i++) {
+        ids[i] = piece->first + i;
+    }
+    TRY(dataset_responses(e->data, ids, piece->count, responses));
+    TRY(GROW_ARRAY(e->spans, e->spans_capacity, 2 * piece->count));
+    TRY(GROW_ARRAY(e->means, e->means_capacity, piece->count * config->width));
+    TRY(GROW_ARRAY(e->ids, e->ids_capacity, e->n_ids + piece->count));
+    TRY(GROW_ARRAY(e->values, e->values_capacity, (e->n_ids + piece->count) * config->width));
+    forest_clear(&e->forest);
+    for (int64_t i = 0; i < piece->count; i++) {
+        TRY(add_text(e, &responses[i], &n_spans, &has_rows[i]));
+    }
+    if (n_spans > 0) {
+        TRY(forest_finish(&e->forest, config->vocabulary, config->max_positions));
+        TRY(run_forward(e));
+        TRY(pass_means(e->pass, e->spans, (int32_t)n_spans, e->recipe.layer, e->means));
+    }
+    const float *from = e->means;
+    for (int64_t i = 0; i < piece->count; i++) {
+        float *to = e->values + e->n_ids * config->width;
+        e->ids[e->n_ids++] = ids[i];
+        memset(to, 0, (size_t)config->width * sizeof *to);
+        if (has_rows[i]) {
+            memcpy(to, from, (size_t)config->width * sizeof *to);
+            TRY(check_finite(e, to, ids[i]));
+            from += config->width;
+        }
+    }
+    e->tokens_done += e->forest.n_tokens;
+    e->computed += piece->count;
+    return OK;
+}
+
+/* The next block's forests. */
+static enum status cut_block(struct embedder *e) {
+    struct pieces *out = &e->block;
+    struct response responses[BLOCK_RESPONSES];
+    int64_t ids[BLOCK_RESPONSES];
+    int64_t ends[BLOCK_RESPONSES] = {0};
+    int32_t cost[BLOCK_RESPONSES] = {0};
+    int64_t n = least(dataset_size(e->data).responses - e->next_response, BLOCK_RESPONSES);
+    for (int64_t i = 0; i < n; i++) {
+        ids[i] = e->next_response + i;
+    }
+    TRY(dataset_responses(e->data, ids, n, responses));
+    for (int64_t i = 0; i < n; i++) {
+        cost[i] = (int32_t)least(text_length(&e->recipe, &responses[i]), e->recipe.limit);
+    }
+    int64_t runs = batch_cut(cost, n, e->session->settings->train.micro_tokens, ends);
+    out->n = e->block_at = 0;
+    TRY(GROW_ARRAY(out->data, out->capacity, runs));
+    for (int64_t k = 0, at = 0; k < runs; at = ends[k++]) {
+        struct piece p = {.first = e->next_response + at, .count = ends[k] - at};
+        for (int64_t i = at; i < ends[k]; i++) {
+            p.cost += cost[i];
+        }
+        out->data[out->n++] = p;
+    }
+    e->next_response += n;
+    return OK;
+}
+
+/* Which forests have a row that the file lacks. Every rank looks and gets the same. */
+static enum status find_missing(struct embedder *e, struct pieces *round) {
+    int64_t ids[BLOCK_RESPONSES];
+    bool done[BLOCK_RESPONSES];
+    for (int64_t k = 0; k < round->n; k++) {
+        struct piece *p = &round->data[k];
+        for (int64_t i = 0; i < p->count; i++) {
+            ids[i] = p->first + i;
+        }
+        TRY(sidecar_done(e->file, ids, p->count, done));
+        for (int64_t i = 0; i < p->count; i++) {
+            p->is_missing = p->is_missing || !done[i];
+        }
+    }
+    return OK;
+}
+
+/* The next forests, blocks being read as they are needed; the same on every rank. */
+static enum status cut_round(struct embedder *e, struct pieces *round) {
+    int64_t wanted = ROUND_FORESTS * (int64_t)e->session->comm->size;
+    int64_t responses = dataset_size(e->data).responses;
+    round->n = 0;
+    TRY(GROW_ARRAY(round->data, round->capacity, wanted));
+    while (round->n < wanted && (e->block_at < e->block.n || e->next_response < responses)) {
+        TRY(e->block_at < e->block.n ? OK : cut_block(e));
+        round->data[round->n++] = e->block.data[e->block_at++];
+    }
+    const struct piece *last = &round->data[round->n - 1];
+    e->past = last->first + last->count;
+    return find_missing(e, round);
+}
+
+/* This rank's forests of the round: the most expensive first onto the rank with the least. */
+static enum status embed_share(struct embedder *e, const struct pieces *round) {
+    int32_t *cost = NULL;
+    int64_t *places = NULL;
+    int64_t *order = NULL;
+    int64_t *first = NULL;
+    const struct comm *c = e->session->comm;
+    enum status st;
+    int64_t n = 0;
+    e->n_ids = 0;
+    TRY_TO(done, NEW_ARRAY(cost, round->n));
+    TRY_TO(done, NEW_ARRAY(places, round->n));
+    TRY_TO(done, NEW_ARRAY(order, round->n));
+    TRY_TO(done, NEW_ARRAY(first, c->size + 1));
+    for (int64_t k = 0; k < round->n; k++) {
+        if (round->data[k].is_missing) {
+            cost[n] = round->data[k].cost;
+            places[n++] = k;
+        }
+    }
+    TRY_TO(done, batch_deal(cost, places, n, c->size, order, first));
+    for (int64_t i = first[c->rank]; i < first[c->rank + 1]; i++) {
+        TRY_TO(done, embed_piece(e, &round->data[places[order[i]]]));
+    }
+done:
+    mem_free(cost);
+    mem_free(places);
+    mem_free(order);
+    mem_free(first);
+    return st;
+}
+
+/* Collective. What is written stays: the next run goes on from there. */
+static enum status stop_if_asked(struct embedder *e, int64_t responses) {
+    bool asked;
+    TRY(comm_stop_asked(e->session->comm, &asked));
+    if (!asked || e->past >= responses) {
+        return OK;
+    }
+    log_root(LOG_WARN, "stopped on SIGUSR1 after response %lld of %lld; run the same command again to go on",
+             (long long)e->past, (long long)responses);
+    return fail(REQUEUE, "stopped on SIGUSR1");
+}
+
+static enum status embed_rounds(struct embedder *e) {
+    struct comm *c = e->session->comm;
+    int64_t responses = dataset_size(e->data).responses;
+    struct pieces round = {0};
+    struct progress progress;
+    enum status st = OK;
+    progress_start(&progress, "embed", "responses", (double)responses);
+    while (e->past < responses && st == OK) {
+        watchdog_phase(c->watchdog, "embedding from response %lld", (long long)e->past);
+        st = comm_agree(c, cut_round(e, &round));
+        int64_t missing = 0;
+        for (int64_t k = 0; k < round.n; k++) {
+            missing += round.data[k].is_missing;
+        }
+        if (st == OK && missing > 0) {
+            st = comm_agree(c, embed_share(e, &round));
+            st = st == OK ? sidecar_write_values(e->file, e->ids, e->n_ids, e->values) : st;
+        }
+        progress_update(&progress, (double)e->past, NULL);
+        st = st == OK ? stop_if_asked(e, responses) : st;
+    }
+    progress_end(&progress, (double)e->past);
+    mem_free(round.data);
+    return st;
+}
+
+/* Local. The longest text: workspaces are as large as the largest forest. */
+static enum status find_longest(struct embedder *e) {
+    struct comm *c = e->session->comm;
+    struct range part = range_part(dataset_size(e->data).responses, c->rank, c->size);
+    struct response responses[BLOCK_RESPONSES];
+    int64_t ids[BLOCK_RESPONSES];
+    for (int64_t first = part.first; first < part.last; first += BLOCK_RESPONSES) {
+        int64_t n = least(part.last - first, BLOCK_RESPONSES);
+        for (int64_t i = 0; i < n; i++) {
+            ids[i] = first + i;
+        }
+        TRY(dataset_responses(e->data, ids, n, responses));
+        for (int64_t i = 0; i < n; i++) {
+            int64_t length = least(text_length(&e->recipe, &responses[i]), e->recipe.limit);
+            e->longest = length > e->longest ? length : e->longest;
+        }
+    }
+    return OK;
+}
+
+static enum status open_pass(struct embedder *e) {
+    struct model *model = e->session->model;
+    enum pass_keep keep = e->recipe.layer >= 0 ? KEEP_INPUTS : KEEP_NOTHING;
+    int64_t micro = e->session->settings->train.micro_tokens;
+    int64_t bytes;
+    int tokens;
+    TRY(to_int(e->longest > micro ? e->longest : micro, "tokens of the largest forest", &tokens));
+    TRY(pass_bytes(&model->config, &model->backend->caps, keep, tokens, 0, &bytes));
+    TRY(workspace_open(model->backend, bytes, &e->workspace));
+    return pass_open(model, &e->workspace, keep, &e->pass);
+}
+
+/* Beside the data where no path is given, with the key in the name. */
+static enum status default_path(const struct embedder *e, const struct sidecar_key *key, struct text *out) {
+    if (out->len > 0) {
+        return OK;
+    }
+    const char *path = dataset_base_path(e->data);
+    uint64_t hash = hash_join(key->model, hash_bytes(key->recipe, strlen(key->recipe), 0));
+    char digits[17];
+    hash_text(hash_join(hash, hash_bytes(key->compute, strlen(key->compute), 0)), digits);
+    size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
+    return text_printf(out, "%.*s.%.8s.embeddings.h5", (int)len, path, digits);
+}
+
+static enum status open_file(struct embedder *e, struct text *path) {
+    struct session *s = e->session;
+    struct sidecar_key key = {.model = s->model_hash, .data = dataset_hash(e->data)};
+    recipe_name(&e->recipe, key.recipe);
+    snprintf(key.compute, sizeof key.compute, "%s", settings_compute(s->settings));
+    TRY(comm_agree(s->comm, default_path(e, &key, path)));
+    return sidecar_open(s->comm, path->data, &key, dataset_size(e->data).responses, s->model->config.width,
+                        false, &e->file);
+}
+
+static enum status embed_all(struct embedder *e, struct text *path) {
+    struct session *s = e->session;
+    const struct dataset_facts *facts = dataset_facts(e->data);
+    if (dataset_size(e->data).responses == 0) {
+        return fail(ERR_DATA, "%s: no responses to embed", dataset_path(e->data));
+    }
+    if (facts->vocabulary > s->model->config.vocabulary) {
+        return fail(ERR_DATA,
+                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
+                    "model's tokenizer",
+                    dataset_path(e->data), facts->vocabulary - 1, (long long)s->model->config.vocabulary);
+    }
+    TRY(comm_agree(s->comm, choose_recipe(s, facts, &e->recipe)));
+    TRY(comm_agree(s->comm, find_longest(e)));
+    TRY(comm_max_i64(s->comm, &e->longest, 1));
+    TRY(comm_agree(s->comm, open_pass(e)));
+    TRY(open_file(e, path));
+    enum status st = embed_rounds(e);
+    enum status closed = sidecar_close(e->file);
+    return st == OK ? closed : st;
+}
+
+static void embedder_close(struct embedder *e) {
+    if (e->pass) {
+        pass_close(e->pass);
+    }
+    workspace_close(&e->workspace);
+    forest_free(&e->forest);
+    mem_free(e->block.data);
+    mem_free(e->tokens);
+    mem_free(e->spans);
+    mem_free(e->means);
+    mem_free(e->ids);
+    mem_free(e->values);
+}
+
+enum status embedding_compute(struct session *s, const struct embedding_request *request,
+                              struct embedding_report *out) {
+    struct embedder e = {.session = s, .data = request->data};
+    double start = clock_seconds();
+    enum status st = embed_all(&e, request->path);
+    int64_t sums[] = {e.computed, e.cut, e.empty, e.tokens_done};
+    double forward_s = e.forward_s;
+    embedder_close(&e);
+    TRY(st);
+    TRY(comm_sum_i64(s->comm, sums, COUNT_OF(sums)));
+    TRY(comm_sum_f64(s->comm, &forward_s, 1));
+    *out = (struct embedding_report){.responses = dataset_size(request->data).responses,
+                                     .computed = sums[0],
+                                     .cut = sums[1],
+                                     .empty = sums[2],
+                                     .tokens = sums[3],
+                                     .seconds = clock_seconds() - start,
+                                     .forward_seconds = forward_s / s->comm->size};
+    return OK;
+}
+
+void embedding_print(const struct embedding_report *r, const char *path) {
+    log_root(LOG_INFO, "embeddings %s: %lld responses computed, %lld were there; %lld cut, %lld empty", path,
+             (long long)r->computed, (long long)(r->responses - r->computed), (long long)r->cut,
+             (long long)r->empty);
+    if (r->computed > 0) {
+        log_root(
+            LOG_INFO,
+            "%lld tokens in %.4f s, %.0f tokens/s; the forward pass alone %.0f tokens/s, %.1f %% of the time",
+            (long long)r->tokens, r->seconds, (double)r->tokens / r->seconds,
+            (double)r->tokens / r->forward_seconds, 100 * r->forward_seconds / r->seconds);
+    }
+}

@@ -1,0 +1,266 @@
+#include "score/reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "mpi/watchdog.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "util/rng.h"
+
+/* Steps computed between two collective writes. */
+enum { WINDOW_STEPS = 16 };
+
+/* A response's score on its way into the file. */
+struct scored {
+    int64_t id, place; /* place: order of computation, which decides where a response is in two rows */
+    double sum;
+    uint64_t hash;
+    int64_t count;
+};
+struct scored_list {
+    struct scored *data;
+    int64_t n, capacity;
+};
+
+static enum status score_batch(struct scorer *scorer, const struct batch *b, struct scored_list *out) {
+    for (int64_t k = 0; k < b->n_cuts; k++) {
+        const struct forest_cut *cut = &b->cuts[k];
+        TRY(scorer_run(scorer, b->samples + cut->first, cut->last - cut->first));
+        for (int64_t i = cut->first; i < cut->last; i++) {
+            const struct sample *s = &b->samples[i];
+            TRY(GROW_ARRAY(out->data, out->capacity, out->n + s->n_responses));
+            for (int j = 0; j < s->n_responses; j++) {
+                const struct response_score *r = &scorer->scores[scorer->first[i - cut->first] + j];
+                if (!isfinite(r->logp)) {
+                    return fail(ERR_DATA,
+                                "reference scores: row %lld is not finite under the reference model",
+                                (long long)s->row);
+                }
+                out->data[out->n++] = (struct scored){.id = s->responses[j].id,
+                                                      .place = b->step * INT32_MAX + s->row,
+                                                      .sum = r->logp,
+                                                      .hash = sample_hash(s, j),
+                                                      .count = r->tokens};
+            }
+        }
+    }
+    return OK;
+}
+
+static int by_id(const void *a, const void *b) {
+    const struct scored *x = a;
+    const struct scored *y = b;
+    if (x->id != y->id) {
+        return x->id < y->id ? -1 : 1;
+    }
+    return x->place < y->place ? -1 : x->place > y->place;
+}
+
+/* Every rank gets all of a window's scores, sorted, the first of each response only. */
+static enum status gather_scores(struct comm *c, const struct scored_list *mine, struct scored_list *all) {
+    int64_t *bytes = NULL;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(bytes, c->size));
+    TRY_TO(done, comm_gather_i64(c, mine->n * (int64_t)sizeof *mine->data, bytes));
+    int64_t total = 0;
+    for (int r = 0; r < c->size; r++) {
+        total += bytes[r] / (int64_t)sizeof *all->data;
+    }
+    TRY_TO(done, comm_agree(c, GROW_ARRAY(all->data, all->capacity, total + 1)));
+    TRY_TO(done, comm_gather_bytes(c, mine->data, bytes[c->rank], all->data, bytes));
+    qsort(all->data, (size_t)total, sizeof *all->data, by_id);
+    all->n = 0;
+    for (int64_t i = 0; i < total; i++) {
+        if (all->n == 0 || all->data[all->n - 1].id != all->data[i].id) {
+            all->data[all->n++] = all->data[i];
+        }
+    }
+done:
+    mem_free(bytes);
+    return st;
+}
+
+static enum status write_scores(struct comm *c, struct sidecar *file, const struct scored_list *all) {
+    struct range part = range_part(all->n, c->rank, c->size);
+    int64_t n = part.last - part.first;
+    int64_t *ids = NULL;
+    double *sums = NULL;
+    int32_t *counts = NULL;
+    uint64_t *hashes = NULL;
+    enum status st;
+    TRY_TO(agreed, NEW_ARRAY(ids, n));
+    TRY_TO(agreed, NEW_ARRAY(sums, n));
+    TRY_TO(agreed, NEW_ARRAY(counts, n));
+    TRY_TO(agreed, NEW_ARRAY(hashes, n));
+    for (int64_t i = 0; all->data && i < n; i++) {
+        const struct scored *s = &all->data[part.first + i];
+        ids[i] = s->id;
+        sums[i] = s->sum;
+        counts[i] = (int32_t)s->count;
+        hashes[i] = s->hash;
+    }
+agreed:
+    st = comm_agree(c, st);
+    if (st == OK) {
+        st = sidecar_write_reference(file, ids, n, sums, counts, hashes);
+    }
+    mem_free(ids);
+    mem_free(sums);
+    mem_free(counts);
+    mem_free(hashes);
+    return st;
+}
+
+/* Whether the file holds all of a batch's responses. */
+static enum status batch_is_there(struct sidecar *file, const struct batch *b, bool *out) {
+    *out = true;
+    for (int64_t i = 0; i < b->n && *out; i++) {
+        for (int j = 0; j < b->samples[i].n_responses; j++) {
+            int32_t count;
+            double sum;
+            uint64_t hash;
+            TRY(sidecar_read_reference(file, &b->samples[i].responses[j].id, 1, &sum, &count, &hash));
+            *out = *out && count >= 0 && hash == sample_hash(&b->samples[i], j);
+        }
+    }
+    return OK;
+}
+
+/* Which steps of [first, first + n) some rank lacks rows of. */
+static enum status missing_steps(const struct reference_job *job, int64_t first, int64_t n,
+                                 int64_t *missing) {
+    struct batch batch = {0};
+    enum status st = OK;
+    for (int64_t i = 0; i < n; i++) {
+        bool there = true;
+        if (st == OK) {
+            st = batch_read(job->source, first + i, &batch);
+        }
+        if (st == OK) {
+            st = batch_is_there(job->file, &batch, &there);
+        }
+        missing[i] = !there;
+    }
+    batch_free(&batch);
+    TRY(comm_agree(job->comm, st));
+    return comm_max_i64(job->comm, missing, n);
+}
+
+struct window {
+    struct scored_list mine, all;
+    int64_t computed, there; /* rows so far */
+};
+
+static enum status compute_window(const struct reference_job *job, int64_t first, struct window *w) {
+    int64_t missing[WINDOW_STEPS];
+    int64_t left = job->steps - first;
+    int64_t n = left < WINDOW_STEPS ? left : WINDOW_STEPS;
+    TRY(missing_steps(job, first, n, missing));
+    struct batch batch = {0};
+    enum status st = OK;
+    bool any = false;
+    w->mine.n = 0;
+    for (int64_t i = 0; i < n; i++) {
+        any = any || missing[i];
+        if (st == OK && missing[i]) {
+            st = batch_read(job->source, first + i, &batch);
+        }
+        if (st == OK && missing[i]) {
+            st = score_batch(job->scorer, &batch, &w->mine);
+        }
+        *(missing[i] ? &w->computed : &w->there) += batch_place(&job->source->plan, first + i).count;
+    }
+    batch_free(&batch);
+    TRY(comm_agree(job->comm, st));
+    if (!any) {
+        return OK;
+    }
+    TRY(gather_scores(job->comm, &w->mine, &w->all));
+    return write_scores(job->comm, job->file, &w->all);
+}
+
+/* Collective. What is computed stays in the side-car: the next run goes on from there. */
+static enum status stop_if_asked(const struct reference_job *job, const struct window *w) {
+    bool asked;
+    TRY(comm_stop_asked(job->comm, &asked));
+    if (!asked) {
+        return OK;
+    }
+    int64_t rows = w->computed + w->there;
+    log_root(
+        LOG_WARN,
+        "stopped on SIGUSR1 after the reference scores of %lld rows; run the same command again to go on",
+        (long long)rows);
+    return fail(REQUEUE, "stopped on SIGUSR1");
+}
+
+enum status reference_compute(const struct reference_job *job, int64_t *computed, int64_t *there) {
+    struct window window = {0};
+    struct progress progress;
+    struct step_place last = batch_place(&job->source->plan, job->steps - 1);
+    double rows = (double)(last.first + last.count);
+    progress_start(&progress, "reference scores", "rows", rows);
+    enum status st = OK;
+    for (int64_t first = 0; first < job->steps && st == OK; first += WINDOW_STEPS) {
+        watchdog_phase(job->comm->watchdog, "computing reference scores from step %lld", (long long)first);
+        st = compute_window(job, first, &window);
+        progress_update(&progress, (double)(window.computed + window.there), NULL);
+        st = st == OK ? stop_if_asked(job, &window) : st;
+    }
+    if (window.computed > 0) {
+        progress_end(&progress, rows);
+    }
+    *computed = window.computed;
+    *there = window.there;
+    mem_free(window.mine.data);
+    mem_free(window.all.data);
+    return st;
+}
+
+static enum status check_row(const struct reference_job *job, int64_t row, double *worst) {
+    const struct scorer *scorer = job->scorer;
+    struct sample *sample = NULL;
+    enum status st;
+    bool coarse = scorer->model->backend->caps.compute == DTYPE_BF16;
+    double absolute = coarse ? 0.5 : 1e-3;
+    double relative = coarse ? 1e-2 : 1e-5;
+    TRY_TO(done, view_read(job->source->view, &row, 1, &sample, NULL));
+    TRY_TO(done, scorer_run(job->scorer, sample, 1));
+    for (int j = 0; j < sample->n_responses; j++) {
+        double sum;
+        int32_t count;
+        uint64_t hash;
+        TRY_TO(done, sidecar_read_reference(job->file, &sample->responses[j].id, 1, &sum, &count, &hash));
+        double now = scorer->scores[j].logp;
+        double difference = fabs(now - sum);
+        *worst = fmax(*worst, difference);
+        if (count != scorer->scores[j].tokens || !(difference <= absolute + relative * fabs(sum))) {
+            st = fail(ERR_DATA,
+                      "reference scores: response %lld (row %lld) is stored as %.6f over %d tokens but "
+                      "recomputed as %.6f over %lld; remove the side-car file to compute it again",
+                      (long long)sample->responses[j].id, (long long)row, sum, count, now,
+                      (long long)scorer->scores[j].tokens);
+            goto done;
+        }
+    }
+done:
+    samples_free(sample);
+    return st;
+}
+
+enum status reference_check(const struct reference_job *job, double *worst) {
+    const struct batch_plan *plan = &job->source->plan;
+    struct step_place last = batch_place(plan, job->steps - 1);
+    enum status st = OK;
+    *worst = 0;
+    for (int64_t i = 0; i < REFERENCE_CHECK_ROWS && st == OK; i++) {
+        struct rng rng = rng_stream(plan->seed, RNG_CHECK, i, 0);
+        int64_t row = batch_row(plan, 0, rng_below(&rng, last.first + last.count));
+        if (i % job->comm->size == job->comm->rank) {
+            st = check_row(job, row, worst);
+        }
+    }
+    TRY(comm_agree(job->comm, st));
+    return comm_max_f64(job->comm, worst, 1);
+}

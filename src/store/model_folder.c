@@ -1,0 +1,425 @@
+/* Every rank reads the whole folder by itself (the pages are shared on a node) and the verdict is agreed on;
+ * rank 0 alone writes. */
+#include "store/model_folder.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "model/family.h"
+#include "store/checkpoint.h"
+#include "store/checkpoint_file.h"
+#include "store/model_source.h"
+#include "util/hash.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+enum { PIECE = 1 << 20 }; /* elements at a time */
+
+/* Tensors that files hold and models do not need: buffers of older versions, and heads that are not used. */
+static const char *const ignored[] = {".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias",
+                                      ".attention.bias", ".attention.masked_bias"};
+
+static bool is_needed(const struct model *m, const char *name) {
+    const char *head = m->config.family->names.head;
+    for (int i = 0; i < COUNT_OF(ignored); i++) {
+        if (text_ends(name, ignored[i])) {
+            return false;
+        }
+    }
+    bool no_head = m->config.tied || m->config.head == HEAD_SCORE;
+    return !(no_head && text_starts(name, head) && name[strlen(head)] == '.');
+}
+
+/* The tensor of parameter p; also where the file is of the bare model and lacks the base prefix, or where it
+ * has a tied embedding under the head's name. */
+static const struct stored_tensor *find(const struct safetensors *file, const struct model *m,
+                                        const struct parameter *p) {
+    const struct stored_tensor *t = safetensors_find(file, p->name);
+    const struct family_names *names = &m->config.family->names;
+    if (!t && text_starts(p->name, names->base)) {
+        t = safetensors_find(file, p->name + strlen(names->base));
+    }
+    if (!t && m->config.tied && text_starts(p->name, names->embed)) {
+        char head[96];
+        snprintf(head, sizeof head, "%s.weight", names->head);
+        t = safetensors_find(file, head);
+    }
+    return t;
+}
+
+static int stored_shape(const struct parameter *p, int64_t shape[2]) {
+    if (p->n_dims == 1) {
+        shape[0] = p->columns;
+        return 1;
+    }
+    shape[0] = p->stored_transposed ? p->columns : p->rows;
+    shape[1] = p->stored_transposed ? p->rows : p->columns;
+    return 2;
+}
+
+static enum status check_shape(const struct parameter *p, const struct stored_tensor *t, const char *folder) {
+    int64_t shape[2];
+    int dims = stored_shape(p, shape);
+    if (t->n_dims != dims || t->shape[0] != shape[0] || (dims == 2 && t->shape[1] != shape[1])) {
+        return fail(ERR_DATA, "%s: tensor %s has %d dimensions, %lld x %lld; config.json gives %lld x %lld",
+                    folder, t->name, t->n_dims, (long long)(t->n_dims > 0 ? t->shape[0] : 1),
+                    (long long)(t->n_dims > 1 ? t->shape[1] : 1), (long long)shape[0],
+                    (long long)(dims > 1 ? shape[1] : 1));
+    }
+    return OK;
+}
+
+/* Elements that move at a time: parameters that are stored in another order go in one piece. */
+static int64_t piece_of(const struct parameter *p) {
+    int64_t elements = p->rows * p->columns;
+    bool whole = p->stored_transposed || p->stored_heads > 0;
+    return whole || elements < PIECE ? elements : PIECE;
+}
+
+static enum status read_parameter(struct safetensors *file, const struct stored_tensor *t, struct model *m,
+                                  int i) {
+    const struct parameter *p = &m->parameters[i];
+    int64_t elements = p->rows * p->columns, piece = piece_of(p);
+    float *values;
+    enum status st = OK;
+    TRY(NEW_ARRAY(values, piece));
+    for (int64_t first = 0; first < elements && st == OK; first += piece) {
+        int64_t count = elements - first < piece ? elements - first : piece;
+        st = safetensors_read(file, t, first, count, values);
+        st = st == OK ? model_write(m, i, first, count, values) : st;
+    }
+    mem_free(values);
+    return st;
+}
+
+static enum status check_extra(const struct safetensors *file, const struct model *m, const char *folder) {
+    for (int i = 0; i < safetensors_count(file); i++) {
+        const struct stored_tensor *t = safetensors_at(file, i);
+        char name[256];
+        snprintf(name, sizeof name, "%s%s", m->config.family->names.base, t->name);
+        if (!model_find(m, t->name) && !model_find(m, name) && is_needed(m, t->name)) {
+            return fail(ERR_DATA, "%s: tensor %s has no place in a %s", folder, t->name,
+                        m->config.family->causal);
+        }
+    }
+    return OK;
+}
+
+/* The tensors of m in the file; a score head may be missing. */
+static enum status check_tensors(const struct safetensors *file, const struct model *m, const char *folder) {
+    TRY(check_extra(file, m, folder));
+    for (int i = 0; i < m->n_parameters; i++) {
+        const struct parameter *p = &m->parameters[i];
+        const struct stored_tensor *t = find(file, m, p);
+        if (!t && strcmp(p->name, "score.weight") == 0) {
+            continue;
+        }
+        if (!t) {
+            return fail(ERR_DATA, "%s: tensor %s is missing", folder, p->name);
+        }
+        TRY(check_shape(p, t, folder));
+    }
+    return OK;
+}
+
+static enum status read_weights(struct model *m, const char *folder, uint64_t seed) {
+    struct safetensors *file;
+    enum status st = OK;
+    TRY(safetensors_open(folder, &file));
+    TRY_TO(done, check_tensors(file, m, folder));
+    if (m->config.head == HEAD_SCORE && !safetensors_find(file, "score.weight")) {
+        TRY_TO(done, model_initialize(m, seed)); /* the rest is overwritten */
+        log_root(LOG_INFO, "%s: no score head; initialized from the seed", folder);
+    }
+    for (int i = 0; i < m->n_parameters; i++) {
+        const struct parameter *p = &m->parameters[i];
+        const struct stored_tensor *t = find(file, m, p);
+        if (t) {
+            TRY_TO(done, read_parameter(file, t, m, i));
+        }
+    }
+    st = model_refresh(m);
+done:
+    safetensors_close(file);
+    return st;
+}
+
+/* transformers reads a score at the last id that is not pad_token_id, so that must be none that a response
+ * ends with: the end token above all. */
+static int32_t pad_of_scores(const struct model_config *c) {
+    if (c->pad_id >= 0 && c->pad_id != c->end_id) {
+        return c->pad_id;
+    }
+    if (c->begin_id >= 0 && c->begin_id != c->end_id) {
+        return c->begin_id;
+    }
+    return c->end_id == 0 ? 1 : 0;
+}
+
+/* config.json, with a score head where one is asked for and there is none. */
+static enum status config_of(const char *folder, enum model_head head, struct model_config *out) {
+    TRY(model_source_config(folder, out));
+    if (head == HEAD_SCORE && out->head != HEAD_SCORE) {
+        out->head = HEAD_SCORE;
+        out->head_bias = false;
+        out->pad_id = pad_of_scores(out);
+    }
+    return OK;
+}
+
+static enum status open_here(struct backend *b, const char *folder, const struct model_folder_options *o,
+                             struct model **out) {
+    struct model_config config;
+    struct model *m = NULL;
+    TRY(config_of(folder, o ? o->head : HEAD_LANGUAGE, &config));
+    TRY(model_open_beside(b, &config, o ? o->beside : 0, &m));
+    enum status st = read_weights(m, folder, o ? o->seed : 0);
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
+/* A model of the checkpoint's shape, its parameters not yet read. The run may have put another head on the
+ * model that it began with: the arena's size tells. */
+static enum status open_shape(struct backend *b, const char *path, int64_t beside, struct model **out) {
+    struct text folder = {0};
+    struct model_config config;
+    int64_t elements = 0;
+    enum status st = model_source_folder(path, &folder);
+    st = st == OK ? model_source_config(folder.data, &config) : st;
+    st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
+    for (int try = 0; try < 2 && st == OK; try++) {
+        st = model_open_beside(b, &config, beside, out);
+        if (st == OK && (*out)->arena_elements == elements) {
+            break;
+        }
+        if (st == OK) {
+            model_close(*out);
+            *out = NULL;
+        }
+        config.head = config.head == HEAD_SCORE ? HEAD_LANGUAGE : HEAD_SCORE;
+        config.head_bias = config.head_bias && config.head == HEAD_LANGUAGE;
+    }
+    if (st == OK && !*out) {
+        st = fail(ERR_DATA, "%s: holds %lld parameters, no model of the shape of %s", path,
+                  (long long)elements, folder.data);
+    }
+    text_free(&folder);
+    return st;
+}
+
+static enum status open_checkpoint(struct comm *c, struct backend *b, const char *path,
+                                   const struct model_folder_options *o, struct model **out) {
+    struct model *m = NULL;
+    enum status st = comm_agree(c, open_shape(b, path, o ? o->beside : 0, &m));
+    if (st == OK && o && o->head == HEAD_SCORE && m->config.head != HEAD_SCORE) {
+        st = fail(ERR_USAGE, "%s: a reward model begins with a model folder, as the run's model/", path);
+    }
+    st = st == OK ? checkpoint_load_parameters(c, path, m) : st;
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
+/* The headers of the folder's weights. */
+static enum status check_folder(struct backend *plan, const char *folder, const struct model_config *config) {
+    struct safetensors *file = NULL;
+    struct model *m = NULL;
+    TRY(model_open(plan, config, &m));
+    enum status st = safetensors_open(folder, &file);
+    if (st == OK) {
+        st = check_tensors(file, m, folder);
+        safetensors_close(file);
+    }
+    model_close(m);
+    return st;
+}
+
+enum status model_folder_check(const char *folder, enum model_head head, struct model_config *out) {
+    const struct backend_request request = {.device = "plan", .device_index = -1}; /* counts, holds nothing */
+    struct backend *plan;
+    struct model *m = NULL;
+    char why[256];
+    enum status st = OK;
+    TRY(backend_open(&request, &plan, why));
+    if (model_is_checkpoint(folder)) {
+        st = open_shape(plan, folder, 0, &m);
+        if (st == OK) {
+            *out = m->config;
+            model_close(m);
+        }
+    } else {
+        st = config_of(folder, head, out);
+        st = st == OK ? check_folder(plan, folder, out) : st;
+    }
+    backend_close(plan);
+    return st;
+}
+
+enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,
+                              const struct model_folder_options *o, struct model **out) {
+    struct model *m = NULL;
+    if (model_is_checkpoint(folder)) {
+        return open_checkpoint(c, b, folder, o, out);
+    }
+    enum status st = comm_agree(c, open_here(b, folder, o, &m));
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
+/* A folder's file, or the path itself where it is a file. NULL in *out where there is none. */
+static enum status source_object(const char *source, const char *name, json_t **out) {
+    char path[4096];
+    struct stat info;
+    *out = NULL;
+    if (!source || !*source || stat(source, &info) != 0) {
+        return OK;
+    }
+    bool is_folder = S_ISDIR(info.st_mode);
+    if (!is_folder && strcmp(name, "config.json") != 0) {
+        return OK;
+    }
+    snprintf(path, sizeof path, is_folder ? "%s/%s" : "%s%s", source, is_folder ? name : "");
+    if (stat(path, &info) != 0) {
+        return OK;
+    }
+    TRY(json_load(path, out));
+    if (!json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return OK;
+}
+
+static enum status write_in(const char *folder, const char *name, const struct text *t) {
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
+        return fail(ERR_WRITE, "%s: the path is too long", folder);
+    }
+    return file_write(path, t->data, t->len);
+}
+
+static enum status write_config(const struct model *m, const char *folder, const char *source) {
+    struct text out = {0};
+    json_t *object = NULL;
+    TRY(source_object(source, "config.json", &object));
+    enum status st = model_config_print(&m->config, object, &out);
+    st = st == OK ? write_in(folder, "config.json", &out) : st;
+    json_decref(object);
+    text_free(&out);
+    return st;
+}
+
+/* Whether generation stops at id: eos_token_id is a number or a list. */
+static bool stops_at(const json_t *object, int32_t id) {
+    const json_t *stop = json_object_get(object, "eos_token_id");
+    for (size_t i = 0; i < json_array_size(stop); i++) {
+        if (json_integer_value(json_array_get(stop, i)) == id) {
+            return true;
+        }
+    }
+    return json_is_integer(stop) && json_integer_value(stop) == id;
+}
+
+/* generation_config.json: the source's where it stops at the model's end token, else the special ids. */
+static enum status write_generation(const struct model *m, const char *folder, const char *source) {
+    const struct model_config *c = &m->config;
+    const char *names[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+    const int32_t ids[] = {c->begin_id, c->end_id, c->pad_id};
+    json_t *object = NULL;
+    struct text out = {0};
+    enum status st = OK;
+    TRY(source_object(source, "generation_config.json", &object));
+    bool is_ours = object && stops_at(object, c->end_id);
+    object = object ? object : json_object();
+    for (int i = 0; i < COUNT_OF(names) && !is_ours; i++) {
+        if (ids[i] >= 0 && json_object_set_new(object, names[i], json_integer(ids[i])) != 0) {
+            st = fail(ERR_SYSTEM, "out of memory: generation_config.json");
+        }
+    }
+    char *printed = json_dumps(object, JSON_INDENT(2) | JSON_SORT_KEYS);
+    json_decref(object);
+    if (st == OK && !printed) {
+        st = fail(ERR_SYSTEM, "out of memory: generation_config.json");
+    }
+    st = st == OK ? text_printf(&out, "%s\n", printed) : st;
+    st = st == OK ? write_in(folder, "generation_config.json", &out) : st;
+    mem_free(printed);
+    text_free(&out);
+    return st;
+}
+
+static enum status write_parameter(struct safetensors_writer *w, struct model *m, int i) {
+    const struct parameter *p = &m->parameters[i];
+    int64_t elements = p->rows * p->columns, piece = piece_of(p);
+    float *values;
+    enum status st = OK;
+    TRY(NEW_ARRAY(values, piece));
+    for (int64_t first = 0; first < elements && st == OK; first += piece) {
+        int64_t count = elements - first < piece ? elements - first : piece;
+        st = model_read(m, i, first, count, values);
+        st = st == OK ? safetensors_write(w, values, count) : st;
+    }
+    mem_free(values);
+    return st;
+}
+
+static enum status write_weights(struct model *m, const char *folder) {
+    struct safetensors_writer *w;
+    enum status st = OK;
+    TRY(safetensors_create(folder, STORED_F32, 0, &w));
+    for (int i = 0; i < m->n_parameters; i++) {
+        int64_t shape[2];
+        int dims = stored_shape(&m->parameters[i], shape);
+        TRY_TO(failed, safetensors_declare(w, m->parameters[i].name, dims, shape));
+    }
+    for (int i = 0; i < m->n_parameters; i++) {
+        TRY_TO(failed, write_parameter(w, m, i));
+    }
+    return safetensors_finish(w);
+failed:
+    safetensors_abandon(w);
+    return st;
+}
+
+static enum status save_here(struct model *m, const char *folder, const char *config_source,
+                             const struct tokenizer *t) {
+    TRY(folder_make(folder));
+    TRY(write_config(m, folder, config_source));
+    TRY(write_generation(m, folder, config_source));
+    if (t) {
+        TRY(tokenizer_copy(t, folder));
+    }
+    return write_weights(m, folder);
+}
+
+enum status model_folder_save(struct comm *c, struct model *m, const char *folder, const char *config_source,
+                              const struct tokenizer *t) {
+    enum status st = c->rank == 0 ? save_here(m, folder, config_source, t) : OK;
+    return comm_agree(c, st);
+}
+
+enum status model_folder_hash(struct model *m, uint64_t *out) {
+    struct text config = {0};
+    uint64_t weights;
+    enum status st;
+    TRY_TO(done, model_config_print(&m->config, NULL, &config));
+    TRY_TO(done, model_hash(m, &weights));
+    *out = hash_join(weights, hash_bytes(config.data, config.len, 0));
+done:
+    text_free(&config);
+    return st;
+}

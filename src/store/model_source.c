@@ -1,0 +1,110 @@
+#include "store/model_source.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "io/file.h"
+#include "io/yaml.h"
+#include "util/mem.h"
+
+enum { MOST_RUNS = 32 }; /* runs that began with each other's checkpoints */
+
+bool model_is_checkpoint(const char *path) {
+    return text_ends(path, ".h5");
+}
+
+/* "." for a name alone, ".." for that. */
+static enum status put_parent(const char *path, struct text *out) {
+    const char *slash = strrchr(path, '/');
+    if (slash) {
+        return text_printf(out, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    }
+    return text_puts(out, strcmp(path, ".") == 0 ? ".." : ".");
+}
+
+static bool has_config(const char *folder) {
+    struct text path = {0};
+    bool found = text_printf(&path, "%s/config.json", folder) == OK && access(path.data, F_OK) == 0;
+    text_free(&path);
+    return found;
+}
+
+static enum status take_model(void *context, const char *key, const char *value, int line) {
+    (void)line;
+    struct text *model = context;
+    if (strcmp(key, "model") == 0) {
+        text_clear(model);
+        return text_puts(model, value);
+    }
+    return OK;
+}
+
+/* The folder behind one checkpoint, which may be another checkpoint. */
+static enum status step_back(const char *checkpoint, struct text *out) {
+    struct text folder = {0};
+    struct text run = {0};
+    struct text path = {0};
+    enum status st;
+    TRY_TO(done, put_parent(checkpoint, &folder));
+    TRY_TO(done, put_parent(folder.data, &run));
+    text_clear(out);
+    TRY_TO(done, text_printf(out, "%s/model", run.data));
+    if (has_config(out->data)) {
+        goto done;
+    }
+    TRY_TO(done, text_printf(&path, "%s/config.yaml", run.data));
+    if (access(path.data, F_OK) != 0) {
+        st = fail(ERR_INPUT,
+                  "%s: a checkpoint is read with its run's folder, and %s has neither model/ nor "
+                  "config.yaml",
+                  checkpoint, run.data);
+        goto done;
+    }
+    text_clear(out);
+    TRY_TO(done, yaml_read(path.data, take_model, out));
+    if (out->len == 0) {
+        st = fail(ERR_INPUT, "%s: names no model, whose configuration checkpoint %s has", path.data,
+                  checkpoint);
+    }
+done:
+    text_free(&folder);
+    text_free(&run);
+    text_free(&path);
+    return st;
+}
+
+enum status model_source_folder(const char *path, struct text *out) {
+    struct text now = {0};
+    struct text next = {0};
+    enum status st;
+    TRY_TO(done, text_puts(&now, path));
+    for (int i = 0; model_is_checkpoint(now.data); i++) {
+        if (i == MOST_RUNS) {
+            st = fail(ERR_DATA, "%s: more than %d runs that began with each other's checkpoints", path,
+                      MOST_RUNS);
+            goto done;
+        }
+        TRY_TO(done, step_back(now.data, &next));
+        text_clear(&now);
+        TRY_TO(done, text_puts(&now, next.data));
+    }
+    TRY_TO(done, text_puts(out, now.data));
+done:
+    text_free(&now);
+    text_free(&next);
+    return st;
+}
+
+enum status model_source_config(const char *folder, struct model_config *out) {
+    struct text path = {0};
+    char *data = NULL;
+    size_t len;
+    enum status st;
+    TRY_TO(done, text_printf(&path, "%s/config.json", folder));
+    TRY_TO(done, file_read(path.data, &data, &len));
+    TRY_TO(done, model_config_parse(data, len, path.data, out));
+done:
+    text_free(&path);
+    mem_free(data);
+    return st;
+}
