@@ -10,13 +10,13 @@
 /* Marks a message that is already every rank's, so that agreeing again further up adds no second prefix. */
 static const char agreed_mark[] = "all ranks";
 
-struct verdict {
+struct agreement {
     int32_t code, line, agreed;
     char host[sizeof((struct comm *)0)->host];
     char text[sizeof((struct message *)0)->text];
 };
 
-static void own_verdict(const struct comm *c, enum status st, struct verdict *v) {
+static void own_agreement(const struct comm *c, enum status st, struct agreement *v) {
     const struct message *m = status_message();
     bool fits = m->code == st && m->text[0];
     v->code = st;
@@ -26,7 +26,7 @@ static void own_verdict(const struct comm *c, enum status st, struct verdict *v)
     snprintf(v->text, sizeof v->text, "%s", fits ? m->text : status_name(st));
 }
 
-static void adopt(const struct comm *c, const struct verdict *v, int rank, int others) {
+static void adopt(const struct comm *c, const struct agreement *v, int rank, int others) {
     struct message m = {.code = (enum status)v->code, .file = agreed_mark, .line = v->line};
     char more[32] = "";
     if (others > 0) {
@@ -58,9 +58,9 @@ enum status comm_verdict(struct comm *c, enum status st) {
     }
     int failed = st != OK;
     TRY(mpi_ok(MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_SUM, l->comm), "MPI_Allreduce"));
-    struct verdict v = {0};
+    struct agreement v = {0};
     if (lowest.rank == c->rank) {
-        own_verdict(c, st, &v);
+        own_agreement(c, st, &v);
     }
     TRY(mpi_ok(MPI_Bcast(&v, sizeof v, MPI_BYTE, lowest.rank, l->comm), "MPI_Bcast"));
     adopt(c, &v, lowest.rank, failed - 1);

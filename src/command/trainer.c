@@ -30,6 +30,10 @@ struct shard_map trainer_shards(const struct settings *settings, const struct co
     return settings->train.shard_optimizer ? shard_map_over(c, elements) : shard_map_whole(elements);
 }
 
+static enum status read_batch(void *context, int64_t step, struct batch *b) {
+    return batch_read(context, step, b);
+}
+
 void trainer_plan(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
@@ -54,7 +58,7 @@ void trainer_plan(struct trainer *t) {
         .comm = s->comm,
         .workspace = &s->workspace,
         .recipe = &t->recipe,
-        .data = &t->data,
+        .source = {.context = &t->data, .read = read_batch, .ahead = true, .plan = t->data.plan},
         .eval_data = s->eval.view ? &t->eval_data : NULL,
         .keep = trainer_keep(settings),
         .label = s->run->options->command,

@@ -1,10 +1,6 @@
-/* The training loop: the same collectives in the same order every step, whatever happens.
- *
- * A step: each rank runs its slots' forests forward and backward; buckets of gradients leave while the last
- * backward runs; one small allreduce closes the step (numerators, denominators, squared norm, failures,
- * signals, clocks, and the next batch's denominators, so that no loss needs a sum before its backward); then
- * every rank makes the same update. A rank that fails goes on with the step's collectives and says so in the
- * closing one: the step is discarded by all, and the last checkpoint stays.
+/* The training loop around the step (step.h): reading ahead, the schedule, evaluation, checkpoints, signals
+ * and time limits, metrics, resuming. A step that fails is discarded by all ranks, and the last checkpoint
+ * stays.
  */
 #ifndef COLLIMATE_TRAIN_LOOP_H
 #define COLLIMATE_TRAIN_LOOP_H
@@ -12,7 +8,8 @@
 #include "data/batch.h"
 #include "evaluate/evaluation.h"
 #include "store/checkpoint.h"
-#include "train/transfer.h"
+#include "train/source.h"
+#include "train/step.h"
 
 struct training {
     /* What the command has opened. Borrowed. */
@@ -20,8 +17,9 @@ struct training {
     struct workspace *workspace;
     struct optimizer *optimizer; /* and its model */
     const struct recipe *recipe;
-    const struct batch_source *data, *eval_data; /* eval_data: NULL for none */
-    enum pass_keep keep;                         /* KEEP_ALL or KEEP_INPUTS */
+    struct source source;
+    const struct batch_source *eval_data; /* NULL for none */
+    enum pass_keep keep;                  /* KEEP_ALL or KEEP_INPUTS */
     /* The run. */
     const char *label; /* "sft", "dpo" */
     int64_t steps, warmup_steps;

@@ -71,7 +71,7 @@ static enum status evaluate_sums(struct loop *l, struct sums *sums, struct eval_
     bool values = recipe_head(t->recipe) == HEAD_SCORE;
     struct scorer scorer = {0};
     enum status st = bootstrap_open(t->eval_data->plan.seed, values ? EVAL_RESAMPLES : 0, 1, &a->bootstrap);
-    st = st == OK ? scorer_open(l->model, t->workspace, KEEP_NOTHING, &scorer) : st;
+    st = st == OK ? scorer_open(l->step.model, t->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(l->comm, st));
     TRY_TO(done,
            evaluate_rows(l->comm, &scorer, t->eval_data, t->recipe, values ? add_accuracy : NULL, a, sums));
@@ -84,20 +84,19 @@ done:
 
 /* The scorer is opened anew because a training pass holds the workspace. */
 enum status loop_evaluate(struct loop *l) {
-    const struct training *t = l->t;
     double began = clock_seconds();
     struct eval_accuracy accuracy = {0};
     struct sums sums;
     watchdog_allow(l->comm->watchdog, "evaluating", FIRST_ALLOWANCE_S);
-    scorer_close(&l->scorer);
+    step_pause(&l->step);
     TRY(evaluate_sums(l, &sums, &accuracy));
     enum status st = eval_line(l, &sums, &accuracy, clock_seconds() - began);
     if (st == OK) {
-        st = scorer_open(l->model, t->workspace, t->keep, &l->scorer);
+        st = step_continue(&l->step);
     }
     TRY(comm_agree(l->comm, st));
     log_evaluation(l, &sums, &accuracy);
-    l->step_began_s = clock_seconds();
-    l->evaluated_s = l->step_began_s - began;
+    step_clock(&l->step);
+    l->evaluated_s = clock_seconds() - began;
     return OK;
 }

@@ -18,9 +18,9 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
         {"time/wait_rank", v->straggler.mean_wait_s},
         {"time/wait_most", v->straggler.most_wait_s},
         {"time/communication", fmax(0, spans[SPAN_WAIT] - v->straggler.mean_wait_s) + v->closing_s},
-        {"time/data", spans[SPAN_DATA]},
-        {"time/optimizer", l->optimizer_s},
-        {"time/gather", l->gather_s},
+        {"time/data", spans[SPAN_MEANWHILE]},
+        {"time/optimizer", l->step.optimizer_s},
+        {"time/gather", l->step.gather_s},
         {"time/straggler", v->straggler.rank},
         {"time/imbalance", v->straggler.imbalance},
     };
@@ -41,18 +41,18 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
 }
 
 static enum status step_line(struct loop *l, const struct verdict *v, struct text *line) {
-    const struct batch_plan *plan = &l->t->data->plan;
+    const struct batch_plan *plan = &l->t->source.plan;
     int64_t places = l->batch.place.first + l->batch.place.count;
     TRY(text_printf(line, "{\"step\": %lld", (long long)l->state.step));
     TRY(metrics_put_sums(line, "", l->t->recipe, &v->sums));
     TRY(metrics_put(line, "", "grad_norm", v->grad_norm));
-    TRY(metrics_put(line, "", "learning_rate", v->learning_rate));
+    TRY(metrics_put(line, "", "learning_rate", l->learning_rate));
     TRY(metrics_put(line, "", "num_tokens", l->state.sequence_tokens));
     TRY(metrics_put(line, "", "epoch", (double)l->batch.place.epoch + (double)places / (double)plan->rows));
     TRY(put_speed(l, v, line));
     if (plan->deterministic) {
         char digits[17];
-        hash_text(l->parameters_hash, digits);
+        hash_text(l->step.parameters_hash, digits);
         TRY(text_printf(line, ", \"parameters_hash\": \"%s\"", digits));
     }
     return OK;

@@ -19,7 +19,7 @@
 #include "util/mem.h"
 
 enum { MOST_LINES = 64 };
-static const char *const verdict_names[VERDICTS] = {"ok", "warn", "refuse"};
+static const char *const finding_names[FINDINGS] = {"ok", "warn", "refuse"};
 
 struct trained {
     const char *command;
@@ -32,36 +32,36 @@ static const struct trained trained[] = {
     {"reward", reward_recipe, ROWS_COMPARED},
 };
 
-static void say(struct preflight *p, enum verdict verdict, const char *subject, const char *text) {
-    bool same = verdict == VERDICT_OK && p->last && strcmp(p->last, subject) == 0;
-    p->said[verdict]++;
+static void say(struct preflight *p, enum finding finding, const char *subject, const char *text) {
+    bool same = finding == FINDING_OK && p->last && strcmp(p->last, subject) == 0;
+    p->said[finding]++;
     p->last = subject;
     p->in_a_row = same ? p->in_a_row + 1 : 0;
     if (p->in_a_row == MOST_LINES) {
         text = "… and so on";
     }
     if (p->comm->rank == 0 && p->in_a_row <= MOST_LINES) {
-        printf("%-7s %-11s %s\n", verdict_names[verdict], subject, text);
+        printf("%-7s %-11s %s\n", finding_names[finding], subject, text);
         fflush(stdout);
     }
 }
 
-void preflight_say(struct preflight *p, enum verdict verdict, const char *subject, const char *format, ...) {
+void preflight_say(struct preflight *p, enum finding finding, const char *subject, const char *format, ...) {
     char text[1024];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    say(p, verdict, subject, text);
+    say(p, finding, subject, text);
 }
 
 /* m: where it failed, which says whether the ranks have agreed on it already. */
 static void refuse(struct preflight *p, const struct message *m, const char *subject) {
-    if (p->said[VERDICT_REFUSE] == 0) {
+    if (p->said[FINDING_REFUSE] == 0) {
         p->refusal = *m;
         snprintf(p->refusal.text, sizeof p->refusal.text, "preflight: %.40s: %.900s", subject, m->text);
     }
-    say(p, VERDICT_REFUSE, subject, m->text);
+    say(p, FINDING_REFUSE, subject, m->text);
 }
 
 void preflight_refuse(struct preflight *p, enum status code, const char *subject, const char *format, ...) {
@@ -151,7 +151,7 @@ static enum status configure(struct preflight *p) {
     TRY(t->recipe(run, &p->trainer.recipe));
     p->trainer.rows = t->rows;
     p->trainer.session.head = recipe_head(&p->trainer.recipe);
-    preflight_say(p, VERDICT_OK, "keys", "for %s: every key that is set has an effect", t->command);
+    preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
     return OK;
 }
 
@@ -169,14 +169,14 @@ static void check_models(struct preflight *p) {
     if (preflight_failed(p, "model", comm_agree(p->comm, st)) || !family) {
         return;
     }
-    preflight_say(p, VERDICT_OK, "model",
+    preflight_say(p, FINDING_OK, "model",
                   "%s: %s, %lld layers of width %lld, vocabulary %lld; every tensor is there", s->model,
                   family->causal, (long long)p->config.layers, (long long)p->config.width,
                   (long long)p->config.vocabulary);
     if (p->trainer.recipe.has_reference && *s->reference) {
         st = comm_agree(p->comm, model_folder_check(s->reference, HEAD_LANGUAGE, &reference));
         if (!preflight_failed(p, "reference", st)) {
-            preflight_say(p, VERDICT_OK, "reference", "%s: every tensor is there", s->reference);
+            preflight_say(p, FINDING_OK, "reference", "%s: every tensor is there", s->reference);
         }
     }
 }
@@ -192,13 +192,13 @@ static void check_slots(struct preflight *p) {
     double share = (double)plan->slots / ((double)most * p->comm->size);
     bool uneven = plan->slots % p->comm->size != 0;
     bool few = plan->batch < p->comm->size;
-    preflight_say(p, uneven || few ? VERDICT_WARN : VERDICT_OK, "slots",
+    preflight_say(p, uneven || few ? FINDING_WARN : FINDING_OK, "slots",
                   "%lld rows in %lld slots, at most %lld a rank%s%s", (long long)plan->batch,
                   (long long)plan->slots, (long long)most,
                   few ? "; fewer rows than ranks: some ranks have nothing to do" : "",
                   uneven ? "; uneven" : "");
     if (uneven) {
-        preflight_say(p, VERDICT_WARN, "slots",
+        preflight_say(p, FINDING_WARN, "slots",
                       "ranks with fewer slots wait: at best %.0f %% of the ranks work", 100 * share);
     }
 }
@@ -207,11 +207,11 @@ static void check_time(struct preflight *p) {
     double seconds = p->need.step_seconds * (double)p->trainer.training.steps;
     double end = launch_end_time(), left = end > 0 ? end - clock_wall() : 0;
     char step[32], all[32];
-    preflight_say(p, VERDICT_OK, "time", "about %s a step by the products' %.4g GFLOP/s, %lld steps: %s",
+    preflight_say(p, FINDING_OK, "time", "about %s a step by the products' %.4g GFLOP/s, %lld steps: %s",
                   preflight_duration(p->need.step_seconds, step), p->trainer.training.peak_flops / 1e9,
                   (long long)p->trainer.training.steps, preflight_duration(seconds, all));
     if (end > 0) {
-        preflight_say(p, VERDICT_OK, "time", "the job ends in %s%s", preflight_duration(left, all),
+        preflight_say(p, FINDING_OK, "time", "the job ends in %s%s", preflight_duration(left, all),
                       seconds < left ? "" : ": the run will checkpoint before that and needs a requeue");
     }
 }
@@ -244,10 +244,10 @@ static enum status checks(struct preflight *p) {
 static enum status summary(struct preflight *p) {
     if (p->comm->rank == 0) {
         printf("\n%lld ok, %lld to look at, %lld refused; %.1f s on %d ranks\n",
-               (long long)p->said[VERDICT_OK], (long long)p->said[VERDICT_WARN],
-               (long long)p->said[VERDICT_REFUSE], clock_seconds() - p->began_s, p->comm->size);
+               (long long)p->said[FINDING_OK], (long long)p->said[FINDING_WARN],
+               (long long)p->said[FINDING_REFUSE], clock_seconds() - p->began_s, p->comm->size);
     }
-    if (p->said[VERDICT_REFUSE] > 0) {
+    if (p->said[FINDING_REFUSE] > 0) {
         status_set(&p->refusal);
         return p->refusal.code;
     }

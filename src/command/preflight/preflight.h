@@ -1,5 +1,5 @@
 /* What the checks of `preflight` share. A check is collective and says one line for each thing it looked at:
- * a verdict, a subject, and what was found. A failure in a check is a refusal, not the end: the other checks
+ * a finding, a subject, and what was found. A failure in a check is a refusal, not the end: the other checks
  * still run, and the first refusal's code is the program's.
  */
 #ifndef COLLIMATE_COMMAND_PREFLIGHT_H
@@ -8,7 +8,7 @@
 #include "command/trainer.h"
 #include "util/machine.h"
 
-enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_REFUSE, VERDICTS };
+enum finding { FINDING_OK, FINDING_WARN, FINDING_REFUSE, FINDINGS };
 
 /* Where a rank sits. Plain bytes: gathered as it is. */
 struct seat {
@@ -31,16 +31,16 @@ struct preflight {
     bool has_backend, has_model, has_rows, has_need;
     struct seat *seats; /* of all ranks */
     int nodes;
-    int64_t said[VERDICTS];
+    int64_t said[FINDINGS];
     const char *last; /* the subject of the last line, and how many lines in a row are of it and ok */
     int in_a_row;
     struct message refusal; /* the first */
     double began_s;
 };
 
-/* All ranks, with the same verdict; rank 0 prints, of many lines in a row that are ok the first. printf-like.
+/* All ranks, with the same finding; rank 0 prints, of many lines in a row that are ok the first. printf-like.
  */
-void preflight_say(struct preflight *p, enum verdict verdict, const char *subject, const char *format, ...)
+void preflight_say(struct preflight *p, enum finding finding, const char *subject, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* A refusal with the code that the run would end with. */
 void preflight_refuse(struct preflight *p, enum status code, const char *subject, const char *format, ...)

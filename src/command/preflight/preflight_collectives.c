@@ -54,7 +54,7 @@ static void say_result(struct preflight *p, int kind, int64_t bytes, const struc
         snprintf(beside, sizeof beside, ", of %s", carrier->name);
     }
     bool is_large = bytes >= 1 << 20;
-    preflight_say(p, is_large && share < poor_share ? VERDICT_WARN : VERDICT_OK, "collectives",
+    preflight_say(p, is_large && share < poor_share ? FINDING_WARN : FINDING_OK, "collectives",
                   "%s %s: right up to %s, which takes %.3g ms: %s/s on each link%s", collective_name(kind),
                   collective_type(kind), preflight_size((double)bytes, size), r->times.median * 1e3,
                   preflight_size(r->bus, rate), beside);
@@ -94,7 +94,7 @@ enum status preflight_collectives(struct preflight *p) {
                             .largest = LARGEST,
                             .bucket_bytes = p->run->settings->train.bucket_bytes};
     if (p->comm->size == 1) {
-        preflight_say(p, VERDICT_OK, "collectives", "one rank: nothing to say to anybody");
+        preflight_say(p, FINDING_OK, "collectives", "one rank: nothing to say to anybody");
         return OK;
     }
     const struct carrier carrier = find_carrier(p);

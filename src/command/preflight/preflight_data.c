@@ -66,12 +66,12 @@ static void say_positions(const struct look *l, int64_t longest) {
         return;
     }
     if (most <= p->config.max_positions) {
-        preflight_say(p, VERDICT_OK, l->key,
+        preflight_say(p, FINDING_OK, l->key,
                       "longest prompt + response: %lld tokens; the model has %lld positions", (long long)most,
                       (long long)p->config.max_positions);
     } else if (s->truncate.max_response > 0 || s->truncate.ratio < 1) {
         preflight_say(
-            p, VERDICT_WARN, l->key,
+            p, FINDING_WARN, l->key,
             "prompt + response can have %lld tokens before responses are cut; the model has %lld positions",
             (long long)most, (long long)p->config.max_positions);
     } else {
@@ -90,7 +90,7 @@ static enum status print_lengths(const struct look *l, struct look_lengths *all)
         TRY(lengths_reduce(l->p->comm, kinds[i]));
         enum status st = comm_agree(l->p->comm, lengths_print(kinds[i], &line));
         if (st == OK) {
-            preflight_say(l->p, VERDICT_OK, l->key, "%s", line.data ? line.data : "no tokens");
+            preflight_say(l->p, FINDING_OK, l->key, "%s", line.data ? line.data : "no tokens");
         }
         text_free(&line);
         TRY(st);
@@ -125,17 +125,17 @@ agreed:
 static void say_cuts(const struct look *l) {
     const struct cut_counts *c = &l->rows->counts;
     int64_t cut = c->prompts_cut > c->responses_cut ? c->prompts_cut : c->responses_cut;
-    preflight_say(l->p, percent(cut, c->rows) > 100 * many_cut ? VERDICT_WARN : VERDICT_OK, l->key,
+    preflight_say(l->p, percent(cut, c->rows) > 100 * many_cut ? FINDING_WARN : FINDING_OK, l->key,
                   "truncated: %lld prompts (%.3g %%) and %lld responses of %lld rows",
                   (long long)c->prompts_cut, percent(c->prompts_cut, c->rows), (long long)c->responses_cut,
                   (long long)c->rows);
     bool none = dataset_facts(l->data)->end_id < 0;
-    preflight_say(l->p, none || c->without_end > 0 ? VERDICT_WARN : VERDICT_OK, l->key,
+    preflight_say(l->p, none || c->without_end > 0 ? FINDING_WARN : FINDING_OK, l->key,
                   none ? "prepared without end tokens: the model does not learn to stop (%lld of %lld rows)"
                        : "without an end token: %lld responses of %lld rows",
                   (long long)(none ? c->rows : c->without_end), (long long)c->rows);
     if (c->empty_dropped > 0) {
-        preflight_say(l->p, VERDICT_WARN, l->key, "empty: %lld responses have no token",
+        preflight_say(l->p, FINDING_WARN, l->key, "empty: %lld responses have no token",
                       (long long)c->empty_dropped);
     }
 }
@@ -153,7 +153,7 @@ static void say_tokenizer(const struct look *l) {
             "tokenizer",
             facts->vocabulary - 1, (long long)p->config.vocabulary);
     } else if (!t) {
-        preflight_say(p, VERDICT_WARN, l->key,
+        preflight_say(p, FINDING_WARN, l->key,
                       "the model folder has no tokenizer: that it is the data's (%s) cannot be checked",
                       facts->tokenizer);
     } else if (facts->tokenizer_hash != tokenizer_hash(t)) {
@@ -163,7 +163,7 @@ static void say_tokenizer(const struct look *l) {
             "with tokenizer=%s",
             facts->tokenizer, p->run->settings->model);
     } else {
-        preflight_say(p, VERDICT_OK, l->key, "tokenized with the model's tokenizer (same hash)");
+        preflight_say(p, FINDING_OK, l->key, "tokenized with the model's tokenizer (same hash)");
     }
 }
 
@@ -237,17 +237,17 @@ static enum status check_sample(struct boundary_check *b) {
 static void say_boundaries(const struct look *l, const int64_t *counts) {
     double moved = percent(counts[MOVED], counts[CHECKED] - counts[UNLIKE]);
     preflight_say(
-        l->p, moved > 100 * many_moved ? VERDICT_WARN : VERDICT_OK, l->key,
+        l->p, moved > 100 * many_moved ? FINDING_WARN : FINDING_OK, l->key,
         "boundaries: of %lld responses, in %lld (%.3g %%) the prompt's tokens are no prefix of the tokens "
         "of prompt and response in one piece",
         (long long)counts[CHECKED], (long long)counts[MOVED], moved);
     if (counts[UNLIKE] > 0) {
-        preflight_say(l->p, VERDICT_OK, l->key,
+        preflight_say(l->p, FINDING_OK, l->key,
                       "boundaries: %lld prompts were not looked at, their text alone gives other tokens",
                       (long long)counts[UNLIKE]);
     }
     if (counts[TWO_BEGINS] > 0) {
-        preflight_say(l->p, VERDICT_WARN, l->key, "%lld prompts of %lld have two beginning tokens",
+        preflight_say(l->p, FINDING_WARN, l->key, "%lld prompts of %lld have two beginning tokens",
                       (long long)counts[TWO_BEGINS], (long long)counts[CHECKED]);
     }
 }
@@ -275,7 +275,7 @@ static enum status look_at_boundaries(const struct look *l) {
 /* Collective. */
 static enum status look_at(struct preflight *p, const struct rows *rows, const char *key) {
     const struct look l = {.p = p, .rows = rows, .data = rows->data, .key = key};
-    preflight_say(p, VERDICT_OK, key,
+    preflight_say(p, FINDING_OK, key,
                   "%s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld",
                   dataset_path(rows->data), (long long)rows->n, (long long)rows->tokens,
                   (long long)rows->scored, (long long)rows->longest);
@@ -297,7 +297,7 @@ enum status preflight_data(struct preflight *p) {
     }
     p->has_rows = true;
     if (*s->settings->select.strategy) {
-        preflight_say(p, VERDICT_OK, "data",
+        preflight_say(p, FINDING_OK, "data",
                       "pairs are selected when the run starts; this is about all of them");
     }
     if (preflight_failed(p, "data", look_at(p, &s->train, "data"))) {

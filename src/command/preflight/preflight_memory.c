@@ -11,7 +11,7 @@ static void judge(struct preflight *p, double need, double have, const char *wha
     preflight_size(need, a);
     preflight_size(have, b);
     if (have <= 0) {
-        preflight_say(p, VERDICT_WARN, "memory", "%s: %s needed, how much there is cannot be seen", what, a);
+        preflight_say(p, FINDING_WARN, "memory", "%s: %s needed, how much there is cannot be seen", what, a);
     } else if (need > have) {
         preflight_refuse(
             p, ERR_SYSTEM, "memory",
@@ -19,7 +19,7 @@ static void judge(struct preflight *p, double need, double have, const char *wha
             "smaller train.micro_tokens, or an optimizer with less state",
             what, a, b);
     } else {
-        preflight_say(p, need > full_share * have ? VERDICT_WARN : VERDICT_OK, "memory",
+        preflight_say(p, need > full_share * have ? FINDING_WARN : FINDING_OK, "memory",
                       "%s: %s needed, %s left", what, a, b);
     }
 }
@@ -57,7 +57,7 @@ static void judge_rank(struct preflight *p, int rank) {
         snprintf(what, sizeof what, "rank %d, %.40s", rank, s->device);
         judge(p, (double)(p->need.total - p->need.baseline - p->need.batches), (double)s->device_free, what);
         if (sharing > 1 && p->comm->node_size > 1) {
-            preflight_say(p, VERDICT_OK, "memory",
+            preflight_say(p, FINDING_OK, "memory",
                           "rank %d: the device's description is that of %d ranks here", rank, sharing);
         }
     }
@@ -66,7 +66,7 @@ static void judge_rank(struct preflight *p, int rank) {
 enum status preflight_memory(struct preflight *p) {
     char total[32], pass[32], state[32];
     if (!p->has_rows || !p->has_model || !p->has_backend) {
-        preflight_say(p, VERDICT_WARN, "memory", "not estimated: it takes a model, data and a device");
+        preflight_say(p, FINDING_WARN, "memory", "not estimated: it takes a model, data and a device");
         return OK;
     }
     if (preflight_failed(p, "memory", trainer_estimate(&p->trainer, &p->config, &p->need))) {
@@ -75,7 +75,7 @@ enum status preflight_memory(struct preflight *p) {
     p->has_need = true;
     const struct prediction *n = &p->need;
     preflight_say(
-        p, VERDICT_OK, "memory",
+        p, FINDING_OK, "memory",
         "a rank takes %s: parameters, gradients and %lld states of %lld parameters %s, activations of "
         "%lld tokens %s, the process itself %.0f MB",
         preflight_size((double)n->total, total), (long long)n->state_arenas, (long long)n->parameters,

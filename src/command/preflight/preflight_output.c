@@ -71,7 +71,7 @@ static void say_room(struct preflight *p, const struct probe *probe, int64_t fre
         preflight_refuse(p, ERR_WRITE, "output", "%s: %s free, %s needed: checkpoints of %s and the model",
                          probe->folder, b, sizes, c);
     } else {
-        preflight_say(p, VERDICT_OK, "output", "%s free, %s needed: checkpoints of %s and the model", b,
+        preflight_say(p, FINDING_OK, "output", "%s free, %s needed: checkpoints of %s and the model", b,
                       sizes, c);
     }
 }
@@ -159,13 +159,13 @@ static void say_speed(struct preflight *p, const struct probe *probe) {
     double bytes = (double)probe->array.elements * sizeof(float), checkpoint = 0;
     double per_s = bytes / probe->write_s;
     preflight_say(
-        p, per_s < poor_bytes_per_s ? VERDICT_WARN : VERDICT_OK, "output",
+        p, per_s < poor_bytes_per_s ? FINDING_WARN : FINDING_OK, "output",
         "%s: %s written by all ranks, verified and renamed (%s/s), read by other ranks and right (%s/s)",
         probe->folder, preflight_size(bytes, size), preflight_size(per_s, rate),
         preflight_size(bytes / probe->read_s, again));
     if (p->has_need) {
         run_bytes(p, &checkpoint);
-        preflight_say(p, VERDICT_OK, "output", "a checkpoint takes about %s",
+        preflight_say(p, FINDING_OK, "output", "a checkpoint takes about %s",
                       preflight_duration(checkpoint / per_s, size));
     }
 }

@@ -58,7 +58,7 @@ static void say_rank(struct preflight *p, int rank) {
     const struct seat *s = &p->seats[rank];
     struct text cores = {0};
     if (machine_cores_print(&s->cores, &cores) == OK) {
-        preflight_say(p, VERDICT_OK, "rank", "%d on %s, cores %s, %d threads, %s", rank, s->host,
+        preflight_say(p, FINDING_OK, "rank", "%d on %s, cores %s, %d threads, %s", rank, s->host,
                       cores.len ? cores.data : "unknown", s->threads, s->device);
     }
     status_clear();
@@ -100,15 +100,15 @@ static void say_node(struct preflight *p, const struct seat *first) {
     c.bound |= first->cores.count < c.cores.count;
     if (c.cores.count > 0 && c.threads > c.cores.count) {
         bool crowded = c.ranks > c.cores.count;
-        preflight_say(p, VERDICT_WARN, "cores", "%s: %d ranks with %d threads together on %d cores; %s%d%s",
+        preflight_say(p, FINDING_WARN, "cores", "%s: %d ranks with %d threads together on %d cores; %s%d%s",
                       first->host, c.ranks, c.threads, c.cores.count,
                       crowded ? "take at most " : "set threads=",
                       crowded ? c.cores.count : c.cores.count / c.ranks, crowded ? " ranks" : "");
     } else if (c.bound && c.shared > 0) {
-        preflight_say(p, VERDICT_WARN, "cores", "%s: ranks are bound, but %d cores belong to more than one",
+        preflight_say(p, FINDING_WARN, "cores", "%s: ranks are bound, but %d cores belong to more than one",
                       first->host, c.shared);
     } else {
-        preflight_say(p, VERDICT_OK, "cores", "%s: %d ranks with %d threads together on %d cores",
+        preflight_say(p, FINDING_OK, "cores", "%s: %d ranks with %d threads together on %d cores",
                       first->host, c.ranks, c.threads, c.cores.count);
     }
 }
@@ -123,13 +123,13 @@ static void say_threads(struct preflight *p) {
         uneven += s->threads != p->seats[0].threads || s->node_size != p->seats[0].node_size;
     }
     if (crowded > 0) {
-        preflight_say(p, VERDICT_WARN, "threads",
+        preflight_say(p, FINDING_WARN, "threads",
                       "%d ranks have more threads than cores (rank %d: %d on %d); bind them to more (mpirun "
                       "--map-by slot:PE=n, srun -c n) or set threads",
                       crowded, rank, p->seats[rank].threads, p->seats[rank].cores.count);
     }
     if (uneven > 0) {
-        preflight_say(p, VERDICT_WARN, "threads",
+        preflight_say(p, FINDING_WARN, "threads",
                       "%d ranks have other threads or neighbors than rank 0: the slowest sets the pace",
                       uneven);
     }
@@ -144,7 +144,7 @@ static void say_devices(struct preflight *p) {
         kinds += strcmp(p->seats[r].device, p->seats[0].device) != 0;
     }
     const struct backend_caps *caps = &p->trainer.session.backend->caps;
-    preflight_say(p, kinds ? VERDICT_WARN : VERDICT_OK, "device", "%s: %s%s", caps->name, caps->description,
+    preflight_say(p, kinds ? FINDING_WARN : FINDING_OK, "device", "%s: %s%s", caps->name, caps->description,
                   kinds ? "; some ranks have others" : ", on every rank");
 }
 
@@ -163,7 +163,7 @@ enum status preflight_seats(struct preflight *p) {
     for (int r = 0; r < p->comm->size; r++) {
         p->nodes += first_of_node(&p->seats[r]);
     }
-    preflight_say(p, VERDICT_OK, "ranks", "%d on %d host%s; %s", p->comm->size, p->nodes,
+    preflight_say(p, FINDING_OK, "ranks", "%d on %d host%s; %s", p->comm->size, p->nodes,
                   p->nodes > 1 ? "s" : "", comm_library());
     for (int r = 0; r < p->comm->size; r++) {
         say_rank(p, r);
