@@ -1,4 +1,4 @@
-/* few-shot: a reward model on embeddings, conditioned on a few of a user's choices or not (np_model.h), from
+/* few-shot: a reward model on embeddings, conditioned on a few of a user's choices or not (network.h), from
  * the world of two users or from preference files and their embeddings; or a trained one evaluated again.
  *
  * OUTPUT/metrics.jsonl has a line for each update, OUTPUT/result.json the accuracies at each size of context,
@@ -7,11 +7,11 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "backend/dense.h"
 #include "command/facts.h"
 #include "command/few_shot.h"
 #include "command/run_folder.h"
 #include "command/session.h"
+#include "encoder/dense.h"
 #include "evaluate/metrics.h"
 #include "io/file.h"
 #include "store/checkpoint_file.h"

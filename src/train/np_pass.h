@@ -7,8 +7,8 @@
 #ifndef COLLIMATE_TRAIN_NP_PASS_H
 #define COLLIMATE_TRAIN_NP_PASS_H
 
-#include "train/np_linear.h"
-#include "train/np_set.h"
+#include "encoder/linear.h"
+#include "encoder/set.h"
 
 struct comm;
 

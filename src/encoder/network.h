@@ -13,8 +13,8 @@
  *
  * Parameters and gradients are one host array each, in double; a tensor is a range.
  */
-#ifndef COLLIMATE_TRAIN_NP_MODEL_H
-#define COLLIMATE_TRAIN_NP_MODEL_H
+#ifndef COLLIMATE_ENCODER_NETWORK_H
+#define COLLIMATE_ENCODER_NETWORK_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "train/np_model.h"
+#include "encoder/network.h"
 
 #include <math.h>
 
