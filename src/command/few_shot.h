@@ -3,7 +3,7 @@
 #define COLLIMATE_COMMAND_FEW_SHOT_H
 
 #include "command/command.h"
-#include "train/np_data.h"
+#include "few_shot/tasks.h"
 
 /* Local. The two users of synth_pairs.h, each of whom is a label. */
 enum status few_shot_synthetic(const struct settings *s, struct np_world *out);

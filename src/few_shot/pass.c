@@ -1,4 +1,4 @@
-#include "train/np_pass.h"
+#include "few_shot/pass.h"
 
 #include <string.h>
 

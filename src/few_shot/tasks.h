@@ -5,11 +5,11 @@
  * replacement; they come from one sequence of draws, CPython's (random.choice, random.sample, the ids then
  * sorted, as the published code draws them), so every rank draws all users of a batch and keeps its own.
  */
-#ifndef COLLIMATE_TRAIN_NP_DATA_H
-#define COLLIMATE_TRAIN_NP_DATA_H
+#ifndef COLLIMATE_FEW_SHOT_TASKS_H
+#define COLLIMATE_FEW_SHOT_TASKS_H
 
+#include "few_shot/pass.h"
 #include "mpi/comm.h"
-#include "train/np_pass.h"
 #include "util/rng.h"
 
 struct np_world {

@@ -1,4 +1,4 @@
-#include "train/np_data.h"
+#include "few_shot/tasks.h"
 
 #include <stdlib.h>
 #include <string.h>
