@@ -16,6 +16,7 @@
 #include "few_shot/state.h"
 #include "io/file.h"
 #include "store/checkpoint_file.h"
+#include "store/network_folder.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -103,7 +104,7 @@ static enum status open_model(struct few_shot *f) {
                                  : s->few_shot.passes * np_steps_per_pass(&f->world, &f->options);
     enum status st = np_model_open(&shape, (uint64_t)s->seed, &f->model);
     st = st == OK ? np_trainer_open(f->run->comm, &f->model, &f->world, &f->options, &f->trainer) : st;
-    st = st == OK && *s->model ? np_model_load(&f->model, s->model) : st;
+    st = st == OK && *s->model ? network_folder_load(&f->model, s->model) : st;
     TRY(comm_agree(f->run->comm, st));
     if (*s->model) {
         log_root(LOG_INFO, "%lld parameters from %s", (long long)f->model.count, s->model);
@@ -238,7 +239,7 @@ static enum status deliver(struct few_shot *f, const char *folder) {
     }
     enum status st = text_printf(&path, "%s/result.json", folder);
     st = st == OK ? file_write(path.data, f->result.data, f->result.len) : st;
-    st = st == OK && !*f->run->settings->model ? np_model_save(&f->model, folder) : st;
+    st = st == OK && !*f->run->settings->model ? network_folder_save(&f->model, folder) : st;
     text_free(&path);
     return st;
 }
