@@ -8,7 +8,6 @@
 #include <stdio.h>
 
 #include "command/facts.h"
-#include "command/few_shot.h"
 #include "command/run_folder.h"
 #include "command/session.h"
 #include "encoder/dense.h"
@@ -37,6 +36,15 @@ struct few_shot {
     int64_t steps;
     double seconds; /* of the updates */
 };
+
+static struct world_options world_options(const struct settings *s) {
+    return (struct world_options){.rows = s->few_shot.world_rows,
+                                  .seed = s->few_shot.world_seed,
+                                  .data = s->data,
+                                  .embeddings = s->embeddings,
+                                  .split_seed = (uint64_t)s->few_shot.task_seed,
+                                  .holdout = s->few_shot.holdout};
+}
 
 static void read_options(const struct settings *s, struct np_options *o) {
     *o = (struct np_options){.batch = s->few_shot.batch,
@@ -74,12 +82,13 @@ static enum status check_keys(const struct run *run) {
 /* Collective. */
 static enum status open_world(struct few_shot *f) {
     const struct settings *s = f->run->settings;
+    const struct world_options options = world_options(s);
     int64_t dropped = 0;
     if (*s->data) {
         TRY(session_need(s->embeddings, "embeddings"));
-        TRY(few_shot_files(f->run->comm, s, &f->world, &dropped));
+        TRY(world_of_files(f->run->comm, &options, &f->world, &dropped));
     } else {
-        TRY(comm_agree(f->run->comm, few_shot_synthetic(s, &f->world)));
+        TRY(comm_agree(f->run->comm, world_of_two_users(&options, &f->world)));
     }
     const struct np_world *w = &f->world;
     log_root(LOG_INFO, "%s: %lld pairs of width %lld, %lld labels; %lld train, %lld test; %lld left out",
