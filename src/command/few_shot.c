@@ -1,4 +1,4 @@
-/* few-shot: a reward model on embeddings, conditioned on a few of a user's choices or not (np_model.h), from
+/* few-shot: a reward model on embeddings, conditioned on a few of a user's choices or not (network.h), from
  * the world of two users or from preference files and their embeddings; or a trained one evaluated again.
  *
  * OUTPUT/metrics.jsonl has a line for each update, OUTPUT/result.json the accuracies at each size of context,
@@ -7,15 +7,15 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "backend/dense.h"
 #include "command/facts.h"
-#include "command/few_shot.h"
 #include "command/run_folder.h"
 #include "command/session.h"
+#include "encoder/dense.h"
 #include "evaluate/metrics.h"
+#include "few_shot/state.h"
 #include "io/file.h"
 #include "store/checkpoint_file.h"
-#include "train/np_state.h"
+#include "store/network_folder.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -36,6 +36,15 @@ struct few_shot {
     int64_t steps;
     double seconds; /* of the updates */
 };
+
+static struct world_options world_options(const struct settings *s) {
+    return (struct world_options){.rows = s->few_shot.world_rows,
+                                  .seed = s->few_shot.world_seed,
+                                  .data = s->data,
+                                  .embeddings = s->embeddings,
+                                  .split_seed = (uint64_t)s->few_shot.task_seed,
+                                  .holdout = s->few_shot.holdout};
+}
 
 static void read_options(const struct settings *s, struct np_options *o) {
     *o = (struct np_options){.batch = s->few_shot.batch,
@@ -73,12 +82,13 @@ static enum status check_keys(const struct run *run) {
 /* Collective. */
 static enum status open_world(struct few_shot *f) {
     const struct settings *s = f->run->settings;
+    const struct world_options options = world_options(s);
     int64_t dropped = 0;
     if (*s->data) {
         TRY(session_need(s->embeddings, "embeddings"));
-        TRY(few_shot_files(f->run->comm, s, &f->world, &dropped));
+        TRY(world_of_files(f->run->comm, &options, &f->world, &dropped));
     } else {
-        TRY(comm_agree(f->run->comm, few_shot_synthetic(s, &f->world)));
+        TRY(comm_agree(f->run->comm, world_of_two_users(&options, &f->world)));
     }
     const struct np_world *w = &f->world;
     log_root(LOG_INFO, "%s: %lld pairs of width %lld, %lld labels; %lld train, %lld test; %lld left out",
@@ -103,7 +113,7 @@ static enum status open_model(struct few_shot *f) {
                                  : s->few_shot.passes * np_steps_per_pass(&f->world, &f->options);
     enum status st = np_model_open(&shape, (uint64_t)s->seed, &f->model);
     st = st == OK ? np_trainer_open(f->run->comm, &f->model, &f->world, &f->options, &f->trainer) : st;
-    st = st == OK && *s->model ? np_model_load(&f->model, s->model) : st;
+    st = st == OK && *s->model ? network_folder_load(&f->model, s->model) : st;
     TRY(comm_agree(f->run->comm, st));
     if (*s->model) {
         log_root(LOG_INFO, "%lld parameters from %s", (long long)f->model.count, s->model);
@@ -238,7 +248,7 @@ static enum status deliver(struct few_shot *f, const char *folder) {
     }
     enum status st = text_printf(&path, "%s/result.json", folder);
     st = st == OK ? file_write(path.data, f->result.data, f->result.len) : st;
-    st = st == OK && !*f->run->settings->model ? np_model_save(&f->model, folder) : st;
+    st = st == OK && !*f->run->settings->model ? network_folder_save(&f->model, folder) : st;
     text_free(&path);
     return st;
 }

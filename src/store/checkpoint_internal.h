@@ -1,5 +1,5 @@
 /* What checkpoints have in common, whatever trains: folder, state and facts. Between checkpoint_state.c and
- * those who know what the arrays are (checkpoint.c, np_state.c). */
+ * those who know what the arrays are (checkpoint.c, few_shot/state.c). */
 #ifndef COLLIMATE_STORE_CHECKPOINT_INTERNAL_H
 #define COLLIMATE_STORE_CHECKPOINT_INTERNAL_H
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "train/np_train.h"
+#include "few_shot/train.h"
 #include "util/mem.h"
 
 static int failures;

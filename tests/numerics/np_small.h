@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "train/np_pass.h"
+#include "few_shot/pass.h"
 #include "util/rng.h"
 
 enum { SMALL_USERS = 3, SMALL_TARGETS = 5, SMALL_WIDTH = 3, SMALL_HIDDEN = 4, SMALL_SAMPLES = 2 };

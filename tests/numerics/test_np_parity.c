@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "train/np_train.h"
+#include "few_shot/train.h"
 #include "util/json.h"
 #include "util/mem.h"
 

@@ -1,39 +1,8 @@
-#include "train/np_data.h"
+#include "few_shot/tasks.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "util/hash.h"
 #include "util/mem.h"
-
-void np_world_free(struct np_world *w) {
-    mem_free(w->values);
-    mem_free(w->a);
-    mem_free(w->b);
-    mem_free(w->choices);
-    mem_free(w->train);
-    mem_free(w->test);
-    *w = (struct np_world){0};
-}
-
-uint64_t np_world_hash(const struct np_world *w) {
-    const int64_t sizes[] = {w->rows, w->width, w->pairs, w->labels, w->n_train, w->n_test};
-    const struct {
-        const void *data;
-        int64_t bytes;
-    } parts[] = {{sizes, sizeof sizes},
-                 {w->values, w->rows * w->width * (int64_t)sizeof *w->values},
-                 {w->a, w->pairs * (int64_t)sizeof *w->a},
-                 {w->b, w->pairs * (int64_t)sizeof *w->b},
-                 {w->choices, w->labels * w->pairs},
-                 {w->train, w->n_train * (int64_t)sizeof *w->train},
-                 {w->test, w->n_test * (int64_t)sizeof *w->test}};
-    uint64_t hash = 0;
-    for (int i = 0; i < COUNT_OF(parts); i++) {
-        hash = hash_join(hash, hash_bytes(parts[i].data, (size_t)parts[i].bytes, 0));
-    }
-    return hash;
-}
 
 enum status np_tasks_open(const struct np_world *w, bool is_test, int64_t targets, uint64_t seed,
                           struct np_tasks *out) {

@@ -1,4 +1,4 @@
-#include "train/np_state.h"
+#include "few_shot/state.h"
 
 #include <math.h>
 

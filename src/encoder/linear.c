@@ -1,9 +1,9 @@
-#include "train/np_linear.h"
+#include "encoder/linear.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "backend/dense.h"
+#include "encoder/dense.h"
 #include "mpi/comm.h"
 
 enum { PARALLEL_ELEMENTS = 1 << 15 }; /* below, starting threads costs more than it saves */

@@ -1,7 +1,7 @@
 /* Layers on host arrays in double: x is rows x inputs, a weight outputs x inputs, all contiguous unless a
  * leading dimension is given. Local. */
-#ifndef COLLIMATE_TRAIN_NP_LINEAR_H
-#define COLLIMATE_TRAIN_NP_LINEAR_H
+#ifndef COLLIMATE_ENCODER_LINEAR_H
+#define COLLIMATE_ENCODER_LINEAR_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,11 +2,11 @@
  * statistics and the sequence of users, all in full precision, so that a run that goes on has the numbers of
  * an undisturbed one.
  */
-#ifndef COLLIMATE_TRAIN_NP_STATE_H
-#define COLLIMATE_TRAIN_NP_STATE_H
+#ifndef COLLIMATE_FEW_SHOT_STATE_H
+#define COLLIMATE_FEW_SHOT_STATE_H
 
+#include "few_shot/train.h"
 #include "store/checkpoint.h"
-#include "train/np_train.h"
 
 /* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest `keep`. Fails: ERR_WRITE. */
 enum status np_state_save(const struct np_trainer *t, const struct checkpoint_options *o);

@@ -1,9 +1,9 @@
-#include "train/np_pass.h"
+#include "few_shot/pass.h"
 
 #include <string.h>
 
+#include "encoder/internal.h"
 #include "objective/few_shot_loss.h"
-#include "train/np_internal.h"
 #include "util/mem.h"
 
 static const double NP_MOMENTUM = 0.1; /* PyTorch's */

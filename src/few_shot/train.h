@@ -1,10 +1,10 @@
 /* Training and evaluation of few-shot reward models, data-parallel by the users of a batch: batch norm's
  * statistics and the gradients are sums over the ranks, so any rank count gives the same numbers to rounding.
  */
-#ifndef COLLIMATE_TRAIN_NP_TRAIN_H
-#define COLLIMATE_TRAIN_NP_TRAIN_H
+#ifndef COLLIMATE_FEW_SHOT_TRAIN_H
+#define COLLIMATE_FEW_SHOT_TRAIN_H
 
-#include "train/np_data.h"
+#include "few_shot/tasks.h"
 
 struct np_options {
     int64_t batch, targets;           /* users in an update; pairs of a user */

@@ -1,10 +1,42 @@
+#include "few_shot/world.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "command/few_shot.h"
 #include "data/sidecar.h"
 #include "data/synth_pairs.h"
+#include "util/hash.h"
 #include "util/mem.h"
+#include "util/rng.h"
+
+void np_world_free(struct np_world *w) {
+    mem_free(w->values);
+    mem_free(w->a);
+    mem_free(w->b);
+    mem_free(w->choices);
+    mem_free(w->train);
+    mem_free(w->test);
+    *w = (struct np_world){0};
+}
+
+uint64_t np_world_hash(const struct np_world *w) {
+    const int64_t sizes[] = {w->rows, w->width, w->pairs, w->labels, w->n_train, w->n_test};
+    const struct {
+        const void *data;
+        int64_t bytes;
+    } parts[] = {{sizes, sizeof sizes},
+                 {w->values, w->rows * w->width * (int64_t)sizeof *w->values},
+                 {w->a, w->pairs * (int64_t)sizeof *w->a},
+                 {w->b, w->pairs * (int64_t)sizeof *w->b},
+                 {w->choices, w->labels * w->pairs},
+                 {w->train, w->n_train * (int64_t)sizeof *w->train},
+                 {w->test, w->n_test * (int64_t)sizeof *w->test}};
+    uint64_t hash = 0;
+    for (int i = 0; i < COUNT_OF(parts); i++) {
+        hash = hash_join(hash, hash_bytes(parts[i].data, (size_t)parts[i].bytes, 0));
+    }
+    return hash;
+}
 
 static enum status world_arrays(struct np_world *w) {
     int64_t values;
@@ -36,12 +68,12 @@ static void fill_synthetic(struct synth_pairs *source, struct np_world *w) {
     }
 }
 
-enum status few_shot_synthetic(const struct settings *s, struct np_world *out) {
-    int64_t n = s->few_shot.world_rows;
+enum status world_of_two_users(const struct world_options *o, struct np_world *out) {
+    int64_t n = o->rows;
     struct synth_pairs *source;
     *out = (struct np_world){.rows = 2 * n, .width = 1, .pairs = n, .labels = SYNTH_USERS};
     TRY(NEW_ARRAY(source, 1));
-    enum status st = synth_pairs_open(source, s->few_shot.world_seed, n);
+    enum status st = synth_pairs_open(source, o->seed, n);
     st = st == OK ? world_arrays(out) : st;
     if (st == OK) {
         fill_synthetic(source, out);
@@ -145,11 +177,11 @@ static enum status read_values(struct sidecar *values, const int64_t *place, int
 }
 
 /* a and b in an order drawn by a coin, so that their place says nothing. */
-static enum status place_pairs(struct dataset *d, const struct settings *s, const struct judgments *j,
+static enum status place_pairs(struct dataset *d, const struct world_options *o, const struct judgments *j,
                                const int64_t *place, struct np_world *w) {
     for (int64_t i = 0; j->pairs && i < w->pairs; i++) {
         const struct judged *pair = &j->pairs[i];
-        struct rng coin = rng_stream((uint64_t)s->few_shot.task_seed, RNG_SELECT, pair->low, pair->high_id);
+        struct rng coin = rng_stream(o->split_seed, RNG_SELECT, pair->low, pair->high_id);
         bool swapped = rng_u32(&coin) & 1;
         w->a[i] = place[swapped ? pair->high_id : pair->low];
         w->b[i] = place[swapped ? pair->low : pair->high_id];
@@ -159,8 +191,8 @@ static enum status place_pairs(struct dataset *d, const struct settings *s, cons
         }
         struct response response;
         TRY(dataset_responses(d, &pair->low, 1, &response));
-        struct rng split = rng_stream((uint64_t)s->few_shot.task_seed, RNG_SELECT, response.prompt, -1);
-        if (rng_uniform(&split) < s->few_shot.holdout) {
+        struct rng split = rng_stream(o->split_seed, RNG_SELECT, response.prompt, -1);
+        if (rng_uniform(&split) < o->holdout) {
             w->test[w->n_test++] = i;
         } else {
             w->train[w->n_train++] = i;
@@ -169,7 +201,7 @@ static enum status place_pairs(struct dataset *d, const struct settings *s, cons
     return OK;
 }
 
-static enum status fill_files(struct dataset *d, const struct settings *s, const struct judgments *j,
+static enum status fill_files(struct dataset *d, const struct world_options *o, const struct judgments *j,
                               struct np_world *w) {
     int64_t responses = dataset_size(d).responses;
     struct sidecar *values = NULL;
@@ -182,12 +214,12 @@ static enum status fill_files(struct dataset *d, const struct settings *s, const
     for (int64_t i = 0; i < responses; i++) {
         place[i] = place[i] ? w->rows++ : -1;
     }
-    TRY_TO(done, sidecar_open_values(s->embeddings, dataset_hash(d), responses, &values, NULL));
+    TRY_TO(done, sidecar_open_values(o->embeddings, dataset_hash(d), responses, &values, NULL));
     w->width = sidecar_width(values);
     w->pairs = j->count;
     TRY_TO(done, world_arrays(w));
     TRY_TO(done, read_values(values, place, responses, w));
-    st = place_pairs(d, s, j, place, w);
+    st = place_pairs(d, o, j, place, w);
 done:
     if (values) {
         enum status closed = sidecar_close(values);
@@ -228,18 +260,19 @@ static enum status open_files(struct comm *c, const char *list, struct files *f)
     return OK;
 }
 
-enum status few_shot_files(struct comm *c, const struct settings *s, struct np_world *out, int64_t *dropped) {
+enum status world_of_files(struct comm *c, const struct world_options *o, struct np_world *out,
+                           int64_t *dropped) {
     struct files files = {.count = 0};
     struct judgments judgments = {0};
     *out = (struct np_world){0};
-    enum status st = open_files(c, s->data, &files);
+    enum status st = open_files(c, o->data, &files);
     out->labels = files.count;
     for (int i = 0; i < files.count && st == OK; i++) {
         st = add_label(files.all[i], i, &judgments);
     }
     if (st == OK) {
         *dropped = merge(&judgments, files.count);
-        st = fill_files(files.all[0], s, &judgments, out);
+        st = fill_files(files.all[0], o, &judgments, out);
     }
     for (int i = 0; i < files.count; i++) {
         dataset_close(files.all[i]);

@@ -1,4 +1,4 @@
-#include "train/np_train.h"
+#include "few_shot/train.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* The context encoder of np_model.h on the sets of several users. */
-#ifndef COLLIMATE_TRAIN_NP_SET_H
-#define COLLIMATE_TRAIN_NP_SET_H
+/* The context encoder of network.h on the sets of several users. */
+#ifndef COLLIMATE_ENCODER_SET_H
+#define COLLIMATE_ENCODER_SET_H
 
-#include "train/np_model.h"
+#include "encoder/network.h"
 
 /* What a forward pass leaves for the backward pass. U users, k items, H hidden. */
 struct np_set {

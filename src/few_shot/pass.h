@@ -4,11 +4,11 @@
  * loss is the mean over the users of [mean over latent samples and targets of -log p(choice)] + beta_kl KL,
  * the KL between the latents given the context (q_C) and given all targets (q_T), where latent.
  */
-#ifndef COLLIMATE_TRAIN_NP_PASS_H
-#define COLLIMATE_TRAIN_NP_PASS_H
+#ifndef COLLIMATE_FEW_SHOT_PASS_H
+#define COLLIMATE_FEW_SHOT_PASS_H
 
-#include "train/np_linear.h"
-#include "train/np_set.h"
+#include "encoder/linear.h"
+#include "encoder/set.h"
 
 struct comm;
 

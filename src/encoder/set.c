@@ -1,9 +1,9 @@
-#include "train/np_set.h"
+#include "encoder/set.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "train/np_internal.h"
+#include "encoder/internal.h"
 #include "util/mem.h"
 #include "util/rng.h"
 

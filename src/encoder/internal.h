@@ -1,9 +1,9 @@
 /* Between the files of the few-shot reward models. */
-#ifndef COLLIMATE_TRAIN_NP_INTERNAL_H
-#define COLLIMATE_TRAIN_NP_INTERNAL_H
+#ifndef COLLIMATE_ENCODER_INTERNAL_H
+#define COLLIMATE_ENCODER_INTERNAL_H
 
-#include "train/np_linear.h"
-#include "train/np_model.h"
+#include "encoder/linear.h"
+#include "encoder/network.h"
 
 /* Layers whose bias, where they have one, is the tensor after the weight. */
 static inline struct np_linear np_layer(const struct np_model *m, enum np_tensor weight) {

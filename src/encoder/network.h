@@ -13,8 +13,8 @@
  *
  * Parameters and gradients are one host array each, in double; a tensor is a range.
  */
-#ifndef COLLIMATE_TRAIN_NP_MODEL_H
-#define COLLIMATE_TRAIN_NP_MODEL_H
+#ifndef COLLIMATE_ENCODER_NETWORK_H
+#define COLLIMATE_ENCODER_NETWORK_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -81,10 +81,5 @@ double *np_parameter(const struct np_model *m, enum np_tensor t);
 double *np_gradient(const struct np_model *m, enum np_tensor t);
 /* Outputs of an option: 2 for DPL, else 1. */
 int64_t np_outputs(const struct np_shape *s);
-/* Local. Writes FOLDER/model.safetensors (fp32), batch norm's statistics included. Fails: ERR_WRITE. */
-enum status np_model_save(const struct np_model *m, const char *folder);
-/* Local. Parameters and statistics of such a file. Fails: ERR_INPUT; ERR_DATA for a tensor that is missing or
- * of another shape than m's, or a number that is not finite. */
-enum status np_model_load(struct np_model *m, const char *folder);
 
 #endif

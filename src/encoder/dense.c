@@ -1,4 +1,4 @@
-#include "backend/dense.h"
+#include "encoder/dense.h"
 
 #include <cblas.h>
 #include <omp.h>

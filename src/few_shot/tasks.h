@@ -1,29 +1,15 @@
 /* Users, their pairs and their contexts: what a few-shot reward model is trained and evaluated on.
  *
- * A world has pairs of rows of one table of embeddings, and for each label (an objective, or a kind of user)
- * a choice for every pair. A user is a label drawn uniformly and `targets` pairs of a split drawn without
- * replacement; they come from one sequence of draws, CPython's (random.choice, random.sample, the ids then
- * sorted, as the published code draws them), so every rank draws all users of a batch and keeps its own.
+ * A user is a label drawn uniformly and `targets` pairs of a split of a world drawn without replacement; they
+ * come from one sequence of draws, CPython's (random.choice, random.sample, the ids then sorted, as the
+ * published code draws them), so every rank draws all users of a batch and keeps its own.
  */
-#ifndef COLLIMATE_TRAIN_NP_DATA_H
-#define COLLIMATE_TRAIN_NP_DATA_H
+#ifndef COLLIMATE_FEW_SHOT_TASKS_H
+#define COLLIMATE_FEW_SHOT_TASKS_H
 
-#include "mpi/comm.h"
-#include "train/np_pass.h"
+#include "few_shot/pass.h"
+#include "few_shot/world.h"
 #include "util/rng.h"
-
-struct np_world {
-    int64_t rows, width; /* of values */
-    float *values;       /* (rows, width) */
-    int64_t pairs, labels;
-    int64_t *a, *b;   /* rows of a pair's options */
-    uint8_t *choices; /* (labels, pairs): 0 a preferred, 1 b */
-    int64_t n_train, n_test;
-    int64_t *train, *test; /* pair ids, ascending */
-};
-void np_world_free(struct np_world *w);
-/* Local. Of all that is in it. */
-uint64_t np_world_hash(const struct np_world *w);
 
 /* A split's endless sequence of users; copy it to draw the same users again. */
 struct np_tasks {

@@ -2,8 +2,8 @@
  * gradients are to be checked to many digits. OpenBLAS on this process's OpenMP threads; the bits may depend
  * on the thread count. Row-major, leading dimensions in elements. Cannot fail. Local.
  */
-#ifndef COLLIMATE_BACKEND_DENSE_H
-#define COLLIMATE_BACKEND_DENSE_H
+#ifndef COLLIMATE_ENCODER_DENSE_H
+#define COLLIMATE_ENCODER_DENSE_H
 
 #include <stdbool.h>
 #include <stdint.h>

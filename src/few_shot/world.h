@@ -1,0 +1,35 @@
+/* A world: pairs of rows of one table of embeddings, and for each label (an objective, or a kind of user) a
+ * choice for every pair. */
+#ifndef COLLIMATE_FEW_SHOT_WORLD_H
+#define COLLIMATE_FEW_SHOT_WORLD_H
+
+#include "mpi/comm.h"
+
+struct np_world {
+    int64_t rows, width; /* of values */
+    float *values;       /* (rows, width) */
+    int64_t pairs, labels;
+    int64_t *a, *b;   /* rows of a pair's options */
+    uint8_t *choices; /* (labels, pairs): 0 a preferred, 1 b */
+    int64_t n_train, n_test;
+    int64_t *train, *test; /* pair ids, ascending */
+};
+void np_world_free(struct np_world *w);
+/* Local. Of all that is in it. */
+uint64_t np_world_hash(const struct np_world *w);
+
+struct world_options {
+    int64_t rows, seed; /* of the world of two users: its pairs */
+    const char *data;   /* preference files, separated by commas: a label each */
+    const char *embeddings;
+    uint64_t split_seed; /* of the test split and of a pair's order */
+    double holdout;      /* share of the prompts that are the test split */
+};
+/* Local. The two users of data/synth_pairs.h, each of whom is a label. */
+enum status world_of_two_users(const struct world_options *o, struct np_world *out);
+/* Collective. The preference files, over the same responses, and the values of `embeddings`: pairs that every
+ * file has (others are counted in *dropped). Fails: ERR_DATA for files of different responses. */
+enum status world_of_files(struct comm *c, const struct world_options *o, struct np_world *out,
+                           int64_t *dropped);
+
+#endif
