@@ -83,7 +83,7 @@ static enum status slot_step(struct loop *l, int64_t slot, int64_t *next_cut) {
         TRY(forest_step(l, *next_cut, &sums));
     }
     sums_tree_push(&l->sums, &sums);
-    return l->gradient.deterministic ? gradient_push(&l->gradient, slot == l->n_slots - 1) : OK;
+    return l->gradient.deterministic ? gradient_push(&l->gradient) : OK;
 }
 
 /* Reads the batch after this one, while this one's buckets are under way. Local. */
@@ -100,7 +100,7 @@ static enum status read_next(struct loop *l) {
 }
 
 static enum status squares_of(const struct loop *l, int64_t first, int64_t last, double *out) {
-    struct tensor g = l->model->gradients;
+    struct tensor g = l->model->trained->gradients;
     return last > first ? backend_sum_squares(l->model->backend, tensor_columns(g, first, last - first), out)
                         : OK;
 }
@@ -231,8 +231,8 @@ static enum status update(struct loop *l, const struct verdict *v) {
 
 /* Collective: the hash of all parameters, a part on every rank. */
 static enum status hash_parameters(struct loop *l) {
-    struct range mine = range_part(model_hash_blocks(l->model), l->comm->rank, l->comm->size);
-    enum status st = model_hash_part(l->model, mine.first, mine.last, &l->parameters_hash);
+    struct range mine = range_part(arena_hash_blocks(l->model->trained), l->comm->rank, l->comm->size);
+    enum status st = arena_hash_part(l->model->trained, mine.first, mine.last, &l->parameters_hash);
     TRY(comm_sum_u64(l->comm, &l->parameters_hash, 1));
     return st;
 }
@@ -350,7 +350,7 @@ static enum status loop_run(struct loop *l) {
     l->allowance_s = FIRST_ALLOWANCE_S;
     watchdog_allow(l->comm->watchdog, "opening the run", FIRST_ALLOWANCE_S);
     TRY(stragglers_open(l->comm, &l->stragglers));
-    l->shares = shard_map_over(l->comm, l->model->arena_elements);
+    l->shares = shard_map_over(l->comm, l->model->trained->elements);
     l->n_squares = deterministic ? (l->shares.elements - 1) / shard_grain(l->shares.elements) + 1 : 1;
     TRY(comm_agree(l->comm, NEW_ARRAY(l->closing, closing_values(l))));
     TRY(resume(l));
@@ -359,7 +359,7 @@ static enum status loop_run(struct loop *l) {
                                              .bucket_bytes = t->bucket_bytes,
                                              .shards = t->optimizer->shards,
                                              .communication = t->communication};
-    TRY(gradient_open(l->comm, l->model, &options, &l->gradient));
+    TRY(gradient_open(l->comm, l->model->trained, &options, &l->gradient));
     TRY(comm_agree(l->comm, scorer_open(l->model, t->workspace, t->keep, &l->scorer)));
     if (t->eval_data && l->state.step == 0) {
         TRY(loop_evaluate(l));
@@ -375,7 +375,7 @@ static enum status loop_run(struct loop *l) {
 }
 
 enum status training_run(const struct training *t) {
-    struct loop loop = {.t = t, .comm = t->comm, .model = t->optimizer->model};
+    struct loop loop = {.t = t, .comm = t->comm, .model = t->model};
     enum status st = loop_run(&loop);
     watchdog_phase(t->comm->watchdog, "ending the run");
     stragglers_report(&loop.stragglers);

@@ -18,7 +18,8 @@ struct training {
     /* What the command has opened. Borrowed. */
     struct comm *comm;
     struct workspace *workspace;
-    struct optimizer *optimizer; /* and its model */
+    struct model *model;
+    struct optimizer *optimizer; /* of model->trained */
     const struct recipe *recipe;
     const struct batch_source *data, *eval_data; /* eval_data: NULL for none */
     enum pass_keep keep;                         /* KEEP_ALL or KEEP_INPUTS */

@@ -70,11 +70,10 @@ static enum status open_model(struct step_bench *b) {
     struct backend *backend = b->bench->session.backend;
     struct optimizer_options options = trainer_optimizer(s);
     TRY(model_open(backend, &b->bench->config, &b->model));
-    TRY(model_initialize(b->model, (uint64_t)s->seed));
-    TRY(model_refresh(b->model));
-    TRY(model_need_gradients(b->model));
-    struct shard_map shards = trainer_shards(s, b->comm, b->model->arena_elements);
-    TRY(optimizer_open(b->model, &options, &shards, &b->optimizer));
+    TRY(arena_initialize(b->model->base, (uint64_t)s->seed));
+    TRY(arena_need_gradients(b->model->trained));
+    struct shard_map shards = trainer_shards(s, b->comm, b->model->trained->elements);
+    TRY(optimizer_open(b->model->trained, &options, &shards, &b->optimizer));
     TRY(make_samples(b));
     b->pairs_in_forest = s->train.micro_tokens / s->bench.tokens;
     b->pairs_in_forest = b->pairs_in_forest > 0 ? b->pairs_in_forest : 1;
@@ -124,7 +123,7 @@ static enum status run_slots(struct step_bench *b, struct sums *sums) {
             TRY(run_forest(b, first, last, is_last, sums));
         }
         if (deterministic) {
-            TRY(gradient_push(&b->gradient, i == b->n_slots - 1));
+            TRY(gradient_push(&b->gradient));
         }
     }
     return OK;
@@ -166,7 +165,7 @@ static enum status report(struct step_bench *b, double first_s, const struct tim
            "# FLOP a step: 3 x (layers %.4g x tokens + head %.4g x scored + attention %.4g x query-key pairs)"
            " = %.4g\n"
            "# median of %lld after %d warm-up steps, the slowest rank's; mfu against %.1f GFLOP/s\n",
-           (long long)b->model->arena_elements, (long long)s->train.batch, (long long)s->bench.tokens,
+           (long long)b->model->trained->elements, (long long)s->train.batch, (long long)s->bench.tokens,
            (long long)b->pairs_in_forest, model_flops_layers(&b->model->config),
            model_flops_head(&b->model->config), model_flops_attention(&b->model->config), b->flops,
            (long long)s->bench.repeats, WARM_UP, rates[2] / 1e9);
@@ -237,7 +236,7 @@ enum status bench_step(struct bench *bench) {
                                                  .bucket_bytes = s->train.bucket_bytes,
                                                  .shards = b.optimizer.shards,
                                                  .communication = (enum communication)s->train.communication};
-        st = gradient_open(b.comm, b.model, &options, &b.gradient);
+        st = gradient_open(b.comm, b.model->trained, &options, &b.gradient);
     }
     if (st == OK) {
         st = run_steps(&b);
