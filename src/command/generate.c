@@ -224,7 +224,7 @@ static enum status predict(struct generation *g) {
         printf("%sprompts %lld, the longest of %d tokens\nmemory per rank (MiB)\n  parameters %10.1f\n"
                "  cache      %10.1f  %d sequences of up to %d tokens\n",
                resolved.data, (long long)g->n, g->longest,
-               (double)(m->arena_elements * dtype_size(m->backend->caps.master)) / (1 << 20),
+               (double)(m->base->elements * dtype_size(m->backend->caps.master)) / (1 << 20),
                (double)bytes / (1 << 20), g->options.sequences, g->longest + g->options.max_new_tokens);
     }
     text_free(&resolved);

@@ -68,8 +68,8 @@ static enum status make(struct run *run, struct model_config *config, struct tok
     if (run->comm->rank == 0) {
         TRY_TO(agree, backend_open(&request, &b, why));
         TRY_TO(agree, model_open(b, config, &m));
-        TRY_TO(agree, model_initialize(m, (uint64_t)s->seed));
-        TRY_TO(agree, model_hash(m, &hash));
+        TRY_TO(agree, arena_initialize(m->base, (uint64_t)s->seed));
+        TRY_TO(agree, arena_hash(m->base, &hash));
     }
 agree:
     st = comm_agree(run->comm, st);
@@ -78,7 +78,7 @@ agree:
     }
     if (st == OK && m) {
         log_root(LOG_INFO, "%s: %s, %lld parameters, hash %016llx", s->output, config->family->causal,
-                 (long long)model_parameter_count(m), (unsigned long long)hash);
+                 (long long)arena_parameter_count(m->base), (unsigned long long)hash);
     }
     model_close(m);
     backend_close(b);

@@ -27,7 +27,7 @@ static enum status count_parameters(const struct model_config *config, int64_t *
     TRY(backend_open(&request, &plan, why));
     enum status st = model_open(plan, config, &model);
     if (st == OK) {
-        *out = model->arena_elements;
+        *out = model->trained->elements;
         model_close(model);
     }
     backend_close(plan);

@@ -154,20 +154,21 @@ static enum status train(struct trainer *t) {
     struct optimizer_options options = trainer_optimizer(s->settings);
     struct optimizer optimizer = {0};
     struct facts facts = {0};
-    enum status st = model_need_gradients(s->model);
-    struct shard_map shards = trainer_shards(s->settings, s->comm, s->model->arena_elements);
-    st = st == OK ? optimizer_open(s->model, &options, &shards, &optimizer) : st;
+    enum status st = arena_need_gradients(s->model->trained);
+    struct shard_map shards = trainer_shards(s->settings, s->comm, s->model->trained->elements);
+    st = st == OK ? optimizer_open(s->model->trained, &options, &shards, &optimizer) : st;
     st = st == OK ? facts_collect(t, &facts) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     TRY_TO(done, facts_check_hosts(t, &facts));
     TRY_TO(done, session_workspace(s, s->model, t->training.keep, &s->workspace));
     TRY_TO(done, measure_speed(t));
+    t->training.model = s->model;
     t->training.optimizer = &optimizer;
     t->training.checkpoint.facts = facts.list;
     t->training.checkpoint.n_facts = (int)facts.n;
     log_root(LOG_INFO, "%lld parameters, %lld updates of %lld rows, %d ranks with %d threads each",
-             (long long)s->model->arena_elements, (long long)t->training.steps, (long long)t->data.plan.batch,
-             s->comm->size, s->backend->caps.threads);
+             (long long)s->model->trained->elements, (long long)t->training.steps,
+             (long long)t->data.plan.batch, s->comm->size, s->backend->caps.threads);
     TRY_TO(done, training_run(&t->training));
 done:
     t->training.optimizer = NULL; /* it ends here, as the facts do */

@@ -21,8 +21,8 @@ static enum status leave_head(struct pass *p, const struct readout_gradients *g,
     struct norm_gradient ng = {
         .dy = dhidden,
         .dx = d,
-        .dweight = model_gradient(p->model, a->weight, 1, a->n),
-        .dbias = model_gradient(p->model, a->bias, 1, a->n),
+        .dweight = place_gradient(a->weight, 1, a->n),
+        .dbias = place_gradient(a->bias, 1, a->n),
     };
     TRY(backend_norm_gradient(b, &n, &ng));
     workspace_release(p->w, mark);
@@ -42,24 +42,27 @@ static enum status layer_step(struct pass *p, int64_t l, struct tensor d, struct
     return OK;
 }
 
+/* dtable += scale * d at the rows that ids name, where the table is trained. */
+static enum status leave_table(struct pass *p, struct place table, int64_t rows, struct tensor d,
+                               struct tensor ids, double scale) {
+    struct tensor gradient = place_gradient(table, rows, d.columns);
+    return gradient.data ? backend_embed_gradient(p->w->backend, gradient, d, ids, scale) : OK;
+}
+
 static enum status leave_embedding(struct pass *p, struct tensor d) {
     const struct model *m = p->model;
     const struct model_config *c = &m->config;
-    struct backend *b = p->w->backend;
-    TRY(backend_embed_gradient(b, model_gradient(m, m->plan->embed, c->vocabulary, c->width), d, p->tokens,
-                               c->embedding_scale));
-    if (!c->learned_positions) {
-        return OK;
-    }
-    struct tensor table = model_gradient(m, m->plan->positions, c->max_positions, c->width);
-    return backend_embed_gradient(b, table, d, p->positions, 1);
+    TRY(leave_table(p, m->plan->embed, c->vocabulary, d, p->tokens, c->embedding_scale));
+    return c->learned_positions ? leave_table(p, m->plan->positions, c->max_positions, d, p->positions, 1)
+                                : OK;
 }
 
 enum status pass_backward(struct pass *p, const struct readout_gradients *g, pass_on_final *on_final,
                           void *context) {
     const struct model *m = p->model;
     const struct model_config *c = &m->config;
-    if (!p->is_forward_done || p->is_backward_done || p->keep == KEEP_NOTHING || !m->gradients.data) {
+    if (!p->is_forward_done || p->is_backward_done || p->keep == KEEP_NOTHING || !m->trained ||
+        !m->trained->sink.data) {
         return fail(ERR_INTERNAL,
                     "pass: backward needs one forward pass that keeps activations, and gradients");
     }
@@ -72,7 +75,7 @@ enum status pass_backward(struct pass *p, const struct readout_gradients *g, pas
         TRY(pass_take(p, p->n_active, c->width, "gradient", &d));
     }
     TRY(leave_head(p, g, d));
-    report(on_final, context, m->plan->final_norm.weight);
+    report(on_final, context, m->plan->tail);
     for (int64_t l = c->layers - 1; l >= 0; l--) {
         TRY(layer_step(p, l, d, dx));
         d = dx;

@@ -175,12 +175,12 @@ static enum status put_input(struct pass *p, const struct trunk_input *in) {
 static enum status embed(struct pass *p, struct tensor x) {
     const struct model *m = p->model;
     const struct model_config *c = &m->config;
-    struct tensor table = model_view(m, m->plan->embed, c->vocabulary, c->width);
+    struct tensor table = place_view(m->plan->embed, c->vocabulary, c->width);
     TRY(backend_embed(p->w->backend, x, table, p->tokens, c->embedding_scale, false));
     if (!c->learned_positions) {
         return OK;
     }
-    table = model_view(m, m->plan->positions, c->max_positions, c->width);
+    table = place_view(m->plan->positions, c->max_positions, c->width);
     return backend_embed(p->w->backend, x, table, p->positions, 1, true);
 }
 

@@ -27,8 +27,8 @@ struct norm layer_norm_of(const struct pass *p, const struct affine *a, struct t
         .weight_offset = c->norm_offset,
         .x = x,
         .y = y,
-        .weight = model_view(p->model, a->weight, 1, a->n),
-        .bias = model_view(p->model, a->bias, 1, a->n),
+        .weight = place_view(a->weight, 1, a->n),
+        .bias = place_view(a->bias, 1, a->n),
         .statistics = statistics,
     };
 }
@@ -42,23 +42,22 @@ static enum status take_norm(struct pass *p, const struct affine *a, struct tens
 }
 
 /* y = x W^T + b (beta 0) or y += (beta 1), for outputs [first, first + y.columns) of the product. */
-static struct gemm product_of(const struct pass *p, const struct linear *w, int64_t first, struct tensor x,
-                              struct tensor y, double beta) {
-    int64_t bias = w->bias < 0 ? -1 : w->bias + first;
+static struct gemm product_of(const struct linear *w, int64_t first, struct tensor x, struct tensor y,
+                              double beta) {
     return (struct gemm){
         .a = x,
-        .b = model_view(p->model, w->weight + first * w->in, y.columns, w->in),
+        .b = place_view(place_after(w->weight, first * w->in), y.columns, w->in),
         .c = y,
         .transpose_b = true,
         .alpha = 1,
         .beta = beta,
-        .bias = model_view(p->model, bias, 1, y.columns),
+        .bias = place_view(place_after(w->bias, first), 1, y.columns),
     };
 }
 
 static enum status apply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
                          struct tensor y, double beta) {
-    struct gemm g = product_of(p, w, first, x, y, beta);
+    struct gemm g = product_of(w, first, x, y, beta);
     return backend_gemm(p->w->backend, &g);
 }
 
@@ -165,7 +164,7 @@ static enum status feed(struct pass *p, const struct layer_plan *plan, struct la
     if (c->gated) {
         a.up = tensor_columns(s->up, c->ffn, c->ffn);
     }
-    struct gemm g = product_of(p, &plan->up, 0, s->n2, s->up, 0);
+    struct gemm g = product_of(&plan->up, 0, s->n2, s->up, 0);
     return backend_gemm_activate(p->w->backend, &g, &a);
 }
 
@@ -174,7 +173,7 @@ static enum status add_branch(struct pass *p, const struct linear *w, const stru
                               struct tensor x, struct tensor to, struct tensor *in,
                               struct tensor *statistics) {
     struct tensor out;
-    if (post->weight < 0) {
+    if (!post->weight.arena) {
         return apply(p, w, 0, x, to, 1);
     }
     TRY(pass_take(p, to.rows, to.columns, "branch", in));

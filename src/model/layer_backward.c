@@ -2,27 +2,33 @@
  * into the gradient arena; the gradient of the residual stream goes on in place. */
 #include "model/pass_internal.h"
 
-/* dW += dy^T x, db += column sums of dy, and dx = dy W (beta 0) or dx += (beta 1) where dx is wanted; for the
- * outputs [first, first + dy.columns) of the product. */
-static enum status unapply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
-                           struct tensor dy, struct tensor dx, double beta) {
-    struct backend *b = p->w->backend;
-    const struct model *m = p->model;
+/* dW += dy^T x, db += column sums of dy, where they are trained. */
+static enum status add_weight_gradient(struct backend *b, const struct linear *w, int64_t first,
+                                       struct tensor x, struct tensor dy) {
     struct gemm weight = {
         .a = dy,
         .b = x,
-        .c = model_gradient(m, w->weight + first * w->in, dy.columns, w->in),
+        .c = place_gradient(place_after(w->weight, first * w->in), dy.columns, w->in),
         .transpose_a = true,
         .alpha = 1,
         .beta = 1,
     };
-    TRY(backend_gemm(b, &weight));
-    if (w->bias >= 0) {
-        TRY(backend_sum_rows(b, model_gradient(m, w->bias + first, 1, dy.columns), dy));
+    struct tensor bias = place_gradient(place_after(w->bias, first), 1, dy.columns);
+    if (weight.c.data) {
+        TRY(backend_gemm(b, &weight));
     }
+    return bias.data ? backend_sum_rows(b, bias, dy) : OK;
+}
+
+/* The gradients of a product's weights, and dx = dy W (beta 0) or dx += (beta 1) where dx is wanted; for the
+ * outputs [first, first + dy.columns) of the product. */
+static enum status unapply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
+                           struct tensor dy, struct tensor dx, double beta) {
+    struct backend *b = p->w->backend;
+    TRY(add_weight_gradient(b, w, first, x, dy));
     struct gemm input = {
         .a = dy,
-        .b = model_view(m, w->weight + first * w->in, dy.columns, w->in),
+        .b = place_view(place_after(w->weight, first * w->in), dy.columns, w->in),
         .c = dx,
         .alpha = 1,
         .beta = beta,
@@ -37,8 +43,8 @@ static enum status unnorm(struct pass *p, const struct affine *a, struct tensor 
     struct norm_gradient g = {
         .dy = dy,
         .dx = dx,
-        .dweight = model_gradient(p->model, a->weight, 1, a->n),
-        .dbias = model_gradient(p->model, a->bias, 1, a->n),
+        .dweight = place_gradient(a->weight, 1, a->n),
+        .dbias = place_gradient(a->bias, 1, a->n),
     };
     return backend_norm_gradient(p->w->backend, &n, &g);
 }
@@ -52,7 +58,7 @@ static enum status take_zero(struct pass *p, int64_t rows, int64_t columns, stru
 static enum status leave_branch(struct pass *p, const struct affine *post, struct tensor in,
                                 struct tensor statistics, struct tensor d, struct tensor *out) {
     *out = d;
-    if (post->weight < 0) {
+    if (!post->weight.arena) {
         return OK;
     }
     TRY(take_zero(p, d.rows, d.columns, out));

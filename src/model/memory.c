@@ -77,7 +77,7 @@ enum status pass_bytes(const struct model_config *c, const struct backend_caps *
     enum status st = OK;
     TRY_TO(done, open_plan(caps, &b));
     TRY_TO(done, model_open(b, c, &m));
-    TRY_TO(done, model_need_gradients(m));
+    TRY_TO(done, arena_need_gradients(m->trained));
     TRY_TO(done, workspace_open(b, WORKSPACE_BYTES, &w));
     /* Rows that go on in the last layer: copies of fewer than all of them can take more than all. */
     int32_t most = readouts < tokens ? readouts : tokens;

@@ -1,79 +1,33 @@
-/* A decoder on a back end: parameters in one flat arena, forward, readouts, backward.
+/* A decoder on a back end: parameters in arenas, forward, readouts, backward.
  *
- * The arena: named parameters are ranges of one buffer of master type; gradients and optimizer state are
- * buffers of the same layout; the compute copy is another where the compute type differs. A model knows no
- * file: store/model_folder.c moves safetensors in and out by the names below.
+ * A model knows no file: store/model_folder.c moves safetensors in and out by the parameters' names.
  *
  * One path for everything: pass_forward() runs a forest to the final norm; readouts come from there; their
- * gradients come back in the same shape and pass_backward() runs once, adding into the gradient arena.
+ * gradients come back in the same shape and pass_backward() runs once, adding into the gradients of the arena
+ * that is trained.
  */
 #ifndef COLLIMATE_MODEL_MODEL_H
 #define COLLIMATE_MODEL_MODEL_H
 
+#include "model/arena.h"
 #include "model/config.h"
 #include "model/forest.h"
-
-struct parameter {
-    char name[96]; /* Hugging Face's, e.g. "model.layers.0.self_attn.q_proj.weight" */
-    int64_t rows,
-        columns; /* as the model uses it: y = x W^T, W (rows = outputs, columns = inputs); vectors: rows 1 */
-    int64_t offset;         /* elements, in the arena; multiples of 16 but inside a group (q, k, v; gate, up),
-                               whose members follow each other so that one product serves them */
-    bool decay;             /* weight decay applies: matrices, not embeddings' norms or biases */
-    int n_dims;             /* 1 or 2, as stored */
-    bool stored_transposed; /* GPT-2's Conv1D: the file holds W^T */
-    int64_t stored_heads;   /* GPT-NeoX's query_key_value: the file's rows are [head][q, k, v][head_dim], ours
-                               [q, k, v][head][head_dim]; 0: as the file has them */
-    enum { INIT_NORMAL, INIT_ZERO, INIT_ONE } init;
-    double init_scale; /* times initializer_range */
-};
 
 struct model {
     struct model_config config;
     struct backend *backend;
-    struct parameter
-        *parameters; /* in order of use in forward, so backward finishes the arena from its end */
-    int n_parameters;
-    int64_t arena_elements;
-    struct tensor master;    /* 1 x arena_elements */
-    struct tensor compute;   /* the same as master where the types are equal */
-    struct tensor gradients; /* none until model_need_gradients() */
-    struct workspace store;  /* one allocation that holds these, and what model_open_beside() left room for */
+    struct arena *base;      /* the parameters that config.json and files name, in order of use in forward */
+    struct arena *trained;   /* what gradients are for: base itself; NULL where base is frozen */
     struct model_plan *plan; /* which parameter plays which role in which layer (params.c) */
 };
 
-/* Local. Allocates the arena; parameters are not set. Fused weights (GPT-NeoX's query_key_value, GPT-2's
- * c_attn) are one parameter, as in the file; the layer takes views. */
+/* Local. Parameters are not set. Fused weights (GPT-NeoX's query_key_value, GPT-2's c_attn) are one
+ * parameter, as in the file; the layer takes views. */
 enum status model_open(struct backend *b, const struct model_config *config, struct model **out);
-/* With room for `beside` bytes that model_take() will ask for: gradients and optimizer state. */
-enum status model_open_beside(struct backend *b, const struct model_config *config, int64_t beside,
-                              struct model **out);
+/* The same with a base of this kind, and room beside it as arena_allocate() makes it. */
+enum status model_open_as(struct backend *b, const struct model_config *config, enum arena_kind kind,
+                          int64_t beside, struct model **out);
 void model_close(struct model *m);
-/* Local. 1 x elements, zero, of the model's own allocation where there is room, else of a new one; ends with
- * model_give_back(), before the model and in the opposite order of taking. */
-enum status model_take(struct model *m, const char *what, int64_t elements, enum dtype type,
-                       struct tensor *out);
-void model_give_back(struct model *m, struct tensor *t);
-enum status model_need_gradients(struct model *m);
-enum status model_zero_gradients(struct model *m);
-
-/* Local. Host floats in and out, elements [first, first + count) of parameter i as the FILE stores it
- * (stored_transposed and stored_heads are undone here; such parameters are cheapest in one piece). After
- * writing: model_refresh() renews the compute copy. */
-enum status model_write(struct model *m, int i, int64_t first, int64_t count, const float *values);
-enum status model_read(struct model *m, int i, int64_t first, int64_t count, float *values);
-enum status model_refresh(struct model *m);
-/* Local. Random initialisation as transformers does: normal(0, initializer_range), zero biases, one norms; a
- * function of (seed, parameter name, element), so the same on any rank. */
-enum status model_initialize(struct model *m, uint64_t seed);
-/* Local. Hash of the master parameters' bits: the sum, modulo 2^64, of its parts. */
-enum status model_hash(struct model *m, uint64_t *out);
-/* Local. What blocks [first, last) of model_hash_blocks() add to it. */
-enum status model_hash_part(struct model *m, int64_t first, int64_t last, uint64_t *sum);
-int64_t model_hash_blocks(const struct model *m);
-/* Elements of all parameters (the arena has gaps). */
-int64_t model_parameter_count(const struct model *m);
-const struct parameter *model_find(const struct model *m, const char *name);
 
 /* What a pass keeps for backward. */
 enum pass_keep {
@@ -107,14 +61,14 @@ enum status pass_means(struct pass *p, const int32_t *spans, int32_t n, int laye
 /* Readout 4: all logits of hidden rows at[n]: out n x vocabulary. For decoding. */
 enum status pass_logits(struct pass *p, const int32_t *at, int32_t n, float *out);
 
-/* Gradients of the readouts made since pass_forward; adds d value / d parameter into m->gradients. Runs once
- * per forward. */
+/* Gradients of the readouts made since pass_forward; adds d value / d parameter into the gradients of
+ * m->trained. Runs once per forward. */
 struct readout_gradients {
     const double *logp;   /* d value / d logp of each readout, or NULL */
     const double *values; /* d value / d values of the last pass_values, or NULL */
 };
-/* on_final (may be NULL) is called as backward goes, with the arena offset from which on all gradients are
- * final. */
+/* on_final (may be NULL) is called as backward goes, with the offset in m->trained from which on all
+ * gradients are final. */
 typedef void pass_on_final(void *context, int64_t first_final);
 enum status pass_backward(struct pass *p, const struct readout_gradients *g, pass_on_final *on_final,
                           void *context);

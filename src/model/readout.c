@@ -30,8 +30,8 @@ static struct head head_of(const struct pass *p) {
     const struct linear *w = &m->plan->head;
     return (struct head){
         .hidden = p->score_hidden,
-        .weight = model_view(m, w->weight, w->out, w->in),
-        .bias = model_view(m, w->bias, 1, w->out),
+        .weight = place_view(w->weight, w->out, w->in),
+        .bias = place_view(w->bias, 1, w->out),
         .targets = p->score_targets,
         .softcap = m->config.logit_softcap,
         .statistics = p->score_statistics,
@@ -116,7 +116,7 @@ enum status pass_values(struct pass *p, const int32_t *at, int32_t n, double *ou
         TRY(pool(p, p->hidden, p->scratch, n, p->value_hidden));
     }
     TRY(pass_need_numbers(p, d));
-    TRY(backend_read_doubles(p->w->backend, p->numbers, model_view(m, m->plan->head.weight, 1, d)));
+    TRY(backend_read_doubles(p->w->backend, p->numbers, place_view(m->plan->head.weight, 1, d)));
     for (int32_t i = 0; i < n; i++) {
         double value = 0;
         for (int64_t j = 0; j < d; j++) {
@@ -177,11 +177,11 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
     TRY(backend_gather(b, hidden, p->hidden, rows));
     struct gemm g = {
         .a = hidden,
-        .b = model_view(m, w->weight, w->out, w->in),
+        .b = place_view(w->weight, w->out, w->in),
         .c = logits,
         .transpose_b = true,
         .alpha = 1,
-        .bias = model_view(m, w->bias, 1, w->out),
+        .bias = place_view(w->bias, 1, w->out),
     };
     TRY(backend_gemm(b, &g));
     TRY(pass_need_numbers(p, values));
@@ -219,8 +219,8 @@ static enum status logps_backward(struct pass *p, const double *weights, struct 
     struct head_gradient g = {
         .row_weight = row_weight,
         .dhidden = d,
-        .dweight = model_gradient(m, w->weight, w->out, w->in),
-        .dbias = model_gradient(m, w->bias, 1, w->out),
+        .dweight = place_gradient(w->weight, w->out, w->in),
+        .dbias = place_gradient(w->bias, 1, w->out),
     };
     TRY(backend_head_gradient(b, &h, &g));
     TRY(backend_scatter_add(b, dhidden, d, p->score_rows));
@@ -233,7 +233,8 @@ static enum status values_backward(struct pass *p, const double *weights, struct
     const struct model *m = p->model;
     struct backend *b = p->w->backend;
     int64_t d = m->config.width, n = p->n_values, mark = workspace_mark(p->w);
-    struct tensor rows, d_rows, d_weight, weight = model_view(m, m->plan->head.weight, 1, d);
+    struct tensor rows, d_rows, d_weight, weight = place_view(m->plan->head.weight, 1, d);
+    struct tensor gradient = place_gradient(m->plan->head.weight, 1, d);
     if (n == 0) {
         return fail(ERR_INTERNAL, "pass: a gradient of values that were not read out");
     }
@@ -251,9 +252,11 @@ static enum status values_backward(struct pass *p, const double *weights, struct
     TRY(pass_take(p, n, d, "values", &d_rows));
     TRY(backend_write_doubles(b, d_rows, dh));
     TRY(backend_scatter_add(b, dhidden, d_rows, rows));
-    TRY(workspace_take(p->w, 1, d, m->gradients.type, "values", &d_weight));
-    TRY(backend_write_doubles(b, d_weight, dw));
-    TRY(backend_add(b, model_gradient(m, m->plan->head.weight, 1, d), 1, d_weight));
+    if (gradient.data) {
+        TRY(workspace_take(p->w, 1, d, gradient.type, "values", &d_weight));
+        TRY(backend_write_doubles(b, d_weight, dw));
+        TRY(backend_add(b, gradient, 1, d_weight));
+    }
     workspace_release(p->w, mark);
     return OK;
 }

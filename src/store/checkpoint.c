@@ -36,20 +36,20 @@ static enum status part_open(struct parts *p, int i) {
 
 /* o: NULL for the parameters alone. whole: this rank wants all of what every rank holds; otherwise its part.
  * Local. */
-static enum status parts_open(struct comm *c, struct model *m, struct optimizer *o, bool whole,
+static enum status parts_open(struct comm *c, struct arena *a, struct optimizer *o, bool whole,
                               struct parts *p) {
     struct tensor *state[2];
     const char *names[2];
     int n_state = o ? optimizer_state(o, state, names) : 0;
-    *p = (struct parts){.backend = m->backend, .n = 1 + n_state};
+    *p = (struct parts){.backend = a->backend, .n = 1 + n_state};
     for (int i = 0; i < p->n; i++) {
-        struct checkpoint_array *a = &p->arrays[i];
-        p->tensors[i] = i == 0 ? m->master : *state[i - 1];
-        a->name = i == 0 ? "parameters" : names[i - 1];
-        a->elements = m->arena_elements;
-        a->element_bytes = (int)dtype_size(p->tensors[i].type);
-        a->shards = i > 0 && optimizer_is_sharded(o) ? &o->shards : NULL;
-        a->part = whole ? (struct range){0, a->elements} : range_part(a->elements, c->rank, c->size);
+        struct checkpoint_array *to = &p->arrays[i];
+        p->tensors[i] = i == 0 ? a->master : *state[i - 1];
+        to->name = i == 0 ? "parameters" : names[i - 1];
+        to->elements = a->elements;
+        to->element_bytes = (int)dtype_size(p->tensors[i].type);
+        to->shards = i > 0 && optimizer_is_sharded(o) ? &o->shards : NULL;
+        to->part = whole ? (struct range){0, to->elements} : range_part(to->elements, c->rank, c->size);
         TRY(part_open(p, i));
     }
     return OK;
@@ -90,7 +90,7 @@ enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, 
     struct checkpoint_contents contents = {.step = state->step};
     struct parts parts = {0};
     enum status st = print_state(optimizer, state, &contents.state);
-    st = st == OK ? parts_open(c, optimizer->model, optimizer, false, &parts) : st;
+    st = st == OK ? parts_open(c, optimizer->arena, optimizer, false, &parts) : st;
     st = st == OK ? parts_move(&parts, true) : st;
     contents.arrays = parts.arrays;
     contents.n_arrays = parts.n;
@@ -109,10 +109,10 @@ static enum status take_state(const struct checkpoint_found *f, struct optimizer
 }
 
 /* Collective. What every rank holds whole, each reads whole. optimizer: NULL for the parameters alone. */
-static enum status read_arrays(struct comm *c, const char *path, struct model *m,
+static enum status read_arrays(struct comm *c, const char *path, struct arena *a,
                                struct optimizer *optimizer) {
     struct parts parts = {0};
-    enum status st = comm_agree(c, parts_open(c, m, optimizer, true, &parts));
+    enum status st = comm_agree(c, parts_open(c, a, optimizer, true, &parts));
     if (st == OK) {
         st = checkpoint_file_read(c, path, parts.arrays, parts.n);
     }
@@ -120,14 +120,14 @@ static enum status read_arrays(struct comm *c, const char *path, struct model *m
         st = parts_move(&parts, false);
     }
     if (st == OK) {
-        st = model_refresh(m);
+        st = arena_refresh(a);
     }
     parts_close(&parts);
     return comm_agree(c, st);
 }
 
-enum status checkpoint_load_parameters(struct comm *c, const char *path, struct model *m) {
-    return read_arrays(c, path, m, NULL);
+enum status checkpoint_load_parameters(struct comm *c, const char *path, struct arena *a) {
+    return read_arrays(c, path, a, NULL);
 }
 
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
@@ -140,7 +140,7 @@ enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, 
         return OK;
     }
     TRY_TO(done, comm_agree(c, take_state(&from, optimizer, state)));
-    TRY_TO(done, read_arrays(c, from.path, optimizer->model, optimizer));
+    TRY_TO(done, read_arrays(c, from.path, optimizer->arena, optimizer));
     TRY_TO(done, checkpoint_set_aside(c, o->run, from.step));
 done:
     checkpoint_found_close(&from);

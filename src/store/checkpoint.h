@@ -40,14 +40,14 @@ struct checkpoint_options {
 /* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest `keep`. Fails: ERR_WRITE. */
 enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             const struct checkpoint_state *state);
-/* Collective. Loads the newest checkpoint of the run, if there is one, into the optimizer and its model; with
+/* Collective. Loads the newest checkpoint of the run, if there is one, into the optimizer and its arena; with
  * RESUME_NEVER removes them. Fails: ERR_USAGE naming the fixed facts that differ, ERR_INPUT where there must
  * be one and is none, ERR_DATA for damage. */
 enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
                             struct checkpoint_state *state, bool *found);
 
-/* Collective. A checkpoint's parameters alone, into a model of the same arena. Fails: ERR_DATA for damage and
- * for another number of parameters. */
-enum status checkpoint_load_parameters(struct comm *c, const char *path, struct model *m);
+/* Collective. A checkpoint's parameters alone, into a trained arena of the same layout. Fails: ERR_DATA for
+ * damage and for another number of parameters. */
+enum status checkpoint_load_parameters(struct comm *c, const char *path, struct arena *a);
 
 #endif

@@ -81,7 +81,7 @@ static int64_t piece_of(const struct parameter *p) {
 
 static enum status read_parameter(struct safetensors *file, const struct stored_tensor *t, struct model *m,
                                   int i) {
-    const struct parameter *p = &m->parameters[i];
+    const struct parameter *p = &m->base->parameters[i];
     int64_t elements = p->rows * p->columns, piece = piece_of(p);
     float *values;
     enum status st = OK;
@@ -89,7 +89,7 @@ static enum status read_parameter(struct safetensors *file, const struct stored_
     for (int64_t first = 0; first < elements && st == OK; first += piece) {
         int64_t count = elements - first < piece ? elements - first : piece;
         st = safetensors_read(file, t, first, count, values);
-        st = st == OK ? model_write(m, i, first, count, values) : st;
+        st = st == OK ? arena_write(m->base, i, first, count, values) : st;
     }
     mem_free(values);
     return st;
@@ -100,7 +100,7 @@ static enum status check_extra(const struct safetensors *file, const struct mode
         const struct stored_tensor *t = safetensors_at(file, i);
         char name[256];
         snprintf(name, sizeof name, "%s%s", m->config.family->names.base, t->name);
-        if (!model_find(m, t->name) && !model_find(m, name) && is_needed(m, t->name)) {
+        if (!arena_find(m->base, t->name) && !arena_find(m->base, name) && is_needed(m, t->name)) {
             return fail(ERR_DATA, "%s: tensor %s has no place in a %s", folder, t->name,
                         m->config.family->causal);
         }
@@ -111,8 +111,8 @@ static enum status check_extra(const struct safetensors *file, const struct mode
 /* The tensors of m in the file; a score head may be missing. */
 static enum status check_tensors(const struct safetensors *file, const struct model *m, const char *folder) {
     TRY(check_extra(file, m, folder));
-    for (int i = 0; i < m->n_parameters; i++) {
-        const struct parameter *p = &m->parameters[i];
+    for (int i = 0; i < m->base->n; i++) {
+        const struct parameter *p = &m->base->parameters[i];
         const struct stored_tensor *t = find(file, m, p);
         if (!t && strcmp(p->name, "score.weight") == 0) {
             continue;
@@ -131,17 +131,17 @@ static enum status read_weights(struct model *m, const char *folder, uint64_t se
     TRY(safetensors_open(folder, &file));
     TRY_TO(done, check_tensors(file, m, folder));
     if (m->config.head == HEAD_SCORE && !safetensors_find(file, "score.weight")) {
-        TRY_TO(done, model_initialize(m, seed)); /* the rest is overwritten */
+        TRY_TO(done, arena_initialize(m->base, seed)); /* the rest is overwritten */
         log_root(LOG_INFO, "%s: no score head; initialized from the seed", folder);
     }
-    for (int i = 0; i < m->n_parameters; i++) {
-        const struct parameter *p = &m->parameters[i];
+    for (int i = 0; i < m->base->n; i++) {
+        const struct parameter *p = &m->base->parameters[i];
         const struct stored_tensor *t = find(file, m, p);
         if (t) {
             TRY_TO(done, read_parameter(file, t, m, i));
         }
     }
-    st = model_refresh(m);
+    st = arena_refresh(m->base);
 done:
     safetensors_close(file);
     return st;
@@ -175,7 +175,7 @@ static enum status open_here(struct backend *b, const char *folder, const struct
     struct model_config config;
     struct model *m = NULL;
     TRY(config_of(folder, o ? o->head : HEAD_LANGUAGE, &config));
-    TRY(model_open_beside(b, &config, o ? o->beside : 0, &m));
+    TRY(model_open_as(b, &config, ARENA_TRAINED, o ? o->beside : 0, &m));
     enum status st = read_weights(m, folder, o ? o->seed : 0);
     if (st != OK) {
         model_close(m);
@@ -195,8 +195,8 @@ static enum status open_shape(struct backend *b, const char *path, int64_t besid
     st = st == OK ? model_source_config(folder.data, &config) : st;
     st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
     for (int try = 0; try < 2 && st == OK; try++) {
-        st = model_open_beside(b, &config, beside, out);
-        if (st == OK && (*out)->arena_elements == elements) {
+        st = model_open_as(b, &config, ARENA_TRAINED, beside, out);
+        if (st == OK && (*out)->base->elements == elements) {
             break;
         }
         if (st == OK) {
@@ -221,7 +221,7 @@ static enum status open_checkpoint(struct comm *c, struct backend *b, const char
     if (st == OK && o && o->head == HEAD_SCORE && m->config.head != HEAD_SCORE) {
         st = fail(ERR_USAGE, "%s: a reward model begins with a model folder, as the run's model/", path);
     }
-    st = st == OK ? checkpoint_load_parameters(c, path, m) : st;
+    st = st == OK ? checkpoint_load_parameters(c, path, m->base) : st;
     if (st != OK) {
         model_close(m);
         return st;
@@ -363,14 +363,14 @@ static enum status write_generation(const struct model *m, const char *folder, c
 }
 
 static enum status write_parameter(struct safetensors_writer *w, struct model *m, int i) {
-    const struct parameter *p = &m->parameters[i];
+    const struct parameter *p = &m->base->parameters[i];
     int64_t elements = p->rows * p->columns, piece = piece_of(p);
     float *values;
     enum status st = OK;
     TRY(NEW_ARRAY(values, piece));
     for (int64_t first = 0; first < elements && st == OK; first += piece) {
         int64_t count = elements - first < piece ? elements - first : piece;
-        st = model_read(m, i, first, count, values);
+        st = arena_read(m->base, i, first, count, values);
         st = st == OK ? safetensors_write(w, values, count) : st;
     }
     mem_free(values);
@@ -381,12 +381,12 @@ static enum status write_weights(struct model *m, const char *folder) {
     struct safetensors_writer *w;
     enum status st = OK;
     TRY(safetensors_create(folder, STORED_F32, 0, &w));
-    for (int i = 0; i < m->n_parameters; i++) {
+    for (int i = 0; i < m->base->n; i++) {
         int64_t shape[2];
-        int dims = stored_shape(&m->parameters[i], shape);
-        TRY_TO(failed, safetensors_declare(w, m->parameters[i].name, dims, shape));
+        int dims = stored_shape(&m->base->parameters[i], shape);
+        TRY_TO(failed, safetensors_declare(w, m->base->parameters[i].name, dims, shape));
     }
-    for (int i = 0; i < m->n_parameters; i++) {
+    for (int i = 0; i < m->base->n; i++) {
         TRY_TO(failed, write_parameter(w, m, i));
     }
     return safetensors_finish(w);
@@ -417,7 +417,7 @@ enum status model_folder_hash(struct model *m, uint64_t *out) {
     uint64_t weights;
     enum status st;
     TRY_TO(done, model_config_print(&m->config, NULL, &config));
-    TRY_TO(done, model_hash(m, &weights));
+    TRY_TO(done, arena_hash(m->base, &weights));
     *out = hash_join(weights, hash_bytes(config.data, config.len, 0));
 done:
     text_free(&config);

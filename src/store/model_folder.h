@@ -12,7 +12,7 @@
 struct model_folder_options {
     enum model_head head;
     uint64_t seed;
-    int64_t beside; /* bytes of gradients and optimizer state to come: model_open_beside() */
+    int64_t beside; /* bytes of gradients and optimizer state to come: model_open_as() */
 };
 enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,
                               const struct model_folder_options *o, struct model **out);

@@ -58,19 +58,18 @@ static int levels_for(int64_t slots, bool deterministic) {
 }
 
 static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deterministic) {
-    struct model *m = g->model;
-    enum dtype master = m->backend->caps.master;
-    int64_t bytes = m->arena_elements * dtype_size(master);
+    const struct arena *a = g->arena;
+    int64_t bytes = a->elements * dtype_size(a->gradients.type);
     int levels = levels_for(slots, deterministic);
     if (levels >= GRADIENT_LEVELS) {
         return fail(ERR_USAGE, "train.slots: more than 2^%d slots on a rank", GRADIENT_LEVELS - 1);
     }
     for (int i = 0; i < levels; i++) {
         void *data;
-        if (backend_alloc(m->backend, bytes, &data) != OK) {
+        if (backend_alloc(a->backend, bytes, &data) != OK) {
             return note("taking memory for partial sum %d of %d of the gradients", i + 1, levels);
         }
-        g->level[i] = tensor_at(data, 1, m->arena_elements, master);
+        g->level[i] = tensor_at(data, 1, a->elements, a->gradients.type);
         g->n_levels = i + 1;
     }
     return OK;
@@ -79,33 +78,33 @@ static enum status open_levels(struct gradient_sum *g, int64_t slots, bool deter
 /* Collective. Where the buckets find the gradients; on one rank nothing leaves the device. */
 static enum status open_way(struct comm *c, struct gradient_sum *g, const struct bucket_options *buckets,
                             enum communication wanted) {
-    struct model *m = g->model;
+    struct arena *a = g->arena;
     const struct transfer_options options = {
-        .comm = c, .backend = m->backend, .type = m->gradients.type, .buckets = *buckets, .wanted = wanted};
-    bool has_transfers = m->backend->ops->transfers != NULL;
+        .comm = c, .backend = a->backend, .type = a->gradients.type, .buckets = *buckets, .wanted = wanted};
+    bool has_transfers = a->backend->ops->transfers != NULL;
     if (wanted != COMMUNICATION_AUTO && !has_transfers) {
         return fail(ERR_USAGE,
                     "train.communication: device %s has its gradients in host memory; leave it at auto",
-                    m->backend->caps.name);
+                    a->backend->caps.name);
     }
-    if (c->size == 1 || backend_host_address(m->backend, m->gradients.data)) {
+    if (c->size == 1 || backend_host_address(a->backend, a->gradients.data)) {
         return OK;
     }
     if (has_transfers) {
-        return transfer_open(&options, m->gradients.data, g->buckets, &g->transfer);
+        return transfer_open(&options, a->gradients.data, g->buckets, &g->transfer);
     }
-    g->staging = mem_aligned(m->arena_elements, (size_t)dtype_size(m->backend->caps.master));
+    g->staging = mem_aligned(a->elements, (size_t)dtype_size(a->gradients.type));
     return comm_agree(c, mem_ok(g->staging));
 }
 
-enum status gradient_open(struct comm *c, struct model *m, const struct gradient_options *o,
+enum status gradient_open(struct comm *c, struct arena *a, const struct gradient_options *o,
                           struct gradient_sum *out) {
     *out = (struct gradient_sum){
-        .model = m, .deterministic = o->deterministic, .shards = o->shards, .own = m->gradients.data};
+        .arena = a, .deterministic = o->deterministic, .shards = o->shards, .slots = o->slots};
     enum status st = comm_agree(c, open_levels(out, o->slots, o->deterministic));
     const struct bucket_options options = {
-        .elements = m->arena_elements,
-        .element_bytes = (int)dtype_size(m->backend->caps.master),
+        .elements = a->elements,
+        .element_bytes = (int)dtype_size(a->gradients.type),
         .bucket_bytes = o->bucket_bytes,
         .deterministic = o->deterministic,
         .threaded = true,
@@ -127,28 +126,41 @@ void gradient_close(struct gradient_sum *g) {
     if (g->buckets) {
         bucket_close(g->buckets);
     }
+    if (g->n_levels > 0) {
+        arena_collect_into(g->arena, (struct tensor){0});
+    }
     for (int i = 0; i < g->n_levels; i++) {
-        if (g->level[i].data == g->own) { /* the arena may stand in one allocation with others */
-            struct tensor partial = g->model->gradients;
-            g->model->gradients = g->level[i];
-            g->level[i] = partial;
-        }
-        backend_free(g->model->backend, g->level[i].data);
+        backend_free(g->arena->backend, g->level[i].data);
     }
     transfer_close(g->transfer);
     mem_free(g->staging);
     *g = (struct gradient_sum){0};
 }
 
-/* The buckets sum the arena that the model has now, or its copy on the host. */
 static void begin_buckets(struct gradient_sum *g) {
-    void *arena = g->model->gradients.data;
+    void *sum = g->arena->gradients.data;
     if (g->transfer) {
-        bucket_begin(g->buckets, NULL, transfer_begin(g->transfer, arena));
+        bucket_begin(g->buckets, NULL, transfer_begin(g->transfer, sum));
     } else {
-        bucket_begin(g->buckets, g->staging ? g->staging : backend_host_address(g->model->backend, arena),
+        bucket_begin(g->buckets, g->staging ? g->staging : backend_host_address(g->arena->backend, sum),
                      NULL);
     }
+}
+
+/* The level at which a slot's partial sum comes to stand: how many ones its number ends in. */
+static int level_of(int64_t slot) {
+    int level = 0;
+    for (; slot >> level & 1; level++) {
+    }
+    return level;
+}
+
+/* The next slot's backward adds where its partial sum will stand: that level is free, or, after the last
+ * slot, the arena itself. */
+static enum status begin_slot(struct gradient_sum *g) {
+    bool last = g->n_levels == 0 || g->pushed == g->slots - 1;
+    arena_collect_into(g->arena, last ? (struct tensor){0} : g->level[level_of(g->pushed)]);
+    return arena_zero_gradients(g->arena);
 }
 
 enum status gradient_begin(struct gradient_sum *g) {
@@ -156,24 +168,15 @@ enum status gradient_begin(struct gradient_sum *g) {
     if (g->n_levels == 0) {
         begin_buckets(g);
     }
-    return model_zero_gradients(g->model);
+    return begin_slot(g);
 }
 
-enum status gradient_push(struct gradient_sum *g, bool last) {
-    struct backend *b = g->model->backend;
-    struct tensor *arena = &g->model->gradients;
-    int level = 0;
-    for (; g->pushed >> level & 1; level++) {
-        TRY(backend_add(b, *arena, 1.0, g->level[level]));
+enum status gradient_push(struct gradient_sum *g) {
+    for (int level = 0; level < level_of(g->pushed); level++) {
+        TRY(backend_add(g->arena->backend, g->arena->sink, 1.0, g->level[level]));
     }
     g->pushed++;
-    if (last) {
-        return OK;
-    }
-    struct tensor partial = *arena; /* stays where it is; the next slot goes into the level's free memory */
-    *arena = g->level[level];
-    g->level[level] = partial;
-    return model_zero_gradients(g->model);
+    return g->pushed < g->slots ? begin_slot(g) : OK;
 }
 
 void gradient_final(void *context, int64_t first_final) {
@@ -185,25 +188,25 @@ void gradient_final(void *context, int64_t first_final) {
 
 /* From staging to the back end: what is promised. */
 static enum status write_sums(const struct gradient_sum *g) {
-    struct tensor arena = g->model->gradients;
-    int64_t size = dtype_size(arena.type);
+    struct tensor sum = g->arena->gradients;
+    int64_t size = dtype_size(sum.type);
     for (int64_t unit = 0, units = shard_units(&g->shards); unit < units; unit++) {
         struct range r = shard_range(&g->shards, unit, g->shards.rank);
-        TRY(backend_write(g->model->backend, (char *)arena.data + r.first * size,
+        TRY(backend_write(g->arena->backend, (char *)sum.data + r.first * size,
                           (char *)g->staging + r.first * size, (r.last - r.first) * size));
     }
     return OK;
 }
 
 enum status gradient_finish(struct gradient_sum *g, double *waited_s) {
-    struct tensor arena = g->model->gradients;
-    struct backend *b = g->model->backend;
+    struct tensor sum = g->arena->gradients;
+    struct backend *b = g->arena->backend;
     if (g->n_levels > 0) {
         begin_buckets(g);
     }
     enum status st = OK; /* with transfers nobody waits: what comes next follows the sums on the device */
     if (g->staging) {
-        st = backend_read(b, g->staging, arena.data, arena.columns * dtype_size(arena.type));
+        st = backend_read(b, g->staging, sum.data, sum.columns * dtype_size(sum.type));
     } else if (!g->transfer) {
         st = backend_sync(b);
     }

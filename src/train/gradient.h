@@ -1,14 +1,15 @@
 /* The gradient of an update, summed over slots and ranks.
  *
- * Fast mode: backward adds all of the rank's forests into the model's gradient arena, and buckets leave while
- * the last forest's backward still runs. Deterministic mode: the slots are the leaves of a fixed binary tree;
+ * Fast mode: backward adds all of the rank's forests into the arena's gradients, and buckets leave while the
+ * last forest's backward still runs. Deterministic mode: the slots are the leaves of a fixed binary tree;
  * inside the rank partial sums stand on a stack as the digits of a binary counter, between ranks mpi/sum.h
- * goes on with the same tree. Scalars (struct sums) take the same two ways.
+ * goes on with the same tree. The sum is in the arena's gradients at the end, in either mode. Scalars (struct
+ * sums) take the same two ways.
  */
 #ifndef COLLIMATE_TRAIN_GRADIENT_H
 #define COLLIMATE_TRAIN_GRADIENT_H
 
-#include "model/model.h"
+#include "model/arena.h"
 #include "mpi/sum.h"
 #include "train/recipe.h"
 #include "train/transfer.h"
@@ -32,7 +33,7 @@ enum status sums_extremes(struct comm *c, struct sums *s);
 enum status sums_reduce(struct comm *c, bool deterministic, double *values, int64_t n);
 
 struct gradient_sum {
-    struct model *model;
+    struct arena *arena;
     struct bucket_sum *buckets;
     struct shard_map shards; /* where sums are promised: everywhere if it has one rank */
     bool deterministic;
@@ -41,9 +42,8 @@ struct gradient_sum {
     struct transfer *transfer;
     void *staging;
     int n_levels;
-    struct tensor level[GRADIENT_LEVELS]; /* trade places with the model's arena until the end */
-    void *own;                            /* where the model's arena was at the start */
-    int64_t pushed;
+    struct tensor level[GRADIENT_LEVELS]; /* the partial sums' own memory: level l's sum is of 2^l slots */
+    int64_t slots, pushed;                /* of this rank */
 };
 struct gradient_options {
     int64_t slots; /* of this rank */
@@ -52,19 +52,19 @@ struct gradient_options {
     struct shard_map shards; /* where sharded: each rank gets the sums of its shares only */
     enum communication communication;
 };
-/* Collective. Allocates the partial sums of deterministic mode. */
-enum status gradient_open(struct comm *c, struct model *m, const struct gradient_options *o,
+/* Collective. Allocates the partial sums of deterministic mode. The arena is borrowed and has gradients. */
+enum status gradient_open(struct comm *c, struct arena *a, const struct gradient_options *o,
                           struct gradient_sum *out);
 void gradient_close(struct gradient_sum *g);
 /* Local. Zero gradients; the step begins. */
 enum status gradient_begin(struct gradient_sum *g);
-/* Local, deterministic mode: the arena holds one slot's gradient (zero for an empty slot); takes it. last:
- * the rank's last slot, after which the arena holds the rank's sum. */
-enum status gradient_push(struct gradient_sum *g, bool last);
+/* Local, deterministic mode: the slot's gradient (zero for an empty slot) is complete, the next slot's
+ * begins. After the rank's last slot the arena's gradients are the rank's sum. */
+enum status gradient_push(struct gradient_sum *g);
 /* A pass_on_final: buckets above first_final may leave. context is the gradient_sum. */
 void gradient_final(void *context, int64_t first_final);
-/* Collective, always, also after a local failure (the rank drains): the arena holds the sum over all ranks
- * when it returns OK; where sharded, in this rank's shares. */
+/* Collective, always, also after a local failure (the rank drains): the arena's gradients are the sum
+ * over all ranks when it returns OK; where sharded, in this rank's shares. */
 enum status gradient_finish(struct gradient_sum *g, double *waited_s);
 
 #endif

@@ -177,8 +177,11 @@ static enum status resume(struct loop *l) {
 /* Collective. */
 static enum status open_step(struct loop *l) {
     const struct training *t = l->t;
-    const struct step_parts parts = {
-        .comm = l->comm, .workspace = t->workspace, .optimizer = t->optimizer, .recipe = t->recipe};
+    const struct step_parts parts = {.comm = l->comm,
+                                     .workspace = t->workspace,
+                                     .model = t->model,
+                                     .optimizer = t->optimizer,
+                                     .recipe = t->recipe};
     const struct step_options options = {.slots = t->source.plan.slots,
                                          .deterministic = t->source.plan.deterministic,
                                          .keep = t->keep,

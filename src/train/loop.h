@@ -15,7 +15,8 @@ struct training {
     /* What the command has opened. Borrowed. */
     struct comm *comm;
     struct workspace *workspace;
-    struct optimizer *optimizer; /* and its model */
+    struct model *model;
+    struct optimizer *optimizer; /* of model->trained */
     const struct recipe *recipe;
     struct source source;
     const struct batch_source *eval_data; /* NULL for none */

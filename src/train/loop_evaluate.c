@@ -71,7 +71,7 @@ static enum status evaluate_sums(struct loop *l, struct sums *sums, struct eval_
     bool values = recipe_head(t->recipe) == HEAD_SCORE;
     struct scorer scorer = {0};
     enum status st = bootstrap_open(t->eval_data->plan.seed, values ? EVAL_RESAMPLES : 0, 1, &a->bootstrap);
-    st = st == OK ? scorer_open(l->step.model, t->workspace, KEEP_NOTHING, &scorer) : st;
+    st = st == OK ? scorer_open(t->model, t->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(l->comm, st));
     TRY_TO(done,
            evaluate_rows(l->comm, &scorer, t->eval_data, t->recipe, values ? add_accuracy : NULL, a, sums));

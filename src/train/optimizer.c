@@ -19,19 +19,19 @@ static bool keeps_second(const struct optimizer_options *o) {
     return o->kind != OPTIMIZER_SGD;
 }
 
-enum status optimizer_open(struct model *m, const struct optimizer_options *options,
+enum status optimizer_open(struct arena *a, const struct optimizer_options *options,
                            const struct shard_map *shards, struct optimizer *out) {
-    struct optimizer o = {.options = *options, .model = m, .shards = *shards};
+    struct optimizer o = {.options = *options, .arena = a, .shards = *shards};
     int64_t elements = shard_count(shards, shards->rank);
     enum status st = OK;
     if (keeps_first(options)) {
-        TRY_TO(failed, model_take(m, "the optimizer's first state", elements, m->master.type, &o.first));
+        TRY_TO(failed, arena_take(a, "the optimizer's first state", elements, a->master.type, &o.first));
     }
     if (keeps_second(options)) {
-        TRY_TO(failed, model_take(m, "the optimizer's second state", elements, m->master.type, &o.second));
+        TRY_TO(failed, arena_take(a, "the optimizer's second state", elements, a->master.type, &o.second));
     }
-    if (optimizer_is_sharded(&o) && !backend_host_address(m->backend, m->master.data)) {
-        o.staging = mem_aligned(m->arena_elements, (size_t)dtype_size(m->master.type));
+    if (optimizer_is_sharded(&o) && !backend_host_address(a->backend, a->master.data)) {
+        o.staging = mem_aligned(a->elements, (size_t)dtype_size(a->master.type));
         TRY_TO(failed, mem_ok(o.staging));
     }
     *out = o;
@@ -42,11 +42,11 @@ failed:
 }
 
 void optimizer_close(struct optimizer *o) {
-    if (!o || !o->model) {
+    if (!o || !o->arena) {
         return;
     }
-    model_give_back(o->model, &o->second);
-    model_give_back(o->model, &o->first);
+    arena_give_back(o->arena, &o->second);
+    arena_give_back(o->arena, &o->first);
     mem_free(o->staging);
     *o = (struct optimizer){0};
 }
@@ -55,37 +55,37 @@ bool optimizer_is_sharded(const struct optimizer *o) {
     return o->shards.size > 1;
 }
 
-/* `count` elements from `first` of an arena, or none. */
-static struct tensor part(struct tensor arena, int64_t first, int64_t count) {
-    return arena.data ? tensor_columns(arena, first, count) : (struct tensor){0};
+/* `count` elements from `first` of a buffer, or none. */
+static struct tensor part(struct tensor whole, int64_t first, int64_t count) {
+    return whole.data ? tensor_columns(whole, first, count) : (struct tensor){0};
 }
 
 /* Updates the overlap of share [share.first, share.last), whose state begins at `packed`, with the parameters
  * from i on that agree about decay. *next: the first parameter that does not. */
 static enum status update_run(struct optimizer *o, struct optimizer_step *s, struct range share,
                               int64_t packed, int i, int *next) {
-    struct model *m = o->model;
-    bool decay = m->parameters[i].decay;
-    for (*next = i + 1; *next < m->n_parameters && m->parameters[*next].decay == decay; ++*next) {
+    struct arena *a = o->arena;
+    bool decay = a->parameters[i].decay;
+    for (*next = i + 1; *next < a->n && a->parameters[*next].decay == decay; ++*next) {
     }
-    int64_t run_last = *next < m->n_parameters ? m->parameters[*next].offset : m->arena_elements;
-    int64_t first = m->parameters[i].offset > share.first ? m->parameters[i].offset : share.first;
+    int64_t run_last = *next < a->n ? a->parameters[*next].offset : a->elements;
+    int64_t first = a->parameters[i].offset > share.first ? a->parameters[i].offset : share.first;
     int64_t count = (run_last < share.last ? run_last : share.last) - first;
     if (count <= 0) {
         return OK;
     }
     s->weight_decay = decay ? o->options.weight_decay : 0;
-    s->parameters = part(m->master, first, count);
-    s->gradients = part(m->gradients, first, count);
+    s->parameters = part(a->master, first, count);
+    s->gradients = part(a->gradients, first, count);
     s->first = part(o->first, packed + first - share.first, count);
     s->second = part(o->second, packed + first - share.first, count);
-    s->copy = m->compute.type != m->master.type ? part(m->compute, first, count) : (struct tensor){0};
-    return backend_optimizer(m->backend, s);
+    s->copy = a->compute.type != a->master.type ? part(a->compute, first, count) : (struct tensor){0};
+    return backend_optimizer(a->backend, s);
 }
 
 enum status optimizer_update(struct optimizer *o, double rate_multiplier, double gradient_scale) {
     const struct optimizer_options *p = &o->options;
-    const struct model *m = o->model;
+    struct arena *a = o->arena;
     double t = (double)(o->updates + 1);
     struct optimizer_step s = {.kind = p->kind,
                                .learning_rate = p->learning_rate * rate_multiplier,
@@ -100,30 +100,31 @@ enum status optimizer_update(struct optimizer *o, double rate_multiplier, double
     int64_t packed = 0;
     for (int64_t unit = 0, units = shard_units(&o->shards); unit < units; unit++) {
         struct range share = shard_range(&o->shards, unit, o->shards.rank);
-        for (int i = 0, next; i < m->n_parameters; i = next) {
+        for (int i = 0, next; i < a->n; i = next) {
             TRY(update_run(o, &s, share, packed, i, &next));
         }
         packed += share.last - share.first;
     }
     o->updates++;
+    a->revision++;
     return OK;
 }
 
 /* This rank's shares of the parameters, from the device. */
 static enum status read_shares(struct optimizer *o) {
-    struct tensor master = o->model->master;
+    struct tensor master = o->arena->master;
     int64_t size = dtype_size(master.type);
     for (int64_t unit = 0, units = shard_units(&o->shards); unit < units; unit++) {
         struct range r = shard_range(&o->shards, unit, o->shards.rank);
-        TRY(backend_read(o->model->backend, (char *)o->staging + r.first * size,
+        TRY(backend_read(o->arena->backend, (char *)o->staging + r.first * size,
                          (char *)master.data + r.first * size, (r.last - r.first) * size));
     }
     return OK;
 }
 
 enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated) {
-    struct tensor master = o->model->master;
-    struct backend *b = o->model->backend;
+    struct tensor master = o->arena->master;
+    struct backend *b = o->arena->backend;
     int size = (int)dtype_size(master.type);
     enum status st = updated;
     if (st == OK) {
@@ -134,7 +135,7 @@ enum status parameters_gather(struct comm *c, struct optimizer *o, enum status u
     if (o->staging) {
         TRY(backend_write(b, master.data, o->staging, master.columns * size));
     }
-    return model_refresh(o->model);
+    return arena_refresh(o->arena);
 }
 
 int optimizer_state(struct optimizer *o, struct tensor **tensors, const char **names) {

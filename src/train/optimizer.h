@@ -2,7 +2,7 @@
 #ifndef COLLIMATE_TRAIN_OPTIMIZER_H
 #define COLLIMATE_TRAIN_OPTIMIZER_H
 
-#include "model/model.h"
+#include "model/arena.h"
 #include "mpi/shard.h"
 
 struct optimizer_options {
@@ -12,19 +12,19 @@ struct optimizer_options {
 
 struct optimizer {
     struct optimizer_options options;
-    struct model *model;
+    struct arena *arena;
     struct shard_map shards;     /* what this rank holds state of, and updates */
     struct tensor first, second; /* state of the shares, packed; none where the kind has none */
     void *staging;               /* parameters on the host, where sharded on a device; else NULL */
     int64_t updates;             /* done so far; t of the bias correction is updates + 1 */
 };
-/* Local. State is zeroed. shards: shard_map_whole() where it is not sharded. */
-enum status optimizer_open(struct model *m, const struct optimizer_options *o, const struct shard_map *shards,
+/* Local. State is zeroed; the arena is borrowed. shards: shard_map_whole() where it is not sharded. */
+enum status optimizer_open(struct arena *a, const struct optimizer_options *o, const struct shard_map *shards,
                            struct optimizer *out);
 void optimizer_close(struct optimizer *o);
 bool optimizer_is_sharded(const struct optimizer *o);
-/* Local. One update of this rank's shares from m->gradients with rate multiplier (schedule) and gradient
- * scale (clipping), renewing the compute copy. Where sharded, parameters_gather() comes next. */
+/* Local. One update of this rank's shares from the arena's gradients with rate multiplier (schedule) and
+ * gradient scale (clipping), renewing the compute copy. Where sharded, parameters_gather() comes next. */
 enum status optimizer_update(struct optimizer *o, double rate_multiplier, double gradient_scale);
 /* Collective. After a sharded update: every rank's shares of the parameters on all ranks. updated: how this
  * rank's update went, agreed on first. */

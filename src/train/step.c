@@ -44,7 +44,7 @@ void step_pause(struct step *s) {
 }
 
 enum status step_continue(struct step *s) {
-    return scorer_open(s->model, s->parts.workspace, s->options.keep, &s->scorer);
+    return scorer_open(s->parts.model, s->parts.workspace, s->options.keep, &s->scorer);
 }
 
 /* Values and gradients of a forest's rows. Local. */
@@ -98,7 +98,7 @@ static enum status slots_step(struct step *s, const struct batch *b) {
         }
         sums_tree_push(&s->sums, &sums);
         if (s->options.deterministic) {
-            TRY(gradient_push(&s->gradient, slot == s->n_slots - 1));
+            TRY(gradient_push(&s->gradient));
         }
     }
     return OK;
@@ -112,8 +112,8 @@ static enum status meanwhile(struct step *s, const struct wish *w) {
 }
 
 static enum status squares_of(const struct step *s, int64_t first, int64_t last, double *out) {
-    struct tensor g = s->model->gradients;
-    return last > first ? backend_sum_squares(s->model->backend, tensor_columns(g, first, last - first), out)
+    struct tensor g = s->arena->gradients;
+    return last > first ? backend_sum_squares(s->arena->backend, tensor_columns(g, first, last - first), out)
                         : OK;
 }
 
@@ -220,8 +220,8 @@ enum status step_run(struct step *s, const struct batch *b, const struct wish *w
 /* Collective: the hash of all parameters, a part on every rank. */
 static enum status hash_parameters(struct step *s) {
     struct comm *comm = s->parts.comm;
-    struct range mine = range_part(model_hash_blocks(s->model), comm->rank, comm->size);
-    enum status st = model_hash_part(s->model, mine.first, mine.last, &s->parameters_hash);
+    struct range mine = range_part(arena_hash_blocks(s->arena), comm->rank, comm->size);
+    enum status st = arena_hash_part(s->arena, mine.first, mine.last, &s->parameters_hash);
     TRY(comm_sum_u64(comm, &s->parameters_hash, 1));
     return st;
 }
@@ -247,7 +247,7 @@ static enum status open_parts(struct step *s) {
     bool deterministic = s->options.deterministic;
     struct range mine = range_part(s->options.slots, comm->rank, comm->size);
     s->n_slots = deterministic ? mine.last - mine.first : 1;
-    s->shares = shard_map_over(comm, s->model->arena_elements);
+    s->shares = shard_map_over(comm, s->arena->elements);
     s->n_squares = deterministic ? (s->shares.elements - 1) / shard_grain(s->shares.elements) + 1 : 1;
     TRY(stragglers_open(comm, &s->stragglers));
     TRY(comm_agree(comm, NEW_ARRAY(s->closing, closing_values(s))));
@@ -256,14 +256,14 @@ static enum status open_parts(struct step *s) {
                                              .bucket_bytes = s->options.bucket_bytes,
                                              .shards = s->parts.optimizer->shards,
                                              .communication = s->options.communication};
-    TRY(gradient_open(comm, s->model, &options, &s->gradient));
+    TRY(gradient_open(comm, s->arena, &options, &s->gradient));
     return comm_agree(comm, step_continue(s));
 }
 
 enum status step_open(const struct step_parts *parts, const struct step_options *o, struct step *out) {
     *out = (struct step){.parts = *parts,
                          .options = *o,
-                         .model = parts->optimizer->model,
+                         .arena = parts->optimizer->arena,
                          .allowance_s = FIRST_ALLOWANCE_S,
                          .began_s = clock_seconds()};
     enum status st = open_parts(out);

@@ -33,7 +33,8 @@ enum span { SPAN_FORWARD, SPAN_BACKWARD, SPAN_WAIT, SPAN_MEANWHILE, SPAN_COUNT }
 struct step_parts {
     struct comm *comm;
     struct workspace *workspace;
-    struct optimizer *optimizer; /* and its model */
+    struct model *model;
+    struct optimizer *optimizer; /* of the model's trained arena */
     const struct recipe *recipe;
 };
 
@@ -73,7 +74,7 @@ struct verdict {
 struct step {
     struct step_parts parts;
     struct step_options options;
-    struct model *model;
+    struct arena *arena; /* what is trained */
     struct scorer scorer;
     struct gradient_sum gradient;
     struct sums_tree sums;

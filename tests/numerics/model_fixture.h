@@ -44,7 +44,7 @@ static inline void fixture_open(struct fixture *f, struct backend *b, const char
     snprintf(path, sizeof path, "%s/expected.json", f->folder);
     MUST(json_load(path, &f->expected));
     MUST(model_folder_open(world, b, f->folder, NULL, &f->model));
-    MUST(model_need_gradients(f->model));
+    MUST(arena_need_gradients(f->model->trained));
     MUST(workspace_open(b, 16 << 20, &f->w));
     f->rows = (int)json_array_size(json_object_get(f->expected, "rows"));
 }
@@ -143,7 +143,7 @@ static inline double dpo_step(struct fixture *f, enum pass_keep keep, int first,
     double logps[MOST_READOUTS], weights[MOST_READOUTS];
     struct pass *p;
     make_forest(f, first, last, true);
-    MUST(model_zero_gradients(f->model));
+    MUST(arena_zero_gradients(f->model->trained));
     MUST(pass_open(f->model, &f->w, keep, &p));
     MUST(pass_forward(p, &f->forest));
     MUST(pass_logps(p, &(struct token_scores){.logp = logps}));
@@ -155,9 +155,9 @@ static inline double dpo_step(struct fixture *f, enum pass_keep keep, int first,
 
 /* All gradients, as doubles. The caller frees. */
 static inline double *all_gradients(struct fixture *f) {
-    double *out = mem_calloc(f->model->arena_elements, sizeof *out);
+    double *out = mem_calloc(f->model->trained->elements, sizeof *out);
     assert_non_null(out);
-    MUST(backend_read_doubles(f->model->backend, out, f->model->gradients));
+    MUST(backend_read_doubles(f->model->backend, out, f->model->trained->gradients));
     return out;
 }
 

@@ -31,8 +31,7 @@ static void world_open(struct world *w) {
     assert_int_equal(backend_open(&request, &w->backend, why), OK);
     assert_int_equal(model_config_parse(config_text, strlen(config_text), "test", &config), OK);
     assert_int_equal(model_open(w->backend, &config, &w->model), OK);
-    assert_int_equal(model_initialize(w->model, 3), OK);
-    assert_int_equal(model_refresh(w->model), OK);
+    assert_int_equal(arena_initialize(w->model->base, 3), OK);
     for (int i = 0; i < ROWS; i++) {
         struct rng r = rng_stream(1, RNG_CHECK, i, 0);
         int32_t count = 1 + (int32_t)rng_below(&r, LONGEST);

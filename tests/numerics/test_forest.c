@@ -43,10 +43,10 @@ static void check_sharing(struct fixture *f, const char *name) {
     double weights[MOST_READOUTS], together[MOST_READOUTS], apart[MOST_READOUTS];
     draw_weights(weights, 1);
     make_forest(f, 0, f->rows, true);
-    MUST(model_zero_gradients(f->model));
+    MUST(arena_zero_gradients(f->model->trained));
     weighted_step(f, KEEP_ALL, weights, together);
     double *gradients = all_gradients(f);
-    MUST(model_zero_gradients(f->model));
+    MUST(arena_zero_gradients(f->model->trained));
     int32_t n = 0;
     for (int i = 0; i < f->rows; i++) {
         for (int side = 0; side < 2; side++) {
@@ -60,7 +60,8 @@ static void check_sharing(struct fixture *f, const char *name) {
     }
     double *separate = all_gradients(f);
     same(name, "log-probabilities of shared and repeated prompts", together, apart, n, 1);
-    same(name, "gradients of shared and repeated prompts", gradients, separate, f->model->arena_elements, 5);
+    same(name, "gradients of shared and repeated prompts", gradients, separate, f->model->trained->elements,
+         5);
     mem_free(gradients);
     mem_free(separate);
 }
@@ -122,14 +123,14 @@ static void check_keeping(struct fixture *f, const char *name) {
     draw_weights(weights, 2);
     make_forest(f, 0, f->rows, true);
     for (int i = 0; i < 2; i++) {
-        MUST(model_zero_gradients(f->model));
+        MUST(arena_zero_gradients(f->model->trained));
         weighted_step(f, i ? KEEP_INPUTS : KEEP_ALL, weights, logps[i]);
         gradients[i] = all_gradients(f);
     }
     logps_of(f, logps[2]);
     size_t bytes = (size_t)f->forest.n_readouts * sizeof(double);
     if (memcmp(logps[0], logps[1], bytes) != 0 || memcmp(logps[0], logps[2], bytes) != 0 ||
-        memcmp(gradients[0], gradients[1], (size_t)f->model->arena_elements * sizeof(double)) != 0) {
+        memcmp(gradients[0], gradients[1], (size_t)f->model->trained->elements * sizeof(double)) != 0) {
         FAIL("%s: what a pass keeps changes its results", name);
     }
     mem_free(gradients[0]);
@@ -150,7 +151,7 @@ static void note_final(void *context, int64_t first) {
 /* Offsets fall from the end to 0. */
 static void check_final(struct fixture *f) {
     double weights[MOST_READOUTS], logps[MOST_READOUTS];
-    struct seen seen = {.last = f->model->arena_elements};
+    struct seen seen = {.last = f->model->trained->elements};
     struct pass *p;
     draw_weights(weights, 3);
     make_forest(f, 0, 1, true);

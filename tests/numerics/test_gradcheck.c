@@ -51,7 +51,7 @@ static double score_loss(struct fixture *f) {
 }
 
 static void set_entry(struct fixture *f, int64_t at, double value) {
-    MUST(backend_write_doubles(f->model->backend, tensor_columns(f->model->master, at, 1), &value));
+    MUST(backend_write_doubles(f->model->backend, tensor_columns(f->model->trained->master, at, 1), &value));
 }
 
 static double difference(struct fixture *f, loss_of *loss, int64_t at, double value) {
@@ -67,12 +67,12 @@ static double difference(struct fixture *f, loss_of *loss, int64_t at, double va
 
 static void check_parameters(struct fixture *f, const char *name, loss_of *loss) {
     double *gradients = all_gradients(f), value, scale = 0;
-    for (int64_t i = 0; i < f->model->arena_elements; i++) {
+    for (int64_t i = 0; i < f->model->trained->elements; i++) {
         scale = fmax(scale, fabs(gradients[i]));
     }
     assert_true(scale > 1e-3);
-    for (int i = 0; i < f->model->n_parameters; i++) {
-        const struct parameter *p = &f->model->parameters[i];
+    for (int i = 0; i < f->model->base->n; i++) {
+        const struct parameter *p = &f->model->base->parameters[i];
         struct rng r = rng_stream(11, RNG_CHECK, i, 0);
         double norm = 0;
         for (int64_t j = 0; j < p->rows * p->columns; j++) {
@@ -83,7 +83,8 @@ static void check_parameters(struct fixture *f, const char *name, loss_of *loss)
             for (int tries = 0; tries < 50 && norm > 1e-6 && gradients[at] == 0; tries++) {
                 at = p->offset + rng_below(&r, p->rows * p->columns); /* a token that is not there */
             }
-            MUST(backend_read_doubles(f->model->backend, &value, tensor_columns(f->model->master, at, 1)));
+            MUST(backend_read_doubles(f->model->backend, &value,
+                                      tensor_columns(f->model->trained->master, at, 1)));
             double expected = difference(f, loss, at, value);
             if (!(fabs(expected - gradients[at]) <= RELATIVE * fabs(expected) + ABSOLUTE * scale)) {
                 FAIL("%s: %s[%lld]: backward %.12g, difference %.12g", name, p->name,
@@ -125,7 +126,7 @@ static void test_score_head(void **state) {
     finish_forest(&f);
     MUST(pass_open(f.model, &f.w, KEEP_ALL, &p));
     values_loss(&f, p, weights);
-    MUST(model_zero_gradients(f.model));
+    MUST(arena_zero_gradients(f.model->trained));
     MUST(pass_backward(p, &(struct readout_gradients){.values = weights}, NULL, NULL));
     pass_close(p);
     check_parameters(&f, "llama-score", score_loss);

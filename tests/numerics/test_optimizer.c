@@ -9,32 +9,32 @@
 #include "train/optimizer.h"
 #include "util/json.h"
 
-/* A model of one matrix (4, 4) and one vector (5), with the padding that an arena has. */
+/* An arena of one matrix (4, 4) and one vector (5). */
 enum { MATRIX = 16, VECTOR = 5, VECTOR_AT = 16, ARENA = 32 };
 
 struct toy {
-    struct model model;
+    struct arena arena;
     struct parameter parameters[2];
 };
 
 static void toy_open(struct toy *t, struct backend *b) {
-    *t = (struct toy){.model = {.backend = b, .n_parameters = 2, .arena_elements = ARENA}};
+    *t = (struct toy){.arena = {.backend = b, .n = 2, .elements = ARENA}};
     t->parameters[0] = (struct parameter){.rows = 4, .columns = 4, .decay = true, .n_dims = 2};
     t->parameters[1] = (struct parameter){.rows = 1, .columns = 5, .offset = VECTOR_AT, .n_dims = 1};
-    t->model.parameters = t->parameters;
-    struct tensor *arenas[] = {&t->model.master, &t->model.gradients};
+    t->arena.parameters = t->parameters;
+    struct tensor *arenas[] = {&t->arena.master, &t->arena.gradients};
     for (int i = 0; i < 2; i++) {
         void *data;
         assert_int_equal(backend_alloc(b, ARENA * dtype_size(b->caps.master), &data), OK);
         *arenas[i] = tensor_at(data, 1, ARENA, b->caps.master);
         assert_int_equal(backend_zero_tensor(b, *arenas[i]), OK);
     }
-    t->model.compute = t->model.master;
+    t->arena.compute = t->arena.master;
 }
 
 static void toy_close(struct toy *t) {
-    backend_free(t->model.backend, t->model.master.data);
-    backend_free(t->model.backend, t->model.gradients.data);
+    backend_free(t->arena.backend, t->arena.master.data);
+    backend_free(t->arena.backend, t->arena.gradients.data);
 }
 
 static double number(const json_t *object, const char *key) {
@@ -64,7 +64,7 @@ static void run_kind(struct backend *b, const json_t *all, const json_t *kind, d
     double values[ARENA] = {0}, got[ARENA], want[ARENA] = {0};
     numbers(json_object_get(all, "matrix"), 0, MATRIX, values);
     numbers(json_object_get(all, "vector"), 0, VECTOR, values + VECTOR_AT);
-    assert_int_equal(backend_write_doubles(b, t.model.master, values), OK);
+    assert_int_equal(backend_write_doubles(b, t.arena.master, values), OK);
     const char *name = json_string_value(json_object_get(kind, "name"));
     struct optimizer_options options = {.kind = kind_of(name),
                                         .learning_rate = number(all, "learning_rate"),
@@ -76,7 +76,7 @@ static void run_kind(struct backend *b, const json_t *all, const json_t *kind, d
                                         .momentum = number(kind, "momentum")};
     struct shard_map whole = shard_map_whole(ARENA);
     struct optimizer o;
-    assert_int_equal(optimizer_open(&t.model, &options, &whole, &o), OK);
+    assert_int_equal(optimizer_open(&t.arena, &options, &whole, &o), OK);
     for (int step = 0; step < 5; step++) {
         const json_t *g = json_array_get(json_object_get(all, "gradients"), (size_t)step);
         memset(values, 0, sizeof values);
@@ -85,12 +85,12 @@ static void run_kind(struct backend *b, const json_t *all, const json_t *kind, d
         for (int i = 0; i < ARENA; i++) {
             values[i] *= 2;
         }
-        assert_int_equal(backend_write_doubles(b, t.model.gradients, values), OK);
+        assert_int_equal(backend_write_doubles(b, t.arena.gradients, values), OK);
         double rate = json_number_value(json_array_get(json_object_get(all, "rates"), (size_t)step));
         assert_int_equal(optimizer_update(&o, rate, 0.5), OK);
     }
     assert_int_equal(o.updates, 5);
-    assert_int_equal(backend_read_doubles(b, got, t.model.master), OK);
+    assert_int_equal(backend_read_doubles(b, got, t.arena.master), OK);
     numbers(json_object_get(kind, "matrix"), 0, MATRIX, want);
     numbers(json_object_get(kind, "vector"), 0, VECTOR, want + VECTOR_AT);
     for (int i = 0; i < ARENA; i++) {
@@ -134,20 +134,20 @@ static void test_rmsprop_sequence(void **state) {
         values[i] = 1;
         gradients[i] = 0.5;
     }
-    assert_int_equal(backend_write_doubles(b, t.model.master, values), OK);
-    assert_int_equal(backend_write_doubles(b, t.model.gradients, gradients), OK);
+    assert_int_equal(backend_write_doubles(b, t.arena.master, values), OK);
+    assert_int_equal(backend_write_doubles(b, t.arena.gradients, gradients), OK);
     struct optimizer_options options = {
         .kind = OPTIMIZER_RMSPROP, .learning_rate = 0.01, .alpha = 0.99, .epsilon = 1e-8};
     struct shard_map whole = shard_map_whole(ARENA);
     struct optimizer o;
-    assert_int_equal(optimizer_open(&t.model, &options, &whole, &o), OK);
+    assert_int_equal(optimizer_open(&t.arena, &options, &whole, &o), OK);
     struct tensor *tensors[2];
     const char *names[2];
     assert_int_equal(optimizer_state(&o, tensors, names), 1);
     assert_string_equal(names[0], "second");
     for (int step = 0; step < COUNT_OF(want); step++) {
         assert_int_equal(optimizer_update(&o, 1, 1), OK);
-        assert_int_equal(backend_read_doubles(b, values, t.model.master), OK);
+        assert_int_equal(backend_read_doubles(b, values, t.arena.master), OK);
         if (!(fabs(values[0] - want[step]) < 1e-10)) {
             FAIL("step %d: got %.12g, want %.12g", step, values[0], want[step]);
         }

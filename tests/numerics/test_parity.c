@@ -39,17 +39,17 @@ static void check_logps(struct fixture *f, const char *name) {
  * compared on the scale of all gradients' rounding. */
 static void check_gradients(struct fixture *f, const char *name, const char *key) {
     const json_t *all = json_object_get(f->expected, key);
-    struct model view = *f->model; /* read the gradients as if they were parameters */
-    view.master = f->model->gradients;
+    struct arena view = *f->model->base; /* read the gradients as if they were parameters */
+    view.master = f->model->trained->gradients;
     double total = 0;
-    assert_int_equal(json_object_size(all), f->model->n_parameters);
-    for (int i = 0; i < view.n_parameters; i++) {
+    assert_int_equal(json_object_size(all), f->model->base->n);
+    for (int i = 0; i < view.n; i++) {
         const struct parameter *p = &view.parameters[i];
         const json_t *e = json_object_get(all, p->name);
         int64_t n = p->rows * p->columns;
         float *g = mem_calloc(n, sizeof *g);
         assert_non_null(e);
-        MUST(model_read(&view, i, 0, n, g));
+        MUST(arena_read(&view, i, 0, n, g));
         double squares = 0, norm = json_number_value(json_object_get(e, "norm"));
         for (int64_t j = 0; j < n; j++) {
             squares += (double)g[j] * (double)g[j];
@@ -71,7 +71,7 @@ static void check_sft(struct fixture *f, const char *name) {
     double logps[MOST_READOUTS], weights[MOST_READOUTS], loss = 0;
     struct pass *p;
     make_forest(f, 0, f->rows, false);
-    MUST(model_zero_gradients(f->model));
+    MUST(arena_zero_gradients(f->model->trained));
     MUST(pass_open(f->model, &f->w, KEEP_ALL, &p));
     MUST(pass_forward(p, &f->forest));
     MUST(pass_logps(p, &(struct token_scores){.logp = logps}));
@@ -87,9 +87,9 @@ static void check_sft(struct fixture *f, const char *name) {
 
 /* One AdamW update of every parameter, decay on matrices only, as in the script. */
 static void adamw(struct fixture *f, struct tensor first, struct tensor second, int step) {
-    struct model *m = f->model;
-    for (int i = 0; i < m->n_parameters; i++) {
-        const struct parameter *q = &m->parameters[i];
+    struct arena *a = f->model->trained;
+    for (int i = 0; i < a->n; i++) {
+        const struct parameter *q = &a->parameters[i];
         int64_t n = q->rows * q->columns;
         struct optimizer_step s = {
             .kind = OPTIMIZER_ADAMW,
@@ -101,27 +101,27 @@ static void adamw(struct fixture *f, struct tensor first, struct tensor second, 
             .bias_correction1 = 1 - pow(0.9, step),
             .bias_correction2 = 1 - pow(0.999, step),
             .gradient_scale = 1,
-            .parameters = tensor_columns(m->master, q->offset, n),
-            .gradients = tensor_columns(m->gradients, q->offset, n),
+            .parameters = tensor_columns(a->master, q->offset, n),
+            .gradients = tensor_columns(a->gradients, q->offset, n),
             .first = tensor_columns(first, q->offset, n),
             .second = tensor_columns(second, q->offset, n),
         };
-        MUST(backend_optimizer(m->backend, &s));
+        MUST(backend_optimizer(a->backend, &s));
     }
-    MUST(model_refresh(m));
+    MUST(arena_refresh(a));
 }
 
 static double reward_step(struct fixture *f);
 
 static void check_steps(struct fixture *f, const char *name, bool scores) {
-    struct model *m = f->model;
+    struct arena *a = f->model->trained;
     struct workspace state;
     struct tensor first, second;
-    MUST(workspace_open(m->backend, 2 * m->arena_elements * dtype_size(m->master.type) + 256, &state));
-    MUST(workspace_take(&state, 1, m->arena_elements, m->master.type, "state", &first));
-    MUST(workspace_take(&state, 1, m->arena_elements, m->master.type, "state", &second));
-    MUST(backend_zero_tensor(m->backend, first));
-    MUST(backend_zero_tensor(m->backend, second));
+    MUST(workspace_open(a->backend, 2 * a->elements * dtype_size(a->master.type) + 256, &state));
+    MUST(workspace_take(&state, 1, a->elements, a->master.type, "state", &first));
+    MUST(workspace_take(&state, 1, a->elements, a->master.type, "state", &second));
+    MUST(backend_zero_tensor(a->backend, first));
+    MUST(backend_zero_tensor(a->backend, second));
     for (int step = 1; step <= 5; step++) {
         double loss = scores ? reward_step(f) : dpo_step(f, KEEP_ALL, 0, f->rows);
         double expected = element(f, "adamw_losses", step - 1);
@@ -169,7 +169,7 @@ static double value_step(struct fixture *f, bool with_margins) {
         MUST(forest_value(&f->forest, add_segment(f, prompt, i, "rejected")));
     }
     finish_forest(f);
-    MUST(model_zero_gradients(f->model));
+    MUST(arena_zero_gradients(f->model->trained));
     MUST(pass_open(f->model, &f->w, KEEP_ALL, &p));
     MUST(pass_forward(p, &f->forest));
     MUST(pass_values(p, f->forest.readout_at, f->forest.n_readouts, values));

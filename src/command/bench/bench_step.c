@@ -47,7 +47,7 @@ static enum status run_steps(struct step_bench *b) {
         }
     }
     b->result.pairs_in_forest = b->samples.pairs_in_forest;
-    b->result.parameters = b->model->arena_elements;
+    b->result.parameters = b->model->trained->elements;
     TRY(times_reduce(b->step.parts.comm, b->seconds, repeats, &b->result.times));
     return bench_step_table(b->bench, &b->result);
 }
@@ -58,11 +58,10 @@ static enum status open_model(struct step_bench *b) {
     struct backend *backend = b->bench->session.backend;
     struct optimizer_options options = trainer_optimizer(s);
     TRY(model_open(backend, &b->bench->config, &b->model));
-    TRY(model_initialize(b->model, (uint64_t)s->seed));
-    TRY(model_refresh(b->model));
-    TRY(model_need_gradients(b->model));
-    struct shard_map shards = trainer_shards(s, b->bench->session.comm, b->model->arena_elements);
-    TRY(optimizer_open(b->model, &options, &shards, &b->optimizer));
+    TRY(arena_initialize(b->model->base, (uint64_t)s->seed));
+    TRY(arena_need_gradients(b->model->trained));
+    struct shard_map shards = trainer_shards(s, b->bench->session.comm, b->model->trained->elements);
+    TRY(optimizer_open(b->model->trained, &options, &shards, &b->optimizer));
     b->samples.vocabulary = b->model->config.vocabulary;
     TRY(bench_samples_open(&b->samples));
     b->recipe = (struct recipe){.kind = RECIPE_PREFERENCE, .has_reference = true, .options = {.beta = 0.1}};
@@ -80,7 +79,8 @@ static enum status open_step(struct step_bench *b) {
     const struct settings *s = b->bench->session.settings;
     TRY(batch_check(&b->samples.plan, b->bench->session.comm->size));
     TRY(comm_agree(b->bench->session.comm, open_model(b)));
-    const struct step_parts parts = {b->bench->session.comm, &b->workspace, &b->optimizer, &b->recipe};
+    const struct step_parts parts = {b->bench->session.comm, &b->workspace, b->model, &b->optimizer,
+                                     &b->recipe};
     const struct step_options options = {.slots = s->train.slots,
                                          .deterministic = s->train.deterministic,
                                          .keep = trainer_keep(s),
