@@ -5,7 +5,7 @@
  * end's memory: outside src/backend/ and cuda/ nobody dereferences them (check:cpu turns that into a crash).
  * Pointer arithmetic on them (tensor_rows, tensor_columns) is fine.
  *
- * Implementations: cpu (OpenBLAS, OpenMP), check:cpu (the suspicious one: device addresses cannot be
+ * Implementations: cpu (own kernels, OpenMP), check:cpu (the suspicious one: device addresses cannot be
  * dereferenced, outputs are filled with NaN before an operation, inputs compared after it), plan (runs
  * nothing and counts memory: --dry-run), cuda (its own shared object), and in the tests a plain
  * double-precision reference in which gradients are checked by finite differences.
@@ -282,7 +282,8 @@ struct backend_request {
  * there. The caller ends it with backend_close(). */
 enum status backend_open(const struct backend_request *request, struct backend **out, char why[256]);
 void backend_close(struct backend *b); /* NULL is fine */
-/* Local. The library of matrix products on the CPU, and the kernels that this processor takes, in words. */
+/* Local. The library of the double-precision products (dense.h), and the kernels that this processor takes,
+ * in words. */
 void backend_cpu_library(char out[160]);
 /* Local. The accelerator that `cuda` would open, or why there is none, in words. */
 void backend_accelerator(char out[256]);

@@ -12,7 +12,7 @@
 typedef enum status backend_opener(const struct backend_request *request, struct backend **out,
                                    char why[256]);
 
-backend_opener cpu_open;   /* OpenMP and OpenBLAS */
+backend_opener cpu_open;   /* own kernels on OpenMP threads */
 backend_opener check_open; /* the suspicious one around the CPU */
 backend_opener plan_open;  /* counts memory, runs nothing */
 backend_opener cuda_open;  /* the plug-in libcollimate_cuda.so */

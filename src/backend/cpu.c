@@ -203,8 +203,8 @@ static void describe(struct backend *b, const char *isa) {
         .memory_free = available > 0 ? (int64_t)available * page : 0,
         .memory_total = pages > 0 ? (int64_t)pages * page : 0,
     };
-    snprintf(b->caps.description, sizeof b->caps.description, "%.70s, %s kernels, %d thread%s",
-             openblas_get_config(), isa, cpu->threads, cpu->threads == 1 ? "" : "s");
+    snprintf(b->caps.description, sizeof b->caps.description, "%s kernels, %d thread%s", isa, cpu->threads,
+             cpu->threads == 1 ? "" : "s");
 }
 
 enum status cpu_open(const struct backend_request *request, struct backend **out, char why[256]) {
