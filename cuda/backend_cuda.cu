@@ -50,7 +50,6 @@ static const struct backend_ops operations = {
     .gemm = cuda_gemm,
     .gemm_activate = cuda_gemm_activate,
     .add = cuda_add,
-    .scale = cuda_scale,
     .sum_rows = cuda_sum_rows,
     .embed = cuda_embed,
     .embed_gradient = cuda_embed_gradient,

@@ -143,7 +143,6 @@ enum status cuda_convert(struct backend *b, struct tensor to, struct tensor from
 enum status cuda_gemm(struct backend *b, const struct gemm *g);
 enum status cuda_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a);
 enum status cuda_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
-enum status cuda_scale(struct backend *b, struct tensor x, double factor);
 enum status cuda_sum_rows(struct backend *b, struct tensor to, struct tensor from);
 enum status cuda_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
                        double scale, bool accumulate);

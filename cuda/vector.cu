@@ -46,13 +46,6 @@ __global__ void combine(struct tensor to, double keep, struct tensor from, doubl
     }
 }
 
-__global__ void scale_elements(struct tensor x, double factor) {
-    FOR_EACH_ELEMENT(i, j, x.rows, x.columns) {
-        int64_t at = i * x.stride + j;
-        store(x.data, x.type, at, factor * load(x.data, x.type, at));
-    }
-}
-
 enum status cuda_convert(struct backend *b, struct tensor to, struct tensor from) {
     const struct cuda *c = cuda_of(b);
     LAUNCH(combine, grid_over(to.rows, to.columns), THREADS, 0, c->stream, to, 0.0, from, 1.0);
@@ -63,12 +56,6 @@ enum status cuda_add(struct backend *b, struct tensor to, double alpha, struct t
     const struct cuda *c = cuda_of(b);
     LAUNCH(combine, grid_over(to.rows, to.columns), THREADS, 0, c->stream, to, 1.0, from, alpha);
     return cuda_launched(c, "add");
-}
-
-enum status cuda_scale(struct backend *b, struct tensor x, double factor) {
-    const struct cuda *c = cuda_of(b);
-    LAUNCH(scale_elements, grid_over(x.rows, x.columns), THREADS, 0, c->stream, x, factor);
-    return cuda_launched(c, "scale");
 }
 
 enum { STRIP = 32, LANES = 32 };

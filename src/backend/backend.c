@@ -170,12 +170,6 @@ enum status backend_add(struct backend *b, struct tensor to, double alpha, struc
     return to.rows == 0 || to.columns == 0 ? OK : b->ops->add(b, to, alpha, from);
 }
 
-enum status backend_scale(struct backend *b, struct tensor x, double factor) {
-    TRY(check_tensor("scale", "x", x, ANY, ANY, x.type));
-    TRY(check_floating("scale", "x", x));
-    return x.rows == 0 || x.columns == 0 ? OK : b->ops->scale(b, x, factor);
-}
-
 enum status backend_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
     TRY(check_tensor("sum_rows", "from", from, ANY, ANY, b->caps.compute));
     TRY(check_tensor("sum_rows", "to", to, 1, from.columns, b->caps.master));

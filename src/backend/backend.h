@@ -7,7 +7,7 @@
  *
  * Implementations: cpu (own kernels, OpenMP), check:cpu (the suspicious one: device addresses cannot be
  * dereferenced, outputs are filled with NaN before an operation, inputs compared after it), plan (runs
- * nothing and counts memory: --dry-run), cuda (its own shared object), and in the tests a plain
+ * nothing and holds nothing: --dry-run), cuda (its own shared object), and in the tests a plain
  * double-precision reference in which gradients are checked by finite differences.
  *
  * The front functions backend_*() check shapes, types and aliasing once for all; kernels check nothing.
@@ -128,14 +128,13 @@ struct attention_gradient {
 
 /* The head: log-softmax(hidden W^T + bias) read at one target per row, in chunks over rows and vocabulary,
  * never rows x V in memory. target -1: no log-probability for the row (0), never the top, no gradient; the
- * other statistics are those of its logits. logits = softcap(logit_scale * (hidden W^T + bias)), Gemma 2's
- * cap. statistics of a row: log-probability, log-sum-exp, entropy, 1 if no logit exceeds the target's,
- * mean logit. */
+ * other statistics are those of its logits. logits = softcap(hidden W^T + bias), Gemma 2's cap. statistics of
+ * a row: log-probability, log-sum-exp, entropy, 1 if no logit exceeds the target's, mean logit. */
 enum head_statistic { HEAD_LOGP, HEAD_LSE, HEAD_ENTROPY, HEAD_IS_TOP, HEAD_MEAN_LOGIT, HEAD_STATISTICS };
 struct head {
     struct tensor hidden, weight, bias; /* (n, d), (V, d), (1, V) or none */
     struct tensor targets;              /* 1 x n, I32 */
-    double softcap, logit_scale;        /* logit_scale multiplies logits before softcap; 0 means 1 */
+    double softcap;                     /* 0: none */
     struct tensor statistics;           /* n x HEAD_STATISTICS, readout type */
 };
 /* Gradient of sum_i row_weight[i] * logp[i]; logits are recomputed by chunk. */
@@ -219,7 +218,6 @@ struct backend_ops {
     enum status (*gemm_activate)(struct backend *b, const struct gemm *g, const struct activate *a);
     /* to += alpha * from, same shape (residuals, gradient sums). */
     enum status (*add)(struct backend *b, struct tensor to, double alpha, struct tensor from);
-    enum status (*scale)(struct backend *b, struct tensor x, double factor);
     /* to (1 x columns, master) += column sums of from: a bias gradient. */
     enum status (*sum_rows)(struct backend *b, struct tensor to, struct tensor from);
     /* out[i] (+)= scale * table[ids[i]]; accumulate for position embeddings. */
@@ -287,8 +285,6 @@ void backend_close(struct backend *b); /* NULL is fine */
 void backend_cpu_library(char out[160]);
 /* Local. The accelerator that `cuda` would open, or why there is none, in words. */
 void backend_accelerator(char out[256]);
-/* Local. Most bytes that were allocated at one time from a plan back end; 0 for any other. */
-int64_t backend_plan_peak(const struct backend *b);
 
 /* A plug-in (libcollimate_cuda.so) exports `const struct backend_plugin *collimate_backend(void)`. It does
  * not see the program's symbols, so it is handed `record`, the program's status_set(), for its failures: at
@@ -315,7 +311,6 @@ enum status backend_gemm(struct backend *b, const struct gemm *g);
 /* y = act(C), C = the product, where a->gate is C and a->up none; else the product, then the activation. */
 enum status backend_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a);
 enum status backend_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
-enum status backend_scale(struct backend *b, struct tensor x, double factor);
 enum status backend_sum_rows(struct backend *b, struct tensor to, struct tensor from);
 enum status backend_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
                           double scale, bool accumulate);

@@ -85,13 +85,6 @@ static enum status check_add(struct backend *b, struct tensor to, double alpha, 
     return call_end(&c, inner_of(b)->ops->add(inner_of(b), to, alpha, from));
 }
 
-static enum status check_scale(struct backend *b, struct tensor x, double factor) {
-    struct call c = call_of(b, "scale");
-    call_use(&c, "x", &x, USE_UPDATE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->scale(inner_of(b), x, factor));
-}
-
 static enum status check_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
     struct call c = call_of(b, "sum_rows");
     call_use(&c, "to", &to, USE_UPDATE);
@@ -332,7 +325,6 @@ static const struct backend_ops operations = {
     .convert = check_convert,
     .gemm = check_gemm,
     .add = check_add,
-    .scale = check_scale,
     .sum_rows = check_sum_rows,
     .embed = check_embed,
     .embed_gradient = check_embed_gradient,

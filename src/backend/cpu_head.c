@@ -21,13 +21,7 @@ struct running {
 
 /* Raw products to logits. */
 static void cap_row(const struct head *h, float *x, int64_t n) {
-    float scale = h->logit_scale == 0.0 ? 1.0f : (float)h->logit_scale;
     float cap = (float)h->softcap;
-    if (scale != 1.0f) {
-        for (int64_t j = 0; j < n; j++) {
-            x[j] *= scale;
-        }
-    }
     if (cap > 0.0f) {
         for (int64_t j = 0; j < n; j++) {
             x[j] = cap * cpu_tanh(x[j] / cap);
@@ -159,8 +153,6 @@ static void gradient_row(const struct head *h, int64_t row, float weight, float 
                          int64_t target) {
     float lse = cpu_row(h->statistics, row)[HEAD_LSE];
     float cap = (float)h->softcap;
-    float scale = h->logit_scale == 0.0 ? 1.0f : (float)h->logit_scale;
-    float factor = weight * scale;
     float target_slope = 1.0f;
     if (target >= 0 && target < n && cap > 0.0f) {
         target_slope = 1.0f - (x[target] / cap) * (x[target] / cap);
@@ -168,15 +160,15 @@ static void gradient_row(const struct head *h, int64_t row, float weight, float 
     if (cap > 0.0f) {
         for (int64_t j = 0; j < n; j++) {
             float ratio = x[j] / cap;
-            x[j] = -cpu_exp_negative(x[j] - lse) * factor * (1.0f - ratio * ratio);
+            x[j] = -cpu_exp_negative(x[j] - lse) * weight * (1.0f - ratio * ratio);
         }
     } else {
         for (int64_t j = 0; j < n; j++) {
-            x[j] = -cpu_exp_negative(x[j] - lse) * factor;
+            x[j] = -cpu_exp_negative(x[j] - lse) * weight;
         }
     }
     if (target >= 0 && target < n) {
-        x[target] += factor * target_slope;
+        x[target] += weight * target_slope;
     }
 }
 

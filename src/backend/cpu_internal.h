@@ -73,7 +73,6 @@ int64_t cpu_pack_floats(int64_t m, int64_t n, int64_t k);
 #define cpu_convert CPU_NAME(cpu_convert)
 #define cpu_gemm CPU_NAME(cpu_gemm)
 #define cpu_add CPU_NAME(cpu_add)
-#define cpu_scale CPU_NAME(cpu_scale)
 #define cpu_sum_rows CPU_NAME(cpu_sum_rows)
 #define cpu_embed CPU_NAME(cpu_embed)
 #define cpu_embed_gradient CPU_NAME(cpu_embed_gradient)
@@ -95,7 +94,6 @@ int64_t cpu_pack_floats(int64_t m, int64_t n, int64_t k);
 enum status cpu_convert(struct backend *b, struct tensor to, struct tensor from);
 enum status cpu_gemm(struct backend *b, const struct gemm *g);
 enum status cpu_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
-enum status cpu_scale(struct backend *b, struct tensor x, double factor);
 enum status cpu_sum_rows(struct backend *b, struct tensor to, struct tensor from);
 enum status cpu_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
                       double scale, bool accumulate);

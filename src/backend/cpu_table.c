@@ -13,7 +13,6 @@ const struct backend_ops cpu_table = {
     .convert = cpu_convert,
     .gemm = cpu_gemm,
     .add = cpu_add,
-    .scale = cpu_scale,
     .sum_rows = cpu_sum_rows,
     .embed = cpu_embed,
     .embed_gradient = cpu_embed_gradient,

@@ -99,24 +99,6 @@ enum status cpu_add(struct backend *b, struct tensor to, double alpha, struct te
     return OK;
 }
 
-enum status cpu_scale(struct backend *b, struct tensor x, double factor) {
-    if (x.type != DTYPE_F32) {
-        return fail(ERR_INTERNAL, "backend_scale: the CPU scales fp32, not %s", dtype_name(x.type));
-    }
-    float by = (float)factor;
-    int64_t tail = 0;
-    x = shared_rows(x, &tail);
-#pragma omp parallel for num_threads(cpu_of(b)->threads) if (x.rows * x.columns > CPU_PARALLEL_ELEMENTS)
-    for (int64_t i = 0; i < x.rows; i++) {
-        float *y = cpu_row(x, i);
-        int64_t n = row_length(x, i, tail);
-        for (int64_t j = 0; j < n; j++) {
-            y[j] *= by;
-        }
-    }
-    return OK;
-}
-
 /* Columns [first, first + width) of a strip loop. */
 static int64_t strip_width(int64_t columns, int64_t first) {
     return columns - first < CPU_STRIP ? columns - first : CPU_STRIP;

@@ -1,7 +1,7 @@
-/* plan: runs nothing and counts memory, so that --dry-run can walk through a step and say what it needs.
+/* plan: runs nothing and holds nothing, so that --dry-run can lay a model out and say what it needs.
  *
  * Types and capabilities are those of the CPU back end. Addresses are numbers that no process can have
- * mapped; reads give zeros. backend_plan_peak() is the peak of live bytes so far.
+ * mapped; reads give zeros.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,43 +11,26 @@
 
 static const uintptr_t FIRST_ADDRESS = (uintptr_t)1 << 55; /* not canonical: using it faults */
 
-struct plan_allocation {
-    uintptr_t address;
-    int64_t bytes;
-};
-
 struct plan {
-    struct plan_allocation *live;
-    int64_t count, capacity;
     uintptr_t next;
-    int64_t bytes, peak;
 };
 
+/* Every address is its own. */
 static enum status plan_alloc(struct backend *b, int64_t bytes, void **out) {
     struct plan *p = b->context;
     int64_t room;
     TRY(size_add(bytes, 127, "plan: allocation", &room));
-    room = room / 64 * 64; /* at least 64 bytes, so that every address is its own */
-    int64_t total;
-    TRY(size_add(p->bytes, bytes, "plan: total", &total));
-    TRY(GROW_ARRAY(p->live, p->capacity, p->count + 1));
-    p->live[p->count++] = (struct plan_allocation){p->next, bytes};
+    room = room / 64 * 64; /* at least 64 bytes */
+    if ((uintptr_t)room > UINTPTR_MAX - p->next) {
+        return fail(ERR_SYSTEM, "plan: %lld bytes more have no addresses", (long long)bytes);
+    }
     *out = (void *)p->next; // NOLINT(performance-no-int-to-ptr)
     p->next += (uintptr_t)room;
-    p->bytes = total;
-    p->peak = total > p->peak ? total : p->peak;
     return OK;
 }
 
 static void plan_free(struct backend *b, void *data) {
-    struct plan *p = b->context;
-    for (int64_t i = 0; i < p->count; i++) {
-        if (p->live[i].address == (uintptr_t)data) {
-            p->bytes -= p->live[i].bytes;
-            p->live[i] = p->live[--p->count];
-            return;
-        }
-    }
+    (void)b, (void)data;
 }
 
 static enum status plan_write(struct backend *b, void *to, const void *host, int64_t bytes) {
@@ -83,10 +66,6 @@ static enum status plan_gemm(struct backend *b, const struct gemm *g) {
 }
 static enum status plan_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
     (void)b, (void)to, (void)alpha, (void)from;
-    return OK;
-}
-static enum status plan_scale(struct backend *b, struct tensor x, double factor) {
-    (void)b, (void)x, (void)factor;
     return OK;
 }
 static enum status plan_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
@@ -155,9 +134,7 @@ static enum status plan_optimizer(struct backend *b, const struct optimizer_step
 }
 
 static void plan_destroy(struct backend *b) {
-    struct plan *p = b->context;
-    mem_free(p->live);
-    mem_free(p);
+    mem_free(b->context);
     mem_free(b);
 }
 
@@ -173,7 +150,6 @@ static const struct backend_ops operations = {
     .convert = plan_convert,
     .gemm = plan_gemm,
     .add = plan_add,
-    .scale = plan_scale,
     .sum_rows = plan_convert,
     .embed = plan_embed,
     .embed_gradient = plan_embed_gradient,
@@ -194,25 +170,18 @@ static const struct backend_ops operations = {
     .destroy = plan_destroy,
 };
 
-int64_t backend_plan_peak(const struct backend *b) {
-    return b->ops == &operations ? ((const struct plan *)b->context)->peak : 0;
-}
-
 enum status plan_open(const struct backend_request *request, struct backend **out, char why[256]) {
-    struct backend *cpu = NULL;
     struct backend *b = NULL;
     struct plan *p = NULL;
-    TRY(cpu_open(request, &cpu, why));
-    struct backend_caps caps = cpu->caps;
-    backend_close(cpu);
     enum status st;
+    TRY_TO(failed, cpu_can(request));
     TRY_TO(failed, NEW_ARRAY(b, 1));
     TRY_TO(failed, NEW_ARRAY(p, 1));
     p->next = FIRST_ADDRESS;
     b->ops = &operations;
-    b->caps = caps;
+    b->caps = cpu_caps(request);
     b->caps.name = "plan";
-    snprintf(b->caps.description, sizeof b->caps.description, "runs nothing, counts memory");
+    snprintf(b->caps.description, sizeof b->caps.description, "runs nothing, holds nothing");
     b->context = p;
     snprintf(why, 256, "asked for");
     *out = b;

@@ -144,16 +144,6 @@ static enum status reference_add(struct backend *b, struct tensor to, double alp
     return OK;
 }
 
-static enum status reference_scale(struct backend *b, struct tensor x, double factor) {
-    (void)b;
-    for (int64_t i = 0; i < x.rows; i++) {
-        for (int64_t j = 0; j < x.columns; j++) {
-            row_of(x, i)[j] *= factor;
-        }
-    }
-    return OK;
-}
-
 static enum status reference_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
     (void)b;
     for (int64_t i = 0; i < from.rows; i++) {
@@ -254,7 +244,6 @@ static const struct backend_ops operations = {
     .convert = reference_convert,
     .gemm = reference_gemm,
     .add = reference_add,
-    .scale = reference_scale,
     .sum_rows = reference_sum_rows,
     .embed = reference_embed,
     .embed_gradient = reference_embed_gradient,

@@ -186,12 +186,10 @@ enum status reference_attention_gradient(struct backend *b, const struct attenti
 
 /* Logits of one row, and the slope of each with respect to hidden W^T + bias. */
 static void logits_of(const struct head *h, int64_t i, double *logits, double *slopes) {
-    double scale = h->logit_scale != 0 ? h->logit_scale : 1;
     for (int64_t v = 0; v < h->weight.rows; v++) {
         double z = dot(row_of(h->hidden, i), row_of(h->weight, v), h->hidden.columns);
         z += h->bias.data ? row_of(h->bias, 0)[v] : 0;
-        logits[v] = capped(z * scale, h->softcap, &slopes[v]);
-        slopes[v] *= scale;
+        logits[v] = capped(z, h->softcap, &slopes[v]);
     }
 }
 
