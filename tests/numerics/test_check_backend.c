@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "backend/backend_internal.h"
-#include "backend/check_memory.h"
+#include "backend/check/check_memory.h"
 #include "reference/harness.h"
 #include "reference/reference.h"
 

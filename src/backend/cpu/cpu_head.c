@@ -5,8 +5,8 @@
  * the gradient with respect to logits, (onehot(target) - softmax) * row_weight, and multiplies that with the
  * weight (dhidden) and with the hidden rows (dweight).
  */
-#include "backend/cpu_internal.h"
-#include "backend/cpu_math.h"
+#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_math.h"
 
 #include <math.h>
 #include <string.h>

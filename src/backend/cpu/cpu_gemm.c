@@ -5,7 +5,7 @@
  * pieces of k in the same order whichever tile it is in, so its bits depend on neither the thread count nor
  * (above FEW_ROWS) the number of rows beside it, which a library's own threading does not promise.
  */
-#include "backend/cpu_panel.h"
+#include "backend/cpu/cpu_panel.h"
 
 /* A block of C and its packed operands: 4 MiB each at most, in the last-level cache. */
 enum { BLOCK_ROWS = PANEL_ROWS * 288, BLOCK_COLUMNS = PANEL_COLUMNS * 128 };

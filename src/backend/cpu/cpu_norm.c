@@ -5,7 +5,7 @@
  *     dweight = sum over rows of dy xhat, dbias = sum over rows of dy
  * Ba et al. 2016; Zhang and Sennrich 2019.
  */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 #include <math.h>
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "backend/backend_internal.h"
-#include "backend/check_memory.h"
+#include "backend/check/check_memory.h"
 #include "util/mem.h"
 
 static struct check_memory *memory_of(struct backend *b) {

@@ -1,5 +1,5 @@
 /* The operations of one instruction set. */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 const struct backend_ops cpu_table = {
     .api_version = BACKEND_API_VERSION,

@@ -1,6 +1,6 @@
 /* Rotary position embedding (Su et al. 2021): the pair (a, b) of a head turns by the row's angle,
  * (a cos - b sin, b cos + a sin); the inverse, which is the gradient, by the opposite angle. */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 static void turn_halves(float *restrict x, const float *restrict cosine, const float *restrict sine,
                         float sign, int64_t half) {

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 #include "util/mem.h"
 
 /* Tables of the other compilations of cpu_*.c; the names are CPU_NAME's. */

@@ -4,8 +4,8 @@
  *     gelu(x) = x Phi(x)                     gelu' = Phi + x phi         (Hendrycks and Gimpel 2016)
  *     gelu_tanh(x) = x s(2u), u = sqrt(2/pi) (x + 0.044715 x^3);  (1 + tanh u) / 2 = s(2u)
  */
-#include "backend/cpu_internal.h"
-#include "backend/cpu_math.h"
+#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_math.h"
 
 static const float ROOT_2_OVER_PI = 0.797884561f;
 static const float GELU_CUBIC = 0.044715f;

@@ -1,5 +1,5 @@
 /* Optimizer updates in one pass over the arena, with PyTorch's semantics (torch.optim 2.x, single tensor). */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 #include <math.h>
 

@@ -9,8 +9,8 @@
  * and one item is (group of spans, key head). Spans that share key rows are in one group, so that an item
  * alone adds into its rows of dK and dV, in a fixed order.
  */
-#include "backend/cpu_internal.h"
-#include "backend/cpu_math.h"
+#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_math.h"
 
 #include <math.h>
 #include <omp.h>

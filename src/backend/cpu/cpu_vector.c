@@ -1,5 +1,5 @@
 /* Element-wise work, row moves and sums. */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 #include <string.h>
 

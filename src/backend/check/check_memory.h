@@ -10,8 +10,8 @@
  * change. call_end() compares that (inputs, the gaps between an output's rows, the bytes around it) and
  * looks for poison that is left in an output: never written, or computed from memory that never was.
  */
-#ifndef COLLIMATE_BACKEND_CHECK_MEMORY_H
-#define COLLIMATE_BACKEND_CHECK_MEMORY_H
+#ifndef COLLIMATE_CHECK_MEMORY_H
+#define COLLIMATE_CHECK_MEMORY_H
 
 #include "backend/backend.h"
 
