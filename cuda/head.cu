@@ -207,7 +207,8 @@ static enum status slab_products(struct backend *b, const struct head *h, const 
         to_weight.beta = 1.0;
         TRY(cuda_product(c, &to_weight));
     }
-    return g->dbias.data ? cuda_sum_rows(b, tensor_columns(g->dbias, s->first, s->n), dz) : OK;
+    const struct sum_rows sums = {tensor_columns(g->dbias, s->first, s->n), dz};
+    return g->dbias.data ? cuda_sum_rows(b, &sums) : OK;
 }
 
 template <typename T>
@@ -230,7 +231,8 @@ static enum status run_gradient(struct backend *b, const struct head *h, const s
             TRY(slab_products(b, h, g, &s, row, tensor_at(scratch.dz, s.rows, s.n, h->hidden.type), sums));
         }
         if (scratch.dhidden.data) {
-            TRY(cuda_convert(b, target, sums));
+            const struct convert copy = {target, sums};
+            TRY(cuda_convert(b, &copy));
         }
     }
     return OK;
@@ -240,6 +242,8 @@ enum status cuda_head(struct backend *b, const struct head *h) {
     return h->hidden.type == DTYPE_BF16 ? run_head<bf16>(cuda_of(b), h) : run_head<float>(cuda_of(b), h);
 }
 
-enum status cuda_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
+enum status cuda_head_gradient(struct backend *b, const struct head_backward *call) {
+    const struct head *h = &call->head;
+    const struct head_gradient *g = &call->gradient;
     return h->hidden.type == DTYPE_BF16 ? run_gradient<bf16>(b, h, g) : run_gradient<float>(b, h, g);
 }

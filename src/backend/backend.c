@@ -61,9 +61,21 @@ static enum status check_apart(const char *operation, const char *name, struct t
                 (int)(sizeof((struct tensor[]){__VA_ARGS__}) / sizeof(struct tensor)), \
                 (const struct tensor[]){__VA_ARGS__})
 
+static bool is_nothing(struct tensor t) {
+    return t.rows == 0 || t.columns == 0;
+}
+
 static enum status check_floating(const char *operation, const char *name, struct tensor t) {
     return t.type == DTYPE_I32 ? broken(operation, name, "int32; it must be a floating type") : OK;
 }
+
+/* Every checked call goes through here, and is timed where somebody asked for a profile. */
+#define RUN(name, type)                                                  \
+    static enum status run_##name(struct backend *b, const type *call) { \
+        return b->ops->name(b, call);                                    \
+    }
+OPERATIONS(RUN)
+OPTIONAL_OPERATIONS(RUN)
 
 enum status backend_alloc(struct backend *b, int64_t bytes, void **out) {
     if (bytes < 0) {
@@ -134,7 +146,7 @@ enum status backend_convert(struct backend *b, struct tensor to, struct tensor f
         return broken("convert", "to", "int32 converts only to int32");
     }
     TRY(APART("convert", "to", to, from));
-    return from.rows == 0 || from.columns == 0 ? OK : b->ops->convert(b, to, from);
+    return is_nothing(from) ? OK : run_convert(b, &(struct convert){.to = to, .from = from});
 }
 
 static enum status check_gemm(const struct backend *b, const struct gemm *g) {
@@ -152,13 +164,9 @@ static enum status check_gemm(const struct backend *b, const struct gemm *g) {
     return APART("gemm", "c", g->c, g->a, g->b, g->bias);
 }
 
-static bool is_nothing(struct tensor t) {
-    return t.rows == 0 || t.columns == 0;
-}
-
 enum status backend_gemm(struct backend *b, const struct gemm *g) {
     TRY(check_gemm(b, g));
-    return is_nothing(g->c) ? OK : b->ops->gemm(b, g);
+    return is_nothing(g->c) ? OK : run_gemm(b, g);
 }
 
 enum status backend_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
@@ -167,14 +175,14 @@ enum status backend_add(struct backend *b, struct tensor to, double alpha, struc
     TRY(check_floating("add", "from", from));
     TRY(check_floating("add", "to", to));
     TRY(APART("add", "to", to, from));
-    return to.rows == 0 || to.columns == 0 ? OK : b->ops->add(b, to, alpha, from);
+    return is_nothing(to) ? OK : run_add(b, &(struct add){.to = to, .from = from, .alpha = alpha});
 }
 
 enum status backend_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
     TRY(check_tensor("sum_rows", "from", from, ANY, ANY, b->caps.compute));
     TRY(check_tensor("sum_rows", "to", to, 1, from.columns, b->caps.master));
     TRY(APART("sum_rows", "to", to, from));
-    return from.rows == 0 || from.columns == 0 ? OK : b->ops->sum_rows(b, to, from);
+    return is_nothing(from) ? OK : run_sum_rows(b, &(struct sum_rows){.to = to, .from = from});
 }
 
 /* ids: 1 x rows or rows x 1, I32, without gaps. */
@@ -193,7 +201,9 @@ enum status backend_embed(struct backend *b, struct tensor out, struct tensor ta
     TRY(check_tensor("embed", "out", out, ANY, table.columns, b->caps.compute));
     TRY(check_ids("embed", "ids", ids, out.rows));
     TRY(APART("embed", "out", out, table, ids));
-    return out.rows == 0 || out.columns == 0 ? OK : b->ops->embed(b, out, table, ids, scale, accumulate);
+    const struct embed call = {
+        .out = out, .table = table, .ids = ids, .scale = scale, .accumulate = accumulate};
+    return is_nothing(out) ? OK : run_embed(b, &call);
 }
 
 enum status backend_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
@@ -202,7 +212,8 @@ enum status backend_embed_gradient(struct backend *b, struct tensor dtable, stru
     TRY(check_tensor("embed_gradient", "dout", dout, ANY, dtable.columns, b->caps.compute));
     TRY(check_ids("embed_gradient", "ids", ids, dout.rows));
     TRY(APART("embed_gradient", "dtable", dtable, dout, ids));
-    return dout.rows == 0 || dout.columns == 0 ? OK : b->ops->embed_gradient(b, dtable, dout, ids, scale);
+    const struct embed_gradient call = {.dtable = dtable, .dout = dout, .ids = ids, .scale = scale};
+    return is_nothing(dout) ? OK : run_embed_gradient(b, &call);
 }
 
 static enum status check_norm(const struct backend *b, const char *operation, const struct norm *n) {
@@ -218,7 +229,7 @@ enum status backend_norm(struct backend *b, const struct norm *n) {
     TRY(check_tensor("norm", "y", n->y, n->x.rows, n->x.columns, b->caps.compute));
     TRY(APART("norm", "y", n->y, n->x, n->weight, n->bias, n->statistics));
     TRY(APART("norm", "statistics", n->statistics, n->x, n->weight, n->bias));
-    return n->x.rows == 0 || n->x.columns == 0 ? OK : b->ops->norm(b, n);
+    return is_nothing(n->x) ? OK : run_norm(b, n);
 }
 
 enum status backend_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g) {
@@ -231,7 +242,8 @@ enum status backend_norm_gradient(struct backend *b, const struct norm *n, const
     TRY(APART(OPERATION, "dx", g->dx, n->x, n->weight, n->statistics, g->dy, g->dweight, g->dbias));
     TRY(APART(OPERATION, "dweight", g->dweight, n->x, n->weight, n->statistics, g->dy, g->dbias));
     TRY(APART(OPERATION, "dbias", g->dbias, n->x, n->weight, n->statistics, g->dy));
-    return n->x.rows == 0 || n->x.columns == 0 ? OK : b->ops->norm_gradient(b, n, g);
+    const struct norm_backward call = {.norm = *n, .gradient = *g};
+    return is_nothing(n->x) ? OK : run_norm_gradient(b, &call);
 }
 
 enum status backend_rope(struct backend *b, const struct rope *r) {
@@ -243,7 +255,7 @@ enum status backend_rope(struct backend *b, const struct rope *r) {
     TRY(check_tensor("rope", "x", r->x, ANY, (int64_t)r->heads * r->head_dim, b->caps.compute));
     TRY(check_tensor("rope", "table", r->table, r->x.rows, r->rotary_dim, b->caps.readout));
     TRY(APART("rope", "x", r->x, r->table));
-    return r->x.rows == 0 || r->rotary_dim == 0 ? OK : b->ops->rope(b, r);
+    return r->x.rows == 0 || r->rotary_dim == 0 ? OK : run_rope(b, r);
 }
 
 static enum status check_activate(const struct backend *b, const char *operation, const struct activate *a) {
@@ -256,7 +268,7 @@ enum status backend_activate(struct backend *b, const struct activate *a) {
     TRY(check_activate(b, "activate", a));
     TRY(check_tensor("activate", "y", a->y, a->gate.rows, a->gate.columns, b->caps.compute));
     TRY(APART("activate", "y", a->y, a->gate, a->up));
-    return a->gate.rows == 0 || a->gate.columns == 0 ? OK : b->ops->activate(b, a);
+    return is_nothing(a->gate) ? OK : run_activate(b, a);
 }
 
 static bool same_tensor(struct tensor a, struct tensor b) {
@@ -273,7 +285,8 @@ enum status backend_gemm_activate(struct backend *b, const struct gemm *g, const
     TRY(check_activate(b, "gemm_activate", a));
     TRY(check_tensor("gemm_activate", "y", a->y, g->c.rows, g->c.columns, b->caps.compute));
     TRY(APART("gemm_activate", "y", a->y, g->c, g->a, g->b, g->bias));
-    return is_nothing(g->c) ? OK : b->ops->gemm_activate(b, g, a);
+    const struct gemm_activate call = {.gemm = *g, .activate = *a};
+    return is_nothing(g->c) ? OK : run_gemm_activate(b, &call);
 }
 
 enum status backend_activate_gradient(struct backend *b, const struct activate *a,
@@ -291,7 +304,8 @@ enum status backend_activate_gradient(struct backend *b, const struct activate *
     TRY(APART(OPERATION, "dgate", g->dgate, g->dy, a->up, g->dup,
               same_tensor(g->dgate, a->gate) ? none : a->gate));
     TRY(APART(OPERATION, "dup", g->dup, g->dy, a->gate, same_tensor(g->dup, a->up) ? none : a->up));
-    return rows == 0 || columns == 0 ? OK : b->ops->activate_gradient(b, a, g);
+    const struct activate_backward call = {.activate = *a, .gradient = *g};
+    return rows == 0 || columns == 0 ? OK : run_activate_gradient(b, &call);
 }
 
 /* One span's place and ranges; end is where the previous span ended. */
@@ -344,7 +358,7 @@ enum status backend_attention(struct backend *b, const struct attention *a) {
     TRY(check_attention(b, "attention", a));
     TRY(APART("attention", "out", a->out, a->q, a->k, a->v, a->lse));
     TRY(APART("attention", "lse", a->lse, a->q, a->k, a->v));
-    return a->q.rows == 0 ? OK : b->ops->attention(b, a);
+    return a->q.rows == 0 ? OK : run_attention(b, a);
 }
 
 enum status backend_attention_gradient(struct backend *b, const struct attention *a,
@@ -360,7 +374,8 @@ enum status backend_attention_gradient(struct backend *b, const struct attention
     TRY(APART(OPERATION, "dq", g->dq, a->q, a->k, a->v, a->out, a->lse, g->dout, g->dk, g->dv));
     TRY(APART(OPERATION, "dk", g->dk, a->q, a->k, a->v, a->out, a->lse, g->dout, g->dv));
     TRY(APART(OPERATION, "dv", g->dv, a->q, a->k, a->v, a->out, a->lse, g->dout));
-    return a->q.rows == 0 && a->k.rows == 0 ? OK : b->ops->attention_gradient(b, a, g);
+    const struct attention_backward call = {.attention = *a, .gradient = *g};
+    return a->q.rows == 0 && a->k.rows == 0 ? OK : run_attention_gradient(b, &call);
 }
 
 static enum status check_head(const struct backend *b, const char *operation, const struct head *h) {
@@ -380,7 +395,7 @@ static enum status check_head(const struct backend *b, const char *operation, co
 enum status backend_head(struct backend *b, const struct head *h) {
     TRY(check_head(b, "head", h));
     TRY(APART("head", "statistics", h->statistics, h->hidden, h->weight, h->bias, h->targets));
-    return h->hidden.rows == 0 ? OK : b->ops->head(b, h);
+    return h->hidden.rows == 0 ? OK : run_head(b, h);
 }
 
 enum status backend_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
@@ -400,7 +415,8 @@ enum status backend_head_gradient(struct backend *b, const struct head *h, const
               g->row_weight, g->dbias));
     TRY(APART(OPERATION, "dbias", g->dbias, h->hidden, h->weight, h->bias, h->targets, h->statistics,
               g->row_weight));
-    return h->hidden.rows == 0 ? OK : b->ops->head_gradient(b, h, g);
+    const struct head_backward call = {.head = *h, .gradient = *g};
+    return h->hidden.rows == 0 ? OK : run_head_gradient(b, &call);
 }
 
 enum status backend_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
@@ -408,7 +424,7 @@ enum status backend_gather(struct backend *b, struct tensor to, struct tensor fr
     TRY(check_tensor("gather", "to", to, ANY, from.columns, b->caps.compute));
     TRY(check_ids("gather", "rows", rows, to.rows));
     TRY(APART("gather", "to", to, from, rows));
-    return to.rows == 0 || to.columns == 0 ? OK : b->ops->gather(b, to, from, rows);
+    return is_nothing(to) ? OK : run_gather(b, &(struct gather){.to = to, .from = from, .rows = rows});
 }
 
 enum status backend_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
@@ -416,7 +432,8 @@ enum status backend_scatter_add(struct backend *b, struct tensor to, struct tens
     TRY(check_tensor("scatter_add", "to", to, ANY, from.columns, b->caps.compute));
     TRY(check_ids("scatter_add", "rows", rows, from.rows));
     TRY(APART("scatter_add", "to", to, from, rows));
-    return from.rows == 0 || from.columns == 0 ? OK : b->ops->scatter_add(b, to, from, rows);
+    const struct scatter_add call = {.to = to, .from = from, .rows = rows};
+    return is_nothing(from) ? OK : run_scatter_add(b, &call);
 }
 
 enum status backend_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans) {
@@ -425,7 +442,7 @@ enum status backend_pool(struct backend *b, struct tensor to, struct tensor from
     TRY(check_tensor("pool", "spans", spans, to.rows, 2, DTYPE_I32));
     TRY(check_contiguous("pool", "spans", spans));
     TRY(APART("pool", "to", to, from, spans));
-    return to.rows == 0 || to.columns == 0 ? OK : b->ops->pool(b, to, from, spans);
+    return is_nothing(to) ? OK : run_pool(b, &(struct pool){.to = to, .from = from, .spans = spans});
 }
 
 enum status backend_sum_squares(struct backend *b, struct tensor x, double *out) {
@@ -433,7 +450,7 @@ enum status backend_sum_squares(struct backend *b, struct tensor x, double *out)
     TRY(check_floating("sum_squares", "x", x));
     TRY(check_contiguous("sum_squares", "x", x));
     *out = 0.0;
-    return x.rows == 0 || x.columns == 0 ? OK : b->ops->sum_squares(b, x, out);
+    return is_nothing(x) ? OK : run_sum_squares(b, &(struct sum_squares){.x = x, .out = out});
 }
 
 enum status backend_optimizer(struct backend *b, const struct optimizer_step *s) {
@@ -454,5 +471,5 @@ enum status backend_optimizer(struct backend *b, const struct optimizer_step *s)
     TRY(APART("optimizer", "parameters", s->parameters, s->gradients, s->first, s->second, s->copy));
     TRY(APART("optimizer", "first", s->first, s->gradients, s->second, s->copy));
     TRY(APART("optimizer", "second", s->second, s->gradients, s->copy));
-    return n == 0 ? OK : b->ops->optimizer(b, s);
+    return n == 0 ? OK : run_optimizer(b, s);
 }

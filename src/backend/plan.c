@@ -56,88 +56,19 @@ static enum status plan_sync(struct backend *b) {
     (void)b;
     return OK;
 }
-static enum status plan_convert(struct backend *b, struct tensor to, struct tensor from) {
-    (void)b, (void)to, (void)from;
-    return OK;
-}
-static enum status plan_gemm(struct backend *b, const struct gemm *g) {
-    (void)b, (void)g;
-    return OK;
-}
-static enum status plan_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
-    (void)b, (void)to, (void)alpha, (void)from;
-    return OK;
-}
-static enum status plan_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
-                              double scale, bool accumulate) {
-    (void)b, (void)out, (void)table, (void)ids, (void)scale, (void)accumulate;
-    return OK;
-}
-static enum status plan_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
-                                       struct tensor ids, double scale) {
-    (void)b, (void)dtable, (void)dout, (void)ids, (void)scale;
-    return OK;
-}
-static enum status plan_norm(struct backend *b, const struct norm *n) {
-    (void)b, (void)n;
-    return OK;
-}
-static enum status plan_norm_gradient(struct backend *b, const struct norm *n,
-                                      const struct norm_gradient *g) {
-    (void)b, (void)n, (void)g;
-    return OK;
-}
-static enum status plan_rope(struct backend *b, const struct rope *r) {
-    (void)b, (void)r;
-    return OK;
-}
-static enum status plan_activate(struct backend *b, const struct activate *a) {
-    (void)b, (void)a;
-    return OK;
-}
-static enum status plan_activate_gradient(struct backend *b, const struct activate *a,
-                                          const struct activate_gradient *g) {
-    (void)b, (void)a, (void)g;
-    return OK;
-}
-static enum status plan_attention(struct backend *b, const struct attention *a) {
-    (void)b, (void)a;
-    return OK;
-}
-static enum status plan_attention_gradient(struct backend *b, const struct attention *a,
-                                           const struct attention_gradient *g) {
-    (void)b, (void)a, (void)g;
-    return OK;
-}
-static enum status plan_head(struct backend *b, const struct head *h) {
-    (void)b, (void)h;
-    return OK;
-}
-static enum status plan_head_gradient(struct backend *b, const struct head *h,
-                                      const struct head_gradient *g) {
-    (void)b, (void)h, (void)g;
-    return OK;
-}
-/* gather, scatter_add, pool */
-static enum status plan_by_rows(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
-    (void)b, (void)to, (void)from, (void)rows;
-    return OK;
-}
-static enum status plan_sum_squares(struct backend *b, struct tensor x, double *out) {
-    (void)b, (void)x;
-    *out = 0;
-    return OK;
-}
-static enum status plan_optimizer(struct backend *b, const struct optimizer_step *s) {
-    (void)b, (void)s;
-    return OK;
-}
+#define NOTHING(name, type)                                               \
+    static enum status plan_##name(struct backend *b, const type *call) { \
+        (void)b, (void)call;                                              \
+        return OK;                                                        \
+    }
+OPERATIONS(NOTHING)
 
 static void plan_destroy(struct backend *b) {
     mem_free(b->context);
     mem_free(b);
 }
 
+#define ENTRY(name, type) , .name = plan_##name
 static const struct backend_ops operations = {
     .api_version = BACKEND_API_VERSION,
     .alloc = plan_alloc,
@@ -147,27 +78,7 @@ static const struct backend_ops operations = {
     .copy = plan_copy,
     .zero = plan_zero,
     .sync = plan_sync,
-    .convert = plan_convert,
-    .gemm = plan_gemm,
-    .add = plan_add,
-    .sum_rows = plan_convert,
-    .embed = plan_embed,
-    .embed_gradient = plan_embed_gradient,
-    .norm = plan_norm,
-    .norm_gradient = plan_norm_gradient,
-    .rope = plan_rope,
-    .activate = plan_activate,
-    .activate_gradient = plan_activate_gradient,
-    .attention = plan_attention,
-    .attention_gradient = plan_attention_gradient,
-    .head = plan_head,
-    .head_gradient = plan_head_gradient,
-    .gather = plan_by_rows,
-    .scatter_add = plan_by_rows,
-    .pool = plan_by_rows,
-    .sum_squares = plan_sum_squares,
-    .optimizer = plan_optimizer,
-    .destroy = plan_destroy,
+    .destroy = plan_destroy OPERATIONS(ENTRY),
 };
 
 enum status plan_open(const struct backend_request *request, struct backend **out, char why[256]) {

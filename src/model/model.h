@@ -10,6 +10,7 @@
 #ifndef COLLIMATE_MODEL_MODEL_H
 #define COLLIMATE_MODEL_MODEL_H
 
+#include "backend/workspace.h"
 #include "model/config.h"
 #include "model/forest.h"
 

@@ -9,6 +9,7 @@
 
 #include "backend/backend_internal.h"
 #include "backend/check/check_memory.h"
+#include "backend/workspace.h"
 #include "reference/harness.h"
 #include "reference/reference.h"
 

@@ -58,251 +58,63 @@ static enum status check_sync(struct backend *b) {
     return inner_of(b)->ops->sync(inner_of(b));
 }
 
-static enum status check_convert(struct backend *b, struct tensor to, struct tensor from) {
-    struct call c = call_of(b, "convert");
-    call_use(&c, "to", &to, USE_WRITE);
-    call_use(&c, "from", &from, USE_READ);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->convert(inner_of(b), to, from));
-}
-
-static enum status check_gemm(struct backend *b, const struct gemm *given) {
-    struct gemm g = *given;
-    struct call c = call_of(b, "gemm");
-    call_use(&c, "a", &g.a, USE_READ);
-    call_use(&c, "b", &g.b, USE_READ);
-    call_use(&c, "bias", &g.bias, USE_READ);
-    call_use(&c, "c", &g.c, g.beta != 0 ? USE_UPDATE : USE_WRITE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->gemm(inner_of(b), &g));
-}
-
-static enum status check_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
-    struct call c = call_of(b, "add");
-    call_use(&c, "to", &to, USE_UPDATE);
-    call_use(&c, "from", &from, USE_READ);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->add(inner_of(b), to, alpha, from));
-}
-
-static enum status check_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
-    struct call c = call_of(b, "sum_rows");
-    call_use(&c, "to", &to, USE_UPDATE);
-    call_use(&c, "from", &from, USE_READ);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->sum_rows(inner_of(b), to, from));
-}
-
-static enum status check_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
-                               double scale, bool accumulate) {
-    struct call c = call_of(b, "embed");
-    call_use(&c, "out", &out, accumulate ? USE_UPDATE : USE_WRITE);
-    call_use(&c, "table", &table, USE_READ);
-    call_use(&c, "ids", &ids, USE_READ);
-    TRY(call_begin(&c));
-    enum status st = call_indices(&c, "ids", ids, 0, table.rows);
-    return call_end(&c,
-                    st != OK ? st : inner_of(b)->ops->embed(inner_of(b), out, table, ids, scale, accumulate));
-}
-
-static enum status check_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
-                                        struct tensor ids, double scale) {
-    struct call c = call_of(b, "embed_gradient");
-    call_use(&c, "dtable", &dtable, USE_SOME);
-    call_use(&c, "dout", &dout, USE_READ);
-    call_use(&c, "ids", &ids, USE_READ);
-    TRY(call_begin(&c));
-    enum status st = call_indices(&c, "ids", ids, 0, dtable.rows);
-    if (st == OK) {
-        st = inner_of(b)->ops->embed_gradient(inner_of(b), dtable, dout, ids, scale);
-    }
-    return call_rows_end(&c, st, dtable, ids);
-}
-
-static enum status check_norm(struct backend *b, const struct norm *given) {
-    struct norm n = *given;
-    struct call c = call_of(b, "norm");
-    call_use(&c, "x", &n.x, USE_READ);
-    call_use(&c, "weight", &n.weight, USE_READ);
-    call_use(&c, "bias", &n.bias, USE_READ);
-    call_use(&c, "y", &n.y, USE_WRITE);
-    call_use(&c, "statistics", &n.statistics, USE_WRITE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->norm(inner_of(b), &n));
-}
-
-static enum status check_norm_gradient(struct backend *b, const struct norm *given,
-                                       const struct norm_gradient *given_gradient) {
-    struct norm n = *given;
-    struct norm_gradient g = *given_gradient;
-    struct call c = call_of(b, "norm_gradient");
-    n.y = (struct tensor){0}; /* may be gone by now */
-    call_use(&c, "x", &n.x, USE_READ);
-    call_use(&c, "weight", &n.weight, USE_READ);
-    call_use(&c, "bias", &n.bias, USE_READ);
-    call_use(&c, "statistics", &n.statistics, USE_READ);
-    call_use(&c, "dy", &g.dy, USE_READ);
-    call_use(&c, "dx", &g.dx, USE_UPDATE);
-    call_use(&c, "dweight", &g.dweight, USE_UPDATE);
-    call_use(&c, "dbias", &g.dbias, USE_UPDATE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->norm_gradient(inner_of(b), &n, &g));
-}
-
-static enum status check_rope(struct backend *b, const struct rope *given) {
-    struct rope r = *given;
-    struct call c = call_of(b, "rope");
-    call_use(&c, "x", &r.x, USE_UPDATE);
-    call_use(&c, "table", &r.table, USE_READ);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->rope(inner_of(b), &r));
-}
-
-static enum status check_activate(struct backend *b, const struct activate *given) {
-    struct activate a = *given;
-    struct call c = call_of(b, "activate");
-    call_use(&c, "gate", &a.gate, USE_READ);
-    call_use(&c, "up", &a.up, USE_READ);
-    call_use(&c, "y", &a.y, USE_WRITE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->activate(inner_of(b), &a));
-}
-
-static enum status check_activate_gradient(struct backend *b, const struct activate *given,
-                                           const struct activate_gradient *given_gradient) {
-    struct activate a = *given;
-    struct activate_gradient g = *given_gradient;
-    struct call c = call_of(b, "activate_gradient");
-    a.y = (struct tensor){0}; /* may be gone by now */
-    call_use(&c, "gate", &a.gate, USE_READ);
-    call_use(&c, "up", &a.up, USE_READ);
-    call_use(&c, "dy", &g.dy, USE_READ);
-    call_use(&c, "dgate", &g.dgate, USE_WRITE);
-    call_use(&c, "dup", &g.dup, USE_WRITE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->activate_gradient(inner_of(b), &a, &g));
-}
-
-static enum status check_attention(struct backend *b, const struct attention *given) {
-    struct attention a = *given;
-    struct call c = call_of(b, "attention");
-    call_use(&c, "q", &a.q, USE_READ);
-    call_use(&c, "k", &a.k, USE_READ);
-    call_use(&c, "v", &a.v, USE_READ);
-    call_use(&c, "out", &a.out, USE_WRITE);
-    call_use(&c, "lse", &a.lse, USE_WRITE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->attention(inner_of(b), &a));
-}
-
-static enum status check_attention_gradient(struct backend *b, const struct attention *given,
-                                            const struct attention_gradient *given_gradient) {
-    struct attention a = *given;
-    struct attention_gradient g = *given_gradient;
-    struct call c = call_of(b, "attention_gradient");
-    call_use(&c, "q", &a.q, USE_READ);
-    call_use(&c, "k", &a.k, USE_READ);
-    call_use(&c, "v", &a.v, USE_READ);
-    call_use(&c, "out", &a.out, USE_READ);
-    call_use(&c, "lse", &a.lse, USE_READ);
-    call_use(&c, "dout", &g.dout, USE_READ);
-    call_use(&c, "dq", &g.dq, USE_WRITE);
-    call_use(&c, "dk", &g.dk, USE_WRITE);
-    call_use(&c, "dv", &g.dv, USE_WRITE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->attention_gradient(inner_of(b), &a, &g));
-}
-
-static void use_head(struct call *c, struct head *h, enum use_kind statistics) {
-    call_use(c, "hidden", &h->hidden, USE_READ);
-    call_use(c, "weight", &h->weight, USE_READ);
-    call_use(c, "bias", &h->bias, USE_READ);
-    call_use(c, "targets", &h->targets, USE_READ);
-    call_use(c, "statistics", &h->statistics, statistics);
-}
-
-static enum status check_head(struct backend *b, const struct head *given) {
-    struct head h = *given;
-    struct call c = call_of(b, "head");
-    use_head(&c, &h, USE_WRITE);
-    TRY(call_begin(&c));
-    enum status st = call_indices(&c, "targets", h.targets, -1, h.weight.rows);
-    return call_end(&c, st != OK ? st : inner_of(b)->ops->head(inner_of(b), &h));
-}
-
-static enum status check_head_gradient(struct backend *b, const struct head *given,
-                                       const struct head_gradient *given_gradient) {
-    struct head h = *given;
-    struct head_gradient g = *given_gradient;
-    struct call c = call_of(b, "head_gradient");
-    use_head(&c, &h, USE_READ);
-    call_use(&c, "row_weight", &g.row_weight, USE_READ);
-    call_use(&c, "dhidden", &g.dhidden, USE_WRITE);
-    call_use(&c, "dweight", &g.dweight, USE_UPDATE);
-    call_use(&c, "dbias", &g.dbias, USE_UPDATE);
-    TRY(call_begin(&c));
-    enum status st = call_indices(&c, "targets", h.targets, -1, h.weight.rows);
-    return call_end(&c, st != OK ? st : inner_of(b)->ops->head_gradient(inner_of(b), &h, &g));
-}
-
-static enum status check_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
-    struct call c = call_of(b, "gather");
-    call_use(&c, "to", &to, USE_WRITE);
-    call_use(&c, "from", &from, USE_READ);
-    call_use(&c, "rows", &rows, USE_READ);
-    TRY(call_begin(&c));
-    enum status st = call_indices(&c, "rows", rows, 0, from.rows);
-    return call_end(&c, st != OK ? st : inner_of(b)->ops->gather(inner_of(b), to, from, rows));
-}
-
-static enum status check_scatter_add(struct backend *b, struct tensor to, struct tensor from,
-                                     struct tensor rows) {
-    struct call c = call_of(b, "scatter_add");
-    call_use(&c, "to", &to, USE_SOME);
-    call_use(&c, "from", &from, USE_READ);
-    call_use(&c, "rows", &rows, USE_READ);
-    TRY(call_begin(&c));
-    enum status st = call_indices(&c, "rows", rows, 0, to.rows);
-    if (st == OK) {
-        st = inner_of(b)->ops->scatter_add(inner_of(b), to, from, rows);
-    }
-    return call_rows_end(&c, st, to, rows);
-}
-
-static enum status check_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans) {
-    struct call c = call_of(b, "pool");
-    call_use(&c, "to", &to, USE_WRITE);
-    call_use(&c, "from", &from, USE_READ);
-    call_use(&c, "spans", &spans, USE_READ);
-    TRY(call_begin(&c));
-    enum status st = call_indices(&c, "spans", spans, 0, from.rows + 1);
-    for (int64_t i = 0; i < spans.rows && st == OK; i++) {
-        const int32_t *span = (const int32_t *)spans.data + i * spans.stride;
-        if (span[1] > from.rows - span[0]) {
-            st = fail(ERR_INTERNAL, "check: pool: span %lld reaches past the last row", (long long)i);
+/* The span of each output row lies in the rows that are summed. */
+static enum status check_spans(const char *operation, const struct described_tensor *d) {
+    const struct tensor *spans = d->tensor;
+    for (int64_t i = 0; i < spans->rows; i++) {
+        const int32_t *span = (const int32_t *)spans->data + i * spans->stride;
+        if (span[1] > d->high - 1 - span[0]) {
+            return fail(ERR_INTERNAL, "check: %s: span %lld reaches past the last row", operation,
+                        (long long)i);
         }
     }
-    return call_end(&c, st != OK ? st : inner_of(b)->ops->pool(inner_of(b), to, from, spans));
+    return OK;
 }
 
-static enum status check_sum_squares(struct backend *b, struct tensor x, double *out) {
-    struct call c = call_of(b, "sum_squares");
-    call_use(&c, "x", &x, USE_READ);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->sum_squares(inner_of(b), x, out));
+/* Numbers of rows that live on the device, which the front functions cannot see. */
+static enum status check_indices(const struct call *c, const struct described *d) {
+    for (int i = 0; i < d->n; i++) {
+        const struct described_tensor *t = &d->tensors[i];
+        if (t->index != INDEX_NONE) {
+            TRY(call_indices(c, t->name, *t->tensor, t->low, t->high));
+        }
+        if (t->index == INDEX_SPANS) {
+            TRY(check_spans(c->op, t));
+        }
+    }
+    return OK;
 }
 
-static enum status check_optimizer(struct backend *b, const struct optimizer_step *given) {
-    struct optimizer_step s = *given;
-    struct call c = call_of(b, "optimizer");
-    call_use(&c, "parameters", &s.parameters, USE_UPDATE);
-    call_use(&c, "gradients", &s.gradients, USE_READ);
-    call_use(&c, "first", &s.first, USE_UPDATE);
-    call_use(&c, "second", &s.second, USE_UPDATE);
-    call_use(&c, "copy", &s.copy, USE_WRITE);
-    TRY(call_begin(&c));
-    return call_end(&c, inner_of(b)->ops->optimizer(inner_of(b), &s));
+static enum status begin(struct call *c, const struct described *d) {
+    for (int i = 0; i < d->n; i++) {
+        call_use(c, d->tensors[i].name, d->tensors[i].tensor, d->tensors[i].use);
+    }
+    return call_begin(c);
 }
+
+/* What an operation that writes only some rows of a tensor has written is named by its index tensor. */
+static enum status end(struct call *c, const struct described *d, enum status st) {
+    const struct tensor *some = NULL, *rows = NULL;
+    for (int i = 0; i < d->n; i++) {
+        some = d->tensors[i].use == USE_SOME ? d->tensors[i].tensor : some;
+        rows = d->tensors[i].index == INDEX_ROWS ? d->tensors[i].tensor : rows;
+    }
+    return some && rows ? call_rows_end(c, st, *some, *rows) : call_end(c, st);
+}
+
+/* The operation on the CPU back end, with real addresses in a copy of the call. */
+#define WATCHED(name, type)                                                 \
+    static enum status check_##name(struct backend *b, const type *given) { \
+        type call = *given;                                                 \
+        struct described d;                                                 \
+        struct call c = call_of(b, #name);                                  \
+        describe_##name(&call, &d);                                         \
+        TRY(begin(&c, &d));                                                 \
+        enum status st = check_indices(&c, &d);                             \
+        st = st == OK ? inner_of(b)->ops->name(inner_of(b), &call) : st;    \
+        return end(&c, &d, st);                                             \
+    }
+OPERATIONS(WATCHED)
 
 static void check_destroy(struct backend *b) {
     struct backend *inner = inner_of(b);
@@ -313,6 +125,7 @@ static void check_destroy(struct backend *b) {
 }
 
 /* No host_address: callers take the copying way, as they do with a device of its own memory. */
+#define ENTRY(name, type) , .name = check_##name
 static const struct backend_ops operations = {
     .api_version = BACKEND_API_VERSION,
     .alloc = check_alloc,
@@ -322,27 +135,7 @@ static const struct backend_ops operations = {
     .copy = check_copy,
     .zero = check_zero,
     .sync = check_sync,
-    .convert = check_convert,
-    .gemm = check_gemm,
-    .add = check_add,
-    .sum_rows = check_sum_rows,
-    .embed = check_embed,
-    .embed_gradient = check_embed_gradient,
-    .norm = check_norm,
-    .norm_gradient = check_norm_gradient,
-    .rope = check_rope,
-    .activate = check_activate,
-    .activate_gradient = check_activate_gradient,
-    .attention = check_attention,
-    .attention_gradient = check_attention_gradient,
-    .head = check_head,
-    .head_gradient = check_head_gradient,
-    .gather = check_gather,
-    .scatter_add = check_scatter_add,
-    .pool = check_pool,
-    .sum_squares = check_sum_squares,
-    .optimizer = check_optimizer,
-    .destroy = check_destroy,
+    .destroy = check_destroy OPERATIONS(ENTRY),
 };
 
 void check_poison(struct backend *b, void *data, int64_t bytes) {

@@ -44,13 +44,6 @@ enum status check_memory_find(const struct check_memory *m, const char *op, cons
 /* Writes POISON over memory that nobody may use any more. */
 void check_memory_poison(struct check_memory *m, void *device, int64_t bytes);
 
-enum use_kind {
-    USE_READ,   /* must not change */
-    USE_UPDATE, /* read and written */
-    USE_SOME,   /* some rows are read and written, see call_rows_end() */
-    USE_WRITE   /* overwritten: poisoned before, unless it lies on a tensor that is read */
-};
-
 struct use {
     const char *name;
     struct tensor *tensor;

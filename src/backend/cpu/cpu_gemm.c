@@ -171,7 +171,7 @@ enum status cpu_product(struct cpu *cpu, const struct product *p) {
     return OK;
 }
 
-enum status cpu_gemm(struct backend *b, const struct gemm *g) {
+enum status CPU_OPERATION(gemm)(struct backend *b, const struct gemm *g) {
     struct product p = {
         .m = g->c.rows,
         .n = g->c.columns,

@@ -113,7 +113,7 @@ static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-enum status cpu_head(struct backend *b, const struct head *h) {
+enum status CPU_OPERATION(head)(struct backend *b, const struct head *h) {
     struct cpu *cpu = cpu_of(b);
     TRY(check_targets("head", h));
     int64_t vocabulary = h->weight.rows;
@@ -253,9 +253,9 @@ static enum status slab_gradients(struct backend *b, const struct head *h, const
         };
         TRY(cpu_product(cpu_of(b), &to_weight));
     }
-    return g->dbias.data ? cpu_sum_rows(b, tensor_columns(g->dbias, first, n),
-                                        tensor_at(block->slab, block->rows, n, DTYPE_F32))
-                         : OK;
+    const struct sum_rows sums = {.to = tensor_columns(g->dbias, first, n),
+                                  .from = tensor_at(block->slab, block->rows, n, DTYPE_F32)};
+    return g->dbias.data ? CPU_OPERATION(sum_rows)(b, &sums) : OK;
 }
 
 static enum status block_gradient(struct backend *b, const struct head *h, const struct head_gradient *g,
@@ -281,7 +281,9 @@ static enum status block_gradient(struct backend *b, const struct head *h, const
     return OK;
 }
 
-enum status cpu_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
+enum status CPU_OPERATION(head_gradient)(struct backend *b, const struct head_backward *call) {
+    const struct head *h = &call->head;
+    const struct head_gradient *g = &call->gradient;
     TRY(check_targets("head_gradient", h));
     struct head_block block = {0};
     TRY(block_open(cpu_of(b), h, &block));

@@ -1,6 +1,8 @@
 /* The operations of one instruction set. */
 #include "backend/cpu/cpu_internal.h"
 
+#define ENTRY(name, type) , .name = CPU_OPERATION(name)
+
 const struct backend_ops cpu_table = {
     .api_version = BACKEND_API_VERSION,
     .alloc = cpu_alloc,
@@ -10,26 +12,6 @@ const struct backend_ops cpu_table = {
     .copy = cpu_copy,
     .zero = cpu_zero,
     .sync = cpu_sync,
-    .convert = cpu_convert,
-    .gemm = cpu_gemm,
-    .add = cpu_add,
-    .sum_rows = cpu_sum_rows,
-    .embed = cpu_embed,
-    .embed_gradient = cpu_embed_gradient,
-    .norm = cpu_norm,
-    .norm_gradient = cpu_norm_gradient,
-    .rope = cpu_rope,
-    .activate = cpu_activate,
-    .activate_gradient = cpu_activate_gradient,
-    .attention = cpu_attention,
-    .attention_gradient = cpu_attention_gradient,
-    .head = cpu_head,
-    .head_gradient = cpu_head_gradient,
-    .gather = cpu_gather,
-    .scatter_add = cpu_scatter_add,
-    .pool = cpu_pool,
-    .sum_squares = cpu_sum_squares,
-    .optimizer = cpu_optimizer,
     .host_address = cpu_host_address,
-    .destroy = cpu_destroy,
+    .destroy = cpu_destroy OPERATIONS(ENTRY),
 };

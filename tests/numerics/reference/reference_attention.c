@@ -163,9 +163,10 @@ static void clear(struct tensor t) {
     }
 }
 
-enum status reference_attention_gradient(struct backend *b, const struct attention *a,
-                                         const struct attention_gradient *g) {
+enum status reference_attention_gradient(struct backend *b, const struct attention_backward *call) {
     (void)b;
+    const struct attention *a = &call->attention;
+    const struct attention_gradient *g = &call->gradient;
     struct attention_row row;
     enum status st = row_open(a, &row);
     if (st == OK) {
@@ -221,8 +222,10 @@ enum status reference_head(struct backend *b, const struct head *h) {
 }
 
 /* d logp / d logit_v = [v = target] - softmax_v. */
-enum status reference_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
+enum status reference_head_gradient(struct backend *b, const struct head_backward *call) {
     (void)b;
+    const struct head *h = &call->head;
+    const struct head_gradient *g = &call->gradient;
     int64_t vocabulary = h->weight.rows;
     int64_t d = h->hidden.columns;
     double *p;
