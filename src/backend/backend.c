@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 
 #include "backend/backend_internal.h"
+#include "backend/operation_times.h"
 #include "util/mem.h"
 
 /* A wanted number of rows or columns that may be anything. */
@@ -69,13 +70,44 @@ static enum status check_floating(const char *operation, const char *name, struc
     return t.type == DTYPE_I32 ? broken(operation, name, "int32; it must be a floating type") : OK;
 }
 
-/* Every checked call goes through here, and is timed where somebody asked for a profile. */
-#define RUN(name, type)                                                  \
-    static enum status run_##name(struct backend *b, const type *call) { \
-        return b->ops->name(b, call);                                    \
+/* Every checked call goes through here, and is timed where somebody asked. */
+#define RUN(name, type)                                                        \
+    static enum status run_##name(struct backend *b, const type *call) {       \
+        if (!b->times) {                                                       \
+            return b->ops->name(b, call);                                      \
+        }                                                                      \
+        type copy = *call;                                                     \
+        struct described d;                                                    \
+        describe_##name(&copy, &d);                                            \
+        TRY(operation_times_begin(b));                                         \
+        enum status st = b->ops->name(b, call);                                \
+        return operation_times_end(b, OPERATION_##name, d.flops, d.bytes, st); \
     }
 OPERATIONS(RUN)
 OPTIONAL_OPERATIONS(RUN)
+
+/* A copy or a fill; bytes > 0. from: NULL where nothing is read. */
+static enum status run_move(struct backend *b, enum moved row, void *to, const void *from, int64_t bytes) {
+    enum status st = OK;
+    if (b->times) {
+        TRY(operation_times_begin(b));
+    }
+    switch (row) {
+    case MOVED_WRITE:
+        st = b->ops->write(b, to, from, bytes);
+        break;
+    case MOVED_READ:
+        st = b->ops->read(b, to, from, bytes);
+        break;
+    case MOVED_COPY:
+        st = b->ops->copy(b, to, from, bytes);
+        break;
+    default:
+        st = b->ops->zero(b, to, bytes);
+    }
+    double moved = (double)bytes * (row == MOVED_COPY ? 2 : 1);
+    return b->times ? operation_times_end(b, (int)row, 0, moved, st) : st;
+}
 
 enum status backend_alloc(struct backend *b, int64_t bytes, void **out) {
     if (bytes < 0) {
@@ -99,12 +131,12 @@ static enum status check_bytes(const char *operation, const void *a, const void 
 
 enum status backend_write(struct backend *b, void *to, const void *host, int64_t bytes) {
     TRY(check_bytes("write", to, host, bytes));
-    return bytes == 0 ? OK : b->ops->write(b, to, host, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_WRITE, to, host, bytes);
 }
 
 enum status backend_read(struct backend *b, void *host, const void *from, int64_t bytes) {
     TRY(check_bytes("read", host, from, bytes));
-    return bytes == 0 ? OK : b->ops->read(b, host, from, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_READ, host, from, bytes);
 }
 
 enum status backend_copy(struct backend *b, void *to, const void *from, int64_t bytes) {
@@ -113,12 +145,12 @@ enum status backend_copy(struct backend *b, void *to, const void *from, int64_t 
                                      tensor_at((void *)(uintptr_t)from, 1, (bytes + 3) / 4, DTYPE_I32))) {
         return broken("copy", "to", "overlaps from");
     }
-    return bytes == 0 ? OK : b->ops->copy(b, to, from, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_COPY, to, from, bytes);
 }
 
 enum status backend_zero(struct backend *b, void *to, int64_t bytes) {
     TRY(check_bytes("zero", to, to, bytes));
-    return bytes == 0 ? OK : b->ops->zero(b, to, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_ZERO, to, NULL, bytes);
 }
 
 enum status backend_zero_tensor(struct backend *b, struct tensor t) {

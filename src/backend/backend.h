@@ -71,6 +71,8 @@ struct backend_transfers {
                              void *done);
 };
 
+enum { BACKEND_STAMPS = 2048 };
+
 /* Every entry gets checked arguments and returns a status. REQUIRED of every back end. */
 #define BACKEND_ENTRY(name, type) enum status (*name)(struct backend * b, const type *call);
 struct backend_ops {
@@ -89,6 +91,11 @@ struct backend_ops {
     /* OPTIONAL: bytes of the device's memory that were taken since the back end was opened; nothing is given
      * back during a step, so that at its end this is the peak. */
     int64_t (*memory_taken)(struct backend *b);
+    /* OPTIONAL, of a device that runs behind the host: a moment in its work, when the operations given so far
+     * are done, kept under an index below BACKEND_STAMPS; taken again it is another. The time between two:
+     * waits for them. */
+    enum status (*stamp)(struct backend *b, int index);
+    enum status (*stamp_seconds)(struct backend *b, int from, int to, double *seconds);
     void (*destroy)(struct backend *b);
     /* A function per row of operations.h: enum status (*gemm)(struct backend *, const struct gemm *), … */
     OPERATIONS(BACKEND_ENTRY)
@@ -96,10 +103,13 @@ struct backend_ops {
 };
 #undef BACKEND_ENTRY
 
+struct operation_times;
+
 struct backend {
     const struct backend_ops *ops;
     struct backend_caps caps;
     void *context;
+    struct operation_times *times; /* operation_times.h; NULL: nobody asked */
 };
 
 /* What --device and compute ask for. */

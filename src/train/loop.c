@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "train/loop_internal.h"
+#include "train/profile.h"
 #include "util/clock.h"
 #include "util/mem.h"
 
@@ -354,6 +355,10 @@ static enum status loop_run(struct loop *l) {
     l->n_squares = deterministic ? (l->shares.elements - 1) / shard_grain(l->shares.elements) + 1 : 1;
     TRY(comm_agree(l->comm, NEW_ARRAY(l->closing, closing_values(l))));
     TRY(resume(l));
+    double profile_began = 0;
+    if (t->profile) {
+        TRY(profile_start(l->comm, l->model->backend, &profile_began));
+    }
     const struct gradient_options options = {.slots = l->n_slots,
                                              .deterministic = deterministic,
                                              .bucket_bytes = t->bucket_bytes,
@@ -371,6 +376,9 @@ static enum status loop_run(struct loop *l) {
     l->step_began_s = clock_seconds();
     TRY(run_steps(l));
     progress_end(&l->progress, (double)(l->state.step - l->start_step));
+    if (t->profile) {
+        TRY(profile_report(l->comm, l->model->backend, profile_began, l->state.step, &l->metrics));
+    }
     return l->saved_step == l->state.step ? OK : save_now(l);
 }
 
