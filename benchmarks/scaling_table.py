@@ -29,7 +29,7 @@ def read(path, default=""):
 
 
 def device_of(description):
-    """As environment.json has it: "LIBRARY, LEVEL kernels, THREADS" or "GPU-UUID, device N, NAME, ..."."""
+    """As environment.json has it: "LEVEL kernels, THREADS" (older runs: a library before it) or "GPU-UUID, device N, NAME, ..."."""
     return "cpu" if " kernels, " in description else description.split(", ")[2]
 
 

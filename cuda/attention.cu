@@ -500,8 +500,9 @@ enum status cuda_attention(struct backend *b, const struct attention *a) {
     return done ? OK : cuda_attention_tiled(b, a, PART_ALL);
 }
 
-enum status cuda_attention_gradient(struct backend *b, const struct attention *a,
-                                    const struct attention_gradient *g) {
+enum status cuda_attention_gradient(struct backend *b, const struct attention_backward *call) {
+    const struct attention *a = &call->attention;
+    const struct attention_gradient *g = &call->gradient;
     bool done = false;
     TRY(cuda_fused_attention_gradient(b, a, g, &done));
     return done ? OK : cuda_attention_tiled_gradient(b, a, g, PART_ALL, false);

@@ -37,6 +37,7 @@ static void cuda_destroy(struct backend *b) {
     delete b;
 }
 
+#define ENTRY(name, type) , .name = cuda_##name
 static const struct backend_ops operations = {
     .api_version = BACKEND_API_VERSION,
     .alloc = cuda_alloc,
@@ -46,32 +47,10 @@ static const struct backend_ops operations = {
     .copy = cuda_copy,
     .zero = cuda_zero,
     .sync = cuda_sync,
-    .convert = cuda_convert,
-    .gemm = cuda_gemm,
-    .gemm_activate = cuda_gemm_activate,
-    .add = cuda_add,
-    .scale = cuda_scale,
-    .sum_rows = cuda_sum_rows,
-    .embed = cuda_embed,
-    .embed_gradient = cuda_embed_gradient,
-    .norm = cuda_norm,
-    .norm_gradient = cuda_norm_gradient,
-    .rope = cuda_rope,
-    .activate = cuda_activate,
-    .activate_gradient = cuda_activate_gradient,
-    .attention = cuda_attention,
-    .attention_gradient = cuda_attention_gradient,
-    .head = cuda_head,
-    .head_gradient = cuda_head_gradient,
-    .gather = cuda_gather,
-    .scatter_add = cuda_scatter_add,
-    .pool = cuda_pool,
-    .sum_squares = cuda_sum_squares,
-    .optimizer = cuda_optimizer,
     .host_address = nullptr, /* communication goes through the transfers */
     .transfers = &cuda_transfers,
     .memory_taken = cuda_memory_taken,
-    .destroy = cuda_destroy,
+    .destroy = cuda_destroy OPERATIONS(ENTRY) OPTIONAL_OPERATIONS(ENTRY),
 };
 
 /* A machine without a driver answers cudaErrorInsufficientDriver (35), one without a device cudaErrorNoDevice

@@ -139,32 +139,10 @@ enum status cuda_read(struct backend *b, void *host, const void *from, int64_t b
 enum status cuda_copy(struct backend *b, void *to, const void *from, int64_t bytes);
 enum status cuda_zero(struct backend *b, void *to, int64_t bytes);
 enum status cuda_sync(struct backend *b);
-enum status cuda_convert(struct backend *b, struct tensor to, struct tensor from);
-enum status cuda_gemm(struct backend *b, const struct gemm *g);
-enum status cuda_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a);
-enum status cuda_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
-enum status cuda_scale(struct backend *b, struct tensor x, double factor);
-enum status cuda_sum_rows(struct backend *b, struct tensor to, struct tensor from);
-enum status cuda_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
-                       double scale, bool accumulate);
-enum status cuda_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
-                                struct tensor ids, double scale);
-enum status cuda_norm(struct backend *b, const struct norm *n);
-enum status cuda_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g);
-enum status cuda_rope(struct backend *b, const struct rope *r);
-enum status cuda_activate(struct backend *b, const struct activate *a);
-enum status cuda_activate_gradient(struct backend *b, const struct activate *a,
-                                   const struct activate_gradient *g);
-enum status cuda_attention(struct backend *b, const struct attention *a);
-enum status cuda_attention_gradient(struct backend *b, const struct attention *a,
-                                    const struct attention_gradient *g);
-enum status cuda_head(struct backend *b, const struct head *h);
-enum status cuda_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g);
-enum status cuda_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
-enum status cuda_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
-enum status cuda_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans);
-enum status cuda_sum_squares(struct backend *b, struct tensor x, double *out);
-enum status cuda_optimizer(struct backend *b, const struct optimizer_step *s);
+#define CUDA_PROTOTYPE(name, type) enum status cuda_##name(struct backend *b, const type *call);
+OPERATIONS(CUDA_PROTOTYPE)
+OPTIONAL_OPERATIONS(CUDA_PROTOTYPE)
+#undef CUDA_PROTOTYPE
 
 /* bf16 is the upper half of a float; own conversions keep the toolkit's heavy header out of every file. */
 struct bf16 {

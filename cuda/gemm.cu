@@ -305,7 +305,9 @@ enum status cuda_gemm(struct backend *b, const struct gemm *g) {
 
 /* cuBLASLt's GELU is the one with tanh; it writes what it was given beside the result, which backward reads.
  * Other activations, and shapes for which it has no such epilogue, take two steps. */
-enum status cuda_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a) {
+enum status cuda_gemm_activate(struct backend *b, const struct gemm_activate *call) {
+    const struct gemm *g = &call->gemm;
+    const struct activate *a = &call->activate;
     bool fits = a->kind == ACTIVATION_GELU_TANH && g->beta == 0.0 && !is_empty(g) &&
                 product_leading(g->c) % 8 == 0 && (!g->bias.data || g->bias.type == g->c.type);
     bool ran = false;

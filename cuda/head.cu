@@ -15,10 +15,6 @@ struct running {
     float largest, target;
 };
 
-struct cap {
-    float scale, softcap;
-};
-
 /* Of a row block: what kernels need. */
 struct slab {
     float *logits;          /* rows x n, dense */
@@ -29,10 +25,9 @@ struct slab {
 };
 
 template <typename T>
-__device__ static float logit(const slab &s, const cap &how, const T *bias, int64_t row, int64_t j) {
+__device__ static float logit(const slab &s, float softcap, const T *bias, int64_t row, int64_t j) {
     float x = s.logits[row * s.n + j] + (bias ? value_of(bias[s.first + j]) : 0.0f);
-    x *= how.scale;
-    return how.softcap > 0.0f ? how.softcap * tanhf(x / how.softcap) : x;
+    return softcap > 0.0f ? softcap * tanhf(x / softcap) : x;
 }
 
 __global__ void start_rows(running *r, int64_t rows) {
@@ -43,19 +38,19 @@ __global__ void start_rows(running *r, int64_t rows) {
 }
 
 /* A block per row adds the slab's logits to the row's running sums. */
-template <typename T> __global__ void reduce_rows(slab s, cap how, const T *bias, running *all) {
+template <typename T> __global__ void reduce_rows(slab s, float softcap, const T *bias, running *all) {
     int64_t row = blockIdx.x;
     running r = all[row]; /* every thread reads before thread 0 writes: the reductions lie between */
     float most = -INFINITY;
     for (int64_t j = threadIdx.x; j < s.n; j += blockDim.x) {
-        most = fmaxf(most, logit(s, how, bias, row, j));
+        most = fmaxf(most, logit(s, softcap, bias, row, j));
     }
     most = fmaxf(r.largest, largest_in_block(most));
     double sum = 0.0;
     double weighted = 0.0;
     double total = 0.0;
     for (int64_t j = threadIdx.x; j < s.n; j += blockDim.x) {
-        float x = logit(s, how, bias, row, j);
+        float x = logit(s, softcap, bias, row, j);
         float e = expf(x - most);
         sum += static_cast<double>(e);
         weighted += static_cast<double>(e) * static_cast<double>(x);
@@ -76,7 +71,7 @@ template <typename T> __global__ void reduce_rows(slab s, cap how, const T *bias
     if (target < -1 || target >= s.vocabulary) {
         *s.fault = FAULT_HEAD;
     } else if (target >= s.first && target < s.first + s.n) {
-        r.target = logit(s, how, bias, row, target - s.first);
+        r.target = logit(s, softcap, bias, row, target - s.first);
     }
     all[row] = r;
 }
@@ -102,11 +97,6 @@ __global__ void finish_rows(const running *all, const int32_t *targets, view<flo
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
-}
-
-static cap cap_of(const struct head *h) {
-    return cap{h->logit_scale == 0.0 ? 1.0f : static_cast<float>(h->logit_scale),
-               static_cast<float>(h->softcap)};
 }
 
 /* Raw products of hidden rows [row, row + s->rows) and tokens [s->first, s->first + s->n), without bias. */
@@ -142,8 +132,8 @@ template <typename T> static enum status run_head(struct cuda *c, const struct h
         for (s.first = 0; s.first < vocabulary; s.first += COLUMNS) {
             s.n = least(COLUMNS, vocabulary - s.first);
             TRY(make_slab(c, h, row, &s));
-            LAUNCH(reduce_rows, static_cast<unsigned>(s.rows), THREADS, 0, c->stream, s, cap_of(h),
-                   static_cast<const T *>(h->bias.data), all);
+            LAUNCH(reduce_rows, static_cast<unsigned>(s.rows), THREADS, 0, c->stream, s,
+                   static_cast<float>(h->softcap), static_cast<const T *>(h->bias.data), all);
         }
         LAUNCH(finish_rows, blocks_for(s.rows, THREADS), THREADS, 0, c->stream, all, s.targets,
                view_of<float>(tensor_rows(h->statistics, row, s.rows)), s.rows, vocabulary);
@@ -154,7 +144,7 @@ template <typename T> static enum status run_head(struct cuda *c, const struct h
 
 /* Slab to gradient; dz may be the logits themselves. A row without target or weight gets zeros. */
 template <typename T>
-__global__ void slab_gradient(slab s, cap how, const T *bias, view<const float> statistics,
+__global__ void slab_gradient(slab s, float softcap, const T *bias, view<const float> statistics,
                               const float *row_weight, T *dz) {
     FOR_EACH_ELEMENT(i, j, s.rows, s.n) {
         int64_t target = s.targets[i];
@@ -163,10 +153,10 @@ __global__ void slab_gradient(slab s, cap how, const T *bias, view<const float> 
         if (target < -1 || target >= s.vocabulary) {
             *s.fault = FAULT_HEAD;
         } else if (target >= 0 && weight != 0.0f) {
-            float x = logit(s, how, bias, i, j);
-            float ratio = how.softcap > 0.0f ? x / how.softcap : 0.0f;
+            float x = logit(s, softcap, bias, i, j);
+            float ratio = softcap > 0.0f ? x / softcap : 0.0f;
             float one = s.first + j == target ? 1.0f : 0.0f;
-            float slope = how.scale * (1.0f - ratio * ratio);
+            float slope = 1.0f - ratio * ratio;
             gradient = weight * (one - expf(x - statistics.row(i)[HEAD_LSE])) * slope;
         }
         put(dz + i * s.n + j, gradient);
@@ -217,7 +207,8 @@ static enum status slab_products(struct backend *b, const struct head *h, const 
         to_weight.beta = 1.0;
         TRY(cuda_product(c, &to_weight));
     }
-    return g->dbias.data ? cuda_sum_rows(b, tensor_columns(g->dbias, s->first, s->n), dz) : OK;
+    const struct sum_rows sums = {tensor_columns(g->dbias, s->first, s->n), dz};
+    return g->dbias.data ? cuda_sum_rows(b, &sums) : OK;
 }
 
 template <typename T>
@@ -232,15 +223,16 @@ static enum status run_gradient(struct backend *b, const struct head *h, const s
         for (s.first = 0; s.first < s.vocabulary; s.first += COLUMNS) {
             s.n = least(COLUMNS, s.vocabulary - s.first);
             TRY(make_slab(c, h, row, &s));
-            LAUNCH(slab_gradient, grid_over(s.rows, s.n), THREADS, 0, c->stream, s, cap_of(h),
-                   static_cast<const T *>(h->bias.data),
+            LAUNCH(slab_gradient, grid_over(s.rows, s.n), THREADS, 0, c->stream, s,
+                   static_cast<float>(h->softcap), static_cast<const T *>(h->bias.data),
                    view_of<const float>(tensor_rows(h->statistics, row, s.rows)),
                    static_cast<const float *>(g->row_weight.data) + row, static_cast<T *>(scratch.dz));
             TRY(cuda_launched(c, "head_gradient"));
             TRY(slab_products(b, h, g, &s, row, tensor_at(scratch.dz, s.rows, s.n, h->hidden.type), sums));
         }
         if (scratch.dhidden.data) {
-            TRY(cuda_convert(b, target, sums));
+            const struct convert copy = {target, sums};
+            TRY(cuda_convert(b, &copy));
         }
     }
     return OK;
@@ -250,6 +242,8 @@ enum status cuda_head(struct backend *b, const struct head *h) {
     return h->hidden.type == DTYPE_BF16 ? run_head<bf16>(cuda_of(b), h) : run_head<float>(cuda_of(b), h);
 }
 
-enum status cuda_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
+enum status cuda_head_gradient(struct backend *b, const struct head_backward *call) {
+    const struct head *h = &call->head;
+    const struct head_gradient *g = &call->gradient;
     return h->hidden.type == DTYPE_BF16 ? run_gradient<bf16>(b, h, g) : run_gradient<float>(b, h, g);
 }

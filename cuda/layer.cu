@@ -122,8 +122,9 @@ enum status cuda_activate(struct backend *b, const struct activate *a) {
     return cuda_launched(c, "activate");
 }
 
-enum status cuda_activate_gradient(struct backend *b, const struct activate *a,
-                                   const struct activate_gradient *g) {
+enum status cuda_activate_gradient(struct backend *b, const struct activate_backward *call) {
+    const struct activate *a = &call->activate;
+    const struct activate_gradient *g = &call->gradient;
     const struct cuda *c = cuda_of(b);
     g->dy.type == DTYPE_BF16 ? run_backward<bf16>(c, a, g) : run_backward<float>(c, a, g);
     return cuda_launched(c, "activate_gradient");

@@ -147,7 +147,9 @@ enum status cuda_norm(struct backend *b, const struct norm *n) {
     return n->x.type == DTYPE_BF16 ? run_forward<bf16>(c, n) : run_forward<float>(c, n);
 }
 
-enum status cuda_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g) {
+enum status cuda_norm_gradient(struct backend *b, const struct norm_backward *call) {
+    const struct norm *n = &call->norm;
+    const struct norm_gradient *g = &call->gradient;
     const struct cuda *c = cuda_of(b);
     return n->x.type == DTYPE_BF16 ? run_backward<bf16>(c, n, g) : run_backward<float>(c, n, g);
 }

@@ -46,29 +46,20 @@ __global__ void combine(struct tensor to, double keep, struct tensor from, doubl
     }
 }
 
-__global__ void scale_elements(struct tensor x, double factor) {
-    FOR_EACH_ELEMENT(i, j, x.rows, x.columns) {
-        int64_t at = i * x.stride + j;
-        store(x.data, x.type, at, factor * load(x.data, x.type, at));
-    }
-}
-
-enum status cuda_convert(struct backend *b, struct tensor to, struct tensor from) {
+enum status cuda_convert(struct backend *b, const struct convert *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     const struct cuda *c = cuda_of(b);
     LAUNCH(combine, grid_over(to.rows, to.columns), THREADS, 0, c->stream, to, 0.0, from, 1.0);
     return cuda_launched(c, "convert");
 }
 
-enum status cuda_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
+enum status cuda_add(struct backend *b, const struct add *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     const struct cuda *c = cuda_of(b);
-    LAUNCH(combine, grid_over(to.rows, to.columns), THREADS, 0, c->stream, to, 1.0, from, alpha);
+    LAUNCH(combine, grid_over(to.rows, to.columns), THREADS, 0, c->stream, to, 1.0, from, call->alpha);
     return cuda_launched(c, "add");
-}
-
-enum status cuda_scale(struct backend *b, struct tensor x, double factor) {
-    const struct cuda *c = cuda_of(b);
-    LAUNCH(scale_elements, grid_over(x.rows, x.columns), THREADS, 0, c->stream, x, factor);
-    return cuda_launched(c, "scale");
 }
 
 enum { STRIP = 32, LANES = 32 };
@@ -93,7 +84,9 @@ __global__ void sum_columns(float *to, view<const T> from, int64_t rows, int64_t
     to[j] += static_cast<float>(sum);
 }
 
-enum status cuda_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
+enum status cuda_sum_rows(struct backend *b, const struct sum_rows *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     const struct cuda *c = cuda_of(b);
     unsigned blocks = blocks_for(from.columns, STRIP);
     float *sums = static_cast<float *>(to.data);
@@ -140,20 +133,19 @@ static enum status run_fetch(struct backend *b, const fetch *f, struct tensor ou
     return cuda_launched(c, f->kind == FAULT_GATHER ? "gather" : "embed");
 }
 
-enum status cuda_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
-                       double scale, bool accumulate) {
-    fetch f = {static_cast<const int32_t *>(ids.data),
-               out.rows,
-               out.columns,
-               table.rows,
-               static_cast<float>(scale),
-               accumulate,
-               cuda_of(b)->fault,
-               FAULT_EMBED};
+enum status cuda_embed(struct backend *b, const struct embed *call) {
+    struct tensor out = call->out;
+    struct tensor table = call->table;
+    struct tensor ids = call->ids;
+    fetch f = {static_cast<const int32_t *>(ids.data), out.rows,         out.columns,       table.rows,
+               static_cast<float>(call->scale),        call->accumulate, cuda_of(b)->fault, FAULT_EMBED};
     return run_fetch(b, &f, out, table);
 }
 
-enum status cuda_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
+enum status cuda_gather(struct backend *b, const struct gather *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor rows = call->rows;
     fetch f = {static_cast<const int32_t *>(rows.data),
                to.rows,
                to.columns,
@@ -215,15 +207,20 @@ static void run_scatter(const struct cuda *c, struct tensor to, struct tensor fr
            c->fault);
 }
 
-enum status cuda_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
-                                struct tensor ids, double scale) {
+enum status cuda_embed_gradient(struct backend *b, const struct embed_gradient *call) {
+    struct tensor dtable = call->dtable;
+    struct tensor dout = call->dout;
+    struct tensor ids = call->ids;
     const struct cuda *c = cuda_of(b);
-    dout.type == DTYPE_BF16 ? run_scatter<float, bf16>(c, dtable, dout, ids, scale)
-                            : run_scatter<float, float>(c, dtable, dout, ids, scale);
+    dout.type == DTYPE_BF16 ? run_scatter<float, bf16>(c, dtable, dout, ids, call->scale)
+                            : run_scatter<float, float>(c, dtable, dout, ids, call->scale);
     return cuda_launched(c, "embed_gradient");
 }
 
-enum status cuda_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
+enum status cuda_scatter_add(struct backend *b, const struct scatter_add *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor rows = call->rows;
     const struct cuda *c = cuda_of(b);
     from.type == DTYPE_BF16 ? run_scatter<bf16, bf16>(c, to, from, rows, 1.0)
                             : run_scatter<float, float>(c, to, from, rows, 1.0);
@@ -249,7 +246,10 @@ __global__ void pool_rows(struct tensor to, view<const T> from, const int32_t *s
     }
 }
 
-enum status cuda_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans) {
+enum status cuda_pool(struct backend *b, const struct pool *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor spans = call->spans;
     const struct cuda *c = cuda_of(b);
     const int32_t *span = static_cast<const int32_t *>(spans.data);
     dim3 grid = grid_over(to.rows, to.columns);
@@ -291,7 +291,8 @@ __global__ void add_sums(double *sums, int64_t n) {
     }
 }
 
-enum status cuda_sum_squares(struct backend *b, struct tensor x, double *out) {
+enum status cuda_sum_squares(struct backend *b, const struct sum_squares *call) {
+    struct tensor x = call->x;
     struct cuda *c = cuda_of(b);
     int64_t n = x.rows * x.columns;
     unsigned blocks = blocks_for(n, SQUARES_BLOCK);
@@ -302,5 +303,5 @@ enum status cuda_sum_squares(struct backend *b, struct tensor x, double *out) {
     LAUNCH(square_blocks, blocks, THREADS, 0, c->stream, x.data, x.type, n, sums);
     LAUNCH(add_sums, 1, THREADS, 0, c->stream, sums, blocks);
     TRY(cuda_launched(c, "sum_squares"));
-    return cuda_read(b, out, sums, static_cast<int64_t>(sizeof *out));
+    return cuda_read(b, call->out, sums, static_cast<int64_t>(sizeof *call->out));
 }

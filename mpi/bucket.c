@@ -64,8 +64,9 @@ static enum status sum_values(struct bucket_sum *b, char *values, int64_t n, boo
         if (only_library || !is_power_of_two(b->lane.size)) {
             TRY(lane_allreduce(&b->lane, at, count, type, MPI_SUM));
         } else if (shards) {
-            lane_check(&b->lane, "sum of shares", count);
+            lane_begin(&b->lane, "sum of shares", count);
             TRY(lane_reduce_shares(&b->lane, at, count, shards->width, element_bytes, b->scratch));
+            lane_end(&b->lane);
         } else {
             TRY(lane_sum_tree(&b->lane, at, count, element_bytes, b->scratch));
         }
@@ -78,10 +79,12 @@ static enum status sum_values(struct bucket_sum *b, char *values, int64_t n, boo
 static enum status meet(struct bucket_sum *b) {
     MPI_Request request;
     int arrived = 0;
+    lane_times_begin(&b->lane, "meeting");
     TRY(mpi_ok(MPI_Ibarrier(b->lane.comm, &request), "MPI_Ibarrier"));
     for (;;) {
         TRY(mpi_ok(MPI_Test(&request, &arrived, MPI_STATUS_IGNORE), "MPI_Test"));
         if (arrived) {
+            lane_times_end(&b->lane);
             return OK;
         }
         nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
@@ -203,6 +206,10 @@ enum status bucket_open(struct comm *c, const struct bucket_options *options, st
         st = start_thread(b);
     }
     TRY_TO(failed, comm_agree(c, st));
+    if (c->mpi->times) {
+        b->lane.times = &c->mpi->times->buckets;
+        c->mpi->times->buckets_have_thread = b->has_thread;
+    }
     *out = b;
     return OK;
 failed:

@@ -55,9 +55,11 @@ void lane_close(struct lane *l) {
 void lane_begin(struct lane *l, const char *kind, int64_t count) {
     watchdog_wait(l->watchdog, kind);
     lane_check(l, kind, count);
+    lane_times_begin(l, kind);
 }
 
 void lane_end(struct lane *l) {
+    lane_times_end(l);
     watchdog_go(l->watchdog);
 }
 
@@ -77,8 +79,8 @@ enum status lane_allreduce(struct lane *l, void *values, int64_t n, MPI_Datatype
         TRY(mpi_ok(MPI_Allreduce(MPI_IN_PLACE, at, count, type, op, l->comm), "MPI_Allreduce"));
         watchdog_moves(l->watchdog);
     }
-    lane_end(l);
     l->bytes += 2.0 * (double)n * element_bytes * (l->size - 1) / l->size;
+    lane_end(l);
     return OK;
 }
 
@@ -165,6 +167,7 @@ void comm_finish(struct comm *c) {
     if (p->started_here) {
         MPI_Finalize();
     }
+    mem_free(p->times);
     mem_free(p);
     mem_free(c);
 }
@@ -263,8 +266,8 @@ enum status comm_broadcast(struct comm *c, int root, void *data, int64_t bytes) 
         TRY(mpi_ok(MPI_Bcast((char *)data + first, count, MPI_BYTE, root, l->comm), "MPI_Bcast"));
         watchdog_moves(l->watchdog);
     }
-    lane_end(l);
     l->bytes += (double)bytes * (l->size - 1) / l->size;
+    lane_end(l);
     return OK;
 }
 

@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 
 #include "backend/backend_internal.h"
+#include "backend/operation_times.h"
 #include "util/mem.h"
 
 /* A wanted number of rows or columns that may be anything. */
@@ -61,8 +62,51 @@ static enum status check_apart(const char *operation, const char *name, struct t
                 (int)(sizeof((struct tensor[]){__VA_ARGS__}) / sizeof(struct tensor)), \
                 (const struct tensor[]){__VA_ARGS__})
 
+static bool is_nothing(struct tensor t) {
+    return t.rows == 0 || t.columns == 0;
+}
+
 static enum status check_floating(const char *operation, const char *name, struct tensor t) {
     return t.type == DTYPE_I32 ? broken(operation, name, "int32; it must be a floating type") : OK;
+}
+
+/* Every checked call goes through here, and is timed where somebody asked. */
+#define RUN(name, type)                                                        \
+    static enum status run_##name(struct backend *b, const type *call) {       \
+        if (!b->times) {                                                       \
+            return b->ops->name(b, call);                                      \
+        }                                                                      \
+        type copy = *call;                                                     \
+        struct described d;                                                    \
+        describe_##name(&copy, &d);                                            \
+        TRY(operation_times_begin(b));                                         \
+        enum status st = b->ops->name(b, call);                                \
+        return operation_times_end(b, OPERATION_##name, d.flops, d.bytes, st); \
+    }
+OPERATIONS(RUN)
+OPTIONAL_OPERATIONS(RUN)
+
+/* A copy or a fill; bytes > 0. from: NULL where nothing is read. */
+static enum status run_move(struct backend *b, enum moved row, void *to, const void *from, int64_t bytes) {
+    enum status st = OK;
+    if (b->times) {
+        TRY(operation_times_begin(b));
+    }
+    switch (row) {
+    case MOVED_WRITE:
+        st = b->ops->write(b, to, from, bytes);
+        break;
+    case MOVED_READ:
+        st = b->ops->read(b, to, from, bytes);
+        break;
+    case MOVED_COPY:
+        st = b->ops->copy(b, to, from, bytes);
+        break;
+    default:
+        st = b->ops->zero(b, to, bytes);
+    }
+    double moved = (double)bytes * (row == MOVED_COPY ? 2 : 1);
+    return b->times ? operation_times_end(b, (int)row, 0, moved, st) : st;
 }
 
 enum status backend_alloc(struct backend *b, int64_t bytes, void **out) {
@@ -87,12 +131,12 @@ static enum status check_bytes(const char *operation, const void *a, const void 
 
 enum status backend_write(struct backend *b, void *to, const void *host, int64_t bytes) {
     TRY(check_bytes("write", to, host, bytes));
-    return bytes == 0 ? OK : b->ops->write(b, to, host, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_WRITE, to, host, bytes);
 }
 
 enum status backend_read(struct backend *b, void *host, const void *from, int64_t bytes) {
     TRY(check_bytes("read", host, from, bytes));
-    return bytes == 0 ? OK : b->ops->read(b, host, from, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_READ, host, from, bytes);
 }
 
 enum status backend_copy(struct backend *b, void *to, const void *from, int64_t bytes) {
@@ -101,12 +145,12 @@ enum status backend_copy(struct backend *b, void *to, const void *from, int64_t 
                                      tensor_at((void *)(uintptr_t)from, 1, (bytes + 3) / 4, DTYPE_I32))) {
         return broken("copy", "to", "overlaps from");
     }
-    return bytes == 0 ? OK : b->ops->copy(b, to, from, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_COPY, to, from, bytes);
 }
 
 enum status backend_zero(struct backend *b, void *to, int64_t bytes) {
     TRY(check_bytes("zero", to, to, bytes));
-    return bytes == 0 ? OK : b->ops->zero(b, to, bytes);
+    return bytes == 0 ? OK : run_move(b, MOVED_ZERO, to, NULL, bytes);
 }
 
 enum status backend_zero_tensor(struct backend *b, struct tensor t) {
@@ -134,7 +178,7 @@ enum status backend_convert(struct backend *b, struct tensor to, struct tensor f
         return broken("convert", "to", "int32 converts only to int32");
     }
     TRY(APART("convert", "to", to, from));
-    return from.rows == 0 || from.columns == 0 ? OK : b->ops->convert(b, to, from);
+    return is_nothing(from) ? OK : run_convert(b, &(struct convert){.to = to, .from = from});
 }
 
 static enum status check_gemm(const struct backend *b, const struct gemm *g) {
@@ -152,13 +196,9 @@ static enum status check_gemm(const struct backend *b, const struct gemm *g) {
     return APART("gemm", "c", g->c, g->a, g->b, g->bias);
 }
 
-static bool is_nothing(struct tensor t) {
-    return t.rows == 0 || t.columns == 0;
-}
-
 enum status backend_gemm(struct backend *b, const struct gemm *g) {
     TRY(check_gemm(b, g));
-    return is_nothing(g->c) ? OK : b->ops->gemm(b, g);
+    return is_nothing(g->c) ? OK : run_gemm(b, g);
 }
 
 enum status backend_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
@@ -167,20 +207,14 @@ enum status backend_add(struct backend *b, struct tensor to, double alpha, struc
     TRY(check_floating("add", "from", from));
     TRY(check_floating("add", "to", to));
     TRY(APART("add", "to", to, from));
-    return to.rows == 0 || to.columns == 0 ? OK : b->ops->add(b, to, alpha, from);
-}
-
-enum status backend_scale(struct backend *b, struct tensor x, double factor) {
-    TRY(check_tensor("scale", "x", x, ANY, ANY, x.type));
-    TRY(check_floating("scale", "x", x));
-    return x.rows == 0 || x.columns == 0 ? OK : b->ops->scale(b, x, factor);
+    return is_nothing(to) ? OK : run_add(b, &(struct add){.to = to, .from = from, .alpha = alpha});
 }
 
 enum status backend_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
     TRY(check_tensor("sum_rows", "from", from, ANY, ANY, b->caps.compute));
     TRY(check_tensor("sum_rows", "to", to, 1, from.columns, b->caps.master));
     TRY(APART("sum_rows", "to", to, from));
-    return from.rows == 0 || from.columns == 0 ? OK : b->ops->sum_rows(b, to, from);
+    return is_nothing(from) ? OK : run_sum_rows(b, &(struct sum_rows){.to = to, .from = from});
 }
 
 /* ids: 1 x rows or rows x 1, I32, without gaps. */
@@ -199,7 +233,9 @@ enum status backend_embed(struct backend *b, struct tensor out, struct tensor ta
     TRY(check_tensor("embed", "out", out, ANY, table.columns, b->caps.compute));
     TRY(check_ids("embed", "ids", ids, out.rows));
     TRY(APART("embed", "out", out, table, ids));
-    return out.rows == 0 || out.columns == 0 ? OK : b->ops->embed(b, out, table, ids, scale, accumulate);
+    const struct embed call = {
+        .out = out, .table = table, .ids = ids, .scale = scale, .accumulate = accumulate};
+    return is_nothing(out) ? OK : run_embed(b, &call);
 }
 
 enum status backend_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
@@ -208,7 +244,8 @@ enum status backend_embed_gradient(struct backend *b, struct tensor dtable, stru
     TRY(check_tensor("embed_gradient", "dout", dout, ANY, dtable.columns, b->caps.compute));
     TRY(check_ids("embed_gradient", "ids", ids, dout.rows));
     TRY(APART("embed_gradient", "dtable", dtable, dout, ids));
-    return dout.rows == 0 || dout.columns == 0 ? OK : b->ops->embed_gradient(b, dtable, dout, ids, scale);
+    const struct embed_gradient call = {.dtable = dtable, .dout = dout, .ids = ids, .scale = scale};
+    return is_nothing(dout) ? OK : run_embed_gradient(b, &call);
 }
 
 static enum status check_norm(const struct backend *b, const char *operation, const struct norm *n) {
@@ -224,7 +261,7 @@ enum status backend_norm(struct backend *b, const struct norm *n) {
     TRY(check_tensor("norm", "y", n->y, n->x.rows, n->x.columns, b->caps.compute));
     TRY(APART("norm", "y", n->y, n->x, n->weight, n->bias, n->statistics));
     TRY(APART("norm", "statistics", n->statistics, n->x, n->weight, n->bias));
-    return n->x.rows == 0 || n->x.columns == 0 ? OK : b->ops->norm(b, n);
+    return is_nothing(n->x) ? OK : run_norm(b, n);
 }
 
 enum status backend_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g) {
@@ -237,7 +274,8 @@ enum status backend_norm_gradient(struct backend *b, const struct norm *n, const
     TRY(APART(OPERATION, "dx", g->dx, n->x, n->weight, n->statistics, g->dy, g->dweight, g->dbias));
     TRY(APART(OPERATION, "dweight", g->dweight, n->x, n->weight, n->statistics, g->dy, g->dbias));
     TRY(APART(OPERATION, "dbias", g->dbias, n->x, n->weight, n->statistics, g->dy));
-    return n->x.rows == 0 || n->x.columns == 0 ? OK : b->ops->norm_gradient(b, n, g);
+    const struct norm_backward call = {.norm = *n, .gradient = *g};
+    return is_nothing(n->x) ? OK : run_norm_gradient(b, &call);
 }
 
 enum status backend_rope(struct backend *b, const struct rope *r) {
@@ -249,7 +287,7 @@ enum status backend_rope(struct backend *b, const struct rope *r) {
     TRY(check_tensor("rope", "x", r->x, ANY, (int64_t)r->heads * r->head_dim, b->caps.compute));
     TRY(check_tensor("rope", "table", r->table, r->x.rows, r->rotary_dim, b->caps.readout));
     TRY(APART("rope", "x", r->x, r->table));
-    return r->x.rows == 0 || r->rotary_dim == 0 ? OK : b->ops->rope(b, r);
+    return r->x.rows == 0 || r->rotary_dim == 0 ? OK : run_rope(b, r);
 }
 
 static enum status check_activate(const struct backend *b, const char *operation, const struct activate *a) {
@@ -262,7 +300,7 @@ enum status backend_activate(struct backend *b, const struct activate *a) {
     TRY(check_activate(b, "activate", a));
     TRY(check_tensor("activate", "y", a->y, a->gate.rows, a->gate.columns, b->caps.compute));
     TRY(APART("activate", "y", a->y, a->gate, a->up));
-    return a->gate.rows == 0 || a->gate.columns == 0 ? OK : b->ops->activate(b, a);
+    return is_nothing(a->gate) ? OK : run_activate(b, a);
 }
 
 static bool same_tensor(struct tensor a, struct tensor b) {
@@ -279,7 +317,8 @@ enum status backend_gemm_activate(struct backend *b, const struct gemm *g, const
     TRY(check_activate(b, "gemm_activate", a));
     TRY(check_tensor("gemm_activate", "y", a->y, g->c.rows, g->c.columns, b->caps.compute));
     TRY(APART("gemm_activate", "y", a->y, g->c, g->a, g->b, g->bias));
-    return is_nothing(g->c) ? OK : b->ops->gemm_activate(b, g, a);
+    const struct gemm_activate call = {.gemm = *g, .activate = *a};
+    return is_nothing(g->c) ? OK : run_gemm_activate(b, &call);
 }
 
 enum status backend_activate_gradient(struct backend *b, const struct activate *a,
@@ -297,7 +336,8 @@ enum status backend_activate_gradient(struct backend *b, const struct activate *
     TRY(APART(OPERATION, "dgate", g->dgate, g->dy, a->up, g->dup,
               same_tensor(g->dgate, a->gate) ? none : a->gate));
     TRY(APART(OPERATION, "dup", g->dup, g->dy, a->gate, same_tensor(g->dup, a->up) ? none : a->up));
-    return rows == 0 || columns == 0 ? OK : b->ops->activate_gradient(b, a, g);
+    const struct activate_backward call = {.activate = *a, .gradient = *g};
+    return rows == 0 || columns == 0 ? OK : run_activate_gradient(b, &call);
 }
 
 /* One span's place and ranges; end is where the previous span ended. */
@@ -350,7 +390,7 @@ enum status backend_attention(struct backend *b, const struct attention *a) {
     TRY(check_attention(b, "attention", a));
     TRY(APART("attention", "out", a->out, a->q, a->k, a->v, a->lse));
     TRY(APART("attention", "lse", a->lse, a->q, a->k, a->v));
-    return a->q.rows == 0 ? OK : b->ops->attention(b, a);
+    return a->q.rows == 0 ? OK : run_attention(b, a);
 }
 
 enum status backend_attention_gradient(struct backend *b, const struct attention *a,
@@ -366,7 +406,8 @@ enum status backend_attention_gradient(struct backend *b, const struct attention
     TRY(APART(OPERATION, "dq", g->dq, a->q, a->k, a->v, a->out, a->lse, g->dout, g->dk, g->dv));
     TRY(APART(OPERATION, "dk", g->dk, a->q, a->k, a->v, a->out, a->lse, g->dout, g->dv));
     TRY(APART(OPERATION, "dv", g->dv, a->q, a->k, a->v, a->out, a->lse, g->dout));
-    return a->q.rows == 0 && a->k.rows == 0 ? OK : b->ops->attention_gradient(b, a, g);
+    const struct attention_backward call = {.attention = *a, .gradient = *g};
+    return a->q.rows == 0 && a->k.rows == 0 ? OK : run_attention_gradient(b, &call);
 }
 
 static enum status check_head(const struct backend *b, const char *operation, const struct head *h) {
@@ -386,7 +427,7 @@ static enum status check_head(const struct backend *b, const char *operation, co
 enum status backend_head(struct backend *b, const struct head *h) {
     TRY(check_head(b, "head", h));
     TRY(APART("head", "statistics", h->statistics, h->hidden, h->weight, h->bias, h->targets));
-    return h->hidden.rows == 0 ? OK : b->ops->head(b, h);
+    return h->hidden.rows == 0 ? OK : run_head(b, h);
 }
 
 enum status backend_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
@@ -406,7 +447,8 @@ enum status backend_head_gradient(struct backend *b, const struct head *h, const
               g->row_weight, g->dbias));
     TRY(APART(OPERATION, "dbias", g->dbias, h->hidden, h->weight, h->bias, h->targets, h->statistics,
               g->row_weight));
-    return h->hidden.rows == 0 ? OK : b->ops->head_gradient(b, h, g);
+    const struct head_backward call = {.head = *h, .gradient = *g};
+    return h->hidden.rows == 0 ? OK : run_head_gradient(b, &call);
 }
 
 enum status backend_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
@@ -414,7 +456,7 @@ enum status backend_gather(struct backend *b, struct tensor to, struct tensor fr
     TRY(check_tensor("gather", "to", to, ANY, from.columns, b->caps.compute));
     TRY(check_ids("gather", "rows", rows, to.rows));
     TRY(APART("gather", "to", to, from, rows));
-    return to.rows == 0 || to.columns == 0 ? OK : b->ops->gather(b, to, from, rows);
+    return is_nothing(to) ? OK : run_gather(b, &(struct gather){.to = to, .from = from, .rows = rows});
 }
 
 enum status backend_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
@@ -422,7 +464,8 @@ enum status backend_scatter_add(struct backend *b, struct tensor to, struct tens
     TRY(check_tensor("scatter_add", "to", to, ANY, from.columns, b->caps.compute));
     TRY(check_ids("scatter_add", "rows", rows, from.rows));
     TRY(APART("scatter_add", "to", to, from, rows));
-    return from.rows == 0 || from.columns == 0 ? OK : b->ops->scatter_add(b, to, from, rows);
+    const struct scatter_add call = {.to = to, .from = from, .rows = rows};
+    return is_nothing(from) ? OK : run_scatter_add(b, &call);
 }
 
 enum status backend_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans) {
@@ -431,7 +474,7 @@ enum status backend_pool(struct backend *b, struct tensor to, struct tensor from
     TRY(check_tensor("pool", "spans", spans, to.rows, 2, DTYPE_I32));
     TRY(check_contiguous("pool", "spans", spans));
     TRY(APART("pool", "to", to, from, spans));
-    return to.rows == 0 || to.columns == 0 ? OK : b->ops->pool(b, to, from, spans);
+    return is_nothing(to) ? OK : run_pool(b, &(struct pool){.to = to, .from = from, .spans = spans});
 }
 
 enum status backend_sum_squares(struct backend *b, struct tensor x, double *out) {
@@ -439,7 +482,7 @@ enum status backend_sum_squares(struct backend *b, struct tensor x, double *out)
     TRY(check_floating("sum_squares", "x", x));
     TRY(check_contiguous("sum_squares", "x", x));
     *out = 0.0;
-    return x.rows == 0 || x.columns == 0 ? OK : b->ops->sum_squares(b, x, out);
+    return is_nothing(x) ? OK : run_sum_squares(b, &(struct sum_squares){.x = x, .out = out});
 }
 
 enum status backend_optimizer(struct backend *b, const struct optimizer_step *s) {
@@ -460,5 +503,5 @@ enum status backend_optimizer(struct backend *b, const struct optimizer_step *s)
     TRY(APART("optimizer", "parameters", s->parameters, s->gradients, s->first, s->second, s->copy));
     TRY(APART("optimizer", "first", s->first, s->gradients, s->second, s->copy));
     TRY(APART("optimizer", "second", s->second, s->gradients, s->copy));
-    return n == 0 ? OK : b->ops->optimizer(b, s);
+    return n == 0 ? OK : run_optimizer(b, s);
 }

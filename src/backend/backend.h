@@ -5,14 +5,13 @@
  * end's memory: outside src/backend/ and cuda/ nobody dereferences them (check:cpu turns that into a crash).
  * Pointer arithmetic on them (tensor_rows, tensor_columns) is fine.
  *
- * Implementations: cpu (OpenBLAS, OpenMP), check:cpu (the suspicious one: device addresses cannot be
+ * Implementations: cpu (own kernels, OpenMP), check:cpu (the suspicious one: device addresses cannot be
  * dereferenced, outputs are filled with NaN before an operation, inputs compared after it), plan (runs
- * nothing and counts memory: --dry-run), cuda (its own shared object), and in the tests a plain
+ * nothing and holds nothing: --dry-run), cuda (its own shared object), and in the tests a plain
  * double-precision reference in which gradients are checked by finite differences.
  *
  * The front functions backend_*() check shapes, types and aliasing once for all; kernels check nothing.
- * Every matrix is row-major, rows x columns with a row stride in elements. T tokens, d model width, H query
- * heads, K key/value heads, V vocabulary.
+ * operations.h lists the operations; workspace.h deals out memory.
  *
  * Types: caps.master (parameters' masters, gradients, optimizer state), caps.compute (activations and the
  * parameters' compute copy; equal to master on the fp32 CPU), caps.readout (statistics, log-probabilities;
@@ -24,140 +23,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/operations.h"
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 4 };
-
-enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_I32 };
-int64_t dtype_size(enum dtype type);
-const char *dtype_name(enum dtype type);
-
-struct tensor {
-    void *data; /* NULL: no tensor */
-    int64_t rows, columns, stride;
-    enum dtype type;
-};
-/* Views: rows [first, first + count) and columns likewise. */
-struct tensor tensor_rows(struct tensor t, int64_t first, int64_t count);
-struct tensor tensor_columns(struct tensor t, int64_t first, int64_t count);
-/* rows x columns, contiguous, at data. */
-struct tensor tensor_at(void *data, int64_t rows, int64_t columns, enum dtype type);
-
-/* C = alpha * op(A) op(B) + beta * C (+ bias added to every row). A, B of compute type; C compute, or master
- * type when it is a parameter's gradient. beta is 0 (C is not read) or 1. */
-struct gemm {
-    struct tensor a, b, c;
-    bool transpose_a, transpose_b;
-    double alpha, beta;
-    struct tensor bias; /* 1 x columns of C, or none */
-};
-
-enum norm_kind { NORM_RMS, NORM_LAYER };
-/* y = x̂ * (weight + weight_offset) + bias, x̂ = x / rms(x) or (x - mean) / std; per row; epsilon inside the
- * root. rows may be heads: x is then (T * heads, head_dim). Gemma's 1 + w is weight_offset 1. */
-struct norm {
-    enum norm_kind kind;
-    double epsilon, weight_offset;
-    struct tensor x, y, weight, bias; /* weight, bias: 1 x columns or none */
-    struct tensor
-        statistics; /* rows x 2, readout: mean (0 for RMS), 1 / std. Written forward, read backward */
-};
-struct norm_gradient {
-    struct tensor dy;
-    struct tensor dx;             /* added to */
-    struct tensor dweight, dbias; /* added to, master type; none where frozen or absent */
-};
-
-/* Rotary embedding in place on x (T, heads * head_dim): in each head the first rotary_dim values turn.
- * table (T, rotary_dim), readout type: cos in the first half of a row, sin in the second. interleaved: pairs
- * (2i, 2i+1) (GPT-J), otherwise (i, i + rotary_dim / 2). inverse turns back: the gradient. */
-struct rope {
-    struct tensor x, table;
-    int heads, head_dim, rotary_dim;
-    bool interleaved, inverse;
-};
-
-enum activation { ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_RELU };
-/* y = act(gate) * up, or act(gate) where up is none. */
-struct activate {
-    enum activation kind;
-    struct tensor gate, up, y;
-};
-struct activate_gradient {
-    struct tensor dy;
-    struct tensor dgate, dup; /* overwritten; may be gate and up themselves */
-};
-
-/* What each query may see. A span is a run of query rows; it sees its key ranges in order. A causal range
- * is aligned at its end with the span: query i of n sees its keys up to count - n + i. A forest segment has
- * one whole range per ancestor and one causal range, itself; a decoding step has one range, its cache. Key
- * positions of a span are its ranges' keys concatenated; with window w > 0 a query sees only the last w keys
- * up to its own (the last key that it sees). Spans cover the query rows in order; a causal range is the last
- * of its span and holds at least as many keys as the span has queries; a query without keys gives zeros. Host
- * memory, read during the call; id is equal only for equal maps (a device may cache). */
-struct key_range {
-    int32_t first, count;
-    bool causal;
-};
-struct query_span {
-    int32_t first, count;             /* rows of q and out */
-    int32_t range_first, range_count; /* in ranges */
-};
-struct attention_map {
-    uint64_t id;
-    int32_t span_count, range_count;
-    const struct query_span *spans;
-    const struct key_range *ranges;
-};
-/* out = softmax(scale * q k^T) v per head; query head h uses key/value head h / (heads / kv_heads). Tiled
- * with an online softmax: never queries x keys in memory. softcap c > 0: scores become c * tanh(score / c).
- */
-struct attention {
-    const struct attention_map *map;
-    int heads, kv_heads, head_dim;
-    int window;
-    double scale, softcap;
-    struct tensor q, k, v, out; /* (Tq, H*hd), (Tk, K*hd), (Tk, K*hd), (Tq, H*hd) */
-    struct tensor lse;          /* (Tq, H), readout type: written forward (may be none if never backward) */
-};
-struct attention_gradient {
-    struct tensor dout;
-    struct tensor dq;     /* overwritten */
-    struct tensor dk, dv; /* overwritten (zero where no query looks) */
-};
-
-/* The head: log-softmax(hidden W^T + bias) read at one target per row, in chunks over rows and vocabulary,
- * never rows x V in memory. target -1: no log-probability for the row (0), never the top, no gradient; the
- * other statistics are those of its logits. logits = softcap(logit_scale * (hidden W^T + bias)), Gemma 2's
- * cap. statistics of a row: log-probability, log-sum-exp, entropy, 1 if no logit exceeds the target's,
- * mean logit. */
-enum head_statistic { HEAD_LOGP, HEAD_LSE, HEAD_ENTROPY, HEAD_IS_TOP, HEAD_MEAN_LOGIT, HEAD_STATISTICS };
-struct head {
-    struct tensor hidden, weight, bias; /* (n, d), (V, d), (1, V) or none */
-    struct tensor targets;              /* 1 x n, I32 */
-    double softcap, logit_scale;        /* logit_scale multiplies logits before softcap; 0 means 1 */
-    struct tensor statistics;           /* n x HEAD_STATISTICS, readout type */
-};
-/* Gradient of sum_i row_weight[i] * logp[i]; logits are recomputed by chunk. */
-struct head_gradient {
-    struct tensor row_weight;     /* 1 x n, readout type */
-    struct tensor dhidden;        /* overwritten */
-    struct tensor dweight, dbias; /* added to, master type, or none */
-};
-
-enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
-/* One update of a range of the arena, PyTorch semantics (torch.optim 2.x); 1 x n tensors of master type.
- * gradient_scale multiplies gradients first (clipping). bias_correction1, 2: 1 - beta^t, given by the caller.
- * State starts at zero: first is Adam's mean of gradients or the momentum buffer (SGD, RMSprop; unused
- * without momentum), second the mean of squares (Adam; RMSprop, with alpha). copy: the compute copy of the
- * range, rewritten where its type differs from master; else none. */
-struct optimizer_step {
-    enum optimizer_kind kind;
-    double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha;
-    double bias_correction1, bias_correction2, gradient_scale;
-    struct tensor parameters, gradients, first, second; /* first, second: state, none if unused */
-    struct tensor copy;
-};
+enum { BACKEND_API_VERSION = 5 };
 
 struct backend_caps {
     const char *name;      /* "cpu", "check:cpu", "plan", "cuda" */
@@ -202,7 +71,10 @@ struct backend_transfers {
                              void *done);
 };
 
+enum { BACKEND_STAMPS = 2048 };
+
 /* Every entry gets checked arguments and returns a status. REQUIRED of every back end. */
+#define BACKEND_ENTRY(name, type) enum status (*name)(struct backend * b, const type *call);
 struct backend_ops {
     int api_version;
     enum status (*alloc)(struct backend *b, int64_t bytes, void **out); /* 64-byte aligned, not cleared */
@@ -212,43 +84,6 @@ struct backend_ops {
     enum status (*copy)(struct backend *b, void *to, const void *from, int64_t bytes);
     enum status (*zero)(struct backend *b, void *to, int64_t bytes);
     enum status (*sync)(struct backend *b);
-    /* Same shape; equal types: a strided copy. */
-    enum status (*convert)(struct backend *b, struct tensor to, struct tensor from);
-    enum status (*gemm)(struct backend *b, const struct gemm *g);
-    /* OPTIONAL: gemm, then act of its C into a->y, in one; NULL: the two one after the other. */
-    enum status (*gemm_activate)(struct backend *b, const struct gemm *g, const struct activate *a);
-    /* to += alpha * from, same shape (residuals, gradient sums). */
-    enum status (*add)(struct backend *b, struct tensor to, double alpha, struct tensor from);
-    enum status (*scale)(struct backend *b, struct tensor x, double factor);
-    /* to (1 x columns, master) += column sums of from: a bias gradient. */
-    enum status (*sum_rows)(struct backend *b, struct tensor to, struct tensor from);
-    /* out[i] (+)= scale * table[ids[i]]; accumulate for position embeddings. */
-    enum status (*embed)(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
-                         double scale, bool accumulate);
-    /* dtable[ids[i]] += scale * dout[i], master type; a fixed order for equal ids. */
-    enum status (*embed_gradient)(struct backend *b, struct tensor dtable, struct tensor dout,
-                                  struct tensor ids, double scale);
-    enum status (*norm)(struct backend *b, const struct norm *n);
-    enum status (*norm_gradient)(struct backend *b, const struct norm *n, const struct norm_gradient *g);
-    enum status (*rope)(struct backend *b, const struct rope *r);
-    enum status (*activate)(struct backend *b, const struct activate *a);
-    enum status (*activate_gradient)(struct backend *b, const struct activate *a,
-                                     const struct activate_gradient *g);
-    enum status (*attention)(struct backend *b, const struct attention *a);
-    enum status (*attention_gradient)(struct backend *b, const struct attention *a,
-                                      const struct attention_gradient *g);
-    enum status (*head)(struct backend *b, const struct head *h);
-    enum status (*head_gradient)(struct backend *b, const struct head *h, const struct head_gradient *g);
-    /* to[i] = from[rows[i]] */
-    enum status (*gather)(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
-    /* to[rows[i]] += from[i], a fixed order for equal rows */
-    enum status (*scatter_add)(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
-    /* to[i] = mean of from's rows [spans[2i], spans[2i] + spans[2i+1]); to of readout type, spans I32 (n, 2).
-     */
-    enum status (*pool)(struct backend *b, struct tensor to, struct tensor from, struct tensor spans);
-    /* *out (host) = sum of squares in fp64, summed in a fixed order of fixed blocks. Waits. */
-    enum status (*sum_squares)(struct backend *b, struct tensor x, double *out);
-    enum status (*optimizer)(struct backend *b, const struct optimizer_step *s);
     /* OPTIONAL: the host address of device memory that the host shares (communication sums in place there);
      * NULL entry or result: the caller copies. */
     void *(*host_address)(struct backend *b, void *data);
@@ -256,13 +91,25 @@ struct backend_ops {
     /* OPTIONAL: bytes of the device's memory that were taken since the back end was opened; nothing is given
      * back during a step, so that at its end this is the peak. */
     int64_t (*memory_taken)(struct backend *b);
+    /* OPTIONAL, of a device that runs behind the host: a moment in its work, when the operations given so far
+     * are done, kept under an index below BACKEND_STAMPS; taken again it is another. The time between two:
+     * waits for them. */
+    enum status (*stamp)(struct backend *b, int index);
+    enum status (*stamp_seconds)(struct backend *b, int from, int to, double *seconds);
     void (*destroy)(struct backend *b);
+    /* A function per row of operations.h: enum status (*gemm)(struct backend *, const struct gemm *), … */
+    OPERATIONS(BACKEND_ENTRY)
+    OPTIONAL_OPERATIONS(BACKEND_ENTRY)
 };
+#undef BACKEND_ENTRY
+
+struct operation_times;
 
 struct backend {
     const struct backend_ops *ops;
     struct backend_caps caps;
     void *context;
+    struct operation_times *times; /* operation_times.h; NULL: nobody asked */
 };
 
 /* What --device and compute ask for. */
@@ -282,12 +129,11 @@ struct backend_request {
  * there. The caller ends it with backend_close(). */
 enum status backend_open(const struct backend_request *request, struct backend **out, char why[256]);
 void backend_close(struct backend *b); /* NULL is fine */
-/* Local. The library of matrix products on the CPU, and the kernels that this processor takes, in words. */
+/* Local. The library of the double-precision products (dense.h), and the kernels that this processor takes,
+ * in words. */
 void backend_cpu_library(char out[160]);
 /* Local. The accelerator that `cuda` would open, or why there is none, in words. */
 void backend_accelerator(char out[256]);
-/* Local. Most bytes that were allocated at one time from a plan back end; 0 for any other. */
-int64_t backend_plan_peak(const struct backend *b);
 
 /* A plug-in (libcollimate_cuda.so) exports `const struct backend_plugin *collimate_backend(void)`. It does
  * not see the program's symbols, so it is handed `record`, the program's status_set(), for its failures: at
@@ -300,7 +146,7 @@ struct backend_plugin {
                         struct backend **out, char why[256]);
 };
 
-/* The front door: same names and arguments as the table, checked. */
+/* The front door: what operations.h lists, checked; small calls as arguments. */
 enum status backend_alloc(struct backend *b, int64_t bytes, void **out);
 void backend_free(struct backend *b, void *data);
 enum status backend_write(struct backend *b, void *to, const void *host, int64_t bytes);
@@ -314,7 +160,6 @@ enum status backend_gemm(struct backend *b, const struct gemm *g);
 /* y = act(C), C = the product, where a->gate is C and a->up none; else the product, then the activation. */
 enum status backend_gemm_activate(struct backend *b, const struct gemm *g, const struct activate *a);
 enum status backend_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
-enum status backend_scale(struct backend *b, struct tensor x, double factor);
 enum status backend_sum_rows(struct backend *b, struct tensor to, struct tensor from);
 enum status backend_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
                           double scale, bool accumulate);
@@ -342,20 +187,5 @@ void *backend_host_address(struct backend *b, void *data);
 /* Reads a contiguous F32, BF16 or F64 tensor into host doubles, or writes host doubles to one. */
 enum status backend_read_doubles(struct backend *b, double *host, struct tensor from);
 enum status backend_write_doubles(struct backend *b, struct tensor to, const double *host);
-
-/* A bump allocator on device memory, so that nothing is allocated inside a step. */
-struct workspace {
-    struct backend *backend;
-    char *base;
-    int64_t capacity, used, peak;
-};
-/* Local. One allocation; grows never. workspace_take fails with ERR_SYSTEM naming `what`, what was asked and
- * the key (train.micro_tokens) that lowers it. Not cleared. */
-enum status workspace_open(struct backend *b, int64_t bytes, struct workspace *out);
-void workspace_close(struct workspace *w);
-enum status workspace_take(struct workspace *w, int64_t rows, int64_t columns, enum dtype type,
-                           const char *what, struct tensor *out);
-int64_t workspace_mark(const struct workspace *w);
-void workspace_release(struct workspace *w, int64_t mark);
 
 #endif

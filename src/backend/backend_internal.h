@@ -12,9 +12,9 @@
 typedef enum status backend_opener(const struct backend_request *request, struct backend **out,
                                    char why[256]);
 
-backend_opener cpu_open;   /* OpenMP and OpenBLAS */
+backend_opener cpu_open;   /* own kernels on OpenMP threads */
 backend_opener check_open; /* the suspicious one around the CPU */
-backend_opener plan_open;  /* counts memory, runs nothing */
+backend_opener plan_open;  /* runs nothing, holds nothing */
 backend_opener cuda_open;  /* the plug-in libcollimate_cuda.so */
 /* Local. Whether `auto` should open the plug-in: it has a score and sees a device. Where not, why says it; a
  * machine without a driver is told without loading the plug-in's libraries. */
@@ -23,6 +23,11 @@ bool cuda_is_wanted(char why[256]);
 /* Fills device memory of check:cpu with what it calls poison, so that a late use of it is noticed; on any
  * other back end nothing. */
 void check_poison(struct backend *b, void *data, int64_t bytes);
+
+/* What a CPU back end of this request can do, without opening one. cpu_can: ERR_SYSTEM or ERR_USAGE for a
+ * compute type that it has not. */
+enum status cpu_can(const struct backend_request *request);
+struct backend_caps cpu_caps(const struct backend_request *request);
 
 /* COLLIMATE_CPU_LEVEL, or NULL: the set of CPU kernels asked for (cpu.c). */
 const char *cpu_level_wanted(void);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/backend_internal.h"
+#include "backend/operation_times.h"
 #include "util/text.h"
 
 /* A row per built-in back end; "auto" is none of them. */
@@ -80,6 +81,7 @@ void backend_accelerator(char out[256]) {
 
 void backend_close(struct backend *b) {
     if (b) {
+        operation_times_close(b);
         b->ops->destroy(b);
     }
 }

@@ -1,5 +1,6 @@
 /* Tensors as descriptions: types, views, overlap. Nothing here touches their data. */
-#include "backend/backend.h"
+#include "backend/tensor.h"
+
 #include "backend/backend_internal.h"
 
 int64_t dtype_size(enum dtype type) {

@@ -1,4 +1,5 @@
-#include "backend/backend.h"
+#include "backend/workspace.h"
+
 #include "backend/backend_internal.h"
 #include "util/mem.h"
 

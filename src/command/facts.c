@@ -32,6 +32,7 @@ static const struct {
     {.key = "watchdog_s", .kind = FACT_FREE},
     {.key = "train.communication", .kind = FACT_ROUNDING},
     {.key = "train.stop_before", .kind = FACT_FREE},
+    {.key = "train.profile", .kind = FACT_FREE},
     {.key = "train.bucket_bytes", .kind = FACT_ROUNDING},
     {.key = "train.shard_optimizer", .kind = FACT_ROUNDING},
     {.key = "train.recompute", .kind = FACT_ROUNDING},

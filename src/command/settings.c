@@ -148,6 +148,8 @@ static const struct option table[] = {
         "newest checkpoints kept"),
     INT("train.evaluate_every", train.evaluate_every, "0", 0, MOST, "updates", TRAINERS, "eval_data",
         "0: before the first and after the last update"),
+    BOOL("train.profile", train.profile, "false", TRAINERS, NULL,
+         "time by operation and by collective, at the end and in metrics.jsonl"),
     TEXT(
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "

@@ -70,6 +70,7 @@ void trainer_plan(struct trainer *t) {
         .bucket_bytes = settings->train.bucket_bytes,
         .checkpoint_every = settings->train.checkpoint_every,
         .evaluate_every = settings->train.evaluate_every,
+        .profile = settings->train.profile,
         .began = t->began,
         .stop_at = t->stop_at,
         .checkpoint = {.run = settings->output,

@@ -2,9 +2,9 @@
  *
  * A row's text depends on the model, its prompt and (seed, row) alone: prompts are prefilled one by one, and
  * every later step multiplies DECODER_ROWS rows, idle ones included, because a matrix product may round a
- * row differently when the number of rows beside it changes (OpenBLAS has kernels for small products; within
- * one shape a row's bits do not depend on its place). Finished sequences make room for the next prompt at
- * once.
+ * row differently when the number of rows beside it changes (the CPU's takes another way below 7 rows, a
+ * device's library has kernels for small products; within one shape a row's bits do not depend on its place).
+ * Finished sequences make room for the next prompt at once.
  */
 #ifndef COLLIMATE_DECODE_DECODER_H
 #define COLLIMATE_DECODE_DECODER_H

@@ -11,7 +11,7 @@
 #ifndef COLLIMATE_MODEL_ARENA_H
 #define COLLIMATE_MODEL_ARENA_H
 
-#include "backend/backend.h"
+#include "backend/workspace.h"
 
 struct parameter {
     char name[96]; /* as files name it, e.g. "model.layers.0.self_attn.q_proj.weight" */

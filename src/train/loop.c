@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "train/loop_internal.h"
+#include "train/profile.h"
 #include "util/clock.h"
 #include "util/mem.h"
 
@@ -196,6 +197,10 @@ static enum status loop_run(struct loop *l) {
     const struct training *t = l->t;
     watchdog_allow(l->comm->watchdog, "opening the run", FIRST_ALLOWANCE_S);
     TRY(resume(l));
+    double profile_began = 0;
+    if (t->profile) {
+        TRY(profile_start(l->comm, t->model->base->backend, &profile_began));
+    }
     TRY(open_step(l));
     if (t->eval_data && l->state.step == 0) {
         TRY(loop_evaluate(l));
@@ -204,6 +209,9 @@ static enum status loop_run(struct loop *l) {
     step_clock(&l->step);
     TRY(run_steps(l));
     progress_end(&l->progress, (double)(l->state.step - l->start_step));
+    if (t->profile) {
+        TRY(profile_report(l->comm, t->model->base->backend, profile_began, l->state.step, &l->metrics));
+    }
     return l->saved_step == l->state.step ? OK : save_now(l);
 }
 

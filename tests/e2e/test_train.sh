@@ -45,6 +45,21 @@ near dpo1/metrics.jsonl dpo4/metrics.jsonl loss 2e-3
 near dpo1/metrics.jsonl dpo4/metrics.jsonl logps/chosen 1e-3
 column dpo1/metrics.jsonl rewards/accuracies | tail -1 | awk '{ exit !($2 > 0.8) }' || bad "dpo does not learn"
 
+# train.profile: the table, and a line whose times are part of the whole. The model is the same without.
+for n in 1 2; do
+    run $n $dpo output=profile$n train.micro_tokens=700 train.profile=true
+    grep -q "profile of .* on $n rank" profile$n/log.txt && grep -Eq ' gemm +[0-9]+ .* GFLOP/s' profile$n/log.txt ||
+        bad "profile$n prints no table"
+    tail -1 profile$n/metrics.jsonl | tr '{' '\n' | awk -v n=$n '
+        function seconds() { match($0, /"seconds": [-+.0-9e]+/); return substr($0, RSTART + 11, RLENGTH - 11) + 0 }
+        /^"ranks": / { whole = seconds() }
+        /"calls"/ && !/"beside"/ { sum += seconds(); rows++ }
+        /"beside"/ { beside++ }
+        END { exit !(rows >= 15 && sum > 0.05 * whole && sum < whole && (beside > 0) == (n > 1)) }' ||
+        bad "profile$n: $(tail -1 profile$n/metrics.jsonl)"
+done
+cmp -s profile1/model/model.safetensors dpo1/model/model.safetensors || bad "a profile changes the model"
+
 # A weight that is not a number: one message that names step and row, code 65, on all ranks, nothing written.
 cp -r init broken
 printf '\377\377\377\377' | dd of=broken/model.safetensors bs=1 seek=40000 conv=notrunc 2> /dev/null

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "backend/cpu_math.h"
+#include "backend/cpu/cpu_math.h"
 
 /* Largest relative error on [low, high] in steps of 1/4096 (exact in fp32), below `bound`. */
 static void expect_relative(const char *name, float (*f)(float), double (*exact)(double), double low,

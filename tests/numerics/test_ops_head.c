@@ -9,7 +9,7 @@
 struct head_case {
     int64_t rows, vocabulary, width, pad;
     bool bias, frozen;
-    double softcap, logit_scale, spread;
+    double softcap, spread;
 };
 
 static const struct head_case cases[] = {
@@ -19,8 +19,8 @@ static const struct head_case cases[] = {
     {.rows = 5, .vocabulary = 9001, .width = 48, .spread = 0.5},
     {.rows = 300, .vocabulary = 259, .width = 64, .spread = 0.3},
     {.rows = 130, .vocabulary = 1030, .width = 65, .softcap = 3, .spread = 0.5, .bias = true},
-    {.rows = 40, .vocabulary = 515, .width = 24, .softcap = 30, .logit_scale = 0.25, .spread = 1},
-    {.rows = 64, .vocabulary = 2048, .width = 32, .logit_scale = 2, .spread = 0.4, .frozen = true},
+    {.rows = 40, .vocabulary = 515, .width = 24, .softcap = 30, .spread = 1},
+    {.rows = 64, .vocabulary = 2048, .width = 32, .spread = 0.4, .frozen = true},
     {.rows = 33, .vocabulary = 100, .width = 16, .spread = 10}, /* logits of some 400 */
 };
 
@@ -55,14 +55,12 @@ static double logit_of(const struct head *h, int64_t i, int64_t v, double *magni
     const double *hidden = (const double *)h->hidden.data + i * h->hidden.stride;
     const double *weight = (const double *)h->weight.data + v * h->weight.stride;
     double z = h->bias.data ? ((const double *)h->bias.data)[v] : 0;
-    double scale = h->logit_scale != 0 ? h->logit_scale : 1;
     *magnitude = fabs(z);
     for (int64_t j = 0; j < h->hidden.columns; j++) {
         z += hidden[j] * weight[j];
         *magnitude += fabs(hidden[j] * weight[j]);
     }
-    *magnitude *= scale;
-    return h->softcap > 0 ? h->softcap * tanh(z * scale / h->softcap) : z * scale;
+    return h->softcap > 0 ? h->softcap * tanh(z / h->softcap) : z;
 }
 
 /* Run after the reference's forward pass: needs its statistics. */
@@ -138,7 +136,6 @@ static struct head head_of(const struct head_case *c, const struct head_pairs *p
                          .bias = c->bias ? SIDE(p->bias) : none,
                          .targets = SIDE(p->targets),
                          .softcap = c->softcap,
-                         .logit_scale = c->logit_scale,
                          .statistics = SIDE(p->statistics)};
 }
 
@@ -163,15 +160,14 @@ static void expect_statistics(struct harness *h, const struct head_pairs *p, con
 
 static void expect_gradients(struct harness *h, const struct head_case *c, const struct head_pairs *p,
                              const struct head_bounds *b) {
-    double scale = c->logit_scale != 0 ? c->logit_scale : 1;
     double slope = c->softcap > 0 ? 8 * 0x1p-24 + 2 * b->delta / c->softcap : 0;
-    double dz = scale * (b->relative + slope);
-    double sums = scale * sum_error(c->vocabulary);
+    double dz = b->relative + slope;
+    double sums = sum_error(c->vocabulary);
     expect_within(h, p->dhidden, 2 * b->most_row * b->most_weight * (dz + sums), "head dhidden");
     double *bound = mem_calloc(c->vocabulary * c->width, sizeof *bound);
     assert_non_null(bound);
     double rounding = 6 * 0x1p-24; /* of what was there before */
-    double along = scale * sum_error(c->rows);
+    double along = sum_error(c->rows);
     for (int64_t i = 0; i < c->vocabulary * c->width; i++) {
         bound[i] = b->masses[i / c->width] * b->most_hidden * (dz + along) + rounding;
     }

@@ -51,13 +51,11 @@ static void test_linear(void **state) {
         SIDES {
             must(backend_gemm(b, &(struct gemm){.a = SIDE(x), .b = SIDE(w), .c = SIDE(y), .alpha = 1}));
             must(backend_sum_rows(b, SIDE(sums), SIDE(x)));
-            must(backend_scale(b, SIDE(x), 0));
             must(backend_sum_squares(b, SIDE(x), &squares));
             assert_true(isnan(squares));
         }
         expect_nan_kept(h, y, "gemm");
         expect_nan_kept(h, sums, "sum_rows");
-        expect_nan_kept(h, x, "scale by 0");
         harness_end(h);
     }
 }

@@ -244,7 +244,6 @@ static void test_head(void **state) {
                          .bias = c % 2 ? fresh(&d, 1, 7, 1) : (struct tensor){0},
                          .targets = tensor_at(targets, 1, 5, DTYPE_I32),
                          .softcap = c > 1 ? 2 : 0,
-                         .logit_scale = c == 3 ? 0.5 : 0,
                          .statistics = fresh(&d, 5, HEAD_STATISTICS, 1)};
         struct head_gradient g = {.row_weight = fresh(&d, 1, 5, 1),
                                   .dhidden = fresh(&d, 5, 4, 1),

@@ -81,7 +81,6 @@ static void run_vectors(struct run *r) {
     struct tensor ids = numbers(r, TOKENS, 50);
     struct tensor copy = take(r, TOKENS, WIDTH, DTYPE_BF16);
     must(backend_add(b, x, 0.3, y));
-    must(backend_scale(b, y, 1.7));
     must(backend_sum_rows(b, normal(r, 1, WIDTH), x));
     must(backend_convert(b, copy, x));
     must(backend_embed(b, x, table, ids, 2.0, true));

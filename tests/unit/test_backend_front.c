@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backend/backend_internal.h"
+#include "backend/workspace.h"
 #include "util/mem.h"
 
 static const struct tensor none;

@@ -105,8 +105,10 @@ static void store(struct tensor t, int64_t i, int64_t j, double value) {
     }
 }
 
-static enum status reference_convert(struct backend *b, struct tensor to, struct tensor from) {
+enum status reference_convert(struct backend *b, const struct convert *call) {
     (void)b;
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     for (int64_t i = 0; i < to.rows; i++) {
         for (int64_t j = 0; j < to.columns; j++) {
             store(to, i, j, load(from, i, j));
@@ -115,7 +117,7 @@ static enum status reference_convert(struct backend *b, struct tensor to, struct
     return OK;
 }
 
-static enum status reference_gemm(struct backend *b, const struct gemm *g) {
+enum status reference_gemm(struct backend *b, const struct gemm *g) {
     (void)b;
     int64_t inner = g->transpose_a ? g->a.rows : g->a.columns;
     for (int64_t i = 0; i < g->c.rows; i++) {
@@ -134,28 +136,22 @@ static enum status reference_gemm(struct backend *b, const struct gemm *g) {
     return OK;
 }
 
-static enum status reference_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
+enum status reference_add(struct backend *b, const struct add *call) {
     (void)b;
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     for (int64_t i = 0; i < to.rows; i++) {
         for (int64_t j = 0; j < to.columns; j++) {
-            row_of(to, i)[j] += alpha * row_of(from, i)[j];
+            row_of(to, i)[j] += call->alpha * row_of(from, i)[j];
         }
     }
     return OK;
 }
 
-static enum status reference_scale(struct backend *b, struct tensor x, double factor) {
+enum status reference_sum_rows(struct backend *b, const struct sum_rows *call) {
     (void)b;
-    for (int64_t i = 0; i < x.rows; i++) {
-        for (int64_t j = 0; j < x.columns; j++) {
-            row_of(x, i)[j] *= factor;
-        }
-    }
-    return OK;
-}
-
-static enum status reference_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
-    (void)b;
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     for (int64_t i = 0; i < from.rows; i++) {
         for (int64_t j = 0; j < from.columns; j++) {
             row_of(to, 0)[j] += row_of(from, i)[j];
@@ -164,34 +160,40 @@ static enum status reference_sum_rows(struct backend *b, struct tensor to, struc
     return OK;
 }
 
-static enum status reference_embed(struct backend *b, struct tensor out, struct tensor table,
-                                   struct tensor ids, double scale, bool accumulate) {
+enum status reference_embed(struct backend *b, const struct embed *call) {
     (void)b;
+    struct tensor out = call->out;
+    struct tensor table = call->table;
+    struct tensor ids = call->ids;
     for (int64_t i = 0; i < out.rows; i++) {
         const double *from = row_of(table, ints_of(ids)[i]);
         double *to = row_of(out, i);
         for (int64_t j = 0; j < out.columns; j++) {
-            to[j] = (accumulate ? to[j] : 0) + scale * from[j];
+            to[j] = (call->accumulate ? to[j] : 0) + call->scale * from[j];
         }
     }
     return OK;
 }
 
-static enum status reference_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout,
-                                            struct tensor ids, double scale) {
+enum status reference_embed_gradient(struct backend *b, const struct embed_gradient *call) {
     (void)b;
+    struct tensor dtable = call->dtable;
+    struct tensor dout = call->dout;
+    struct tensor ids = call->ids;
     for (int64_t i = 0; i < dout.rows; i++) {
         double *to = row_of(dtable, ints_of(ids)[i]);
         for (int64_t j = 0; j < dout.columns; j++) {
-            to[j] += scale * row_of(dout, i)[j];
+            to[j] += call->scale * row_of(dout, i)[j];
         }
     }
     return OK;
 }
 
-static enum status reference_gather(struct backend *b, struct tensor to, struct tensor from,
-                                    struct tensor rows) {
+enum status reference_gather(struct backend *b, const struct gather *call) {
     (void)b;
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor rows = call->rows;
     for (int64_t i = 0; i < to.rows; i++) {
         for (int64_t j = 0; j < to.columns; j++) {
             row_of(to, i)[j] = row_of(from, ints_of(rows)[i])[j];
@@ -200,14 +202,16 @@ static enum status reference_gather(struct backend *b, struct tensor to, struct 
     return OK;
 }
 
-static enum status reference_scatter_add(struct backend *b, struct tensor to, struct tensor from,
-                                         struct tensor rows) {
-    return reference_embed_gradient(b, to, from, rows, 1);
+enum status reference_scatter_add(struct backend *b, const struct scatter_add *call) {
+    return reference_embed_gradient(
+        b, &(struct embed_gradient){.dtable = call->to, .dout = call->from, .ids = call->rows, .scale = 1});
 }
 
-static enum status reference_pool(struct backend *b, struct tensor to, struct tensor from,
-                                  struct tensor spans) {
+enum status reference_pool(struct backend *b, const struct pool *call) {
     (void)b;
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor spans = call->spans;
     for (int64_t i = 0; i < to.rows; i++) {
         const int32_t *span = ints_of(spans) + i * spans.stride;
         for (int64_t j = 0; j < to.columns; j++) {
@@ -221,15 +225,16 @@ static enum status reference_pool(struct backend *b, struct tensor to, struct te
     return OK;
 }
 
-static enum status reference_sum_squares(struct backend *b, struct tensor x, double *out) {
+enum status reference_sum_squares(struct backend *b, const struct sum_squares *call) {
     (void)b;
+    struct tensor x = call->x;
     long double sum = 0; /* wider than what it judges */
     for (int64_t i = 0; i < x.rows; i++) {
         for (int64_t j = 0; j < x.columns; j++) {
             sum += (long double)row_of(x, i)[j] * row_of(x, i)[j];
         }
     }
-    *out = (double)sum;
+    *call->out = (double)sum;
     return OK;
 }
 
@@ -242,6 +247,7 @@ static void reference_destroy(struct backend *b) {
     mem_free(b);
 }
 
+#define ENTRY(name, type) , .name = reference_##name
 static const struct backend_ops operations = {
     .api_version = BACKEND_API_VERSION,
     .alloc = reference_alloc,
@@ -251,29 +257,8 @@ static const struct backend_ops operations = {
     .copy = reference_copy,
     .zero = reference_zero,
     .sync = reference_sync,
-    .convert = reference_convert,
-    .gemm = reference_gemm,
-    .add = reference_add,
-    .scale = reference_scale,
-    .sum_rows = reference_sum_rows,
-    .embed = reference_embed,
-    .embed_gradient = reference_embed_gradient,
-    .norm = reference_norm,
-    .norm_gradient = reference_norm_gradient,
-    .rope = reference_rope,
-    .activate = reference_activate,
-    .activate_gradient = reference_activate_gradient,
-    .attention = reference_attention,
-    .attention_gradient = reference_attention_gradient,
-    .head = reference_head,
-    .head_gradient = reference_head_gradient,
-    .gather = reference_gather,
-    .scatter_add = reference_scatter_add,
-    .pool = reference_pool,
-    .sum_squares = reference_sum_squares,
-    .optimizer = reference_optimizer,
     .host_address = reference_host_address,
-    .destroy = reference_destroy,
+    .destroy = reference_destroy OPERATIONS(ENTRY),
 };
 
 enum status reference_open(struct backend **out) {

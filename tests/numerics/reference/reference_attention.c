@@ -163,9 +163,10 @@ static void clear(struct tensor t) {
     }
 }
 
-enum status reference_attention_gradient(struct backend *b, const struct attention *a,
-                                         const struct attention_gradient *g) {
+enum status reference_attention_gradient(struct backend *b, const struct attention_backward *call) {
     (void)b;
+    const struct attention *a = &call->attention;
+    const struct attention_gradient *g = &call->gradient;
     struct attention_row row;
     enum status st = row_open(a, &row);
     if (st == OK) {
@@ -186,12 +187,10 @@ enum status reference_attention_gradient(struct backend *b, const struct attenti
 
 /* Logits of one row, and the slope of each with respect to hidden W^T + bias. */
 static void logits_of(const struct head *h, int64_t i, double *logits, double *slopes) {
-    double scale = h->logit_scale != 0 ? h->logit_scale : 1;
     for (int64_t v = 0; v < h->weight.rows; v++) {
         double z = dot(row_of(h->hidden, i), row_of(h->weight, v), h->hidden.columns);
         z += h->bias.data ? row_of(h->bias, 0)[v] : 0;
-        logits[v] = capped(z * scale, h->softcap, &slopes[v]);
-        slopes[v] *= scale;
+        logits[v] = capped(z, h->softcap, &slopes[v]);
     }
 }
 
@@ -223,8 +222,10 @@ enum status reference_head(struct backend *b, const struct head *h) {
 }
 
 /* d logp / d logit_v = [v = target] - softmax_v. */
-enum status reference_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
+enum status reference_head_gradient(struct backend *b, const struct head_backward *call) {
     (void)b;
+    const struct head *h = &call->head;
+    const struct head_gradient *g = &call->gradient;
     int64_t vocabulary = h->weight.rows;
     int64_t d = h->hidden.columns;
     double *p;

@@ -11,17 +11,8 @@ static inline const int32_t *ints_of(struct tensor t) {
     return t.data;
 }
 
-enum status reference_norm(struct backend *b, const struct norm *n);
-enum status reference_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g);
-enum status reference_rope(struct backend *b, const struct rope *r);
-enum status reference_activate(struct backend *b, const struct activate *a);
-enum status reference_activate_gradient(struct backend *b, const struct activate *a,
-                                        const struct activate_gradient *g);
-enum status reference_attention(struct backend *b, const struct attention *a);
-enum status reference_attention_gradient(struct backend *b, const struct attention *a,
-                                         const struct attention_gradient *g);
-enum status reference_head(struct backend *b, const struct head *h);
-enum status reference_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g);
-enum status reference_optimizer(struct backend *b, const struct optimizer_step *s);
+#define REFERENCE_PROTOTYPE(name, type) enum status reference_##name(struct backend *b, const type *call);
+OPERATIONS(REFERENCE_PROTOTYPE)
+#undef REFERENCE_PROTOTYPE
 
 #endif

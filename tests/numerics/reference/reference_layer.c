@@ -46,8 +46,10 @@ enum status reference_norm(struct backend *b, const struct norm *n) {
 
 /* With u = dy * w and hat the normalized x: dx = (u - mean(u) - hat mean(u hat)) / std; RMS has no mean(u).
  */
-enum status reference_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g) {
+enum status reference_norm_gradient(struct backend *b, const struct norm_backward *call) {
     (void)b;
+    const struct norm *n = &call->norm;
+    const struct norm_gradient *g = &call->gradient;
     int64_t d = n->x.columns;
     for (int64_t i = 0; i < n->x.rows; i++) {
         const double *x = row_of(n->x, i);
@@ -139,9 +141,10 @@ enum status reference_activate(struct backend *b, const struct activate *a) {
     return OK;
 }
 
-enum status reference_activate_gradient(struct backend *b, const struct activate *a,
-                                        const struct activate_gradient *g) {
+enum status reference_activate_gradient(struct backend *b, const struct activate_backward *call) {
     (void)b;
+    const struct activate *a = &call->activate;
+    const struct activate_gradient *g = &call->gradient;
     for (int64_t i = 0; i < g->dy.rows; i++) {
         for (int64_t j = 0; j < g->dy.columns; j++) {
             double gate = row_of(a->gate, i)[j];

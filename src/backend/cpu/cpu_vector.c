@@ -1,5 +1,5 @@
 /* Element-wise work, row moves and sums. */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 #include <string.h>
 
@@ -71,7 +71,9 @@ static int64_t share_pair(struct tensor *to, struct tensor *from) {
     return tail;
 }
 
-enum status cpu_convert(struct backend *b, struct tensor to, struct tensor from) {
+enum status CPU_OPERATION(convert)(struct backend *b, const struct convert *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     int64_t tail = share_pair(&to, &from);
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < to.rows; i++) {
@@ -80,12 +82,14 @@ enum status cpu_convert(struct backend *b, struct tensor to, struct tensor from)
     return OK;
 }
 
-enum status cpu_add(struct backend *b, struct tensor to, double alpha, struct tensor from) {
+enum status CPU_OPERATION(add)(struct backend *b, const struct add *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     if (to.type != DTYPE_F32 || from.type != DTYPE_F32) {
         return fail(ERR_INTERNAL, "backend_add: the CPU adds fp32 to fp32, not %s to %s",
                     dtype_name(from.type), dtype_name(to.type));
     }
-    float factor = (float)alpha;
+    float factor = (float)call->alpha;
     int64_t tail = share_pair(&to, &from);
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < to.rows; i++) {
@@ -99,30 +103,14 @@ enum status cpu_add(struct backend *b, struct tensor to, double alpha, struct te
     return OK;
 }
 
-enum status cpu_scale(struct backend *b, struct tensor x, double factor) {
-    if (x.type != DTYPE_F32) {
-        return fail(ERR_INTERNAL, "backend_scale: the CPU scales fp32, not %s", dtype_name(x.type));
-    }
-    float by = (float)factor;
-    int64_t tail = 0;
-    x = shared_rows(x, &tail);
-#pragma omp parallel for num_threads(cpu_of(b)->threads) if (x.rows * x.columns > CPU_PARALLEL_ELEMENTS)
-    for (int64_t i = 0; i < x.rows; i++) {
-        float *y = cpu_row(x, i);
-        int64_t n = row_length(x, i, tail);
-        for (int64_t j = 0; j < n; j++) {
-            y[j] *= by;
-        }
-    }
-    return OK;
-}
-
 /* Columns [first, first + width) of a strip loop. */
 static int64_t strip_width(int64_t columns, int64_t first) {
     return columns - first < CPU_STRIP ? columns - first : CPU_STRIP;
 }
 
-enum status cpu_sum_rows(struct backend *b, struct tensor to, struct tensor from) {
+enum status CPU_OPERATION(sum_rows)(struct backend *b, const struct sum_rows *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
     float *out = to.data;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (from.rows * from.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t first = 0; first < from.columns; first += CPU_STRIP) {
@@ -153,16 +141,18 @@ static enum status check_ids(const char *operation, struct tensor ids, int64_t n
     return OK;
 }
 
-enum status cpu_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
-                      double scale, bool accumulate) {
+enum status CPU_OPERATION(embed)(struct backend *b, const struct embed *call) {
+    struct tensor out = call->out;
+    struct tensor table = call->table;
+    struct tensor ids = call->ids;
     TRY(check_ids("embed", ids, out.rows, table.rows));
     const int32_t *id = ids.data;
-    float factor = (float)scale;
+    float factor = (float)call->scale;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (out.rows * out.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < out.rows; i++) {
         float *restrict y = cpu_row(out, i);
         const float *restrict x = cpu_row(table, id[i]);
-        if (accumulate) {
+        if (call->accumulate) {
             for (int64_t j = 0; j < out.columns; j++) {
                 y[j] += factor * x[j];
             }
@@ -191,14 +181,19 @@ static void scatter(const struct cpu *cpu, struct tensor to, struct tensor from,
     }
 }
 
-enum status cpu_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout, struct tensor ids,
-                               double scale) {
+enum status CPU_OPERATION(embed_gradient)(struct backend *b, const struct embed_gradient *call) {
+    struct tensor dtable = call->dtable;
+    struct tensor dout = call->dout;
+    struct tensor ids = call->ids;
     TRY(check_ids("embed_gradient", ids, dout.rows, dtable.rows));
-    scatter(cpu_of(b), dtable, dout, ids.data, (float)scale);
+    scatter(cpu_of(b), dtable, dout, ids.data, (float)call->scale);
     return OK;
 }
 
-enum status cpu_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
+enum status CPU_OPERATION(gather)(struct backend *b, const struct gather *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor rows = call->rows;
     TRY(check_ids("gather", rows, to.rows, from.rows));
     const int32_t *row = rows.data;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
@@ -208,13 +203,19 @@ enum status cpu_gather(struct backend *b, struct tensor to, struct tensor from, 
     return OK;
 }
 
-enum status cpu_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows) {
+enum status CPU_OPERATION(scatter_add)(struct backend *b, const struct scatter_add *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor rows = call->rows;
     TRY(check_ids("scatter_add", rows, from.rows, to.rows));
     scatter(cpu_of(b), to, from, rows.data, 1.0f);
     return OK;
 }
 
-enum status cpu_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans) {
+enum status CPU_OPERATION(pool)(struct backend *b, const struct pool *call) {
+    struct tensor to = call->to;
+    struct tensor from = call->from;
+    struct tensor spans = call->spans;
     const int32_t *span = spans.data;
     for (int64_t i = 0; i < to.rows; i++) {
         int64_t first = span[2 * i];
@@ -254,7 +255,8 @@ static double block_squares(const float *x, int64_t n) {
     return sum;
 }
 
-enum status cpu_sum_squares(struct backend *b, struct tensor x, double *out) {
+enum status CPU_OPERATION(sum_squares)(struct backend *b, const struct sum_squares *call) {
+    struct tensor x = call->x;
     enum { BLOCK = 16384 };
     if (x.type != DTYPE_F32) {
         return fail(ERR_INTERNAL, "backend_sum_squares: the CPU sums fp32, not %s", dtype_name(x.type));
@@ -274,6 +276,6 @@ enum status cpu_sum_squares(struct backend *b, struct tensor x, double *out) {
     for (int64_t i = 0; i < blocks; i++) {
         total += sums[i];
     }
-    *out = total;
+    *call->out = total;
     return OK;
 }

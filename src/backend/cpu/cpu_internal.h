@@ -70,53 +70,11 @@ enum status cpu_product(struct cpu *cpu, const struct product *p);
 void cpu_product_serial(const struct product *p, float *pack);
 int64_t cpu_pack_floats(int64_t m, int64_t n, int64_t k);
 
-#define cpu_convert CPU_NAME(cpu_convert)
-#define cpu_gemm CPU_NAME(cpu_gemm)
-#define cpu_add CPU_NAME(cpu_add)
-#define cpu_scale CPU_NAME(cpu_scale)
-#define cpu_sum_rows CPU_NAME(cpu_sum_rows)
-#define cpu_embed CPU_NAME(cpu_embed)
-#define cpu_embed_gradient CPU_NAME(cpu_embed_gradient)
-#define cpu_norm CPU_NAME(cpu_norm)
-#define cpu_norm_gradient CPU_NAME(cpu_norm_gradient)
-#define cpu_rope CPU_NAME(cpu_rope)
-#define cpu_activate CPU_NAME(cpu_activate)
-#define cpu_activate_gradient CPU_NAME(cpu_activate_gradient)
-#define cpu_attention CPU_NAME(cpu_attention)
-#define cpu_attention_gradient CPU_NAME(cpu_attention_gradient)
-#define cpu_head CPU_NAME(cpu_head)
-#define cpu_head_gradient CPU_NAME(cpu_head_gradient)
-#define cpu_gather CPU_NAME(cpu_gather)
-#define cpu_scatter_add CPU_NAME(cpu_scatter_add)
-#define cpu_pool CPU_NAME(cpu_pool)
-#define cpu_sum_squares CPU_NAME(cpu_sum_squares)
-#define cpu_optimizer CPU_NAME(cpu_optimizer)
-
-enum status cpu_convert(struct backend *b, struct tensor to, struct tensor from);
-enum status cpu_gemm(struct backend *b, const struct gemm *g);
-enum status cpu_add(struct backend *b, struct tensor to, double alpha, struct tensor from);
-enum status cpu_scale(struct backend *b, struct tensor x, double factor);
-enum status cpu_sum_rows(struct backend *b, struct tensor to, struct tensor from);
-enum status cpu_embed(struct backend *b, struct tensor out, struct tensor table, struct tensor ids,
-                      double scale, bool accumulate);
-enum status cpu_embed_gradient(struct backend *b, struct tensor dtable, struct tensor dout, struct tensor ids,
-                               double scale);
-enum status cpu_norm(struct backend *b, const struct norm *n);
-enum status cpu_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g);
-enum status cpu_rope(struct backend *b, const struct rope *r);
-enum status cpu_activate(struct backend *b, const struct activate *a);
-enum status cpu_activate_gradient(struct backend *b, const struct activate *a,
-                                  const struct activate_gradient *g);
-enum status cpu_attention(struct backend *b, const struct attention *a);
-enum status cpu_attention_gradient(struct backend *b, const struct attention *a,
-                                   const struct attention_gradient *g);
-enum status cpu_head(struct backend *b, const struct head *h);
-enum status cpu_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g);
-enum status cpu_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
-enum status cpu_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
-enum status cpu_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans);
-enum status cpu_sum_squares(struct backend *b, struct tensor x, double *out);
-enum status cpu_optimizer(struct backend *b, const struct optimizer_step *s);
+/* cpu_NAME of this instruction set, for each operation. */
+#define CPU_OPERATION(name) CPU_NAME(cpu_##name)
+#define CPU_PROTOTYPE(name, type) enum status CPU_OPERATION(name)(struct backend *, const type *);
+OPERATIONS(CPU_PROTOTYPE)
+#undef CPU_PROTOTYPE
 
 /* The table of this instruction set (cpu_table.c); memory entries are cpu.c's, the same for all. */
 #define cpu_table CPU_NAME(cpu_table)

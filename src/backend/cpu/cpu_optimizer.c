@@ -1,5 +1,5 @@
 /* Optimizer updates in one pass over the arena, with PyTorch's semantics (torch.optim 2.x, single tensor). */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 #include <math.h>
 
@@ -109,7 +109,7 @@ static struct update settings_of(const struct optimizer_step *s) {
     };
 }
 
-enum status cpu_optimizer(struct backend *b, const struct optimizer_step *s) {
+enum status CPU_OPERATION(optimizer)(struct backend *b, const struct optimizer_step *s) {
     enum { BLOCK = 4096 };
     void (*update)(struct update) = choose(s);
     const struct update settings = settings_of(s);
@@ -121,5 +121,6 @@ enum status cpu_optimizer(struct backend *b, const struct optimizer_step *s) {
         u.end = n - i < BLOCK ? n : i + BLOCK;
         update(u);
     }
-    return s->copy.data ? cpu_convert(b, s->copy, s->parameters) : OK;
+    const struct convert copy = {.to = s->copy, .from = s->parameters};
+    return s->copy.data ? CPU_OPERATION(convert)(b, &copy) : OK;
 }

@@ -1,4 +1,4 @@
-#include "backend/check_memory.h"
+#include "backend/check/check_memory.h"
 
 #include <errno.h>
 #include <string.h>

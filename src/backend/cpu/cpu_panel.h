@@ -8,7 +8,7 @@
 #ifndef COLLIMATE_CPU_PANEL_H
 #define COLLIMATE_CPU_PANEL_H
 
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 #if defined(__AVX512F__)
 enum { LANES = 16, PANEL_ROWS = 14 }; /* 28 + 2 + 1 of 32 registers */

@@ -1,6 +1,6 @@
 /* Rotary position embedding (Su et al. 2021): the pair (a, b) of a head turns by the row's angle,
  * (a cos - b sin, b cos + a sin); the inverse, which is the gradient, by the opposite angle. */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 static void turn_halves(float *restrict x, const float *restrict cosine, const float *restrict sine,
                         float sign, int64_t half) {
@@ -22,7 +22,7 @@ static void turn_neighbours(float *restrict x, const float *restrict cosine, con
     }
 }
 
-enum status cpu_rope(struct backend *b, const struct rope *r) {
+enum status CPU_OPERATION(rope)(struct backend *b, const struct rope *r) {
     int64_t half = r->rotary_dim / 2;
     float sign = r->inverse ? -1.0f : 1.0f;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (r->x.rows * r->x.columns > CPU_PARALLEL_ELEMENTS)

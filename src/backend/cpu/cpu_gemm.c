@@ -5,7 +5,7 @@
  * pieces of k in the same order whichever tile it is in, so its bits depend on neither the thread count nor
  * (above FEW_ROWS) the number of rows beside it, which a library's own threading does not promise.
  */
-#include "backend/cpu_panel.h"
+#include "backend/cpu/cpu_panel.h"
 
 /* A block of C and its packed operands: 4 MiB each at most, in the last-level cache. */
 enum { BLOCK_ROWS = PANEL_ROWS * 288, BLOCK_COLUMNS = PANEL_COLUMNS * 128 };
@@ -171,7 +171,7 @@ enum status cpu_product(struct cpu *cpu, const struct product *p) {
     return OK;
 }
 
-enum status cpu_gemm(struct backend *b, const struct gemm *g) {
+enum status CPU_OPERATION(gemm)(struct backend *b, const struct gemm *g) {
     struct product p = {
         .m = g->c.rows,
         .n = g->c.columns,

@@ -1,4 +1,4 @@
-#include "backend/cpu_panel.h"
+#include "backend/cpu/cpu_panel.h"
 
 #include <string.h>
 

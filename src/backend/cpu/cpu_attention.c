@@ -9,8 +9,8 @@
  * and one item is (group of spans, key head). Spans that share key rows are in one group, so that an item
  * alone adds into its rows of dK and dV, in a fixed order.
  */
-#include "backend/cpu_internal.h"
-#include "backend/cpu_math.h"
+#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_math.h"
 
 #include <math.h>
 #include <omp.h>
@@ -254,7 +254,7 @@ static int64_t count_tiles(const struct attention_map *map) {
     return n;
 }
 
-enum status cpu_attention(struct backend *b, const struct attention *a) {
+enum status CPU_OPERATION(attention)(struct backend *b, const struct attention *a) {
     struct cpu *cpu = cpu_of(b);
     int64_t n_tiles = count_tiles(a->map);
     int64_t floats = cpu->threads * tiles_elements(a->head_dim);
@@ -439,8 +439,9 @@ static void backward_item(const struct attention *a, const struct attention_grad
     }
 }
 
-enum status cpu_attention_gradient(struct backend *b, const struct attention *a,
-                                   const struct attention_gradient *g) {
+enum status CPU_OPERATION(attention_gradient)(struct backend *b, const struct attention_backward *call) {
+    const struct attention *a = &call->attention;
+    const struct attention_gradient *g = &call->gradient;
     struct cpu *cpu = cpu_of(b);
     int64_t floats = cpu->threads * tiles_elements(a->head_dim);
     void *scratch = NULL;

@@ -5,8 +5,8 @@
  * the gradient with respect to logits, (onehot(target) - softmax) * row_weight, and multiplies that with the
  * weight (dhidden) and with the hidden rows (dweight).
  */
-#include "backend/cpu_internal.h"
-#include "backend/cpu_math.h"
+#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_math.h"
 
 #include <math.h>
 #include <string.h>
@@ -21,13 +21,7 @@ struct running {
 
 /* Raw products to logits. */
 static void cap_row(const struct head *h, float *x, int64_t n) {
-    float scale = h->logit_scale == 0.0 ? 1.0f : (float)h->logit_scale;
     float cap = (float)h->softcap;
-    if (scale != 1.0f) {
-        for (int64_t j = 0; j < n; j++) {
-            x[j] *= scale;
-        }
-    }
     if (cap > 0.0f) {
         for (int64_t j = 0; j < n; j++) {
             x[j] = cap * cpu_tanh(x[j] / cap);
@@ -119,7 +113,7 @@ static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-enum status cpu_head(struct backend *b, const struct head *h) {
+enum status CPU_OPERATION(head)(struct backend *b, const struct head *h) {
     struct cpu *cpu = cpu_of(b);
     TRY(check_targets("head", h));
     int64_t vocabulary = h->weight.rows;
@@ -159,8 +153,6 @@ static void gradient_row(const struct head *h, int64_t row, float weight, float 
                          int64_t target) {
     float lse = cpu_row(h->statistics, row)[HEAD_LSE];
     float cap = (float)h->softcap;
-    float scale = h->logit_scale == 0.0 ? 1.0f : (float)h->logit_scale;
-    float factor = weight * scale;
     float target_slope = 1.0f;
     if (target >= 0 && target < n && cap > 0.0f) {
         target_slope = 1.0f - (x[target] / cap) * (x[target] / cap);
@@ -168,15 +160,15 @@ static void gradient_row(const struct head *h, int64_t row, float weight, float 
     if (cap > 0.0f) {
         for (int64_t j = 0; j < n; j++) {
             float ratio = x[j] / cap;
-            x[j] = -cpu_exp_negative(x[j] - lse) * factor * (1.0f - ratio * ratio);
+            x[j] = -cpu_exp_negative(x[j] - lse) * weight * (1.0f - ratio * ratio);
         }
     } else {
         for (int64_t j = 0; j < n; j++) {
-            x[j] = -cpu_exp_negative(x[j] - lse) * factor;
+            x[j] = -cpu_exp_negative(x[j] - lse) * weight;
         }
     }
     if (target >= 0 && target < n) {
-        x[target] += factor * target_slope;
+        x[target] += weight * target_slope;
     }
 }
 
@@ -261,9 +253,9 @@ static enum status slab_gradients(struct backend *b, const struct head *h, const
         };
         TRY(cpu_product(cpu_of(b), &to_weight));
     }
-    return g->dbias.data ? cpu_sum_rows(b, tensor_columns(g->dbias, first, n),
-                                        tensor_at(block->slab, block->rows, n, DTYPE_F32))
-                         : OK;
+    const struct sum_rows sums = {.to = tensor_columns(g->dbias, first, n),
+                                  .from = tensor_at(block->slab, block->rows, n, DTYPE_F32)};
+    return g->dbias.data ? CPU_OPERATION(sum_rows)(b, &sums) : OK;
 }
 
 static enum status block_gradient(struct backend *b, const struct head *h, const struct head_gradient *g,
@@ -289,7 +281,9 @@ static enum status block_gradient(struct backend *b, const struct head *h, const
     return OK;
 }
 
-enum status cpu_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {
+enum status CPU_OPERATION(head_gradient)(struct backend *b, const struct head_backward *call) {
+    const struct head *h = &call->head;
+    const struct head_gradient *g = &call->gradient;
     TRY(check_targets("head_gradient", h));
     struct head_block block = {0};
     TRY(block_open(cpu_of(b), h, &block));

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 #include "util/mem.h"
 
 /* Tables of the other compilations of cpu_*.c; the names are CPU_NAME's. */
@@ -188,26 +188,34 @@ void backend_cpu_library(char out[160]) {
              openblas_get_corename(), isa);
 }
 
-static void describe(struct backend *b, const char *isa) {
-    struct cpu *cpu = cpu_of(b);
+static int threads_of(const struct backend_request *request) {
+    /* omp_get_num_procs() counts what the affinity mask leaves. */
+    return request->threads > 0 ? request->threads : omp_get_num_procs();
+}
+
+struct backend_caps cpu_caps(const struct backend_request *request) {
+    const char *isa = NULL;
+    int threads = threads_of(request);
     long pages = sysconf(_SC_PHYS_PAGES);
     long available = sysconf(_SC_AVPHYS_PAGES);
     long page = sysconf(_SC_PAGESIZE);
-    b->caps = (struct backend_caps){
+    struct backend_caps caps = {
         .name = "cpu",
         .master = DTYPE_F32,
         .compute = DTYPE_F32,
         .readout = DTYPE_F32,
         .deterministic = true,
-        .threads = cpu->threads,
+        .threads = threads,
         .memory_free = available > 0 ? (int64_t)available * page : 0,
         .memory_total = pages > 0 ? (int64_t)pages * page : 0,
     };
-    snprintf(b->caps.description, sizeof b->caps.description, "%.70s, %s kernels, %d thread%s",
-             openblas_get_config(), isa, cpu->threads, cpu->threads == 1 ? "" : "s");
+    (void)choose_table(&isa);
+    snprintf(caps.description, sizeof caps.description, "%s kernels, %d thread%s", isa, threads,
+             threads == 1 ? "" : "s");
+    return caps;
 }
 
-enum status cpu_open(const struct backend_request *request, struct backend **out, char why[256]) {
+enum status cpu_can(const struct backend_request *request) {
     if (request->compute && strcmp(request->compute, "bf16") == 0) {
         return fail(ERR_SYSTEM, "compute: bf16 on the CPU needs AMX kernels, which this build does not have; "
                                 "use compute: fp32");
@@ -216,17 +224,21 @@ enum status cpu_open(const struct backend_request *request, struct backend **out
         return fail(ERR_USAGE, "compute: tf32 is a way of NVIDIA's tensor cores; use device: cuda, or "
                                "compute: fp32");
     }
+    return OK;
+}
+
+enum status cpu_open(const struct backend_request *request, struct backend **out, char why[256]) {
     const char *isa = NULL;
     struct backend *b = NULL;
     struct cpu *cpu = NULL;
-    enum status st = OK;
+    enum status st;
+    TRY_TO(failed, cpu_can(request));
     TRY_TO(failed, NEW_ARRAY(b, 1));
     TRY_TO(failed, NEW_ARRAY(cpu, 1));
-    /* omp_get_num_procs() counts what the affinity mask leaves. */
-    cpu->threads = request->threads > 0 ? request->threads : omp_get_num_procs();
+    cpu->threads = threads_of(request);
     b->ops = choose_table(&isa);
+    b->caps = cpu_caps(request);
     b->context = cpu;
-    describe(b, isa);
     TRY_TO(failed, check_product(b));
     snprintf(why, 256, "asked for");
     *out = b;

@@ -5,7 +5,7 @@
  *     dweight = sum over rows of dy xhat, dbias = sum over rows of dy
  * Ba et al. 2016; Zhang and Sennrich 2019.
  */
-#include "backend/cpu_internal.h"
+#include "backend/cpu/cpu_internal.h"
 
 #include <math.h>
 
@@ -55,7 +55,7 @@ static void norm_row(const struct norm *n, int64_t i) {
     statistics[1] = scale;
 }
 
-enum status cpu_norm(struct backend *b, const struct norm *n) {
+enum status CPU_OPERATION(norm)(struct backend *b, const struct norm *n) {
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (n->x.rows * n->x.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < n->x.rows; i++) {
         norm_row(n, i);
@@ -121,7 +121,9 @@ static void norm_gradient_strip(const struct norm *n, const struct norm_gradient
     }
 }
 
-enum status cpu_norm_gradient(struct backend *b, const struct norm *n, const struct norm_gradient *g) {
+enum status CPU_OPERATION(norm_gradient)(struct backend *b, const struct norm_backward *call) {
+    const struct norm *n = &call->norm;
+    const struct norm_gradient *g = &call->gradient;
     bool is_large = n->x.rows * n->x.columns > CPU_PARALLEL_ELEMENTS;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (is_large)
     for (int64_t i = 0; i < n->x.rows; i++) {

@@ -10,8 +10,8 @@
  * change. call_end() compares that (inputs, the gaps between an output's rows, the bytes around it) and
  * looks for poison that is left in an output: never written, or computed from memory that never was.
  */
-#ifndef COLLIMATE_BACKEND_CHECK_MEMORY_H
-#define COLLIMATE_BACKEND_CHECK_MEMORY_H
+#ifndef COLLIMATE_CHECK_MEMORY_H
+#define COLLIMATE_CHECK_MEMORY_H
 
 #include "backend/backend.h"
 
@@ -43,13 +43,6 @@ enum status check_memory_find(const struct check_memory *m, const char *op, cons
 
 /* Writes POISON over memory that nobody may use any more. */
 void check_memory_poison(struct check_memory *m, void *device, int64_t bytes);
-
-enum use_kind {
-    USE_READ,   /* must not change */
-    USE_UPDATE, /* read and written */
-    USE_SOME,   /* some rows are read and written, see call_rows_end() */
-    USE_WRITE   /* overwritten: poisoned before, unless it lies on a tensor that is read */
-};
 
 struct use {
     const char *name;

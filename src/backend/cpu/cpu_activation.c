@@ -4,8 +4,8 @@
  *     gelu(x) = x Phi(x)                     gelu' = Phi + x phi         (Hendrycks and Gimpel 2016)
  *     gelu_tanh(x) = x s(2u), u = sqrt(2/pi) (x + 0.044715 x^3);  (1 + tanh u) / 2 = s(2u)
  */
-#include "backend/cpu_internal.h"
-#include "backend/cpu_math.h"
+#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_math.h"
 
 static const float ROOT_2_OVER_PI = 0.797884561f;
 static const float GELU_CUBIC = 0.044715f;
@@ -103,7 +103,7 @@ static const struct {
     [ACTIVATION_RELU] = {relu_row, relu_gradient_row},
 };
 
-enum status cpu_activate(struct backend *b, const struct activate *a) {
+enum status CPU_OPERATION(activate)(struct backend *b, const struct activate *a) {
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (a->y.rows * a->y.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < a->y.rows; i++) {
         activations[a->kind].row(cpu_row(a->y, i), cpu_row(a->gate, i), a->up.data ? cpu_row(a->up, i) : NULL,
@@ -112,8 +112,9 @@ enum status cpu_activate(struct backend *b, const struct activate *a) {
     return OK;
 }
 
-enum status cpu_activate_gradient(struct backend *b, const struct activate *a,
-                                  const struct activate_gradient *g) {
+enum status CPU_OPERATION(activate_gradient)(struct backend *b, const struct activate_backward *call) {
+    const struct activate *a = &call->activate;
+    const struct activate_gradient *g = &call->gradient;
     int64_t n = a->gate.rows * a->gate.columns;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (n > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < a->gate.rows; i++) {
