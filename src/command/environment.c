@@ -10,11 +10,22 @@
 #include "util/log.h"
 #include "util/mem.h"
 
-/* The variables that change how a run behaves; nothing else of the environment is recorded. */
-static const char *const variables[] = {"OMP_NUM_THREADS",      "OMP_PROC_BIND",   "OMP_PLACES",
-                                        "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID",    "SLURM_JOB_NUM_NODES",
-                                        "SLURM_RESTART_COUNT",  "COLLIMATE_CHECK", "COLLIMATE_LOG",
-                                        "OMPI_MCA_btl",         "OMPI_MCA_io"};
+/* The variables that change how a run behaves; nothing else of the environment is recorded.
+ * lint/test_variables keeps those that the program itself reads in it. */
+static const char *const variables[] = {"OMP_NUM_THREADS",
+                                        "OMP_PROC_BIND",
+                                        "OMP_PLACES",
+                                        "CUDA_VISIBLE_DEVICES",
+                                        "SLURM_JOB_ID",
+                                        "SLURM_JOB_NUM_NODES",
+                                        "SLURM_RESTART_COUNT",
+                                        "SLURM_JOB_END_TIME",
+                                        "COLLIMATE_CHECK",
+                                        "COLLIMATE_CPU_LEVEL",
+                                        "COLLIMATE_PLUGIN_PATH",
+                                        "COLLIMATE_WATCHDOG",
+                                        "OMPI_MCA_btl",
+                                        "OMPI_MCA_io"};
 
 static enum status put(struct text *out, const char *name, const char *value) {
     TRY(text_printf(out, ",\n  \"%s\": ", name));
@@ -73,7 +84,7 @@ static enum status put_config_hash(const struct run *run, struct text *out) {
 }
 
 enum status environment_print(const struct run *run, const struct backend *b, const char *started,
-                              const char *ended, struct text *out) {
+                              const struct run_end *end, struct text *out) {
     struct utsname host = {0};
     char cpu[128];
     uname(&host);
@@ -93,9 +104,10 @@ enum status environment_print(const struct run *run, const struct backend *b, co
     TRY(text_printf(out, ",\n  \"threads_per_rank\": %d", b->caps.threads));
     TRY(put_variables(out));
     TRY(put(out, "started", started));
-    if (ended) {
-        TRY(put(out, "ended", ended));
-        TRY(text_printf(out, ",\n  \"peak_resident_bytes\": %lld", (long long)mem_peak_resident()));
+    if (end) {
+        TRY(put(out, "ended", end->at));
+        TRY(text_printf(out, ",\n  \"exit_code\": %d,\n  \"peak_resident_bytes\": %lld", end->code,
+                        (long long)mem_peak_resident()));
     }
     return text_printf(out, ",\n  \"warnings\": %d\n}", log_warnings());
 }

@@ -21,12 +21,12 @@ done:
 }
 
 static enum status write_environment(struct run *run, const struct backend *b,
-                                     const struct run_folder *folder, const char *ended) {
+                                     const struct run_folder *folder, const struct run_end *end) {
     struct text path = {0};
     struct text json = {0};
     enum status st;
     TRY_TO(done, text_printf(&path, "%s/environment.json", folder->path));
-    TRY_TO(done, environment_print(run, b, folder->started, ended, &json));
+    TRY_TO(done, environment_print(run, b, folder->started, end, &json));
     TRY_TO(done, text_puts(&json, "\n"));
     TRY_TO(done, file_write(path.data, json.data, json.len));
 done:
@@ -81,21 +81,31 @@ enum status run_folder_open(struct run *run, const struct backend *b, const char
     return comm_agree(run->comm, st);
 }
 
+/* Rank 0. A failure of the run comes before one of its records. */
+static enum status close_records(struct run *run, const struct backend *b, struct run_folder *folder,
+                                 enum status st) {
+    const struct message failure = *status_message();
+    struct run_end end = {.code = (int)st};
+    clock_stamp(end.at, sizeof end.at);
+    if (st != OK) {
+        log_any(LOG_DEBUG, "ends with code %d", (int)st);
+    }
+    enum status written = write_environment(run, b, folder, &end);
+    log_tee(NULL);
+    if (fclose(folder->log) != 0 && written == OK) {
+        written = fail(ERR_WRITE, "%s/log.txt: cannot close: %s", folder->path, strerror(errno));
+    }
+    if (st == OK) {
+        return written;
+    }
+    status_set(&failure);
+    return st;
+}
+
 enum status run_folder_finish(struct run *run, const struct backend *b, struct run_folder *folder,
                               enum status st) {
     if (run->comm->rank == 0 && folder->log) {
-        if (st != OK) {
-            log_any(LOG_DEBUG, "ends with code %d", (int)st);
-        }
-        char ended[32];
-        clock_stamp(ended, sizeof ended);
-        if (st == OK) {
-            st = write_environment(run, b, folder, ended);
-        }
-        log_tee(NULL);
-        if (fclose(folder->log) != 0 && st == OK) {
-            st = fail(ERR_WRITE, "%s/log.txt: cannot close: %s", folder->path, strerror(errno));
-        }
+        st = close_records(run, b, folder, st);
     }
     *folder = (struct run_folder){0};
     return st;

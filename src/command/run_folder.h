@@ -16,13 +16,18 @@ struct run_folder {
  * to by a resumed run). Fails: ERR_WRITE. */
 enum status run_folder_open(struct run *run, const struct backend *b, const char *path,
                             struct run_folder *out);
-/* Collective: completes environment.json with the end and the exit code. */
+/* Collective: completes environment.json with the end and the exit code, however the run ended (a process
+ * that was killed leaves it without them). Returns st, or why the records could not be completed. */
 enum status run_folder_finish(struct run *run, const struct backend *b, struct run_folder *folder,
                               enum status st);
 
-/* What made a result: version, command line, hosts, threads, libraries, settings that differ. Appends a JSON
- * object. Local. */
+struct run_end {
+    char at[32];
+    int code; /* the program's exit code */
+};
+/* What made a result: version, command line, hosts, threads, libraries, settings that differ, and how it
+ * ended (end NULL: not yet). Appends a JSON object. Local. */
 enum status environment_print(const struct run *run, const struct backend *b, const char *started,
-                              const char *ended, struct text *out);
+                              const struct run_end *end, struct text *out);
 
 #endif

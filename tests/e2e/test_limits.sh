@@ -13,6 +13,7 @@ stopped() {
     step=$(sed -nE "s/^collimate: .*$2 after step ([0-9]+); the checkpoint is of step \1; run the same command again.*/\1/p" "$1.err")
     [ -n "$step" ] && [ "$(cat "$1/checkpoints/latest")" = "step-$step.h5" ] || bad "$1: $(tail -n 2 "$1.err")"
     [ "$(grep -c "stopped" "$1.err")" -eq 1 ] && [ ! -e "$1/model" ] || bad "$1: not one line"
+    grep -q '"exit_code": 85' "$1/environment.json" || bad "$1: environment.json does not say how it ended"
 }
 # goes_on NAME: with no limit, on another rank count.
 goes_on() {

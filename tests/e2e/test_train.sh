@@ -26,6 +26,12 @@ near sft1/metrics.jsonl sft4/metrics.jsonl grad_norm 2e-3
 column sft1/metrics.jsonl eval_loss | awk 'NR == 1 { first = $2 } { last = $2 } END { exit !(last < first - 0.5) }' ||
     bad "sft does not learn"
 
+# environment.json tells how a run ended, whichever way.
+grep -q '"exit_code": 0' sft2/environment.json || bad "environment.json does not say that sft ended well"
+mpirun -q -n 2 "$COLLIMATE" --quiet sft model=init data=train.h5 output=wild train.steps=40 train.learning_rate=1e30 2> wild.err
+[ $? -eq 65 ] && grep -q '"exit_code": 65' wild/environment.json && grep -q '"ended": ' wild/environment.json ||
+    bad "environment.json does not say how a run failed: $(tail -n 1 wild.err)"
+
 # DPO starts from log 2 and margins of 0, learns, and agrees between rank counts.
 dpo="dpo model=sft1/model data=train.h5 eval_data=eval.h5 train.steps=18 train.batch=12 train.learning_rate=2e-3"
 for n in 1 2 4; do
