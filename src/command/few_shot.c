@@ -56,9 +56,9 @@ static void read_options(const struct settings *s, struct np_options *o) {
                              .beta_kl = s->few_shot.beta_kl,
                              .dropout = s->few_shot.dropout,
                              .objective = (enum np_objective)s->few_shot.objective,
-                             .learning_rate = s->few_shot.learning_rate,
-                             .epsilon = s->few_shot.epsilon,
-                             .weight_decay = s->few_shot.weight_decay,
+                             .adam = {.learning_rate = s->few_shot.learning_rate,
+                                      .epsilon = s->few_shot.epsilon,
+                                      .weight_decay = s->few_shot.weight_decay},
                              .seed = (uint64_t)s->seed,
                              .task_seed = (uint64_t)s->few_shot.task_seed};
 }

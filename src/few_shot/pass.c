@@ -4,6 +4,7 @@
 
 #include "encoder/internal.h"
 #include "objective/few_shot_loss.h"
+#include "objective/logistic.h"
 #include "util/mem.h"
 
 static const double NP_MOMENTUM = 0.1; /* PyTorch's */
@@ -117,7 +118,7 @@ static void draw_latent(struct np_pass *p, const struct np_batch *b, const struc
     for (int64_t i = 0; i < b->users * h; i++) {
         const double *out = set->out + i / h * 2 * h + i % h;
         p->mean[i] = out[0];
-        p->scale[i] = few_shot_softplus(out[h]);
+        p->scale[i] = softplus(out[h]);
     }
     for (int64_t i = 0; i < b->samples * b->users * h; i++) {
         int64_t at = i % (b->users * h);
@@ -249,12 +250,11 @@ static double divergence_at(struct np_set *from, struct np_set *to, int64_t at, 
     struct few_shot_kl kl;
     double raw_from = from->out[at + h];
     double raw_to = to->out[at + h];
-    few_shot_normal_kl(from->out[at], few_shot_softplus(raw_from), to->out[at], few_shot_softplus(raw_to),
-                       &kl);
+    few_shot_normal_kl(from->out[at], softplus(raw_from), to->out[at], softplus(raw_to), &kl);
     from->d_out[at] += weight * kl.d_m;
-    from->d_out[at + h] += weight * kl.d_s * few_shot_sigmoid(raw_from);
+    from->d_out[at + h] += weight * kl.d_s * logistic(raw_from);
     to->d_out[at] += weight * kl.d_n;
-    to->d_out[at + h] += weight * kl.d_t * few_shot_sigmoid(raw_to);
+    to->d_out[at + h] += weight * kl.d_t * logistic(raw_to);
     return kl.value;
 }
 
@@ -269,7 +269,7 @@ static double latent_backward(struct np_pass *p, const struct np_batch *b, doubl
         int64_t unit = i % (b->users * h);
         int64_t at = unit / h * 2 * h + unit % h;
         drawn->d_out[at] += p->d_z[i];
-        drawn->d_out[at + h] += p->d_z[i] * b->noise[i] * few_shot_sigmoid(drawn->out[at + h]);
+        drawn->d_out[at + h] += p->d_z[i] * b->noise[i] * logistic(drawn->out[at + h]);
     }
     double kl = 0;
     for (int64_t i = 0; i < b->users * h && beta_kl > 0; i++) {

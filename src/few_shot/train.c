@@ -5,9 +5,6 @@
 
 #include "util/mem.h"
 
-static const double beta1 = 0.9;
-static const double beta2 = 0.999;
-
 static int64_t most(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
@@ -40,8 +37,7 @@ static enum status open_all(struct np_trainer *t, const struct np_world *w) {
     TRY(np_tasks_open(w, true, o->targets, o->task_seed, &t->test));
     TRY(np_pass_open(t->model, t->comm, &limits, &t->pass));
     TRY(np_users_open(t->model, &limits, &t->users));
-    TRY(NEW_ARRAY(t->adam.first, t->model->count));
-    return NEW_ARRAY(t->adam.second, t->model->count);
+    return adam_open(t->model->count, &t->adam);
 }
 
 enum status np_trainer_open(struct comm *comm, struct np_model *m, const struct np_world *w,
@@ -59,28 +55,12 @@ void np_trainer_close(struct np_trainer *t) {
     np_tasks_close(&t->test);
     np_pass_close(&t->pass);
     np_users_close(&t->users);
-    mem_free(t->adam.first);
-    mem_free(t->adam.second);
+    adam_close(&t->adam);
     *t = (struct np_trainer){0};
 }
 
 int64_t np_steps_per_pass(const struct np_world *w, const struct np_options *options) {
     return w->n_train / options->batch;
-}
-
-void np_adam_step(const struct np_options *o, struct np_adam *adam, struct np_model *m) {
-    adam->step++;
-    double correction1 = 1 - pow(beta1, (double)adam->step);
-    double correction2 = 1 - pow(beta2, (double)adam->step);
-    for (int64_t i = 0; i < m->count; i++) {
-        double g = m->gradients[i];
-        adam->first[i] = beta1 * adam->first[i] + (1 - beta1) * g;
-        adam->second[i] = beta2 * adam->second[i] + (1 - beta2) * g * g;
-        double root = sqrt(adam->second[i] / correction2) + o->epsilon;
-        m->parameters[i] *= 1 - o->learning_rate * o->weight_decay;
-        m->parameters[i] -= o->learning_rate * (adam->first[i] / correction1) / root;
-        m->gradients[i] = 0;
-    }
 }
 
 static void draw_training(struct np_trainer *t, int64_t context, int64_t step) {
@@ -112,7 +92,7 @@ enum status np_step(struct np_trainer *t, struct np_value *value) {
                     "few-shot model: the loss of update %lld is not finite; lower the learning rate",
                     (long long)t->adam.step);
     }
-    np_adam_step(o, &t->adam, t->model);
+    adam_step(&o->adam, &t->adam, t->model->parameters, t->model->gradients);
     return OK;
 }
 

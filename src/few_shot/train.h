@@ -4,6 +4,7 @@
 #ifndef COLLIMATE_FEW_SHOT_TRAIN_H
 #define COLLIMATE_FEW_SHOT_TRAIN_H
 
+#include "encoder/adam.h"
 #include "few_shot/tasks.h"
 
 struct np_options {
@@ -12,14 +13,8 @@ struct np_options {
     int64_t samples, eval_samples;    /* of the latent */
     double beta_kl, dropout;
     enum np_objective objective;
-    double learning_rate, epsilon, weight_decay; /* Adam; a decay makes it AdamW */
-    uint64_t seed, task_seed;                    /* of context, noise, dropout; of the users */
-};
-
-/* Adam (Kingma and Ba 2015) on the whole array of parameters, as PyTorch has it. */
-struct np_adam {
-    double *first, *second;
-    int64_t step;
+    struct adam_options adam;
+    uint64_t seed, task_seed; /* of context, noise, dropout; of the users */
 };
 
 struct np_trainer {
@@ -29,7 +24,7 @@ struct np_trainer {
     struct np_tasks train, test;
     struct np_pass pass;
     struct np_users users;
-    struct np_adam adam;
+    struct adam adam;
 };
 /* Collective in meaning: the same arguments on all ranks; all borrowed. comm NULL: alone. Local otherwise. */
 enum status np_trainer_open(struct comm *comm, struct np_model *m, const struct np_world *w,
@@ -45,8 +40,6 @@ enum status np_step(struct np_trainer *t, struct np_value *value);
  * they are those of the last ten batches or so (PyTorch's momentum), and follow the sizes of context that
  * these happened to have. (Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3.) */
 enum status np_average_norm(struct np_trainer *t, int64_t batches);
-/* Local. An update from given gradients, with state in adam; zeroes the gradients. */
-void np_adam_step(const struct np_options *o, struct np_adam *adam, struct np_model *m);
 
 /* Accuracies of a user's targets, averaged over the users. A tie counts as "a preferred", with samples of the
  * latent the accuracy is averaged over them. */

@@ -86,9 +86,7 @@ static void train(struct comm *c, const struct np_world *w, const struct np_shap
                                        .eval_samples = 3,
                                        .beta_kl = 0.01,
                                        .dropout = 0.2,
-                                       .learning_rate = 1e-2,
-                                       .epsilon = 3e-5,
-                                       .weight_decay = 0.1,
+                                       .adam = {1e-2, 3e-5, 0.1},
                                        .seed = 4,
                                        .task_seed = 42};
     struct np_trainer t;

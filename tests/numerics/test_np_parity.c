@@ -126,13 +126,12 @@ static void open_fixture(const json_t *all, const json_t *c, struct fixture *f) 
 static void check_case(const json_t *all, const json_t *c) {
     struct fixture f;
     open_fixture(all, c, &f);
-    const struct np_options options = {.learning_rate = number(all, "learning_rate"),
-                                       .epsilon = number(all, "epsilon")};
-    struct np_adam adam = {0};
+    const struct adam_options options = {.learning_rate = number(all, "learning_rate"),
+                                         .epsilon = number(all, "epsilon")};
+    struct adam adam;
     struct np_value value;
     int64_t outputs = (int64_t)json_array_size(json_object_get(c, "outputs"));
-    must(NEW_ARRAY(adam.first, f.model.count));
-    must(NEW_ARRAY(adam.second, f.model.count));
+    must(adam_open(f.model.count, &adam));
     for (int step = 0; step < 3; step++) {
         must(np_forward(&f.pass, &f.batch, true, NP_CODE));
         must(np_backward(&f.pass, &f.batch, number(all, "beta_kl"), NP_CODE, &value));
@@ -142,7 +141,7 @@ static void check_case(const json_t *all, const json_t *c) {
             assert_true(fabs(value.kl - number(c, "kl")) < 1e-10);
             expect_tensors(&f.model, f.model.gradients, json_object_get(c, "gradients"));
         }
-        np_adam_step(&options, &adam, &f.model);
+        adam_step(&options, &adam, f.model.parameters, f.model.gradients);
     }
     expect_tensors(&f.model, f.model.parameters, json_object_get(c, "after"));
     expect_numbers(json_object_get(c, "running_mean"), f.model.running_mean, f.model.shape.hidden, "mean");
@@ -150,8 +149,7 @@ static void check_case(const json_t *all, const json_t *c) {
                    "variance");
     must(np_forward(&f.pass, &f.batch, false, NP_CODE));
     expect_numbers(json_object_get(c, "evaluated"), f.pass.outputs, outputs, "evaluated");
-    mem_free(adam.first);
-    mem_free(adam.second);
+    adam_close(&adam);
     mem_free(f.options);
     mem_free(f.noise);
     np_pass_close(&f.pass);
