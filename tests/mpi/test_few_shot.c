@@ -19,9 +19,9 @@ static int failures;
 
 enum { PAIRS = 40, WIDTH = 2, LABELS = 2, STEPS = 12 };
 
-static void make_world(struct np_world *w) {
+static void make_world(struct world *w) {
     struct rng r = rng_stream(9, RNG_CHECK, 0, 0);
-    *w = (struct np_world){.rows = 2 * PAIRS, .width = WIDTH, .pairs = PAIRS, .labels = LABELS};
+    *w = (struct world){.rows = 2 * PAIRS, .width = WIDTH, .pairs = PAIRS, .labels = LABELS};
     CHECK(NEW_ARRAY(w->values, w->rows * WIDTH) == OK && NEW_ARRAY(w->a, PAIRS) == OK &&
           NEW_ARRAY(w->b, PAIRS) == OK && NEW_ARRAY(w->choices, LABELS * PAIRS) == OK &&
           NEW_ARRAY(w->train, PAIRS) == OK && NEW_ARRAY(w->test, PAIRS) == OK);
@@ -41,8 +41,8 @@ static void make_world(struct np_world *w) {
 
 struct result {
     double loss[STEPS];
-    struct np_model model;
-    struct np_accuracy accuracy[LABELS + 1];
+    struct network model;
+    struct few_shot_accuracy accuracy[LABELS + 1];
 };
 
 static bool near(double x, double y) {
@@ -51,18 +51,18 @@ static bool near(double x, double y) {
 
 /* Averages over batches forget what was there, and are plain ones: over two batches the mean of each alone
  * (where the context's size, which goes by turns, means nothing). */
-static void check_average(struct np_trainer *t) {
+static void check_average(struct few_shot_trainer *t) {
     enum { HIDDEN = 6, RUNS = 4 };
     static const int batches[RUNS] = {2, 1, 1, 2};
     struct mt19937 start = t->train.draws;
-    const struct np_model *m = t->model;
+    const struct network *m = t->model;
     double mean[RUNS][HIDDEN], variance[RUNS][HIDDEN];
     for (int run = 0; run < RUNS; run++) {
         t->train.draws = run == 1 || run == 3 ? start : t->train.draws;
         for (int i = 0; i < HIDDEN && run == 3; i++) {
             m->running_mean[i] = m->running_variance[i] = 7;
         }
-        CHECK(np_average_norm(t, batches[run]) == OK);
+        CHECK(few_shot_average_norm(t, batches[run]) == OK);
         for (int i = 0; i < HIDDEN; i++) {
             mean[run][i] = m->running_mean[i];
             variance[run][i] = m->running_variance[i];
@@ -70,42 +70,42 @@ static void check_average(struct np_trainer *t) {
     }
     for (int i = 0; i < HIDDEN; i++) {
         CHECK(near(mean[0][i], mean[3][i]) && near(variance[0][i], variance[3][i]));
-        if (m->shape.kind != NP_PROCESS) {
+        if (m->shape.kind != NETWORK_PROCESS) {
             CHECK(near(mean[0][i], (mean[1][i] + mean[2][i]) / 2) && mean[1][i] != mean[2][i]);
             CHECK(near(variance[0][i], (variance[1][i] + variance[2][i]) / 2));
         }
     }
 }
 
-static void train(struct comm *c, const struct np_world *w, const struct np_shape *shape,
+static void train(struct comm *c, const struct world *w, const struct network_shape *shape,
                   struct result *out) {
-    const struct np_options options = {.batch = 3,
-                                       .targets = 8,
-                                       .context_max = 5,
-                                       .samples = 2,
-                                       .eval_samples = 3,
-                                       .beta_kl = 0.01,
-                                       .dropout = 0.2,
-                                       .adam = {1e-2, 3e-5, 0.1},
-                                       .seed = 4,
-                                       .task_seed = 42};
-    struct np_trainer t;
-    CHECK(np_model_open(shape, 3, &out->model) == OK);
-    CHECK(np_trainer_open(c, &out->model, w, &options, &t) == OK);
+    const struct few_shot_options options = {.batch = 3,
+                                             .targets = 8,
+                                             .context_max = 5,
+                                             .samples = 2,
+                                             .eval_samples = 3,
+                                             .beta_kl = 0.01,
+                                             .dropout = 0.2,
+                                             .adam = {1e-2, 3e-5, 0.1},
+                                             .seed = 4,
+                                             .task_seed = 42};
+    struct few_shot_trainer t;
+    CHECK(network_open(shape, 3, &out->model) == OK);
+    CHECK(few_shot_trainer_open(c, &out->model, w, &options, &t) == OK);
     for (int i = 0; i < STEPS; i++) {
-        struct np_value value;
-        CHECK(np_step(&t, &value) == OK);
+        struct few_shot_value value;
+        CHECK(few_shot_step(&t, &value) == OK);
         out->loss[i] = value.nll + value.kl;
     }
     check_average(&t);
-    struct np_accuracy again[LABELS + 1];
-    CHECK(np_evaluate(&t, 3, out->accuracy) == OK);
-    CHECK(np_evaluate(&t, 3, again) == OK); /* the same users again */
-    CHECK(again[LABELS].mean[NP_ALL] == out->accuracy[LABELS].mean[NP_ALL]);
-    np_trainer_close(&t);
+    struct few_shot_accuracy again[LABELS + 1];
+    CHECK(few_shot_evaluate(&t, 3, out->accuracy) == OK);
+    CHECK(few_shot_evaluate(&t, 3, again) == OK); /* the same users again */
+    CHECK(again[LABELS].mean[MEASURE_ALL] == out->accuracy[LABELS].mean[MEASURE_ALL]);
+    few_shot_trainer_close(&t);
 }
 
-static void compare(struct comm *c, const struct np_world *w, const struct np_shape *shape) {
+static void compare(struct comm *c, const struct world *w, const struct network_shape *shape) {
     struct result together;
     struct result alone;
     train(c, w, shape, &together);
@@ -127,39 +127,39 @@ static void compare(struct comm *c, const struct np_world *w, const struct np_sh
     }
     double users = 0;
     for (int i = 0; i <= LABELS; i++) {
-        const struct np_accuracy *a = &together.accuracy[i];
+        const struct few_shot_accuracy *a = &together.accuracy[i];
         users += i < LABELS ? a->users : 0;
         CHECK(a->users == alone.accuracy[i].users);
-        for (int m = 0; m < NP_MEASURES; m++) {
+        for (int m = 0; m < MEASURES; m++) {
             CHECK(near(a->mean[m], alone.accuracy[i].mean[m]));
             CHECK(near(a->error[m], alone.accuracy[i].error[m]));
         }
         if (a->users > 0) { /* three of eight pairs were seen */
-            CHECK(near(8 * a->mean[NP_ALL], 3 * a->mean[NP_SEEN] + 5 * a->mean[NP_UNSEEN]));
+            CHECK(near(8 * a->mean[MEASURE_ALL], 3 * a->mean[MEASURE_SEEN] + 5 * a->mean[MEASURE_UNSEEN]));
         }
     }
     CHECK(users == PAIRS / 3 * 3 && together.accuracy[LABELS].users == users);
-    np_model_close(&together.model);
-    np_model_close(&alone.model);
+    network_close(&together.model);
+    network_close(&alone.model);
 }
 
 int main(int argc, char **argv) {
     struct comm *c;
-    static const struct np_shape shapes[] = {
-        {NP_BTL, WIDTH, 6, 2, NP_ATTENTION, false, false},
-        {NP_DPL, WIDTH, 6, 2, NP_ATTENTION, false, false},
-        {NP_PROCESS, WIDTH, 6, 2, NP_ATTENTION, true, false},
-        {NP_PROCESS, WIDTH, 6, 2, NP_ATTENTION, false, true},
+    static const struct network_shape shapes[] = {
+        {NETWORK_BTL, WIDTH, 6, 2, AGGREGATE_ATTENTION, false, false},
+        {NETWORK_DPL, WIDTH, 6, 2, AGGREGATE_ATTENTION, false, false},
+        {NETWORK_PROCESS, WIDTH, 6, 2, AGGREGATE_ATTENTION, true, false},
+        {NETWORK_PROCESS, WIDTH, 6, 2, AGGREGATE_ATTENTION, false, true},
     };
     if (comm_start(&argc, &argv, &c) != OK) {
         return 1;
     }
-    struct np_world w;
+    struct world w;
     make_world(&w);
     for (int i = 0; i < COUNT_OF(shapes); i++) {
         compare(c, &w, &shapes[i]);
     }
-    np_world_free(&w);
+    world_free(&w);
     comm_finish(c);
     return failures != 0;
 }
