@@ -238,7 +238,7 @@ static enum status evaluate(struct few_shot *f) {
         }
     }
     mem_free(all);
-    return st == OK ? text_puts(out, "]}\n") : st;
+    return comm_agree(f->run->comm, st == OK ? text_puts(out, "]}\n") : st);
 }
 
 static enum status deliver(struct few_shot *f, const char *folder) {
@@ -301,7 +301,7 @@ static enum status few_shot_work(struct few_shot *f) {
     TRY(run_folder_open(run, &host, s->output, &folder));
     enum status st = *s->model ? OK : go_on(f, host.caps.threads);
     st = st == OK && !*s->model ? train(f) : st;
-    st = st == OK ? comm_agree(run->comm, few_shot_average_norm(&f->trainer, s->few_shot.norm_batches)) : st;
+    st = st == OK ? few_shot_average_norm(&f->trainer, s->few_shot.norm_batches) : st;
     st = st == OK ? evaluate(f) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
     st = st == OK && !*s->model ? checkpoint_prune(run->comm, s->output, 0) : st; /* done: begins anew */

@@ -106,6 +106,9 @@ enum status batch_norm_train(struct batch_norm *n, int64_t rows, double *x, doub
     mean[n->width] = (double)rows;
     TRY(sum_ranks(n, mean, n->width + 1));
     n->total = mean[n->width];
+    if (n->total == 0) {
+        return OK;
+    }
     if (n->total < 2) {
         return fail(ERR_USAGE, "few-shot model: batch norm needs at least 2 rows in a batch");
     }

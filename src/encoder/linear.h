@@ -38,8 +38,9 @@ struct batch_norm {
     double *sums;        /* 2 * width + 1 of scratch */
     double total;        /* rows on all ranks, written by the forward pass */
 };
-/* Collective. x becomes the normalized rows, y = ReLU(weight * x + bias). The running statistics move. Fails:
- * ERR_USAGE for fewer than 2 rows. */
+/* Collective. x becomes the normalized rows, y = ReLU(weight * x + bias). The running statistics move, unless
+ * no rank has a row: a rank may come with none, as one does that failed. Fails, on all ranks alike: ERR_USAGE
+ * for one row in all. */
 enum status batch_norm_train(struct batch_norm *n, int64_t rows, double *x, double *y);
 /* Local. The same with the running statistics, so that a row does not depend on the rows beside it. */
 void batch_norm_evaluate(const struct batch_norm *n, int64_t rows, double *x, double *y);

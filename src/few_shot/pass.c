@@ -151,6 +151,10 @@ static struct linear_layer head_part(const struct network *m, bool of_z) {
     return l;
 }
 
+static int64_t rows_of(const struct few_shot_batch *b) {
+    return b->users * b->targets * 2;
+}
+
 static void join_head(struct few_shot_pass *p, const struct few_shot_batch *b, int64_t rows) {
     int64_t h = p->model->shape.hidden;
     bool has_z = p->model->shape.kind == NETWORK_PROCESS;
@@ -177,16 +181,14 @@ static enum status check(const struct few_shot_pass *p, const struct few_shot_ba
     return OK;
 }
 
-enum status few_shot_forward(struct few_shot_pass *p, const struct few_shot_batch *b, bool is_training,
-                             enum few_shot_objective objective) {
+/* Up to the head's batch norm, into p->hidden. */
+static void to_norm(struct few_shot_pass *p, const struct few_shot_batch *b,
+                    enum few_shot_objective objective) {
     const struct network *m = p->model;
-    int64_t rows = b->users * b->targets * 2;
-    TRY(check(p, b));
-    p->is_training = is_training;
+    int64_t rows = rows_of(b);
     struct linear_layer first = network_layer(m, NETWORK_TARGET_0);
     struct linear_layer second = network_layer(m, NETWORK_TARGET_1);
     struct linear_layer of_target = head_part(m, false);
-    struct linear_layer last = network_layer(m, NETWORK_HEAD_1);
     linear_forward(&first, rows, b->options, true, p->target_inner);
     linear_forward(&second, rows, p->target_inner, false, p->target);
     linear_forward(&of_target, rows, p->target, false, p->from_target);
@@ -196,13 +198,25 @@ enum status few_shot_forward(struct few_shot_pass *p, const struct few_shot_batc
         linear_forward(&of_z, b->samples * b->users, p->z, false, p->from_z);
     }
     join_head(p, b, rows);
-    if (is_training) {
-        TRY(batch_norm_train(&p->norm, b->samples * rows, p->hidden, p->active));
-    } else {
-        batch_norm_evaluate(&p->norm, b->samples * rows, p->hidden, p->active);
+}
+
+enum status few_shot_forward(struct few_shot_pass *p, const struct few_shot_batch *b, bool is_training,
+                             enum few_shot_objective objective) {
+    enum status st = check(p, b);
+    struct linear_layer last = network_layer(p->model, NETWORK_HEAD_1);
+    p->is_training = is_training;
+    p->head_rows = st == OK ? b->samples * rows_of(b) : 0;
+    if (st == OK) {
+        to_norm(p, b, objective);
     }
-    linear_forward(&last, b->samples * rows, p->active, false, p->outputs);
-    return OK;
+    if (is_training) { /* a rank that failed is there too, without rows */
+        enum status normed = batch_norm_train(&p->norm, p->head_rows, p->hidden, p->active);
+        st = st == OK ? normed : st;
+    } else {
+        batch_norm_evaluate(&p->norm, p->head_rows, p->hidden, p->active);
+    }
+    linear_forward(&last, p->head_rows, p->active, false, p->outputs);
+    return st;
 }
 
 /* The likelihood's share of the loss, and its gradient by the outputs. */
@@ -283,17 +297,14 @@ static double latent_backward(struct few_shot_pass *p, const struct few_shot_bat
     return kl / (double)b->all_users;
 }
 
-enum status few_shot_backward(struct few_shot_pass *p, const struct few_shot_batch *b, double beta_kl,
-                              enum few_shot_objective objective, struct few_shot_value *out) {
+/* From the head's batch norm down, from p->d_hidden. Returns the divergence. */
+static double from_norm(struct few_shot_pass *p, const struct few_shot_batch *b, double beta_kl,
+                        enum few_shot_objective objective) {
     const struct network *m = p->model;
-    int64_t rows = b->users * b->targets * 2;
+    int64_t rows = rows_of(b);
     struct linear_layer first = network_layer(m, NETWORK_TARGET_0);
     struct linear_layer second = network_layer(m, NETWORK_TARGET_1);
     struct linear_layer of_target = head_part(m, false);
-    struct linear_layer last = network_layer(m, NETWORK_HEAD_1);
-    *out = (struct few_shot_value){.nll = likelihood(p, b)};
-    linear_backward(&last, b->samples * rows, p->active, p->d_outputs, p->d_hidden);
-    TRY(batch_norm_backward(&p->norm, b->samples * rows, p->hidden, p->active, p->d_hidden));
     split_head(p, b, rows);
     linear_backward(&of_target, rows, p->target, p->d_options, p->d_target);
     double *d_inner = p->d_options; /* its use is over */
@@ -301,15 +312,25 @@ enum status few_shot_backward(struct few_shot_pass *p, const struct few_shot_bat
     relu_backward(rows * m->shape.hidden, p->target_inner, d_inner);
     linear_backward(&first, rows, b->options, d_inner, NULL);
     if (m->shape.kind != NETWORK_PROCESS) {
-        return OK;
+        return 0;
     }
     struct linear_layer of_z = head_part(m, true);
     linear_backward(&of_z, b->samples * b->users, p->z, p->d_users, p->d_z);
     if (m->shape.latent) {
-        out->kl = latent_backward(p, b, beta_kl, objective);
-    } else {
-        memcpy(p->context.d_out, p->d_z, (size_t)(b->users * m->shape.hidden) * sizeof *p->d_z);
-        set_pass_backward(p->model, &p->context);
+        return latent_backward(p, b, beta_kl, objective);
     }
+    memcpy(p->context.d_out, p->d_z, (size_t)(b->users * m->shape.hidden) * sizeof *p->d_z);
+    set_pass_backward(m, &p->context);
+    return 0;
+}
+
+enum status few_shot_backward(struct few_shot_pass *p, const struct few_shot_batch *b, double beta_kl,
+                              enum few_shot_objective objective, struct few_shot_value *out) {
+    struct linear_layer last = network_layer(p->model, NETWORK_HEAD_1);
+    bool has_rows = p->head_rows > 0;
+    *out = (struct few_shot_value){.nll = has_rows ? likelihood(p, b) : 0};
+    linear_backward(&last, p->head_rows, p->active, p->d_outputs, p->d_hidden);
+    TRY(batch_norm_backward(&p->norm, p->head_rows, p->hidden, p->active, p->d_hidden));
+    out->kl = has_rows ? from_norm(p, b, beta_kl, objective) : 0;
     return OK;
 }

@@ -40,6 +40,7 @@ struct few_shot_pass {
     struct set_pass context, whole; /* whole: all targets as a set; only where latent */
     struct batch_norm norm;
     bool is_training;
+    int64_t head_rows; /* S R of the last forward pass; 0 where it failed on this rank */
     /* R = users N 2 options, S samples */
     double *target_inner, *target; /* (R, H) each */
     double *from_target;           /* (R, H): the head's first layer, targets' part */
@@ -57,7 +58,9 @@ enum status few_shot_pass_open(struct network *m, struct comm *comm, const struc
 void few_shot_pass_close(struct few_shot_pass *p);
 
 /* Collective where is_training (batch norm's statistics over all ranks), local otherwise: then running
- * statistics, no dropout. Leaves p->outputs. */
+ * statistics, no dropout. Leaves p->outputs. A rank that fails takes part all the same, without rows, and so
+ * in the backward pass: the ranks have to agree after it. Fails: ERR_INTERNAL for a batch beyond the limits.
+ */
 enum status few_shot_forward(struct few_shot_pass *p, const struct few_shot_batch *b, bool is_training,
                              enum few_shot_objective objective);
 /* This rank's share of the loss's two terms, sums over its users divided by all_users; after
@@ -65,8 +68,8 @@ enum status few_shot_forward(struct few_shot_pass *p, const struct few_shot_batc
 struct few_shot_value {
     double nll, kl;
 };
-/* Collective. After few_shot_forward in training: the loss, and its gradients added to the model's (this
- * rank's share). beta_kl 0 leaves the KL out. */
+/* Collective. After few_shot_forward in training, however that went: the loss, and its gradients added to the
+ * model's (this rank's share). beta_kl 0 leaves the KL out. */
 enum status few_shot_backward(struct few_shot_pass *p, const struct few_shot_batch *b, double beta_kl,
                               enum few_shot_objective objective, struct few_shot_value *out);
 

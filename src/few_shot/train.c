@@ -14,6 +14,10 @@ static struct range my_users(const struct few_shot_trainer *t) {
                    : (struct range){0, t->options->batch};
 }
 
+static enum status agree(const struct few_shot_trainer *t, enum status st) {
+    return t->comm ? comm_agree(t->comm, st) : st;
+}
+
 static enum status check(const struct few_shot_options *o) {
     if (o->context_min > o->context_max || o->context_max > o->targets) {
         return fail(ERR_USAGE,
@@ -74,24 +78,35 @@ static void draw_training(struct few_shot_trainer *t, int64_t context, int64_t s
     users_draw(t->model, &t->train, &draw, &t->users);
 }
 
-enum status few_shot_step(struct few_shot_trainer *t, struct few_shot_value *value) {
-    const struct few_shot_options *o = t->options;
-    struct rng r = rng_stream(o->seed, RNG_SHUFFLE, -1, t->adam.step);
-    draw_training(t, o->context_min + rng_below(&r, o->context_max - o->context_min + 1), t->adam.step);
-    t->users.batch.dropout = o->dropout;
-    TRY(few_shot_forward(&t->pass, &t->users.batch, true, o->objective));
-    TRY(few_shot_backward(&t->pass, &t->users.batch, o->beta_kl, o->objective, value));
-    double sums[] = {value->nll, value->kl};
+/* Collective: the gradients' sum, and an allreduce in which a failure rides. st: how this rank's part of the
+ * step went; *value: its share of the loss, then the loss. */
+static enum status close_step(struct few_shot_trainer *t, enum status st, struct few_shot_value *value) {
+    enum { NLL, KL, FAILED, CLOSING };
+    double closing[CLOSING] = {value->nll, value->kl, st != OK};
     if (t->comm) {
         TRY(comm_sum_f64(t->comm, t->model->gradients, t->model->count));
-        TRY(comm_sum_f64(t->comm, sums, COUNT_OF(sums)));
+        TRY(comm_sum_f64(t->comm, closing, CLOSING));
     }
-    *value = (struct few_shot_value){.nll = sums[0], .kl = sums[1]};
+    if (closing[FAILED] > 0) {
+        return agree(t, st);
+    }
+    *value = (struct few_shot_value){.nll = closing[NLL], .kl = closing[KL]};
     if (!isfinite(value->nll) || !isfinite(value->kl)) {
         return fail(ERR_DATA,
                     "few-shot model: the loss of update %lld is not finite; lower the learning rate",
                     (long long)t->adam.step);
     }
+    return OK;
+}
+
+enum status few_shot_step(struct few_shot_trainer *t, struct few_shot_value *value) {
+    const struct few_shot_options *o = t->options;
+    struct rng r = rng_stream(o->seed, RNG_SHUFFLE, -1, t->adam.step);
+    draw_training(t, o->context_min + rng_below(&r, o->context_max - o->context_min + 1), t->adam.step);
+    t->users.batch.dropout = o->dropout;
+    enum status forward = few_shot_forward(&t->pass, &t->users.batch, true, o->objective);
+    enum status backward = few_shot_backward(&t->pass, &t->users.batch, o->beta_kl, o->objective, value);
+    TRY(close_step(t, forward == OK ? backward : forward, value));
     adam_step(&o->adam, &t->adam, t->model->parameters, t->model->gradients);
     return OK;
 }
@@ -100,14 +115,15 @@ enum status few_shot_average_norm(struct few_shot_trainer *t, int64_t batches) {
     const struct few_shot_options *o = t->options;
     double momentum = t->pass.norm.momentum;
     enum status st = OK;
-    for (int64_t i = 0; i < batches && st == OK; i++) {
+    for (int64_t i = 0; i < batches; i++) { /* all of them, whatever fails: the ranks are together in each */
         draw_training(t, o->context_min + i % (o->context_max - o->context_min + 1), t->adam.step + i);
         t->pass.norm.momentum = 1 / (double)(i + 1);
-        st = few_shot_forward(&t->pass, &t->users.batch, true,
-                              FEW_SHOT_CODE); /* z as evaluation draws it, no dropout */
+        /* z as evaluation draws it, no dropout */
+        enum status forward = few_shot_forward(&t->pass, &t->users.batch, true, FEW_SHOT_CODE);
+        st = st == OK ? forward : st;
     }
     t->pass.norm.momentum = momentum;
-    return st;
+    return agree(t, st);
 }
 
 /* Numerators over users of a measure: of the mean and of the variance. */
@@ -166,6 +182,7 @@ static void summarize(const struct tally *tally, struct few_shot_accuracy *out) 
     }
 }
 
+/* Local. */
 static enum status evaluate_batches(struct few_shot_trainer *t, int64_t context, struct tasks *tasks,
                                     struct tally *tallies) {
     const struct few_shot_options *o = t->options;
@@ -181,9 +198,7 @@ static enum status evaluate_batches(struct few_shot_trainer *t, int64_t context,
         TRY(few_shot_forward(&t->pass, &t->users.batch, false, o->objective));
         tally_batch(t, labels, tallies);
     }
-    return t->comm ? comm_sum_f64(t->comm, (double *)tallies,
-                                  (labels + 1) * (int64_t)(sizeof *tallies / sizeof(double)))
-                   : OK;
+    return OK;
 }
 
 enum status few_shot_evaluate(struct few_shot_trainer *t, int64_t context, struct few_shot_accuracy *out) {
@@ -196,10 +211,14 @@ enum status few_shot_evaluate(struct few_shot_trainer *t, int64_t context, struc
                     (long long)context, (long long)t->options->targets, (long long)t->test.n_ids,
                     (long long)t->options->batch);
     }
-    TRY(NEW_ARRAY(tallies, labels + 1));
+    enum status st = NEW_ARRAY(tallies, labels + 1);
     struct mt19937 start = t->test.draws;
-    enum status st = evaluate_batches(t, context, &t->test, tallies);
+    st = agree(t, st == OK ? evaluate_batches(t, context, &t->test, tallies) : st);
     t->test.draws = start; /* the same users the next time */
+    if (st == OK && t->comm) {
+        st = comm_sum_f64(t->comm, (double *)tallies,
+                          (labels + 1) * (int64_t)(sizeof *tallies / sizeof(double)));
+    }
     for (int64_t i = 0; i <= labels && st == OK; i++) {
         summarize(&tallies[i], &out[i]);
     }

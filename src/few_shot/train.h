@@ -33,7 +33,8 @@ void few_shot_trainer_close(struct few_shot_trainer *t);
 
 /* Updates that one pass over the training pairs makes: pairs / batch, the rest left out. */
 int64_t few_shot_steps_per_pass(const struct world *w, const struct few_shot_options *options);
-/* Collective. One update; *value: the loss's terms over all ranks, before the update. */
+/* Collective. One update; *value: the loss's terms over all ranks, before the update. Whatever one rank fails
+ * with, all go through the same collectives and end with its message and code, without an update. */
 enum status few_shot_step(struct few_shot_trainer *t, struct few_shot_value *value);
 /* Collective. The norm's running statistics, which evaluation goes by, become plain averages over so many
  * more training batches, whose contexts are of each size by turns; parameters stay. As few_shot_step leaves

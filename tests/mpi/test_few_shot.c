@@ -1,21 +1,13 @@
 /* A few-shot reward model trained by the ranks together is the one that a rank trains alone: batch norm's
  * statistics, gradients, latents and dropout do not depend on who has which users. One rank of four has none.
- */
+ * What fails on one rank ends all of them. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "few_shot/train.h"
+#include "tests/check.h"
 #include "util/mem.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                 \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, status_message()->text); \
-            failures++;                                                                                  \
-        }                                                                                                \
-    } while (0)
 
 enum { PAIRS = 40, WIDTH = 2, LABELS = 2, STEPS = 12 };
 
@@ -77,18 +69,19 @@ static void check_average(struct few_shot_trainer *t) {
     }
 }
 
+static const struct few_shot_options options = {.batch = 3,
+                                                .targets = 8,
+                                                .context_max = 5,
+                                                .samples = 2,
+                                                .eval_samples = 3,
+                                                .beta_kl = 0.01,
+                                                .dropout = 0.2,
+                                                .adam = {1e-2, 3e-5, 0.1},
+                                                .seed = 4,
+                                                .task_seed = 42};
+
 static void train(struct comm *c, const struct world *w, const struct network_shape *shape,
                   struct result *out) {
-    const struct few_shot_options options = {.batch = 3,
-                                             .targets = 8,
-                                             .context_max = 5,
-                                             .samples = 2,
-                                             .eval_samples = 3,
-                                             .beta_kl = 0.01,
-                                             .dropout = 0.2,
-                                             .adam = {1e-2, 3e-5, 0.1},
-                                             .seed = 4,
-                                             .task_seed = 42};
     struct few_shot_trainer t;
     CHECK(network_open(shape, 3, &out->model) == OK);
     CHECK(few_shot_trainer_open(c, &out->model, w, &options, &t) == OK);
@@ -143,6 +136,38 @@ static void compare(struct comm *c, const struct world *w, const struct network_
     network_close(&alone.model);
 }
 
+/* The ranks' last failed alone: every one of them says so, and with the same code. */
+static void expect_failed(const struct comm *c, enum status st) {
+    char who[32];
+    snprintf(who, sizeof who, "rank %d of %d", c->size - 1, c->size);
+    CHECK(st == ERR_INTERNAL);
+    CHECK(strstr(status_message()->text, "few-shot batch: ") != NULL);
+    CHECK(c->size == 1 || strncmp(status_message()->text, who, strlen(who)) == 0);
+}
+
+/* A batch that does not fit on one rank: in an update, in the norm's averages, in an evaluation. Nobody is
+ * left in a collective, nothing is updated, and then the ranks are in step. */
+static void fail_on_one(struct comm *c, const struct world *w, const struct network_shape *shape) {
+    struct few_shot_trainer t;
+    struct few_shot_value value;
+    struct few_shot_accuracy accuracy[LABELS + 1];
+    struct network m, untouched;
+    CHECK(network_open(shape, 3, &m) == OK && network_open(shape, 3, &untouched) == OK);
+    CHECK(few_shot_trainer_open(c, &m, w, &options, &t) == OK);
+    int64_t fits = t.pass.limits.targets;
+    t.pass.limits.targets = c->rank == c->size - 1 ? 0 : fits;
+    expect_failed(c, few_shot_step(&t, &value));
+    CHECK(t.adam.step == 0);
+    CHECK(memcmp(m.parameters, untouched.parameters, (size_t)m.count * sizeof *m.parameters) == 0);
+    expect_failed(c, few_shot_average_norm(&t, 3));
+    expect_failed(c, few_shot_evaluate(&t, 3, accuracy));
+    t.pass.limits.targets = fits;
+    CHECK(few_shot_evaluate(&t, 3, accuracy) == OK);
+    few_shot_trainer_close(&t);
+    network_close(&m);
+    network_close(&untouched);
+}
+
 int main(int argc, char **argv) {
     struct comm *c;
     static const struct network_shape shapes[] = {
@@ -158,6 +183,7 @@ int main(int argc, char **argv) {
     make_world(&w);
     for (int i = 0; i < COUNT_OF(shapes); i++) {
         compare(c, &w, &shapes[i]);
+        fail_on_one(c, &w, &shapes[i]);
     }
     world_free(&w);
     comm_finish(c);
