@@ -1,6 +1,6 @@
 /* A small batch of users with drawn embeddings and choices, for the tests of few-shot reward models. */
-#ifndef COLLIMATE_TESTS_NP_SMALL_H
-#define COLLIMATE_TESTS_NP_SMALL_H
+#ifndef COLLIMATE_TESTS_FEW_SHOT_SMALL_H
+#define COLLIMATE_TESTS_FEW_SHOT_SMALL_H
 
 #include <string.h>
 
