@@ -25,10 +25,10 @@ enum { INNER_AUTO, INNER_LINEAR, INNER_MLP };
 
 struct few_shot {
     struct run *run;
-    struct np_world world;
-    struct np_model model;
-    struct np_options options;
-    struct np_trainer trainer;
+    struct world world;
+    struct network model;
+    struct few_shot_options options;
+    struct few_shot_trainer trainer;
     struct metrics_file metrics;
     struct facts facts;
     struct checkpoint_options checkpoint;
@@ -46,21 +46,21 @@ static struct world_options world_options(const struct settings *s) {
                                   .holdout = s->few_shot.holdout};
 }
 
-static void read_options(const struct settings *s, struct np_options *o) {
-    *o = (struct np_options){.batch = s->few_shot.batch,
-                             .targets = s->few_shot.targets,
-                             .context_min = s->few_shot.context_min,
-                             .context_max = s->few_shot.context_max,
-                             .samples = s->few_shot.samples,
-                             .eval_samples = s->few_shot.eval_samples,
-                             .beta_kl = s->few_shot.beta_kl,
-                             .dropout = s->few_shot.dropout,
-                             .objective = (enum np_objective)s->few_shot.objective,
-                             .learning_rate = s->few_shot.learning_rate,
-                             .epsilon = s->few_shot.epsilon,
-                             .weight_decay = s->few_shot.weight_decay,
-                             .seed = (uint64_t)s->seed,
-                             .task_seed = (uint64_t)s->few_shot.task_seed};
+static void read_options(const struct settings *s, struct few_shot_options *o) {
+    *o = (struct few_shot_options){.batch = s->few_shot.batch,
+                                   .targets = s->few_shot.targets,
+                                   .context_min = s->few_shot.context_min,
+                                   .context_max = s->few_shot.context_max,
+                                   .samples = s->few_shot.samples,
+                                   .eval_samples = s->few_shot.eval_samples,
+                                   .beta_kl = s->few_shot.beta_kl,
+                                   .dropout = s->few_shot.dropout,
+                                   .objective = (enum few_shot_objective)s->few_shot.objective,
+                                   .adam = {.learning_rate = s->few_shot.learning_rate,
+                                            .epsilon = s->few_shot.epsilon,
+                                            .weight_decay = s->few_shot.weight_decay},
+                                   .seed = (uint64_t)s->seed,
+                                   .task_seed = (uint64_t)s->few_shot.task_seed};
 }
 
 /* What only training reads has no effect on a model that is there. */
@@ -90,7 +90,7 @@ static enum status open_world(struct few_shot *f) {
     } else {
         TRY(comm_agree(f->run->comm, world_of_two_users(&options, &f->world)));
     }
-    const struct np_world *w = &f->world;
+    const struct world *w = &f->world;
     log_root(LOG_INFO, "%s: %lld pairs of width %lld, %lld labels; %lld train, %lld test; %lld left out",
              *s->data ? s->data : "two users", (long long)w->pairs, (long long)w->width, (long long)w->labels,
              (long long)w->n_train, (long long)w->n_test, (long long)dropped);
@@ -101,18 +101,18 @@ static enum status open_world(struct few_shot *f) {
 static enum status open_model(struct few_shot *f) {
     const struct settings *s = f->run->settings;
     int inner = s->few_shot.inner;
-    struct np_shape shape = {.kind = (enum np_kind)s->few_shot.model,
-                             .width = f->world.width,
-                             .hidden = s->few_shot.hidden,
-                             .heads = s->few_shot.heads,
-                             .aggregate = (enum np_aggregate)s->few_shot.aggregate,
-                             .inner_mlp = inner == INNER_MLP || (inner == INNER_AUTO && !*s->data),
-                             .latent = s->few_shot.latent};
+    struct network_shape shape = {.kind = (enum network_kind)s->few_shot.model,
+                                  .width = f->world.width,
+                                  .hidden = s->few_shot.hidden,
+                                  .heads = s->few_shot.heads,
+                                  .aggregate = (enum network_aggregate)s->few_shot.aggregate,
+                                  .inner_mlp = inner == INNER_MLP || (inner == INNER_AUTO && !*s->data),
+                                  .latent = s->few_shot.latent};
     read_options(s, &f->options);
     f->steps = s->few_shot.steps ? s->few_shot.steps
-                                 : s->few_shot.passes * np_steps_per_pass(&f->world, &f->options);
-    enum status st = np_model_open(&shape, (uint64_t)s->seed, &f->model);
-    st = st == OK ? np_trainer_open(f->run->comm, &f->model, &f->world, &f->options, &f->trainer) : st;
+                                 : s->few_shot.passes * few_shot_steps_per_pass(&f->world, &f->options);
+    enum status st = network_open(&shape, (uint64_t)s->seed, &f->model);
+    st = st == OK ? few_shot_trainer_open(f->run->comm, &f->model, &f->world, &f->options, &f->trainer) : st;
     st = st == OK && *s->model ? network_folder_load(&f->model, s->model) : st;
     TRY(comm_agree(f->run->comm, st));
     if (*s->model) {
@@ -124,7 +124,7 @@ static enum status open_model(struct few_shot *f) {
     return OK;
 }
 
-static enum status write_step(struct few_shot *f, int64_t step, const struct np_value *value) {
+static enum status write_step(struct few_shot *f, int64_t step, const struct few_shot_value *value) {
     if (f->run->comm->rank != 0) {
         return OK;
     }
@@ -151,7 +151,7 @@ static enum status keep_state(struct few_shot *f, int64_t step, enum status st) 
         return OK;
     }
     TRY(comm_agree(c, c->rank == 0 ? metrics_sync(&f->metrics) : OK));
-    TRY(np_state_save(&f->trainer, &f->checkpoint));
+    TRY(few_shot_state_save(&f->trainer, &f->checkpoint));
     if (asked) {
         log_root(LOG_WARN, "stopped on SIGUSR1 after update %lld, with a checkpoint", (long long)step);
         return fail(REQUEUE, "stopped on SIGUSR1 after update %lld", (long long)step);
@@ -165,8 +165,8 @@ static enum status train(struct few_shot *f) {
     double start = clock_seconds();
     progress_start(&progress, "few-shot", "updates", (double)f->steps);
     for (int64_t step = f->trainer.adam.step + 1; step <= f->steps; step++) {
-        struct np_value value;
-        TRY(np_step(&f->trainer, &value));
+        struct few_shot_value value;
+        TRY(few_shot_step(&f->trainer, &value));
         TRY(keep_state(f, step, write_step(f, step, &value)));
         char extra[64];
         snprintf(extra, sizeof extra, "nll %.4f", value.nll);
@@ -177,10 +177,10 @@ static enum status train(struct few_shot *f) {
     return OK;
 }
 
-static enum status put_accuracy(struct text *out, const struct np_accuracy *a) {
-    static const char *const names[NP_MEASURES] = {"accuracy", "seen", "unseen", "paper_unseen"};
+static enum status put_accuracy(struct text *out, const struct few_shot_accuracy *a) {
+    static const char *const names[MEASURES] = {"accuracy", "seen", "unseen", "paper_unseen"};
     TRY(metrics_put(out, "", "users", a->users));
-    for (int m = 0; m < NP_MEASURES; m++) {
+    for (int m = 0; m < MEASURES; m++) {
         char name[32];
         snprintf(name, sizeof name, "%s_error", names[m]);
         TRY(isfinite(a->mean[m]) ? metrics_put(out, "", names[m], a->mean[m]) : OK);
@@ -190,7 +190,7 @@ static enum status put_accuracy(struct text *out, const struct np_accuracy *a) {
 }
 
 /* {"context": k, "users": …, "accuracy": …, "labels": [{…}, …]} */
-static enum status put_context(struct text *out, int64_t context, const struct np_accuracy *all,
+static enum status put_context(struct text *out, int64_t context, const struct few_shot_accuracy *all,
                                int64_t labels) {
     struct text part = {0};
     enum status st = metrics_put(&part, "", "context", (double)context);
@@ -205,19 +205,19 @@ static enum status put_context(struct text *out, int64_t context, const struct n
     return st == OK ? text_puts(out, "]}") : st;
 }
 
-static void log_accuracy(int64_t context, const struct np_accuracy *a) {
+static void log_accuracy(int64_t context, const struct few_shot_accuracy *a) {
     log_root(LOG_INFO,
              "context %2lld: accuracy %5.2f +- %.2f %%; unseen %5.2f; seen %5.2f; positions k and up %5.2f",
-             (long long)context, 100 * a->mean[NP_ALL], 100 * a->error[NP_ALL], 100 * a->mean[NP_UNSEEN],
-             100 * a->mean[NP_SEEN], 100 * a->mean[NP_PAPER_UNSEEN]);
+             (long long)context, 100 * a->mean[MEASURE_ALL], 100 * a->error[MEASURE_ALL],
+             100 * a->mean[MEASURE_UNSEEN], 100 * a->mean[MEASURE_SEEN], 100 * a->mean[MEASURE_PAPER_UNSEEN]);
 }
 
 /* Collective. Models without a context have one row. */
 static enum status evaluate(struct few_shot *f) {
     struct text *out = &f->result;
-    struct np_accuracy *all;
+    struct few_shot_accuracy *all;
     int64_t labels = f->world.labels;
-    int rows = f->model.shape.kind == NP_PROCESS ? COUNT_OF(context_sizes) : 1;
+    int rows = f->model.shape.kind == NETWORK_PROCESS ? COUNT_OF(context_sizes) : 1;
     TRY(comm_agree(f->run->comm, NEW_ARRAY(all, labels + 1)));
     enum status st = OK;
     if (!*f->run->settings->model) {
@@ -228,7 +228,7 @@ static enum status evaluate(struct few_shot *f) {
     st = comm_agree(f->run->comm, st == OK ? text_puts(out, ", \"evaluation\": [") : st);
     for (int i = 0; i < rows && st == OK; i++) {
         if (context_sizes[i] <= f->options.targets) {
-            st = np_evaluate(&f->trainer, context_sizes[i], all);
+            st = few_shot_evaluate(&f->trainer, context_sizes[i], all);
             st = st == OK && i ? text_puts(out, ", ") : st;
             st = st == OK ? put_context(out, context_sizes[i], all, labels) : st;
             st = comm_agree(f->run->comm, st);
@@ -238,7 +238,7 @@ static enum status evaluate(struct few_shot *f) {
         }
     }
     mem_free(all);
-    return st == OK ? text_puts(out, "]}\n") : st;
+    return comm_agree(f->run->comm, st == OK ? text_puts(out, "]}\n") : st);
 }
 
 static enum status deliver(struct few_shot *f, const char *folder) {
@@ -269,13 +269,13 @@ static enum status open_metrics(struct few_shot *f, const char *folder) {
 static enum status go_on(struct few_shot *f, int threads) {
     struct run *run = f->run;
     const struct settings *s = run->settings;
-    TRY(comm_agree(run->comm, facts_few_shot(run, np_world_hash(&f->world), threads, &f->facts)));
+    TRY(comm_agree(run->comm, facts_few_shot(run, world_hash(&f->world), threads, &f->facts)));
     f->checkpoint = (struct checkpoint_options){.run = s->output,
                                                 .facts = f->facts.list,
                                                 .n_facts = (int)f->facts.n,
                                                 .keep = (int)s->train.checkpoint_keep,
                                                 .resume = (enum resume)s->train.resume};
-    TRY(np_state_load(&f->trainer, &f->checkpoint));
+    TRY(few_shot_state_load(&f->trainer, &f->checkpoint));
     if (f->trainer.adam.step > 0) {
         log_root(LOG_INFO, "going on after update %lld of %lld", (long long)f->trainer.adam.step,
                  (long long)f->steps);
@@ -301,7 +301,7 @@ static enum status few_shot_work(struct few_shot *f) {
     TRY(run_folder_open(run, &host, s->output, &folder));
     enum status st = *s->model ? OK : go_on(f, host.caps.threads);
     st = st == OK && !*s->model ? train(f) : st;
-    st = st == OK ? comm_agree(run->comm, np_average_norm(&f->trainer, s->few_shot.norm_batches)) : st;
+    st = st == OK ? few_shot_average_norm(&f->trainer, s->few_shot.norm_batches) : st;
     st = st == OK ? evaluate(f) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
     st = st == OK && !*s->model ? checkpoint_prune(run->comm, s->output, 0) : st; /* done: begins anew */
@@ -313,9 +313,9 @@ static enum status few_shot_work(struct few_shot *f) {
 enum status command_few_shot(struct run *run) {
     struct few_shot f = {.run = run};
     enum status st = few_shot_work(&f);
-    np_trainer_close(&f.trainer);
-    np_model_close(&f.model);
-    np_world_free(&f.world);
+    few_shot_trainer_close(&f.trainer);
+    network_close(&f.model);
+    world_free(&f.world);
     text_free(&f.line);
     text_free(&f.result);
     facts_free(&f.facts);

@@ -81,10 +81,10 @@ struct settings {
         int seeding; /* enum kmeans_seeding */
     } select;
     struct {
-        int model;     /* enum np_kind */
-        int aggregate; /* enum np_aggregate */
+        int model;     /* enum network_kind */
+        int aggregate; /* enum network_aggregate */
         int inner;     /* 0 auto, 1 linear, 2 mlp */
-        int objective; /* enum np_objective */
+        int objective; /* enum few_shot_objective */
         bool latent;
         int64_t hidden, heads, batch, targets, context_min, context_max, samples, eval_samples;
         int64_t steps, passes, norm_batches, checkpoint_every, task_seed, world_rows, world_seed;

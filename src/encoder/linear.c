@@ -9,7 +9,7 @@
 enum { PARALLEL_ELEMENTS = 1 << 15 }; /* below, starting threads costs more than it saves */
 static const double norm_epsilon = 1e-5;
 
-void np_linear_forward(const struct np_linear *l, int64_t rows, const double *x, bool relu, double *y) {
+void linear_forward(const struct linear_layer *l, int64_t rows, const double *x, bool relu, double *y) {
     dense_multiply(&(struct dense_product){.transpose_b = true,
                                            .m = rows,
                                            .n = l->outputs,
@@ -35,8 +35,8 @@ void np_linear_forward(const struct np_linear *l, int64_t rows, const double *x,
     }
 }
 
-void np_linear_backward(const struct np_linear *l, int64_t rows, const double *x, const double *dy,
-                        double *dx) {
+void linear_backward(const struct linear_layer *l, int64_t rows, const double *x, const double *dy,
+                     double *dx) {
     int64_t stride = l->stride ? l->stride : l->inputs;
     dense_multiply(&(struct dense_product){.transpose_a = true,
                                            .m = l->outputs,
@@ -50,7 +50,7 @@ void np_linear_backward(const struct np_linear *l, int64_t rows, const double *x
                                            .c = l->d_weight,
                                            .ldc = stride});
     if (l->d_bias) {
-        np_sum_rows(rows, l->outputs, dy, l->d_bias);
+        sum_rows(rows, l->outputs, dy, l->d_bias);
     }
     if (dx) {
         dense_multiply(&(struct dense_product){.m = rows,
@@ -65,14 +65,14 @@ void np_linear_backward(const struct np_linear *l, int64_t rows, const double *x
     }
 }
 
-void np_relu_backward(int64_t n, const double *y, double *dy) {
+void relu_backward(int64_t n, const double *y, double *dy) {
 #pragma omp parallel for if (n > PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < n; i++) {
         dy[i] = y[i] > 0 ? dy[i] : 0;
     }
 }
 
-void np_sum_rows(int64_t rows, int64_t columns, const double *x, double *sums) {
+void sum_rows(int64_t rows, int64_t columns, const double *x, double *sums) {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < columns; j++) {
             sums[j] += x[i * columns + j];
@@ -80,11 +80,11 @@ void np_sum_rows(int64_t rows, int64_t columns, const double *x, double *sums) {
     }
 }
 
-static enum status sum_ranks(const struct np_norm *n, double *values, int64_t count) {
+static enum status sum_ranks(const struct batch_norm *n, double *values, int64_t count) {
     return n->comm ? comm_sum_f64(n->comm, values, count) : OK;
 }
 
-static void scale_rows(const struct np_norm *n, int64_t rows, const double *mean, const double *inverse,
+static void scale_rows(const struct batch_norm *n, int64_t rows, const double *mean, const double *inverse,
                        double *x, double *y) {
 #pragma omp parallel for if (rows * n->width > PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < rows; i++) {
@@ -98,14 +98,17 @@ static void scale_rows(const struct np_norm *n, int64_t rows, const double *mean
 }
 
 /* Two passes over the rows, the mean first: the variance of large values does not cancel. */
-enum status np_norm_train(struct np_norm *n, int64_t rows, double *x, double *y) {
+enum status batch_norm_train(struct batch_norm *n, int64_t rows, double *x, double *y) {
     double *mean = n->sums;
     double *variance = n->sums + n->width + 1;
     memset(n->sums, 0, (size_t)(2 * n->width + 1) * sizeof *n->sums);
-    np_sum_rows(rows, n->width, x, mean);
+    sum_rows(rows, n->width, x, mean);
     mean[n->width] = (double)rows;
     TRY(sum_ranks(n, mean, n->width + 1));
     n->total = mean[n->width];
+    if (n->total == 0) {
+        return OK;
+    }
     if (n->total < 2) {
         return fail(ERR_USAGE, "few-shot model: batch norm needs at least 2 rows in a batch");
     }
@@ -129,7 +132,7 @@ enum status np_norm_train(struct np_norm *n, int64_t rows, double *x, double *y)
     return OK;
 }
 
-void np_norm_evaluate(const struct np_norm *n, int64_t rows, double *x, double *y) {
+void batch_norm_evaluate(const struct batch_norm *n, int64_t rows, double *x, double *y) {
     for (int64_t j = 0; j < n->width; j++) {
         n->inverse_std[j] = 1 / sqrt(n->running_variance[j] + norm_epsilon);
     }
@@ -138,11 +141,12 @@ void np_norm_evaluate(const struct np_norm *n, int64_t rows, double *x, double *
 
 /* With x the normalized rows, g = dy through the ReLU and N rows:
  *   dx = weight / std * (g - sum(g) / N - x * sum(g x) / N). */
-enum status np_norm_backward(struct np_norm *n, int64_t rows, const double *x, const double *y, double *dy) {
+enum status batch_norm_backward(struct batch_norm *n, int64_t rows, const double *x, const double *y,
+                                double *dy) {
     double *sum = n->sums;
     double *product = n->sums + n->width;
     memset(n->sums, 0, (size_t)(2 * n->width) * sizeof *n->sums);
-    np_relu_backward(rows * n->width, y, dy);
+    relu_backward(rows * n->width, y, dy);
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < n->width; j++) {
             sum[j] += dy[i * n->width + j];

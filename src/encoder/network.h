@@ -16,56 +16,53 @@
 #ifndef COLLIMATE_ENCODER_NETWORK_H
 #define COLLIMATE_ENCODER_NETWORK_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "encoder/linear.h"
 
-#include "util/status.h"
+enum network_kind { NETWORK_BTL, NETWORK_DPL, NETWORK_PROCESS };
+enum network_aggregate { AGGREGATE_ATTENTION, AGGREGATE_MEAN, AGGREGATE_SUM };
 
-enum np_kind { NP_BTL, NP_DPL, NP_PROCESS };
-enum np_aggregate { NP_ATTENTION, NP_MEAN, NP_SUM };
-
-struct np_shape {
-    enum np_kind kind;
+struct network_shape {
+    enum network_kind kind;
     int64_t width, hidden, heads; /* heads divides hidden */
-    enum np_aggregate aggregate;
+    enum network_aggregate aggregate;
     bool inner_mlp; /* of the context's items; otherwise one linear layer */
     bool latent;
 };
 
-enum np_tensor {
-    NP_TARGET_0,
-    NP_TARGET_0_BIAS,
-    NP_TARGET_1,
-    NP_TARGET_1_BIAS,
-    NP_HEAD_0,
-    NP_NORM_WEIGHT,
-    NP_NORM_BIAS,
-    NP_HEAD_1,
-    NP_INNER_0,
-    NP_INNER_0_BIAS,
-    NP_INNER_1,
-    NP_INNER_1_BIAS,
-    NP_ATTENTION_IN, /* queries, keys, values: 3H x H */
-    NP_ATTENTION_IN_BIAS,
-    NP_ATTENTION_OUT,
-    NP_ATTENTION_OUT_BIAS,
-    NP_OUTER_0,
-    NP_OUTER_0_BIAS,
-    NP_OUTER_1,
-    NP_OUTER_1_BIAS,
-    NP_TENSORS
+enum network_tensor {
+    NETWORK_TARGET_0,
+    NETWORK_TARGET_0_BIAS,
+    NETWORK_TARGET_1,
+    NETWORK_TARGET_1_BIAS,
+    NETWORK_HEAD_0,
+    NETWORK_NORM_WEIGHT,
+    NETWORK_NORM_BIAS,
+    NETWORK_HEAD_1,
+    NETWORK_INNER_0,
+    NETWORK_INNER_0_BIAS,
+    NETWORK_INNER_1,
+    NETWORK_INNER_1_BIAS,
+    NETWORK_ATTENTION_IN, /* queries, keys, values: 3H x H */
+    NETWORK_ATTENTION_IN_BIAS,
+    NETWORK_ATTENTION_OUT,
+    NETWORK_ATTENTION_OUT_BIAS,
+    NETWORK_OUTER_0,
+    NETWORK_OUTER_0_BIAS,
+    NETWORK_OUTER_1,
+    NETWORK_OUTER_1_BIAS,
+    NETWORK_TENSORS
 };
 
-struct np_range {
+struct network_range {
     const char *name; /* in saved files */
     int64_t offset;   /* in the arrays */
     int64_t rows;     /* outputs; 0: the model has no such tensor */
     int64_t columns;  /* inputs; 1 for biases */
 };
 
-struct np_model {
-    struct np_shape shape;
-    struct np_range tensors[NP_TENSORS];
+struct network {
+    struct network_shape shape;
+    struct network_range tensors[NETWORK_TENSORS];
     int64_t count; /* parameters */
     double *parameters, *gradients;
     double *running_mean, *running_variance; /* H each: batch norm's, for evaluation */
@@ -74,12 +71,14 @@ struct np_model {
 /* Local. Parameters drawn from seed as PyTorch's layers draw theirs (uniform within 1 / sqrt(inputs);
  * attention's inputs Xavier uniform, its biases 0). Fails: ERR_USAGE for sizes that do not fit each other,
  * ERR_SYSTEM. */
-enum status np_model_open(const struct np_shape *shape, uint64_t seed, struct np_model *out);
-void np_model_close(struct np_model *m);
+enum status network_open(const struct network_shape *shape, uint64_t seed, struct network *out);
+void network_close(struct network *m);
 /* First element; NULL where the model has no such tensor. */
-double *np_parameter(const struct np_model *m, enum np_tensor t);
-double *np_gradient(const struct np_model *m, enum np_tensor t);
+double *network_parameter(const struct network *m, enum network_tensor t);
+double *network_gradient(const struct network *m, enum network_tensor t);
+/* The layer with that weight; its bias, where it has one, is the tensor after it. */
+struct linear_layer network_layer(const struct network *m, enum network_tensor weight);
 /* Outputs of an option: 2 for DPL, else 1. */
-int64_t np_outputs(const struct np_shape *s);
+int64_t network_outputs(const struct network_shape *s);
 
 #endif

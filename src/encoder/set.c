@@ -3,16 +3,15 @@
 #include <math.h>
 #include <string.h>
 
-#include "encoder/internal.h"
 #include "util/mem.h"
 #include "util/rng.h"
 
-enum status np_set_open(const struct np_model *m, int64_t users, int64_t items, struct np_set *out) {
-    *out = (struct np_set){0};
+enum status set_pass_open(const struct network *m, int64_t users, int64_t items, struct set_pass *out) {
+    *out = (struct set_pass){0};
     int64_t h = m->shape.hidden;
     int64_t rows = users * items;
     int64_t pairs = users * m->shape.heads * items * items;
-    bool attention = m->shape.aggregate == NP_ATTENTION;
+    bool attention = m->shape.aggregate == AGGREGATE_ATTENTION;
     struct {
         double **at;
         int64_t n;
@@ -36,21 +35,21 @@ enum status np_set_open(const struct np_model *m, int64_t users, int64_t items, 
     };
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         if (NEW_ARRAY(*arrays[i].at, arrays[i].n) != OK) {
-            np_set_close(out);
+            set_pass_close(out);
             return ERR_SYSTEM;
         }
     }
     return OK;
 }
 
-void np_set_close(struct np_set *s) {
+void set_pass_close(struct set_pass *s) {
     double *arrays[] = {s->input,  s->inner,    s->encoded, s->qkv,  s->weights, s->kept,
                         s->pooled, s->summary,  s->outer,   s->out,  s->d_rows,  s->d_inner,
                         s->d_qkv,  s->d_pooled, s->d_outer, s->d_out};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
     }
-    *s = (struct np_set){0};
+    *s = (struct set_pass){0};
 }
 
 /* One head of one user: q, k, v are rows of 3H with this head's part at `at`. */
@@ -62,7 +61,7 @@ struct head {
     double *pooled;         /* size */
 };
 
-static struct head head_of(const struct np_model *m, const struct np_set *s, int64_t user, int64_t head) {
+static struct head head_of(const struct network *m, const struct set_pass *s, int64_t user, int64_t head) {
     int64_t h = m->shape.hidden;
     int64_t size = h / m->shape.heads;
     int64_t map = (user * m->shape.heads + head) * s->items * s->items;
@@ -148,7 +147,7 @@ static void head_backward(const struct head *a, const double *d_pooled) {
     }
 }
 
-static void draw_kept(const struct np_model *m, const struct np_set *s, int64_t user) {
+static void draw_kept(const struct network *m, const struct set_pass *s, int64_t user) {
     int64_t n = m->shape.heads * s->items * s->items;
     double *kept = s->kept + user * n;
     struct rng r = rng_stream(s->seed, RNG_DROPOUT, s->first_user + user, s->step);
@@ -157,11 +156,11 @@ static void draw_kept(const struct np_model *m, const struct np_set *s, int64_t 
     }
 }
 
-static void attention_forward(const struct np_model *m, const struct np_set *s) {
+static void attention_forward(const struct network *m, const struct set_pass *s) {
     int64_t h = m->shape.hidden;
-    struct np_linear in = np_layer(m, NP_ATTENTION_IN);
-    struct np_linear out = np_layer(m, NP_ATTENTION_OUT);
-    np_linear_forward(&in, s->users * s->items, s->encoded, false, s->qkv);
+    struct linear_layer in = network_layer(m, NETWORK_ATTENTION_IN);
+    struct linear_layer out = network_layer(m, NETWORK_ATTENTION_OUT);
+    linear_forward(&in, s->users * s->items, s->encoded, false, s->qkv);
 #pragma omp parallel for
     for (int64_t user = 0; user < s->users; user++) {
         draw_kept(m, s, user);
@@ -172,21 +171,21 @@ static void attention_forward(const struct np_model *m, const struct np_set *s) 
     }
     const double *bias = out.bias;
     out.bias = NULL; /* added once an item */
-    np_linear_forward(&out, s->users, s->pooled, false, s->summary);
+    linear_forward(&out, s->users, s->pooled, false, s->summary);
     for (int64_t i = 0; i < s->users; i++) {
         add_scaled(s->summary + i * h, (double)s->items, bias, h);
     }
 }
 
-static void attention_backward(const struct np_model *m, const struct np_set *s) {
+static void attention_backward(const struct network *m, const struct set_pass *s) {
     int64_t h = m->shape.hidden;
-    struct np_linear in = np_layer(m, NP_ATTENTION_IN);
-    struct np_linear out = np_layer(m, NP_ATTENTION_OUT);
+    struct linear_layer in = network_layer(m, NETWORK_ATTENTION_IN);
+    struct linear_layer out = network_layer(m, NETWORK_ATTENTION_OUT);
     for (int64_t i = 0; i < s->users; i++) {
         add_scaled(out.d_bias, (double)s->items, s->d_outer + i * h, h);
     }
     out.d_bias = NULL;
-    np_linear_backward(&out, s->users, s->pooled, s->d_outer, s->d_pooled);
+    linear_backward(&out, s->users, s->pooled, s->d_outer, s->d_pooled);
 #pragma omp parallel for
     for (int64_t user = 0; user < s->users; user++) {
         for (int64_t head = 0; head < m->shape.heads; head++) {
@@ -194,52 +193,52 @@ static void attention_backward(const struct np_model *m, const struct np_set *s)
             head_backward(&a, s->d_pooled + user * h + head * a.size);
         }
     }
-    np_linear_backward(&in, s->users * s->items, s->encoded, s->d_qkv, s->d_rows);
+    linear_backward(&in, s->users * s->items, s->encoded, s->d_qkv, s->d_rows);
 }
 
-static double plain_weight(const struct np_model *m, const struct np_set *s) {
-    return m->shape.aggregate == NP_MEAN ? 1 / (double)s->items : 1;
+static double plain_weight(const struct network *m, const struct set_pass *s) {
+    return m->shape.aggregate == AGGREGATE_MEAN ? 1 / (double)s->items : 1;
 }
 
-void np_set_forward(const struct np_model *m, struct np_set *s) {
+void set_pass_forward(const struct network *m, struct set_pass *s) {
     int64_t h = m->shape.hidden;
     int64_t rows = s->users * s->items;
     memset(s->summary, 0, (size_t)(s->users * h) * sizeof *s->summary);
     if (s->items > 0) {
-        struct np_linear first = np_layer(m, NP_INNER_0);
+        struct linear_layer first = network_layer(m, NETWORK_INNER_0);
         double *to = m->shape.inner_mlp ? s->inner : s->encoded;
-        np_linear_forward(&first, rows, s->input, m->shape.inner_mlp, to);
+        linear_forward(&first, rows, s->input, m->shape.inner_mlp, to);
         if (m->shape.inner_mlp) {
-            struct np_linear second = np_layer(m, NP_INNER_1);
-            np_linear_forward(&second, rows, s->inner, false, s->encoded);
+            struct linear_layer second = network_layer(m, NETWORK_INNER_1);
+            linear_forward(&second, rows, s->inner, false, s->encoded);
         }
     }
-    if (s->items > 0 && m->shape.aggregate == NP_ATTENTION) {
+    if (s->items > 0 && m->shape.aggregate == AGGREGATE_ATTENTION) {
         attention_forward(m, s);
     } else {
         for (int64_t i = 0; i < rows; i++) {
             add_scaled(s->summary + i / s->items * h, plain_weight(m, s), s->encoded + i * h, h);
         }
     }
-    struct np_linear outer = np_layer(m, NP_OUTER_0);
-    struct np_linear last = np_layer(m, NP_OUTER_1);
-    np_linear_forward(&outer, s->users, s->summary, true, s->outer);
-    np_linear_forward(&last, s->users, s->outer, false, s->out);
+    struct linear_layer outer = network_layer(m, NETWORK_OUTER_0);
+    struct linear_layer last = network_layer(m, NETWORK_OUTER_1);
+    linear_forward(&outer, s->users, s->summary, true, s->outer);
+    linear_forward(&last, s->users, s->outer, false, s->out);
 }
 
-void np_set_backward(const struct np_model *m, struct np_set *s) {
+void set_pass_backward(const struct network *m, struct set_pass *s) {
     int64_t h = m->shape.hidden;
     int64_t rows = s->users * s->items;
-    struct np_linear outer = np_layer(m, NP_OUTER_0);
-    struct np_linear last = np_layer(m, NP_OUTER_1);
+    struct linear_layer outer = network_layer(m, NETWORK_OUTER_0);
+    struct linear_layer last = network_layer(m, NETWORK_OUTER_1);
     double *d_summary = s->d_pooled;
-    np_linear_backward(&last, s->users, s->outer, s->d_out, s->d_outer);
-    np_relu_backward(s->users * h, s->outer, s->d_outer);
-    np_linear_backward(&outer, s->users, s->summary, s->d_outer, d_summary);
+    linear_backward(&last, s->users, s->outer, s->d_out, s->d_outer);
+    relu_backward(s->users * h, s->outer, s->d_outer);
+    linear_backward(&outer, s->users, s->summary, s->d_outer, d_summary);
     if (s->items == 0) {
         return;
     }
-    if (m->shape.aggregate == NP_ATTENTION) {
+    if (m->shape.aggregate == AGGREGATE_ATTENTION) {
         memcpy(s->d_outer, d_summary, (size_t)(s->users * h) * sizeof *d_summary);
         attention_backward(m, s);
     } else {
@@ -248,13 +247,13 @@ void np_set_backward(const struct np_model *m, struct np_set *s) {
             add_scaled(s->d_rows + i * h, plain_weight(m, s), d_summary + i / s->items * h, h);
         }
     }
-    struct np_linear first = np_layer(m, NP_INNER_0);
+    struct linear_layer first = network_layer(m, NETWORK_INNER_0);
     double *d_first = s->d_rows;
     if (m->shape.inner_mlp) {
-        struct np_linear second = np_layer(m, NP_INNER_1);
-        np_linear_backward(&second, rows, s->inner, s->d_rows, s->d_inner);
-        np_relu_backward(rows * h, s->inner, s->d_inner);
+        struct linear_layer second = network_layer(m, NETWORK_INNER_1);
+        linear_backward(&second, rows, s->inner, s->d_rows, s->d_inner);
+        relu_backward(rows * h, s->inner, s->d_inner);
         d_first = s->d_inner;
     }
-    np_linear_backward(&first, rows, s->input, d_first, NULL);
+    linear_backward(&first, rows, s->input, d_first, NULL);
 }

@@ -5,7 +5,7 @@
 #include "encoder/network.h"
 
 /* What a forward pass leaves for the backward pass. U users, k items, H hidden. */
-struct np_set {
+struct set_pass {
     int64_t users, items;
     double dropout; /* of attention weights; 0: none */
     uint64_t seed;  /* of the dropout */
@@ -24,11 +24,11 @@ struct np_set {
 };
 
 /* Local. Room for sets of at most users x items. */
-enum status np_set_open(const struct np_model *m, int64_t users, int64_t items, struct np_set *out);
-void np_set_close(struct np_set *s);
+enum status set_pass_open(const struct network *m, int64_t users, int64_t items, struct set_pass *out);
+void set_pass_close(struct set_pass *s);
 /* Local. From s->input, users, items and dropout to s->out. */
-void np_set_forward(const struct np_model *m, struct np_set *s);
+void set_pass_forward(const struct network *m, struct set_pass *s);
 /* Local. From s->d_out: adds to the model's gradients. */
-void np_set_backward(const struct np_model *m, struct np_set *s);
+void set_pass_backward(const struct network *m, struct set_pass *s);
 
 #endif

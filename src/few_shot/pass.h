@@ -14,9 +14,9 @@ struct comm;
 
 /* Two published objectives: z is drawn from q_C and the penalty is KL(q_C || q_T) (what the code of the
  * paper does), or z is drawn from q_T and the penalty is KL(q_T || q_C) (the neural process's bound). */
-enum np_objective { NP_CODE, NP_ELBO };
+enum few_shot_objective { FEW_SHOT_CODE, FEW_SHOT_ELBO };
 
-struct np_batch {
+struct few_shot_batch {
     int64_t users, all_users, first_user; /* this rank's; all ranks'; the first's number in the batch */
     int64_t targets, context;             /* N, k <= N */
     const double *options;                /* (users, N, 2, width): a, b */
@@ -29,17 +29,18 @@ struct np_batch {
     int64_t step;
 };
 
-struct np_limits {
+struct few_shot_limits {
     int64_t users, targets, context, samples; /* at most, on this rank */
 };
 
-struct np_pass {
-    struct np_model *model;
+struct few_shot_pass {
+    struct network *model;
     struct comm *comm; /* NULL: alone */
-    struct np_limits limits;
-    struct np_set context, whole; /* whole: all targets as a set; only where latent */
-    struct np_norm norm;
+    struct few_shot_limits limits;
+    struct set_pass context, whole; /* whole: all targets as a set; only where latent */
+    struct batch_norm norm;
     bool is_training;
+    int64_t head_rows; /* S R of the last forward pass; 0 where it failed on this rank */
     /* R = users N 2 options, S samples */
     double *target_inner, *target; /* (R, H) each */
     double *from_target;           /* (R, H): the head's first layer, targets' part */
@@ -52,21 +53,24 @@ struct np_pass {
 };
 
 /* Local. m and comm are borrowed. */
-enum status np_pass_open(struct np_model *m, struct comm *comm, const struct np_limits *limits,
-                         struct np_pass *out);
-void np_pass_close(struct np_pass *p);
+enum status few_shot_pass_open(struct network *m, struct comm *comm, const struct few_shot_limits *limits,
+                               struct few_shot_pass *out);
+void few_shot_pass_close(struct few_shot_pass *p);
 
 /* Collective where is_training (batch norm's statistics over all ranks), local otherwise: then running
- * statistics, no dropout. Leaves p->outputs. */
-enum status np_forward(struct np_pass *p, const struct np_batch *b, bool is_training,
-                       enum np_objective objective);
-/* This rank's share of the loss's two terms, sums over its users divided by all_users; after np_forward. */
-struct np_value {
+ * statistics, no dropout. Leaves p->outputs. A rank that fails takes part all the same, without rows, and so
+ * in the backward pass: the ranks have to agree after it. Fails: ERR_INTERNAL for a batch beyond the limits.
+ */
+enum status few_shot_forward(struct few_shot_pass *p, const struct few_shot_batch *b, bool is_training,
+                             enum few_shot_objective objective);
+/* This rank's share of the loss's two terms, sums over its users divided by all_users; after
+ * few_shot_forward. */
+struct few_shot_value {
     double nll, kl;
 };
-/* Collective. After np_forward in training: the loss, and its gradients added to the model's (this rank's
- * share). beta_kl 0 leaves the KL out. */
-enum status np_backward(struct np_pass *p, const struct np_batch *b, double beta_kl,
-                        enum np_objective objective, struct np_value *out);
+/* Collective. After few_shot_forward in training, however that went: the loss, and its gradients added to the
+ * model's (this rank's share). beta_kl 0 leaves the KL out. */
+enum status few_shot_backward(struct few_shot_pass *p, const struct few_shot_batch *b, double beta_kl,
+                              enum few_shot_objective objective, struct few_shot_value *out);
 
 #endif

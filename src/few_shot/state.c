@@ -10,9 +10,9 @@
 enum { WORDS = COUNT_OF(((struct mt19937 *)0)->state), USERS = WORDS + 1, ARRAYS = 6 };
 
 /* Every rank holds all of every array: it writes its part, and reads the whole. */
-static void arrays_of(const struct np_trainer *t, bool whole, double users[USERS],
+static void arrays_of(const struct few_shot_trainer *t, bool whole, double users[USERS],
                       struct checkpoint_array out[ARRAYS]) {
-    const struct np_model *m = t->model;
+    const struct network *m = t->model;
     const int64_t hidden = m->shape.hidden;
     const struct {
         const char *name;
@@ -35,7 +35,7 @@ static void arrays_of(const struct np_trainer *t, bool whole, double users[USERS
     }
 }
 
-enum status np_state_save(const struct np_trainer *t, const struct checkpoint_options *o) {
+enum status few_shot_state_save(const struct few_shot_trainer *t, const struct checkpoint_options *o) {
     struct checkpoint_array arrays[ARRAYS];
     struct checkpoint_contents contents = {.step = t->adam.step, .arrays = arrays, .n_arrays = ARRAYS};
     double users[USERS];
@@ -65,13 +65,13 @@ static enum status take_users(const double users[USERS], const char *path, struc
     return OK;
 }
 
-static enum status take_state(struct np_trainer *t, const struct checkpoint_found *from,
+static enum status take_state(struct few_shot_trainer *t, const struct checkpoint_found *from,
                               const double users[USERS]) {
     TRY(json_take_int(from->state, "step", from->path, &t->adam.step));
     return take_users(users, from->path, &t->train.draws);
 }
 
-enum status np_state_load(struct np_trainer *t, const struct checkpoint_options *o) {
+enum status few_shot_state_load(struct few_shot_trainer *t, const struct checkpoint_options *o) {
     struct comm *c = t->comm;
     struct checkpoint_array arrays[ARRAYS];
     struct checkpoint_found from;

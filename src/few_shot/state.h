@@ -9,9 +9,9 @@
 #include "store/checkpoint.h"
 
 /* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest `keep`. Fails: ERR_WRITE. */
-enum status np_state_save(const struct np_trainer *t, const struct checkpoint_options *o);
+enum status few_shot_state_save(const struct few_shot_trainer *t, const struct checkpoint_options *o);
 /* Collective. Loads the newest checkpoint of the run, if there is one; t->adam.step says which. Fails as
  * checkpoint_load does. */
-enum status np_state_load(struct np_trainer *t, const struct checkpoint_options *o);
+enum status few_shot_state_load(struct few_shot_trainer *t, const struct checkpoint_options *o);
 
 #endif

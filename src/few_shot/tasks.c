@@ -4,12 +4,12 @@
 
 #include "util/mem.h"
 
-enum status np_tasks_open(const struct np_world *w, bool is_test, int64_t targets, uint64_t seed,
-                          struct np_tasks *out) {
-    *out = (struct np_tasks){.world = w,
-                             .ids = is_test ? w->test : w->train,
-                             .n_ids = is_test ? w->n_test : w->n_train,
-                             .targets = targets};
+enum status tasks_open(const struct world *w, bool is_test, int64_t targets, uint64_t seed,
+                       struct tasks *out) {
+    *out = (struct tasks){.world = w,
+                          .ids = is_test ? w->test : w->train,
+                          .n_ids = is_test ? w->n_test : w->n_train,
+                          .targets = targets};
     if (out->n_ids < targets || w->labels < 1) {
         return fail(ERR_DATA, "few-shot data: a user needs %lld pairs, the %s split has %lld",
                     (long long)targets, is_test ? "test" : "train", (long long)out->n_ids);
@@ -22,16 +22,16 @@ enum status np_tasks_open(const struct np_world *w, bool is_test, int64_t target
     st = st == OK ? NEW_ARRAY(out->scratch, out->n_ids) : st;
     st = st == OK ? NEW_ARRAY(out->seen, out->n_ids) : st;
     if (st != OK) {
-        np_tasks_close(out);
+        tasks_close(out);
     }
     return st;
 }
 
-void np_tasks_close(struct np_tasks *t) {
+void tasks_close(struct tasks *t) {
     mem_free(t->chosen);
     mem_free(t->scratch);
     mem_free(t->seen);
-    *t = (struct np_tasks){0};
+    *t = (struct tasks){0};
 }
 
 static int ascending(const void *x, const void *y) {
@@ -53,7 +53,7 @@ static bool uses_pool(int64_t n, int64_t k) {
     return n <= set_size;
 }
 
-static void sample(struct np_tasks *t) {
+static void sample(struct tasks *t) {
     int64_t n = t->n_ids;
     if (uses_pool(n, t->targets)) {
         for (int64_t i = 0; i < n; i++) {
@@ -79,7 +79,7 @@ static void sample(struct np_tasks *t) {
     }
 }
 
-int64_t np_tasks_next(struct np_tasks *t) {
+int64_t tasks_next(struct tasks *t) {
     int64_t label = mt_python_below(&t->draws, (uint32_t)t->world->labels);
     sample(t);
     for (int64_t i = 0; i < t->targets; i++) {
@@ -89,8 +89,8 @@ int64_t np_tasks_next(struct np_tasks *t) {
     return label;
 }
 
-enum status np_users_open(const struct np_model *m, const struct np_limits *limits, struct np_users *out) {
-    *out = (struct np_users){0};
+enum status users_open(const struct network *m, const struct few_shot_limits *limits, struct users *out) {
+    *out = (struct users){0};
     int64_t pairs;
     int64_t noise;
     TRY(size_mul(limits->users, limits->targets, "pairs of a few-shot batch", &pairs));
@@ -101,28 +101,28 @@ enum status np_users_open(const struct np_model *m, const struct np_limits *limi
     st = st == OK ? NEW_ARRAY(out->positions, limits->targets) : st;
     st = st == OK ? NEW_ARRAY(out->labels, limits->users) : st;
     if (st != OK) {
-        np_users_close(out);
+        users_close(out);
     }
     return st;
 }
 
-void np_users_close(struct np_users *u) {
+void users_close(struct users *u) {
     mem_free(u->options);
     mem_free(u->noise);
     mem_free(u->choices);
     mem_free(u->positions);
     mem_free(u->labels);
-    *u = (struct np_users){0};
+    *u = (struct users){0};
 }
 
-static void copy_row(const struct np_world *w, int64_t row, double *to) {
+static void copy_row(const struct world *w, int64_t row, double *to) {
     for (int64_t j = 0; j < w->width; j++) {
         to[j] = w->values[row * w->width + j];
     }
 }
 
-static void keep_user(const struct np_tasks *t, int64_t label, int64_t user, struct np_users *u) {
-    const struct np_world *w = t->world;
+static void keep_user(const struct tasks *t, int64_t label, int64_t user, struct users *u) {
+    const struct world *w = t->world;
     u->labels[user] = label;
     for (int64_t i = 0; i < t->targets; i++) {
         int64_t pair = user * t->targets + i;
@@ -133,7 +133,7 @@ static void keep_user(const struct np_tasks *t, int64_t label, int64_t user, str
 }
 
 /* A permutation of the targets, of which the first k are the context: the same for all users of a batch. */
-static void draw_positions(const struct np_draw *draw, int64_t targets, int32_t *positions) {
+static void draw_positions(const struct few_shot_draw *draw, int64_t targets, int32_t *positions) {
     struct rng r = rng_stream(draw->seed, RNG_SHUFFLE, draw->context, draw->step);
     for (int64_t i = 0; i < targets; i++) {
         positions[i] = (int32_t)i;
@@ -146,7 +146,7 @@ static void draw_positions(const struct np_draw *draw, int64_t targets, int32_t 
     }
 }
 
-static void draw_noise(const struct np_model *m, const struct np_draw *draw, struct np_users *u) {
+static void draw_noise(const struct network *m, const struct few_shot_draw *draw, struct users *u) {
     int64_t h = m->shape.hidden;
     int64_t users = draw->mine.last - draw->mine.first;
     for (int64_t i = 0; i < draw->samples * users; i++) {
@@ -158,10 +158,9 @@ static void draw_noise(const struct np_model *m, const struct np_draw *draw, str
     }
 }
 
-void np_users_draw(const struct np_model *m, struct np_tasks *t, const struct np_draw *draw,
-                   struct np_users *u) {
+void users_draw(const struct network *m, struct tasks *t, const struct few_shot_draw *draw, struct users *u) {
     for (int64_t i = 0; i < draw->users; i++) {
-        int64_t label = np_tasks_next(t);
+        int64_t label = tasks_next(t);
         if (i >= draw->mine.first && i < draw->mine.last) {
             keep_user(t, label, i - draw->mine.first, u);
         }
@@ -170,16 +169,16 @@ void np_users_draw(const struct np_model *m, struct np_tasks *t, const struct np
     if (m->shape.latent) {
         draw_noise(m, draw, u);
     }
-    u->batch = (struct np_batch){.users = draw->mine.last - draw->mine.first,
-                                 .all_users = draw->users,
-                                 .first_user = draw->mine.first,
-                                 .targets = t->targets,
-                                 .context = draw->context,
-                                 .options = u->options,
-                                 .choices = u->choices,
-                                 .context_at = u->positions,
-                                 .samples = draw->samples,
-                                 .noise = u->noise,
-                                 .seed = draw->seed,
-                                 .step = draw->step};
+    u->batch = (struct few_shot_batch){.users = draw->mine.last - draw->mine.first,
+                                       .all_users = draw->users,
+                                       .first_user = draw->mine.first,
+                                       .targets = t->targets,
+                                       .context = draw->context,
+                                       .options = u->options,
+                                       .choices = u->choices,
+                                       .context_at = u->positions,
+                                       .samples = draw->samples,
+                                       .noise = u->noise,
+                                       .seed = draw->seed,
+                                       .step = draw->step};
 }

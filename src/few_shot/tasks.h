@@ -12,8 +12,8 @@
 #include "util/rng.h"
 
 /* A split's endless sequence of users; copy it to draw the same users again. */
-struct np_tasks {
-    const struct np_world *world;
+struct tasks {
+    const struct world *world;
     const int64_t *ids;
     int64_t n_ids, targets;
     struct mt19937 draws;
@@ -21,25 +21,25 @@ struct np_tasks {
     uint8_t *seen;             /* n_ids */
 };
 /* Fails: ERR_DATA if the split has fewer pairs than targets. */
-enum status np_tasks_open(const struct np_world *w, bool is_test, int64_t targets, uint64_t seed,
-                          struct np_tasks *out);
-void np_tasks_close(struct np_tasks *t);
+enum status tasks_open(const struct world *w, bool is_test, int64_t targets, uint64_t seed,
+                       struct tasks *out);
+void tasks_close(struct tasks *t);
 /* Local. The next user: its label; t->chosen are its pair ids. */
-int64_t np_tasks_next(struct np_tasks *t);
+int64_t tasks_next(struct tasks *t);
 
 /* A batch's arrays on this rank. */
-struct np_users {
-    struct np_batch batch; /* its pointers are into the arrays below */
+struct users {
+    struct few_shot_batch batch; /* its pointers are into the arrays below */
     double *options, *noise;
     uint8_t *choices;
     int32_t *positions; /* targets: a permutation; the first k are the context */
     int64_t *labels;    /* users */
 };
-enum status np_users_open(const struct np_model *m, const struct np_limits *limits, struct np_users *out);
-void np_users_close(struct np_users *u);
+enum status users_open(const struct network *m, const struct few_shot_limits *limits, struct users *out);
+void users_close(struct users *u);
 
 /* What a batch is drawn by, the same on all ranks. */
-struct np_draw {
+struct few_shot_draw {
     int64_t users;     /* on all ranks */
     struct range mine; /* this rank's */
     int64_t context;   /* k */
@@ -48,7 +48,6 @@ struct np_draw {
     int64_t step;      /* likewise: another batch, another step */
 };
 /* Local. The next draw->users of the tasks. */
-void np_users_draw(const struct np_model *m, struct np_tasks *t, const struct np_draw *draw,
-                   struct np_users *u);
+void users_draw(const struct network *m, struct tasks *t, const struct few_shot_draw *draw, struct users *u);
 
 #endif

@@ -4,64 +4,58 @@
 #ifndef COLLIMATE_FEW_SHOT_TRAIN_H
 #define COLLIMATE_FEW_SHOT_TRAIN_H
 
+#include "encoder/adam.h"
 #include "few_shot/tasks.h"
 
-struct np_options {
+struct few_shot_options {
     int64_t batch, targets;           /* users in an update; pairs of a user */
     int64_t context_min, context_max; /* k is drawn uniformly between them for each batch */
     int64_t samples, eval_samples;    /* of the latent */
     double beta_kl, dropout;
-    enum np_objective objective;
-    double learning_rate, epsilon, weight_decay; /* Adam; a decay makes it AdamW */
-    uint64_t seed, task_seed;                    /* of context, noise, dropout; of the users */
+    enum few_shot_objective objective;
+    struct adam_options adam;
+    uint64_t seed, task_seed; /* of context, noise, dropout; of the users */
 };
 
-/* Adam (Kingma and Ba 2015) on the whole array of parameters, as PyTorch has it. */
-struct np_adam {
-    double *first, *second;
-    int64_t step;
-};
-
-struct np_trainer {
+struct few_shot_trainer {
     struct comm *comm;
-    struct np_model *model;
-    const struct np_options *options;
-    struct np_tasks train, test;
-    struct np_pass pass;
-    struct np_users users;
-    struct np_adam adam;
+    struct network *model;
+    const struct few_shot_options *options;
+    struct tasks train, test;
+    struct few_shot_pass pass;
+    struct users users;
+    struct adam adam;
 };
 /* Collective in meaning: the same arguments on all ranks; all borrowed. comm NULL: alone. Local otherwise. */
-enum status np_trainer_open(struct comm *comm, struct np_model *m, const struct np_world *w,
-                            const struct np_options *options, struct np_trainer *out);
-void np_trainer_close(struct np_trainer *t);
+enum status few_shot_trainer_open(struct comm *comm, struct network *m, const struct world *w,
+                                  const struct few_shot_options *options, struct few_shot_trainer *out);
+void few_shot_trainer_close(struct few_shot_trainer *t);
 
 /* Updates that one pass over the training pairs makes: pairs / batch, the rest left out. */
-int64_t np_steps_per_pass(const struct np_world *w, const struct np_options *options);
-/* Collective. One update; *value: the loss's terms over all ranks, before the update. */
-enum status np_step(struct np_trainer *t, struct np_value *value);
+int64_t few_shot_steps_per_pass(const struct world *w, const struct few_shot_options *options);
+/* Collective. One update; *value: the loss's terms over all ranks, before the update. Whatever one rank fails
+ * with, all go through the same collectives and end with its message and code, without an update. */
+enum status few_shot_step(struct few_shot_trainer *t, struct few_shot_value *value);
 /* Collective. The norm's running statistics, which evaluation goes by, become plain averages over so many
- * more training batches, whose contexts are of each size by turns; parameters stay. As np_step leaves them,
- * they are those of the last ten batches or so (PyTorch's momentum), and follow the sizes of context that
- * these happened to have. (Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3.) */
-enum status np_average_norm(struct np_trainer *t, int64_t batches);
-/* Local. An update from given gradients, with state in adam; zeroes the gradients. */
-void np_adam_step(const struct np_options *o, struct np_adam *adam, struct np_model *m);
+ * more training batches, whose contexts are of each size by turns; parameters stay. As few_shot_step leaves
+ * them, they are those of the last ten batches or so (PyTorch's momentum), and follow the sizes of context
+ * that these happened to have. (Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3.) */
+enum status few_shot_average_norm(struct few_shot_trainer *t, int64_t batches);
 
 /* Accuracies of a user's targets, averaged over the users. A tie counts as "a preferred", with samples of the
  * latent the accuracy is averaged over them. */
-enum np_measure {
-    NP_ALL,          /* all targets */
-    NP_SEEN,         /* the context's pairs */
-    NP_UNSEEN,       /* all others */
-    NP_PAPER_UNSEEN, /* targets k to N - 1: what was published; some of them are context */
-    NP_MEASURES
+enum few_shot_measure {
+    MEASURE_ALL,          /* all targets */
+    MEASURE_SEEN,         /* the context's pairs */
+    MEASURE_UNSEEN,       /* all others */
+    MEASURE_PAPER_UNSEEN, /* targets k to N - 1: what was published; some of them are context */
+    MEASURES
 };
-struct np_accuracy {
-    double users, mean[NP_MEASURES], error[NP_MEASURES]; /* error: of the mean; NAN where undefined */
+struct few_shot_accuracy {
+    double users, mean[MEASURES], error[MEASURES]; /* error: of the mean; NAN where undefined */
 };
 /* Collective. The first floor(pairs / batch) * batch users of the test split, the same at every k, with
  * `context` pairs each. out: labels + 1 of them, all users last. */
-enum status np_evaluate(struct np_trainer *t, int64_t context, struct np_accuracy *out);
+enum status few_shot_evaluate(struct few_shot_trainer *t, int64_t context, struct few_shot_accuracy *out);
 
 #endif

@@ -9,17 +9,17 @@
 #include "util/mem.h"
 #include "util/rng.h"
 
-void np_world_free(struct np_world *w) {
+void world_free(struct world *w) {
     mem_free(w->values);
     mem_free(w->a);
     mem_free(w->b);
     mem_free(w->choices);
     mem_free(w->train);
     mem_free(w->test);
-    *w = (struct np_world){0};
+    *w = (struct world){0};
 }
 
-uint64_t np_world_hash(const struct np_world *w) {
+uint64_t world_hash(const struct world *w) {
     const int64_t sizes[] = {w->rows, w->width, w->pairs, w->labels, w->n_train, w->n_test};
     const struct {
         const void *data;
@@ -38,7 +38,7 @@ uint64_t np_world_hash(const struct np_world *w) {
     return hash;
 }
 
-static enum status world_arrays(struct np_world *w) {
+static enum status world_arrays(struct world *w) {
     int64_t values;
     TRY(size_mul(w->rows, w->width, "embeddings", &values));
     TRY(NEW_ARRAY(w->values, values));
@@ -49,7 +49,7 @@ static enum status world_arrays(struct np_world *w) {
     return NEW_ARRAY(w->test, w->pairs);
 }
 
-static void fill_synthetic(struct synth_pairs *source, struct np_world *w) {
+static void fill_synthetic(struct synth_pairs *source, struct world *w) {
     for (int64_t i = 0; i < w->pairs; i++) {
         struct synth_pair pair;
         synth_pairs_next(source, &pair);
@@ -68,10 +68,10 @@ static void fill_synthetic(struct synth_pairs *source, struct np_world *w) {
     }
 }
 
-enum status world_of_two_users(const struct world_options *o, struct np_world *out) {
+enum status world_of_two_users(const struct world_options *o, struct world *out) {
     int64_t n = o->rows;
     struct synth_pairs *source;
-    *out = (struct np_world){.rows = 2 * n, .width = 1, .pairs = n, .labels = SYNTH_USERS};
+    *out = (struct world){.rows = 2 * n, .width = 1, .pairs = n, .labels = SYNTH_USERS};
     TRY(NEW_ARRAY(source, 1));
     enum status st = synth_pairs_open(source, o->seed, n);
     st = st == OK ? world_arrays(out) : st;
@@ -162,7 +162,7 @@ static int64_t merge(struct judgments *j, int labels) {
 
 /* Embeddings of the responses in pairs only: place[id] is a response's row, -1 for the others. */
 static enum status read_values(struct sidecar *values, const int64_t *place, int64_t responses,
-                               struct np_world *w) {
+                               struct world *w) {
     for (int64_t first = 0; first < responses;) {
         int64_t last = first;
         while (last < responses && place[last] >= 0 && last - first < BLOCK) {
@@ -178,7 +178,7 @@ static enum status read_values(struct sidecar *values, const int64_t *place, int
 
 /* a and b in an order drawn by a coin, so that their place says nothing. */
 static enum status place_pairs(struct dataset *d, const struct world_options *o, const struct judgments *j,
-                               const int64_t *place, struct np_world *w) {
+                               const int64_t *place, struct world *w) {
     for (int64_t i = 0; j->pairs && i < w->pairs; i++) {
         const struct judged *pair = &j->pairs[i];
         struct rng coin = rng_stream(o->split_seed, RNG_SELECT, pair->low, pair->high_id);
@@ -202,7 +202,7 @@ static enum status place_pairs(struct dataset *d, const struct world_options *o,
 }
 
 static enum status fill_files(struct dataset *d, const struct world_options *o, const struct judgments *j,
-                              struct np_world *w) {
+                              struct world *w) {
     int64_t responses = dataset_size(d).responses;
     struct sidecar *values = NULL;
     int64_t *place;
@@ -260,11 +260,11 @@ static enum status open_files(struct comm *c, const char *list, struct files *f)
     return OK;
 }
 
-enum status world_of_files(struct comm *c, const struct world_options *o, struct np_world *out,
+enum status world_of_files(struct comm *c, const struct world_options *o, struct world *out,
                            int64_t *dropped) {
     struct files files = {.count = 0};
     struct judgments judgments = {0};
-    *out = (struct np_world){0};
+    *out = (struct world){0};
     enum status st = open_files(c, o->data, &files);
     out->labels = files.count;
     for (int i = 0; i < files.count && st == OK; i++) {

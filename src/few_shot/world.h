@@ -5,7 +5,7 @@
 
 #include "mpi/comm.h"
 
-struct np_world {
+struct world {
     int64_t rows, width; /* of values */
     float *values;       /* (rows, width) */
     int64_t pairs, labels;
@@ -14,9 +14,9 @@ struct np_world {
     int64_t n_train, n_test;
     int64_t *train, *test; /* pair ids, ascending */
 };
-void np_world_free(struct np_world *w);
+void world_free(struct world *w);
 /* Local. Of all that is in it. */
-uint64_t np_world_hash(const struct np_world *w);
+uint64_t world_hash(const struct world *w);
 
 struct world_options {
     int64_t rows, seed; /* of the world of two users: its pairs */
@@ -26,10 +26,10 @@ struct world_options {
     double holdout;      /* share of the prompts that are the test split */
 };
 /* Local. The two users of data/synth_pairs.h, each of whom is a label. */
-enum status world_of_two_users(const struct world_options *o, struct np_world *out);
+enum status world_of_two_users(const struct world_options *o, struct world *out);
 /* Collective. The preference files, over the same responses, and the values of `embeddings`: pairs that every
  * file has (others are counted in *dropped). Fails: ERR_DATA for files of different responses. */
-enum status world_of_files(struct comm *c, const struct world_options *o, struct np_world *out,
+enum status world_of_files(struct comm *c, const struct world_options *o, struct world *out,
                            int64_t *dropped);
 
 #endif

@@ -2,36 +2,29 @@
 
 #include <math.h>
 
-double few_shot_softplus(double x) {
-    return fmax(x, 0) + log1p(exp(-fabs(x)));
-}
-
-double few_shot_sigmoid(double x) {
-    double e = exp(-fabs(x));
-    return (x >= 0 ? 1 : e) / (1 + e);
-}
+#include "objective/logistic.h"
 
 void few_shot_btl(const double *a, const double *b, int choice, struct few_shot_loss *out) {
     double sign = choice ? -1 : 1;
     double margin = sign * (a[0] - b[0]);
-    double d = -sign * few_shot_sigmoid(-margin);
-    *out = (struct few_shot_loss){few_shot_softplus(-margin), {d, 0}, {-d, 0}};
+    double d = -sign * logistic(-margin);
+    *out = (struct few_shot_loss){softplus(-margin), {d, 0}, {-d, 0}};
 }
 
 void few_shot_dpl(const double *a, const double *b, int choice, struct few_shot_loss *out) {
     const double slope = sqrt(2 * M_PI);
     double sign = choice ? -1 : 1;
-    double s_a = few_shot_softplus(a[1]);
-    double s_b = few_shot_softplus(b[1]);
+    double s_a = softplus(a[1]);
+    double s_b = softplus(b[1]);
     double scale = hypot(s_a, s_b);
     double difference = a[0] - b[0];
     double logit = sign * slope * (difference / scale);
-    double d_zeta = -sign * slope * few_shot_sigmoid(-logit);
+    double d_zeta = -sign * slope * logistic(-logit);
     double d_mean = d_zeta / scale;
     double d_scale = -d_zeta * (difference / scale) / scale; /* by sqrt(s_a^2 + s_b^2) */
-    *out = (struct few_shot_loss){few_shot_softplus(-logit),
-                                  {d_mean, d_scale * (s_a / scale) * few_shot_sigmoid(a[1])},
-                                  {-d_mean, d_scale * (s_b / scale) * few_shot_sigmoid(b[1])}};
+    *out = (struct few_shot_loss){softplus(-logit),
+                                  {d_mean, d_scale * (s_a / scale) * logistic(a[1])},
+                                  {-d_mean, d_scale * (s_b / scale) * logistic(b[1])}};
 }
 
 void few_shot_normal_kl(double m, double s, double n, double t, struct few_shot_kl *out) {

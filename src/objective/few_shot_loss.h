@@ -10,9 +10,6 @@
 
 #include <stdint.h>
 
-double few_shot_softplus(double x);
-double few_shot_sigmoid(double x);
-
 /* -log p(choice) and its derivatives by the outputs of both options. */
 struct few_shot_loss {
     double value, d_a[2], d_b[2];

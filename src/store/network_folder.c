@@ -18,25 +18,25 @@ static enum status write_values(struct safetensors_writer *w, const double *from
     return OK;
 }
 
-static enum status write_all(struct safetensors_writer *w, const struct np_model *m) {
-    for (int t = 0; t < NP_TENSORS; t++) {
-        const struct np_range *r = &m->tensors[t];
+static enum status write_all(struct safetensors_writer *w, const struct network *m) {
+    for (int t = 0; t < NETWORK_TENSORS; t++) {
+        const struct network_range *r = &m->tensors[t];
         const int64_t shape[] = {r->rows, r->columns};
-        bool is_vector = text_ends(r->name, "bias") || t == NP_NORM_WEIGHT;
+        bool is_vector = text_ends(r->name, "bias") || t == NETWORK_NORM_WEIGHT;
         TRY(r->rows == 0 ? OK : safetensors_declare(w, r->name, is_vector ? 1 : 2, shape));
     }
     const int64_t hidden[] = {m->shape.hidden};
     TRY(safetensors_declare(w, "head.norm.running_mean", 1, hidden));
     TRY(safetensors_declare(w, "head.norm.running_var", 1, hidden));
-    for (int t = 0; t < NP_TENSORS; t++) {
-        const struct np_range *r = &m->tensors[t];
+    for (int t = 0; t < NETWORK_TENSORS; t++) {
+        const struct network_range *r = &m->tensors[t];
         TRY(write_values(w, m->parameters + r->offset, r->rows * r->columns));
     }
     TRY(write_values(w, m->running_mean, m->shape.hidden));
     return write_values(w, m->running_variance, m->shape.hidden);
 }
 
-enum status network_folder_save(const struct np_model *m, const char *folder) {
+enum status network_folder_save(const struct network *m, const char *folder) {
     struct safetensors_writer *w;
     TRY(safetensors_create(folder, STORED_F32, 0, &w));
     enum status st = write_all(w, m);
@@ -69,12 +69,12 @@ static enum status read_tensor(struct safetensors *s, const char *folder, const 
     return OK;
 }
 
-enum status network_folder_load(struct np_model *m, const char *folder) {
+enum status network_folder_load(struct network *m, const char *folder) {
     struct safetensors *s;
     TRY(safetensors_open(folder, &s));
     enum status st = OK;
-    for (int t = 0; t < NP_TENSORS && st == OK; t++) {
-        const struct np_range *r = &m->tensors[t];
+    for (int t = 0; t < NETWORK_TENSORS && st == OK; t++) {
+        const struct network_range *r = &m->tensors[t];
         int64_t n = r->rows * r->columns;
         st = n > 0 ? read_tensor(s, folder, r->name, n, m->parameters + r->offset) : OK;
     }

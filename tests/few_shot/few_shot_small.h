@@ -1,6 +1,6 @@
 /* A small batch of users with drawn embeddings and choices, for the tests of few-shot reward models. */
-#ifndef COLLIMATE_TESTS_NP_SMALL_H
-#define COLLIMATE_TESTS_NP_SMALL_H
+#ifndef COLLIMATE_TESTS_FEW_SHOT_SMALL_H
+#define COLLIMATE_TESTS_FEW_SHOT_SMALL_H
 
 #include <string.h>
 
@@ -14,7 +14,7 @@ struct small {
     uint8_t choices[SMALL_USERS * SMALL_TARGETS];
     int32_t positions[SMALL_TARGETS];
     double noise[SMALL_SAMPLES * SMALL_USERS * SMALL_HIDDEN];
-    struct np_batch batch;
+    struct few_shot_batch batch;
 };
 
 static inline void small_fill(struct small *s, int64_t context, bool latent) {
@@ -30,18 +30,18 @@ static inline void small_fill(struct small *s, int64_t context, bool latent) {
     }
     static const int32_t positions[SMALL_TARGETS] = {3, 0, 4, 1, 2};
     memcpy(s->positions, positions, sizeof positions);
-    s->batch = (struct np_batch){.users = SMALL_USERS,
-                                 .all_users = SMALL_USERS,
-                                 .targets = SMALL_TARGETS,
-                                 .context = context,
-                                 .options = s->options,
-                                 .choices = s->choices,
-                                 .context_at = s->positions,
-                                 .samples = latent ? SMALL_SAMPLES : 1,
-                                 .noise = s->noise,
-                                 .seed = 5};
+    s->batch = (struct few_shot_batch){.users = SMALL_USERS,
+                                       .all_users = SMALL_USERS,
+                                       .targets = SMALL_TARGETS,
+                                       .context = context,
+                                       .options = s->options,
+                                       .choices = s->choices,
+                                       .context_at = s->positions,
+                                       .samples = latent ? SMALL_SAMPLES : 1,
+                                       .noise = s->noise,
+                                       .seed = 5};
 }
 
-static const struct np_limits small_limits = {SMALL_USERS, SMALL_TARGETS, SMALL_TARGETS, SMALL_SAMPLES};
+static const struct few_shot_limits small_limits = {SMALL_USERS, SMALL_TARGETS, SMALL_TARGETS, SMALL_SAMPLES};
 
 #endif
