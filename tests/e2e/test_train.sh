@@ -28,7 +28,8 @@ column sft1/metrics.jsonl eval_loss | awk 'NR == 1 { first = $2 } { last = $2 } 
 
 # environment.json tells how a run ended, whichever way.
 grep -q '"exit_code": 0' sft2/environment.json || bad "environment.json does not say that sft ended well"
-mpirun -q -n 2 "$COLLIMATE" --quiet sft model=init data=train.h5 output=wild train.steps=40 train.learning_rate=1e30 2> wild.err
+mpirun -q -n 2 "$COLLIMATE" --quiet sft model=init data=train.h5 output=wild train.steps=60 train.batch=8 \
+    train.learning_rate=1000 train.weight_decay=10 train.optimizer=sgd train.clip=0 2> wild.err
 [ $? -eq 65 ] && grep -q '"exit_code": 65' wild/environment.json && grep -q '"ended": ' wild/environment.json ||
     bad "environment.json does not say how a run failed: $(tail -n 1 wild.err)"
 
