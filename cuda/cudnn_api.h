@@ -1,5 +1,5 @@
 /* The few words of cuDNN's graph interface that are used, so that no build needs its headers. Names and
- * numbers are those of cudnn_graph.h (9.x) without CUDNN_ (tests/unit/test_cudnn_graph.c compares them where
+ * numbers are those of cudnn_graph.h (9.x) without CUDNN_ (tests/cuda/test_cudnn_graph.c compares them where
  * that header is there); cuDNN keeps its binary interface within a major version.
  */
 #ifndef COLLIMATE_CUDA_CUDNN_API_H

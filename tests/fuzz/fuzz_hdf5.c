@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../world.h"
 #include "data/sidecar.h"
 #include "data/view.h"
 #include "fuzz.h"
 #include "io/file.h"
 #include "store/checkpoint_file.h"
+#include "tests/world.h"
 
 enum { PROMPTS = 12, VALUES = 40, WIDTH = 3, MOST = 4096 };
 enum base { BASE_DATA, BASE_VIEW, BASE_REFERENCE, BASE_EMBEDDINGS, BASE_CHECKPOINT, BASES };

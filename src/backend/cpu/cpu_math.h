@@ -1,5 +1,5 @@
 /* Functions of one fp32 that vectorise: no branches, no tables, no calls. Errors are measured against double
- * (tests/numerics/test_cpu_math.c). NaN comes out as NaN; infinities give the limits. */
+ * (tests/backend/test_cpu_math.c). NaN comes out as NaN; infinities give the limits. */
 #ifndef COLLIMATE_CPU_MATH_H
 #define COLLIMATE_CPU_MATH_H
 

@@ -1,0 +1,231 @@
+/* Rows that are prompts: the same tokens as pairs have, each response once, every labeled pair once, whatever
+ * the order of pairs. */
+#include "tests/unit.h"
+
+#include "data/view.h"
+#include "tests/world.h"
+
+enum { N_PROMPTS = 9 };
+
+struct fixture {
+    struct comm *c;
+    char folder[64];
+    char path[96];
+};
+
+/* Prompt p has p % 4 + 1 responses; all ordered pairs of them are there from the first to the last, dealt so
+ * that a prompt's pairs lie apart; every fifth has no label. */
+struct lists {
+    int32_t prompt_tokens[N_PROMPTS * 8], response_tokens[256];
+    int64_t prompt_offsets[N_PROMPTS + 1], response_offsets[64], response_prompt[64];
+    int64_t first[N_PROMPTS + 1], chosen[128], rejected[128];
+    int32_t length_chars[64];
+    float margin[128];
+    int8_t label[128];
+    struct dataset_part part;
+};
+
+static void fill_responses(struct lists *l) {
+    int64_t n = 0, at = 0;
+    for (int64_t p = 0; p < N_PROMPTS; p++) {
+        for (int i = 0; i < 8; i++) {
+            l->prompt_tokens[8 * p + i] = (int32_t)(100 * p + i);
+        }
+        l->prompt_offsets[p + 1] = 8 * (p + 1);
+        l->first[p] = n;
+        for (int64_t r = 0; r <= p % 4; r++, n++) {
+            for (int64_t i = 0; i <= (n * 5) % 7; i++) {
+                l->response_tokens[at++] = (int32_t)(1000 + 10 * n + i);
+            }
+            l->response_offsets[n + 1] = at;
+            l->response_prompt[n] = p;
+        }
+    }
+    l->first[N_PROMPTS] = n;
+    l->part.n_responses = n;
+}
+
+static void fill_pairs(struct lists *l) {
+    int64_t n = 0;
+    for (int64_t gap = 1; gap < 4; gap++) {
+        for (int64_t p = N_PROMPTS; p-- > 0;) {
+            for (int64_t a = l->first[p]; a + gap < l->first[p + 1]; a++, n++) {
+                l->chosen[n] = n % 2 ? a : a + gap;
+                l->rejected[n] = n % 2 ? a + gap : a;
+                l->margin[n] = n % 3 ? NAN : (float)n;
+                l->label[n] = n % 5 != 0;
+            }
+        }
+    }
+    l->part.n_pairs = n;
+}
+
+static struct lists *make_lists(struct fixture *f) {
+    struct lists *l = world_array(1, sizeof *l);
+    struct dataset_facts facts = world_facts();
+    facts.end_id = -1;
+    l->part = (struct dataset_part){.n_prompts = N_PROMPTS,
+                                    .prompt_tokens = l->prompt_tokens,
+                                    .prompt_offsets = l->prompt_offsets,
+                                    .response_tokens = l->response_tokens,
+                                    .response_offsets = l->response_offsets,
+                                    .response_prompt = l->response_prompt,
+                                    .response_length_chars = l->length_chars,
+                                    .chosen = l->chosen,
+                                    .rejected = l->rejected,
+                                    .margin = l->margin,
+                                    .label = l->label};
+    fill_responses(l);
+    fill_pairs(l);
+    assert_int_equal(dataset_write(f->c, f->path, &l->part, &facts), OK);
+    return l;
+}
+
+static void same_tokens(const struct sample_response *a, const struct sample_response *b) {
+    assert_int_equal(a->id, b->id);
+    assert_int_equal(a->count, b->count);
+    assert_memory_equal(a->tokens, b->tokens, (size_t)a->count * sizeof *a->tokens);
+}
+
+/* A pair of a prompt's row beside the same pair as a row of its own. */
+static void compare_pair(struct view *pairs, const struct sample *s, const struct sample_pair *p) {
+    struct sample *one;
+    assert_int_equal(view_read(pairs, &p->row, 1, &one, NULL), OK);
+    assert_int_equal(one->n_pairs, 1);
+    assert_int_equal(s->prompt_count, one->prompt_count);
+    assert_memory_equal(s->prompt, one->prompt, (size_t)s->prompt_count * sizeof *s->prompt);
+    same_tokens(&s->responses[p->chosen], &one->responses[0]);
+    same_tokens(&s->responses[p->rejected], &one->responses[1]);
+    assert_true(p->margin == one->pair.margin || (isnan(p->margin) && isnan(one->pair.margin)));
+    samples_free(one);
+}
+
+static void check_rows(struct lists *l, struct dataset *d, enum row_kind kind, const struct truncation *t) {
+    struct view *v, *pairs;
+    struct sample *samples;
+    struct cut_counts counts = {0};
+    int64_t rows[N_PROMPTS], n_pairs = 0, labeled = 0;
+    int32_t cost[N_PROMPTS];
+    int seen[128] = {0};
+    assert_int_equal(view_open(d, kind, t, &v), OK);
+    assert_int_equal(view_open(d, ROWS_PAIRS, t, &pairs), OK);
+    assert_int_equal(view_hash(v), view_hash(pairs));
+    int64_t n = view_rows(v);
+    assert_in_range(n, 1, N_PROMPTS);
+    for (int64_t i = 0; i < n; i++) {
+        rows[i] = n - 1 - i;
+    }
+    assert_int_equal(view_costs(v, rows, n, cost), OK);
+    assert_int_equal(view_read(v, rows, n, &samples, &counts), OK);
+    for (int64_t i = 0; i < n; i++) {
+        const struct sample *s = &samples[i];
+        int64_t prompt = l->response_prompt[s->responses[0].id];
+        int32_t tokens = s->prompt_count;
+        assert_int_equal(s->row, rows[i]);
+        assert_true(kind == ROWS_COMPARED || s->n_responses == prompt % 4 + 1);
+        for (int32_t j = 0; j < s->n_responses; j++) {
+            tokens += s->responses[j].count;
+            for (int32_t k = 0; k < j; k++) {
+                assert_int_not_equal(s->responses[j].id, s->responses[k].id);
+            }
+        }
+        assert_int_equal(tokens, cost[i]);
+        assert_true(s->n_pairs > 0);
+        for (int32_t k = 0; k < s->n_pairs; k++) {
+            compare_pair(pairs, s, &s->pairs[k]);
+            assert_int_equal(seen[s->pairs[k].row]++, 0);
+        }
+        n_pairs += s->n_pairs;
+    }
+    for (int64_t i = 0; i < l->part.n_pairs; i++) {
+        labeled += l->label[i] != 0;
+        assert_int_equal(seen[i], l->label[i] != 0);
+    }
+    assert_int_equal(counts.pairs, labeled);
+    assert_int_equal(n_pairs, labeled);
+    samples_free(samples);
+    view_close(pairs);
+    view_close(v);
+}
+
+static void test_rows(void **state) {
+    struct fixture *f = *state;
+    struct lists *l = make_lists(f);
+    struct dataset *d;
+    const struct truncation cuts[] = {{.response_ratio = 1},
+                                      {.response_ratio = 0.5},
+                                      {.response_ratio = 1, .max_length = 11, .max_prompt = 5},
+                                      {.response_ratio = 1, .max_response = 3, .keep_start = true}};
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    for (int i = 0; i < COUNT_OF(cuts); i++) {
+        check_rows(l, d, ROWS_COMPARED, &cuts[i]);
+        check_rows(l, d, ROWS_PROMPTS, &cuts[i]);
+    }
+    dataset_close(d);
+    mem_free(l);
+}
+
+/* Without pairs, every prompt is a row of ROWS_PROMPTS; without labels there is nothing to compare. */
+static void test_without_pairs(void **state) {
+    struct fixture *f = *state;
+    struct lists *l = make_lists(f);
+    struct dataset_facts facts = world_facts();
+    struct dataset *d;
+    struct view *v;
+    const struct truncation t = {.response_ratio = 1};
+    int64_t row = N_PROMPTS - 1;
+    struct sample *s;
+    int64_t n_pairs = l->part.n_pairs;
+    facts.end_id = -1;
+    l->part.n_pairs = 0;
+    assert_int_equal(dataset_write(f->c, f->path, &l->part, &facts), OK);
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    assert_int_equal(view_open(d, ROWS_COMPARED, &t, &v), ERR_DATA);
+    assert_int_equal(view_open(d, ROWS_PROMPTS, &t, &v), OK);
+    assert_int_equal(view_rows(v), N_PROMPTS);
+    assert_int_equal(view_read(v, &row, 1, &s, NULL), OK);
+    assert_int_equal(s->n_responses, row % 4 + 1);
+    assert_int_equal(s->n_pairs, 0);
+    samples_free(s);
+    view_close(v);
+    dataset_close(d);
+
+    memset(l->label, 0, sizeof l->label);
+    l->part.n_pairs = n_pairs;
+    assert_int_equal(dataset_write(f->c, f->path, &l->part, &facts), OK);
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    assert_int_equal(view_open(d, ROWS_COMPARED, &t, &v), ERR_DATA);
+    assert_non_null(strstr(status_message()->text, "no labeled pairs"));
+    dataset_close(d);
+    mem_free(l);
+}
+
+static struct comm *world;
+
+static int set_up(void **state) {
+    static struct fixture fixture;
+    fixture.c = world;
+    world_folder(fixture.c, fixture.folder);
+    snprintf(fixture.path, sizeof fixture.path, "%s/data.h5", fixture.folder);
+    *state = &fixture;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    struct fixture *f = *state;
+    world_folder_remove(f->c, f->folder);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_without_pairs),
+    };
+    if (comm_start(&argc, &argv, &world) != OK) {
+        return 1;
+    }
+    int failed = cmocka_run_group_tests(tests, set_up, tear_down);
+    comm_finish(world);
+    return failed;
+}

@@ -1,0 +1,226 @@
+/* Side-cars: rows written by any rank in any order, kept over runs, refused when they belong to something
+ * else. */
+#include "data/sidecar.h"
+#include "tests/world.h"
+
+enum { ROWS = 20000, WIDTH = 37, VALUE_ROWS = 700 };
+
+static const struct sidecar_key key = {
+    .model = 11, .data = 22, .view = 33, .compute = "fp32", .recipe = "logp"};
+
+static double sum_of(int64_t id, int round) {
+    return -1.25 * (double)id - 1e-9 * round; /* not representable in float32 */
+}
+
+/* This rank's rows of a round: id modulo 3 says the round, the rest is dealt in an order that is no order. */
+static int64_t own_ids(const struct comm *c, int round, int64_t *ids) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < ROWS; i++) {
+        int64_t id = (i * 7919) % ROWS;
+        if (id % 3 == round && (id / 3) % c->size == c->rank) {
+            ids[n++] = id;
+        }
+    }
+    return n;
+}
+
+static void write_round(struct comm *c, struct sidecar *s, int round) {
+    int64_t *ids = world_array(ROWS, 8);
+    double *sum = world_array(ROWS, 8);
+    int32_t *count = world_array(ROWS, 4);
+    uint64_t *hash = world_array(ROWS, 8);
+    int64_t n = own_ids(c, round, ids);
+    for (int64_t i = 0; i < n; i++) {
+        sum[i] = sum_of(ids[i], round);
+        count[i] = (int32_t)(ids[i] % 100);
+        hash[i] = (uint64_t)ids[i] * 1000003;
+    }
+    CHECK(sidecar_write_reference(s, ids, n, sum, count, hash) == OK);
+    mem_free(ids);
+    mem_free(sum);
+    mem_free(count);
+    mem_free(hash);
+}
+
+/* Rounds below `rounds` are there, the others are not; seen from every rank. */
+static void check_rounds(struct comm *c, struct sidecar *s, int rounds) {
+    int64_t wrong = 0;
+    for (int64_t id = 0; id < ROWS; id++) {
+        double sum;
+        int32_t count;
+        uint64_t hash;
+        bool done;
+        int round = (int)(id % 3);
+        wrong += sidecar_read_reference(s, &id, 1, &sum, &count, &hash) != OK;
+        wrong += sidecar_done(s, &id, 1, &done) != OK || done != (round < rounds);
+        if (round < rounds) {
+            wrong += sum != sum_of(id, round) || count != id % 100 || hash != (uint64_t)id * 1000003;
+        } else {
+            wrong += count != -1;
+        }
+    }
+    CHECK(wrong == 0);
+    CHECK(comm_barrier(c) == OK); /* a rank that goes on writes at once */
+}
+
+static void test_reference(struct comm *c, const char *path) {
+    struct sidecar *s;
+    CHECK(sidecar_open(c, path, &key, ROWS, 0, false, &s) == OK);
+    CHECK(sidecar_width(s) == 0);
+    check_rounds(c, s, 0);
+    write_round(c, s, 0);
+    check_rounds(c, s, 1);
+    CHECK(sidecar_write_reference(s, NULL, 0, NULL, NULL, NULL) == OK); /* nothing on any rank */
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_open(c, path, &key, ROWS, 0, false, &s) == OK); /* another run goes on */
+    check_rounds(c, s, 1);
+    write_round(c, s, 1);
+    write_round(c, s, 2);
+    check_rounds(c, s, 3);
+    CHECK(sidecar_close(s) == OK);
+}
+
+static void test_refusals(struct comm *c, const char *path) {
+    struct sidecar *s;
+    struct sidecar_key other = key;
+    other.model = 12;
+    CHECK(sidecar_open(c, path, &other, ROWS, 0, false, &s) == ERR_DATA);
+    CHECK(strstr(status_message()->text, "model (was 000000000000000b, is 000000000000000c)"));
+    CHECK(!strstr(status_message()->text, "data (was"));
+    other = key;
+    other.view = 1;
+    snprintf(other.compute, sizeof other.compute, "bf16");
+    CHECK(sidecar_open(c, path, &other, ROWS, 0, false, &s) == ERR_DATA);
+    CHECK(strstr(status_message()->text, "view (") &&
+          strstr(status_message()->text, "compute (was fp32, is bf16)"));
+    CHECK(sidecar_open(c, path, &key, ROWS + 1, 0, false, &s) == ERR_DATA); /* another data file's size */
+    CHECK(sidecar_open(c, path, &key, ROWS, WIDTH, false, &s) == ERR_DATA);
+    CHECK(strstr(status_message()->text, "reference where embeddings"));
+    CHECK(sidecar_open(c, path, &key, ROWS, 0, false, &s) == OK); /* refusals changed nothing */
+    check_rounds(c, s, 3);
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_open(c, path, &other, ROWS, 0, true, &s) == OK);
+    check_rounds(c, s, 0);
+    CHECK(sidecar_close(s) == OK);
+    char missing[160];
+    snprintf(missing, sizeof missing, "%s/no/folder.h5", path);
+    CHECK(sidecar_open(c, missing, &key, ROWS, 0, false, &s) == ERR_WRITE);
+}
+
+/* A flipped byte in a sum is found when its row is read. */
+static void test_damage(struct comm *c, const char *path) {
+    struct sidecar *s;
+    int64_t id = 4001, n = c->rank == 0;
+    double sum = -0.123456789012345;
+    int32_t count = 3;
+    uint64_t hash = 5;
+    CHECK(sidecar_open(c, path, &key, ROWS, 0, true, &s) == OK);
+    CHECK(sidecar_write_reference(s, &id, n, &sum, &count, &hash) == OK);
+    CHECK(sidecar_close(s) == OK);
+    if (c->rank == 0) {
+        FILE *file = fopen(path, "r+b");
+        static char bytes[1 << 20];
+        size_t size = file ? fread(bytes, 1, sizeof bytes, file) : 0;
+        char *found = memmem(bytes, size, &sum, sizeof sum);
+        CHECK(found);
+        if (found) {
+            found[2] ^= 1;
+            CHECK(fseek(file, found - bytes, SEEK_SET) == 0 &&
+                  fwrite(found, 1, sizeof sum, file) == sizeof sum);
+        }
+        CHECK(file && fclose(file) == 0);
+    }
+    CHECK(comm_barrier(c) == OK);
+    CHECK(sidecar_open(c, path, &key, ROWS, 0, false, &s) == OK);
+    CHECK(sidecar_read_reference(s, &id, 1, &sum, &count, &hash) == ERR_DATA);
+    CHECK(strstr(status_message()->text, "row 4001 is damaged"));
+    CHECK(sidecar_close(s) == OK);
+}
+
+static float value_of(int64_t row, int64_t k) {
+    return 0.5f * (float)row - 0.125f * (float)k;
+}
+
+static void test_embeddings(struct comm *c, const char *path) {
+    struct sidecar *s;
+    struct range mine = range_part(VALUE_ROWS, c->rank, c->size);
+    int64_t n = mine.last - mine.first - (c->rank == 0); /* rank 0 leaves its last row out */
+    int64_t *ids = world_array(n, 8);
+    float *values = world_array(VALUE_ROWS * WIDTH, 4);
+    CHECK(sidecar_open(c, path, &key, VALUE_ROWS, WIDTH, false, &s) == OK && sidecar_width(s) == WIDTH);
+    for (int64_t i = 0; i < n; i++) {
+        ids[i] = mine.first + n - 1 - i;
+        for (int64_t k = 0; k < WIDTH; k++) {
+            values[i * WIDTH + k] = value_of(ids[i], k);
+        }
+    }
+    CHECK(sidecar_write_values(s, ids, n, values) == OK);
+    int64_t missing = range_part(VALUE_ROWS, 0, c->size).last - 1, wrong = 0;
+    bool done = true;
+    CHECK(sidecar_done(s, &missing, 1, &done) == OK && !done);
+    CHECK(sidecar_read_values(s, 0, VALUE_ROWS, values) == ERR_DATA);
+    CHECK(strstr(status_message()->text, "not computed yet"));
+    CHECK(comm_barrier(c) == OK); /* a rank that goes on writes at once */
+    for (int64_t k = 0; k < WIDTH; k++) {
+        values[k] = value_of(missing, k);
+    }
+    CHECK(sidecar_write_values(s, &missing, c->rank == c->size - 1, values) == OK);
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_open(c, path, &key, VALUE_ROWS, WIDTH, false, &s) == OK);
+    CHECK(sidecar_read_values(s, 0, VALUE_ROWS, values) == OK);
+    for (int64_t i = 0; i < VALUE_ROWS * WIDTH; i++) {
+        wrong += values[i] != value_of(i / WIDTH, i % WIDTH);
+    }
+    CHECK(wrong == 0);
+    CHECK(sidecar_close(s) == OK);
+    mem_free(ids);
+    mem_free(values);
+}
+
+/* 4 MiB of values do not fit on 2 MiB: every rank hears of it, whichever rank's writing failed. */
+static void test_full_disk(struct comm *c, const char *disk) {
+    enum { WIDE = 1024, MANY = 1024 };
+    char path[160];
+    struct sidecar *s;
+    if (!world_tiny_disk(c, disk)) {
+        return;
+    }
+    snprintf(path, sizeof path, "%s/wide.h5", disk);
+    enum status st = sidecar_open(c, path, &key, MANY, WIDE, false, &s);
+    if (st == OK) {
+        struct range mine = range_part(MANY, c->rank, c->size);
+        int64_t n = mine.last - mine.first;
+        int64_t *ids = world_array(n, 8);
+        float *values = world_array(n * WIDE, 4);
+        for (int64_t i = 0; i < n; i++) {
+            ids[i] = mine.first + i;
+            values[i * WIDE] = 1;
+        }
+        st = sidecar_write_values(s, ids, n, values);
+        CHECK(sidecar_close(s) == OK || status_code() == ERR_WRITE);
+        mem_free(ids);
+        mem_free(values);
+    }
+    CHECK(st == ERR_WRITE);
+    world_tiny_disk_remove(c, disk);
+}
+
+int main(int argc, char **argv) {
+    struct comm *c;
+    char folder[64], path[96];
+    if (comm_start(&argc, &argv, &c) != OK) {
+        return 1;
+    }
+    world_folder(c, folder);
+    snprintf(path, sizeof path, "%s/world.reference.h5", folder);
+    test_reference(c, path);
+    test_refusals(c, path);
+    test_damage(c, path);
+    snprintf(path, sizeof path, "%s/world.embeddings.h5", folder);
+    test_embeddings(c, path);
+    snprintf(path, sizeof path, "%s/disk", folder);
+    test_full_disk(c, path);
+    world_folder_remove(c, folder);
+    comm_finish(c);
+    return failures != 0;
+}

@@ -1,0 +1,201 @@
+/* config.json of both layouts, what is refused and how, hostile values; rotary angles from their formulas. */
+#include "tests/unit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/pass_internal.h"
+#include "util/mem.h"
+
+#define SHAPE                                                                                                \
+    "\"vocab_size\":97,\"hidden_size\":32,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"intermediate_" \
+    "size\":40"
+#define LLAMA "\"architectures\":[\"LlamaForCausalLM\"]," SHAPE
+
+static enum status parse(const char *json, struct model_config *c) {
+    status_clear();
+    return model_config_parse(json, strlen(json), "config.json", c);
+}
+
+static void refuses(const char *json, const char *part) {
+    struct model_config c;
+    if (parse(json, &c) != ERR_DATA || !strstr(status_message()->text, part)) {
+        FAIL("%s\ngives \"%s\"; expected ERR_DATA with \"%s\"", json, status_message()->text, part);
+    }
+}
+
+static struct model_config accepts(const char *json) {
+    struct model_config c = {0};
+    if (parse(json, &c) != OK) {
+        FAIL("%s: %s", json, status_message()->text);
+    }
+    return c;
+}
+
+static void test_layouts(void **state) {
+    (void)state;
+    struct model_config old =
+        accepts("{" LLAMA ",\"rope_theta\":500,\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}");
+    struct model_config new =
+        accepts("{" LLAMA ",\"rope_parameters\":{\"rope_theta\":500,\"rope_type\":\"linear\","
+                "\"factor\":2},\"rope_scaling\":null}");
+    assert_true(old.rope.theta == 500 && new.rope.theta == 500);
+    assert_true(old.rope.factor == 2 && new.rope.factor == 2);
+    assert_int_equal(old.rope.scaling, ROPE_LINEAR);
+    assert_int_equal(new.rope.scaling, ROPE_LINEAR);
+    assert_int_equal(old.kv_heads, 4);
+    assert_int_equal(old.head_dim, 8);
+    assert_false(old.tied);
+    struct model_config neox =
+        accepts("{\"model_type\":\"gpt_neox\"," SHAPE ",\"rotary_pct\":0.5,\"rotary_emb_base\":100}");
+    assert_int_equal(neox.rope.rotary_dim, 4);
+    assert_true(neox.rope.theta == 100 && neox.parallel_residual && neox.qkv_bias);
+    assert_int_equal(accepts("{\"model_type\":\"gpt_neox\"," SHAPE "}").rope.rotary_dim, 2);
+    struct model_config ids = accepts("{" LLAMA ",\"eos_token_id\":[5,6],\"bos_token_id\":null}");
+    assert_int_equal(ids.end_id, 5);
+    assert_int_equal(ids.begin_id, -1);
+    struct model_config score = accepts("{\"architectures\":[\"Qwen2ForSequenceClassification\"]," SHAPE
+                                        ",\"id2label\":{\"0\":\"LABEL_0\"}}");
+    assert_int_equal(score.head, HEAD_SCORE);
+}
+
+static void test_windows(void **state) {
+    (void)state;
+    struct model_config gemma = accepts("{\"model_type\":\"gemma2\"," SHAPE ",\"sliding_window\":9}");
+    assert_int_equal(model_window(&gemma, 0), 9);
+    assert_int_equal(model_window(&gemma, 1), 0);
+    struct model_config qwen = accepts("{\"model_type\":\"qwen2\"," SHAPE ",\"sliding_window\":9,"
+                                       "\"use_sliding_window\":true,\"max_window_layers\":1}");
+    assert_int_equal(model_window(&qwen, 0), 0);
+    assert_int_equal(model_window(&qwen, 1), 9);
+    struct model_config listed =
+        accepts("{\"model_type\":\"qwen3\"," SHAPE ",\"sliding_window\":9,\"use_sliding_window\":"
+                "true,\"layer_types\":[\"sliding_attention\",\"full_attention\"]}");
+    assert_int_equal(model_window(&listed, 0), 9);
+    assert_int_equal(model_window(&listed, 1), 0);
+    struct model_config mistral =
+        accepts("{\"model_type\":\"mistral\"," SHAPE ",\"num_key_value_heads\":2,\"sliding_window\":null}");
+    assert_int_equal(model_window(&mistral, 0), 0);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    refuses("{}", "architectures");
+    refuses("[]", "JSON object");
+    refuses("{\"architectures\":[\"BertModel\"]}", "BertModel\" is not known; known: LlamaForCausalLM");
+    refuses("{\"architectures\":[\"LlamaForCausalLM\"]}", "\"vocab_size\" is missing");
+    refuses("{" LLAMA ",\"hidden_act\":\"mish\"}", "mish");
+    refuses("{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"longrope\"}}", "longrope");
+    refuses("{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", "low_freq_factor");
+    refuses("{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"linear\"}}", "factor");
+    refuses("{" LLAMA ",\"quantization_config\":{\"bits\":4}}", "quantization_config");
+    refuses("{" LLAMA ",\"num_key_value_heads\":3}", "key/value heads");
+    refuses("{" LLAMA ",\"num_key_value_heads\":-1}", "key/value heads");
+    refuses("{" LLAMA ",\"head_dim\":7}", "rotary");
+    refuses("{" LLAMA ",\"rms_norm_eps\":\"small\"}", "rms_norm_eps");
+    refuses("{" LLAMA ",\"max_position_embeddings\":0}", "positions");
+    refuses("{" LLAMA ",\"eos_token_id\":99999999999}", "eos_token_id");
+    refuses("{\"model_type\":\"phi\"," SHAPE ",\"qk_layernorm\":true}", "qk_layernorm");
+    refuses("{\"architectures\":[\"LlamaForSequenceClassification\"]," SHAPE "}", "num_labels is 2");
+    refuses("{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":97,\"hidden_size\":-32,\"num_hidden_"
+            "layers\":2,"
+            "\"num_attention_heads\":4,\"intermediate_size\":40}",
+            "width is -32");
+    refuses("{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":97,\"hidden_size\":32,\"num_hidden_"
+            "layers\":9999999,"
+            "\"num_attention_heads\":4,\"intermediate_size\":40}",
+            "layers is 9999999");
+    refuses("{\"model_type\":\"mistral\"," SHAPE
+            ",\"num_key_value_heads\":2,\"layer_types\":[\"linear_attention\","
+            "\"full_attention\"]}",
+            "linear_attention");
+    refuses("{" LLAMA, "not valid JSON");
+}
+
+/* What is printed is read back the same. */
+static void test_printing(void **state) {
+    (void)state;
+    static const char *const configs[] = {
+        "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"beta_fast\":20}}",
+        "{\"model_type\":\"gemma2\"," SHAPE ",\"sliding_window\":9,\"attn_logit_softcapping\":null}",
+        "{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_embd\":32,\"n_layer\":2,\"n_head\":4}",
+        "{\"model_type\":\"qwen2\"," SHAPE
+        ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":1}",
+        "{\"model_type\":\"qwen2\"," SHAPE
+        ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":0}",
+        "{\"model_type\":\"qwen2\"," SHAPE
+        ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":2}",
+        "{\"model_type\":\"gemma2\"," SHAPE
+        ",\"sliding_window\":9,\"layer_types\":[\"sliding_attention\",\"sliding_attention\"]}",
+        "{\"model_type\":\"gemma2\"," SHAPE
+        ",\"sliding_window\":9,\"layer_types\":[\"full_attention\",\"full_attention\"]}",
+        "{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_embd\":32,\"n_layer\":2,\"n_head\":4,"
+        "\"scale_attn_weights\":false}",
+        /* 44 x (30 / 44) is less than 30 in double precision */
+        "{\"model_type\":\"gpt_neox\",\"vocab_size\":97,\"hidden_size\":44,\"num_hidden_layers\":2,"
+        "\"num_attention_heads\":1,\"intermediate_size\":40,\"rotary_pct\":0.69}",
+        "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,"
+        "\"original_max_position_embeddings\":1e300}}",
+        "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,"
+        "\"original_max_position_embeddings\":0.5}}",
+    };
+    for (int i = 0; i < COUNT_OF(configs); i++) {
+        for (int with_source = 0; with_source < 2; with_source++) {
+            struct model_config first = accepts(configs[i]);
+            struct text out = {0};
+            json_t *source = NULL;
+            assert_int_equal(json_parse(configs[i], strlen(configs[i]), "source", &source), OK);
+            assert_int_equal(model_config_print(&first, with_source ? source : NULL, &out), OK);
+            struct model_config again = accepts(out.data);
+            assert_memory_equal(&first, &again, sizeof first);
+            json_decref(source);
+            text_free(&out);
+        }
+    }
+}
+
+/* One row of the table: position, length of the sequence. */
+static void angles(const struct model_config *c, int32_t position, int32_t length, double row[64]) {
+    struct rope_cache cache = {0};
+    assert_int_equal(rope_table(&cache, c, &position, &length, 1, row), OK);
+    rope_cache_free(&cache);
+}
+
+static void test_rope(void **state) {
+    (void)state;
+    double row[64];
+    struct model_config c = accepts("{" LLAMA ",\"rope_theta\":100}");
+    angles(&c, 5, 6, row);
+    for (int i = 0; i < 4; i++) { /* head_dim 8: angle = position * theta^(-2i/8) */
+        assert_true(fabs(row[i] - cos(5 * pow(100, -i / 4.0))) < 1e-14);
+        assert_true(fabs(row[4 + i] - sin(5 * pow(100, -i / 4.0))) < 1e-14);
+    }
+    /* Dynamic: as default up to max_positions, then theta grows: theta (f n / m - (f - 1))^(d / (d - 2)). */
+    struct model_config d = accepts("{" LLAMA ",\"rope_theta\":100,\"max_position_embeddings\":10,"
+                                    "\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":3}}");
+    double plain[64];
+    angles(&d, 5, 10, plain);
+    assert_memory_equal(plain, row, 8 * sizeof *row);
+    angles(&d, 5, 25, row);
+    double theta = 100 * pow(3 * 2.5 - 2, 8.0 / 6);
+    for (int i = 0; i < 4; i++) {
+        assert_true(fabs(row[i] - cos(5 * pow(theta, -i / 4.0))) < 1e-14);
+    }
+    /* Llama 3: a fast pair is kept, a slow one divided. */
+    struct model_config l =
+        accepts("{" LLAMA ",\"rope_theta\":1e6,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,"
+                "\"low_freq_factor\":1,\"high_freq_factor\":4,"
+                "\"original_max_position_embeddings\":100}}");
+    angles(&l, 3, 4, row);
+    assert_true(fabs(row[4] - sin(3.0)) < 1e-14);
+    assert_true(fabs(row[7] - sin(3 * pow(1e6, -0.75) / 8)) < 1e-14);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layouts),  cmocka_unit_test(test_windows), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_printing), cmocka_unit_test(test_rope),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

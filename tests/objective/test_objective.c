@@ -1,0 +1,208 @@
+/* Preference losses: closed forms, finite differences, symmetries, limits, PyTorch's values. */
+#include "tests/unit.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "objective/preference.h"
+#include "util/json.h"
+#include "util/rng.h"
+
+static struct pair_loss run(const char *name, struct pair_scores s, double beta, double smoothing) {
+    const struct preference_objective *p = preference_find(name);
+    assert_non_null(p);
+    struct preference_options o = {.beta = beta, .label_smoothing = smoothing};
+    struct pair_loss out;
+    p->loss(&s, &o, &out);
+    return out;
+}
+
+static void assert_near(double got, double want, double tolerance) {
+    if (!(fabs(got - want) <= tolerance * fmax(1.0, fabs(want)))) {
+        FAIL("got %.17g, want %.17g", got, want);
+    }
+}
+
+static const struct pair_scores golden = {-20, -25, -21, -24, 10, 20};
+
+/* Closed forms for a = 1, b = -1, beta 0.1; computed in double elsewhere. */
+static void test_golden(void **state) {
+    (void)state;
+    struct pair_loss l = run("sigmoid", golden, 0.1, 0);
+    assert_near(l.value, 0.5981388693815918, 1e-15);
+    assert_near(l.d_chosen, -0.045016600268752205, 1e-15);
+    assert_near(l.d_rejected, 0.045016600268752205, 1e-15);
+    assert_near(run("cdpo", golden, 0.1, 0.1).value, 0.6181388693815918, 1e-15);
+    assert_near(run("ipo_sum", golden, 0.1, 0).value, 9.0, 1e-14);
+    assert_near(run("hinge", golden, 0.1, 0).value, 0.8, 1e-15);
+    struct pair_scores free_of_reference = golden;
+    free_of_reference.reference_chosen = free_of_reference.reference_rejected = 0;
+    assert_near(run("sigmoid", free_of_reference, 0.1, 0).value, 0.4740769841801067, 1e-15);
+    /* ipo: (1/10 + 1/20 - 5)^2 */
+    assert_near(run("ipo", golden, 0.1, 0).value, 4.85 * 4.85, 1e-14);
+    double s1 = 1 / (1 + exp(-0.1)), s2 = 1 / (1 + exp(-0.2));
+    assert_near(run("apo_zero", golden, 0.1, 0).value, 2 * (1 - s1), 1e-15);
+    assert_near(run("apo_down", golden, 0.1, 0).value, s1 + 1 - s2, 1e-15);
+    assert_near(run("sigmoid_norm", golden, 0.1, 0).value, log1p(exp(-0.1 * 0.15)), 1e-15);
+}
+
+/* Policy = reference. */
+static void test_at_equality(void **state) {
+    (void)state;
+    struct pair_scores s = {-20, -35, -20, -35, 7, 9};
+    double beta = 0.3;
+    assert_near(run("sigmoid", s, beta, 0).value, log(2), 1e-16);
+    assert_near(run("sigmoid", s, beta, 0.2).value, log(2), 1e-16);
+    assert_near(run("robust", s, beta, 0.2).value, log(2), 1e-15);
+    assert_near(run("sigmoid_norm", s, beta, 0).value, log(2), 1e-16);
+    assert_near(run("hinge", s, beta, 0).value, 1, 0);
+    assert_near(run("ipo", s, beta, 0).value, 1 / (4 * beta * beta), 1e-15);
+    assert_near(run("ipo_sum", s, beta, 0).value, 1 / (4 * beta * beta), 1e-15);
+    assert_near(run("apo_zero", s, beta, 0).value, 1, 1e-16);
+    assert_near(run("apo_down", s, beta, 0).value, 1, 1e-16);
+}
+
+/* Central differences; steps of 1e-4 leave an error near 1e-8 in the second-order term. */
+static void test_finite_differences(void **state) {
+    (void)state;
+    int count;
+    const struct preference_objective *table = preference_table(&count);
+    struct rng r = rng_stream(1, RNG_CHECK, 0, 0);
+    const double h = 1e-4;
+    for (int i = 0; i < count; i++) {
+        for (int k = 0; k < 50; k++) {
+            struct pair_scores s = {4 * rng_normal(&r) - 30, 4 * rng_normal(&r) - 30, -30, -30,
+                                    1 + rng_below(&r, 40),   1 + rng_below(&r, 40)};
+            struct preference_options o = {.beta = 0.05 + rng_uniform(&r)};
+            o.label_smoothing = table[i].uses_smoothing ? 0.4 * rng_uniform(&r) : 0;
+            struct pair_loss at, up, down;
+            table[i].loss(&s, &o, &at);
+            struct pair_scores plus = s, minus = s;
+            plus.chosen += h, minus.chosen -= h;
+            table[i].loss(&plus, &o, &up);
+            table[i].loss(&minus, &o, &down);
+            bool kink = strcmp(table[i].name, "hinge") == 0 && (up.value == 0) != (down.value == 0);
+            if (kink) {
+                continue;
+            }
+            assert_near(at.d_chosen, (up.value - down.value) / (2 * h), 1e-7);
+            plus = minus = s;
+            plus.rejected += h, minus.rejected -= h;
+            table[i].loss(&plus, &o, &up);
+            table[i].loss(&minus, &o, &down);
+            assert_near(at.d_rejected, (up.value - down.value) / (2 * h), 1e-7);
+        }
+    }
+}
+
+static struct pair_scores swapped(struct pair_scores s) {
+    return (struct pair_scores){s.rejected,         s.chosen,          s.reference_rejected,
+                                s.reference_chosen, s.rejected_tokens, s.chosen_tokens};
+}
+
+static void test_symmetries(void **state) {
+    (void)state;
+    /* Half the labels wrong: the order tells nothing. */
+    struct pair_loss l = run("sigmoid", golden, 0.7, 0.5), m = run("sigmoid", swapped(golden), 0.7, 0.5);
+    assert_near(l.value, m.value, 1e-15);
+    assert_near(l.d_chosen, m.d_rejected, 1e-15);
+    /* Smoothing e is a mixture of the two orders; robust undoes it. */
+    double e = 0.3, beta = 0.7;
+    double right = run("sigmoid", golden, beta, 0).value,
+           wrong = run("sigmoid", swapped(golden), beta, 0).value;
+    assert_near(run("sigmoid", golden, beta, e).value, (1 - e) * right + e * wrong, 1e-14);
+    double kept = run("robust", golden, beta, e).value,
+           flipped = run("robust", swapped(golden), beta, e).value;
+    assert_near((1 - e) * kept + e * flipped, right, 1e-14);
+    /* p(a > b) + p(b > a) = 1 */
+    assert_near(exp(-right) + exp(-wrong), 1, 1e-15);
+    /* One token each: means are sums. */
+    struct pair_scores one = golden;
+    one.chosen_tokens = one.rejected_tokens = 1;
+    assert_near(run("ipo", one, beta, 0).value, run("ipo_sum", one, beta, 0).value, 0);
+    assert_near(run("sigmoid_norm", one, beta, 0).value, right, 1e-15);
+}
+
+static void test_limits(void **state) {
+    (void)state;
+    int count;
+    const struct preference_objective *table = preference_table(&count);
+    for (int i = 0; i < count; i++) {
+        for (int sign = -1; sign <= 1; sign += 2) {
+            struct pair_scores s = {sign * 1e4, -sign * 1e4, 0, 0, 1, 1};
+            struct pair_loss l = run(table[i].name, s, 1.0, 0);
+            assert_true(isfinite(l.value) && isfinite(l.d_chosen) && isfinite(l.d_rejected));
+        }
+    }
+    struct pair_scores won = {1e4, -1e4, 0, 0, 1, 1}, lost = {-1e4, 1e4, 0, 0, 1, 1};
+    assert_near(run("sigmoid", won, 1, 0).value, 0, 0);
+    assert_near(run("sigmoid", lost, 1, 0).value, 2e4, 1e-15);
+    assert_near(run("sigmoid", lost, 1, 0).d_chosen, -1, 1e-15);
+    assert_near(run("hinge", won, 1, 0).value, 0, 0);
+    assert_near(run("apo_zero", won, 1, 0).value, 0, 0);
+    assert_near(run("apo_zero", lost, 1, 0).value, 2, 0);
+    /* A small margin keeps its relative precision in the tail: -log s(40) = exp(-40) to rounding. */
+    struct pair_scores far = {40, 0, 0, 0, 1, 1};
+    assert_true(fabs(run("sigmoid", far, 1, 0).value / exp(-40) - 1) < 1e-14);
+}
+
+static void test_names(void **state) {
+    (void)state;
+    assert_null(preference_find("sigmoi"));
+    assert_null(preference_find(""));
+    assert_null(preference_find("dpo cdpo"));
+    assert_ptr_equal(preference_find("dpo"), preference_find("sigmoid"));
+    struct preference_options o = {.beta = 0.1, .label_smoothing = 0.1};
+    assert_int_equal(preference_check(preference_find("hinge"), &o), ERR_USAGE);
+    assert_int_equal(preference_check(preference_find("robust"), &o), OK);
+    o.label_smoothing = 0.5;
+    assert_int_equal(preference_check(preference_find("robust"), &o), ERR_USAGE);
+    assert_int_equal(preference_check(preference_find("sigmoid"), &o), OK);
+    o = (struct preference_options){.beta = 0};
+    assert_int_equal(preference_check(preference_find("sigmoid"), &o), ERR_USAGE);
+    o.beta = NAN;
+    assert_int_equal(preference_check(preference_find("sigmoid"), &o), ERR_USAGE);
+}
+
+static double number(const json_t *row, const char *key) {
+    double v = NAN;
+    assert_int_equal(json_take_number(row, key, "objective.json", &v), OK);
+    return v;
+}
+
+/* Values and gradients by PyTorch's autograd in float64 (fixtures/make_objective.py). */
+static void test_against_torch(void **state) {
+    (void)state;
+    json_t *rows;
+    assert_int_equal(json_load(FIXTURES "/objective.json", &rows), OK);
+    size_t i;
+    json_t *row;
+    assert_true(json_array_size(rows) > 100);
+    json_array_foreach(rows, i, row) {
+        struct pair_scores s = {number(row, "chosen"),
+                                number(row, "rejected"),
+                                number(row, "reference_chosen"),
+                                number(row, "reference_rejected"),
+                                (int64_t)number(row, "chosen_tokens"),
+                                (int64_t)number(row, "rejected_tokens")};
+        const char *name = json_string_value(json_object_get(row, "loss"));
+        struct pair_loss l = run(name, s, number(row, "beta"), number(row, "label_smoothing"));
+        assert_near(l.value, number(row, "value"), 1e-12);
+        assert_near(l.d_chosen, number(row, "d_chosen"), 1e-12);
+        assert_near(l.d_rejected, number(row, "d_rejected"), 1e-12);
+    }
+    json_decref(rows);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_at_equality),
+        cmocka_unit_test(test_finite_differences),
+        cmocka_unit_test(test_symmetries),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_against_torch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
