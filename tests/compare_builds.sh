@@ -29,26 +29,34 @@ trap '[ -n "${KEEP:-}" ] && echo "kept: $work" || rm -rf "$work"' EXIT
 mkdir "$work/old" "$work/new" "$work/mixed" && cd "$work" || exit 1
 ln -s "$tests/fixtures" old/fixtures && ln -s "$tests/fixtures" new/fixtures
 jobs=0 different=0
-only_new= # keys, one a line
+only_new= # keys
 
 # Comparing files.
 
-# masked JSON: without what no two runs have in common.
+# first_difference WHAT OLD NEW: prints the first lines that differ.
+first_difference() {
+    diff "$2" "$3" > "$work/difference" && return
+    echo "$1$(grep -m 1 '^<' "$work/difference" | cut -c 3-100) | $(grep -m 1 '^>' "$work/difference" | cut -c 3-100)"
+}
+
+# masked_json FILE: without what no two runs have in common, one member a line.
 masked_json() {
     sed -E 's/, "(time\/[a-z_/]+|[a-z_]+_per_s|mfu|tflops|seconds|[a-z_]*runtime)": [^,}]*//g
-        s/"(time|program|source)": "[^"]*"/"\1": ""/g' "$1"
+        s/"(time|program|source)": "[^"]*"/"\1": ""/g; s/, "/,\n"/g' "$1"
 }
 # masked_state FILE: a checkpoint's state, one fact a line.
 masked_state() {
-    h5dump -d /state -b LE -o "$work/bytes" "$1" > /dev/null
-    sed 's/, "/,\n"/g; s/{"/{\n"/g' "$work/bytes" |
+    local bytes=$work/bytes.$BASHPID # two of these run side by side
+    h5dump -d /state -b LE -o "$bytes" "$1" > /dev/null
+    sed 's/, "/,\n"/g; s/{"/{\n"/g' "$bytes" |
         sed -E 's/^"device": .*//; s/}+$//; s/,$//' | grep -vxF '' |
-        awk -F'"' -v keys="$only_new" 'BEGIN { n = split(keys, k, "\n"); for (i = 1; i <= n; i++) extra[k[i]] = 1 }
+        awk -F'"' -v keys="$only_new" 'BEGIN { n = split(keys, k, " "); for (i = 1; i <= n; i++) extra[k[i]] = 1 }
             !($2 in extra)'
 }
-# shape FILE: groups, data sets, their types, and attributes.
+# shape FILE: groups, data sets, their types, and attributes; each line with the name of what it is about.
 shape() {
-    h5dump -A "$1" | sed '1d; /ATTRIBUTE "program" {/,/^   }/d; /DATASET "state\(.check\)\?" {/,/}/d'
+    h5dump -A "$1" | sed '1d; /ATTRIBUTE "program" {/,/^   }/d; /DATASET "state\(.check\)\?" {/,/}/d' |
+        awk '$1 ~ /^(ATTRIBUTE|DATASET|GROUP)$/ { name = $2 } { print name, $0 }' | tr -s ' '
 }
 h5_sets() {
     h5ls -r "$1" | awk '$2 == "Dataset" && $1 != "/state" && $1 != "/state.check" { print $1 }'
@@ -57,26 +65,21 @@ h5_sets() {
 h5_differs() {
     local name
     cmp -s "$1" "$2" && return
-    diff <(shape "$1") <(shape "$2") > "$work/difference" ||
-        { echo "attributes or shapes ($(sed -n 's/^[<>] *//p' "$work/difference" | head -2 | tr -s ' \n' ' '))"; return; }
+    first_difference "" <(shape "$1") <(shape "$2")
     for name in $(h5_sets "$1"); do
         h5dump -d "$name" -b LE -o "$work/a" "$1" > /dev/null && h5dump -d "$name" -b LE -o "$work/b" "$2" > /dev/null &&
             cmp -s "$work/a" "$work/b" || echo "$name"
     done
     if h5ls "$1" | grep -q '^state '; then
-        diff <(masked_state "$1") <(masked_state "$2") > "$work/difference" ||
-            echo "state ($(sed -n 's/^[<>] *//p' "$work/difference" | head -2 | tr '\n' ' '))"
+        first_difference "state: " <(masked_state "$1") <(masked_state "$2")
     fi
-}
-json_differs() {
-    diff <(masked_json "$1") <(masked_json "$2") > "$work/difference" || sed -n 1p "$work/difference"
 }
 # file_differs OLD NEW
 file_differs() {
     case $1 in
     */environment.json | */log.txt) ;;
     *.h5 | *.h5.damaged) h5_differs "$1" "$2" ;;
-    *.json | *.jsonl | *.out) json_differs "$1" "$2" ;;
+    *.json | *.jsonl | *.out) first_difference "" <(masked_json "$1") <(masked_json "$2") ;;
     */config.yaml) cmp -s <(grep -vE '^ *#' "$1") <(grep -vE '^ *#' "$2") || echo "what is set" ;;
     *) cmp "$1" "$2" 2>&1 | sed 's/.* differ: //' ;;
     esac
@@ -182,8 +185,9 @@ help_of() {
     where=$(sed -n 's/^< *//p' "$work/difference" | head -2)
     extra=$(comm -13 <(keys "$old_binary" "$1" | awk '{ print $1 }' | sort) \
         <(keys "$new_binary" "$1" | awk '{ print $1 }' | sort))
-    only_new=$(printf '%s\n%s' "$only_new" "$extra" | sort -u)
-    is_wanted "help-$1" && verdict "help-$1" "$where" "${extra:+new keys: $(echo "$extra" | paste -sd ' ')}"
+    extra=$(echo "$extra" | paste -sd ' ')
+    only_new="$only_new $extra"
+    is_wanted "help-$1" && verdict "help-$1" "$where" "${extra:+new keys: $extra}"
 }
 
 for command in prepare init sft dpo reward score preflight evaluate embed select few-shot generate synth inspect bench; do
@@ -227,7 +231,7 @@ job prepare-subsets 1 prepare input=subsets.jsonl tokenizer=bytes output=subsets
 job prepare-shp-filters 2 prepare input=shp.jsonl tokenizer=bytes output=filters.h5 prepare.max_pairs_per_post=2 prepare.min_score_ratio=1.1
 for folder in "$tests"/fixtures/tokenizers/*/; do
     name=$(basename "$folder")
-    [ "$name" = rules ] || job "prepare-$name" 1 prepare input=words.jsonl tokenizer=fixtures/tokenizers/$name output=words-$name.h5
+    [ "$name" = rules ] || job "prepare-$name" 1 prepare input=words.jsonl tokenizer="fixtures/tokenizers/$name" output="words-$name.h5"
 done
 job prepare-train 2 prepare input=train.jsonl tokenizer=bytes output=train.h5
 job prepare-eval 1 prepare input=eval.jsonl tokenizer=bytes output=eval.h5
@@ -254,7 +258,7 @@ exact="$common train.deterministic=true"
     job sft 1 sft model=init data=train.h5 eval_data=eval.h5 output=sft $common train.epochs=1 train.weight_decay=0.1 train.clip=0.5
     job sft-sequence-sum 2 sft model=init data=lists.h5 output=sft-sum $common train.steps=3 sft.loss=sequence_sum train.schedule=cosine train.warmup_steps=1
     for loss in sigmoid ipo ipo_sum hinge robust apo_zero apo_down sigmoid_norm 0.7*sigmoid+0.3*hinge sigmoid+0.2*sft ipo+0.5*sigmoid+0.1*sft; do
-        name=$(echo "$loss" | tr -d .*)
+        name=$(echo "$loss" | tr -d '.*')
         job "dpo-$name" 1 dpo model=sft/model reference=init data=train.h5 eval_data=eval.h5 output=dpo-$name $common train.steps=3 dpo.loss="$loss"
     done
     job dpo-smoothed 1 dpo model=init data=train.h5 output=smoothed $common train.steps=3 dpo.label_smoothing=0.1 train.optimizer=rmsprop train.momentum=0.9

@@ -1,5 +1,6 @@
-/* A checkpoint file: /state, the JSON text; /arrays/NAME, chunked and checksummed; attributes hash.NAME (of
- * the contents) and bytes.NAME (of an element). h5_finish compares what lies on the disk with what was meant.
+/* A checkpoint file: /state, the JSON text; /arrays/NAME, contiguous with hashes of their blocks beside
+ * them; attributes hash.NAME (of the contents) and bytes.NAME (of an element); io/FORMATS.md. h5_finish
+ * compares what lies on the disk with what was meant.
  */
 #include <stdio.h>
 #include <string.h>
