@@ -17,7 +17,7 @@ struct model {
     struct model_config config;
     struct backend *backend;
     struct arena *base;      /* the parameters that config.json and files name, in order of use in forward */
-    struct arena *trained;   /* what gradients are for: base itself; NULL where base is frozen */
+    struct arena *trained;   /* what gradients are for: base itself, or one beside a frozen base; or NULL */
     struct model_plan *plan; /* which parameter plays which role in which layer (params.c) */
 };
 
@@ -27,7 +27,7 @@ enum status model_open(struct backend *b, const struct model_config *config, str
 /* The same with a base of this kind, and room beside it as arena_allocate() makes it. */
 enum status model_open_as(struct backend *b, const struct model_config *config, enum arena_kind kind,
                           int64_t beside, struct model **out);
-void model_close(struct model *m);
+void model_close(struct model *m); /* and its arenas */
 
 /* What a pass keeps for backward. */
 enum pass_keep {

@@ -201,6 +201,9 @@ void model_close(struct model *m) {
     if (!m) {
         return;
     }
+    if (m->trained != m->base) {
+        arena_close(m->trained);
+    }
     arena_close(m->base);
     if (m->plan) {
         mem_free(m->plan->layers);

@@ -1,32 +1,41 @@
 #include "store/checkpoint.h"
 
+#include "io/file.h"
 #include "store/checkpoint_internal.h"
-#include "util/json.h"
+#include "util/log.h"
 #include "util/mem.h"
 
-enum { ARRAYS = 3 };
+enum { CHUNK = 1 << 20 }; /* values that are converted at a time */
 
-/* The arrays of a checkpoint with what this rank holds of each on the host. */
+/* Named arrays with what this rank moves of each on the host. */
 struct parts {
-    struct backend *backend;
-    struct tensor tensors[ARRAYS]; /* an arena, or packed shares of one */
-    struct checkpoint_array arrays[ARRAYS];
-    void *staging[ARRAYS]; /* where the back end's memory is not the host's */
+    const struct named *named;
+    struct checkpoint_array arrays[CHECKPOINT_ARRAYS];
+    void
+        *staging[CHECKPOINT_ARRAYS]; /* where files cannot be written from, or read into, the memory itself */
     int n;
 };
 
-/* Elements of the tensor that go to the file, or come from it. */
-static struct range held(const struct parts *p, int i) {
-    return p->arrays[i].shards ? (struct range){0, p->tensors[i].columns} : p->arrays[i].part;
+/* What goes to the file of this rank's memory, or comes from it. */
+static struct range moved(const struct parts *p, int i) {
+    return p->arrays[i].shards ? (struct range){0, p->named[i].tensor.columns} : p->arrays[i].part;
+}
+
+/* The memory itself where it is the host's and of a type that files hold. */
+static char *host_of(const struct named *a) {
+    if (a->host) {
+        return (char *)a->host;
+    }
+    return a->tensor.type == DTYPE_BF16 ? NULL : backend_host_address(a->backend, a->tensor.data);
 }
 
 /* Makes a place on the host. */
 static enum status part_open(struct parts *p, int i) {
     struct checkpoint_array *a = &p->arrays[i];
-    struct range mine = held(p, i);
-    char *host = backend_host_address(p->backend, p->tensors[i].data);
-    if (host) {
-        a->data = host + mine.first * a->element_bytes;
+    struct range mine = moved(p, i);
+    char *host = host_of(&p->named[i]);
+    if (host || mine.last == mine.first) {
+        a->data = host ? host + mine.first * a->element_bytes : NULL;
         return OK;
     }
     p->staging[i] = mem_aligned(mine.last - mine.first, (size_t)a->element_bytes);
@@ -34,115 +43,135 @@ static enum status part_open(struct parts *p, int i) {
     return mem_ok(a->data);
 }
 
-/* o: NULL for the parameters alone. whole: this rank wants all of what every rank holds; otherwise its part.
- * Local. */
-static enum status parts_open(struct comm *c, struct arena *a, struct optimizer *o, bool whole,
+/* whole: this rank wants all of what every rank holds; otherwise its part. Local. */
+static enum status parts_open(const struct comm *c, const struct named *named, int n, bool whole,
                               struct parts *p) {
-    struct tensor *state[2];
-    const char *names[2];
-    int n_state = o ? optimizer_state(o, state, names) : 0;
-    *p = (struct parts){.backend = a->backend, .n = 1 + n_state};
-    for (int i = 0; i < p->n; i++) {
-        struct checkpoint_array *to = &p->arrays[i];
-        p->tensors[i] = i == 0 ? a->master : *state[i - 1];
-        to->name = i == 0 ? "parameters" : names[i - 1];
-        to->elements = a->elements;
-        to->element_bytes = (int)dtype_size(p->tensors[i].type);
-        to->shards = i > 0 && optimizer_is_sharded(o) ? &o->shards : NULL;
-        to->part = whole ? (struct range){0, to->elements} : range_part(to->elements, c->rank, c->size);
-        TRY(part_open(p, i));
+    *p = (struct parts){.named = named};
+    if (n > CHECKPOINT_ARRAYS) {
+        return fail(ERR_INTERNAL, "a checkpoint of %d arrays; there is room for %d", n, CHECKPOINT_ARRAYS);
+    }
+    for (p->n = 0; p->n < n; p->n++) {
+        const struct named *from = &named[p->n];
+        bool is_double = from->host || from->tensor.type == DTYPE_F64;
+        p->arrays[p->n] = (struct checkpoint_array){
+            .name = from->name,
+            .elements = from->elements,
+            .part = whole ? (struct range){0, from->elements} : range_part(from->elements, c->rank, c->size),
+            .element_bytes = (int)(is_double ? sizeof(double) : sizeof(float)),
+            .shards = from->shards,
+        };
+        TRY(part_open(p, p->n));
     }
     return OK;
 }
 
 static void parts_close(struct parts *p) {
-    for (int i = 0; i < p->n; i++) {
+    for (int i = 0; i < CHECKPOINT_ARRAYS; i++) {
         mem_free(p->staging[i]);
     }
 }
 
-/* Copies between device and host, where they are not the same memory. Local. */
-static enum status parts_move(struct parts *p, bool to_host) {
-    TRY(backend_sync(p->backend));
-    for (int i = 0; i < p->n; i++) {
-        int size = p->arrays[i].element_bytes;
-        struct range mine = held(p, i);
-        int64_t bytes = (mine.last - mine.first) * size;
-        char *device = (char *)p->tensors[i].data + mine.first * size;
-        if (p->staging[i]) {
-            TRY(to_host ? backend_read(p->backend, p->staging[i], device, bytes)
-                        : backend_write(p->backend, device, p->staging[i], bytes));
+/* bf16 values of a back end from or to fp32 of the host. */
+static enum status convert(const struct named *a, struct range mine, float *host, bool to_host) {
+    double *wide;
+    enum status st = OK;
+    TRY(NEW_ARRAY(wide, CHUNK));
+    for (int64_t first = mine.first; first < mine.last && st == OK; first += CHUNK) {
+        int64_t n = mine.last - first < CHUNK ? mine.last - first : CHUNK;
+        float *at = host + (first - mine.first);
+        struct tensor values = tensor_columns(a->tensor, first, n);
+        for (int64_t i = 0; i < n && !to_host; i++) {
+            wide[i] = (double)at[i];
         }
+        st = to_host ? backend_read_doubles(a->backend, wide, values)
+                     : backend_write_doubles(a->backend, values, wide);
+        for (int64_t i = 0; i < n && to_host && st == OK; i++) {
+            at[i] = (float)wide[i];
+        }
+    }
+    mem_free(wide);
+    return st;
+}
+
+/* Between a back end's memory and its staging. */
+static enum status part_move(const struct parts *p, int i, bool to_host) {
+    const struct named *a = &p->named[i];
+    struct range mine = moved(p, i);
+    int size = p->arrays[i].element_bytes;
+    if (!p->staging[i]) {
+        return a->backend ? backend_sync(a->backend) : OK;
+    }
+    if (a->tensor.type == DTYPE_BF16) {
+        return convert(a, mine, p->staging[i], to_host);
+    }
+    char *device = (char *)a->tensor.data + mine.first * size;
+    int64_t bytes = (mine.last - mine.first) * size;
+    return to_host ? backend_read(a->backend, p->staging[i], device, bytes)
+                   : backend_write(a->backend, device, p->staging[i], bytes);
+}
+
+/* Local. */
+static enum status parts_move(const struct parts *p, bool to_host) {
+    for (int i = 0; i < p->n; i++) {
+        TRY(part_move(p, i, to_host));
     }
     return OK;
 }
 
-static enum status print_state(const struct optimizer *optimizer, const struct checkpoint_state *s,
-                               struct text *out) {
-    TRY(text_printf(out, "\"step\": %lld, \"total\": %lld, \"updates\": %lld, \"sequence_tokens\": ",
-                    (long long)s->step, (long long)s->total, (long long)optimizer->updates));
-    TRY(text_json_number(out, s->sequence_tokens));
-    return text_puts(out, ", \"random\": \"stateless: Philox of (seed, purpose, row, step)\"");
+/* Local. Rank 0 makes the folder. */
+static enum status make_path(const struct comm *c, const struct checkpoint_options *o, int64_t step,
+                             struct text *path) {
+    TRY(text_printf(path, "%s/checkpoints", o->run));
+    TRY(c->rank == 0 ? folder_make(path->data) : OK);
+    return text_printf(path, "/step-%lld.h5", (long long)step);
 }
 
-enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
-                            const struct checkpoint_state *state) {
-    struct checkpoint_contents contents = {.step = state->step};
+enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o,
+                            const struct checkpoint_contents *contents, enum status made) {
+    struct text json = {0};
+    struct text path = {0};
     struct parts parts = {0};
-    enum status st = print_state(optimizer, state, &contents.state);
-    st = st == OK ? parts_open(c, optimizer->arena, optimizer, false, &parts) : st;
+    enum status st = made;
+    st = st == OK ? parts_open(c, contents->arrays, contents->n_arrays, false, &parts) : st;
     st = st == OK ? parts_move(&parts, true) : st;
-    contents.arrays = parts.arrays;
-    contents.n_arrays = parts.n;
-    st = checkpoint_write(c, o, &contents, st);
+    st = st == OK ? make_path(c, o, contents->step, &path) : st;
+    st = st == OK ? checkpoint_print_state(o, &contents->state, &json) : st;
+    TRY_TO(done, comm_agree(c, st));
+    TRY_TO(done, checkpoint_file_write(c, path.data, json.data, parts.arrays, parts.n));
+    TRY_TO(done, checkpoint_prune(c, o->run, o->keep));
+    log_root(LOG_INFO, "checkpoint %s", path.data);
+done:
     parts_close(&parts);
-    text_free(&contents.state);
+    text_free(&json);
+    text_free(&path);
     return st;
 }
 
-static enum status take_state(const struct checkpoint_found *f, struct optimizer *optimizer,
-                              struct checkpoint_state *state) {
-    TRY(json_take_int(f->state, "step", f->path, &state->step));
-    TRY(json_take_int(f->state, "total", f->path, &state->total));
-    TRY(json_take_int(f->state, "updates", f->path, &optimizer->updates));
-    return json_take_number(f->state, "sequence_tokens", f->path, &state->sequence_tokens);
-}
-
-/* Collective. What every rank holds whole, each reads whole. optimizer: NULL for the parameters alone. */
-static enum status read_arrays(struct comm *c, const char *path, struct arena *a,
-                               struct optimizer *optimizer) {
+enum status checkpoint_read(struct comm *c, const char *path, const struct named *arrays, int n) {
     struct parts parts = {0};
-    enum status st = comm_agree(c, parts_open(c, a, optimizer, true, &parts));
+    enum status st = comm_agree(c, parts_open(c, arrays, n, true, &parts));
     if (st == OK) {
         st = checkpoint_file_read(c, path, parts.arrays, parts.n);
     }
     if (st == OK) {
-        st = parts_move(&parts, false);
-    }
-    if (st == OK) {
-        st = arena_refresh(a);
+        st = comm_agree(c, parts_move(&parts, false));
     }
     parts_close(&parts);
-    return comm_agree(c, st);
+    return st;
 }
 
-enum status checkpoint_load_parameters(struct comm *c, const char *path, struct arena *a) {
-    return read_arrays(c, path, a, NULL);
-}
-
-enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, struct optimizer *optimizer,
-                            struct checkpoint_state *state, bool *found) {
-    struct checkpoint_found from;
-    enum status st;
-    TRY(checkpoint_find(c, o, &from));
-    *found = from.path != NULL;
-    if (!from.path) {
+enum status checkpoint_load(struct comm *c, const struct checkpoint_options *o, const struct named *arrays,
+                            int n, struct checkpoint_found *out) {
+    TRY(checkpoint_find(c, o, out));
+    if (!out->path) {
         return OK;
     }
-    TRY_TO(done, comm_agree(c, take_state(&from, optimizer, state)));
-    TRY_TO(done, read_arrays(c, from.path, optimizer->arena, optimizer));
-    TRY_TO(done, checkpoint_set_aside(c, o->run, from.step));
-done:
-    checkpoint_found_close(&from);
+    enum status st = checkpoint_read(c, out->path, arrays, n);
+    if (st == OK) {
+        st = checkpoint_set_aside(c, o->run, out->step);
+    }
+    if (st != OK) {
+        checkpoint_found_close(out);
+    }
     return st;
 }

@@ -163,15 +163,13 @@ enum status checkpoint_file_read(struct comm *c, const char *path, const struct 
 
 /* Verifying. */
 
-enum { MOST_ARRAYS = 32 };
-
 /* What the file says of its arrays, and the hash of this rank's share of each. */
 struct inventory {
     int n;
     struct {
         char name[NAME_BYTES];
         uint64_t hash, own;
-    } arrays[MOST_ARRAYS];
+    } arrays[CHECKPOINT_ARRAYS];
 };
 
 /* Local. Reads this rank's share of one array. */
@@ -216,7 +214,7 @@ static enum status take_inventory(const struct comm *c, const char *path, struct
         if (strncmp(attribute, prefix, sizeof prefix - 1) != 0) {
             continue;
         }
-        if (out->n == MOST_ARRAYS || strlen(name) >= NAME_BYTES - sizeof "/arrays/") {
+        if (out->n == CHECKPOINT_ARRAYS || strlen(name) >= NAME_BYTES - sizeof "/arrays/") {
             st = fail(ERR_DATA, "%s: more or longer names of arrays than the format has", path);
             goto done;
         }

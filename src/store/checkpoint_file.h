@@ -8,6 +8,8 @@
 
 #include "mpi/shard.h"
 
+enum { CHECKPOINT_ARRAYS = 32 }; /* at most, in a file */
+
 struct checkpoint_array {
     const char *name;               /* "parameters", "first", "second" */
     int64_t elements;               /* of the whole array */

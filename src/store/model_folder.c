@@ -18,6 +18,8 @@
 
 enum { PIECE = 1 << 20 }; /* elements at a time */
 
+static const struct model_folder_options usual = {.head = HEAD_LANGUAGE, .kind = ARENA_TRAINED};
+
 /* Tensors that files hold and models do not need: buffers of older versions, and heads that are not used. */
 static const char *const ignored[] = {".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias",
                                       ".attention.bias", ".attention.masked_bias"};
@@ -174,9 +176,9 @@ static enum status open_here(struct backend *b, const char *folder, const struct
                              struct model **out) {
     struct model_config config;
     struct model *m = NULL;
-    TRY(config_of(folder, o ? o->head : HEAD_LANGUAGE, &config));
-    TRY(model_open_as(b, &config, ARENA_TRAINED, o ? o->beside : 0, &m));
-    enum status st = read_weights(m, folder, o ? o->seed : 0);
+    TRY(config_of(folder, o->head, &config));
+    TRY(model_open_as(b, &config, o->kind, o->beside, &m));
+    enum status st = read_weights(m, folder, o->seed);
     if (st != OK) {
         model_close(m);
         return st;
@@ -187,7 +189,8 @@ static enum status open_here(struct backend *b, const char *folder, const struct
 
 /* A model of the checkpoint's shape, its parameters not yet read. The run may have put another head on the
  * model that it began with: the arena's size tells. */
-static enum status open_shape(struct backend *b, const char *path, int64_t beside, struct model **out) {
+static enum status open_shape(struct backend *b, const char *path, const struct model_folder_options *o,
+                              struct model **out) {
     struct text folder = {0};
     struct model_config config;
     int64_t elements = 0;
@@ -195,7 +198,7 @@ static enum status open_shape(struct backend *b, const char *path, int64_t besid
     st = st == OK ? model_source_config(folder.data, &config) : st;
     st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
     for (int try = 0; try < 2 && st == OK; try++) {
-        st = model_open_as(b, &config, ARENA_TRAINED, beside, out);
+        st = model_open_as(b, &config, o->kind, o->beside, out);
         if (st == OK && (*out)->base->elements == elements) {
             break;
         }
@@ -214,14 +217,22 @@ static enum status open_shape(struct backend *b, const char *path, int64_t besid
     return st;
 }
 
+/* Collective. */
+static enum status read_checkpoint(struct comm *c, const char *path, struct arena *a) {
+    const struct named parameters = {
+        .name = "parameters", .elements = a->elements, .backend = a->backend, .tensor = arena_values(a)};
+    TRY(checkpoint_read(c, path, &parameters, 1));
+    return comm_agree(c, arena_refresh(a));
+}
+
 static enum status open_checkpoint(struct comm *c, struct backend *b, const char *path,
                                    const struct model_folder_options *o, struct model **out) {
     struct model *m = NULL;
-    enum status st = comm_agree(c, open_shape(b, path, o ? o->beside : 0, &m));
-    if (st == OK && o && o->head == HEAD_SCORE && m->config.head != HEAD_SCORE) {
+    enum status st = comm_agree(c, open_shape(b, path, o, &m));
+    if (st == OK && o->head == HEAD_SCORE && m->config.head != HEAD_SCORE) {
         st = fail(ERR_USAGE, "%s: a reward model begins with a model folder, as the run's model/", path);
     }
-    st = st == OK ? checkpoint_load_parameters(c, path, m->base) : st;
+    st = st == OK ? read_checkpoint(c, path, m->base) : st;
     if (st != OK) {
         model_close(m);
         return st;
@@ -252,7 +263,7 @@ enum status model_folder_check(const char *folder, enum model_head head, struct 
     enum status st = OK;
     TRY(backend_open(&request, &plan, why));
     if (model_is_checkpoint(folder)) {
-        st = open_shape(plan, folder, 0, &m);
+        st = open_shape(plan, folder, &usual, &m);
         if (st == OK) {
             *out = m->config;
             model_close(m);
@@ -268,6 +279,7 @@ enum status model_folder_check(const char *folder, enum model_head head, struct 
 enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,
                               const struct model_folder_options *o, struct model **out) {
     struct model *m = NULL;
+    o = o ? o : &usual;
     if (model_is_checkpoint(folder)) {
         return open_checkpoint(c, b, folder, o, out);
     }

@@ -8,11 +8,13 @@
 
 /* Collective. Reads folder/config.json and its weights into a new model on b. Missing, extra or misshapen
  * tensors are ERR_DATA by name. folder may be a run's checkpoint (store/model_source.h). A …ForCausalLM
- * folder may be opened with head HEAD_SCORE: the score head is then initialised from seed. */
+ * folder may be opened with head HEAD_SCORE: the score head is then initialised from seed. o NULL: all
+ * zero. */
 struct model_folder_options {
     enum model_head head;
     uint64_t seed;
-    int64_t beside; /* bytes of gradients and optimizer state to come: model_open_as() */
+    enum arena_kind kind; /* of the parameters */
+    int64_t beside;       /* bytes of gradients and optimizer state to come: model_open_as() */
 };
 enum status model_folder_open(struct comm *c, struct backend *b, const char *folder,
                               const struct model_folder_options *o, struct model **out);

@@ -1,21 +1,12 @@
 #include <string.h>
 
-#include "io/file.h"
 #include "store/checkpoint_internal.h"
 #include "util/json.h"
 #include "util/log.h"
 #include "util/mem.h"
 
-/* Local. Rank 0 makes the folder. */
-static enum status make_path(const struct comm *c, const struct checkpoint_options *o, int64_t step,
-                             struct text *path) {
-    TRY(text_printf(path, "%s/checkpoints", o->run));
-    TRY(c->rank == 0 ? folder_make(path->data) : OK);
-    return text_printf(path, "/step-%lld.h5", (long long)step);
-}
-
-static enum status print_facts(const struct checkpoint_options *o, const struct text *state,
-                               struct text *out) {
+enum status checkpoint_print_state(const struct checkpoint_options *o, const struct text *state,
+                                   struct text *out) {
     TRY(text_printf(out, "{%s, \"facts\": {", state->data));
     for (int i = 0; i < o->n_facts; i++) {
         TRY(text_puts(out, i ? ", " : ""));
@@ -24,23 +15,6 @@ static enum status print_facts(const struct checkpoint_options *o, const struct 
         TRY(text_json(out, o->facts[i].value, strlen(o->facts[i].value)));
     }
     return text_puts(out, "}}");
-}
-
-enum status checkpoint_write(struct comm *c, const struct checkpoint_options *o,
-                             const struct checkpoint_contents *contents, enum status made) {
-    struct text json = {0};
-    struct text path = {0};
-    enum status st = made;
-    st = st == OK ? make_path(c, o, contents->step, &path) : st;
-    st = st == OK ? print_facts(o, &contents->state, &json) : st;
-    TRY_TO(done, comm_agree(c, st));
-    TRY_TO(done, checkpoint_file_write(c, path.data, json.data, contents->arrays, contents->n_arrays));
-    TRY_TO(done, checkpoint_prune(c, o->run, o->keep));
-    log_root(LOG_INFO, "checkpoint %s", path.data);
-done:
-    text_free(&json);
-    text_free(&path);
-    return st;
 }
 
 /* Appends the facts of a kind that are not what the checkpoint was made with. */

@@ -75,7 +75,7 @@ static enum status save_now(struct loop *l) {
     enum status st = l->late_status; /* nothing is saved of an update that failed */
     st = st == OK && l->comm->rank == 0 ? metrics_sync(&l->metrics) : st;
     TRY(comm_agree(l->comm, st));
-    TRY(checkpoint_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
+    TRY(training_state_save(l->comm, &l->t->checkpoint, l->t->optimizer, &l->state));
     l->saved_s = clock_seconds() - began;
     l->saved_step = l->state.step;
     step_clock(&l->step);
@@ -152,7 +152,7 @@ static enum status run_steps(struct loop *l) {
 static enum status resume(struct loop *l) {
     const struct training *t = l->t;
     bool found = false;
-    TRY(checkpoint_load(l->comm, &t->checkpoint, t->optimizer, &l->state, &found));
+    TRY(training_state_load(l->comm, &t->checkpoint, t->optimizer, &l->state, &found));
     if (found) {
         log_root(LOG_INFO, "going on after step %lld of %lld", (long long)l->state.step, (long long)t->steps);
         if (t->schedule != SCHEDULE_CONSTANT && l->state.total != t->steps) {

@@ -7,6 +7,7 @@
 #include "mpi/watchdog.h"
 #include "train/loop.h"
 #include "train/stop.h"
+#include "train/training_state.h"
 #include "util/log.h"
 
 struct loop {
@@ -17,7 +18,7 @@ struct loop {
     struct metrics_file metrics; /* rank 0 */
     enum status late_status;     /* of what this rank did since the last closing: rides in the next */
     struct progress progress;
-    struct checkpoint_state state;
+    struct training_state state;
     int64_t start_step, saved_step;
     double learning_rate;        /* of the last update */
     double saved_s, evaluated_s; /* what the last checkpoint and evaluation took */

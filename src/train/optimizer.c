@@ -138,14 +138,14 @@ enum status parameters_gather(struct comm *c, struct optimizer *o, enum status u
     return arena_refresh(o->arena);
 }
 
-int optimizer_state(struct optimizer *o, struct tensor **tensors, const char **names) {
+int optimizer_state(const struct optimizer *o, struct tensor *tensors, const char **names) {
     int n = 0;
     if (o->first.data) {
-        tensors[n] = &o->first;
+        tensors[n] = o->first;
         names[n++] = "first";
     }
     if (o->second.data) {
-        tensors[n] = &o->second;
+        tensors[n] = o->second;
         names[n++] = "second";
     }
     return n;

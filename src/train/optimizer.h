@@ -29,8 +29,9 @@ enum status optimizer_update(struct optimizer *o, double rate_multiplier, double
 /* Collective. After a sharded update: every rank's shares of the parameters on all ranks. updated: how this
  * rank's update went, agreed on first. */
 enum status parameters_gather(struct comm *c, struct optimizer *o, enum status updated);
-/* Packed state by name ("first", "second") for checkpoints; count 0 to 2. */
-int optimizer_state(struct optimizer *o, struct tensor **tensors, const char **names);
+enum { OPTIMIZER_STATES = 2 };
+/* Packed states by name ("first", "second") for checkpoints; returns how many, 0 to OPTIMIZER_STATES. */
+int optimizer_state(const struct optimizer *o, struct tensor *tensors, const char **names);
 
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
 /* Multiplier of update s (from 0) of total, warm-up W. constant: (s+1)/(W+1) up to 1 (DPO reference); linear:

@@ -141,8 +141,8 @@ static void test_rmsprop_sequence(void **state) {
     struct shard_map whole = shard_map_whole(ARENA);
     struct optimizer o;
     assert_int_equal(optimizer_open(&t.arena, &options, &whole, &o), OK);
-    struct tensor *tensors[2];
-    const char *names[2];
+    struct tensor tensors[OPTIMIZER_STATES];
+    const char *names[OPTIMIZER_STATES];
     assert_int_equal(optimizer_state(&o, tensors, names), 1);
     assert_string_equal(names[0], "second");
     for (int step = 0; step < COUNT_OF(want); step++) {
