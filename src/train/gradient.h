@@ -3,8 +3,8 @@
  * Fast mode: backward adds all of the rank's forests into the arena's gradients, and buckets leave while the
  * last forest's backward still runs. Deterministic mode: the slots are the leaves of a fixed binary tree;
  * inside the rank partial sums stand on a stack as the digits of a binary counter, between ranks mpi/sum.h
- * goes on with the same tree. The sum is in the arena's gradients at the end, in either mode. Scalars take the
- * same two ways (evaluate/sums.h).
+ * goes on with the same tree. The sum is in the arena's gradients at the end, in either mode. Scalars take
+ * the same two ways (evaluate/sums.h).
  */
 #ifndef COLLIMATE_TRAIN_GRADIENT_H
 #define COLLIMATE_TRAIN_GRADIENT_H

@@ -35,7 +35,7 @@ struct step_parts {
     struct workspace *workspace;
     struct model *model;
     struct optimizer *optimizer; /* of the model's trained arena */
-    const struct terms *terms; /* of scope row */
+    const struct terms *terms;   /* of scope row */
 };
 
 struct step_options {
