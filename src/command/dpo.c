@@ -1,5 +1,5 @@
-/* dpo: preference losses on pairs, against reference scores that are computed once. With select.strategy, the
- * pairs are chosen first, in the same job: embed, select, train. */
+/* dpo: preference losses on pairs or lists, most of them against reference scores that are computed once.
+ * With select.strategy, the pairs are chosen first, in the same job: embed, select, train. */
 #include <string.h>
 
 #include "command/trainer.h"
@@ -87,31 +87,50 @@ static enum status check_embed_keys(const struct run *run) {
     return OK;
 }
 
-enum status dpo_recipe(const struct run *run, struct recipe *out) {
+/* Losses of the policy alone have neither rewards nor a reference. */
+static enum status check_reference_keys(const struct run *run) {
+    static const char *const keys[] = {"reference", "dpo.beta", "dpo.reference_free", "dpo.reference_file"};
+    for (int i = 0; i < COUNT_OF(keys); i++) {
+        if (options_is_set(run->options, keys[i])) {
+            return fail(ERR_USAGE, "%s: key \"%s\" has no effect with dpo.loss=%s, which reads no reference",
+                        options_source(run->options, keys[i]), keys[i], run->settings->dpo.loss);
+        }
+    }
+    return OK;
+}
+
+unsigned dpo_options_given(const struct options *o) {
+    return (options_is_set(o, "dpo.label_smoothing") ? TAKES_SMOOTHING : 0) |
+           (options_is_set(o, "dpo.margin") ? TAKES_MARGIN : 0);
+}
+
+struct preference_options dpo_options(const struct settings *s) {
+    return (struct preference_options){
+        .beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing, .margin = s->dpo.margin};
+}
+
+enum status dpo_terms(const struct run *run, struct terms *out) {
     const struct settings *s = run->settings;
-    *out = (struct recipe){
-        .kind = RECIPE_PREFERENCE,
-        .has_reference = true,
-        .reference_free = s->dpo.reference_free,
-        .options = {.beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing},
-    };
-    TRY(recipe_parse(s->dpo.loss, out));
-    TRY(recipe_check(out, options_is_set(run->options, "dpo.label_smoothing")));
+    *out = (struct terms){.reference_free = s->dpo.reference_free, .options = dpo_options(s)};
+    TRY(terms_parse(s->dpo.loss, out));
+    TRY(terms_check(out, dpo_options_given(run->options)));
+    out->has_reference = out->reads & READS_REFERENCE;
+    TRY(out->has_reference ? OK : check_reference_keys(run));
     return check_embed_keys(run);
 }
 
 enum status command_dpo(struct run *run) {
     const struct settings *s = run->settings;
-    struct recipe recipe;
+    struct terms terms;
     struct text view = {0};
-    TRY(dpo_recipe(run, &recipe));
+    TRY(dpo_terms(run, &terms));
     enum status st = OK;
     if (*s->select.strategy && run->dry_run) {
         log_root(LOG_INFO, "dry run: nothing is selected; what follows is for all of the data");
     } else if (*s->select.strategy) {
         st = select_first(run, &view);
     }
-    st = st == OK ? trainer_run(run, &recipe, ROWS_PAIRS) : st;
+    st = st == OK ? trainer_run(run, &terms) : st;
     run->selected = NULL;
     text_free(&view);
     return st;

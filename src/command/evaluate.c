@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "command/session.h"
+#include "command/trainer.h"
 #include "evaluate/breakdown.h"
 #include "evaluate/evaluation.h"
 #include "evaluate/labels.h"
@@ -31,12 +31,12 @@ enum value {
     VALUE_COUNT = VALUE_LABELS + LABELS_MEASURES,
     VALUE_BREAKDOWN = VALUE_COUNT /* of the accuracy, where there is a reference: breakdown_size of them */
 };
-enum need { NEED_NOTHING, NEED_PAIRS, NEED_REFERENCE };
+enum need { NEED_NOTHING, NEED_PAIRS, NEED_LOSS, NEED_REFERENCE };
 static const struct {
     const char *name;
     enum need need;
 } values[VALUE_LABELS] = {
-    [VALUE_LOSS] = {"loss", NEED_REFERENCE},
+    [VALUE_LOSS] = {"loss", NEED_LOSS},
     [VALUE_REWARD_CHOSEN] = {"rewards/chosen", NEED_REFERENCE},
     [VALUE_REWARD_REJECTED] = {"rewards/rejected", NEED_REFERENCE},
     [VALUE_ACCURACY] = {"rewards/accuracies", NEED_REFERENCE},
@@ -52,7 +52,7 @@ static const struct {
 
 struct evaluation {
     struct session session;
-    struct recipe recipe;
+    struct terms terms;
     struct ratios ratios;
     struct text out;
 };
@@ -61,13 +61,18 @@ static const char *name_of(int v) {
     return v < VALUE_LABELS ? values[v].name : label_names[v - VALUE_LABELS];
 }
 
+/* Losses against a reference need one. */
+static bool knows_loss(const struct evaluation *e) {
+    return e->terms.rows == OVER_PAIRS && (e->terms.has_reference || !(e->terms.reads & READS_REFERENCE));
+}
+
 static bool applies(const struct evaluation *e, int v) {
     if (v >= VALUE_LABELS) {
         return ratios_rows(&e->ratios, v) > 0;
     }
-    return values[v].need == NEED_NOTHING ||
-           (values[v].need == NEED_PAIRS && e->recipe.kind == RECIPE_PREFERENCE) ||
-           (values[v].need == NEED_REFERENCE && e->recipe.has_reference);
+    return values[v].need == NEED_NOTHING || (values[v].need == NEED_PAIRS && e->terms.rows == OVER_PAIRS) ||
+           (values[v].need == NEED_LOSS && knows_loss(e)) ||
+           (values[v].need == NEED_REFERENCE && e->terms.has_reference);
 }
 
 /* Whether the label of a pair is what scores and truth say. */
@@ -83,47 +88,49 @@ static void visit_label(struct evaluation *e, const struct sample *sample) {
     }
 }
 
-static void visit_pair(struct evaluation *e, const struct scored_row *scored) {
-    const struct response_score *scores = scored->scores;
+static void visit_pair(struct evaluation *e, const struct sample *sample, const struct scored_row *scored) {
+    const struct response_score *scores = scored->responses;
     struct ratios *r = &e->ratios;
     ratios_count(r, VALUE_LOGP_CHOSEN, scores[0].logp, 1);
     ratios_count(r, VALUE_LOGP_REJECTED, scores[1].logp, 1);
     ratios_count(r, VALUE_LOGP_ACCURACY, scores[0].logp > scores[1].logp, 1);
     ratios_count(r, VALUE_NLL_REJECTED, -scores[1].logp, (double)scores[1].tokens);
-    visit_label(e, scored->sample);
+    visit_label(e, sample);
 }
 
 /* What the implicit reward, beta times the log-ratio to the reference, says of a pair. */
-static void visit_rewards(struct evaluation *e, const struct scored_row *scored) {
-    const struct denominators unused = {1, 1};
-    const struct sample_response *responses = scored->sample->responses;
+static void visit_rewards(struct evaluation *e, const struct sample *sample, const struct sums *row) {
     struct ratios *r = &e->ratios;
-    struct sums row = {0};
-    recipe_row(&e->recipe, scored, &unused, NULL, &row); /* checked by evaluate_rows */
-    double margin = row.v[SUM_REWARD_CHOSEN] - row.v[SUM_REWARD_REJECTED];
-    const struct breakdown_pair pair = {&responses[0], &responses[1], row.v[SUM_ACCURATE] > 0};
-    ratios_count(r, VALUE_LOSS, row.v[SUM_LOSS], 1);
-    ratios_count(r, VALUE_REWARD_CHOSEN, row.v[SUM_REWARD_CHOSEN], 1);
-    ratios_count(r, VALUE_REWARD_REJECTED, row.v[SUM_REWARD_REJECTED], 1);
+    double margin = row->v[SUM_REWARD_CHOSEN] - row->v[SUM_REWARD_REJECTED];
+    const struct breakdown_pair pair = {&sample->responses[0], &sample->responses[1],
+                                        row->v[SUM_ACCURATE] > 0};
+    ratios_count(r, VALUE_REWARD_CHOSEN, row->v[SUM_REWARD_CHOSEN], 1);
+    ratios_count(r, VALUE_REWARD_REJECTED, row->v[SUM_REWARD_REJECTED], 1);
     ratios_count(r, VALUE_ACCURACY, pair.is_accurate, 1);
     ratios_count(r, VALUE_MARGIN, margin, 1);
-    ratios_count(r, VALUE_MARGIN_RAW, margin / e->recipe.options.beta, 1);
-    breakdown_count(r, VALUE_BREAKDOWN, scored->sample, &pair);
+    ratios_count(r, VALUE_MARGIN_RAW, margin / e->terms.options.beta, 1);
+    breakdown_count(r, VALUE_BREAKDOWN, sample, &pair);
 }
 
 /* A row's share of every ratio. */
-static void visit(void *context, const struct scored_row *scored) {
+static void visit(void *context, const struct sample *sample, const struct scored_row *scored) {
+    const struct denominators unused = {.rows = 1, .target_tokens = 1};
     struct evaluation *e = context;
-    const struct response_score *target = &scored->scores[0];
+    const struct response_score *target = &scored->responses[scored->target];
+    struct sums row = {0};
+    objective_row(&e->terms, scored, &unused, NULL, &row); /* checked by evaluate_rows */
     ratios_count(&e->ratios, VALUE_NLL, -target->logp, (double)target->tokens);
     ratios_count(&e->ratios, VALUE_TOKEN_ACCURACY, (double)target->top, (double)target->tokens);
-    if (e->recipe.kind == RECIPE_PREFERENCE) {
-        visit_pair(e, scored);
+    if (e->terms.rows == OVER_PAIRS) {
+        visit_pair(e, sample, scored);
     }
-    if (scored->reference) {
-        visit_rewards(e, scored);
+    if (knows_loss(e)) {
+        ratios_count(&e->ratios, VALUE_LOSS, row.v[SUM_LOSS], 1);
     }
-    ratios_end_row(&e->ratios, scored->sample->row);
+    if (scored->has_reference) {
+        visit_rewards(e, sample, &row);
+    }
+    ratios_end_row(&e->ratios, scored->row);
 }
 
 static enum status print_hashes(const struct session *s, struct text *out) {
@@ -158,8 +165,8 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     double tokens = sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS];
     TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
     TRY(print_hashes(&e->session, out));
-    if (e->recipe.target_weight != 0) {
-        TRY(metrics_put(out, "", "loss_with_sft", recipe_value(&e->recipe, sums)));
+    if (e->terms.target_weight != 0) {
+        TRY(metrics_put(out, "", "loss_with_sft", objective_value(&e->terms, sums)));
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
@@ -168,7 +175,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     }
     TRY(metrics_put(out, "", "perplexity", exp(ratios_value(&e->ratios, VALUE_NLL))));
     TRY(metrics_put(out, "", "entropy", sums->v[SUM_ENTROPY] / tokens));
-    if (e->recipe.has_reference) {
+    if (e->terms.has_reference) {
         TRY(breakdown_print(&e->ratios, VALUE_BREAKDOWN, facts_of(e), out));
     }
     if (e->session.settings->evaluate.bootstrap > 0) {
@@ -193,14 +200,14 @@ static enum status run_rows(struct evaluation *e) {
     struct session *s = &e->session;
     struct scorer scorer = {0};
     struct sums sums;
-    int n = VALUE_COUNT + (e->recipe.has_reference ? breakdown_size(facts_of(e)) : 0);
+    int n = VALUE_COUNT + (e->terms.has_reference ? breakdown_size(facts_of(e)) : 0);
     struct batch_source source = session_evaluation(s, &s->train);
     TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
     enum status st = ratios_open(s->settings, n, &e->ratios);
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     watchdog_phase(s->comm->watchdog, "evaluating");
-    TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &sums));
+    TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &sums));
     TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
     st = print_result(e, &sums);
     st = st == OK ? deliver(e) : st;
@@ -221,19 +228,21 @@ static enum status evaluate_work(struct evaluation *e) {
     }
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
-    if (s->model->config.head == HEAD_SCORE) {
+    if (model_gives_values(&s->model->config)) {
         TRY(evaluate_reward(s, &e->out));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
     TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;
-    e->recipe.kind = pairs ? RECIPE_PREFERENCE : RECIPE_SFT;
-    e->recipe.has_reference = pairs && *settings->reference;
+    if (!pairs) {
+        terms_one("sft", &e->terms);
+    }
+    e->terms.has_reference = pairs && *settings->reference;
     if (s->run->dry_run) {
         return OK;
     }
-    if (e->recipe.has_reference) {
+    if (e->terms.has_reference) {
         struct batch_source source = session_evaluation(s, &s->train);
         const struct reference_request reference = {
             .rows = &s->train, .source = &source, .steps = INT64_MAX, .is_main = true};
@@ -244,10 +253,15 @@ static enum status evaluate_work(struct evaluation *e) {
 
 enum status command_evaluate(struct run *run) {
     const struct settings *s = run->settings;
-    struct evaluation e = {
-        .recipe.options = {.beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing}};
-    TRY(recipe_parse(s->dpo.loss, &e.recipe));
-    TRY(recipe_check(&e.recipe, options_is_set(run->options, "dpo.label_smoothing")));
+    struct evaluation e = {.terms.options = dpo_options(s)};
+    TRY(terms_parse(s->dpo.loss, &e.terms));
+    TRY(terms_check(&e.terms, dpo_options_given(run->options)));
+    if (e.terms.rows != OVER_PAIRS) {
+        return fail(ERR_USAGE,
+                    "dpo.loss=%s: evaluate compares the two responses of a pair; training shows this "
+                    "loss on eval_data",
+                    s->dpo.loss);
+    }
     session_open(run, &e.session);
     enum status st = evaluate_work(&e);
     ratios_close(&e.ratios);

@@ -134,7 +134,7 @@ enum status facts_collect(const struct trainer *t, struct facts *out) {
     TRY(add_hash(out, "model contents", s->model_hash));
     TRY(add_hash(out, "data", dataset_hash(s->train.data)));
     TRY(add_hash(out, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n)));
-    if (t->recipe.has_reference) {
+    if (t->terms.has_reference) {
         TRY(add_hash(out, "reference contents", s->train.reference_model));
     }
     TRY(add_device(t, out));

@@ -151,7 +151,7 @@ static enum status read_config(const struct trainer *t, struct model_config *out
     struct text folder = {0};
     enum status st = model_source_folder(t->session.settings->model, &folder);
     st = st == OK ? model_source_config(folder.data, out) : st;
-    out->head = recipe_head(&t->recipe);
+    out->head = model_head_for(t->terms.reads & READS_VALUE);
     text_free(&folder);
     return st;
 }

@@ -1,17 +1,17 @@
 /* reward: a decoder with a score head, trained on the labeled pairs of each prompt's responses. */
 #include "command/trainer.h"
 
-enum status reward_recipe(const struct run *run, struct recipe *out) {
+enum status reward_terms(const struct run *run, struct terms *out) {
     const struct settings *s = run->settings;
-    *out = (struct recipe){
-        .kind = RECIPE_REWARD,
+    *out = (struct terms){
         .reward = {.use_margin = s->reward.margin, .centering = s->reward.centering},
     };
+    terms_one("reward", out);
     return reward_check(&out->reward);
 }
 
 enum status command_reward(struct run *run) {
-    struct recipe recipe;
-    TRY(reward_recipe(run, &recipe));
-    return trainer_run(run, &recipe, ROWS_COMPARED);
+    struct terms terms;
+    TRY(reward_terms(run, &terms));
+    return trainer_run(run, &terms);
 }

@@ -48,11 +48,11 @@ static enum status put_response(const struct score_job *job, const struct sample
     if (job->is_pairs) {
         TRY(text_printf(out, ", \"side\": \"%s\"", side == 0 ? "chosen" : "rejected"));
     }
-    int64_t tokens =
-        job->session.model->config.head == HEAD_SCORE ? sample->responses[side].count : score->tokens;
+    bool is_value = model_gives_values(&job->session.model->config);
+    int64_t tokens = is_value ? sample->responses[side].count : score->tokens;
     TRY(text_printf(out, ", \"response\": %lld, \"tokens\": %lld", (long long)sample->responses[side].id,
                     (long long)tokens));
-    if (job->session.model->config.head == HEAD_SCORE) {
+    if (is_value) {
         TRY(put_number(out, "reward", score->value));
         return text_puts(out, "}\n");
     }
@@ -231,7 +231,7 @@ static enum status open_models(struct score_job *job) {
 
 /* What a reward model has no answer to. */
 static enum status check_options(const struct session *s) {
-    if (s->model->config.head != HEAD_SCORE) {
+    if (!model_gives_values(&s->model->config)) {
         return OK;
     }
     if (*s->settings->reference) {

@@ -137,7 +137,7 @@ enum status session_need_head(const struct model *m, const char *folder, enum mo
     if (m->config.head == head) {
         return OK;
     }
-    return head == HEAD_SCORE
+    return head != HEAD_LANGUAGE
                ? fail(ERR_USAGE, "%s is a language model; a reward model is needed here", folder)
                : fail(ERR_USAGE, "%s is a reward model; a language model is needed here", folder);
 }

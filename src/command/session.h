@@ -30,7 +30,7 @@ struct session {
     struct comm *comm;
     const struct settings *settings;
     struct backend *backend;
-    enum model_head head; /* HEAD_SCORE: a causal folder is opened with a new score head */
+    enum model_head head; /* a causal folder is opened with a new score head where that is asked for */
     int64_t beside;       /* bytes that training takes beside the parameters, in one allocation with them */
     struct model *model;
     uint64_t model_hash;         /* of the weights as read, and of the configuration */

@@ -160,14 +160,16 @@ static const struct option table[] = {
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
     TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", NULL,
-         "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm; \"+ w*sft\" adds the "
-         "chosen's token-mean loss"),
+         "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm; without a reference slic "
+         "(pairs), rrhf (a prompt's scored responses); \"+ w*sft\" adds the chosen's token-mean loss"),
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate", NULL,
            "strength of the reference"),
     NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate", NULL,
            "probability that a label is wrong; read by sigmoid and robust"),
     BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", NULL,
          "reference log-ratio replaced by 0 in the loss"),
+    NUMBER("dpo.margin", dpo.margin, "1", 0, 1e6, "", "dpo evaluate", NULL,
+           "by how much slic wants the chosen's log-probability above the rejected's"),
     TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate", NULL,
          "side-car of reference scores; where not set: beside the data"),
 

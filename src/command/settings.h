@@ -55,7 +55,7 @@ struct settings {
     } sft;
     struct {
         char *loss; /* a preference objective, or several with weights: "sigmoid", "sigmoid+0.1*sft" */
-        double beta, label_smoothing;
+        double beta, label_smoothing, margin;
         bool reference_free;
         char *reference_file; /* side-car path; "": beside the data */
     } dpo;

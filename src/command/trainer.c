@@ -9,6 +9,14 @@
 #include "util/log.h"
 #include "util/mem.h"
 
+enum row_kind trainer_rows(const struct terms *t) {
+    static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_CHOSEN,
+                                          [OVER_PAIRS] = ROWS_PAIRS,
+                                          [OVER_LISTS] = ROWS_PROMPTS,
+                                          [OVER_PROMPTS] = ROWS_COMPARED};
+    return kinds[t->rows];
+}
+
 enum pass_keep trainer_keep(const struct settings *settings) {
     return settings->train.recompute == RECOMPUTE_LAYERS ? KEEP_INPUTS : KEEP_ALL;
 }
@@ -57,7 +65,7 @@ void trainer_plan(struct trainer *t) {
     t->training = (struct training){
         .comm = s->comm,
         .workspace = &s->workspace,
-        .recipe = &t->recipe,
+        .terms = &t->terms,
         .source = {.context = &t->data, .read = read_batch, .ahead = true, .plan = t->data.plan},
         .eval_data = s->eval.view ? &t->eval_data : NULL,
         .keep = trainer_keep(settings),
@@ -84,12 +92,12 @@ enum status trainer_open_rows(struct trainer *t) {
     const struct settings *settings = s->settings;
     const char *selected = s->run->selected;
     const struct rows_request train = {
-        .path = selected ? selected : settings->data, .key = "data", .kind = t->rows};
+        .path = selected ? selected : settings->data, .key = "data", .kind = trainer_rows(&t->terms)};
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
                                           .key = "eval_data",
-                                          .kind = t->rows,
+                                          .kind = trainer_rows(&t->terms),
                                           .limit = settings->evaluate.rows};
         TRY(session_open_rows(s, &eval, &s->eval));
     }
@@ -111,7 +119,7 @@ static enum status measure_speed(struct trainer *t) {
 
 static enum status prepare_reference(struct trainer *t) {
     struct session *s = &t->session;
-    if (!t->recipe.has_reference) {
+    if (!t->terms.has_reference) {
         return OK;
     }
     const struct reference_request train = {
@@ -218,8 +226,8 @@ static enum status trainer_work(struct trainer *t) {
         TRY(open_rows(t));
         return trainer_predict(t);
     }
-    s->head = recipe_head(&t->recipe);
-    if (!t->recipe.has_reference || !*settings->reference) { /* else a second model is to fit for a while */
+    s->head = model_head_for(t->terms.reads & READS_VALUE);
+    if (!t->terms.has_reference || !*settings->reference) { /* else a second model is to fit for a while */
         TRY(comm_agree(s->comm, trainer_state_bytes(t, &s->beside)));
     }
     enum status st = session_open_model(s);
@@ -235,8 +243,8 @@ static enum status trainer_work(struct trainer *t) {
     return comm_agree(s->comm, run_folder_finish(s->run, s->backend, &folder, st));
 }
 
-enum status trainer_run(struct run *run, const struct recipe *recipe, enum row_kind rows) {
-    struct trainer trainer = {.recipe = *recipe, .rows = rows};
+enum status trainer_run(struct run *run, const struct terms *terms) {
+    struct trainer trainer = {.terms = *terms};
     session_open(run, &trainer.session);
     enum status st = trainer_work(&trainer);
     session_close(&trainer.session);

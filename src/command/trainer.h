@@ -7,8 +7,7 @@
 
 struct trainer {
     struct session session;
-    struct recipe recipe;
-    enum row_kind rows;
+    struct terms terms;
     struct batch_source data, eval_data;
     double began, stop_at; /* of the command, seconds since the epoch; stop_at 0: no limit */
     struct training training;
@@ -16,12 +15,17 @@ struct trainer {
 
 /* What `sft`, `dpo` and `reward` train, from the settings. Local. Fail: ERR_USAGE for keys that contradict
  * each other. */
-enum status sft_recipe(const struct run *run, struct recipe *out);
-enum status dpo_recipe(const struct run *run, struct recipe *out);
-enum status reward_recipe(const struct run *run, struct recipe *out);
+enum status sft_terms(const struct run *run, struct terms *out);
+enum status dpo_terms(const struct run *run, struct terms *out);
+enum status reward_terms(const struct run *run, struct terms *out);
+/* Local. dpo's options of losses, and which of them were given (enum in struct objective). */
+struct preference_options dpo_options(const struct settings *s);
+unsigned dpo_options_given(const struct options *o);
 
-/* Collective. Trains on rows of the given kind with the recipe, or predicts under --dry-run. */
-enum status trainer_run(struct run *run, const struct recipe *recipe, enum row_kind rows);
+/* The rows of the data that the terms are over. */
+enum row_kind trainer_rows(const struct terms *t);
+/* Collective. Trains on them, or predicts under --dry-run. */
+enum status trainer_run(struct run *run, const struct terms *terms);
 
 /* What a run will hold on a rank, in bytes. */
 struct prediction {

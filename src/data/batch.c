@@ -182,6 +182,7 @@ void batch_free(struct batch *b) {
     if (b->samples) {
         samples_free(b->samples);
     }
+    mem_free(b->first);
     mem_free(b->reference);
     mem_free(b->cuts);
     *b = (struct batch){0};
@@ -257,50 +258,46 @@ done:
     return st;
 }
 
+/* Where each sample's responses begin among the batch's. */
+static enum status place_responses(struct batch *b) {
+    TRY(NEW_ARRAY(b->first, b->n + 1));
+    for (int64_t i = 0; i < b->n; i++) {
+        b->first[i + 1] = b->first[i] + b->samples[i].n_responses;
+    }
+    return OK;
+}
+
+/* A stored sum belongs to the response as it is cut now. */
+static enum status check_stored(const struct sample *s, int response, int32_t count, uint64_t hash) {
+    int64_t id = s->responses[response].id;
+    if (count < 0) {
+        return fail(ERR_DATA,
+                    "reference scores: response %lld has none; remove the side-car file to "
+                    "compute it again",
+                    (long long)id);
+    }
+    return hash == sample_hash(s, response)
+               ? OK
+               : fail(ERR_DATA,
+                      "reference scores: response %lld (row %lld) was scored with other tokens; remove "
+                      "the side-car file to compute it again",
+                      (long long)id, (long long)s->row);
+}
+
 /* Reference sums of the samples' responses, checked against the tokens that they were computed from. */
 static enum status read_reference(struct sidecar *file, struct batch *b) {
-    int64_t *ids = NULL;
-    int32_t *count = NULL;
-    uint64_t *hash = NULL;
-    double *sum = NULL;
-    enum status st;
-    TRY_TO(done, NEW_ARRAY(b->reference, 2 * b->n));
-    TRY_TO(done, NEW_ARRAY(ids, 2 * b->n));
-    TRY_TO(done, NEW_ARRAY(count, 2 * b->n));
-    TRY_TO(done, NEW_ARRAY(hash, 2 * b->n));
-    TRY_TO(done, NEW_ARRAY(sum, 2 * b->n));
-    int64_t n = 0;
-    for (int64_t i = 0; i < b->n; i++) {
-        for (int j = 0; j < b->samples[i].n_responses; j++) {
-            ids[n++] = b->samples[i].responses[j].id;
+    enum status st = OK;
+    TRY(NEW_ARRAY(b->reference, b->first[b->n]));
+    for (int64_t i = 0; i < b->n && st == OK; i++) {
+        const struct sample *s = &b->samples[i];
+        for (int j = 0; j < s->n_responses && st == OK; j++) {
+            int32_t count;
+            uint64_t hash;
+            double *sum = &b->reference[b->first[i] + j];
+            TRY(sidecar_read_reference(file, &s->responses[j].id, 1, sum, &count, &hash));
+            st = check_stored(s, j, count, hash);
         }
     }
-    TRY_TO(done, sidecar_read_reference(file, ids, n, sum, count, hash));
-    n = 0;
-    for (int64_t i = 0; i < b->n; i++) {
-        for (int j = 0; j < b->samples[i].n_responses; j++, n++) {
-            if (count[n] < 0) {
-                st = fail(ERR_DATA,
-                          "reference scores: response %lld has none; remove the side-car file to "
-                          "compute it again",
-                          (long long)ids[n]);
-                goto done;
-            }
-            if (hash[n] != sample_hash(&b->samples[i], j)) {
-                st = fail(ERR_DATA,
-                          "reference scores: response %lld (row %lld) was scored with other tokens; remove "
-                          "the side-car file to compute it again",
-                          (long long)ids[n], (long long)b->samples[i].row);
-                goto done;
-            }
-            b->reference[2 * i + j] = sum[n];
-        }
-    }
-done:
-    mem_free(ids);
-    mem_free(count);
-    mem_free(hash);
-    mem_free(sum);
     return st;
 }
 
@@ -314,9 +311,11 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
     TRY_TO(done, cut_share(&s->plan, &share, b));
     TRY_TO(done, view_read(s->view, share.rows, share.n, &b->samples, s->counts));
     b->n = share.n;
+    TRY_TO(done, place_responses(b));
     for (int64_t i = 0; i < b->n; i++) {
-        b->tokens += sample_tokens(&b->samples[i]);
-        b->target_tokens += sample_scored(&b->samples[i], 0);
+        const struct sample *sample = &b->samples[i];
+        b->tokens += sample_tokens(sample);
+        b->target_tokens += sample->n_responses > 0 ? sample_scored(sample, sample->target) : 0;
     }
     if (s->reference) {
         TRY_TO(done, read_reference(s->reference, b));

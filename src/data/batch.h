@@ -59,11 +59,12 @@ struct batch {
     struct step_place place;
     int64_t n; /* rows of this rank */
     struct sample *samples;
-    double *reference; /* n x 2, sums by response; NULL without a side-car */
+    int64_t *first;    /* n + 1: sample i's responses are [first[i], first[i + 1]) of all */
+    double *reference; /* sums by response, at first[i] + j; NULL without a side-car */
     int64_t n_cuts;
     struct forest_cut *cuts;
     int64_t tokens;        /* of this rank's forests */
-    int64_t target_tokens; /* scored tokens of the first responses, this rank's */
+    int64_t target_tokens; /* scored tokens of the targets, this rank's */
     /* Over all ranks, from an earlier reduction: what the losses divide by. */
     double global_target_tokens;
 };

@@ -377,6 +377,18 @@ static enum status read_response_tokens(struct view *v, const struct response *r
     return OK;
 }
 
+/* Of a prompt's responses: the first with the highest score; without scores what the first pair prefers. */
+static int32_t best_response(const struct sample *s) {
+    int32_t best = -1;
+    for (int32_t i = 0; i < s->n_responses; i++) {
+        float score = s->responses[i].score;
+        if (!isnan(score) && (best < 0 || score > s->responses[best].score)) {
+            best = i;
+        }
+    }
+    return best >= 0 ? best : s->n_pairs > 0 ? s->pairs[0].chosen : 0;
+}
+
 /* Fills a sample, whose lists have their place, and its tokens; *at moves behind what it took. */
 static enum status read_sample(struct view *v, const struct planned_response *responses, const struct plan *p,
                                struct sample *s, int32_t **at) {
@@ -400,6 +412,7 @@ static enum status read_sample(struct view *v, const struct planned_response *re
                                                    .worth = r->worth};
         *at += s->responses[i].count;
     }
+    s->target = rows_are_prompts(v) ? best_response(s) : 0;
     return OK;
 }
 

@@ -43,6 +43,7 @@ struct sample {
     int64_t row;         /* pair, prompt, or response where there is no pair */
     int32_t n_responses; /* 1 or 2; any number for rows that are prompts */
     int32_t n_pairs;     /* 1 or 0; any number for rows that are prompts */
+    int32_t target;      /* place of the response that SFT would raise: the chosen, or the best */
     int32_t subset;      /* the prompt's, in dataset_facts; -1: none */
     const int32_t *prompt;
     int32_t prompt_count;

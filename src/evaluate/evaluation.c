@@ -15,80 +15,94 @@ void evaluate_count_work(const struct scorer *scorer, double passes, struct sums
     }
 }
 
-struct scored_row batch_scored(const struct batch *b, const struct scorer *scorer,
-                               const struct forest_cut *cut, int64_t i) {
-    return (struct scored_row){
-        .sample = &b->samples[i],
-        .scores = &scorer->scores[scorer->first[i - cut->first]],
-        .reference = b->reference ? &b->reference[SCORER_RESPONSES * i] : NULL,
-    };
-}
-
 /* Work is counted by forest, which no rank count leaves alone; everything else by row. */
 static bool is_work(int sum) {
     return sum == SUM_FLOPS || sum == SUM_FOREST_TOKENS || sum == SUM_SEQUENCE_TOKENS;
 }
 
-struct evaluation_sums {
+/* A look at all rows: what is added up of each. */
+struct look {
+    struct comm *comm;
+    struct scorer *scorer;
+    const struct batch_source *source;
+    const struct terms *terms;
+    bool gathers; /* the first pass of terms of batch scope */
+    const double *gathered;
+    evaluate_visit *visit;
+    void *context;
     struct exact_sums exact; /* of rows */
     struct sums rank;        /* this rank's, for extremes and work */
 };
 
-static enum status add_row(const struct recipe *r, const struct scored_row *row, struct evaluation_sums *to) {
-    const struct denominators unused = {1, 1};
+static enum status add_row(struct look *l, const struct scored_row *row) {
+    const struct denominators d = {.rows = 1, .target_tokens = 1, .gathered = l->gathered};
     struct sums sums = {0};
-    if (!recipe_row(r, row, &unused, NULL, &sums)) {
-        return fail(ERR_DATA, "evaluation: the value of row %lld is not finite", (long long)row->sample->row);
+    if (l->gathers) {
+        objective_gather(l->terms, row, &sums);
+    } else if (!objective_row(l->terms, row, &d, NULL, &sums)) {
+        return fail(ERR_DATA, "evaluation: the value of row %lld is not finite", (long long)row->row);
     }
     for (int i = 0; i < SUM_COUNT; i++) {
-        exact_add(&to->exact, i, exact_of(&to->exact, sums.v[i]), 1);
+        exact_add(&l->exact, i, exact_of(&l->exact, sums.v[i]), 1);
     }
-    sums_add(&to->rank, &sums);
+    sums_add(&l->rank, &sums);
     return OK;
 }
 
-static enum status score_batch(struct scorer *scorer, const struct recipe *r, const struct batch *b,
-                               evaluate_visit *visit, void *context, struct evaluation_sums *to) {
+static enum status look_at_batch(struct look *l, const struct batch *b) {
     for (int64_t k = 0; k < b->n_cuts; k++) {
         const struct forest_cut *cut = &b->cuts[k];
-        TRY(scorer_run(scorer, b->samples + cut->first, cut->last - cut->first));
-        evaluate_count_work(scorer, 1, &to->rank);
+        TRY(scorer_run(l->scorer, b->samples + cut->first, cut->last - cut->first));
+        evaluate_count_work(l->scorer, 1, &l->rank);
         for (int64_t i = cut->first; i < cut->last; i++) {
-            const struct scored_row row = batch_scored(b, scorer, cut, i);
-            TRY(add_row(r, &row, to));
-            if (visit) {
-                visit(context, &row);
+            const struct scored_row row = scorer_row(l->scorer, b, cut, i);
+            TRY(add_row(l, &row));
+            if (l->visit && !l->gathers) {
+                l->visit(l->context, &b->samples[i], &row);
             }
         }
     }
     return OK;
 }
 
-static enum status reduce(struct comm *c, struct evaluation_sums *from, struct sums *out) {
+static enum status reduce(struct look *from, struct sums *out) {
     double exact[SUM_COUNT];
     *out = from->rank;
-    TRY(sums_extremes(c, out));
-    TRY(comm_sum_f64(c, out->v, SUM_COUNT));
-    TRY(exact_reduce(c, &from->exact, exact));
+    TRY(sums_extremes(from->comm, out));
+    TRY(comm_sum_f64(from->comm, out->v, SUM_COUNT));
+    TRY(exact_reduce(from->comm, &from->exact, exact));
     for (int i = 0; i < SUM_COUNT; i++) {
         out->v[i] = is_work(i) ? out->v[i] : exact[i];
     }
     return OK;
 }
 
-enum status evaluate_rows(struct comm *c, struct scorer *scorer, const struct batch_source *source,
-                          const struct recipe *r, evaluate_visit *visit, void *context, struct sums *out) {
-    struct evaluation_sums sums = {0};
+/* Collective. */
+static enum status look_at_all(struct look *l, struct sums *out) {
     struct batch batch = {0};
-    enum status st = comm_agree(c, exact_open(SUM_COUNT, &sums.exact));
-    *out = (struct sums){0};
-    for (int64_t step = 0; step < batch_steps(&source->plan) && st == OK; step++) {
-        st = batch_read(source, step, &batch);
-        st = st == OK ? score_batch(scorer, r, &batch, visit, context, &sums) : st;
-        st = comm_agree(c, st); /* every step, so that no rank waits long for one that failed or is slow */
+    enum status st = comm_agree(l->comm, exact_open(SUM_COUNT, &l->exact));
+    l->rank = *out = (struct sums){0};
+    for (int64_t step = 0; step < batch_steps(&l->source->plan) && st == OK; step++) {
+        st = batch_read(l->source, step, &batch);
+        st = st == OK ? look_at_batch(l, &batch) : st;
+        st = comm_agree(l->comm, st); /* every step: no rank waits long for one that failed or is slow */
     }
-    st = st == OK ? reduce(c, &sums, out) : st;
+    st = st == OK ? reduce(l, out) : st;
     batch_free(&batch);
-    exact_close(&sums.exact);
+    exact_close(&l->exact);
     return st;
+}
+
+enum status evaluate_rows(struct comm *c, struct scorer *scorer, const struct batch_source *source,
+                          const struct terms *t, evaluate_visit *visit, void *context, struct sums *out) {
+    struct look look = {
+        .comm = c, .scorer = scorer, .source = source, .terms = t, .visit = visit, .context = context};
+    struct sums gathered;
+    if (t->scope == SCOPE_BATCH) {
+        look.gathers = true;
+        TRY(look_at_all(&look, &gathered));
+        look.gathers = false;
+        look.gathered = &gathered.v[SUM_GATHERED];
+    }
+    return look_at_all(&look, out);
 }

@@ -2,20 +2,17 @@
 #ifndef COLLIMATE_EVALUATE_EVALUATION_H
 #define COLLIMATE_EVALUATE_EVALUATION_H
 
-#include "data/batch.h"
-#include "train/gradient.h"
+#include "evaluate/sums.h"
+#include "score/scorer.h"
 
 /* Called for each of this rank's rows, where not NULL. */
-typedef void evaluate_visit(void *context, const struct scored_row *row);
-
-/* Sample i of a batch, whose cut the scorer has run last. */
-struct scored_row batch_scored(const struct batch *b, const struct scorer *scorer,
-                               const struct forest_cut *cut, int64_t i);
+typedef void evaluate_visit(void *context, const struct sample *sample, const struct scored_row *row);
 
 /* Collective. All rows of source (one epoch of its plan). The same bits for any rank count, except for the
- * count of FLOPs and of computed tokens: these depend on how rows are packed. */
+ * count of FLOPs and of computed tokens: these depend on how rows are packed. Terms of batch scope take two
+ * passes, with all of the rows as one batch. */
 enum status evaluate_rows(struct comm *c, struct scorer *scorer, const struct batch_source *source,
-                          const struct recipe *r, evaluate_visit *visit, void *context, struct sums *out);
+                          const struct terms *t, evaluate_visit *visit, void *context, struct sums *out);
 
 /* FLOP and token counts of the scorer's last run, added to sums; passes: 1 forward, 3 with backward. */
 void evaluate_count_work(const struct scorer *scorer, double passes, struct sums *sums);

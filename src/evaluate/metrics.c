@@ -100,44 +100,18 @@ enum status metrics_put(struct text *line, const char *prefix, const char *name,
     return text_json_number(line, value);
 }
 
-static double ratio(double numerator, double denominator) {
-    return denominator > 0 ? numerator / denominator : 0;
+struct put {
+    struct text *line;
+    const char *prefix;
+};
+
+static enum status put_shown(void *context, const char *name, double value) {
+    const struct put *p = context;
+    return metrics_put(p->line, p->prefix, name, value);
 }
 
-enum status metrics_put_sums(struct text *line, const char *prefix, const struct recipe *r,
+enum status metrics_put_sums(struct text *line, const char *prefix, const struct terms *t,
                              const struct sums *sums) {
-    const double *v = sums->v;
-    double rows = v[SUM_ROWS];
-    double tokens = v[SUM_TARGET_TOKENS] + v[SUM_REJECTED_TOKENS];
-    bool language = r->kind != RECIPE_REWARD;
-    bool pairs = r->kind == RECIPE_PREFERENCE;
-    const struct {
-        const char *name;
-        double value;
-        bool applies;
-    } metrics[] = {
-        {"loss", recipe_value(r, sums), true},
-        {"nll_loss", ratio(-v[SUM_TARGET_LOGP], v[SUM_TARGET_TOKENS]), pairs && r->target_weight != 0},
-        {"rewards/chosen", ratio(v[SUM_REWARD_CHOSEN], rows), r->has_reference},
-        {"rewards/rejected", ratio(v[SUM_REWARD_REJECTED], rows), r->has_reference},
-        {"rewards/accuracies", ratio(v[SUM_ACCURATE], rows), r->has_reference},
-        {"rewards/margins", ratio(v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED], rows), r->has_reference},
-        {"logps/chosen", ratio(v[SUM_TARGET_LOGP], rows), pairs},
-        {"logps/rejected", ratio(v[SUM_REJECTED_LOGP], rows), pairs},
-        {"logits/chosen", ratio(v[SUM_TARGET_LOGITS], v[SUM_TARGET_TOKENS]), pairs},
-        {"logits/rejected", ratio(v[SUM_REJECTED_LOGITS], v[SUM_REJECTED_TOKENS]), pairs},
-        {"entropy", ratio(v[SUM_ENTROPY], tokens), language},
-        {"mean_token_accuracy", ratio(v[SUM_TARGET_TOP], v[SUM_TARGET_TOKENS]), language},
-        {"min_reward", sums->lowest, !language},
-        {"mean_reward", ratio(v[SUM_VALUES], v[SUM_RESPONSES]), !language},
-        {"max_reward", sums->highest, !language},
-        {"accuracy", ratio(v[SUM_ACCURATE], v[SUM_PAIRS]), !language},
-        {"margin", ratio(v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED], v[SUM_PAIRS]), !language},
-    };
-    for (int i = 0; i < COUNT_OF(metrics); i++) {
-        if (metrics[i].applies) {
-            TRY(metrics_put(line, prefix, metrics[i].name, metrics[i].value));
-        }
-    }
-    return OK;
+    struct put put = {line, prefix};
+    return objective_show(t, sums, put_shown, &put);
 }

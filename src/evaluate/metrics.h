@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-#include "train/recipe.h"
+#include "objective/objective.h"
 #include "util/text.h"
 
 enum { METRICS_SCHEMA = 1 };
@@ -27,8 +27,8 @@ void metrics_close(struct metrics_file *m);
 
 /* Appends `, "prefixname": value` (or opens the object where the text is empty). Not finite: null. */
 enum status metrics_put(struct text *line, const char *prefix, const char *name, double value);
-/* Appends what a recipe reports of sums: loss, rewards, logps, logits, entropy, accuracy. */
-enum status metrics_put_sums(struct text *line, const char *prefix, const struct recipe *r,
+/* Appends what terms show of sums: loss, rewards, logps, logits, entropy, accuracy. */
+enum status metrics_put_sums(struct text *line, const char *prefix, const struct terms *t,
                              const struct sums *sums);
 
 #endif

@@ -40,7 +40,7 @@ static const char *alone_name(int v) {
 }
 struct reward_evaluation {
     struct session *session;
-    struct recipe recipe;
+    struct terms terms;
     const struct dataset_facts *facts; /* the data's */
     struct ratios ratios;
     int32_t *order; /* scratch: a prompt's responses by reward */
@@ -66,32 +66,32 @@ static void visit_label(struct reward_evaluation *e, const struct sample_respons
     }
 }
 
-static void visit_pair(struct reward_evaluation *e, const struct scored_row *row,
-                       const struct sample_pair *p) {
-    const struct sample_response *chosen = &row->sample->responses[p->chosen];
-    const struct sample_response *rejected = &row->sample->responses[p->rejected];
-    double r_c = row->scores[p->chosen].value;
-    double r_r = row->scores[p->rejected].value;
+static void visit_pair(struct reward_evaluation *e, const struct sample *sample, const struct scored_row *row,
+                       const struct compared *p) {
+    const struct sample_response *chosen = &sample->responses[p->chosen];
+    const struct sample_response *rejected = &sample->responses[p->rejected];
+    double r_c = row->responses[p->chosen].value;
+    double r_r = row->responses[p->rejected].value;
     const struct breakdown_pair pair = {chosen, rejected, r_c > r_r};
     ratios_count(&e->ratios, VALUE_ACCURACY, pair.is_accurate, 1);
     ratios_count(&e->ratios, VALUE_MARGIN, r_c - r_r, 1);
     ratios_count(&e->ratios, VALUE_CHOSEN, r_c, 1);
     ratios_count(&e->ratios, VALUE_REJECTED, r_r, 1);
     visit_label(e, chosen, rejected, r_c - r_r);
-    breakdown_count(&e->ratios, VALUE_BREAKDOWN, row->sample, &pair);
+    breakdown_count(&e->ratios, VALUE_BREAKDOWN, sample, &pair);
 }
 
 /* Scored responses by reward, the highest first; equal rewards keep their order. Prompts are short lists. */
 static enum status sort_responses(struct reward_evaluation *e, const struct scored_row *row, int32_t *n) {
-    const struct sample *s = row->sample;
+    const struct response_score *r = row->responses;
     *n = 0;
-    TRY(GROW_ARRAY(e->order, e->order_capacity, (int64_t)s->n_responses + 1));
-    for (int32_t i = 0; i < s->n_responses; i++) {
-        if (isnan(s->responses[i].score)) {
+    TRY(GROW_ARRAY(e->order, e->order_capacity, (int64_t)row->n + 1));
+    for (int32_t i = 0; i < row->n; i++) {
+        if (isnan(r[i].label)) {
             continue;
         }
         int32_t at = (*n)++;
-        for (; at > 0 && row->scores[e->order[at - 1]].value < row->scores[i].value; at--) {
+        for (; at > 0 && r[e->order[at - 1]].value < r[i].value; at--) {
             e->order[at] = e->order[at - 1];
         }
         e->order[at] = i;
@@ -102,7 +102,7 @@ static enum status sort_responses(struct reward_evaluation *e, const struct scor
 /* The response of rank i (from 0) is the best of k random ones among n with probability C(n-1-i, k-1) /
  * C(n, k), which is k/n for i = 0 and goes on by the ratio (n-k-i) / (n-1-i). */
 static enum status visit_best(struct reward_evaluation *e, const struct scored_row *row) {
-    const struct sample_response *responses = row->sample->responses;
+    const struct response_score *responses = row->responses;
     int32_t n;
     double best = -INFINITY;
     TRY(sort_responses(e, row, &n));
@@ -110,36 +110,36 @@ static enum status visit_best(struct reward_evaluation *e, const struct scored_r
         return OK;
     }
     for (int32_t i = 0; i < n; i++) {
-        best = fmax(best, (double)responses[e->order[i]].score);
+        best = fmax(best, responses[e->order[i]].label);
     }
     for (int b = 0; b < BEST_COUNT && 1 << b <= n; b++) {
         double k = 1 << b;
         double probability = k / n;
         double expected = 0;
         for (int32_t i = 0; i < n && probability > 0; i++) {
-            expected += probability * (double)responses[e->order[i]].score;
+            expected += probability * responses[e->order[i]].label;
             probability *= i < n - 1 ? (n - k - i) / (n - 1 - i) : 0;
         }
         ratios_count(&e->ratios, VALUE_BEST + b, expected, 1);
     }
     ratios_count(&e->ratios, VALUE_ORACLE, best, 1);
-    ratios_count(&e->ratios, VALUE_HIT, (double)responses[e->order[0]].score >= best, 1);
+    ratios_count(&e->ratios, VALUE_HIT, responses[e->order[0]].label >= best, 1);
     return OK;
 }
 
-static void visit(void *context, const struct scored_row *row) {
+static void visit(void *context, const struct sample *sample, const struct scored_row *row) {
     struct reward_evaluation *e = context;
-    const struct denominators unused = {1, 1};
+    const struct denominators unused = {.rows = 1, .target_tokens = 1};
     struct sums sums = {0};
-    recipe_row(&e->recipe, row, &unused, NULL, &sums); /* checked by evaluate_rows */
-    ratios_count(&e->ratios, VALUE_LOSS, sums.v[SUM_LOSS], row->sample->n_pairs > 0);
+    objective_row(&e->terms, row, &unused, NULL, &sums); /* checked by evaluate_rows */
+    ratios_count(&e->ratios, VALUE_LOSS, sums.v[SUM_LOSS], row->n_pairs > 0);
     ratios_count(&e->ratios, VALUE_MEAN, sums.v[SUM_VALUES], sums.v[SUM_RESPONSES]);
-    for (int32_t i = 0; i < row->sample->n_pairs; i++) {
-        visit_pair(e, row, &row->sample->pairs[i]);
+    for (int32_t i = 0; i < row->n_pairs; i++) {
+        visit_pair(e, sample, row, &row->pairs[i]);
     }
     enum status st = visit_best(e, row);
     e->status = e->status == OK ? st : e->status;
-    ratios_end_row(&e->ratios, row->sample->row);
+    ratios_end_row(&e->ratios, row->row);
 }
 
 static enum status put_best(struct reward_evaluation *e) {
@@ -205,7 +205,7 @@ static enum status run_rows(struct reward_evaluation *e) {
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     watchdog_phase(s->comm->watchdog, "evaluating");
-    TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->recipe, visit, e, &e->sums));
+    TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &e->sums));
     TRY_TO(done, comm_agree(s->comm, e->status));
     TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
     st = comm_agree(s->comm, print_result(e));
@@ -233,10 +233,9 @@ enum status evaluate_reward(struct session *s, struct text *out) {
     struct reward_evaluation e = {
         .session = s,
         .out = out,
-        .recipe = {.kind = RECIPE_REWARD,
-                   .reward = {.use_margin = settings->reward.margin,
-                              .centering = settings->reward.centering}},
+        .terms = {.reward = {.use_margin = settings->reward.margin, .centering = settings->reward.centering}},
     };
+    terms_one("reward", &e.terms);
     enum status st = open_rows(&e);
     st = st == OK && !s->run->dry_run ? run_rows(&e) : st;
     mem_free(e.order);

@@ -30,6 +30,10 @@ enum model_head {
     HEAD_SCORE
 }; /* next token; one value at the last token (…ForSequenceClassification) */
 
+static inline enum model_head model_head_for(bool values) {
+    return values ? HEAD_SCORE : HEAD_LANGUAGE;
+}
+
 struct model_config {
     const struct family *family;
     enum model_head head;
@@ -66,6 +70,11 @@ enum status model_config_parse(const char *json, size_t len, const char *where, 
 /* Local. A config.json (transformers 4 layout, dtype float32) that transformers loads. source (may be NULL):
  * the object that was read, whose other keys are kept. */
 enum status model_config_print(const struct model_config *config, const json_t *source, struct text *out);
+
+/* Whether it says values; otherwise log-probabilities. */
+static inline bool model_gives_values(const struct model_config *c) {
+    return c->head == HEAD_SCORE;
+}
 
 /* The window of a layer's attention, 0: none. */
 int model_window(const struct model_config *c, int64_t layer);

@@ -9,8 +9,6 @@
 
 #include <stdint.h>
 
-#include "util/status.h"
-
 struct pair_scores {
     double chosen, rejected;                     /* policy: sums of token log-probabilities */
     double reference_chosen, reference_rejected; /* 0 where reference-free */
@@ -18,23 +16,16 @@ struct pair_scores {
 };
 struct preference_options {
     double beta, label_smoothing;
+    double margin; /* delta of slic */
 };
 struct pair_loss {
     double value, d_chosen, d_rejected;
 };
+typedef void preference_loss(const struct pair_scores *s, const struct preference_options *o,
+                             struct pair_loss *out);
 
-/* A row of the table. */
-struct preference_objective {
-    const char *name, *aliases, *help; /* aliases: words with spaces between */
-    bool uses_smoothing;               /* dpo.label_smoothing is an error elsewhere */
-    void (*loss)(const struct pair_scores *s, const struct preference_options *o, struct pair_loss *out);
-};
-/* NULL if unknown. Takes names and aliases. */
-const struct preference_objective *preference_find(const char *name);
-/* All rows, for help and tests. */
-const struct preference_objective *preference_table(int *count);
-/* Fails: ERR_USAGE for a beta or a label smoothing that this loss cannot take. Called once before training;
- * the losses themselves check nothing. */
-enum status preference_check(const struct preference_objective *p, const struct preference_options *o);
+/* One function a row of the table (objective.c); they check no options. */
+preference_loss preference_sigmoid, preference_ipo, preference_ipo_sum, preference_hinge, preference_robust,
+    preference_apo_zero, preference_apo_down, preference_sigmoid_norm, preference_slic;
 
 #endif

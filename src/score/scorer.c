@@ -10,51 +10,87 @@ enum status scorer_open(struct model *m, struct workspace *w, enum pass_keep kee
 }
 
 void scorer_close(struct scorer *s) {
+    void *arrays[] = {s->tokens.logp,   s->tokens.entropy, s->tokens.mean_logit,
+                      s->tokens.is_top, s->values,         s->scores,
+                      s->first,         s->pairs,          s->first_pair,
+                      s->logp_slopes,   s->value_slopes,   s->token_slopes,
+                      s->weights};
     if (s->pass) {
         pass_close(s->pass);
     }
     forest_free(&s->forest);
-    mem_free(s->tokens.logp);
-    mem_free(s->tokens.entropy);
-    mem_free(s->tokens.mean_logit);
-    mem_free(s->tokens.is_top);
-    mem_free(s->weights);
-    mem_free(s->scores);
-    mem_free(s->first);
+    for (int i = 0; i < COUNT_OF(arrays); i++) {
+        mem_free(arrays[i]);
+    }
     *s = (struct scorer){0};
 }
 
+static enum status grow_doubles(double **arrays[], int n, int64_t need) {
+    for (int i = 0; i < n; i++) {
+        int64_t capacity = 0;
+        TRY(GROW_ARRAY(*arrays[i], capacity, need));
+    }
+    return OK;
+}
+
 static enum status grow_readouts(struct scorer *s, int64_t need) {
+    double **doubles[] = {&s->tokens.logp, &s->tokens.entropy, &s->tokens.mean_logit,
+                          &s->values,      &s->token_slopes,   &s->weights};
     if (need <= s->cap_readouts) {
         return OK;
     }
     int64_t capacity = 0;
-    TRY(GROW_ARRAY(s->tokens.logp, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->tokens.entropy, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->tokens.mean_logit, capacity, need));
-    capacity = 0;
+    TRY(grow_doubles(doubles, COUNT_OF(doubles), need));
     TRY(GROW_ARRAY(s->tokens.is_top, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->weights, capacity, need));
     s->cap_readouts = need;
     return OK;
 }
 
-static bool reads_values(const struct scorer *s) {
-    return s->model->config.head == HEAD_SCORE;
+static enum status grow_scores(struct scorer *s, int64_t need) {
+    double **doubles[] = {&s->logp_slopes, &s->value_slopes};
+    if (need <= s->cap_scores) {
+        return OK;
+    }
+    int64_t capacity = 0;
+    TRY(grow_doubles(doubles, COUNT_OF(doubles), need));
+    TRY(GROW_ARRAY(s->scores, capacity, need));
+    s->cap_scores = need;
+    return OK;
 }
 
-/* Where each sample's scores begin. */
-static enum status place_scores(struct scorer *s, const struct sample *samples, int64_t n) {
-    TRY(GROW_ARRAY(s->first, s->cap_first, n + 1));
-    s->first[0] = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t count = samples[i].n_responses;
-        s->first[i + 1] = s->first[i] + (count > SCORER_RESPONSES ? count : SCORER_RESPONSES);
+static enum status grow_samples(struct scorer *s, int64_t need) {
+    if (need <= s->cap_samples) {
+        return OK;
     }
-    return GROW_ARRAY(s->scores, s->cap_scores, s->first[n]);
+    int64_t capacity = 0;
+    TRY(GROW_ARRAY(s->first, capacity, need));
+    capacity = 0;
+    TRY(GROW_ARRAY(s->first_pair, capacity, need));
+    s->cap_samples = need;
+    return OK;
+}
+
+static bool reads_values(const struct scorer *s) {
+    return model_gives_values(&s->model->config);
+}
+
+/* Where each sample's scores and pairs begin; its pairs as places. */
+static enum status place_samples(struct scorer *s, const struct sample *samples, int64_t n) {
+    TRY(grow_samples(s, n + 1));
+    s->first[0] = s->first_pair[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        s->first[i + 1] = s->first[i] + samples[i].n_responses;
+        s->first_pair[i + 1] = s->first_pair[i] + samples[i].n_pairs;
+    }
+    TRY(grow_scores(s, s->first[n]));
+    TRY(GROW_ARRAY(s->pairs, s->cap_pairs, s->first_pair[n]));
+    for (int64_t i = 0; i < n; i++) {
+        for (int32_t k = 0; k < samples[i].n_pairs; k++) {
+            const struct sample_pair *p = &samples[i].pairs[k];
+            s->pairs[s->first_pair[i] + k] = (struct compared){p->chosen, p->rejected, p->margin};
+        }
+    }
+    return OK;
 }
 
 /* An empty response has the value of its prompt. */
@@ -72,8 +108,10 @@ static enum status add_response(struct scorer *s, int32_t root, int64_t row,
 static enum status build_forest(struct scorer *s, const struct sample *samples, int64_t n) {
     struct forest *f = &s->forest;
     forest_clear(f);
-    TRY(place_scores(s, samples, n));
-    memset(s->scores, 0, (size_t)s->first[n] * sizeof *s->scores);
+    TRY(place_samples(s, samples, n));
+    if (s->first[n] > 0) {
+        memset(s->scores, 0, (size_t)s->first[n] * sizeof *s->scores);
+    }
     for (int64_t i = 0; i < n; i++) {
         const struct sample *sample = &samples[i];
         int32_t root;
@@ -81,14 +119,16 @@ static enum status build_forest(struct scorer *s, const struct sample *samples, 
         for (int32_t j = 0; j < sample->n_responses; j++) {
             struct response_score *score = &s->scores[s->first[i] + j];
             score->first = f->n_readouts;
+            score->label = sample->responses[j].score;
             TRY(add_response(s, root, sample->row, &sample->responses[j]));
-            score->tokens = f->n_readouts - score->first;
+            score->tokens = reads_values(s) ? 0 : f->n_readouts - score->first;
         }
     }
     return forest_finish(f, s->model->config.vocabulary, s->model->config.max_positions);
 }
 
 static void sum_tokens(struct scorer *s, struct response_score *score) {
+    score->token_logp = s->tokens.logp + score->first;
     for (int64_t t = score->first; t < score->first + score->tokens; t++) {
         score->logp += s->tokens.logp[t];
         score->entropy += s->tokens.entropy[t];
@@ -103,40 +143,61 @@ enum status scorer_run(struct scorer *s, const struct sample *samples, int64_t n
     TRY(build_forest(s, samples, n));
     TRY(grow_readouts(s, s->forest.n_readouts));
     TRY(pass_forward(s->pass, &s->forest));
-    if (reads_values(s)) { /* one readout a response, in the place of log-probabilities */
-        TRY(pass_values(s->pass, s->forest.readout_at, s->forest.n_readouts, s->tokens.logp));
+    if (reads_values(s)) {
+        TRY(pass_values(s->pass, s->forest.readout_at, s->forest.n_readouts, s->values));
     } else {
         TRY(pass_logps(s->pass, &s->tokens));
     }
     for (int64_t i = 0; i < s->first[n]; i++) {
         struct response_score *score = &s->scores[i];
-        if (!reads_values(s)) {
+        if (reads_values(s)) {
+            score->value = s->values[score->first];
+        } else {
             sum_tokens(s, score);
-        } else if (score->tokens > 0) {
-            *score = (struct response_score){.value = s->tokens.logp[score->first], .first = score->first};
         }
     }
     return OK;
 }
 
-/* Which response a readout is of: readouts are in the order of responses. */
-static void spread(const struct scorer *s, const double *gradient) {
-    int64_t next = 0;
-    for (int64_t i = 0; i < s->n_samples; i++) {
-        for (int32_t j = 0; j < s->samples[i].n_responses; j++) {
-            int64_t at = s->first[i] + j;
-            int64_t count = reads_values(s) ? 1 : s->scores[at].tokens;
-            for (int64_t end = next + count; next < end; next++) {
-                s->weights[next] = gradient[at];
-            }
+struct scored_row scorer_row(struct scorer *s, const struct batch *b, const struct forest_cut *cut,
+                             int64_t i) {
+    const struct sample *sample = &b->samples[i];
+    int64_t place = i - cut->first;
+    struct response_score *scores = &s->scores[s->first[place]];
+    for (int32_t j = 0; j < sample->n_responses && b->reference; j++) {
+        scores[j].reference = b->reference[b->first[i] + j];
+    }
+    return (struct scored_row){.row = sample->row,
+                               .n = sample->n_responses,
+                               .n_pairs = sample->n_pairs,
+                               .target = sample->target,
+                               .has_reference = b->reference != NULL,
+                               .responses = scores,
+                               .pairs = &s->pairs[s->first_pair[place]]};
+}
+
+struct slope scorer_slope(const struct scorer *s, int64_t i) {
+    return (struct slope){.logp = reads_values(s) ? NULL : s->logp_slopes + s->first[i],
+                          .value = reads_values(s) ? s->value_slopes + s->first[i] : NULL,
+                          .token_logp = s->per_token && !reads_values(s) ? s->token_slopes : NULL};
+}
+
+/* Slopes by response and by token become slopes by readout, which are in the order of responses. */
+static void spread(const struct scorer *s) {
+    for (int64_t i = 0; i < s->first[s->n_samples]; i++) {
+        const struct response_score *score = &s->scores[i];
+        if (reads_values(s)) {
+            s->weights[score->first] = s->value_slopes[i];
+        }
+        for (int64_t t = score->first; t < score->first + score->tokens; t++) {
+            s->weights[t] = s->per_token ? s->logp_slopes[i] + s->token_slopes[t] : s->logp_slopes[i];
         }
     }
 }
 
-enum status scorer_backward(struct scorer *s, const double *gradient, pass_on_final *on_final,
-                            void *context) {
+enum status scorer_backward(struct scorer *s, pass_on_final *on_final, void *context) {
     struct readout_gradients g = {0};
-    spread(s, gradient);
+    spread(s);
     *(reads_values(s) ? &g.values : &g.logp) = s->weights;
     return pass_backward(s->pass, &g, on_final, context);
 }

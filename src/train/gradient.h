@@ -3,34 +3,17 @@
  * Fast mode: backward adds all of the rank's forests into the arena's gradients, and buckets leave while the
  * last forest's backward still runs. Deterministic mode: the slots are the leaves of a fixed binary tree;
  * inside the rank partial sums stand on a stack as the digits of a binary counter, between ranks mpi/sum.h
- * goes on with the same tree. The sum is in the arena's gradients at the end, in either mode. Scalars (struct
- * sums) take the same two ways.
+ * goes on with the same tree. The sum is in the arena's gradients at the end, in either mode. Scalars take
+ * the same two ways (evaluate/sums.h).
  */
 #ifndef COLLIMATE_TRAIN_GRADIENT_H
 #define COLLIMATE_TRAIN_GRADIENT_H
 
 #include "model/arena.h"
 #include "mpi/sum.h"
-#include "train/recipe.h"
 #include "train/transfer.h"
 
 enum { GRADIENT_LEVELS = 21 }; /* log2 of the most slots, + 1 */
-
-/* Scalars: push slot by slot, then reduce. */
-struct sums_tree {
-    bool deterministic;
-    int64_t pushed;
-    struct sums level[GRADIENT_LEVELS];
-    struct sums total; /* after the last push: this rank's */
-};
-/* Local. to += from. */
-void sums_add(struct sums *to, const struct sums *from);
-void sums_tree_begin(struct sums_tree *t, bool deterministic);
-void sums_tree_push(struct sums_tree *t, const struct sums *slot);
-/* Collective. lowest and highest over all ranks, from each rank's own sums (before they are reduced). */
-enum status sums_extremes(struct comm *c, struct sums *s);
-/* Collective. n doubles summed over ranks: in the fixed tree, or by the library. */
-enum status sums_reduce(struct comm *c, bool deterministic, double *values, int64_t n);
 
 struct gradient_sum {
     struct arena *arena;

@@ -182,7 +182,7 @@ static enum status open_step(struct loop *l) {
                                      .workspace = t->workspace,
                                      .model = t->model,
                                      .optimizer = t->optimizer,
-                                     .recipe = t->recipe};
+                                     .terms = t->terms};
     const struct step_options options = {.slots = t->source.plan.slots,
                                          .deterministic = t->source.plan.deterministic,
                                          .keep = t->keep,

@@ -17,7 +17,7 @@ struct training {
     struct workspace *workspace;
     struct model *model;
     struct optimizer *optimizer; /* of model->trained */
-    const struct recipe *recipe;
+    const struct terms *terms;
     struct source source;
     const struct batch_source *eval_data; /* NULL for none */
     enum pass_keep keep;                  /* KEEP_ALL or KEEP_INPUTS */

@@ -11,15 +11,16 @@ struct eval_accuracy {
     double low, high;
 };
 
-static void add_accuracy(void *context, const struct scored_row *row) {
+static void add_accuracy(void *context, const struct sample *sample, const struct scored_row *row) {
     struct eval_accuracy *a = context;
     double accurate = 0;
-    double pairs = row->sample->n_pairs;
-    for (int32_t i = 0; i < row->sample->n_pairs; i++) {
-        const struct sample_pair *p = &row->sample->pairs[i];
-        accurate += row->scores[p->chosen].value > row->scores[p->rejected].value;
+    double pairs = row->n_pairs;
+    (void)sample;
+    for (int32_t i = 0; i < row->n_pairs; i++) {
+        const struct compared *p = &row->pairs[i];
+        accurate += row->responses[p->chosen].value > row->responses[p->rejected].value;
     }
-    bootstrap_add(&a->bootstrap, row->sample->row, &accurate, &pairs);
+    bootstrap_add(&a->bootstrap, row->row, &accurate, &pairs);
 }
 
 static enum status eval_line(struct loop *l, const struct sums *sums, const struct eval_accuracy *accuracy,
@@ -30,8 +31,8 @@ static enum status eval_line(struct loop *l, const struct sums *sums, const stru
     struct text line = {0};
     enum status st;
     TRY_TO(done, text_printf(&line, "{\"step\": %lld", (long long)l->state.step));
-    TRY_TO(done, metrics_put_sums(&line, "eval_", l->t->recipe, sums));
-    if (recipe_head(l->t->recipe) == HEAD_SCORE) {
+    TRY_TO(done, metrics_put_sums(&line, "eval_", l->t->terms, sums));
+    if (l->t->terms->reads & READS_VALUE) {
         TRY_TO(done, metrics_put(&line, "eval_", "accuracy_low", accuracy->low));
         TRY_TO(done, metrics_put(&line, "eval_", "accuracy_high", accuracy->high));
     }
@@ -46,12 +47,12 @@ done:
 static void log_evaluation(const struct loop *l, const struct sums *sums, const struct eval_accuracy *a) {
     const struct training *t = l->t;
     const double *v = sums->v;
-    bool values = recipe_head(t->recipe) == HEAD_SCORE;
+    bool values = t->terms->reads & READS_VALUE;
     double pairs = values ? v[SUM_PAIRS] : v[SUM_ROWS];
     struct text line = {0};
     enum status st = text_printf(&line, "step %lld: eval loss %.4f", (long long)l->state.step,
-                                 recipe_value(t->recipe, sums));
-    if (st == OK && (values || t->recipe->has_reference) && pairs > 0) {
+                                 objective_value(t->terms, sums));
+    if (st == OK && (values || t->terms->has_reference) && pairs > 0) {
         st = text_printf(&line, ", margin %.4f, accuracy %.3f",
                          (v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED]) / pairs, v[SUM_ACCURATE] / pairs);
     }
@@ -68,13 +69,13 @@ static void log_evaluation(const struct loop *l, const struct sums *sums, const 
 /* Collective. Sums over the evaluation's rows, and a reward model's accuracy. */
 static enum status evaluate_sums(struct loop *l, struct sums *sums, struct eval_accuracy *a) {
     const struct training *t = l->t;
-    bool values = recipe_head(t->recipe) == HEAD_SCORE;
+    bool values = t->terms->reads & READS_VALUE;
     struct scorer scorer = {0};
     enum status st = bootstrap_open(t->eval_data->plan.seed, values ? EVAL_RESAMPLES : 0, 1, &a->bootstrap);
     st = st == OK ? scorer_open(t->model, t->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(l->comm, st));
     TRY_TO(done,
-           evaluate_rows(l->comm, &scorer, t->eval_data, t->recipe, values ? add_accuracy : NULL, a, sums));
+           evaluate_rows(l->comm, &scorer, t->eval_data, t->terms, values ? add_accuracy : NULL, a, sums));
     TRY_TO(done, bootstrap_intervals(l->comm, &a->bootstrap, 0.95, &a->low, &a->high));
 done:
     scorer_close(&scorer);

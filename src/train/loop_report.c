@@ -27,7 +27,7 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
     double seconds = v->step_s > 0 ? v->step_s : 1e-9;
     TRY(metrics_put(line, "", "tokens_per_s", v->sums.v[SUM_FOREST_TOKENS] / seconds));
     char rate[32];
-    snprintf(rate, sizeof rate, "%s_per_s", recipe_rows(l->t->recipe));
+    snprintf(rate, sizeof rate, "%s_per_s", terms_rows(l->t->terms));
     TRY(metrics_put(line, "", rate, v->sums.v[SUM_ROWS] / seconds));
     TRY(metrics_put(line, "", "tflops", v->sums.v[SUM_FLOPS] / seconds / 1e12));
     if (l->t->peak_flops > 0) {
@@ -44,7 +44,7 @@ static enum status step_line(struct loop *l, const struct verdict *v, struct tex
     const struct batch_plan *plan = &l->t->source.plan;
     int64_t places = l->batch.place.first + l->batch.place.count;
     TRY(text_printf(line, "{\"step\": %lld", (long long)l->state.step));
-    TRY(metrics_put_sums(line, "", l->t->recipe, &v->sums));
+    TRY(metrics_put_sums(line, "", l->t->terms, &v->sums));
     TRY(metrics_put(line, "", "grad_norm", v->grad_norm));
     TRY(metrics_put(line, "", "learning_rate", l->learning_rate));
     TRY(metrics_put(line, "", "num_tokens", l->state.sequence_tokens));
@@ -67,18 +67,18 @@ void loop_report(struct loop *l, const struct verdict *v) {
     st = st == OK ? metrics_write(&l->metrics, &line) : st;
     l->late_status = st == OK ? l->late_status : st;
     text_free(&line);
-    if (l->state.step == 1 && recipe_head(l->t->recipe) == HEAD_SCORE) {
+    if (l->state.step == 1 && (l->t->terms->reads & READS_VALUE)) {
         const double *sum = v->sums.v;
         log_root(LOG_INFO,
                  "before the first update: loss %.4f, rewards %.3f to %.3f, mean %.3f, margin %.4f, accuracy "
                  "%.3f on %.0f pairs",
-                 recipe_value(l->t->recipe, &v->sums), v->sums.lowest, v->sums.highest,
+                 objective_value(l->t->terms, &v->sums), v->sums.lowest, v->sums.highest,
                  sum[SUM_VALUES] / sum[SUM_RESPONSES],
                  (sum[SUM_REWARD_CHOSEN] - sum[SUM_REWARD_REJECTED]) / sum[SUM_PAIRS],
                  sum[SUM_ACCURATE] / sum[SUM_PAIRS], sum[SUM_PAIRS]);
     }
     char extra[64];
-    snprintf(extra, sizeof extra, "loss %.4f, grad norm %.3g", recipe_value(l->t->recipe, &v->sums),
+    snprintf(extra, sizeof extra, "loss %.4f, grad norm %.3g", objective_value(l->t->terms, &v->sums),
              v->grad_norm);
     progress_update(&l->progress, (double)(l->state.step - l->start_step), extra);
 }

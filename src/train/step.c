@@ -44,28 +44,27 @@ void step_pause(struct step *s) {
 }
 
 enum status step_continue(struct step *s) {
-    return scorer_open(s->parts.model, s->parts.workspace, s->options.keep, &s->scorer);
+    TRY(scorer_open(s->parts.model, s->parts.workspace, s->options.keep, &s->scorer));
+    s->scorer.per_token = s->parts.terms->reads & READS_TOKENS;
+    return OK;
 }
 
 /* Values and gradients of a forest's rows. Local. */
 static enum status forest_values(struct step *s, const struct batch *b, const struct forest_cut *cut,
                                  struct sums *sums) {
-    const struct recipe *recipe = s->parts.recipe;
-    const struct denominators d = {(double)b->place.count, b->global_target_tokens};
-    const struct scorer *scorer = &s->scorer;
-    int64_t n = cut->last - cut->first;
-    TRY(GROW_ARRAY(s->row_gradient, s->cap_row_gradient, scorer->first[n]));
-    for (int64_t i = 0; i < n; i++) {
-        const struct scored_row row = batch_scored(b, scorer, cut, cut->first + i);
-        if (!recipe_row(recipe, &row, &d, &s->row_gradient[scorer->first[i]], sums)) {
-            bool values = recipe_head(recipe) == HEAD_SCORE;
+    const struct terms *terms = s->parts.terms;
+    const struct denominators d = {(double)b->place.count, b->global_target_tokens, NULL};
+    for (int64_t i = 0; i < cut->last - cut->first; i++) {
+        const struct scored_row row = scorer_row(&s->scorer, b, cut, cut->first + i);
+        const struct slope slope = scorer_slope(&s->scorer, i);
+        if (!objective_row(terms, &row, &d, &slope, sums)) {
+            bool values = terms->reads & READS_VALUE;
+            const struct response_score *first = &row.responses[0], *last = &row.responses[row.n - 1];
             return fail(ERR_DATA,
                         "step %lld: the loss of row %lld is not finite (%s %g and %g); lower "
                         "train.learning_rate or look at the row; the last checkpoint stays",
-                        (long long)b->step + 1, (long long)row.sample->row,
-                        values ? "values" : "log-probabilities",
-                        values ? row.scores[0].value : row.scores[0].logp,
-                        values ? row.scores[1].value : row.scores[1].logp);
+                        (long long)b->step + 1, (long long)row.row, values ? "values" : "log-probabilities",
+                        values ? first->value : first->logp, values ? last->value : last->logp);
         }
     }
     return OK;
@@ -82,7 +81,7 @@ static enum status forest_step(struct step *s, const struct batch *b, int64_t cu
     evaluate_count_work(&s->scorer, 3, sums);
     TRY(forest_values(s, b, cut, sums));
     double middle = clock_seconds();
-    TRY(scorer_backward(&s->scorer, s->row_gradient, is_last ? gradient_final : NULL, &s->gradient));
+    TRY(scorer_backward(&s->scorer, is_last ? gradient_final : NULL, &s->gradient));
     s->spans[SPAN_FORWARD] += middle - began;
     s->spans[SPAN_BACKWARD] += clock_seconds() - middle;
     return OK;
@@ -194,7 +193,7 @@ static enum status close_step(struct step *s, const struct batch *b, const struc
         return comm_agree(comm, st);
     }
     judge(s, b, out);
-    if (recipe_head(s->parts.recipe) == HEAD_SCORE) {
+    if (s->parts.terms->reads & READS_VALUE) {
         TRY(sums_extremes(comm, &s->sums.total));
         out->sums.lowest = s->sums.total.lowest;
         out->sums.highest = s->sums.total.highest;
@@ -277,7 +276,6 @@ void step_close(struct step *s) {
     stragglers_close(&s->stragglers);
     scorer_close(&s->scorer);
     gradient_close(&s->gradient);
-    mem_free(s->row_gradient);
     mem_free(s->closing);
     *s = (struct step){0};
 }

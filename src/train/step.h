@@ -35,7 +35,7 @@ struct step_parts {
     struct workspace *workspace;
     struct model *model;
     struct optimizer *optimizer; /* of the model's trained arena */
-    const struct recipe *recipe;
+    const struct terms *terms;   /* of scope row */
 };
 
 struct step_options {
@@ -82,8 +82,6 @@ struct step {
     struct shard_map shares; /* who sums which squares of the gradient, and hashes which parameters */
     int64_t n_slots, n_squares;
     double spans[SPAN_COUNT], arrival_s, began_s, allowance_s;
-    double *row_gradient; /* of a forest's samples */
-    int64_t cap_row_gradient;
     double *closing;              /* what the closing reduction carries */
     double optimizer_s, gather_s; /* of the last update */
     uint64_t parameters_hash;     /* after it; in deterministic mode */

@@ -2,7 +2,7 @@
  * the order of pairs. */
 #include "tests/unit.h"
 
-#include "data/view.h"
+#include "data/batch.h"
 #include "tests/world.h"
 
 enum { N_PROMPTS = 9 };
@@ -200,6 +200,69 @@ static void test_without_pairs(void **state) {
     mem_free(l);
 }
 
+/* A side-car that holds, for the view's responses, a sum that is a function of the response. */
+static double sum_of(int64_t response) {
+    return -1.5 - (double)response;
+}
+
+static void write_reference(struct fixture *f, struct view *v, struct dataset *d, struct sidecar **out) {
+    const struct sidecar_key key = {
+        .model = 1, .data = dataset_hash(d), .view = view_hash(v), .compute = "fp32", .recipe = "logp"};
+    char path[128];
+    struct sample *s;
+    snprintf(path, sizeof path, "%s/lists.reference.h5", f->folder);
+    assert_int_equal(sidecar_open(f->c, path, &key, dataset_size(d).responses, 0, false, out), OK);
+    for (int64_t row = 0; row < view_rows(v); row++) {
+        assert_int_equal(view_read(v, &row, 1, &s, NULL), OK);
+        for (int j = 0; j < s->n_responses; j++) {
+            const int64_t id = s->responses[j].id;
+            const double sum = sum_of(id);
+            const int32_t count = s->responses[j].count;
+            const uint64_t hash = sample_hash(s, j);
+            assert_int_equal(sidecar_write_reference(*out, &id, 1, &sum, &count, &hash), OK);
+        }
+        samples_free(s);
+    }
+}
+
+/* A batch has a reference for each response of its rows, however many these are. */
+static void test_reference_of_lists(void **state) {
+    struct fixture *f = *state;
+    struct lists *l = make_lists(f);
+    const struct truncation whole = {.response_ratio = 1};
+    struct dataset *d;
+    struct view *v;
+    struct sidecar *file;
+    struct batch b = {0};
+    int64_t most = 0;
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    assert_int_equal(view_open(d, ROWS_PROMPTS, &whole, &v), OK);
+    write_reference(f, v, d, &file);
+    const struct batch_source source = {
+        .view = v,
+        .reference = file,
+        .plan = {.rows = view_rows(v), .batch = 4, .slots = 2, .micro_tokens = 64, .shuffle = true},
+        .size = 1};
+    for (int64_t step = 0; step < batch_steps(&source.plan); step++) {
+        assert_int_equal(batch_read(&source, step, &b), OK);
+        assert_int_equal(b.first[0], 0);
+        for (int64_t i = 0; i < b.n; i++) {
+            const struct sample *s = &b.samples[i];
+            assert_int_equal(b.first[i + 1] - b.first[i], s->n_responses);
+            most = s->n_responses > most ? s->n_responses : most;
+            for (int j = 0; j < s->n_responses; j++) {
+                assert_true(b.reference[b.first[i] + j] == sum_of(s->responses[j].id));
+            }
+        }
+    }
+    assert_int_equal(most, 4);
+    batch_free(&b);
+    assert_int_equal(sidecar_close(file), OK);
+    view_close(v);
+    dataset_close(d);
+    mem_free(l);
+}
+
 static struct comm *world;
 
 static int set_up(void **state) {
@@ -221,6 +284,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_without_pairs),
+        cmocka_unit_test(test_reference_of_lists),
     };
     if (comm_start(&argc, &argv, &world) != OK) {
         return 1;

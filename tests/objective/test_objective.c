@@ -4,16 +4,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "objective/preference.h"
+#include "objective/objective.h"
 #include "util/json.h"
 #include "util/rng.h"
 
 static struct pair_loss run(const char *name, struct pair_scores s, double beta, double smoothing) {
-    const struct preference_objective *p = preference_find(name);
+    const struct objective *p = objective_find(name);
     assert_non_null(p);
-    struct preference_options o = {.beta = beta, .label_smoothing = smoothing};
+    struct preference_options o = {.beta = beta, .label_smoothing = smoothing, .margin = 1};
     struct pair_loss out;
-    p->loss(&s, &o, &out);
+    p->pair(&s, &o, &out);
     return out;
 }
 
@@ -66,30 +66,31 @@ static void test_at_equality(void **state) {
 static void test_finite_differences(void **state) {
     (void)state;
     int count;
-    const struct preference_objective *table = preference_table(&count);
+    const struct objective *table = objective_table(&count);
     struct rng r = rng_stream(1, RNG_CHECK, 0, 0);
     const double h = 1e-4;
     for (int i = 0; i < count; i++) {
-        for (int k = 0; k < 50; k++) {
+        for (int k = 0; k < 50 && table[i].pair; k++) {
             struct pair_scores s = {4 * rng_normal(&r) - 30, 4 * rng_normal(&r) - 30, -30, -30,
                                     1 + rng_below(&r, 40),   1 + rng_below(&r, 40)};
-            struct preference_options o = {.beta = 0.05 + rng_uniform(&r)};
-            o.label_smoothing = table[i].uses_smoothing ? 0.4 * rng_uniform(&r) : 0;
+            struct preference_options o = {.beta = 0.05 + rng_uniform(&r), .margin = 1};
+            o.label_smoothing = table[i].takes & TAKES_SMOOTHING ? 0.4 * rng_uniform(&r) : 0;
             struct pair_loss at, up, down;
-            table[i].loss(&s, &o, &at);
+            table[i].pair(&s, &o, &at);
             struct pair_scores plus = s, minus = s;
             plus.chosen += h, minus.chosen -= h;
-            table[i].loss(&plus, &o, &up);
-            table[i].loss(&minus, &o, &down);
-            bool kink = strcmp(table[i].name, "hinge") == 0 && (up.value == 0) != (down.value == 0);
+            table[i].pair(&plus, &o, &up);
+            table[i].pair(&minus, &o, &down);
+            bool has_kink = table[i].pair == preference_hinge || table[i].pair == preference_slic;
+            bool kink = has_kink && (up.value == 0) != (down.value == 0);
             if (kink) {
                 continue;
             }
             assert_near(at.d_chosen, (up.value - down.value) / (2 * h), 1e-7);
             plus = minus = s;
             plus.rejected += h, minus.rejected -= h;
-            table[i].loss(&plus, &o, &up);
-            table[i].loss(&minus, &o, &down);
+            table[i].pair(&plus, &o, &up);
+            table[i].pair(&minus, &o, &down);
             assert_near(at.d_rejected, (up.value - down.value) / (2 * h), 1e-7);
         }
     }
@@ -126,9 +127,9 @@ static void test_symmetries(void **state) {
 static void test_limits(void **state) {
     (void)state;
     int count;
-    const struct preference_objective *table = preference_table(&count);
+    const struct objective *table = objective_table(&count);
     for (int i = 0; i < count; i++) {
-        for (int sign = -1; sign <= 1; sign += 2) {
+        for (int sign = -1; sign <= 1 && table[i].pair; sign += 2) {
             struct pair_scores s = {sign * 1e4, -sign * 1e4, 0, 0, 1, 1};
             struct pair_loss l = run(table[i].name, s, 1.0, 0);
             assert_true(isfinite(l.value) && isfinite(l.d_chosen) && isfinite(l.d_rejected));
@@ -146,22 +147,60 @@ static void test_limits(void **state) {
     assert_true(fabs(run("sigmoid", far, 1, 0).value / exp(-40) - 1) < 1e-14);
 }
 
+static enum status checked(const char *loss, double beta, double smoothing, double margin) {
+    struct terms t = {
+        .options = {.beta = beta, .label_smoothing = smoothing, .margin = margin},
+    };
+    assert_int_equal(terms_parse(loss, &t), OK);
+    return terms_check(&t, (smoothing != 0 ? TAKES_SMOOTHING : 0) | (margin != 1 ? TAKES_MARGIN : 0));
+}
+
 static void test_names(void **state) {
     (void)state;
-    assert_null(preference_find("sigmoi"));
-    assert_null(preference_find(""));
-    assert_null(preference_find("dpo cdpo"));
-    assert_ptr_equal(preference_find("dpo"), preference_find("sigmoid"));
-    struct preference_options o = {.beta = 0.1, .label_smoothing = 0.1};
-    assert_int_equal(preference_check(preference_find("hinge"), &o), ERR_USAGE);
-    assert_int_equal(preference_check(preference_find("robust"), &o), OK);
-    o.label_smoothing = 0.5;
-    assert_int_equal(preference_check(preference_find("robust"), &o), ERR_USAGE);
-    assert_int_equal(preference_check(preference_find("sigmoid"), &o), OK);
-    o = (struct preference_options){.beta = 0};
-    assert_int_equal(preference_check(preference_find("sigmoid"), &o), ERR_USAGE);
-    o.beta = NAN;
-    assert_int_equal(preference_check(preference_find("sigmoid"), &o), ERR_USAGE);
+    assert_null(objective_find("sigmoi"));
+    assert_null(objective_find(""));
+    assert_null(objective_find("dpo cdpo"));
+    assert_ptr_equal(objective_find("dpo"), objective_find("sigmoid"));
+    assert_int_equal(checked("hinge", .1, .1, 1), ERR_USAGE);
+    assert_int_equal(checked("robust", .1, .1, 1), OK);
+    assert_int_equal(checked("robust", .1, .5, 1), ERR_USAGE);
+    assert_int_equal(checked("sigmoid", .1, .5, 1), OK);
+    assert_int_equal(checked("sigmoid", 0, 0, 1), ERR_USAGE);
+    assert_int_equal(checked("sigmoid", NAN, 0, 1), ERR_USAGE);
+    assert_int_equal(checked("sigmoid", .1, 0, 2), ERR_USAGE);
+    assert_int_equal(checked("slic", .1, 0, 2), OK);
+    assert_int_equal(checked("slic", .1, 0, -1), ERR_USAGE);
+    assert_int_equal(checked("slic", .1, 0, INFINITY), ERR_USAGE);
+}
+
+/* Every row says what it is called once, and has what its scope needs. */
+static void test_table(void **state) {
+    (void)state;
+    int count;
+    const struct objective *table = objective_table(&count);
+    for (int i = 0; i < count; i++) {
+        const struct objective *o = &table[i];
+        assert_ptr_equal(objective_find(o->name), o);
+        assert_true((o->scope == SCOPE_BATCH) == (o->gather != NULL));
+        assert_true((o->pair != NULL) == (o->rows == OVER_PAIRS));
+        assert_true(o->shown->n > 0);
+    }
+}
+
+/* SLiC: delta - log p(chosen) + log p(rejected) where that is positive, whatever the reference. */
+static void test_slic(void **state) {
+    (void)state;
+    struct pair_scores s = {-20, -20.25, -100, 100, 3, 9};
+    struct pair_loss l = run("slic", s, .1, 0);
+    assert_near(l.value, .75, 0);
+    assert_near(l.d_chosen, -1, 0);
+    assert_near(l.d_rejected, 1, 0);
+    s.rejected = -21; /* the kink */
+    l = run("slic", s, .1, 0);
+    assert_true(l.value == 0 && l.d_chosen == 0 && l.d_rejected == 0);
+    struct pair_scores won = {1e4, -1e4, 0, 0, 1, 1}, lost = {-1e4, 1e4, 0, 0, 1, 1};
+    assert_near(run("slic", won, 1, 0).value, 0, 0);
+    assert_near(run("slic", lost, 1, 0).value, 20001, 0);
 }
 
 static double number(const json_t *row, const char *key) {
@@ -202,6 +241,8 @@ int main(void) {
         cmocka_unit_test(test_symmetries),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_slic),
         cmocka_unit_test(test_against_torch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,10 +77,12 @@ enum status bench_samples_open(struct bench_samples *s) {
     TRY(NEW_ARRAY(s->tokens, n));
     TRY(NEW_ARRAY(s->responses, 2 * b->n));
     TRY(NEW_ARRAY(b->samples, b->n));
+    TRY(NEW_ARRAY(b->first, b->n + 1));
     TRY(NEW_ARRAY(b->reference, 2 * b->n));
     TRY(NEW_ARRAY(b->cuts, b->n));
     for (int64_t i = 0; i < b->n; i++) {
         fill_pair(s, i, mine.first + i);
+        b->first[i + 1] = 2 * (i + 1);
     }
     cut_all(s, mine.first);
     return OK;
@@ -90,6 +92,7 @@ void bench_samples_close(struct bench_samples *s) {
     mem_free(s->tokens);
     mem_free(s->responses);
     mem_free(s->batch.samples);
+    mem_free(s->batch.first);
     mem_free(s->batch.reference);
     mem_free(s->batch.cuts);
     *s = (struct bench_samples){0};

@@ -12,7 +12,7 @@ struct step_bench {
     struct model *model;
     struct optimizer optimizer;
     struct workspace workspace;
-    struct recipe recipe;
+    struct terms terms;
     struct bench_samples samples;
     struct step step;
     struct bench_step_result result;
@@ -64,8 +64,8 @@ static enum status open_model(struct step_bench *b) {
     TRY(optimizer_open(b->model->trained, &options, &shards, &b->optimizer));
     b->samples.vocabulary = b->model->config.vocabulary;
     TRY(bench_samples_open(&b->samples));
-    b->recipe = (struct recipe){.kind = RECIPE_PREFERENCE, .has_reference = true, .options = {.beta = 0.1}};
-    TRY(recipe_parse("sigmoid", &b->recipe));
+    b->terms = (struct terms){.has_reference = true, .options = {.beta = 0.1}};
+    TRY(terms_parse("sigmoid", &b->terms));
     int tokens;
     int64_t bytes;
     TRY(to_int(b->samples.pairs_in_forest * s->bench.tokens, "tokens of a forest", &tokens));
@@ -80,7 +80,7 @@ static enum status open_step(struct step_bench *b) {
     TRY(batch_check(&b->samples.plan, b->bench->session.comm->size));
     TRY(comm_agree(b->bench->session.comm, open_model(b)));
     const struct step_parts parts = {b->bench->session.comm, &b->workspace, b->model, &b->optimizer,
-                                     &b->recipe};
+                                     &b->terms};
     const struct step_options options = {.slots = s->train.slots,
                                          .deterministic = s->train.deterministic,
                                          .keep = trainer_keep(s),

@@ -23,13 +23,12 @@ static const char *const finding_names[FINDINGS] = {"ok", "warn", "refuse"};
 
 struct trained {
     const char *command;
-    enum status (*recipe)(const struct run *run, struct recipe *out);
-    enum row_kind rows;
+    enum status (*terms)(const struct run *run, struct terms *out);
 };
 static const struct trained trained[] = {
-    {"sft", sft_recipe, ROWS_CHOSEN},
-    {"dpo", dpo_recipe, ROWS_PAIRS},
-    {"reward", reward_recipe, ROWS_COMPARED},
+    {"sft", sft_terms},
+    {"dpo", dpo_terms},
+    {"reward", reward_terms},
 };
 
 static void say(struct preflight *p, enum finding finding, const char *subject, const char *text) {
@@ -148,9 +147,8 @@ static enum status configure(struct preflight *p) {
     const struct trained *t;
     TRY(find_command(run, &t));
     TRY(options_narrow(run->options, t->command));
-    TRY(t->recipe(run, &p->trainer.recipe));
-    p->trainer.rows = t->rows;
-    p->trainer.session.head = recipe_head(&p->trainer.recipe);
+    TRY(t->terms(run, &p->trainer.terms));
+    p->trainer.session.head = model_head_for(p->trainer.terms.reads & READS_VALUE);
     preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
     return OK;
 }
@@ -173,7 +171,7 @@ static void check_models(struct preflight *p) {
                   "%s: %s, %lld layers of width %lld, vocabulary %lld; every tensor is there", s->model,
                   family->causal, (long long)p->config.layers, (long long)p->config.width,
                   (long long)p->config.vocabulary);
-    if (p->trainer.recipe.has_reference && *s->reference) {
+    if (p->trainer.terms.has_reference && *s->reference) {
         st = comm_agree(p->comm, model_folder_check(s->reference, HEAD_LANGUAGE, &reference));
         if (!preflight_failed(p, "reference", st)) {
             preflight_say(p, FINDING_OK, "reference", "%s: every tensor is there", s->reference);

@@ -3,9 +3,8 @@
 
 #include <math.h>
 
+#include "evaluate/sums.h"
 #include "objective/reward_loss.h"
-#include "train/gradient.h"
-#include "train/recipe.h"
 
 static struct reward_loss loss_of(double chosen, double rejected, double margin, bool use_margin,
                                   double centering) {
@@ -68,26 +67,29 @@ static void test_check(void **state) {
 
 /* Two prompts: one pair, and three responses in three pairs, one with a margin. The value is the mean over
  * prompts of the mean over pairs; counts are over pairs and responses. */
-static struct sample_pair one[] = {{.chosen = 1, .rejected = 0, .margin = NAN}};
-static struct sample_pair three[] = {{.chosen = 0, .rejected = 1, .margin = NAN},
-                                     {.chosen = 0, .rejected = 2, .margin = .5f},
-                                     {.chosen = 1, .rejected = 2, .margin = NAN}};
-static const struct sample prompts[] = {{.n_responses = 2, .n_pairs = 1, .pairs = one},
-                                        {.n_responses = 3, .n_pairs = 3, .pairs = three}};
+static const struct compared one[] = {{.chosen = 1, .rejected = 0, .margin = NAN}};
+static const struct compared three[] = {{.chosen = 0, .rejected = 1, .margin = NAN},
+                                        {.chosen = 0, .rejected = 2, .margin = .5f},
+                                        {.chosen = 1, .rejected = 2, .margin = NAN}};
+static const struct scored_row prompts[] = {{.n = 2, .n_pairs = 1, .pairs = one},
+                                            {.n = 3, .n_pairs = 3, .pairs = three}};
 
 static double value_of(const double values[5], double gradient[5], struct sums *sums) {
-    const struct recipe r = {.kind = RECIPE_REWARD, .reward = {.use_margin = true, .centering = .02}};
-    const struct denominators d = {2, 0};
+    struct terms t = {.reward = {.use_margin = true, .centering = .02}};
+    const struct denominators d = {2, 0, NULL};
     struct response_score scores[5] = {0};
     for (int i = 0; i < 5; i++) {
         scores[i].value = values[i];
     }
     *sums = (struct sums){0};
+    terms_one("reward", &t);
     for (int i = 0; i < 2; i++) {
-        const struct scored_row row = {&prompts[i], &scores[2 * i], NULL};
-        assert_true(recipe_row(&r, &row, &d, gradient ? gradient + 2 * i : NULL, sums));
+        struct scored_row row = prompts[i];
+        const struct slope slope = {.value = gradient ? gradient + 2 * i : NULL};
+        row.responses = &scores[2 * i];
+        assert_true(objective_row(&t, &row, &d, &slope, sums));
     }
-    return recipe_value(&r, sums);
+    return objective_value(&t, sums);
 }
 
 static void test_prompts(void **state) {

@@ -1,0 +1,366 @@
+#include "objective/objective.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "objective/listwise.h"
+#include "util/status.h"
+
+/* Losses of a row. */
+
+static double pair_loss(const struct objective *o, const struct terms *t, const struct scored_row *row,
+                        const double *gathered, double weight, const struct slope *slope) {
+    (void)gathered;
+    const struct response_score *chosen = &row->responses[0], *rejected = &row->responses[1];
+    struct pair_scores s = {.chosen = chosen->logp,
+                            .rejected = rejected->logp,
+                            .chosen_tokens = chosen->tokens > 0 ? chosen->tokens : 1,
+                            .rejected_tokens = rejected->tokens > 0 ? rejected->tokens : 1};
+    if (row->has_reference && !t->reference_free) {
+        s.reference_chosen = chosen->reference;
+        s.reference_rejected = rejected->reference;
+    }
+    struct pair_loss loss;
+    o->pair(&s, &t->options, &loss);
+    slope->logp[0] += weight * loss.d_chosen;
+    slope->logp[1] += weight * loss.d_rejected;
+    return loss.value;
+}
+
+/* The table. */
+
+#define RATIO(name, plus, over) \
+    { name, OF_SUMS, plus, SUM_NONE, over, SUM_NONE, ALWAYS }
+#define REWARD(name, plus, minus) \
+    { name, OF_SUMS, plus, minus, SUM_ROWS, SUM_NONE, WITH_REFERENCE }
+#define EXTREME(name, of) \
+    { name, of, SUM_NONE, SUM_NONE, SUM_NONE, SUM_NONE, ALWAYS }
+#define LOSS EXTREME("loss", OF_LOSS)
+#define NLL(applies) \
+    { "nll_loss", OF_SUMS, SUM_NONE, SUM_TARGET_LOGP, SUM_TARGET_TOKENS, SUM_NONE, applies }
+#define TOKENS                                                                                   \
+    {"entropy", OF_SUMS, SUM_ENTROPY, SUM_NONE, SUM_TARGET_TOKENS, SUM_REJECTED_TOKENS, ALWAYS}, \
+        RATIO("mean_token_accuracy", SUM_TARGET_TOP, SUM_TARGET_TOKENS)
+
+static const struct shown of_sequences[] = {LOSS, TOKENS};
+static const struct shown of_pairs[] = {
+    LOSS,
+    NLL(WITH_TARGET),
+    REWARD("rewards/chosen", SUM_REWARD_CHOSEN, SUM_NONE),
+    REWARD("rewards/rejected", SUM_REWARD_REJECTED, SUM_NONE),
+    REWARD("rewards/accuracies", SUM_ACCURATE, SUM_NONE),
+    REWARD("rewards/margins", SUM_REWARD_CHOSEN, SUM_REWARD_REJECTED),
+    RATIO("logps/chosen", SUM_TARGET_LOGP, SUM_ROWS),
+    RATIO("logps/rejected", SUM_REJECTED_LOGP, SUM_ROWS),
+    RATIO("logits/chosen", SUM_TARGET_LOGITS, SUM_TARGET_TOKENS),
+    RATIO("logits/rejected", SUM_REJECTED_LOGITS, SUM_REJECTED_TOKENS),
+    TOKENS,
+};
+static const struct shown of_lists[] = {
+    LOSS,
+    NLL(ALWAYS),
+    RATIO("accuracy", SUM_ACCURATE, SUM_PAIRS),
+    RATIO("logps/chosen", SUM_TARGET_LOGP, SUM_ROWS),
+    TOKENS,
+};
+static const struct shown of_prompts[] = {
+    LOSS,
+    EXTREME("min_reward", OF_LOWEST),
+    RATIO("mean_reward", SUM_VALUES, SUM_RESPONSES),
+    EXTREME("max_reward", OF_HIGHEST),
+    RATIO("accuracy", SUM_ACCURATE, SUM_PAIRS),
+    {"margin", OF_SUMS, SUM_REWARD_CHOSEN, SUM_REWARD_REJECTED, SUM_PAIRS, SUM_NONE, ALWAYS},
+};
+static const struct shown_list sequences = {of_sequences, COUNT_OF(of_sequences)};
+static const struct shown_list pairs = {of_pairs, COUNT_OF(of_pairs)};
+static const struct shown_list lists = {of_lists, COUNT_OF(of_lists)};
+static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
+
+#define PAIR(name, aliases, help, reads, takes, pair) \
+    { name, aliases, help, OVER_PAIRS, READS_LOGP | (reads), SCOPE_ROW, takes, pair_loss, pair, NULL, &pairs }
+
+static const struct objective table[] = {
+    {"sft", "", "-log p of the target, mean over tokens or over sequences", OVER_SEQUENCES, READS_LOGP,
+     SCOPE_ROW, 0, NULL, NULL, NULL, &sequences},
+    PAIR("sigmoid", "dpo cdpo", "-log s(beta (a - b)); with label smoothing conservative DPO",
+         READS_REFERENCE, TAKES_SMOOTHING, preference_sigmoid),
+    PAIR("ipo", "ipo_mean", "(a/n_c - b/n_r - 1/(2 beta))^2, on means over tokens", READS_REFERENCE, 0,
+         preference_ipo),
+    PAIR("ipo_sum", "", "(a - b - 1/(2 beta))^2, on sums, as in the DPO authors' code", READS_REFERENCE, 0,
+         preference_ipo_sum),
+    PAIR("hinge", "", "max(0, 1 - beta (a - b))", READS_REFERENCE, 0, preference_hinge),
+    PAIR("robust", "rdpo", "DPO unbiased under labels flipped with probability label_smoothing",
+         READS_REFERENCE, TAKES_SMOOTHING, preference_robust),
+    PAIR("apo_zero", "", "1 - s(beta a) + s(beta b): raises chosen, lowers rejected", READS_REFERENCE, 0,
+         preference_apo_zero),
+    PAIR("apo_down", "", "s(beta a) + 1 - s(beta (a - b)): lowers both, rejected more", READS_REFERENCE, 0,
+         preference_apo_down),
+    PAIR("sigmoid_norm", "dpo_norm", "-log s(beta (a/n_c - b/n_r)): DPO on means over tokens",
+         READS_REFERENCE, 0, preference_sigmoid_norm),
+    PAIR("slic", "", "max(0, margin - log p(chosen) + log p(rejected)): no reference", 0, TAKES_MARGIN,
+         preference_slic),
+    {"rrhf", "", "sum over ranked pairs of max(0, s_worse - s_better), s = log p / tokens: no reference",
+     OVER_LISTS, READS_LOGP | READS_LABELS, SCOPE_ROW, 0, listwise_rrhf, NULL, NULL, &lists},
+    {"reward", "", "-log s(r_c - r_r - margin) of a prompt's pairs", OVER_PROMPTS, READS_VALUE, SCOPE_ROW, 0,
+     NULL, NULL, NULL, &prompts},
+};
+
+const struct objective *objective_table(int *count) {
+    *count = COUNT_OF(table);
+    return table;
+}
+
+static bool has_word(const char *words, const char *word) {
+    size_t len = strlen(word);
+    while (len > 0 && *words) {
+        size_t n = strcspn(words, " ");
+        if (n == len && memcmp(words, word, n) == 0) {
+            return true;
+        }
+        words += n + strspn(words + n, " ");
+    }
+    return false;
+}
+
+const struct objective *objective_find(const char *name) {
+    for (int i = 0; i < COUNT_OF(table); i++) {
+        if (strcmp(table[i].name, name) == 0 || has_word(table[i].aliases, name)) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+/* Rows. */
+
+static void add_target(const struct response_score *r, struct sums *sums) {
+    sums->v[SUM_TARGET_LOGP] += r->logp;
+    sums->v[SUM_TARGET_TOKENS] += (double)r->tokens;
+    sums->v[SUM_TARGET_TOP] += (double)r->top;
+    sums->v[SUM_TARGET_LOGITS] += r->mean_logit;
+    sums->v[SUM_ENTROPY] += r->entropy;
+}
+
+static void add_rejected(const struct response_score *r, struct sums *sums) {
+    sums->v[SUM_REJECTED_LOGP] += r->logp;
+    sums->v[SUM_REJECTED_TOKENS] += (double)r->tokens;
+    sums->v[SUM_REJECTED_LOGITS] += r->mean_logit;
+    sums->v[SUM_ENTROPY] += r->entropy;
+}
+
+static void add_responses(const struct scored_row *row, struct sums *sums) {
+    for (int32_t i = 0; i < row->n; i++) {
+        (i == row->target ? add_target : add_rejected)(&row->responses[i], sums);
+    }
+}
+
+/* Rewards are beta times the log-ratios whatever the loss, with the true reference also where the loss does
+ * without one; a tie is no success (TRL, DPO reference). */
+static void add_rewards(const struct terms *t, const struct scored_row *row, struct sums *sums) {
+    const struct response_score *r = row->responses;
+    double chosen = t->options.beta * (r[0].logp - r[0].reference);
+    double rejected = t->options.beta * (r[1].logp - r[1].reference);
+    sums->v[SUM_REWARD_CHOSEN] += chosen;
+    sums->v[SUM_REWARD_REJECTED] += rejected;
+    sums->v[SUM_ACCURATE] += chosen > rejected;
+}
+
+static void add_order(const struct scored_row *row, struct sums *sums) {
+    for (struct ranked at = {0}; listwise_next(row, &at);) {
+        sums->v[SUM_PAIRS] += 1;
+        sums->v[SUM_ACCURATE] +=
+            listwise_score(&row->responses[at.better]) > listwise_score(&row->responses[at.worse]);
+    }
+}
+
+/* The weighted losses of a row. */
+static double row_loss(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                       const struct slope *slope) {
+    double value = 0;
+    for (int k = 0; k < t->n; k++) {
+        const struct objective *o = t->list[k].objective;
+        const double *gathered = o->scope == SCOPE_BATCH ? d->gathered : NULL;
+        value += t->list[k].weight * o->loss(o, t, row, gathered, t->list[k].weight, slope);
+    }
+    return value;
+}
+
+static int64_t token_end(const struct response_score *r) {
+    return r->first + r->tokens;
+}
+
+static void zero_slopes(const struct scored_row *row, const struct slope *s) {
+    double *by_token[] = {s->token_logp, s->token_value, s->token_divergence};
+    for (int32_t i = 0; i < row->n; i++) {
+        const struct response_score *r = &row->responses[i];
+        for (int k = 0; k < COUNT_OF(by_token); k++) {
+            for (int64_t t = r->first; by_token[k] && t < token_end(r); t++) {
+                by_token[k][t] = 0;
+            }
+        }
+        if (s->logp) {
+            s->logp[i] = 0;
+        }
+        if (s->value) {
+            s->value[i] = 0;
+        }
+    }
+}
+
+/* Slopes of the row's loss become slopes of the mean over rows. Returns whether all were finite. */
+static bool scale_slopes(const struct scored_row *row, const struct slope *s, double rows) {
+    double *by_token[] = {s->token_logp, s->token_value, s->token_divergence};
+    bool is_finite = true;
+    for (int32_t i = 0; i < row->n; i++) {
+        const struct response_score *r = &row->responses[i];
+        for (int k = 0; k < COUNT_OF(by_token); k++) {
+            for (int64_t t = r->first; by_token[k] && t < token_end(r); t++) {
+                is_finite = is_finite && isfinite(by_token[k][t]);
+                by_token[k][t] /= rows;
+            }
+        }
+        if (s->logp) {
+            is_finite = is_finite && isfinite(s->logp[i]);
+            s->logp[i] /= rows;
+        }
+    }
+    return is_finite;
+}
+
+/* The target's tokens are averaged over the whole batch. */
+static void raise_target(const struct scored_row *row, const struct denominators *d, double weight,
+                         const struct slope *slope) {
+    if (slope->logp && weight != 0 && d->target_tokens > 0 && row->n > 0) {
+        slope->logp[row->target] -= weight / d->target_tokens;
+    }
+}
+
+static bool sequence_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                         const struct slope *slope, struct sums *sums) {
+    double logp = row->responses[0].logp;
+    if (slope->logp) {
+        slope->logp[0] = (t->sequence_sum ? -1 : 0) / d->rows;
+    }
+    raise_target(row, d, t->sequence_sum ? 0 : 1, slope);
+    sums->v[SUM_LOSS] -= logp;
+    add_responses(row, sums);
+    return isfinite(logp);
+}
+
+/* Rows whose terms are losses of log-probabilities. */
+static bool terms_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                      const struct slope *slope, struct sums *sums) {
+    double value = row_loss(t, row, d, slope);
+    bool is_finite = scale_slopes(row, slope, d->rows);
+    raise_target(row, d, t->target_weight, slope);
+    sums->v[SUM_LOSS] += value;
+    add_responses(row, sums);
+    return is_finite && isfinite(value) && (row->n == 0 || isfinite(row->responses[row->target].logp));
+}
+
+static bool pair_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                     const struct slope *slope, struct sums *sums) {
+    double unread[2] = {0, 0};
+    struct slope own = *slope;
+    own.logp = own.logp ? own.logp : unread;
+    bool is_finite = terms_row(t, row, d, &own, sums);
+    if (row->has_reference) {
+        add_rewards(t, row, sums);
+    }
+    return is_finite;
+}
+
+static bool list_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                     const struct slope *slope, struct sums *sums) {
+    add_order(row, sums);
+    return terms_row(t, row, d, slope, sums);
+}
+
+static void add_value(double value, struct sums *sums) {
+    bool is_first = sums->v[SUM_RESPONSES] == 0;
+    sums->lowest = is_first ? value : fmin(sums->lowest, value);
+    sums->highest = is_first ? value : fmax(sums->highest, value);
+    sums->v[SUM_RESPONSES] += 1;
+    sums->v[SUM_VALUES] += value;
+}
+
+static bool prompt_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                       const struct slope *slope, struct sums *sums) {
+    double value = 0;
+    double share = row->n_pairs > 0 ? 1.0 / row->n_pairs : 0;
+    for (int32_t i = 0; i < row->n; i++) {
+        add_value(row->responses[i].value, sums);
+    }
+    for (int32_t i = 0; i < row->n_pairs; i++) {
+        const struct compared *p = &row->pairs[i];
+        double chosen = row->responses[p->chosen].value;
+        double rejected = row->responses[p->rejected].value;
+        struct reward_loss loss;
+        reward_loss(chosen, rejected, p->margin, &t->reward, &loss);
+        value += share * loss.value;
+        if (slope->value) {
+            slope->value[p->chosen] += share * loss.d_chosen / d->rows;
+            slope->value[p->rejected] += share * loss.d_rejected / d->rows;
+        }
+        sums->v[SUM_PAIRS] += 1;
+        sums->v[SUM_REWARD_CHOSEN] += chosen;
+        sums->v[SUM_REWARD_REJECTED] += rejected;
+        sums->v[SUM_ACCURATE] += chosen > rejected; /* a tie is no success */
+    }
+    sums->v[SUM_LOSS] += value;
+    return isfinite(value); /* slopes are bounded where it is */
+}
+
+static double mean_loss(const struct sums *sums) {
+    return sums->v[SUM_LOSS] / (sums->v[SUM_ROWS] > 0 ? sums->v[SUM_ROWS] : 1);
+}
+
+static double mean_nll(const struct sums *sums) {
+    return -sums->v[SUM_TARGET_LOGP] / (sums->v[SUM_TARGET_TOKENS] > 0 ? sums->v[SUM_TARGET_TOKENS] : 1);
+}
+
+static double sequence_value(const struct terms *t, const struct sums *sums) {
+    return t->sequence_sum ? mean_loss(sums) : mean_nll(sums);
+}
+
+static double terms_value(const struct terms *t, const struct sums *sums) {
+    return mean_loss(sums) + (t->target_weight != 0 ? t->target_weight * mean_nll(sums) : 0);
+}
+
+static const struct {
+    const char *name;
+    bool (*row)(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                const struct slope *slope, struct sums *sums);
+    double (*value)(const struct terms *t, const struct sums *sums);
+} kinds[] = {
+    [OVER_SEQUENCES] = {"sequences", sequence_row, sequence_value},
+    [OVER_PAIRS] = {"pairs", pair_row, terms_value},
+    [OVER_LISTS] = {"prompts", list_row, terms_value},
+    [OVER_PROMPTS] = {"prompts", prompt_row, terms_value},
+};
+
+const char *terms_rows(const struct terms *t) {
+    return kinds[t->rows].name;
+}
+
+void objective_gather(const struct terms *t, const struct scored_row *row, struct sums *sums) {
+    for (int k = 0; k < t->n; k++) {
+        const struct objective *o = t->list[k].objective;
+        if (o->scope == SCOPE_BATCH) {
+            o->gather(o, t, row, &sums->v[SUM_GATHERED]);
+        }
+    }
+}
+
+bool objective_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                   const struct slope *slope, struct sums *sums) {
+    const struct slope none = {0};
+    const struct slope *to = slope ? slope : &none;
+    zero_slopes(row, to);
+    sums->v[SUM_ROWS] += 1;
+    return kinds[t->rows].row(t, row, d, to, sums);
+}
+
+double objective_value(const struct terms *t, const struct sums *sums) {
+    return kinds[t->rows].value(t, sums);
+}

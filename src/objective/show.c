@@ -1,0 +1,52 @@
+/* The numbers that an objective shows: every one a ratio of sums. */
+#include "objective/objective.h"
+
+static double ratio(const struct shown *m, const double *v) {
+    double numerator = m->plus == SUM_NONE ? -v[m->minus] : v[m->plus];
+    if (m->plus != SUM_NONE && m->minus != SUM_NONE) {
+        numerator -= v[m->minus];
+    }
+    double denominator = v[m->over] + (m->also != SUM_NONE ? v[m->also] : 0);
+    return denominator > 0 ? numerator / denominator : 0;
+}
+
+static double value_of(const struct shown *m, const struct terms *t, const struct sums *sums) {
+    switch (m->of) {
+    case OF_LOSS:
+        return objective_value(t, sums);
+    case OF_LOWEST:
+        return sums->lowest;
+    case OF_HIGHEST:
+        return sums->highest;
+    default:
+        return ratio(m, sums->v);
+    }
+}
+
+static bool applies(const struct shown *m, const struct terms *t) {
+    return m->applies == ALWAYS || (m->applies == WITH_TARGET && t->target_weight != 0) ||
+           (m->applies == WITH_REFERENCE && t->has_reference);
+}
+
+/* Whether an earlier term has the same list. */
+static bool is_repeated(const struct terms *t, int term) {
+    bool found = false;
+    for (int k = 0; k < term; k++) {
+        found = found || t->list[k].objective->shown == t->list[term].objective->shown;
+    }
+    return found;
+}
+
+enum status objective_show(const struct terms *t, const struct sums *sums,
+                           enum status (*show)(void *context, const char *name, double value),
+                           void *context) {
+    for (int k = 0; k < t->n; k++) {
+        const struct shown_list *l = t->list[k].objective->shown;
+        for (int i = 0; i < l->n && !is_repeated(t, k); i++) {
+            if (applies(&l->list[i], t)) {
+                TRY(show(context, l->list[i].name, value_of(&l->list[i], t, sums)));
+            }
+        }
+    }
+    return OK;
+}
