@@ -53,7 +53,8 @@ enum status step_continue(struct step *s) {
 static enum status forest_values(struct step *s, const struct batch *b, const struct forest_cut *cut,
                                  struct sums *sums) {
     const struct terms *terms = s->parts.terms;
-    const struct denominators d = {(double)b->place.count, b->global_target_tokens, NULL};
+    const struct denominators d = {(double)b->place.count, b->global_target_tokens,
+                                   terms->scope == SCOPE_BATCH ? s->gathered : NULL};
     for (int64_t i = 0; i < cut->last - cut->first; i++) {
         const struct scored_row row = scorer_row(&s->scorer, b, cut, cut->first + i);
         const struct slope slope = scorer_slope(&s->scorer, i);
@@ -85,6 +86,48 @@ static enum status forest_step(struct step *s, const struct batch *b, int64_t cu
     s->spans[SPAN_FORWARD] += middle - began;
     s->spans[SPAN_BACKWARD] += clock_seconds() - middle;
     return OK;
+}
+
+/* First pass of scope batch, one forest: forward, and what its rows bring. Local. */
+static enum status forest_gather(struct step *s, const struct batch *b, const struct forest_cut *cut,
+                                 struct sums *sums) {
+    double began = clock_seconds();
+    step_beat(s, "looking at the batch", b->step + 1);
+    TRY(scorer_run(&s->scorer, b->samples + cut->first, cut->last - cut->first));
+    for (int64_t i = cut->first; i < cut->last; i++) {
+        const struct scored_row row = scorer_row(&s->scorer, b, cut, i);
+        objective_gather(s->parts.terms, &row, sums);
+    }
+    s->spans[SPAN_FORWARD] += clock_seconds() - began;
+    return OK;
+}
+
+static enum status slots_gather(struct step *s, const struct batch *b) {
+    int64_t next = 0;
+    for (int64_t slot = 0; slot < s->n_slots; slot++) {
+        struct sums sums = {0};
+        for (; next < b->n_cuts && b->cuts[next].slot == slot; next++) {
+            TRY(forest_gather(s, b, &b->cuts[next], &sums));
+        }
+        sums_tree_push(&s->sums, &sums);
+    }
+    return OK;
+}
+
+/* Collective, whatever happens on this rank: the numbers that a term of scope batch needs before it can weigh
+ * a row. A failure rides along, so that all ranks know of it. */
+static enum status gather(struct step *s, const struct batch *b) {
+    if (s->parts.terms->scope != SCOPE_BATCH) {
+        return OK;
+    }
+    sums_tree_begin(&s->sums, s->options.deterministic);
+    enum status st = slots_gather(s, b);
+    double values[GATHERED + 1] = {0};
+    memcpy(values, &s->sums.total.v[SUM_GATHERED], sizeof s->gathered);
+    values[GATHERED] = st != OK;
+    TRY(sums_reduce(s->parts.comm, s->options.deterministic, values, GATHERED + 1));
+    memcpy(s->gathered, values, sizeof s->gathered);
+    return values[GATHERED] > 0 ? comm_agree(s->parts.comm, st) : OK;
 }
 
 /* All slots of this rank; buckets leave in the last forest. Local. */
@@ -206,6 +249,7 @@ static enum status close_step(struct step *s, const struct batch *b, const struc
 enum status step_run(struct step *s, const struct batch *b, const struct wish *w, struct verdict *out) {
     *out = (struct verdict){0};
     memset(s->spans, 0, sizeof s->spans);
+    TRY(gather(s, b));
     sums_tree_begin(&s->sums, s->options.deterministic);
     enum status st = gradient_begin(&s->gradient);
     st = st == OK ? slots_step(s, b) : st;

@@ -1,5 +1,7 @@
 /* One update of one batch: the same collectives in the same order, whatever happens.
  *
+ *   gathering    only where a term sees the whole batch: all forests forward, and one small allreduce of what
+ *                the term gathers from each row, before any of them goes backward
  *   slots        each rank runs its forests forward, objective, backward; the last backward lets buckets go
  *   meanwhile    what the caller does while they are under way (it reads ahead)
  *   gradients    summed over slots and ranks (gradient.h), in one order in deterministic mode
@@ -35,7 +37,7 @@ struct step_parts {
     struct workspace *workspace;
     struct model *model;
     struct optimizer *optimizer; /* of the model's trained arena */
-    const struct terms *terms;   /* of scope row */
+    const struct terms *terms;
 };
 
 struct step_options {
@@ -78,6 +80,7 @@ struct step {
     struct scorer scorer;
     struct gradient_sum gradient;
     struct sums_tree sums;
+    double gathered[GATHERED]; /* over the batch; where a term has scope batch */
     struct stragglers stragglers;
     struct shard_map shares; /* who sums which squares of the gradient, and hashes which parameters */
     int64_t n_slots, n_squares;
