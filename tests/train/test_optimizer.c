@@ -146,7 +146,9 @@ static void test_rmsprop_sequence(void **state) {
     assert_int_equal(optimizer_state(&o, tensors, names), 1);
     assert_string_equal(names[0], "second");
     for (int step = 0; step < COUNT_OF(want); step++) {
+        uint64_t before = t.arena.revision;
         assert_int_equal(optimizer_update(&o, 1, 1), OK);
+        assert_true(t.arena.revision > before);
         assert_int_equal(backend_read_doubles(b, values, t.arena.master), OK);
         if (!(fabs(values[0] - want[step]) < 1e-10)) {
             FAIL("step %d: got %.12g, want %.12g", step, values[0], want[step]);
