@@ -30,6 +30,7 @@ static void cuda_destroy(struct backend *b) {
     struct cuda *c = cuda_of(b);
     cuda_group_close(b);
     cuda_transfers_close(c);
+    cuda_stamps_close(c);
     cuda_fused_close(c);
     cuda_blas_close(c);
     cuda_memory_close(c);
@@ -50,6 +51,8 @@ static const struct backend_ops operations = {
     .host_address = nullptr, /* communication goes through the transfers */
     .transfers = &cuda_transfers,
     .memory_taken = cuda_memory_taken,
+    .stamp = cuda_stamp,
+    .stamp_seconds = cuda_stamp_seconds,
     .destroy = cuda_destroy OPERATIONS(ENTRY) OPTIONAL_OPERATIONS(ENTRY),
 };
 

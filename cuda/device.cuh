@@ -78,8 +78,9 @@ struct cuda {
     cudaEvent_t staging_done[2];
     void *scratch[SCRATCH_KINDS];
     int64_t scratch_bytes[SCRATCH_KINDS];
-    int *fault;       /* pinned, written by kernels, read after a wait; an enum cuda_fault */
-    int shared_limit; /* bytes of shared memory that a block may ask for */
+    int *fault;          /* pinned, written by kernels, read after a wait; an enum cuda_fault */
+    int shared_limit;    /* bytes of shared memory that a block may ask for */
+    cudaEvent_t *stamps; /* BACKEND_STAMPS of them, or NULL; stamps.cu */
     bool has_map;
     uint64_t map_id;
     int64_t map_keys;
@@ -129,6 +130,10 @@ void cuda_group_close(struct backend *b);
 enum status cuda_group_sum(struct backend *b, void *values, int64_t n, enum dtype type, void *after,
                            void *done);
 extern const struct backend_transfers cuda_transfers;
+
+enum status cuda_stamp(struct backend *b, int index);
+enum status cuda_stamp_seconds(struct backend *b, int from, int to, double *seconds);
+void cuda_stamps_close(struct cuda *c);
 
 /* The table's entries, by file. */
 int64_t cuda_memory_taken(struct backend *b);

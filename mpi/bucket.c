@@ -274,8 +274,6 @@ enum status bucket_finish(struct bucket_sum *b, double *waited_s) {
         keep_failure(b, r->finish(r->context));
     }
     watchdog_go(b->comm->watchdog);
-    b->comm->mpi->world.bytes += b->lane.bytes;
-    b->lane.bytes = 0;
     *waited_s = clock_seconds() - start;
     if (b->failure.code != OK) {
         status_set(&b->failure);

@@ -217,10 +217,6 @@ bool comm_takes_device_memory(void) {
 #endif
 }
 
-double comm_bytes_sent(const struct comm *c) {
-    return c->mpi->world.bytes;
-}
-
 MPI_Comm comm_file_handle(const struct comm *c) {
     return c->mpi->file;
 }

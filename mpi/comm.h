@@ -34,7 +34,6 @@ void comm_abort(struct comm *c, enum status code);
 const char *comm_library(void);
 /* Local. MPI reads and writes a device's memory by itself (Open MPI with CUDA says so; others: false). */
 bool comm_takes_device_memory(void);
-double comm_bytes_sent(const struct comm *c);
 
 /* Collective. All in place; every rank gets the result. */
 enum status comm_barrier(struct comm *c);

@@ -103,7 +103,16 @@ preload_disk() {
 }
 # numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.
 numbers() {
-    sed -nE '/^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu|tflops|eval_runtime)": [^,}]*//g'
+    sed -nE '/"profile"/d; /^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu|tflops|eval_runtime)": [^,}]*//g'
+}
+# profile_is_part RUN RANKS: its last line is a profile whose times, but for what runs beside, are part of the whole.
+profile_is_part() {
+    tail -1 "$1/metrics.jsonl" | tr '{' '\n' | awk -v n="$2" '
+        function seconds() { match($0, /"seconds": [-+.0-9e]+/); return substr($0, RSTART + 11, RLENGTH - 11) + 0 }
+        /^"ranks": / { whole = seconds() }
+        /"calls"/ && !/"beside"/ { sum += seconds(); rows++ }
+        /"beside"/ { beside++ }
+        END { exit !(rows >= 15 && sum > 0.02 * whole && sum < whole && (beside > 0) == (n > 1)) }'
 }
 # same RUN1 RUN2: the same bits in metrics and model.
 same() {

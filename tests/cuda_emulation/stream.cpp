@@ -1,6 +1,7 @@
 /* Streams, events and launches. With seed 0 work is done when it is given. With another seed it waits in its
  * stream's queue, and at every call some of it, from streams drawn at random, is done: what two streams or
  * the host do without an event or a wait between them happens in any order. */
+#include <chrono>
 #include <deque>
 #include <set>
 #include <vector>
@@ -10,6 +11,7 @@
 /* A point in a stream: passed once `passed` has reached the number that a record was given. */
 struct CUevent_st {
     uint64_t recorded, passed;
+    std::chrono::steady_clock::time_point when; /* it last passed */
 };
 
 namespace emulation {
@@ -235,7 +237,10 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
     guard in(lock());
     uint64_t point = ++e->recorded;
-    enqueue(s, [=] { e->passed = std::max(e->passed, point); });
+    enqueue(s, [=] {
+        e->passed = std::max(e->passed, point);
+        e->when = std::chrono::steady_clock::now();
+    });
     return cudaSuccess;
 }
 
@@ -257,9 +262,12 @@ cudaError_t cudaEventQuery(cudaEvent_t e) {
     return e->passed < e->recorded ? cudaErrorNotReady : cudaSuccess;
 }
 
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t, cudaEvent_t) {
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
     guard in(lock());
-    *milliseconds = 0.001f;
+    if (from->passed < from->recorded || to->passed < to->recorded) {
+        return cudaErrorNotReady;
+    }
+    *milliseconds = std::chrono::duration<float, std::milli>(to->when - from->when).count();
     return cudaSuccess;
 }
 

@@ -51,6 +51,10 @@ same once shared
 run 2 dpo $short train.deterministic=false output=fast device=cuda device_ranks=2 train.bucket_bytes=4096
 near once/metrics.jsonl fast/metrics.jsonl loss 1e-4
 grep -q 'device cuda: GPU-[0-9a-f]\{8\}-' err.txt || bad "no UUID in the log"
+# A profile by the device's own clock, more calls than it keeps moments of: their times are part of the whole.
+run 1 dpo $train train.deterministic=true output=profiled device=cuda train.profile=true
+same cuda-fp32 profiled
+profile_is_part profiled 1 || bad "the profile: $(tail -1 profiled/metrics.jsonl)"
 [ -n "$emulated" ] || finish
 
 # A device that is not rank 0's is named.

@@ -57,13 +57,7 @@ for n in 1 2; do
     run $n $dpo output=profile$n train.micro_tokens=700 train.profile=true
     grep -q "profile of .* on $n rank" profile$n/log.txt && grep -Eq ' gemm +[0-9]+ .* GFLOP/s' profile$n/log.txt ||
         bad "profile$n prints no table"
-    tail -1 profile$n/metrics.jsonl | tr '{' '\n' | awk -v n=$n '
-        function seconds() { match($0, /"seconds": [-+.0-9e]+/); return substr($0, RSTART + 11, RLENGTH - 11) + 0 }
-        /^"ranks": / { whole = seconds() }
-        /"calls"/ && !/"beside"/ { sum += seconds(); rows++ }
-        /"beside"/ { beside++ }
-        END { exit !(rows >= 15 && sum > 0.05 * whole && sum < whole && (beside > 0) == (n > 1)) }' ||
-        bad "profile$n: $(tail -1 profile$n/metrics.jsonl)"
+    profile_is_part profile$n $n || bad "profile$n: $(tail -1 profile$n/metrics.jsonl)"
 done
 cmp -s profile1/model/model.safetensors dpo1/model/model.safetensors || bad "a profile changes the model"
 
