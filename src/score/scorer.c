@@ -25,21 +25,8 @@ void scorer_close(struct scorer *s) {
 }
 
 static enum status grow_readouts(struct scorer *s, int64_t need) {
-    if (need <= s->cap_readouts) {
-        return OK;
-    }
-    int64_t capacity = 0;
-    TRY(GROW_ARRAY(s->tokens.logp, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->tokens.entropy, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->tokens.mean_logit, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->tokens.is_top, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->weights, capacity, need));
-    s->cap_readouts = need;
-    return OK;
+    return GROW_ARRAYS(s->cap_readouts, need, GROWN(s->tokens.logp), GROWN(s->tokens.entropy),
+                       GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->weights));
 }
 
 static bool reads_values(const struct scorer *s) {
