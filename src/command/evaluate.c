@@ -244,8 +244,11 @@ static enum status evaluate_work(struct evaluation *e) {
     }
     if (e->terms.has_reference) {
         struct batch_source source = session_evaluation(s, &s->train);
-        const struct reference_request reference = {
-            .rows = &s->train, .source = &source, .steps = INT64_MAX, .is_main = true};
+        const struct reference_request reference = {.rows = &s->train,
+                                                    .source = &source,
+                                                    .steps = INT64_MAX,
+                                                    .is_main = true,
+                                                    .tokens = e->terms.reads & READS_TOKEN_REFERENCE};
         TRY(session_reference(s, &reference));
     }
     return run_rows(e);

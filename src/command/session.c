@@ -281,6 +281,7 @@ struct batch_source session_evaluation(const struct session *s, struct rows *row
     return (struct batch_source){
         .view = rows->view,
         .reference = rows->reference,
+        .reads_tokens = rows->reads_tokens,
         .plan = {.rows = rows->n,
                  .batch = EVALUATION_BATCH,
                  .slots = fixed || ranks < EVALUATION_SLOTS ? EVALUATION_SLOTS : ranks,
@@ -301,7 +302,11 @@ static enum status reference_path(const struct session *s, const struct rows *ro
     }
     const char *path = dataset_path(rows->data);
     char digits[17];
-    hash_text(hash_join(hash_join(key->model, key->view), hash_bytes(key->compute, strlen(key->compute), 0)),
+    uint64_t name =
+        hash_join(hash_join(key->model, key->view), hash_bytes(key->compute, strlen(key->compute), 0));
+    hash_text(strcmp(key->recipe, "logp") == 0
+                  ? name
+                  : hash_join(name, hash_bytes(key->recipe, strlen(key->recipe), 0)),
               digits);
     size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
     return text_printf(out, "%.*s.%.8s.reference.h5", (int)len, path, digits);
@@ -341,20 +346,28 @@ static enum status with_reference_model(struct session *s, struct model *model, 
                                         const struct reference_request *request) {
     struct rows *rows = request->rows;
     rows->reference_model = model_hash;
+    rows->reads_tokens = request->tokens;
     struct sidecar_key key = {.model = model_hash,
                               .data = dataset_hash(rows->data),
                               .view = view_hash(rows->view),
                               .recipe = "logp"};
+    if (request->tokens) {
+        snprintf(key.recipe, sizeof key.recipe, "token logp");
+    }
     snprintf(key.compute, sizeof key.compute, "%s", settings_compute(s->settings));
     struct text path = {0};
     enum status st = comm_agree(s->comm, reference_path(s, rows, &key, request->is_main, &path));
     if (st == OK) {
-        st = sidecar_open(s->comm, path.data, &key, dataset_size(rows->data).responses, 0, false,
-                          &rows->reference);
+        struct dataset_size size = dataset_size(rows->data);
+        st = request->tokens
+                 ? sidecar_open_tokens(s->comm, path.data, &key, size.responses, size.response_tokens,
+                                       &rows->reference)
+                 : sidecar_open(s->comm, path.data, &key, size.responses, 0, false, &rows->reference);
     }
     if (st == OK) {
         struct batch_source bare = *request->source;
         bare.reference = NULL;
+        bare.reads_tokens = false;
         bare.counts = NULL;
         st = fill_reference(s, model, rows, &bare, request->steps);
     }

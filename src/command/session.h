@@ -16,6 +16,7 @@ struct rows {
     struct dataset *data;
     struct view *view;
     struct sidecar *reference;
+    bool reads_tokens;        /* of the reference */
     uint64_t reference_model; /* hash of the weights that the reference scores come from */
     struct cut_counts counts;
     int64_t n;              /* rows in use (evaluate.rows may take the first only) */
@@ -87,6 +88,7 @@ struct reference_request {
     const struct batch_source *source; /* the batches whose forests are used */
     int64_t steps;                     /* updates that will read scores; an epoch's at most are computed */
     bool is_main;
+    bool tokens; /* token by token as well */
 };
 enum status session_reference(struct session *s, const struct reference_request *request);
 

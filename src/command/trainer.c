@@ -122,14 +122,18 @@ static enum status prepare_reference(struct trainer *t) {
     if (!t->terms.has_reference) {
         return OK;
     }
+    bool tokens = t->terms.reads & READS_TOKEN_REFERENCE;
     const struct reference_request train = {
-        .rows = &s->train, .source = &t->data, .steps = t->training.steps, .is_main = true};
+        .rows = &s->train, .source = &t->data, .steps = t->training.steps, .is_main = true, .tokens = tokens};
     TRY(session_reference(s, &train));
     t->data.reference = s->train.reference;
+    t->data.reads_tokens = tokens;
     if (s->eval.view) {
-        const struct reference_request eval = {.rows = &s->eval, .source = &t->eval_data, .steps = INT64_MAX};
+        const struct reference_request eval = {
+            .rows = &s->eval, .source = &t->eval_data, .steps = INT64_MAX, .tokens = tokens};
         TRY(session_reference(s, &eval));
         t->eval_data.reference = s->eval.reference;
+        t->eval_data.reads_tokens = tokens;
     }
     return OK;
 }

@@ -184,6 +184,8 @@ void batch_free(struct batch *b) {
     }
     mem_free(b->first);
     mem_free(b->reference);
+    mem_free(b->token_first);
+    mem_free(b->token_reference);
     mem_free(b->cuts);
     *b = (struct batch){0};
 }
@@ -301,6 +303,27 @@ static enum status read_reference(struct sidecar *file, struct batch *b) {
     return st;
 }
 
+/* Token by token, of responses whose sums are checked already. */
+static enum status read_token_reference(struct sidecar *file, struct batch *b) {
+    TRY(NEW_ARRAY(b->token_first, b->first[b->n] + 1));
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int j = 0; j < b->samples[i].n_responses; j++) {
+            int64_t k = b->first[i] + j;
+            b->token_first[k + 1] = b->token_first[k] + sample_scored(&b->samples[i], j);
+        }
+    }
+    TRY(NEW_ARRAY(b->token_reference, b->token_first[b->first[b->n]]));
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int j = 0; j < b->samples[i].n_responses; j++) {
+            const struct sample_response *r = &b->samples[i].responses[j];
+            int64_t at = b->token_first[b->first[i] + j];
+            TRY(sidecar_read_tokens(file, r->id, r->first, (int32_t)sample_scored(&b->samples[i], j),
+                                    b->token_reference + at));
+        }
+    }
+    return OK;
+}
+
 enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b) {
     batch_free(b);
     struct share share = {0};
@@ -319,6 +342,7 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
     }
     if (s->reference) {
         TRY_TO(done, read_reference(s->reference, b));
+        TRY_TO(done, s->reads_tokens ? read_token_reference(s->reference, b) : OK);
     }
 done:
     share_free(&share);

@@ -12,13 +12,15 @@ enum { SIDECAR_VERSION = 1 };
 
 /* Columns by place in both kinds of file. MARK says whether a row is there: a count that is not negative, or
  * done. */
-enum { MARK, VALUE, CHECK, TOKEN_HASH, SIDECAR_COLUMNS };
+enum { MARK, VALUE, CHECK, TOKEN_HASH, TOKENS, TOKEN_CHECK, SIDECAR_COLUMNS };
 
 static const struct array_spec reference_columns[SIDECAR_COLUMNS] = {
     [MARK] = {"/count", ARRAY_I32, 0, 0, 0, 0, false},
     [VALUE] = {"/sum", ARRAY_F64, 0, 0, 0, 0, false},
     [CHECK] = {"/check", ARRAY_U64, 0, 0, 0, 0, false},
     [TOKEN_HASH] = {"/token_hash", ARRAY_U64, 0, 0, 0, 0, false},
+    [TOKENS] = {"/token_logp", ARRAY_F64, 0, 0, 0, 0, false},
+    [TOKEN_CHECK] = {"/token_check", ARRAY_U64, 0, 0, 0, 0, false},
 };
 static const struct array_spec embedding_columns[SIDECAR_COLUMNS] = {
     [MARK] = {"/done", ARRAY_U8, 0, 0, 0, 0, false},
@@ -29,6 +31,7 @@ static const struct array_spec embedding_columns[SIDECAR_COLUMNS] = {
 struct sidecar {
     struct h5_file *file;
     int64_t rows, width; /* width 0: reference sums */
+    int64_t tokens;      /* 0: sums alone */
     bool is_shared;      /* opened by all ranks, for updates */
     struct h5_column *columns[SIDECAR_COLUMNS];
 };
@@ -38,13 +41,13 @@ static const char *content_of(int64_t width) {
 }
 
 /* The columns of such a file; returns how many. */
-static int column_specs(int64_t rows, int64_t width, struct array_spec specs[SIDECAR_COLUMNS]) {
-    memcpy(specs, width > 0 ? embedding_columns : reference_columns, sizeof reference_columns);
+static int column_specs(const struct sidecar *s, struct array_spec specs[SIDECAR_COLUMNS]) {
+    memcpy(specs, s->width > 0 ? embedding_columns : reference_columns, sizeof reference_columns);
     for (int i = 0; i < SIDECAR_COLUMNS; i++) {
-        specs[i].rows = rows;
+        specs[i].rows = i == TOKENS ? s->tokens : s->rows;
     }
-    specs[VALUE].width = width;
-    return width > 0 ? TOKEN_HASH : SIDECAR_COLUMNS;
+    specs[VALUE].width = s->width;
+    return s->width > 0 ? TOKEN_HASH : s->tokens > 0 ? SIDECAR_COLUMNS : TOKENS;
 }
 
 /* Making and opening. */
@@ -73,15 +76,15 @@ static enum status write_key(struct h5_writer *w, const struct sidecar_key *key)
 }
 
 /* Collective. */
-static enum status create(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
-                          int64_t width) {
+static enum status create(struct comm *c, const char *path, const struct sidecar_key *key,
+                          const struct sidecar *s) {
     struct h5_writer *w;
     struct array_spec specs[SIDECAR_COLUMNS];
-    int n = column_specs(rows, width, specs);
-    TRY(h5_create(c, path, content_of(width), SIDECAR_VERSION, FILE_UPDATED, &w));
+    int n = column_specs(s, specs);
+    TRY(h5_create(c, path, content_of(s->width), SIDECAR_VERSION, FILE_UPDATED, &w));
     enum status st = write_key(w, key);
     for (int i = 0; i < n && st == OK; i++) {
-        struct range mine = range_part(rows, c->rank, c->size);
+        struct range mine = range_part(specs[i].rows, c->rank, c->size);
         st = i == MARK ? write_marks(c, w, &specs[i]) : h5_write_array(w, &specs[i], mine, NULL, NULL);
     }
     return h5_finish(w, st);
@@ -109,6 +112,15 @@ static enum status compare_text(struct h5_file *f, const char *name, const char 
     return st;
 }
 
+/* A file that holds more than is wanted serves as well. */
+static enum status compare_recipe(struct h5_file *f, const char *wanted, struct text *differs) {
+    char *found = NULL;
+    enum status st = h5_get_text(f, "recipe", &found);
+    bool serves = st == OK && strcmp(wanted, "logp") == 0 && strcmp(found, "token logp") == 0;
+    mem_free(found);
+    return st == OK && !serves ? compare_text(f, "recipe", wanted, differs) : st;
+}
+
 static enum status compare_key(struct h5_file *f, const struct sidecar_key *key) {
     struct text differs = {0};
     enum status st;
@@ -116,7 +128,7 @@ static enum status compare_key(struct h5_file *f, const struct sidecar_key *key)
     TRY_TO(done, compare_number(f, "data", key->data, &differs));
     TRY_TO(done, compare_number(f, "view", key->view, &differs));
     TRY_TO(done, compare_text(f, "compute", key->compute, &differs));
-    TRY_TO(done, compare_text(f, "recipe", key->recipe, &differs));
+    TRY_TO(done, compare_recipe(f, key->recipe, &differs));
     if (differs.len) {
         st = fail(ERR_DATA, "%s: was computed for something else: %s; remove it or name another file",
                   h5_path(f), differs.data);
@@ -130,7 +142,7 @@ done:
 static enum status open_columns(struct sidecar *s) {
     enum { CACHE_BYTES = 4 << 20 };
     struct array_spec specs[SIDECAR_COLUMNS];
-    int n = column_specs(s->rows, s->width, specs);
+    int n = column_specs(s, specs);
     for (int i = 0; i < n; i++) {
         TRY(h5_column_open(s->file, &specs[i], CACHE_BYTES, &s->columns[i]));
     }
@@ -152,8 +164,9 @@ static enum status open_existing(struct comm *c, const char *path, const struct 
     return st;
 }
 
-enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
-                         int64_t width, bool replace, struct sidecar **out) {
+/* Collective. shape: rows, width, tokens. */
+static enum status open_or_create(struct comm *c, const char *path, const struct sidecar_key *key,
+                                  const struct sidecar *shape, bool replace, struct sidecar **out) {
     struct sidecar *s = mem_calloc(1, sizeof *s);
     int64_t exists = c->rank == 0 && access(path, F_OK) == 0;
     enum status st = comm_agree(c, s ? OK : ERR_SYSTEM);
@@ -164,12 +177,11 @@ enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_
         mem_free(s);
         return st;
     }
-    s->rows = rows;
-    s->width = width;
+    *s = *shape;
     s->is_shared = true;
     st = exists ? open_existing(c, path, key, s) : OK;
     if (!exists || (replace && st == ERR_DATA)) {
-        st = create(c, path, key, rows, width);
+        st = create(c, path, key, s);
         if (st == OK) {
             st = open_existing(c, path, key, s);
         }
@@ -180,6 +192,16 @@ enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_
     }
     *out = s;
     return OK;
+}
+
+enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
+                         int64_t width, bool replace, struct sidecar **out) {
+    return open_or_create(c, path, key, &(struct sidecar){.rows = rows, .width = width}, replace, out);
+}
+
+enum status sidecar_open_tokens(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
+                                int64_t tokens, struct sidecar **out) {
+    return open_or_create(c, path, key, &(struct sidecar){.rows = rows, .tokens = tokens}, false, out);
 }
 
 enum status sidecar_close(struct sidecar *s) {
@@ -253,6 +275,10 @@ int64_t sidecar_width(const struct sidecar *s) {
     return s->width;
 }
 
+bool sidecar_has_tokens(const struct sidecar *s) {
+    return s->tokens > 0;
+}
+
 int64_t sidecar_rows(const struct sidecar *s) {
     return s->rows;
 }
@@ -308,6 +334,49 @@ done:
 enum status sidecar_write_reference(struct sidecar *s, const int64_t *ids, int64_t n, const double *sum,
                                     const int32_t *count, const uint64_t *token_hash) {
     return h5_settle(s->file, write_reference(s, ids, n, sum, count, token_hash));
+}
+
+static uint64_t token_check(int64_t id, int32_t count, const double *logp) {
+    return hash_bytes(logp, (size_t)count * sizeof *logp, (uint64_t)id);
+}
+
+enum status sidecar_read_tokens(struct sidecar *s, int64_t id, int64_t first, int32_t count, double *out) {
+    uint64_t check;
+    TRY(h5_read(s->columns[TOKENS], first, count, out));
+    TRY(h5_read(s->columns[TOKEN_CHECK], id, 1, &check));
+    return check == token_check(id, count, out) ? OK : damaged(s, id);
+}
+
+/* Local. */
+static enum status write_tokens(struct sidecar *s, const int64_t *ids, int64_t n, const int64_t *first,
+                                const int32_t *count, const double *logp) {
+    int64_t *places = NULL;
+    uint64_t *check = NULL;
+    int64_t total = 0;
+    enum status st;
+    for (int64_t i = 0; i < n; i++) {
+        total += count[i];
+    }
+    TRY_TO(done, NEW_ARRAY(places, total));
+    TRY_TO(done, NEW_ARRAY(check, n));
+    total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        check[i] = token_check(ids[i], count[i], logp + total);
+        for (int32_t t = 0; t < count[i]; t++) {
+            places[total++] = first[i] + t;
+        }
+    }
+    TRY_TO(done, h5_update(s->columns[TOKENS], places, total, logp));
+    TRY_TO(done, h5_update(s->columns[TOKEN_CHECK], ids, n, check));
+done:
+    mem_free(places);
+    mem_free(check);
+    return st;
+}
+
+enum status sidecar_write_tokens(struct sidecar *s, const int64_t *ids, int64_t n, const int64_t *first,
+                                 const int32_t *count, const double *logp) {
+    return h5_settle(s->file, write_tokens(s, ids, n, first, count, logp));
 }
 
 enum status sidecar_done(struct sidecar *s, const int64_t *ids, int64_t n, bool *done) {

@@ -406,6 +406,7 @@ static enum status read_sample(struct view *v, const struct planned_response *re
         const struct response *r = &responses[i].response;
         TRY(read_response_tokens(v, r, &responses[i].cut, *at));
         s->responses[i] = (struct sample_response){.id = r->id,
+                                                   .first = r->first,
                                                    .tokens = *at,
                                                    .count = (int32_t)cut_tokens(&responses[i].cut),
                                                    .score = r->score,

@@ -48,7 +48,7 @@ struct sample {
     const int32_t *prompt;
     int32_t prompt_count;
     struct sample_response {
-        int64_t id;
+        int64_t id, first; /* first: of its tokens in the data file */
         const int32_t *tokens;
         int32_t count;
         float score, worth; /* the file's, NaN where there is none */

@@ -17,13 +17,32 @@ struct scored {
     double sum;
     uint64_t hash;
     int64_t count;
+    int64_t first, at; /* of its tokens: in the data file, in the list */
 };
 struct scored_list {
     struct scored *data;
     int64_t n, capacity;
+    double *tokens; /* where the file holds them */
+    int64_t n_tokens, cap_tokens;
 };
 
-static enum status score_batch(struct scorer *scorer, const struct batch *b, struct scored_list *out) {
+static void scored_free(struct scored_list *l) {
+    mem_free(l->data);
+    mem_free(l->tokens);
+}
+
+/* Takes the tokens of a response. */
+static enum status keep_tokens(const struct response_score *r, struct scored_list *out) {
+    TRY(GROW_ARRAY(out->tokens, out->cap_tokens, out->n_tokens + r->tokens));
+    for (int64_t t = 0; t < r->tokens; t++) {
+        out->tokens[out->n_tokens++] = r->token_logp[t];
+    }
+    return OK;
+}
+
+static enum status score_batch(const struct reference_job *job, const struct batch *b,
+                               struct scored_list *out) {
+    struct scorer *scorer = job->scorer;
     for (int64_t k = 0; k < b->n_cuts; k++) {
         const struct forest_cut *cut = &b->cuts[k];
         TRY(scorer_run(scorer, b->samples + cut->first, cut->last - cut->first));
@@ -41,7 +60,10 @@ static enum status score_batch(struct scorer *scorer, const struct batch *b, str
                                                       .place = b->step * INT32_MAX + s->row,
                                                       .sum = r->logp,
                                                       .hash = sample_hash(s, j),
-                                                      .count = r->tokens};
+                                                      .count = r->tokens,
+                                                      .first = s->responses[j].first,
+                                                      .at = out->n_tokens};
+                TRY(sidecar_has_tokens(job->file) ? keep_tokens(r, out) : OK);
             }
         }
     }
@@ -57,8 +79,33 @@ static int by_id(const void *a, const void *b) {
     return x->place < y->place ? -1 : x->place > y->place;
 }
 
+/* Every rank gets all tokens, rank by rank; the places of rank r's move behind those of the ranks before.
+ * scored: bytes of each rank's scores in all. */
+static enum status gather_tokens(struct comm *c, const struct scored_list *mine, const int64_t *scored,
+                                 struct scored_list *all) {
+    int64_t *bytes = NULL;
+    int64_t total = 0, next = 0;
+    enum status st;
+    TRY_TO(agreed, NEW_ARRAY(bytes, c->size));
+agreed:
+    TRY_TO(done, comm_agree(c, st));
+    TRY_TO(done, comm_gather_i64(c, mine->n_tokens * (int64_t)sizeof *mine->tokens, bytes));
+    for (int r = 0; r < c->size; r++) {
+        for (int64_t end = next + scored[r] / (int64_t)sizeof *all->data; next < end; next++) {
+            all->data[next].at += total;
+        }
+        total += bytes[r] / (int64_t)sizeof *all->tokens;
+    }
+    TRY_TO(done, comm_agree(c, GROW_ARRAY(all->tokens, all->cap_tokens, total + 1)));
+    st = comm_gather_bytes(c, mine->tokens, bytes[c->rank], all->tokens, bytes);
+done:
+    mem_free(bytes);
+    return st;
+}
+
 /* Every rank gets all of a window's scores, sorted, the first of each response only. */
-static enum status gather_scores(struct comm *c, const struct scored_list *mine, struct scored_list *all) {
+static enum status gather_scores(struct comm *c, const struct scored_list *mine, bool has_tokens,
+                                 struct scored_list *all) {
     int64_t *bytes = NULL;
     enum status st;
     TRY_TO(done, NEW_ARRAY(bytes, c->size));
@@ -69,6 +116,7 @@ static enum status gather_scores(struct comm *c, const struct scored_list *mine,
     }
     TRY_TO(done, comm_agree(c, GROW_ARRAY(all->data, all->capacity, total + 1)));
     TRY_TO(done, comm_gather_bytes(c, mine->data, bytes[c->rank], all->data, bytes));
+    TRY_TO(done, has_tokens ? gather_tokens(c, mine, bytes, all) : OK);
     qsort(all->data, (size_t)total, sizeof *all->data, by_id);
     all->n = 0;
     for (int64_t i = 0; i < total; i++) {
@@ -78,6 +126,40 @@ static enum status gather_scores(struct comm *c, const struct scored_list *mine,
     }
 done:
     mem_free(bytes);
+    return st;
+}
+
+/* Collective. The tokens of n scores. */
+static enum status write_tokens(struct comm *c, struct sidecar *file, const struct scored_list *all,
+                                const struct scored *scores, int64_t n) {
+    int64_t *ids = NULL, *first = NULL;
+    int32_t *counts = NULL;
+    double *logp = NULL;
+    int64_t total = 0;
+    enum status st;
+    for (int64_t i = 0; i < n; i++) {
+        total += scores[i].count;
+    }
+    TRY_TO(agreed, NEW_ARRAY(ids, n));
+    TRY_TO(agreed, NEW_ARRAY(first, n));
+    TRY_TO(agreed, NEW_ARRAY(counts, n));
+    TRY_TO(agreed, NEW_ARRAY(logp, total));
+    total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ids[i] = scores[i].id;
+        first[i] = scores[i].first;
+        counts[i] = (int32_t)scores[i].count;
+        for (int64_t t = 0; t < scores[i].count; t++) {
+            logp[total++] = all->tokens[scores[i].at + t];
+        }
+    }
+agreed:
+    st = comm_agree(c, st);
+    st = st == OK ? sidecar_write_tokens(file, ids, n, first, counts, logp) : st;
+    mem_free(ids);
+    mem_free(first);
+    mem_free(counts);
+    mem_free(logp);
     return st;
 }
 
@@ -102,6 +184,9 @@ static enum status write_scores(struct comm *c, struct sidecar *file, const stru
     }
 agreed:
     st = comm_agree(c, st);
+    if (st == OK && sidecar_has_tokens(file)) {
+        st = write_tokens(c, file, all, all->data + part.first, n);
+    }
     if (st == OK) {
         st = sidecar_write_reference(file, ids, n, sums, counts, hashes);
     }
@@ -160,14 +245,14 @@ static enum status compute_window(const struct reference_job *job, int64_t first
     struct batch batch = {0};
     enum status st = OK;
     bool any = false;
-    w->mine.n = 0;
+    w->mine.n = w->mine.n_tokens = 0;
     for (int64_t i = 0; i < n; i++) {
         any = any || missing[i];
         if (st == OK && missing[i]) {
             st = batch_read(job->source, first + i, &batch);
         }
         if (st == OK && missing[i]) {
-            st = score_batch(job->scorer, &batch, &w->mine);
+            st = score_batch(job, &batch, &w->mine);
         }
         *(missing[i] ? &w->computed : &w->there) += batch_place(&job->source->plan, first + i).count;
     }
@@ -176,7 +261,7 @@ static enum status compute_window(const struct reference_job *job, int64_t first
     if (!any) {
         return OK;
     }
-    TRY(gather_scores(job->comm, &w->mine, &w->all));
+    TRY(gather_scores(job->comm, &w->mine, sidecar_has_tokens(job->file), &w->all));
     return write_scores(job->comm, job->file, &w->all);
 }
 
@@ -213,8 +298,30 @@ enum status reference_compute(const struct reference_job *job, int64_t *computed
     }
     *computed = window.computed;
     *there = window.there;
-    mem_free(window.mine.data);
-    mem_free(window.all.data);
+    scored_free(&window.mine);
+    scored_free(&window.all);
+    return st;
+}
+
+/* What is stored token by token adds up to the sum, to the bit. */
+static enum status check_tokens(const struct reference_job *job, const struct sample_response *r, double sum,
+                                int32_t count) {
+    double *logp = NULL;
+    double total = 0;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(logp, count));
+    TRY_TO(done, sidecar_read_tokens(job->file, r->id, r->first, count, logp));
+    for (int32_t t = 0; t < count; t++) {
+        total += logp[t];
+    }
+    if (total != sum) {
+        st = fail(ERR_DATA,
+                  "reference scores: the tokens of response %lld add up to %.6f, not to its %.6f; remove the "
+                  "side-car file to compute it again",
+                  (long long)r->id, total, sum);
+    }
+done:
+    mem_free(logp);
     return st;
 }
 
@@ -243,6 +350,8 @@ static enum status check_row(const struct reference_job *job, int64_t row, doubl
                       (long long)scorer->scores[j].tokens);
             goto done;
         }
+        TRY_TO(done,
+               sidecar_has_tokens(job->file) ? check_tokens(job, &sample->responses[j], sum, count) : OK);
     }
 done:
     samples_free(sample);

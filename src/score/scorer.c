@@ -134,7 +134,9 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
     int64_t place = i - cut->first;
     struct response_score *scores = &s->scores[s->first[place]];
     for (int32_t j = 0; j < sample->n_responses && b->reference; j++) {
-        scores[j].reference = b->reference[b->first[i] + j];
+        int64_t k = b->first[i] + j;
+        scores[j].reference = b->reference[k];
+        scores[j].token_reference = b->token_reference ? b->token_reference + b->token_first[k] : NULL;
     }
     return (struct scored_row){.row = sample->row,
                                .n = sample->n_responses,

@@ -80,6 +80,74 @@ static void test_reference(struct comm *c, const char *path) {
     CHECK(sidecar_close(s) == OK);
 }
 
+/* Token log-probabilities: responses of 3 places each, of which i % 4 are scored. */
+static int32_t scored_of(int64_t id) {
+    return (int32_t)(id % 4);
+}
+
+static void write_tokens(struct comm *c, struct sidecar *s) {
+    enum { N = 60 };
+    int64_t ids[N], first[N], n = 0, at = 0;
+    int32_t count[N];
+    double logp[3 * N], sum[N] = {0};
+    uint64_t hash[N] = {0};
+    for (int64_t id = N - 1; id >= 0; id--) {
+        if (id % c->size != c->rank) {
+            continue;
+        }
+        ids[n] = id;
+        first[n] = 3 * id;
+        count[n] = scored_of(id);
+        for (int32_t t = 0; t < count[n]; t++) {
+            logp[at++] = -(double)id - t / 8.0 - 1e-12;
+        }
+        n++;
+    }
+    CHECK(sidecar_write_tokens(s, ids, n, first, count, logp) == OK);
+    CHECK(sidecar_write_reference(s, ids, n, sum, count, hash) == OK);
+}
+
+static void check_tokens(struct sidecar *s) {
+    int64_t wrong = 0;
+    for (int64_t id = 0; id < 60; id++) {
+        double logp[3];
+        wrong += sidecar_read_tokens(s, id, 3 * id, scored_of(id), logp) != OK;
+        for (int32_t t = 0; t < scored_of(id); t++) {
+            wrong += logp[t] != -(double)id - t / 8.0 - 1e-12;
+        }
+    }
+    CHECK(wrong == 0);
+}
+
+static void test_tokens(struct comm *c, const char *path) {
+    struct sidecar *s;
+    struct sidecar_key tokens = key;
+    double logp[3];
+    snprintf(tokens.recipe, sizeof tokens.recipe, "token logp");
+    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 180, &s) == OK);
+    CHECK(sidecar_has_tokens(s));
+    write_tokens(c, s);
+    check_tokens(s);
+    CHECK(sidecar_read_tokens(s, 5, 3 * 6, scored_of(5), logp) == ERR_DATA); /* another response's place */
+    CHECK(comm_barrier(c) == OK);
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 180, &s) == OK);
+    check_tokens(s);
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_open(c, path, &key, 60, 0, false, &s) == OK); /* sums are there as well */
+    CHECK(!sidecar_has_tokens(s));
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 181, &s) == ERR_DATA); /* another data file's size */
+}
+
+static void test_without_tokens(struct comm *c, const char *path) {
+    struct sidecar *s;
+    struct sidecar_key tokens = key;
+    snprintf(tokens.recipe, sizeof tokens.recipe, "token logp");
+    CHECK(sidecar_open_tokens(c, path, &tokens, ROWS, 3 * ROWS, &s) == ERR_DATA);
+    CHECK(strstr(status_message()->text, "recipe (was logp, is token logp)"));
+}
+
 static void test_refusals(struct comm *c, const char *path) {
     struct sidecar *s;
     struct sidecar_key other = key;
@@ -214,8 +282,11 @@ int main(int argc, char **argv) {
     world_folder(c, folder);
     snprintf(path, sizeof path, "%s/world.reference.h5", folder);
     test_reference(c, path);
+    test_without_tokens(c, path);
     test_refusals(c, path);
     test_damage(c, path);
+    snprintf(path, sizeof path, "%s/tokens.reference.h5", folder);
+    test_tokens(c, path);
     snprintf(path, sizeof path, "%s/world.embeddings.h5", folder);
     test_embeddings(c, path);
     snprintf(path, sizeof path, "%s/disk", folder);

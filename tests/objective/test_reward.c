@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "evaluate/sums.h"
+#include "objective/objective.h"
 #include "objective/reward_loss.h"
 
 static struct reward_loss loss_of(double chosen, double rejected, double margin, bool use_margin,
@@ -122,27 +122,10 @@ static void test_prompts(void **state) {
     }
 }
 
-/* Sums of nothing do not bring their zeros into the extremes. */
-static void test_extremes(void **state) {
-    (void)state;
-    struct sums_tree tree;
-    for (int deterministic = 0; deterministic < 2; deterministic++) {
-        const struct sums empty = {0};
-        struct sums a = {.lowest = 2, .highest = 5}, b = {.lowest = 3, .highest = 7};
-        a.v[SUM_RESPONSES] = b.v[SUM_RESPONSES] = 1;
-        sums_tree_begin(&tree, deterministic);
-        sums_tree_push(&tree, &empty);
-        sums_tree_push(&tree, &a);
-        sums_tree_push(&tree, &b);
-        sums_tree_push(&tree, &empty);
-        assert_true(tree.total.lowest == 2 && tree.total.highest == 7 && tree.total.v[SUM_RESPONSES] == 2);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_closed_forms), cmocka_unit_test(test_tails),   cmocka_unit_test(test_gradient),
-        cmocka_unit_test(test_check),        cmocka_unit_test(test_prompts), cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_check),        cmocka_unit_test(test_prompts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,10 @@
-/* Terms: parsing, gradients against finite differences of the value, means over ragged rows, scopes, and the
- * sums' tree. */
+/* Terms: parsing, gradients against finite differences of the value, means over ragged rows, scopes. */
 #include "tests/unit.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "evaluate/sums.h"
+#include "objective/objective.h"
 
 static void test_parse(void **state) {
     (void)state;
@@ -220,38 +219,11 @@ static void test_not_finite(void **state) {
     assert_false(objective_row(&t, &row, &d, &(struct slope){.logp = gradient}, &sums));
 }
 
-/* Eight leaves as one, two or four subtrees: the same bits, which plain summation in order does not give. */
-static void test_tree(void **state) {
-    (void)state;
-    const double leaf[8] = {1e16, 1, -1e16, 1, 3e15, 1e-3, 7, -2.5};
-    double whole = 0;
-    for (int parts = 1; parts <= 8; parts *= 2) {
-        double level[8];
-        for (int p = 0; p < parts; p++) {
-            struct sums_tree t;
-            sums_tree_begin(&t, true);
-            for (int i = p * 8 / parts; i < (p + 1) * 8 / parts; i++) {
-                struct sums s = {.v = {leaf[i]}};
-                sums_tree_push(&t, &s);
-            }
-            level[p] = t.total.v[0];
-        }
-        for (int n = parts; n > 1; n /= 2) {
-            for (int i = 0; i < n / 2; i++) {
-                level[i] = level[2 * i] + level[2 * i + 1];
-            }
-        }
-        whole = parts == 1 ? level[0] : whole;
-        assert_memory_equal(&level[0], &whole, sizeof whole);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse),       cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_golden_pair), cmocka_unit_test(test_token_mean),
         cmocka_unit_test(test_batch_scope), cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_tree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
