@@ -1,3 +1,19 @@
+/* A row is planned, then read: lengths and offsets first, for which only the tables of responses and prompts
+ * are looked at; tokens only of rows that this rank owns. So every rank can deal all rows of an update to
+ * slots by their costs without reading a token that is not its own.
+ *
+ *     file       | prompt ............ | response ................. end |
+ *     1. share   |                     | response ....... |              share of tokens or characters,
+ * max_response
+ *     2. prompt  |      | prompt ..... |                                 where the longest of the row does
+ * not fit, keep its start or its end, max_prompt
+ *     3. length  |      | prompt ..... | response ... |                  max_length for both: the response
+ * gives way
+ *     4. end     |      | prompt ..... | response ... end |              where the cut is to have one
+ *
+ * A prompt is cut once for all its responses (it is computed once); the data are never copied; what every
+ * step takes is counted.
+ */
 #include "data/view.h"
 
 #include <math.h>

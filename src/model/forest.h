@@ -5,6 +5,21 @@
  * losses a root with n, embeddings of responses roots alone. The prompt is computed once for all its
  * responses.
  *
+ * Two preference pairs, packed (tokens of one forest lie side by side; a letter is a token):
+ *
+ *     segment      0      1    2   3    4     5
+ *     tokens     p p p p  c c  r r r  q q q  d d d d  s
+ *     position   0 1 2 3  4 5  4 5 6  0 1 2  3 4 5 6  3
+ *     parent       -1      0    0      -1     3       3
+ *
+ * Who sees whom (the attention map): c sees p and, causally, c; r sees p and r, never c; no one sees another
+ * tree. A row of the map is a span, a run of queries, with the ranges of keys that they see:
+ *
+ *     span c: [p whole] [c causal]      span r: [p whole] [r causal]      span d: [q whole] [d causal]
+ *
+ * so nothing is padded and nothing masked: what is not seen is not computed. In backward the gradients of p
+ * from c and from r add up, as they would from two copies of the prompt.
+ *
  * A readout is a hidden row, mostly with a target: the log-probability of the target as the row's next token.
  * The prompt's last row predicts the first token of each of its responses, so a row may be read out more than
  * once.

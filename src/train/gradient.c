@@ -1,3 +1,15 @@
+/* Deterministic mode, one rank with slots 0 … 7 (more ranks: the same tree, its top over ranks):
+ *
+ *     level 2            ((0+1)+(2+3))  ---------------.
+ *     level 1      (0+1)       (2+3)    (4+5)           (6+7)
+ *     slots        0    1      2    3   4    5          6    7
+ *
+ * Partial sums stand on a stack, as the digits of a binary counter: after slot i, level l holds a sum where
+ * bit l of i + 1 is set. Slot i is added straight into the memory of the level where its sum will stand, so
+ * that a slot costs one addition a set bit and no copy, and log2(slots) buffers are enough. The order of
+ * additions depends on the number of slots alone; a rank that owns an aligned range of a power of two owns a
+ * subtree, which is why 1, 2, 4, … ranks give the same bits.
+ */
 #include "train/gradient.h"
 
 #include "util/mem.h"

@@ -4,6 +4,14 @@
  * the positions [seen - window, seen), seen = total - n + q + 1 where the last range is causal, else total:
  * always one interval, so a tile of scores needs no mask, only each row's first and last visible column.
  *
+ *     keys        0 ............. p | p+1 ....... n     positions among the span's keys
+ *     query i     [=================|====]              the prompt whole, its own segment up to itself
+ *     query i+1   [=================|=====]             with a window w: [----========= of the last w
+ *
+ * Online softmax, per query, over tiles of scores S: with the largest score m and the sum l of e^(S - m) so
+ * far, a tile with maximum m' turns out and l into e^(m - max) times themselves before it adds its own, max =
+ * max(m, m'); at the end out / l, and lse = m + log l is all that backward needs to make P again.
+ *
  * Forward: one item is (query tile, head). Backward: with P = exp(S - lse), D = rowsum(dO * O),
  *     dV = P^T dO,  dS = P * (dO V^T - D),  dQ = scale dS K,  dK = scale dS^T Q
  * and one item is (group of spans, key head). Spans that share key rows are in one group, so that an item

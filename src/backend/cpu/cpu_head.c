@@ -1,5 +1,10 @@
 /* The head: logits are made a slab (rows x part of the vocabulary) at a time, reduced, and forgotten.
  *
+ *               vocabulary ->
+ *     rows   | slab | slab | slab | ...      one slab is in the cache at a time; for each row its running
+ *       |    | slab | slab | slab | ...      numbers are corrected by e^(old maximum - new maximum) whenever
+ * a v                                    slab brings a larger logit, as in an online softmax
+ *
  * Forward keeps for each row the running maximum, the sum of e^(logit - maximum), the sum of logit times
  * that, the sum of logits and the target's logit. Backward makes the slabs again, turns them in place into
  * the gradient with respect to logits, (onehot(target) - softmax) * row_weight, and multiplies that with the

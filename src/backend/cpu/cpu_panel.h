@@ -4,6 +4,15 @@
  * laid out k by k; both are padded with zeros. The product of two panels stays in registers: PANEL_ROWS x 2
  * vectors of sums, two vectors of B, one broadcast value of A (Goto and van de Geijn 2008). An element of C
  * is the same chain of operations wherever it lies, so it depends neither on threads nor on its neighbours.
+ *
+ *              k ->                     B's panel: PANEL_COLUMNS wide, k by k
+ *        A's panel                      b00 b01 .. | b10 b11 .. | ...
+ *        PANEL_ROWS tall       .-----------------.
+ *        a00 a10 .. | a01 ..   |  C: in registers |   for each k: broadcast a value of A, multiply-add two
+ *                              '-----------------'   vectors of B: PANEL_ROWS x 2 independent chains
+ *
+ * Packing costs m k + k n loads and stores for 2 m n k operations, makes both streams contiguous whatever the
+ * operands' strides and transposition, and pads odd edges with zeros, so that the loop has no other case.
  */
 #ifndef COLLIMATE_CPU_PANEL_H
 #define COLLIMATE_CPU_PANEL_H
