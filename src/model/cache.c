@@ -93,14 +93,8 @@ void cache_close(struct cache *c) {
 }
 
 static enum status reserve(struct cache *c, int64_t n) {
-    int32_t **arrays[] = {&c->rows, &c->positions, &c->lengths_now, &c->wanted};
-    int64_t capacity = c->cap_rows;
-    for (int i = 0; i < COUNT_OF(arrays); i++) {
-        capacity = c->cap_rows;
-        TRY(mem_reserve((void *)arrays[i], &capacity, n, sizeof(int32_t)));
-    }
-    c->cap_rows = capacity;
-    return OK;
+    return GROW_ARRAYS(c->cap_rows, n, GROWN(c->rows), GROWN(c->positions), GROWN(c->lengths_now),
+                       GROWN(c->wanted));
 }
 
 static enum status run(struct cache *c, const struct trunk_input *in, int32_t n_logits, float *logits) {

@@ -25,25 +25,13 @@ void forest_free(struct forest *f) {
     *f = (struct forest){0};
 }
 
-/* Two or three arrays share one capacity: each is grown from the same old one. */
 static enum status reserve_tokens(struct forest *f, int64_t need) {
-    int64_t capacity = f->cap_tokens;
-    TRY(GROW_ARRAY(f->tokens, capacity, need));
-    capacity = f->cap_tokens;
-    TRY(GROW_ARRAY(f->positions, capacity, need));
-    f->cap_tokens = capacity;
-    return OK;
+    return GROW_ARRAYS(f->cap_tokens, need, GROWN(f->tokens), GROWN(f->positions));
 }
 
 static enum status reserve_readouts(struct forest *f, int64_t need) {
-    int64_t capacity = f->cap_readouts;
-    TRY(GROW_ARRAY(f->readout_at, capacity, need));
-    capacity = f->cap_readouts;
-    TRY(GROW_ARRAY(f->readout_target, capacity, need));
-    capacity = f->cap_readouts;
-    TRY(GROW_ARRAY(f->readout_segment, capacity, need));
-    f->cap_readouts = capacity;
-    return OK;
+    return GROW_ARRAYS(f->cap_readouts, need, GROWN(f->readout_at), GROWN(f->readout_target),
+                       GROWN(f->readout_segment));
 }
 
 enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, int32_t count, int64_t row,

@@ -59,11 +59,7 @@ enum status pass_need_numbers(struct pass *p, int64_t n) {
 
 /* Numbers the active rows and inverts that. */
 static enum status choose_rows(struct pass *p, const struct trunk_input *in) {
-    int64_t capacity = p->cap_rows;
-    TRY(GROW_ARRAY(p->row_of, capacity, in->n));
-    capacity = p->cap_rows;
-    TRY(GROW_ARRAY(p->active, capacity, in->n));
-    p->cap_rows = capacity;
+    TRY(GROW_ARRAYS(p->cap_rows, in->n, GROWN(p->row_of), GROWN(p->active)));
     p->n_rows = in->n;
     p->n_active = 0;
     for (int32_t i = 0; i < in->n; i++) {

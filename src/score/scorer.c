@@ -25,49 +25,18 @@ void scorer_close(struct scorer *s) {
     *s = (struct scorer){0};
 }
 
-static enum status grow_doubles(double **arrays[], int n, int64_t need) {
-    for (int i = 0; i < n; i++) {
-        int64_t capacity = 0;
-        TRY(GROW_ARRAY(*arrays[i], capacity, need));
-    }
-    return OK;
-}
-
 static enum status grow_readouts(struct scorer *s, int64_t need) {
-    double **doubles[] = {&s->tokens.logp, &s->tokens.entropy, &s->tokens.mean_logit,
-                          &s->values,      &s->token_slopes,   &s->weights};
-    if (need <= s->cap_readouts) {
-        return OK;
-    }
-    int64_t capacity = 0;
-    TRY(grow_doubles(doubles, COUNT_OF(doubles), need));
-    TRY(GROW_ARRAY(s->tokens.is_top, capacity, need));
-    s->cap_readouts = need;
-    return OK;
+    return GROW_ARRAYS(s->cap_readouts, need, GROWN(s->tokens.logp), GROWN(s->tokens.entropy),
+                       GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->values),
+                       GROWN(s->token_slopes), GROWN(s->weights));
 }
 
 static enum status grow_scores(struct scorer *s, int64_t need) {
-    double **doubles[] = {&s->logp_slopes, &s->value_slopes};
-    if (need <= s->cap_scores) {
-        return OK;
-    }
-    int64_t capacity = 0;
-    TRY(grow_doubles(doubles, COUNT_OF(doubles), need));
-    TRY(GROW_ARRAY(s->scores, capacity, need));
-    s->cap_scores = need;
-    return OK;
+    return GROW_ARRAYS(s->cap_scores, need, GROWN(s->logp_slopes), GROWN(s->value_slopes), GROWN(s->scores));
 }
 
 static enum status grow_samples(struct scorer *s, int64_t need) {
-    if (need <= s->cap_samples) {
-        return OK;
-    }
-    int64_t capacity = 0;
-    TRY(GROW_ARRAY(s->first, capacity, need));
-    capacity = 0;
-    TRY(GROW_ARRAY(s->first_pair, capacity, need));
-    s->cap_samples = need;
-    return OK;
+    return GROW_ARRAYS(s->cap_samples, need, GROWN(s->first), GROWN(s->first_pair));
 }
 
 static bool reads_values(const struct scorer *s) {

@@ -85,6 +85,16 @@ enum status mem_reserve(void *array, int64_t *capacity, int64_t need, size_t siz
     return OK;
 }
 
+enum status mem_reserve_all(int64_t *capacity, int64_t need, const struct mem_array *arrays, int n) {
+    int64_t grown = *capacity;
+    for (int i = 0; i < n; i++) {
+        grown = *capacity;
+        TRY(mem_reserve(arrays[i].array, &grown, need, arrays[i].size));
+    }
+    *capacity = grown; /* all of them have it */
+    return OK;
+}
+
 enum status size_mul(int64_t a, int64_t b, const char *what, int64_t *out) {
     if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, out)) {
         return fail(ERR_DATA, "%s: size %lld x %lld is out of range", what, (long long)a, (long long)b);

@@ -32,6 +32,16 @@ static inline enum status mem_ok(const void *p) {
 /* Makes room for at least `need` elements; capacity (int64_t) is doubled. p stays valid on failure. */
 #define GROW_ARRAY(p, capacity, need) mem_reserve((void *)&(p), &(capacity), (need), sizeof *(p))
 enum status mem_reserve(void *array, int64_t *capacity, int64_t need, size_t size);
+/* Arrays that share one capacity: GROW_ARRAYS(f->capacity, need, GROWN(f->tokens), GROWN(f->positions)). */
+struct mem_array {
+    void *array; /* the pointer's address */
+    size_t size; /* of an element */
+};
+#define GROWN(p) ((struct mem_array){(void *)&(p), sizeof *(p)})
+#define GROW_ARRAYS(capacity, need, ...)                                          \
+    mem_reserve_all(&(capacity), (need), (const struct mem_array[]){__VA_ARGS__}, \
+                    (int)(sizeof((struct mem_array[]){__VA_ARGS__}) / sizeof(struct mem_array)))
+enum status mem_reserve_all(int64_t *capacity, int64_t need, const struct mem_array *arrays, int n);
 
 /* *out = a * b or a + b; ERR_DATA naming `what` when that overflows or an operand is negative. */
 enum status size_mul(int64_t a, int64_t b, const char *what, int64_t *out);

@@ -71,6 +71,31 @@ static void test_reserve(void **state) {
     status_clear();
 }
 
+static void test_reserve_all(void **state) {
+    (void)state;
+    int32_t *numbers = NULL;
+    double *values = NULL;
+    char *marks = NULL;
+    int64_t capacity = 0;
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(GROW_ARRAYS(capacity, i + 1, GROWN(numbers), GROWN(values), GROWN(marks)), OK);
+        numbers[i] = i;
+        values[i] = i / 2.0;
+        marks[i] = (char)(i % 100);
+    }
+    assert_true(capacity >= 1000 && capacity <= 2000);
+    for (int i = 0; i < 1000; i++) {
+        assert_true(numbers[i] == i && values[i] == i / 2.0 && marks[i] == i % 100);
+    }
+    int64_t old = capacity;
+    assert_int_equal(GROW_ARRAYS(capacity, INT64_MAX / 6, GROWN(values), GROWN(numbers)), ERR_SYSTEM);
+    assert_true(capacity == old && numbers[999] == 999 && values[999] == 499.5);
+    mem_free(numbers);
+    mem_free(values);
+    mem_free(marks);
+    status_clear();
+}
+
 static void test_sizes(void **state) {
     (void)state;
     int64_t out = 7;
@@ -132,8 +157,8 @@ static void test_record(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_allocation), cmocka_unit_test(test_impossible_sizes),
-        cmocka_unit_test(test_reserve),    cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_record),
+        cmocka_unit_test(test_reserve),    cmocka_unit_test(test_reserve_all),
+        cmocka_unit_test(test_sizes),      cmocka_unit_test(test_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
