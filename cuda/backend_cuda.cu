@@ -50,6 +50,7 @@ static const struct backend_ops operations = {
     .sync = cuda_sync,
     .host_address = nullptr, /* communication goes through the transfers */
     .transfers = &cuda_transfers,
+    .scratch_bytes = cuda_scratch_bytes,
     .memory_taken = cuda_memory_taken,
     .stamp = cuda_stamp,
     .stamp_seconds = cuda_stamp_seconds,

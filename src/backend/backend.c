@@ -167,6 +167,10 @@ int64_t backend_memory_taken(struct backend *b) {
     return b->ops->memory_taken ? b->ops->memory_taken(b) : 0;
 }
 
+int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
+    return b->ops->scratch_bytes ? b->ops->scratch_bytes(b, width, vocabulary) : 0;
+}
+
 void *backend_host_address(struct backend *b, void *data) {
     return b->ops->host_address && data ? b->ops->host_address(b, data) : NULL;
 }

@@ -88,6 +88,9 @@ struct backend_ops {
      * NULL entry or result: the caller copies. */
     void *(*host_address)(struct backend *b, void *data);
     const struct backend_transfers *transfers;
+    /* OPTIONAL: what the operations keep for themselves at most, in bytes, beside the memory that is asked
+     * for; of a model of this width and vocabulary. NULL: nothing. */
+    int64_t (*scratch_bytes)(const struct backend *b, int64_t width, int64_t vocabulary);
     /* OPTIONAL: bytes of the device's memory that were taken since the back end was opened; nothing is given
      * back during a step, so that at its end this is the peak. */
     int64_t (*memory_taken)(struct backend *b);
@@ -182,6 +185,7 @@ enum status backend_pool(struct backend *b, struct tensor to, struct tensor from
 enum status backend_sum_squares(struct backend *b, struct tensor x, double *out);
 enum status backend_optimizer(struct backend *b, const struct optimizer_step *s);
 int64_t backend_memory_taken(struct backend *b); /* 0: the back end works in host memory */
+int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary);
 void *backend_host_address(struct backend *b, void *data);
 
 /* Reads a contiguous F32, BF16 or F64 tensor into host doubles, or writes host doubles to one. */

@@ -12,9 +12,6 @@
 enum { WALKED_STEPS = 256 };
 static const double step_efficiency = 0.6;
 
-/* What the CPU back end's operations hold themselves: panels of a product, and a slab of logits of this many
- * rows and columns with the rows' hidden states and their gradients. */
-enum { PANEL_BYTES = 4 << 20, SLAB_ROWS = 512, SLAB_COLUMNS = 4096 };
 /* Arenas stand on large pages. */
 enum { LARGE_PAGE = 2 << 20 };
 
@@ -84,8 +81,7 @@ static enum status predict_memory(const struct trainer *t, const struct model_co
     TRY(walk(t, &p->forest_tokens));
     int64_t arena = p->parameters * dtype_size(caps->master);
     arena = (arena + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
-    int64_t slab_columns = config->vocabulary < SLAB_COLUMNS ? config->vocabulary : SLAB_COLUMNS;
-    p->inside = PANEL_BYTES + SLAB_ROWS * (slab_columns + 2 * config->width) * (int64_t)sizeof(float);
+    p->inside = backend_scratch_bytes(t->session.backend, config->width, config->vocabulary);
     for (; t->data.plan.deterministic && (int64_t)1 << p->partial_arenas < slots; p->partial_arenas++) {
     }
     p->state_arenas = state_arenas(&options);

@@ -116,6 +116,11 @@ static enum status end(struct call *c, const struct described *d, enum status st
     }
 OPERATIONS(WATCHED)
 
+static int64_t check_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
+    const struct check_memory *memory = b->context;
+    return backend_scratch_bytes(memory->inner, width, vocabulary);
+}
+
 static void check_destroy(struct backend *b) {
     struct backend *inner = inner_of(b);
     check_memory_close(memory_of(b));
@@ -135,6 +140,7 @@ static const struct backend_ops operations = {
     .copy = check_copy,
     .zero = check_zero,
     .sync = check_sync,
+    .scratch_bytes = check_scratch_bytes,
     .destroy = check_destroy OPERATIONS(ENTRY),
 };
 

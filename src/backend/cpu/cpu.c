@@ -128,6 +128,13 @@ void *cpu_host_address(struct backend *b, void *data) {
     return data;
 }
 
+/* A product's panels, and a slab of logits with its rows' hidden states and their gradients. */
+int64_t cpu_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
+    (void)b;
+    int64_t columns = vocabulary < CPU_SLAB_COLUMNS ? vocabulary : CPU_SLAB_COLUMNS;
+    return CPU_PACK_BYTES + CPU_SLAB_ROWS * (columns + 2 * width) * (int64_t)sizeof(float);
+}
+
 void cpu_destroy(struct backend *b) {
     struct cpu *cpu = cpu_of(b);
     for (int i = 0; i < SCRATCH_KINDS; i++) {

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 512, COLUMNS = 4096 }; /* a slab is 8 MiB: in the last-level cache */
+enum { ROWS = CPU_SLAB_ROWS, COLUMNS = CPU_SLAB_COLUMNS };
 
 struct running {
     double sum, weighted, total; /* of e, logit * e, logit; e = e^(logit - largest) */

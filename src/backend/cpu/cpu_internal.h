@@ -46,6 +46,9 @@ static inline float *cpu_row(struct tensor t, int64_t i) {
     return (float *)t.data + i * t.stride;
 }
 
+/* A slab of logits: 8 MiB, in the last-level cache. A product's packed blocks take about as much as here. */
+enum { CPU_SLAB_ROWS = 512, CPU_SLAB_COLUMNS = 4096, CPU_PACK_BYTES = 4 << 20 };
+
 /* Elements below which a loop is not worth waking other threads: about 10 microseconds of streaming. */
 enum { CPU_PARALLEL_ELEMENTS = 16384 };
 /* Column sums are cut into strips of this many columns (four cache lines of fp32). */
@@ -88,6 +91,7 @@ enum status cpu_copy(struct backend *b, void *to, const void *from, int64_t byte
 enum status cpu_zero(struct backend *b, void *to, int64_t bytes);
 enum status cpu_sync(struct backend *b);
 void *cpu_host_address(struct backend *b, void *data);
+int64_t cpu_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary);
 void cpu_destroy(struct backend *b);
 
 #endif

@@ -13,5 +13,6 @@ const struct backend_ops cpu_table = {
     .zero = cpu_zero,
     .sync = cpu_sync,
     .host_address = cpu_host_address,
+    .scratch_bytes = cpu_scratch_bytes,
     .destroy = cpu_destroy OPERATIONS(ENTRY),
 };
