@@ -137,7 +137,7 @@ static enum status write_tokens(struct comm *c, struct sidecar *file, const stru
     double *logp = NULL;
     int64_t total = 0;
     enum status st;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; scores && i < n; i++) {
         total += scores[i].count;
     }
     TRY_TO(agreed, NEW_ARRAY(ids, n));
@@ -145,7 +145,7 @@ static enum status write_tokens(struct comm *c, struct sidecar *file, const stru
     TRY_TO(agreed, NEW_ARRAY(counts, n));
     TRY_TO(agreed, NEW_ARRAY(logp, total));
     total = 0;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; scores && i < n; i++) {
         ids[i] = scores[i].id;
         first[i] = scores[i].first;
         counts[i] = (int32_t)scores[i].count;
