@@ -12,10 +12,6 @@
 
 static const char *const names[] = {"random", "easy", "hard", "centroid", "balanced"};
 
-const char *pair_strategy_name(enum pair_strategy s) {
-    return names[s];
-}
-
 static enum status parse_part(const char *text, size_t len, struct pair_mix *out) {
     if (out->n == PAIR_MIX_PARTS) {
         return fail(ERR_USAGE, "select.strategy: more than %d parts", PAIR_MIX_PARTS);

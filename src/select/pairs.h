@@ -28,7 +28,6 @@ struct pair_mix {
 /* Local. "easy", "easy:0.5,random:0.5". Fails: ERR_USAGE naming the unknown strategy and the known ones, or
  * shares that do not sum to 1. */
 enum status pair_mix_parse(const char *text, struct pair_mix *out);
-const char *pair_strategy_name(enum pair_strategy s);
 
 /* Cosine of two rows in double, torch's definition: eps 1e-8 on each norm. */
 double similarity_cosine(const float *a, const float *b, int64_t width);

@@ -19,16 +19,6 @@ static const struct {
     {"ultrafeedback", FORMAT_ULTRAFEEDBACK},
 };
 
-enum status record_format_parse(const char *name, enum record_format *out) {
-    for (int i = 0; i < COUNT_OF(FORMATS); i++) {
-        if (strcmp(name, FORMATS[i].name) == 0) {
-            *out = FORMATS[i].format;
-            return OK;
-        }
-    }
-    return fail(ERR_USAGE, "unknown record format \"%s\"", name);
-}
-
 const char *record_format_name(enum record_format format) {
     for (int i = 0; i < COUNT_OF(FORMATS); i++) {
         if (FORMATS[i].format == format) {

@@ -30,7 +30,6 @@ enum record_format {
     FORMAT_SHP,               /* history, human_ref_A, human_ref_B, labels (1: A), score_A, score_B */
     FORMAT_ULTRAFEEDBACK,     /* instruction, completions: score is the mean of the four ratings */
 };
-enum status record_format_parse(const char *name, enum record_format *out);
 const char *record_format_name(enum record_format format);
 
 enum { RECORD_RESPONSES_MAX = 64 };

@@ -236,17 +236,6 @@ static void hostile_records_are_refused_by_name(void **state) {
                    "single message");
 }
 
-static void names_of_formats_go_both_ways(void **state) {
-    (void)state;
-    for (int i = FORMAT_AUTO; i <= FORMAT_ULTRAFEEDBACK; i++) {
-        enum record_format format;
-        assert_int_equal(record_format_parse(record_format_name((enum record_format)i), &format), OK);
-        assert_int_equal(format, i);
-    }
-    enum record_format format;
-    assert_int_equal(record_format_parse("hhh", &format), ERR_USAGE);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hh_splits_at_the_last_turn_of_chosen),
@@ -257,7 +246,6 @@ int main(void) {
         cmocka_unit_test(shp_is_rendered_as_a_transcript),
         cmocka_unit_test(ultrafeedback_scores_are_mean_ratings),
         cmocka_unit_test(hostile_records_are_refused_by_name),
-        cmocka_unit_test(names_of_formats_go_both_ways),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     record_text_free(&record);
