@@ -284,3 +284,7 @@ struct range range_part(int64_t n, int64_t index, int64_t count) {
     int64_t first = index * share + (index < extra ? index : extra);
     return (struct range){first, first + share + (index < extra ? 1 : 0)};
 }
+
+struct range range_block(struct range r, int64_t first, int64_t most) {
+    return (struct range){first, r.last - first < most ? r.last : first + most};
+}

@@ -71,6 +71,8 @@ struct range {
     int64_t first, last; /* [first, last) */
 };
 struct range range_part(int64_t n, int64_t index, int64_t count);
+/* The at most `most` members of r from `first` on: for reading a range block by block. */
+struct range range_block(struct range r, int64_t first, int64_t most);
 
 /* Signals asked for by the user, seen at step boundaries: Local. comm_signal() is the highest pending of
  * SIGUSR1 (checkpoint and stop) and SIGTERM, or 0; the flag is agreed on in the step's closing reduction. */

@@ -12,7 +12,6 @@ struct run {
     struct settings *settings;
     struct options *options; /* what was set where, for the resolved config */
     bool dry_run;
-    const char *selected; /* a view of settings->data that this job made, to be read instead; NULL: none */
     int argc;
     char **argv; /* the whole command line, for provenance */
 };

@@ -2,10 +2,10 @@
  * With select.strategy, the pairs are chosen first, in the same job: embed, select, train. */
 #include <string.h>
 
+#include "command/select.h"
 #include "command/trainer.h"
 #include "io/file.h"
 #include "score/embedding.h"
-#include "select/selection.h"
 #include "util/log.h"
 
 /* The embedding model is the session's for as long as this takes. */
@@ -41,28 +41,28 @@ static enum status name_files(const char *folder, struct text *embeddings, struc
     return text_printf(view, "%s/selection.h5", folder);
 }
 
-/* Leaves the view's path in *view, empty where nothing is selected. */
+/* Leaves the view's path in *view. */
 static enum status select_first(struct run *run, struct text *view) {
     const struct settings *s = run->settings;
     struct text embeddings = {0};
-    bool needs_embeddings;
+    struct selection_looks looks;
     enum status st;
     TRY(session_need(s->model, "model"));
     TRY(session_need(s->data, "data"));
     TRY(session_need(s->output, "output"));
-    TRY(selection_needs_embeddings(s->select.strategy, &needs_embeddings));
+    TRY(selection_look(s->select.strategy, &looks));
     TRY(comm_agree(run->comm, run->comm->rank == 0 ? folder_make(s->output) : OK));
     TRY_TO(done, comm_agree(run->comm, name_files(s->output, &embeddings, view)));
-    if (needs_embeddings) {
+    if (looks.embeddings) {
         TRY_TO(done, embed_first(run, &embeddings));
     }
-    const struct selection_request request = {.data = s->data,
-                                              .embeddings = needs_embeddings ? embeddings.data : "",
-                                              .output = view->data,
-                                              .report = "",
-                                              .needs_labels = true};
-    st = selection_run(run, &request);
-    run->selected = st == OK ? view->data : NULL;
+    struct selection_options options = select_options(run);
+    options.data = s->data;
+    options.embeddings = looks.embeddings ? embeddings.data : "";
+    options.output = view->data;
+    options.report = "";
+    options.needs_labels = true;
+    st = select_run(run, options);
 done:
     text_free(&embeddings);
     return st;
@@ -72,11 +72,11 @@ done:
 static enum status check_embed_keys(const struct run *run) {
     static const char *const keys[] = {"embed.pooling", "embed.text",  "embed.layer",     "embed.max_length",
                                        "embed.end",     "embed.begin", "embed.masked_end"};
-    bool needs = false;
+    struct selection_looks looks = {0};
     if (*run->settings->select.strategy) {
-        TRY(selection_needs_embeddings(run->settings->select.strategy, &needs));
+        TRY(selection_look(run->settings->select.strategy, &looks));
     }
-    for (int i = 0; i < COUNT_OF(keys) && !needs; i++) {
+    for (int i = 0; i < COUNT_OF(keys) && !looks.embeddings; i++) {
         if (options_is_set(run->options, keys[i])) {
             return fail(ERR_USAGE,
                         "%s: key \"%s\" has no effect here; it needs select.strategy to look at "
@@ -130,8 +130,7 @@ enum status command_dpo(struct run *run) {
     } else if (*s->select.strategy) {
         st = select_first(run, &view);
     }
-    st = st == OK ? trainer_run(run, &terms) : st;
-    run->selected = NULL;
+    st = st == OK ? trainer_run(run, &terms, view.len > 0 ? view.data : NULL) : st;
     text_free(&view);
     return st;
 }

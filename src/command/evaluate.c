@@ -80,7 +80,7 @@ static void visit_label(struct evaluation *e, const struct sample *sample) {
     const struct sample_response *r = sample->responses;
     const float chosen[LABELS_MEASURES] = {r[0].score, r[0].worth};
     const float rejected[LABELS_MEASURES] = {r[1].score, r[1].worth};
-    bool has_label = sample->n_pairs == 1 && sample->pair.label;
+    bool has_label = sample->n_pairs == 1 && sample->pairs[0].label;
     for (int m = 0; m < LABELS_MEASURES && has_label; m++) {
         if (label_is_ordered(chosen[m], rejected[m])) {
             ratios_count(&e->ratios, VALUE_LABELS + m, label_agrees(chosen[m], rejected[m]), 1);
@@ -232,7 +232,7 @@ static enum status evaluate_work(struct evaluation *e) {
         TRY(evaluate_reward(s, &e->out));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
-    TRY(session_row_kind(s, request.path, ROWS_RESPONSES, &request.kind));
+    TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));
     TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;
     if (!pairs) {

@@ -14,6 +14,7 @@
 #include "evaluate/metrics.h"
 #include "few_shot/state.h"
 #include "io/file.h"
+#include "mpi/threads.h"
 #include "store/checkpoint_file.h"
 #include "store/network_folder.h"
 #include "util/clock.h"
@@ -291,7 +292,7 @@ static enum status few_shot_work(struct few_shot *f) {
     struct backend host = {.caps = {.name = "host", .description = "host arrays in double; OpenBLAS"}};
     TRY(session_need(s->output, "output"));
     TRY(check_keys(run));
-    host.caps.threads = session_threads(run->comm, s);
+    host.caps.threads = threads_of_rank(run->comm, s->threads);
     dense_set_threads(host.caps.threads);
     TRY(open_world(f));
     TRY(open_model(f));

@@ -153,14 +153,8 @@ done:
 
 static enum status check_fit(const struct generation *g) {
     const struct model_config *config = &g->session.model->config;
-    const struct dataset_facts *facts = dataset_facts(g->data);
     int64_t most = g->longest + g->session.settings->generate.max_new_tokens;
-    if (facts->vocabulary > config->vocabulary) {
-        return fail(ERR_DATA,
-                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
-                    "model's tokenizer",
-                    dataset_path(g->data), facts->vocabulary - 1, (long long)config->vocabulary);
-    }
+    TRY(dataset_check_vocabulary(g->data, config->vocabulary));
     if (config->learned_positions && most > config->max_positions) {
         return fail(ERR_USAGE,
                     "the longest prompt has %d tokens; with generate.max_new_tokens %lld that is more than "
@@ -202,9 +196,8 @@ static enum status look(struct generation *g) {
     if (!s->tokenizer) {
         log_root(LOG_WARN, "%s has no tokenizer: the output holds tokens without their text",
                  settings->model);
-    } else if (dataset_facts(g->data)->tokenizer_hash != tokenizer_hash(s->tokenizer)) {
-        log_root(LOG_WARN, "%s was tokenized with %s, which is not the tokenizer of model %s",
-                 dataset_path(g->data), dataset_facts(g->data)->tokenizer, settings->model);
+    } else {
+        dataset_compare_tokenizer(g->data, s->tokenizer, settings->model);
     }
     log_root(LOG_INFO, "data %s: %lld prompts, the longest of %d tokens, %lld cut", dataset_path(g->data),
              (long long)g->n, g->longest, (long long)g->cut);

@@ -98,6 +98,14 @@ enum status line_configure(int argc, char **argv, struct options *options) {
     return options_check(options);
 }
 
+enum status line_text(const struct run *run, struct text *out) {
+    TRY(text_puts(out, "collimate"));
+    for (int i = 1; i < run->argc; i++) {
+        TRY(text_printf(out, " %s", run->argv[i]));
+    }
+    return OK;
+}
+
 enum status line_print_help(const struct line *line) {
     int count;
     const struct command *commands = command_table(&count);

@@ -3,6 +3,7 @@
 #define COLLIMATE_COMMAND_LINE_H
 
 #include "command/command.h"
+#include "util/text.h"
 
 struct line {
     const struct command *command; /* NULL: only a flag below */
@@ -14,6 +15,8 @@ struct line {
 enum status line_parse(int argc, char **argv, struct line *out);
 /* Local. Reads configuration files and key=value into the options, in order, and checks them. */
 enum status line_configure(int argc, char **argv, struct options *options);
+/* Local. The command as it was given, without the launcher: the same for any rank count. Appended. */
+enum status line_text(const struct run *run, struct text *out);
 /* Local. --version and --help on standard output. */
 enum status line_print_version(void);
 enum status line_print_help(const struct line *line);

@@ -8,14 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <omp.h>
-
-#include "command/command.h"
+#include "command/line.h"
 #include "data/lengths.h"
 #include "data/prepare_records.h"
 #include "generated/version.h"
+#include "mpi/threads.h"
 #include "mpi/watchdog.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -49,19 +47,6 @@ static enum status split_files(const char *list, struct prepare *p) {
         at += n + (at[n] == ',');
     }
     return p->n_files > 0 ? OK : fail(ERR_USAGE, "input is not set; give input=FILE.jsonl[.gz][,…]");
-}
-
-/* A rank that may use every core of the node shares them with the node's other ranks; one that is bound has
- * its own. */
-static int thread_count(const struct run *run) {
-    if (run->settings->threads > 0) {
-        return (int)run->settings->threads;
-    }
-    int mine = omp_get_num_procs();
-    if (mine == (int)sysconf(_SC_NPROCESSORS_ONLN)) {
-        mine /= run->comm->node_size;
-    }
-    return mine > 0 ? mine : 1;
 }
 
 /* What the special-token settings mean with this tokenizer. */
@@ -101,7 +86,7 @@ static enum status prepare_open(struct prepare *p) {
     TRY(tokenizer_open(s->tokenizer, &p->tokenizer));
     p->job.tokenizer = p->tokenizer;
     p->job.token_chars = s->prepare.token_chars;
-    p->job.threads = thread_count(p->run);
+    p->job.threads = threads_of_rank(p->run->comm, p->run->settings->threads);
     return choose_specials(p);
 }
 
@@ -340,19 +325,9 @@ static enum status report(struct prepare *p) {
     return OK;
 }
 
-/* The command as it was given, without the launcher: the same for any rank count. */
-static enum status command_line(const struct run *run, char **out) {
-    struct text line = {0};
-    enum status st = text_puts(&line, "collimate");
-    for (int i = 1; i < run->argc && st == OK; i++) {
-        st = text_printf(&line, " %s", run->argv[i]);
-    }
-    *out = line.data;
-    return st;
-}
-
 static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) {
     const struct settings *s = p->run->settings;
+    struct text command = {0};
     struct text program = {0};
     f->tokenizer = mem_strdup(s->tokenizer);
     f->source = mem_strdup(s->input);
@@ -360,7 +335,9 @@ static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) 
     if (!f->tokenizer || !f->source || !f->format) {
         return ERR_SYSTEM;
     }
-    TRY(command_line(p->run, &f->command));
+    enum status st = line_text(p->run, &command);
+    f->command = command.data;
+    TRY(st);
     TRY(text_printf(&program, "collimate %s (%s)", COLLIMATE_VERSION, COLLIMATE_GIT));
     f->program = program.data;
     f->tokenizer_hash = tokenizer_hash(p->tokenizer);

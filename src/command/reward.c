@@ -13,5 +13,5 @@ enum status reward_terms(const struct run *run, struct terms *out) {
 enum status command_reward(struct run *run) {
     struct terms terms;
     TRY(reward_terms(run, &terms));
-    return trainer_run(run, &terms);
+    return trainer_run(run, &terms, NULL);
 }

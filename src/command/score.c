@@ -92,14 +92,10 @@ static enum status score_block(struct score_job *job, int64_t block, struct text
     struct rows *r = &job->session.train;
     int64_t first = block * BLOCK_ROWS;
     int64_t n = r->n - first < BLOCK_ROWS ? r->n - first : BLOCK_ROWS;
-    int64_t rows[BLOCK_ROWS];
     int32_t cost[BLOCK_ROWS];
     int64_t ends[BLOCK_ROWS];
     struct sample *samples = NULL;
-    for (int64_t i = 0; i < n; i++) {
-        rows[i] = first + i;
-    }
-    TRY(view_read(r->view, rows, n, &samples, NULL));
+    TRY(view_read_range(r->view, (struct range){first, first + n}, &samples, NULL));
     for (int64_t i = 0; i < n; i++) {
         cost[i] = (int32_t)sample_tokens(&samples[i]);
     }

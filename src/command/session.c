@@ -1,33 +1,19 @@
 #include "command/session.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "mpi/threads.h"
 #include "mpi/watchdog.h"
 #include "store/model_source.h"
-#include "util/hash.h"
 #include "util/log.h"
 #include "util/mem.h"
 
-enum { SCAN_ROWS = 256, EVALUATION_SLOTS = 16, EVALUATION_BATCH = 256 };
+enum { EVALUATION_SLOTS = 16, EVALUATION_BATCH = 256 };
 
 void session_open(struct run *run, struct session *out) {
     *out = (struct session){.run = run, .comm = run->comm, .settings = run->settings};
-}
-
-void rows_close(struct rows *r) {
-    if (r->reference) {
-        sidecar_close(r->reference);
-    }
-    if (r->view) {
-        view_close(r->view);
-    }
-    if (r->data) {
-        dataset_close(r->data);
-    }
-    *r = (struct rows){0};
 }
 
 void session_close(struct session *s) {
@@ -47,19 +33,6 @@ void session_close(struct session *s) {
 
 enum status session_need(const char *value, const char *key) {
     return *value ? OK : fail(ERR_USAGE, "%s is not set; give %s=PATH", key, key);
-}
-
-int session_threads(const struct comm *c, const struct settings *settings) {
-    if (settings->threads > 0) {
-        return (int)settings->threads;
-    }
-    int threads = omp_get_max_threads();
-    int processors = omp_get_num_procs();
-    bool is_free = threads == processors && processors == (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (is_free && c->node_size > 1) {
-        threads = processors / c->node_size; /* ranks that are not bound share the node */
-    }
-    return threads > 0 ? threads : 1;
 }
 
 /* Rank 0 lists the devices that are not as its own. Collective. */
@@ -92,7 +65,7 @@ enum status session_open_backend(struct session *s, const char *device, bool det
     const struct backend_request request = {
         .device = device ? device : settings->device,
         .compute = settings_compute(settings),
-        .threads = session_threads(s->comm, settings),
+        .threads = threads_of_rank(s->comm, settings->threads),
         .device_index = s->comm->node_rank,
         .device_ranks = (int)settings->device_ranks,
         .deterministic = deterministic,
@@ -154,103 +127,15 @@ struct truncation session_truncation(const struct settings *settings) {
     };
 }
 
-enum status session_row_kind(struct session *s, const char *path, enum row_kind other, enum row_kind *out) {
-    struct dataset *data;
-    TRY(dataset_open(s->comm, path, &data));
-    *out = dataset_size(data).pairs > 0 ? ROWS_PAIRS : other;
-    dataset_close(data);
-    return OK;
-}
-
-/* This rank's part of the look at all rows. */
-static enum status scan_part(const struct session *s, struct range part, struct rows *r) {
-    int64_t vocabulary = s->model ? s->model->config.vocabulary : 0;
-    int32_t data_vocabulary = dataset_facts(r->data)->vocabulary;
-    if (vocabulary > 0 && data_vocabulary > vocabulary) {
-        return fail(ERR_DATA,
-                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
-                    "model's tokenizer",
-                    dataset_path(r->data), data_vocabulary - 1, (long long)vocabulary);
-    }
-    for (int64_t first = part.first; first < part.last; first += SCAN_ROWS) {
-        int64_t rows[SCAN_ROWS];
-        int64_t n = part.last - first < SCAN_ROWS ? part.last - first : SCAN_ROWS;
-        for (int64_t i = 0; i < n; i++) {
-            rows[i] = first + i;
-        }
-        struct sample *samples = NULL;
-        TRY(view_read(r->view, rows, n, &samples, &r->counts));
-        for (int64_t i = 0; i < n; i++) {
-            int64_t tokens = sample_tokens(&samples[i]);
-            int64_t scored = 0;
-            for (int j = 0; j < samples[i].n_responses; j++) {
-                scored += sample_scored(&samples[i], j);
-            }
-            r->tokens += tokens;
-            r->scored += scored;
-            r->longest = tokens > r->longest ? tokens : r->longest;
-            r->attention_pairs += sample_attention_pairs(&samples[i]);
-        }
-        samples_free(samples);
-    }
-    return OK;
-}
-
-static enum status scan(struct session *s, struct rows *r) {
-    TRY(comm_agree(s->comm, scan_part(s, range_part(r->n, s->comm->rank, s->comm->size), r)));
-    int64_t sums[] = {r->tokens,
-                      r->scored,
-                      r->counts.rows,
-                      r->counts.prompts_cut,
-                      r->counts.responses_cut,
-                      r->counts.without_end,
-                      r->counts.empty_dropped,
-                      r->counts.pairs,
-                      r->counts.margins};
-    TRY(comm_sum_i64(s->comm, sums, COUNT_OF(sums)));
-    r->tokens = sums[0];
-    r->scored = sums[1];
-    r->counts = (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8]};
-    TRY(comm_sum_f64(s->comm, &r->attention_pairs, 1));
-    return comm_max_i64(s->comm, &r->longest, 1);
-}
-
-static void report(const struct rows *r, const char *key) {
-    const struct cut_counts *c = &r->counts;
-    log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
-             dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
-             (long long)r->longest);
-    if (c->margins > 0) {
-        log_root(LOG_INFO, "%s: %lld of %lld pairs have a margin", key, (long long)c->margins,
-                 (long long)c->pairs);
-    }
-    if (c->prompts_cut || c->responses_cut || c->without_end || c->empty_dropped) {
-        log_root(LOG_INFO,
-                 "%s: %lld prompts cut, %lld responses cut, %lld responses without an end token, %lld empty",
-                 key, (long long)c->prompts_cut, (long long)c->responses_cut, (long long)c->without_end,
-                 (long long)c->empty_dropped);
-    }
-}
-
 enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out) {
-    struct truncation truncation = session_truncation(s->settings);
+    struct rows_request full = *request;
     TRY(session_need(request->path, request->key));
-    watchdog_phase(s->comm->watchdog, "looking through %s", request->path);
-    TRY(dataset_open(s->comm, request->path, &out->data));
-    TRY(comm_agree(s->comm, view_open(out->data, request->kind, &truncation, &out->view)));
-    out->n = view_rows(out->view);
-    if (request->limit > 0 && request->limit < out->n) {
-        out->n = request->limit;
-    }
-    if (out->n == 0) {
-        return fail(ERR_DATA, "%s: no rows of the kind that %s needs", request->path,
-                    s->run->options->command);
-    }
-    TRY(scan(s, out));
-    report(out, request->key);
-    if (s->tokenizer && dataset_facts(out->data)->tokenizer_hash != tokenizer_hash(s->tokenizer)) {
-        log_root(LOG_WARN, "%s was tokenized with %s, which is not the tokenizer of model %s", request->path,
-                 dataset_facts(out->data)->tokenizer, s->settings->model);
+    full.truncation = session_truncation(s->settings);
+    full.vocabulary = s->model ? s->model->config.vocabulary : 0;
+    full.user = s->run->options->command;
+    TRY(rows_open(s->comm, &full, out));
+    if (s->tokenizer) {
+        dataset_compare_tokenizer(out->data, s->tokenizer, s->settings->model);
     }
     return OK;
 }
@@ -293,23 +178,13 @@ struct batch_source session_evaluation(const struct session *s, struct rows *row
     };
 }
 
-/* The side-car's path: what the user named, or a file beside the data with the key in its name, so that other
- * models and truncations have their own. */
+/* The side-car's path: what the user named, or a file beside the data. */
 static enum status reference_path(const struct session *s, const struct rows *rows,
                                   const struct sidecar_key *key, bool is_main, struct text *out) {
     if (is_main && *s->settings->dpo.reference_file) {
         return text_puts(out, s->settings->dpo.reference_file);
     }
-    const char *path = dataset_path(rows->data);
-    char digits[17];
-    uint64_t name =
-        hash_join(hash_join(key->model, key->view), hash_bytes(key->compute, strlen(key->compute), 0));
-    hash_text(strcmp(key->recipe, "logp") == 0
-                  ? name
-                  : hash_join(name, hash_bytes(key->recipe, strlen(key->recipe), 0)),
-              digits);
-    size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
-    return text_printf(out, "%.*s.%.8s.reference.h5", (int)len, path, digits);
+    return sidecar_path(rows->data, key, 0, out);
 }
 
 static enum status fill_reference(struct session *s, struct model *model, struct rows *rows,

@@ -8,23 +8,9 @@
 
 #include "command/command.h"
 #include "data/batch.h"
+#include "data/rows.h"
 #include "score/reference.h"
 #include "store/model_folder.h"
-
-/* A data file seen through the truncation options, and what a full look at it found. */
-struct rows {
-    struct dataset *data;
-    struct view *view;
-    struct sidecar *reference;
-    bool reads_tokens;        /* of the reference */
-    uint64_t reference_model; /* hash of the weights that the reference scores come from */
-    struct cut_counts counts;
-    int64_t n;              /* rows in use (evaluate.rows may take the first only) */
-    int64_t tokens;         /* of all rows' forests, prompts once */
-    int64_t scored;         /* response tokens */
-    int64_t longest;        /* tokens of the longest row */
-    double attention_pairs; /* of all rows */
-};
 
 struct session {
     struct run *run;
@@ -47,9 +33,6 @@ void session_close(struct session *s);
 /* Fails: ERR_USAGE naming the key where the text is empty. Local. */
 enum status session_need(const char *value, const char *key);
 
-/* Threads of this rank: the setting; else OMP_NUM_THREADS; else the affinity mask, shared among the ranks of
- * the node where the mask is the whole machine. Local. */
-int session_threads(const struct comm *c, const struct settings *settings);
 /* Collective. The back end that device, compute and threads ask for; device overrides the setting where not
  * NULL. One log line says what was chosen and why. */
 enum status session_open_backend(struct session *s, const char *device, bool deterministic);
@@ -60,19 +43,11 @@ enum status session_open_tokenizer(struct session *s);
 /* Local. Fails: ERR_USAGE where the model has the other head. */
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head);
 
-/* Collective. Opens a data file with the truncation options and reads it once: counts, longest row, token
- * ids against the vocabulary (0: not checked). limit: first rows only, 0: all. */
-struct rows_request {
-    const char *path, *key; /* key: for messages */
-    enum row_kind kind;
-    int64_t limit;
-};
+/* Collective. rows_open with the settings' truncation, the model's vocabulary and the command's name, which
+ * the request leaves out. A tokenizer that is not the model's is warned of. */
 enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out);
-void rows_close(struct rows *r);
 /* Local. The truncation options. */
 struct truncation session_truncation(const struct settings *settings);
-/* ROWS_PAIRS where the file has pairs, else `other`. Collective. */
-enum status session_row_kind(struct session *s, const char *path, enum row_kind other, enum row_kind *out);
 
 /* Tokens of the largest forest that micro_tokens and the rows allow. */
 int64_t session_forest_tokens(const struct session *s);

@@ -10,5 +10,5 @@ enum status sft_terms(const struct run *run, struct terms *out) {
 enum status command_sft(struct run *run) {
     struct terms terms;
     TRY(sft_terms(run, &terms));
-    return trainer_run(run, &terms);
+    return trainer_run(run, &terms, NULL);
 }

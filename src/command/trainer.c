@@ -90,9 +90,8 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    const char *selected = s->run->selected;
     const struct rows_request train = {
-        .path = selected ? selected : settings->data, .key = "data", .kind = trainer_rows(&t->terms)};
+        .path = t->view ? t->view : settings->data, .key = "data", .kind = trainer_rows(&t->terms)};
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
@@ -247,8 +246,8 @@ static enum status trainer_work(struct trainer *t) {
     return comm_agree(s->comm, run_folder_finish(s->run, s->backend, &folder, st));
 }
 
-enum status trainer_run(struct run *run, const struct terms *terms) {
-    struct trainer trainer = {.terms = *terms};
+enum status trainer_run(struct run *run, const struct terms *terms, const char *view) {
+    struct trainer trainer = {.terms = *terms, .view = view};
     session_open(run, &trainer.session);
     enum status st = trainer_work(&trainer);
     session_close(&trainer.session);

@@ -8,6 +8,7 @@
 struct trainer {
     struct session session;
     struct terms terms;
+    const char *view; /* of settings->data, read in its place; NULL: none */
     struct batch_source data, eval_data;
     double began, stop_at; /* of the command, seconds since the epoch; stop_at 0: no limit */
     struct training training;
@@ -24,8 +25,9 @@ unsigned dpo_options_given(const struct options *o);
 
 /* The rows of the data that the terms are over. */
 enum row_kind trainer_rows(const struct terms *t);
-/* Collective. Trains on them, or predicts under --dry-run. */
-enum status trainer_run(struct run *run, const struct terms *terms);
+/* Collective. Trains on them, or predicts under --dry-run. view: of the settings' data, which this job made,
+ * to be read in its place; NULL: none. */
+enum status trainer_run(struct run *run, const struct terms *terms, const char *view);
 
 /* What a run will hold on a rank, in bytes. */
 struct prediction {
@@ -47,7 +49,7 @@ enum status trainer_state_bytes(struct trainer *t, int64_t *out);
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);
 
-/* Collective. `data` and `eval_data` (or the selected view), with the plan; t has its back end. */
+/* Collective. `data` (or the view of it) and `eval_data`, with the plan; t has its back end. */
 enum status trainer_open_rows(struct trainer *t);
 /* The plan, schedule and run options of the settings. Local. */
 void trainer_plan(struct trainer *t);

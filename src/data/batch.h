@@ -88,13 +88,4 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
 /* Local. Tokens of the largest forest that this rank makes in a step; reads no tokens. */
 enum status batch_largest(const struct batch_source *s, int64_t step, int64_t *tokens);
 
-/* Tokens of each response that have a predictor: all, but the first where the prompt is empty. */
-int64_t sample_scored(const struct sample *s, int response);
-/* Tokens of a sample's tree: prompt once. */
-int64_t sample_tokens(const struct sample *s);
-/* Query-key pairs that its attention sees, for FLOP counts. */
-double sample_attention_pairs(const struct sample *s);
-/* Hash of the tokens that the score of a response depends on. */
-uint64_t sample_hash(const struct sample *s, int response);
-
 #endif

@@ -15,21 +15,14 @@ static int by_prompt(const void *a, const void *b) {
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-static enum status read_pairs(struct dataset *d, int64_t first, int64_t n, struct comparisons *out) {
-    int64_t rows[PAIRS_AT_A_TIME], chosen[PAIRS_AT_A_TIME];
+static enum status read_pairs(struct dataset *d, struct range rows, struct comparisons *out) {
     struct pair pairs[PAIRS_AT_A_TIME];
-    struct response responses[PAIRS_AT_A_TIME];
-    for (int64_t i = 0; i < n; i++) {
-        rows[i] = first + i;
-    }
-    TRY(dataset_pairs(d, rows, n, pairs));
-    for (int64_t i = 0; i < n; i++) {
-        chosen[i] = pairs[i].chosen;
-    }
-    TRY(dataset_responses(d, chosen, n, responses));
-    for (int64_t i = 0; i < n; i++) {
+    TRY(dataset_pairs(d, rows, pairs));
+    for (int64_t i = 0; i < rows.last - rows.first; i++) {
+        struct response chosen;
+        TRY(dataset_response(d, pairs[i].chosen, &chosen));
         if (pairs[i].label != 0) {
-            out->list[out->n++] = (struct comparison){responses[i].prompt, rows[i]};
+            out->list[out->n++] = (struct comparison){chosen.prompt, pairs[i].row};
         }
     }
     return OK;
@@ -57,13 +50,12 @@ static enum status find_groups(struct comparisons *c) {
 }
 
 enum status comparisons_open(struct dataset *d, struct comparisons *out) {
-    int64_t total = dataset_size(d).pairs;
+    struct range all = {0, dataset_size(d).pairs};
     enum status st;
     *out = (struct comparisons){0};
-    TRY_TO(failed, NEW_ARRAY(out->list, total));
-    for (int64_t first = 0; first < total; first += PAIRS_AT_A_TIME) {
-        int64_t left = total - first;
-        TRY_TO(failed, read_pairs(d, first, left < PAIRS_AT_A_TIME ? left : PAIRS_AT_A_TIME, out));
+    TRY_TO(failed, NEW_ARRAY(out->list, all.last));
+    for (int64_t first = 0; first < all.last; first += PAIRS_AT_A_TIME) {
+        TRY_TO(failed, read_pairs(d, range_block(all, first, PAIRS_AT_A_TIME), out));
     }
     sort_list(out);
     TRY_TO(failed, find_groups(out));

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "data/dataset_internal.h"
+#include "text/tokenizer.h"
 #include "util/hash.h"
+#include "util/log.h"
 #include "util/mem.h"
 
 /* Decoded blocks kept per column: enough for every index row of some hundred thousand responses. */
@@ -278,6 +280,23 @@ uint64_t dataset_hash(const struct dataset *d) {
     return d->hash;
 }
 
+enum status dataset_check_vocabulary(const struct dataset *d, int64_t n) {
+    if (d->facts.vocabulary > n) {
+        return fail(ERR_DATA,
+                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
+                    "model's tokenizer",
+                    d->path, d->facts.vocabulary - 1, (long long)n);
+    }
+    return OK;
+}
+
+void dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model) {
+    if (d->facts.tokenizer_hash != tokenizer_hash(t)) {
+        log_root(LOG_WARN, "%s was tokenized with %s, which is not the tokenizer of model %s", d->path,
+                 d->facts.tokenizer, model);
+    }
+}
+
 /* Rows. */
 
 static enum status check_id(const struct dataset *d, const char *what, int64_t id, int64_t below) {
@@ -288,7 +307,7 @@ static enum status check_id(const struct dataset *d, const char *what, int64_t i
     return OK;
 }
 
-static enum status read_pair(struct dataset *d, int64_t row, struct pair *out) {
+enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out) {
     struct pair p = {.row = row};
     TRY(check_id(d, "pair", row, d->size.pairs));
     TRY(h5_read(d->columns[PAIR_CHOSEN], row, 1, &p.chosen));
@@ -305,9 +324,9 @@ static enum status read_pair(struct dataset *d, int64_t row, struct pair *out) {
     return OK;
 }
 
-enum status dataset_pairs(struct dataset *d, const int64_t *rows, int64_t n, struct pair *out) {
-    for (int64_t i = 0; i < n; i++) {
-        TRY(read_pair(d, rows[i], &out[i]));
+enum status dataset_pairs(struct dataset *d, struct range rows, struct pair *out) {
+    for (int64_t row = rows.first; row < rows.last; row++) {
+        TRY(dataset_pair(d, row, &out[row - rows.first]));
     }
     return OK;
 }
@@ -326,7 +345,7 @@ static enum status read_span(struct dataset *d, enum dataset_column offsets, int
     return OK;
 }
 
-static enum status read_response(struct dataset *d, int64_t id, struct response *out) {
+enum status dataset_response(struct dataset *d, int64_t id, struct response *out) {
     struct response r = {.id = id, .worth = NAN};
     TRY(check_id(d, "response", id, d->size.responses));
     TRY(read_span(d, RESPONSE_OFFSETS, id, d->size.response_tokens, &r.first, &r.count));
@@ -343,9 +362,9 @@ static enum status read_response(struct dataset *d, int64_t id, struct response 
     return OK;
 }
 
-enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, struct response *out) {
-    for (int64_t i = 0; i < n; i++) {
-        TRY(read_response(d, ids[i], &out[i]));
+enum status dataset_responses(struct dataset *d, struct range ids, struct response *out) {
+    for (int64_t id = ids.first; id < ids.last; id++) {
+        TRY(dataset_response(d, id, &out[id - ids.first]));
     }
     return OK;
 }

@@ -112,14 +112,20 @@ const char *dataset_path(const struct dataset *d);
 const char *dataset_base_path(const struct dataset *d);
 /* Identity of the token contents: same for the same rows, whatever the compression. Names side-cars. */
 uint64_t dataset_hash(const struct dataset *d);
+/* Local. Fails: ERR_DATA where a token id could lie outside a vocabulary of n. */
+enum status dataset_check_vocabulary(const struct dataset *d, int64_t n);
+/* Local. Warns where the file was not tokenized with t, the tokenizer of `model`. */
+struct tokenizer;
+void dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model);
 
 struct pair {
     int64_t row, chosen, rejected, source;
     float margin;
     int8_t label;
 };
-/* All Local (independent reads). */
-enum status dataset_pairs(struct dataset *d, const int64_t *rows, int64_t n, struct pair *out);
+/* All Local (independent reads). Those of a range fill out[0, last - first). */
+enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out);
+enum status dataset_pairs(struct dataset *d, struct range rows, struct pair *out);
 struct response {
     int64_t id, prompt;
     int64_t first, count;               /* tokens in /responses/tokens */
@@ -127,7 +133,8 @@ struct response {
     int32_t length_chars;
     float score, worth; /* NaN: none */
 };
-enum status dataset_responses(struct dataset *d, const int64_t *ids, int64_t n, struct response *out);
+enum status dataset_response(struct dataset *d, int64_t id, struct response *out);
+enum status dataset_responses(struct dataset *d, struct range ids, struct response *out);
 /* Where prompt p's tokens are: [*first, *first + *count) of /prompts/tokens. */
 enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
 /* Place in facts->subsets of the prompt's subset, -1: none. */

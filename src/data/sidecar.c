@@ -40,6 +40,21 @@ static const char *content_of(int64_t width) {
     return width > 0 ? "embeddings" : "reference";
 }
 
+enum status sidecar_path(const struct dataset *d, const struct sidecar_key *key, int64_t width,
+                         struct text *out) {
+    const char *path = width > 0 ? dataset_base_path(d) : dataset_path(d);
+    uint64_t recipe = hash_bytes(key->recipe, strlen(key->recipe), 0);
+    uint64_t compute = hash_bytes(key->compute, strlen(key->compute), 0);
+    uint64_t name = hash_join(hash_join(key->model, width > 0 ? recipe : key->view), compute);
+    char digits[17];
+    if (width == 0 && strcmp(key->recipe, "logp") != 0) { /* the name of sums does not say so */
+        name = hash_join(name, recipe);
+    }
+    hash_text(name, digits);
+    size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
+    return text_printf(out, "%.*s.%.8s.%s.h5", (int)len, path, digits, content_of(width));
+}
+
 /* The columns of such a file; returns how many. */
 static int column_specs(const struct sidecar *s, struct array_spec specs[SIDECAR_COLUMNS]) {
     memcpy(specs, s->width > 0 ? embedding_columns : reference_columns, sizeof reference_columns);

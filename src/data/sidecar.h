@@ -22,6 +22,12 @@ struct sidecar_key {
     char recipe[64]; /* "logp", "token logp", or "mean response last" for embeddings */
 };
 
+/* Local. A name beside the data with the key in it, so that other models and other cuts have files of their
+ * own: beside the view for reference scores (width 0), beside the file that holds the tokens for embeddings.
+ */
+enum status sidecar_path(const struct dataset *d, const struct sidecar_key *key, int64_t width,
+                         struct text *out);
+
 struct sidecar;
 /* Collective. Opens path if it exists and its key is equal, creates it otherwise (width 0: reference sums; >
  * 0: embeddings). A file with another key: ERR_DATA naming what differs, or replaced where `replace`. */

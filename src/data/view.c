@@ -67,7 +67,6 @@ struct plans {
 /* One of them: its responses and pairs are ranges of the lists. */
 struct plan {
     int64_t row;
-    struct pair pair; /* where the row is one */
     int64_t first_response, first_pair;
     int32_t n_responses, n_pairs;
     int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
@@ -146,7 +145,7 @@ static enum status wants_prompt_cut(struct view *v, const struct response *r, bo
     TRY(dataset_prompt_responses(v->d, r->prompt, &first, &count));
     for (int64_t id = first; id < first + count && !*out; id++) {
         struct response sibling;
-        TRY(dataset_responses(v->d, &id, 1, &sibling));
+        TRY(dataset_response(v->d, id, &sibling));
         TRY(is_too_long(v, &sibling, out));
     }
     return OK;
@@ -155,7 +154,7 @@ static enum status wants_prompt_cut(struct view *v, const struct response *r, bo
 static enum status add_response(struct view *v, int64_t id, struct plans *all, struct plan *p) {
     TRY(GROW_ARRAY(all->responses, all->response_capacity, all->n_responses + 1));
     struct planned_response *r = &all->responses[all->n_responses];
-    TRY(dataset_responses(v->d, &id, 1, &r->response));
+    TRY(dataset_response(v->d, id, &r->response));
     TRY(cut_response(v, &r->response, &r->cut));
     all->n_responses++;
     p->n_responses++;
@@ -184,7 +183,8 @@ static enum status take_side(struct view *v, int64_t id, struct plans *all, stru
 static enum status add_pair(struct view *v, const struct pair *pair, struct plans *all, struct plan *p) {
     TRY(GROW_ARRAY(all->pairs, all->pair_capacity, all->n_pairs + 1));
     struct sample_pair *out = &all->pairs[all->n_pairs];
-    *out = (struct sample_pair){.row = pair->row, .source = pair->source, .margin = pair->margin};
+    *out = (struct sample_pair){
+        .row = pair->row, .source = pair->source, .margin = pair->margin, .label = pair->label};
     TRY(take_side(v, pair->chosen, all, p, &out->chosen));
     TRY(take_side(v, pair->rejected, all, p, &out->rejected));
     const struct planned_response *own = &all->responses[p->first_response];
@@ -217,7 +217,7 @@ static enum status find_prompt(struct view *v, int64_t row, struct plans *all, s
     }
     for (int64_t i = c->group_first[row]; i < c->group_first[row + 1]; i++) {
         struct pair pair;
-        TRY(dataset_pairs(v->d, &c->list[i].row, 1, &pair));
+        TRY(dataset_pair(v->d, c->list[i].row, &pair));
         TRY(add_pair(v, &pair, all, p));
     }
     return OK;
@@ -230,8 +230,9 @@ static enum status find_responses(struct view *v, int64_t row, struct plans *all
     if (v->kind == ROWS_RESPONSES) {
         return add_response(v, row, all, p);
     }
-    TRY(dataset_pairs(v->d, &row, 1, &p->pair));
-    return v->kind == ROWS_PAIRS ? add_pair(v, &p->pair, all, p) : add_response(v, p->pair.chosen, all, p);
+    struct pair pair;
+    TRY(dataset_pair(v->d, row, &pair));
+    return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
 }
 
 /* Steps 2 and 3. */
@@ -254,8 +255,7 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
 
 /* A prompt without responses is a row without tokens. */
 static enum status plan_row(struct view *v, int64_t row, struct plans *all, struct plan *p) {
-    *p = (struct plan){
-        .row = row, .pair.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
+    *p = (struct plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
@@ -411,7 +411,6 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     s->row = p->row;
     s->n_responses = p->n_responses;
     s->n_pairs = p->n_pairs;
-    s->pair = p->pair;
     s->subset = -1;
     TRY(p->n_responses ? dataset_prompt_subset(v->d, responses[0].response.prompt, &s->subset) : OK);
     s->prompt = *at;
@@ -493,8 +492,9 @@ static enum status read_samples(struct view *v, const struct plans *all, const s
     return OK;
 }
 
-enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
-                      struct cut_counts *counts) {
+/* rows NULL: the n from `first` on. */
+static enum status read_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
+                             struct sample **out, struct cut_counts *counts) {
     struct plan *plans = NULL;
     struct plans all = {0};
     struct sample *samples = NULL;
@@ -503,7 +503,7 @@ enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sam
     enum status st;
     TRY_TO(done, NEW_ARRAY(plans, n));
     for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, plan_row(v, rows[i], &all, &plans[i]));
+        TRY_TO(done, plan_row(v, rows ? rows[i] : first + i, &all, &plans[i]));
         TRY_TO(done, size_add(tokens, plan_tokens(&all, &plans[i]), "tokens of rows", &tokens));
     }
     TRY_TO(done, allocate_samples(n, &all, tokens, &samples));
@@ -520,6 +520,16 @@ done:
     }
     *out = samples;
     return OK;
+}
+
+enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
+                      struct cut_counts *counts) {
+    return read_rows(v, rows, 0, n, out, counts);
+}
+
+enum status view_read_range(struct view *v, struct range rows, struct sample **out,
+                            struct cut_counts *counts) {
+    return read_rows(v, NULL, rows.first, rows.last - rows.first, out, counts);
 }
 
 void samples_free(struct sample *samples) {

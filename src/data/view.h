@@ -16,6 +16,7 @@
 #define COLLIMATE_DATA_VIEW_H
 
 #include "data/dataset.h"
+#include "data/sample.h"
 
 enum cut_unit { CUT_TOKENS, CUT_CHARS };
 
@@ -38,29 +39,6 @@ struct cut_counts {
     int64_t pairs, margins; /* pairs of the rows, and those of them that have a margin */
 };
 
-/* A prompt and responses to it, as a forest wants them; all of it is in one buffer. */
-struct sample {
-    int64_t row;         /* pair, prompt, or response where there is no pair */
-    int32_t n_responses; /* 1 or 2; any number for rows that are prompts */
-    int32_t n_pairs;     /* 1 or 0; any number for rows that are prompts */
-    int32_t target;      /* place of the response that SFT would raise: the chosen, or the best */
-    int32_t subset;      /* the prompt's, in dataset_facts; -1: none */
-    const int32_t *prompt;
-    int32_t prompt_count;
-    struct sample_response {
-        int64_t id, first; /* first: of its tokens in the data file */
-        const int32_t *tokens;
-        int32_t count;
-        float score, worth; /* the file's, NaN where there is none */
-    } * responses;
-    struct sample_pair {
-        int64_t row, source;      /* in /pairs; record of the input, -1 where unknown */
-        int32_t chosen, rejected; /* places in responses */
-        float margin;             /* NaN where there is none */
-    } * pairs;
-    struct pair pair; /* where the row is a pair */
-};
-
 /* Rows of training, scoring and evaluation.
  * ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all responses where the file has no pairs.
  * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
@@ -81,6 +59,9 @@ enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *
  * added to. Fails: ERR_DATA for damage, and for a pair whose responses have different prompts. */
 enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,
                       struct cut_counts *counts);
+/* Local. The same of rows next to each other. */
+enum status view_read_range(struct view *v, struct range rows, struct sample **out,
+                            struct cut_counts *counts);
 void samples_free(struct sample *samples);
 /* Hash of everything that changes a response's tokens: truncation and, where a prompt can be cut, row kind.
  * Part of side-cars' keys. */

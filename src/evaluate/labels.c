@@ -63,26 +63,17 @@ static void add_pair(struct agreement *a, const struct response *r, struct promp
 /* Local. */
 static enum status add_pairs(struct agreement *a, struct range part) {
     struct pair pairs[BLOCK];
-    struct response responses[2 * BLOCK];
-    int64_t rows[BLOCK];
-    int64_t ids[2 * BLOCK] = {0};
     struct prompt_sums prompt = {0};
     for (int64_t first = part.first; first < part.last; first += BLOCK) {
-        int64_t n = part.last - first < BLOCK ? part.last - first : BLOCK;
-        int64_t labeled = 0;
-        for (int64_t i = 0; i < n; i++) {
-            rows[i] = first + i;
-        }
-        TRY(dataset_pairs(a->data, rows, n, pairs));
-        for (int64_t i = 0; i < n; i++) {
+        struct range block = range_block(part, first, BLOCK);
+        TRY(dataset_pairs(a->data, block, pairs));
+        for (int64_t i = 0; i < block.last - block.first; i++) {
+            struct response r[2];
             if (pairs[i].label) {
-                ids[2 * labeled] = pairs[i].chosen;
-                ids[2 * labeled++ + 1] = pairs[i].rejected;
+                TRY(dataset_response(a->data, pairs[i].chosen, &r[0]));
+                TRY(dataset_response(a->data, pairs[i].rejected, &r[1]));
+                add_pair(a, r, &prompt);
             }
-        }
-        TRY(dataset_responses(a->data, ids, 2 * labeled, responses));
-        for (int64_t i = 0; i < labeled; i++) {
-            add_pair(a, &responses[2 * i], &prompt);
         }
     }
     close_prompt(a, &prompt);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/pair_key.h"
 #include "data/sidecar.h"
 #include "data/synth_pairs.h"
 #include "util/hash.h"
@@ -83,10 +84,10 @@ enum status world_of_two_users(const struct world_options *o, struct world *out)
     return st;
 }
 
-/* A pair of responses, the smaller id first, and who prefers which: bit l of `has` says that label l has it,
- * of `high` that it prefers the higher id. */
+/* A pair of responses and who prefers which: bit l of `has` says that label l has it, of `high` that it
+ * prefers the higher id. */
 struct judged {
-    int64_t low, high_id;
+    struct pair_key key;
     uint64_t has, high;
 };
 enum { MOST_LABELS = 64, BLOCK = 4096 };
@@ -96,34 +97,21 @@ struct judgments {
     int64_t count, capacity;
 };
 
-static int by_ids(const void *x, const void *y) {
-    const struct judged *a = x;
-    const struct judged *b = y;
-    int low = (a->low > b->low) - (a->low < b->low);
-    return low ? low : (a->high_id > b->high_id) - (a->high_id < b->high_id);
-}
-
 static enum status add_label(struct dataset *d, int label, struct judgments *j) {
-    int64_t n = dataset_size(d).pairs;
-    int64_t rows[BLOCK];
+    struct range all = {0, dataset_size(d).pairs};
     struct pair *block;
     enum status st = NEW_ARRAY(block, BLOCK);
-    for (int64_t first = 0; first < n && st == OK; first += BLOCK) {
-        int64_t count = n - first < BLOCK ? n - first : BLOCK;
-        for (int64_t i = 0; i < count; i++) {
-            rows[i] = first + i;
-        }
-        st = dataset_pairs(d, rows, count, block);
+    for (int64_t first = 0; first < all.last && st == OK; first += BLOCK) {
+        struct range rows = range_block(all, first, BLOCK);
+        int64_t count = rows.last - rows.first;
+        st = dataset_pairs(d, rows, block);
         st = st == OK ? GROW_ARRAY(j->pairs, j->capacity, j->count + count) : st;
         for (int64_t i = 0; i < count && st == OK; i++) {
             if (block[i].label != 1) {
                 continue; /* a tie */
             }
-            int64_t chosen = block[i].chosen;
-            int64_t rejected = block[i].rejected;
-            bool higher = chosen > rejected;
-            j->pairs[j->count++] = (struct judged){.low = higher ? rejected : chosen,
-                                                   .high_id = higher ? chosen : rejected,
+            bool higher = block[i].chosen > block[i].rejected;
+            j->pairs[j->count++] = (struct judged){.key = pair_key(block[i].chosen, block[i].rejected),
                                                    .has = (uint64_t)1 << label,
                                                    .high = (uint64_t)higher << label};
         }
@@ -139,12 +127,12 @@ static int64_t merge(struct judgments *j, int labels) {
     int64_t kept = 0;
     int64_t dropped = 0;
     if (j->count > 0) {
-        qsort(j->pairs, (size_t)j->count, sizeof *j->pairs, by_ids);
+        qsort(j->pairs, (size_t)j->count, sizeof *j->pairs, pair_key_order);
     }
     for (int64_t i = 0; i < j->count;) {
         struct judged pair = j->pairs[i];
         uint64_t torn = 0;
-        for (i++; i < j->count && by_ids(&j->pairs[i], &pair) == 0; i++) {
+        for (i++; i < j->count && pair_key_order(&j->pairs[i], &pair) == 0; i++) {
             uint64_t both = pair.has & j->pairs[i].has;
             torn |= both & (pair.high ^ j->pairs[i].high);
             pair.has |= j->pairs[i].has;
@@ -181,16 +169,16 @@ static enum status place_pairs(struct dataset *d, const struct world_options *o,
                                const int64_t *place, struct world *w) {
     for (int64_t i = 0; j->pairs && i < w->pairs; i++) {
         const struct judged *pair = &j->pairs[i];
-        struct rng coin = rng_stream(o->split_seed, RNG_SELECT, pair->low, pair->high_id);
+        struct rng coin = rng_stream(o->split_seed, RNG_SELECT, pair->key.low, pair->key.high);
         bool swapped = rng_u32(&coin) & 1;
-        w->a[i] = place[swapped ? pair->high_id : pair->low];
-        w->b[i] = place[swapped ? pair->low : pair->high_id];
+        w->a[i] = place[swapped ? pair->key.high : pair->key.low];
+        w->b[i] = place[swapped ? pair->key.low : pair->key.high];
         for (int label = 0; label < w->labels; label++) {
             bool high = pair->high >> label & 1;
             w->choices[label * w->pairs + i] = high != swapped;
         }
         struct response response;
-        TRY(dataset_responses(d, &pair->low, 1, &response));
+        TRY(dataset_response(d, pair->key.low, &response));
         struct rng split = rng_stream(o->split_seed, RNG_SELECT, response.prompt, -1);
         if (rng_uniform(&split) < o->holdout) {
             w->test[w->n_test++] = i;
@@ -209,7 +197,7 @@ static enum status fill_files(struct dataset *d, const struct world_options *o, 
     enum status st = NEW_ARRAY(place, responses);
     TRY_TO(done, st);
     for (int64_t i = 0; i < j->count; i++) {
-        place[j->pairs[i].low] = place[j->pairs[i].high_id] = 1;
+        place[j->pairs[i].key.low] = place[j->pairs[i].key.high] = 1;
     }
     for (int64_t i = 0; i < responses; i++) {
         place[i] = place[i] ? w->rows++ : -1;

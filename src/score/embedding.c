@@ -209,12 +209,8 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
     struct response responses[BLOCK_RESPONSES];
     bool has_rows[BLOCK_RESPONSES];
     const struct model_config *config = &e->session->model->config;
-    int64_t ids[BLOCK_RESPONSES];
     int64_t n_spans = 0;
-    for (int64_t i = 0; i < piece->count; i++) {
-        ids[i] = piece->first + i;
-    }
-    TRY(dataset_responses(e->data, ids, piece->count, responses));
+    TRY(dataset_responses(e->data, (struct range){piece->first, piece->first + piece->count}, responses));
     TRY(GROW_ARRAY(e->spans, e->spans_capacity, 2 * piece->count));
     TRY(GROW_ARRAY(e->means, e->means_capacity, piece->count * config->width));
     TRY(GROW_ARRAY(e->ids, e->ids_capacity, e->n_ids + piece->count));
@@ -231,11 +227,11 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
     const float *from = e->means;
     for (int64_t i = 0; i < piece->count; i++) {
         float *to = e->values + e->n_ids * config->width;
-        e->ids[e->n_ids++] = ids[i];
+        e->ids[e->n_ids++] = piece->first + i;
         memset(to, 0, (size_t)config->width * sizeof *to);
         if (has_rows[i]) {
             memcpy(to, from, (size_t)config->width * sizeof *to);
-            TRY(check_finite(e, to, ids[i]));
+            TRY(check_finite(e, to, piece->first + i));
             from += config->width;
         }
     }
@@ -248,14 +244,10 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
 static enum status cut_block(struct embedder *e) {
     struct pieces *out = &e->block;
     struct response responses[BLOCK_RESPONSES];
-    int64_t ids[BLOCK_RESPONSES];
     int64_t ends[BLOCK_RESPONSES] = {0};
     int32_t cost[BLOCK_RESPONSES] = {0};
     int64_t n = least(dataset_size(e->data).responses - e->next_response, BLOCK_RESPONSES);
-    for (int64_t i = 0; i < n; i++) {
-        ids[i] = e->next_response + i;
-    }
-    TRY(dataset_responses(e->data, ids, n, responses));
+    TRY(dataset_responses(e->data, (struct range){e->next_response, e->next_response + n}, responses));
     for (int64_t i = 0; i < n; i++) {
         cost[i] = (int32_t)least(text_length(&e->recipe, &responses[i]), e->recipe.limit);
     }
@@ -380,14 +372,10 @@ static enum status find_longest(struct embedder *e) {
     struct comm *c = e->session->comm;
     struct range part = range_part(dataset_size(e->data).responses, c->rank, c->size);
     struct response responses[BLOCK_RESPONSES];
-    int64_t ids[BLOCK_RESPONSES];
     for (int64_t first = part.first; first < part.last; first += BLOCK_RESPONSES) {
-        int64_t n = least(part.last - first, BLOCK_RESPONSES);
-        for (int64_t i = 0; i < n; i++) {
-            ids[i] = first + i;
-        }
-        TRY(dataset_responses(e->data, ids, n, responses));
-        for (int64_t i = 0; i < n; i++) {
+        struct range block = range_block(part, first, BLOCK_RESPONSES);
+        TRY(dataset_responses(e->data, block, responses));
+        for (int64_t i = 0; i < block.last - block.first; i++) {
             int64_t length = least(text_length(&e->recipe, &responses[i]), e->recipe.limit);
             e->longest = length > e->longest ? length : e->longest;
         }
@@ -407,42 +395,24 @@ static enum status open_pass(struct embedder *e) {
     return pass_open(model, &e->workspace, keep, &e->pass);
 }
 
-/* Beside the data where no path is given, with the key in the name. */
-static enum status default_path(const struct embedder *e, const struct sidecar_key *key, struct text *out) {
-    if (out->len > 0) {
-        return OK;
-    }
-    const char *path = dataset_base_path(e->data);
-    uint64_t hash = hash_join(key->model, hash_bytes(key->recipe, strlen(key->recipe), 0));
-    char digits[17];
-    hash_text(hash_join(hash, hash_bytes(key->compute, strlen(key->compute), 0)), digits);
-    size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
-    return text_printf(out, "%.*s.%.8s.embeddings.h5", (int)len, path, digits);
-}
-
 static enum status open_file(struct embedder *e, struct text *path) {
     struct session *s = e->session;
     struct sidecar_key key = {.model = s->model_hash, .data = dataset_hash(e->data)};
     recipe_name(&e->recipe, key.recipe);
     snprintf(key.compute, sizeof key.compute, "%s", settings_compute(s->settings));
-    TRY(comm_agree(s->comm, default_path(e, &key, path)));
-    return sidecar_open(s->comm, path->data, &key, dataset_size(e->data).responses, s->model->config.width,
-                        false, &e->file);
+    int64_t width = s->model->config.width;
+    bool is_named = path->len > 0;
+    TRY(comm_agree(s->comm, is_named ? OK : sidecar_path(e->data, &key, width, path)));
+    return sidecar_open(s->comm, path->data, &key, dataset_size(e->data).responses, width, false, &e->file);
 }
 
 static enum status embed_all(struct embedder *e, struct text *path) {
     struct session *s = e->session;
-    const struct dataset_facts *facts = dataset_facts(e->data);
     if (dataset_size(e->data).responses == 0) {
         return fail(ERR_DATA, "%s: no responses to embed", dataset_path(e->data));
     }
-    if (facts->vocabulary > s->model->config.vocabulary) {
-        return fail(ERR_DATA,
-                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
-                    "model's tokenizer",
-                    dataset_path(e->data), facts->vocabulary - 1, (long long)s->model->config.vocabulary);
-    }
-    TRY(comm_agree(s->comm, choose_recipe(s, facts, &e->recipe)));
+    TRY(dataset_check_vocabulary(e->data, s->model->config.vocabulary));
+    TRY(comm_agree(s->comm, choose_recipe(s, dataset_facts(e->data), &e->recipe)));
     TRY(comm_agree(s->comm, find_longest(e)));
     TRY(comm_max_i64(s->comm, &e->longest, 1));
     TRY(comm_agree(s->comm, open_pass(e)));

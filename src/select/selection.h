@@ -8,61 +8,41 @@
 #ifndef COLLIMATE_SELECT_SELECTION_H
 #define COLLIMATE_SELECT_SELECTION_H
 
-#include "command/command.h"
-#include "data/dataset.h"
-#include "data/sidecar.h"
-#include "select/pairs.h"
-#include "util/text.h"
+#include "backend/backend.h"
+#include "mpi/comm.h"
+#include "select/kmeans.h"
 
-struct selection_request {
+enum selection_scope { SCOPE_AUTO, SCOPE_PAIRS, SCOPE_PROMPTS }; /* auto: prompts where one has over two */
+
+/* All is borrowed. */
+struct selection_options {
+    struct comm *comm;
+    struct backend *backend;       /* a CPU's, for clusters; NULL where selection_looks says none */
     const char *data, *embeddings; /* embeddings "": none, for random */
     const char *output;            /* the view; "": only reported */
     const char *report;            /* JSON; "": beside the output */
-    bool needs_labels;             /* fail where a selected pair has none */
+    const char *compare;           /* other views, comma separated: how many pairs they share; "": none */
+    const char *command;           /* the command line, for the view's provenance */
+    const char *strategy;          /* as pair_mix_parse reads it */
+    enum selection_scope scope;
+    bool needs_labels; /* fail where a selected pair has none */
+    double fraction;   /* of the candidates */
+    bool has_fraction; /* asked for: otherwise every prompt that gave a pair is taken */
+    int64_t count;     /* in place of the fraction, 0: not */
+    int64_t clusters;  /* balanced; 0: the root of half the pairs */
+    enum kmeans_seeding seeding;
+    int64_t seed;
 };
-/* Collective. The strategy and its options are the settings' select.*. */
-enum status selection_run(struct run *run, const struct selection_request *request);
-/* Local. Whether a strategy looks at embeddings: all but random alone. */
-enum status selection_needs_embeddings(const char *strategy, bool *out);
+/* Collective. Fails: ERR_USAGE for a strategy that does not go with the scope, the embeddings or the count;
+ * ERR_DATA where no pair is left, or one without a label where labels are needed. */
+enum status selection_run(const struct selection_options *options);
 
-/* Shared by selection.c and selection_report.c. */
-
-enum selection_drop {
-    DROP_EQUAL_SCORES,
-    DROP_FEW_RESPONSES, /* prompts with less than two */
-    SELECTION_DROPS
+/* What a strategy looks at. */
+struct selection_looks {
+    bool embeddings; /* all but random alone */
+    bool clusters;   /* balanced: a back end is needed */
 };
-
-/* Candidates of this rank: pairs of the file, or one pair of each prompt, in the file's order. */
-struct candidate {
-    int64_t chosen, rejected, source;
-    double similarity;
-    float margin;
-    int8_t label;
-    bool is_dropped, is_taken;
-};
-
-struct selection {
-    struct run *run;
-    const struct selection_request *request;
-    struct dataset *data;
-    struct sidecar *embeddings; /* NULL: none */
-    struct sidecar_key key;
-    struct pair_mix mix;
-    bool over_prompts;
-    struct candidate *candidates;
-    int64_t n, before; /* here, and on lower ranks; dropped ones included */
-    int64_t capacity;
-    double *all; /* over prompts: similarities of every pair of responses */
-    int64_t n_all, all_capacity;
-    int64_t dropped[SELECTION_DROPS]; /* over all ranks after the choice */
-    int64_t clusters, iterations;     /* balanced */
-    double objective;                 /* of the last iteration */
-    int64_t *quota;
-    int64_t taken, total, unlabeled; /* over all ranks */
-};
-
-/* Collective. Log lines and the JSON file. */
-enum status selection_report(const struct selection *s);
+/* Local. Fails: ERR_USAGE, as pair_mix_parse. */
+enum status selection_look(const char *strategy, struct selection_looks *out);
 
 #endif

@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/pair_key.h"
 #include "io/file.h"
-#include "select/selection.h"
+#include "select/selection_internal.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -74,7 +75,7 @@ static void visit_add(const struct distributions *d, struct distribution *into, 
 }
 
 static enum status distribute(const struct selection *s, struct distributions *d) {
-    struct comm *c = s->run->comm;
+    struct comm *c = s->comm;
     each_candidate(s, visit_add, d, &d->all);
     for (int64_t i = 0; i < s->n; i++) {
         if (s->candidates[i].is_taken) {
@@ -155,56 +156,35 @@ static enum status report_similarity(const struct selection *s, struct text *out
 
 /* Overlaps: unordered pairs of responses. */
 
-struct key {
-    int64_t low, high;
-};
-
-static int by_key(const void *a, const void *b) {
-    const struct key *x = a;
-    const struct key *y = b;
-    if (x->low != y->low) {
-        return x->low < y->low ? -1 : 1;
-    }
-    return x->high < y->high ? -1 : x->high > y->high;
-}
-
-static struct key key_of(int64_t a, int64_t b) {
-    return (struct key){a < b ? a : b, a < b ? b : a};
-}
-
 /* Local. Pairs of the other view that this rank has selected. */
-static enum status count_shared(struct dataset *other, const struct key *mine, int64_t n, int64_t *out) {
-    int64_t total = dataset_size(other).pairs;
+static enum status count_shared(struct dataset *other, const struct pair_key *mine, int64_t n, int64_t *out) {
+    struct range all = {0, dataset_size(other).pairs};
     struct pair pairs[BLOCK];
-    int64_t rows[BLOCK];
     *out = 0;
-    for (int64_t first = 0; first < total; first += BLOCK) {
-        int64_t count = total - first < BLOCK ? total - first : BLOCK;
-        for (int64_t i = 0; i < count; i++) {
-            rows[i] = first + i;
-        }
-        TRY(dataset_pairs(other, rows, count, pairs));
-        for (int64_t i = 0; i < count && n > 0; i++) {
-            struct key k = key_of(pairs[i].chosen, pairs[i].rejected);
-            *out += bsearch(&k, mine, (size_t)n, sizeof *mine, by_key) != NULL;
+    for (int64_t first = 0; first < all.last; first += BLOCK) {
+        struct range rows = range_block(all, first, BLOCK);
+        TRY(dataset_pairs(other, rows, pairs));
+        for (int64_t i = 0; i < rows.last - rows.first && n > 0; i++) {
+            struct pair_key k = pair_key(pairs[i].chosen, pairs[i].rejected);
+            *out += bsearch(&k, mine, (size_t)n, sizeof *mine, pair_key_order) != NULL;
         }
     }
     return OK;
 }
 
 /* Collective. */
-static enum status report_overlap(const struct selection *s, const char *path, const struct key *mine,
+static enum status report_overlap(const struct selection *s, const char *path, const struct pair_key *mine,
                                   int64_t n, struct text *out) {
     struct dataset *other;
     int64_t shared = 0;
-    TRY(dataset_open(s->run->comm, path, &other));
+    TRY(dataset_open(s->comm, path, &other));
     int64_t total = dataset_size(other).pairs;
     enum status st = dataset_hash(other) == dataset_hash(s->data)
                          ? count_shared(other, mine, n, &shared)
                          : fail(ERR_DATA, "select.compare: %s selects from other data", path);
     dataset_close(other);
-    TRY(comm_agree(s->run->comm, st));
-    TRY(comm_sum_i64(s->run->comm, &shared, 1));
+    TRY(comm_agree(s->comm, st));
+    TRY(comm_sum_i64(s->comm, &shared, 1));
     double either = (double)(s->taken + total - shared);
     log_root(LOG_INFO, "shared with %s: %lld of its %lld pairs", path, (long long)shared, (long long)total);
     TRY(text_puts(out, out->data[out->len - 1] == '[' ? "{\"file\": " : ", {\"file\": "));
@@ -215,28 +195,28 @@ static enum status report_overlap(const struct selection *s, const char *path, c
 
 /* Collective. */
 static enum status report_overlaps(const struct selection *s, struct text *out) {
-    const char *list = s->run->settings->select.compare;
-    struct key *mine = NULL;
+    const char *list = s->options->compare;
+    struct pair_key *mine = NULL;
     char *path = NULL;
     int64_t n = 0;
     enum status st;
     if (!*list || !s->data) {
         return OK;
     }
-    TRY(comm_agree(s->run->comm, NEW_ARRAY(mine, s->n)));
+    TRY(comm_agree(s->comm, NEW_ARRAY(mine, s->n)));
     for (int64_t i = 0; i < s->n; i++) {
         if (s->candidates[i].is_taken) {
-            mine[n++] = key_of(s->candidates[i].chosen, s->candidates[i].rejected);
+            mine[n++] = pair_key(s->candidates[i].chosen, s->candidates[i].rejected);
         }
     }
     if (n > 0) {
-        qsort(mine, (size_t)n, sizeof *mine, by_key);
+        qsort(mine, (size_t)n, sizeof *mine, pair_key_order);
     }
     st = text_puts(out, ", \"overlap\": [");
     for (const char *at = list; *at && st == OK;) {
         size_t len = strcspn(at, ",");
         path = mem_strndup(at, len);
-        st = comm_agree(s->run->comm, path ? OK : ERR_SYSTEM);
+        st = comm_agree(s->comm, path ? OK : ERR_SYSTEM);
         st = st == OK ? report_overlap(s, path, mine, n, out) : st;
         mem_free(path);
         at += len + (at[len] == ',');
@@ -266,15 +246,14 @@ static enum status report_clusters(const struct selection *s, struct text *out) 
 }
 
 static enum status report_head(const struct selection *s, struct text *out) {
-    const struct settings *settings = s->run->settings;
     const char *scope = s->over_prompts ? "prompts" : "pairs";
-    log_root(LOG_INFO, "%s: %lld of %lld %s selected (%s)", settings->select.strategy, (long long)s->taken,
-             (long long)s->total, scope, s->request->data);
+    log_root(LOG_INFO, "%s: %lld of %lld %s selected (%s)", s->options->strategy, (long long)s->taken,
+             (long long)s->total, scope, s->options->data);
     TRY(text_puts(out, "{\"strategy\": "));
-    TRY(text_json(out, settings->select.strategy, strlen(settings->select.strategy)));
+    TRY(text_json(out, s->options->strategy, strlen(s->options->strategy)));
     TRY(text_printf(out, ", \"scope\": \"%s\", \"seed\": %lld, \"data\": ", scope,
-                    (long long)settings->seed));
-    TRY(text_json(out, s->request->data, strlen(s->request->data)));
+                    (long long)s->options->seed));
+    TRY(text_json(out, s->options->data, strlen(s->options->data)));
     if (s->embeddings) {
         TRY(text_printf(out, ", \"embeddings\": \"%s\", \"model\": \"%016llx\"", s->key.recipe,
                         (unsigned long long)s->key.model));
@@ -295,10 +274,10 @@ static enum status report_head(const struct selection *s, struct text *out) {
 }
 
 static enum status report_path(const struct selection *s, struct text *out) {
-    if (*s->request->report) {
-        return text_puts(out, s->request->report);
+    if (*s->options->report) {
+        return text_puts(out, s->options->report);
     }
-    const char *path = s->request->output;
+    const char *path = s->options->output;
     size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
     return text_printf(out, "%.*s.json", (int)len, path);
 }
@@ -306,12 +285,12 @@ static enum status report_path(const struct selection *s, struct text *out) {
 static enum status write_report(const struct selection *s, const struct text *report) {
     struct text path = {0};
     enum status st = OK;
-    if (s->run->comm->rank != 0 || !*s->request->output) {
+    if (s->comm->rank != 0 || !*s->options->output) {
         return OK;
     }
     TRY_TO(done, report_path(s, &path));
     TRY_TO(done, file_write(path.data, report->data, report->len));
-    log_root(LOG_INFO, "view in %s, report in %s", s->request->output, path.data);
+    log_root(LOG_INFO, "view in %s, report in %s", s->options->output, path.data);
 done:
     text_free(&path);
     return st;
@@ -326,5 +305,5 @@ enum status selection_report(const struct selection *s) {
     st = st == OK ? text_puts(&out, "}\n") : st;
     st = st == OK ? write_report(s, &out) : st;
     text_free(&out);
-    return comm_agree(s->run->comm, st);
+    return comm_agree(s->comm, st);
 }

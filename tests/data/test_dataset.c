@@ -44,7 +44,7 @@ static void check_world(struct dataset *d, int64_t prompts) {
     int64_t wrong = 0, first, count;
     for (int64_t i = 0; i < all.n_responses; i++) {
         struct response r;
-        wrong += dataset_responses(d, &i, 1, &r) != OK || r.prompt != all.response_prompt[i] ||
+        wrong += dataset_response(d, i, &r) != OK || r.prompt != all.response_prompt[i] ||
                  r.first != all.response_offsets[i] || r.count != all.response_offsets[i + 1] - r.first ||
                  r.prompt_first != all.prompt_offsets[r.prompt] ||
                  r.length_chars != all.response_length_chars[i] ||
@@ -55,7 +55,7 @@ static void check_world(struct dataset *d, int64_t prompts) {
     }
     for (int64_t i = 0; i < all.n_pairs; i++) {
         struct pair p;
-        wrong += dataset_pairs(d, &i, 1, &p) != OK || p.row != i || p.chosen != all.chosen[i] ||
+        wrong += dataset_pair(d, i, &p) != OK || p.row != i || p.chosen != all.chosen[i] ||
                  p.rejected != all.rejected[i] || p.margin != all.margin[i] || p.label != all.label[i] ||
                  p.source != all.pair_source[i];
     }
@@ -172,7 +172,7 @@ static void write_third(struct comm *c, const char *path, const char *base) {
     for (int64_t i = 0; i < n; i++) {
         int64_t row = 3 * (mine.first + i);
         struct pair p;
-        CHECK(dataset_pairs(d, &row, 1, &p) == OK);
+        CHECK(dataset_pair(d, row, &p) == OK);
         chosen[i] = p.chosen;
         rejected[i] = p.rejected;
     }
@@ -206,7 +206,7 @@ static void test_views(struct comm *c, const char *folder) {
     for (int64_t i = 0; i < dataset_size(vv).pairs; i++) {
         struct pair p, q;
         int64_t row = 9 * i;
-        CHECK(dataset_pairs(vv, &i, 1, &p) == OK && dataset_pairs(d, &row, 1, &q) == OK);
+        CHECK(dataset_pair(vv, i, &p) == OK && dataset_pair(d, row, &q) == OK);
         CHECK(p.chosen == q.chosen && p.rejected == q.rejected && isnan(p.margin) && p.label == 1);
     }
     dataset_close(v);

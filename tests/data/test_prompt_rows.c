@@ -96,7 +96,7 @@ static void compare_pair(struct view *pairs, const struct sample *s, const struc
     assert_memory_equal(s->prompt, one->prompt, (size_t)s->prompt_count * sizeof *s->prompt);
     same_tokens(&s->responses[p->chosen], &one->responses[0]);
     same_tokens(&s->responses[p->rejected], &one->responses[1]);
-    assert_true(p->margin == one->pair.margin || (isnan(p->margin) && isnan(one->pair.margin)));
+    assert_true(p->margin == one->pairs[0].margin || (isnan(p->margin) && isnan(one->pairs[0].margin)));
     samples_free(one);
 }
 

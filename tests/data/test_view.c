@@ -266,7 +266,11 @@ static void compare_rows(struct view *v, enum row_kind kind, const struct datase
         if (kind != ROWS_RESPONSES) {
             ids[0] = p->chosen[rows[i]];
             ids[1] = p->rejected[rows[i]];
-            assert_int_equal(samples[i].pair.source, p->pair_source[rows[i]]);
+            assert_int_equal(samples[i].n_pairs, kind == ROWS_PAIRS);
+        }
+        if (kind == ROWS_PAIRS) {
+            assert_int_equal(samples[i].pairs[0].source, p->pair_source[rows[i]]);
+            assert_int_equal(samples[i].pairs[0].label, p->label[rows[i]]);
         }
         plain_row(p, ids, samples[i].n_responses, t, expected);
         assert_int_equal(samples[i].row, rows[i]);

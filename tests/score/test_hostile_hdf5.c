@@ -53,14 +53,14 @@ static enum status read_rows(struct dataset *d, uint64_t *hash) {
     }
     for (int64_t i = 0; i < n.pairs; i++) {
         struct pair p;
-        TRY(dataset_pairs(d, &i, 1, &p));
+        TRY(dataset_pair(d, i, &p));
         const int64_t fields[] = {p.chosen, p.rejected, p.source, p.label, (int64_t)p.margin};
         *hash = hash_join(*hash, hash_bytes(fields, sizeof fields, 0));
     }
     for (int64_t i = 0; i < n.responses; i++) {
         struct response r;
         int64_t first, count;
-        TRY(dataset_responses(d, &i, 1, &r));
+        TRY(dataset_response(d, i, &r));
         TRY(dataset_prompt_responses(d, r.prompt, &first, &count));
         const int64_t fields[] = {r.prompt,
                                   r.first,

@@ -1,7 +1,8 @@
 /* The whole of a selection, from embeddings in a file to the view that is written, beside plain loops over
  * all rows: prompts with none to nine responses, equal ones among them, labels by the file and by score;
  * pairs with tied similarities and an odd count; rows without a number refused by name. */
-#include "select/kmeans.h"
+#include "data/sidecar.h"
+#include "select/pairs.h"
 #include "select/selection.h"
 #include "tests/world.h"
 #include "util/json.h"
@@ -122,25 +123,26 @@ static struct world *world_make(struct comm *c, const char *folder, bool of_pair
     return w;
 }
 
-/* Collective. The selected pairs, in the view's order; returns how many, -1 after a failure. */
-static int run_selection(struct comm *c, const struct world *w, const char *strategy, const char *also,
+/* Collective. The selected pairs, in the view's order; returns how many, -1 after a failure. What is asked
+ * for is completed with the files of the world and a half as the fraction. */
+static int run_selection(struct comm *c, const struct world *w, struct selection_options asked,
                          struct pair *out) {
-    struct settings settings = {0};
-    struct options options = {0};
-    char argument[128];
-    char *argv[] = {"collimate"};
-    int n_table;
-    const struct option *table = settings_table(&n_table);
-    struct run run = {.comm = c, .settings = &settings, .options = &options, .argc = 1, .argv = argv};
-    const struct selection_request request = {
-        .data = w->data, .embeddings = w->embeddings, .output = w->view, .report = ""};
-    snprintf(argument, sizeof argument, "select.strategy=%s", strategy);
-    CHECK(options_open(&options, table, n_table, &settings, "select") == OK);
-    CHECK(options_set_argument(&options, argument) == OK);
-    CHECK(!*also || options_set_argument(&options, also) == OK);
-    CHECK(options_check(&options) == OK);
-    enum status st = comm_agree(c, selection_run(&run, &request));
-    options_close(&options);
+    struct selection_looks looks;
+    char why[256];
+    CHECK(selection_look(asked.strategy, &looks) == OK);
+    asked.comm = c;
+    asked.data = w->data;
+    asked.embeddings = w->embeddings;
+    asked.output = w->view;
+    asked.report = "";
+    asked.command = "collimate select";
+    asked.compare = asked.compare ? asked.compare : "";
+    asked.fraction = 0.5;
+    const struct backend_request request = {
+        .device = "cpu", .compute = "fp32", .threads = 1, .device_ranks = 1, .deterministic = true};
+    CHECK(!looks.clusters || backend_open(&request, &asked.backend, why) == OK);
+    enum status st = comm_agree(c, selection_run(&asked));
+    backend_close(asked.backend);
     if (st != OK) {
         return -1;
     }
@@ -148,7 +150,7 @@ static int run_selection(struct comm *c, const struct world *w, const char *stra
     CHECK(dataset_open(c, w->view, &d) == OK);
     int n = (int)dataset_size(d).pairs;
     for (int64_t i = 0; i < n && i < PAIRS; i++) {
-        CHECK(dataset_pairs(d, &i, 1, &out[i]) == OK);
+        CHECK(dataset_pair(d, i, &out[i]) == OK);
     }
     dataset_close(d);
     return n;
@@ -253,7 +255,9 @@ static void check_report(const struct world *w, int n_selected, const int droppe
 static void test_extremes(struct comm *c, const struct world *w) {
     struct pair pairs[PAIRS];
     for (int sign = 1; sign >= -1; sign -= 2) {
-        int n = run_selection(c, w, sign > 0 ? "easy" : "hard", "select.scope=prompts", pairs);
+        int n = run_selection(
+            c, w, (struct selection_options){.strategy = sign > 0 ? "easy" : "hard", .scope = SCOPE_PROMPTS},
+            pairs);
         int at = 0, dropped[2] = {0};
         double taken[PROMPTS] = {0};
         for (int p = 0; p < PROMPTS; p++) {
@@ -334,7 +338,8 @@ static bool is_centroid_pair(const struct world *w, int first, int n, int a, int
 
 static void test_centroid(struct comm *c, const struct world *w) {
     struct pair pairs[PAIRS];
-    int n = run_selection(c, w, "centroid", "select.scope=prompts", pairs);
+    int n = run_selection(c, w, (struct selection_options){.strategy = "centroid", .scope = SCOPE_PROMPTS},
+                          pairs);
     CHECK(n > PROMPTS / 3);
     for (int i = 0; i < n; i++) {
         int p = 0;
@@ -387,11 +392,11 @@ static void test_over_pairs(struct comm *c, const struct world *w) {
         const char *strategy;
         bool *taken;
     } runs[] = {{"easy", easy}, {"hard", hard}, {"easy:0.5,random:0.5", mixed}};
-    char compare[128];
     sort_pairs(w, order);
-    snprintf(compare, sizeof compare, "select.compare=%s", w->other);
     for (int k = 0; k < COUNT_OF(runs); k++) {
-        int n = run_selection(c, w, runs[k].strategy, k ? compare : "", pairs);
+        int n = run_selection(
+            c, w, (struct selection_options){.strategy = runs[k].strategy, .compare = k ? w->other : NULL},
+            pairs);
         CHECK(n == PAIRS / 2);
         for (int i = 0; i < n; i++) {
             CHECK(pairs[i].chosen == pairs[i].rejected + 1); /* the file's labels, whatever the scores */
@@ -435,7 +440,7 @@ static void test_balanced(struct comm *c, const struct world *w) {
     double center[BLOBS][WIDTH] = {{0}}, farthest[BLOBS] = {0}, distance[PAIRS] = {0};
     int size[BLOBS] = {0}, taken[BLOBS] = {0};
     bool is_taken[PAIRS] = {false};
-    int n = run_selection(c, w, "balanced", "select.clusters=4", pairs);
+    int n = run_selection(c, w, (struct selection_options){.strategy = "balanced", .clusters = 4}, pairs);
     CHECK(n == PAIRS / 2);
     for (int i = 0; i < PAIRS; i++) {
         double x[WIDTH];
@@ -473,7 +478,8 @@ static void test_random(struct comm *c, const struct world *prompts, const struc
     struct pair pairs[PAIRS];
     int64_t sums[2] = {0, 0};
     for (int k = 0; k < 2; k++) {
-        int n = run_selection(c, k ? pairs_world : prompts, "random", "seed=5", pairs);
+        int n = run_selection(c, k ? pairs_world : prompts,
+                              (struct selection_options){.strategy = "random", .seed = 5}, pairs);
         CHECK(k == 0 || n == 50); /* of 101, half to even */
         for (int i = 0; i < n; i++) {
             sums[k] = (sums[k] * 31 + pairs[i].chosen * 7 + pairs[i].rejected) % 1000003;
@@ -486,15 +492,16 @@ static void test_refusals(struct comm *c, struct world *prompts, struct world *p
     struct pair pairs[PAIRS];
     prompts->rows[(prompts->first[10] + 1) * WIDTH] = NAN;
     write_embeddings(c, prompts);
-    CHECK(run_selection(c, prompts, "easy", "select.scope=prompts", pairs) == -1);
+    CHECK(run_selection(c, prompts, (struct selection_options){.strategy = "easy", .scope = SCOPE_PROMPTS},
+                        pairs) == -1);
     CHECK(c->rank > 0 || strstr(status_message()->text, "of prompt 10 is not a number"));
     pairs_world->rows[2 * 77 * WIDTH + 3] = NAN;
     write_embeddings(c, pairs_world);
-    CHECK(run_selection(c, pairs_world, "hard", "", pairs) == -1);
+    CHECK(run_selection(c, pairs_world, (struct selection_options){.strategy = "hard"}, pairs) == -1);
     CHECK(c->rank > 0 || strstr(status_message()->text, "pair 77 is not a number"));
-    CHECK(run_selection(c, pairs_world, "balanced", "", pairs) == -1);
+    CHECK(run_selection(c, pairs_world, (struct selection_options){.strategy = "balanced"}, pairs) == -1);
     CHECK(c->rank > 0 || strstr(status_message()->text, "77"));
-    CHECK(run_selection(c, pairs_world, "centroid", "", pairs) == -1);
+    CHECK(run_selection(c, pairs_world, (struct selection_options){.strategy = "centroid"}, pairs) == -1);
 }
 
 int main(int argc, char **argv) {

@@ -61,18 +61,13 @@ enum { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, LENGTH_KINDS };
 /* Local. The responses of this rank's share. */
 static enum status add_lengths(struct dataset *d, struct range share, struct lengths lengths[LENGTH_KINDS]) {
     struct response *rows = NULL;
-    int64_t *ids = NULL;
     enum status st;
     TRY_TO(done, NEW_ARRAY(rows, READ_ROWS));
-    TRY_TO(done, NEW_ARRAY(ids, READ_ROWS));
     int64_t prompt = -1;
     for (int64_t at = share.first; at < share.last; at += READ_ROWS) {
-        int64_t n = share.last - at < READ_ROWS ? share.last - at : READ_ROWS;
-        for (int64_t i = 0; i < n; i++) {
-            ids[i] = at + i;
-        }
-        TRY_TO(done, dataset_responses(d, ids, n, rows));
-        for (int64_t i = 0; i < n; i++) {
+        struct range block = range_block(share, at, READ_ROWS);
+        TRY_TO(done, dataset_responses(d, block, rows));
+        for (int64_t i = 0; i < block.last - block.first; i++) {
             lengths_add(&lengths[LENGTH_RESPONSE], rows[i].count);
             lengths_add(&lengths[LENGTH_BOTH], rows[i].count + rows[i].prompt_count);
             if (rows[i].prompt !=
@@ -84,7 +79,6 @@ static enum status add_lengths(struct dataset *d, struct range share, struct len
     }
 done:
     mem_free(rows);
-    mem_free(ids);
     return st;
 }
 

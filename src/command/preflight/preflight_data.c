@@ -33,19 +33,15 @@ struct look_lengths {
 /* Local. */
 static enum status add_lengths(const struct look *l, struct range part, struct look_lengths *out) {
     struct response responses[BLOCK];
-    int64_t ids[BLOCK], previous = -1;
+    int64_t previous = -1;
     if (part.first > 0 && part.first < part.last) {
-        int64_t before = part.first - 1;
-        TRY(dataset_responses(l->data, &before, 1, responses));
+        TRY(dataset_response(l->data, part.first - 1, responses));
         previous = responses[0].prompt;
     }
     for (int64_t first = part.first; first < part.last; first += BLOCK) {
-        int64_t n = part.last - first < BLOCK ? part.last - first : BLOCK;
-        for (int64_t i = 0; i < n; i++) {
-            ids[i] = first + i;
-        }
-        TRY(dataset_responses(l->data, ids, n, responses));
-        for (int64_t i = 0; i < n; i++) {
+        struct range block = range_block(part, first, BLOCK);
+        TRY(dataset_responses(l->data, block, responses));
+        for (int64_t i = 0; i < block.last - block.first; i++) {
             if (responses[i].prompt != previous) {
                 lengths_add(&out->prompts, responses[i].prompt_count);
             }
@@ -146,13 +142,10 @@ static void say_tokenizer(const struct look *l) {
     struct preflight *p = l->p;
     const struct dataset_facts *facts = dataset_facts(l->data);
     const struct tokenizer *t = p->trainer.session.tokenizer;
-    if (facts->vocabulary > p->config.vocabulary) {
-        preflight_refuse(
-            p, ERR_DATA, l->key,
-            "token ids go up to %d, the model's vocabulary is %lld; prepare the data with the model's "
-            "tokenizer",
-            facts->vocabulary - 1, (long long)p->config.vocabulary);
-    } else if (!t) {
+    if (preflight_failed(p, l->key, dataset_check_vocabulary(l->data, p->config.vocabulary))) {
+        return;
+    }
+    if (!t) {
         preflight_say(p, FINDING_WARN, l->key,
                       "the model folder has no tokenizer: that it is the data's (%s) cannot be checked",
                       facts->tokenizer);
@@ -228,7 +221,7 @@ static enum status check_sample(struct boundary_check *b) {
     for (int64_t i = part.first; i < part.last; i++) {
         int64_t id = (int64_t)((double)i / (double)sample * (double)n);
         struct response response;
-        TRY(dataset_responses(b->look->data, &id, 1, &response));
+        TRY(dataset_response(b->look->data, id, &response));
         TRY(check_one(b, &response));
     }
     return OK;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "command/preflight/preflight.h"
+#include "mpi/threads.h"
 #include "util/clock.h"
 #include "util/mem.h"
 
@@ -37,7 +38,7 @@ static void take_seat(const struct preflight *p, struct seat *s) {
     memcpy(s->host, p->comm->host, sizeof s->host);
     s->node_rank = p->comm->node_rank;
     s->node_size = p->comm->node_size;
-    s->threads = session_threads(p->comm, session->settings);
+    s->threads = threads_of_rank(p->comm, session->settings->threads);
     if (session->backend) {
         const struct backend_caps *caps = &session->backend->caps;
         bool apart = strcmp(caps->name, "cuda") == 0;

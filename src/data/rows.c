@@ -1,0 +1,102 @@
+#include "data/rows.h"
+
+#include "mpi/watchdog.h"
+#include "util/log.h"
+
+enum { SCAN_ROWS = 256 };
+
+void rows_close(struct rows *r) {
+    if (r->reference) {
+        sidecar_close(r->reference);
+    }
+    if (r->view) {
+        view_close(r->view);
+    }
+    if (r->data) {
+        dataset_close(r->data);
+    }
+    *r = (struct rows){0};
+}
+
+enum status rows_kind(struct comm *c, const char *path, enum row_kind other, enum row_kind *out) {
+    struct dataset *data;
+    TRY(dataset_open(c, path, &data));
+    *out = dataset_size(data).pairs > 0 ? ROWS_PAIRS : other;
+    dataset_close(data);
+    return OK;
+}
+
+/* This rank's part of the look at all rows. */
+static enum status scan_part(int64_t vocabulary, struct range part, struct rows *r) {
+    TRY(vocabulary > 0 ? dataset_check_vocabulary(r->data, vocabulary) : OK);
+    for (int64_t first = part.first; first < part.last; first += SCAN_ROWS) {
+        struct range block = range_block(part, first, SCAN_ROWS);
+        struct sample *samples = NULL;
+        TRY(view_read_range(r->view, block, &samples, &r->counts));
+        for (int64_t i = 0; i < block.last - block.first; i++) {
+            int64_t tokens = sample_tokens(&samples[i]);
+            int64_t scored = 0;
+            for (int j = 0; j < samples[i].n_responses; j++) {
+                scored += sample_scored(&samples[i], j);
+            }
+            r->tokens += tokens;
+            r->scored += scored;
+            r->longest = tokens > r->longest ? tokens : r->longest;
+            r->attention_pairs += sample_attention_pairs(&samples[i]);
+        }
+        samples_free(samples);
+    }
+    return OK;
+}
+
+static enum status scan(struct comm *c, int64_t vocabulary, struct rows *r) {
+    TRY(comm_agree(c, scan_part(vocabulary, range_part(r->n, c->rank, c->size), r)));
+    int64_t sums[] = {r->tokens,
+                      r->scored,
+                      r->counts.rows,
+                      r->counts.prompts_cut,
+                      r->counts.responses_cut,
+                      r->counts.without_end,
+                      r->counts.empty_dropped,
+                      r->counts.pairs,
+                      r->counts.margins};
+    TRY(comm_sum_i64(c, sums, COUNT_OF(sums)));
+    r->tokens = sums[0];
+    r->scored = sums[1];
+    r->counts = (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8]};
+    TRY(comm_sum_f64(c, &r->attention_pairs, 1));
+    return comm_max_i64(c, &r->longest, 1);
+}
+
+static void report(const struct rows *r, const char *key) {
+    const struct cut_counts *c = &r->counts;
+    log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
+             dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
+             (long long)r->longest);
+    if (c->margins > 0) {
+        log_root(LOG_INFO, "%s: %lld of %lld pairs have a margin", key, (long long)c->margins,
+                 (long long)c->pairs);
+    }
+    if (c->prompts_cut || c->responses_cut || c->without_end || c->empty_dropped) {
+        log_root(LOG_INFO,
+                 "%s: %lld prompts cut, %lld responses cut, %lld responses without an end token, %lld empty",
+                 key, (long long)c->prompts_cut, (long long)c->responses_cut, (long long)c->without_end,
+                 (long long)c->empty_dropped);
+    }
+}
+
+enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out) {
+    watchdog_phase(c->watchdog, "looking through %s", request->path);
+    TRY(dataset_open(c, request->path, &out->data));
+    TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));
+    out->n = view_rows(out->view);
+    if (request->limit > 0 && request->limit < out->n) {
+        out->n = request->limit;
+    }
+    if (out->n == 0) {
+        return fail(ERR_DATA, "%s: no rows of the kind that %s needs", request->path, request->user);
+    }
+    TRY(scan(c, request->vocabulary, out));
+    report(out, request->key);
+    return OK;
+}

@@ -1,0 +1,38 @@
+/* A data file seen through the truncation options, and what a full look at it found. */
+#ifndef COLLIMATE_DATA_ROWS_H
+#define COLLIMATE_DATA_ROWS_H
+
+#include "data/sidecar.h"
+#include "data/view.h"
+
+struct rows {
+    struct dataset *data;
+    struct view *view;
+    struct sidecar *reference; /* NULL: none; closed with the rows */
+    bool reads_tokens;         /* of the reference */
+    uint64_t reference_model;  /* hash of the weights that the reference scores come from */
+    struct cut_counts counts;
+    int64_t n;              /* rows in use (evaluate.rows may take the first only) */
+    int64_t tokens;         /* of all rows' forests, prompts once */
+    int64_t scored;         /* response tokens */
+    int64_t longest;        /* tokens of the longest row */
+    double attention_pairs; /* of all rows */
+};
+
+struct rows_request {
+    const char *path, *key; /* key: for messages */
+    enum row_kind kind;
+    int64_t limit; /* first rows only, 0: all */
+    struct truncation truncation;
+    int64_t vocabulary; /* of the model that will read the rows, 0: not checked */
+    const char *user;   /* what needs the rows, for messages */
+};
+/* Collective. Opens a data file and reads it once: counts, longest row, token ids against the vocabulary; the
+ * report goes to the log. out is closed with rows_close after a failure too. Fails: as dataset_open,
+ * view_open and view_read; ERR_DATA where there are no rows. */
+enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out);
+void rows_close(struct rows *r);
+/* Collective. ROWS_PAIRS where the file has pairs, else `other`. */
+enum status rows_kind(struct comm *c, const char *path, enum row_kind other, enum row_kind *out);
+
+#endif
