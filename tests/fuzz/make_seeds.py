@@ -148,6 +148,16 @@ put("yaml", "not-utf8", sections(command="dpo", arguments=b"\xff=\xff\noutput=ca
 put("yaml", "damaged-gzip", b"\x1f\x8b")
 put("yaml", "synth", sections(command="synth", config__yaml="synth: {rows: 10}\noutput: x\n"))
 
+# Chat templates with a row: those of the fixtures, and blocks of every kind.
+templates = json.loads(gzip.decompress(get("templates", "templates.json.gz")))
+conversations = json.loads(get("templates", "conversations.json"))
+for i, name in enumerate(("trl/gemma4", "trl/gptoss_training", "trl/llama3_1", "trl/qwen3_training", "trl/deepseekv3", "trl/glm4moe",
+                          "trl/nemotron_3_nano", "trl/cohere2", "trl/lfm2_v2", "trl/phi3", "trl/smolvlm")):
+    put("template", os.path.basename(name), sections(template=templates[name], row=json.dumps(conversations[4 + i % 8])))
+for i, (block, _) in enumerate(json.loads(get("templates", "expressions.json"))):
+    if i % 3 == 0 or block.startswith("{%"):
+        put("template", f"block-{i}", block)
+
 # HDF5: edits (target, operation, position, value) of a base file (tests/fuzz/fuzz_hdf5.c).
 edit = lambda target, operation, position, value: struct.pack("<BBHq", target, operation, position, value)
 for base, name in enumerate(("data", "view", "reference", "embeddings", "checkpoint")):

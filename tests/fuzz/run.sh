@@ -19,7 +19,7 @@ if [ $# -eq 0 ]; then
     done
 fi
 # Inputs of a fixed run: about a minute of a 2.8 GHz core each; the cap, in seconds, is for a machine that is much slower.
-declare -A fixed_runs=([hdf5]=10000 [model]=500000 [records]=110000 [tokenizer]=100000 [yaml]=80000)
+declare -A fixed_runs=([hdf5]=10000 [model]=500000 [records]=110000 [template]=60000 [tokenizer]=100000 [yaml]=80000)
 fixed_cap=240
 
 . jobs/setup.sh
