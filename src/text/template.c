@@ -241,6 +241,9 @@ enum status template_render(const struct template *t, const struct template_inpu
     r.pool.limit = (int64_t)TEMPLATE_MEMORY_MIB << 20;
     enum status st = run(&r, input, out);
     pool_free(&r.pool);
+    if (st != OK && !text_starts(status_message()->text, t->title)) {
+        st = note("%s is at its line %d", t->title, r.line);
+    }
     return st;
 }
 

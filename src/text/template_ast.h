@@ -151,6 +151,10 @@ enum status expect_operator(struct parser *p, const char *op);
 enum status expect_identifier(struct parser *p, const char **name);
 
 enum status parse_expression(struct parser *p, struct node **out);
+/* An operand with its signs, attributes and calls, and, where `filters`, its filters and tests. */
+enum status parse_unary(struct parser *p, bool filters, struct node **out);
+/* A name, or one of the constants that are written like names. */
+enum status parse_name(struct parser *p, struct node **out);
 /* Without a trailing if … else. */
 enum status parse_or(struct parser *p, struct node **out);
 /* Expressions with commas between them are a tuple. choice: each may be `a if b else c`. */

@@ -34,10 +34,45 @@ static uint32_t simple(uint32_t point, enum letter_case to) {
                                          : utf8proc_totitle(p));
 }
 
+/* What counts as lower or upper case, or as a digit, without being of the general category (Unicode's
+ * Other_Lowercase, Other_Uppercase, Numeric_Type=Digit). */
+struct points {
+    uint32_t first, last;
+};
+static const struct points other_lower[] = {
+    {0xAA, 0xAA},       {0xBA, 0xBA},       {0x2B0, 0x2B8},     {0x2C0, 0x2C1},     {0x2E0, 0x2E4},
+    {0x345, 0x345},     {0x37A, 0x37A},     {0x1D2C, 0x1D6A},   {0x1D78, 0x1D78},   {0x1D9B, 0x1DBF},
+    {0x2071, 0x2071},   {0x207F, 0x207F},   {0x2090, 0x209C},   {0x2170, 0x217F},   {0x24D0, 0x24E9},
+    {0x2C7C, 0x2C7D},   {0xA69C, 0xA69D},   {0xA770, 0xA770},   {0xA7F8, 0xA7F9},   {0xAB5C, 0xAB5F},
+    {0x10780, 0x10780}, {0x10783, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA},
+};
+static const struct points other_upper[] = {
+    {0x2160, 0x216F}, {0x24B6, 0x24CF}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
+static const struct points other_digits[] = {
+    {0xB2, 0xB3},     {0xB9, 0xB9},       {0x1369, 0x1371},   {0x19DA, 0x19DA},   {0x2070, 0x2070},
+    {0x2074, 0x2079}, {0x2080, 0x2089},   {0x2460, 0x2468},   {0x2474, 0x247C},   {0x2488, 0x2490},
+    {0x24EA, 0x24EA}, {0x24F5, 0x24FD},   {0x24FF, 0x24FF},   {0x2776, 0x277E},   {0x2780, 0x2788},
+    {0x278A, 0x2792}, {0x10A40, 0x10A43}, {0x10E60, 0x10E68}, {0x11052, 0x1105A}, {0x1F100, 0x1F10A},
+};
+static bool is_among(uint32_t point, const struct points *ranges, int n) {
+    for (int i = 0; i < n && ranges[i].first <= point; i++) {
+        if (point <= ranges[i].last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_lower(uint32_t point) {
+    return category_of(point) == UTF8PROC_CATEGORY_LL || is_among(point, other_lower, COUNT_OF(other_lower));
+}
+
+static bool is_upper(uint32_t point) {
+    return category_of(point) == UTF8PROC_CATEGORY_LU || is_among(point, other_upper, COUNT_OF(other_upper));
+}
+
 static bool is_cased(uint32_t point) {
-    return simple(point, CASE_LOWER) != point || simple(point, CASE_UPPER) != point ||
-           category_of(point) == UTF8PROC_CATEGORY_LL || category_of(point) == UTF8PROC_CATEGORY_LU ||
-           category_of(point) == UTF8PROC_CATEGORY_LT;
+    return is_lower(point) || is_upper(point) || category_of(point) == UTF8PROC_CATEGORY_LT;
 }
 
 static bool is_passed_over(uint32_t point) {
@@ -67,9 +102,11 @@ static bool is_final_sigma(const struct string *s, size_t at) {
 
 /* What a letter that becomes several (a sharp s, ligatures) folds to; 0: it does not. */
 static int several(uint32_t point, enum letter_case to, utf8proc_int32_t folded[4]) {
+    enum { SHARP_S = 0xDF };
     int boundary = 0;
-    if (to == CASE_LOWER || point < 0x80 || category_of(point) == UTF8PROC_CATEGORY_LU ||
-        (to == CASE_TITLE && simple(point, to) != point)) {
+    utf8proc_category_t c = category_of(point);
+    bool has_title = c == UTF8PROC_CATEGORY_LT || (simple(point, CASE_TITLE) != point && point != SHARP_S);
+    if (to == CASE_LOWER || point < 0x80 || c == UTF8PROC_CATEGORY_LU || (to == CASE_TITLE && has_title)) {
         return 0;
     }
     utf8proc_ssize_t n =
@@ -88,8 +125,11 @@ static enum status put_cased(struct render *r, const struct string *s, size_t at
     utf8proc_int32_t folded[4];
     uint32_t point = utf8_point(s->s + at, length);
     int n = several(point, to, folded);
+    bool begun = false; /* of a title, the first letter that has cases is the capital */
     for (int i = 0; i < n; i++) {
-        TRY(put_point(b, simple((uint32_t)folded[i], to == CASE_TITLE && i > 0 ? CASE_LOWER : to), marks));
+        uint32_t part = (uint32_t)folded[i];
+        TRY(put_point(b, simple(part, to == CASE_TITLE && begun ? CASE_LOWER : to), marks));
+        begun = begun || is_cased(part);
     }
     if (n > 0) {
         return OK;
@@ -142,14 +182,14 @@ static bool is_of_class(uint32_t point, enum char_class class) {
     case CHAR_ALPHA:
         return is_letter(point);
     case CHAR_DIGIT:
-        return c == UTF8PROC_CATEGORY_ND || point == 0xB2 || point == 0xB3 || point == 0xB9;
+        return c == UTF8PROC_CATEGORY_ND || is_among(point, other_digits, COUNT_OF(other_digits));
     case CHAR_ALNUM:
         return is_letter(point) || c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL ||
                c == UTF8PROC_CATEGORY_NO;
     case CHAR_UPPER:
-        return c == UTF8PROC_CATEGORY_LU;
+        return is_upper(point);
     default:
-        return c == UTF8PROC_CATEGORY_LL;
+        return is_lower(point);
     }
 }
 
