@@ -100,7 +100,8 @@ static bool is_final_sigma(const struct string *s, size_t at) {
     return before;
 }
 
-/* What a letter that becomes several (a sharp s, ligatures) folds to; 0: it does not. */
+/* What a letter that becomes several (a sharp s, ligatures) folds to; 0: it does not. (In titles nine letters
+ * of ancient Greek, with an iota under an accent, come out with a full iota.) */
 static int several(uint32_t point, enum letter_case to, utf8proc_int32_t folded[4]) {
     enum { SHARP_S = 0xDF };
     int boundary = 0;

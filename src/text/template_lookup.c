@@ -282,8 +282,7 @@ enum status slice(struct render *r, struct value of, const struct value bounds[3
         return slice_string(r, of.string, bounds, out);
     }
     if (of.kind != VALUE_LIST && of.kind != VALUE_TUPLE && of.kind != VALUE_RANGE) {
-        *out = value_undefined(WHY_ELEMENT, NULL);
-        return OK;
+        return refuse(r, "a %s has no slices", value_type(of));
     }
     TRY(span_of(r, bounds, of.sequence->n, &span));
     TRY(spend(r, span.count / 4));

@@ -386,6 +386,9 @@ const struct function template_string_methods[] = {
 
 static enum status method_get(struct render *r, const struct call *c, struct value *out) {
     const struct dict *d = c->self.dict;
+    if (!value_has_hash(c->args[0])) {
+        return refuse(r, "a %s is looked for among keys", value_type(c->args[0]));
+    }
     TRY(spend(r, d->n / 4 + d->n * (value_weight(c->args[0]) - 1)));
     const struct value *there = dict_find(d, c->args[0]);
     *out = there ? *there : is_given(c->args[1]) ? c->args[1] : value_none();

@@ -212,6 +212,9 @@ enum status contains(struct render *r, struct value container, struct value item
         return OK;
     }
     TRY(elements(r, container, &s));
+    if (container.kind == VALUE_DICT && !value_has_hash(item_)) {
+        return refuse(r, "a %s is looked for among keys", value_type(item_));
+    }
     TRY(spend(r, s->n / 4 + s->n * (value_weight(item_) - 1)));
     *out = in_sequence(s, item_);
     return OK;
@@ -291,7 +294,8 @@ enum status percent_format(struct render *r, struct value format, struct value a
         TRY(percent_one(r, s->s[at], many ? args.sequence->items[used] : args, &b));
         used++;
     }
-    if (used < n && args.kind != VALUE_DICT) {
+    bool may_be_left = args.kind == VALUE_DICT || args.kind == VALUE_LIST || args.kind == VALUE_RANGE;
+    if (used < n && !may_be_left) {
         return refuse(r, "not all arguments of a format are used");
     }
     return builder_done(&b, out);

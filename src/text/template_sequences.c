@@ -287,8 +287,11 @@ static enum status filter_map(struct render *r, const struct call *c, struct val
     struct sequence *s;
     const char *name;
     struct arguments rest = from_argument(c->all, 1);
-    TRY(elements(r, c->self, &s));
     TRY(sequence_new(&r->pool, VALUE_STREAM, 0, out));
+    if (!value_truth(c->self)) {
+        return OK; /* none of anything that is empty or false, as in jinja2 */
+    }
+    TRY(elements(r, c->self, &s));
     if (c->all->n == 0) {
         return map_attribute(r, c, s, out);
     }
@@ -308,12 +311,15 @@ static enum status filter_select(struct render *r, const struct call *c, struct 
     const char *test = NULL;
     struct sequence *s;
     struct arguments rest = from_argument(c->all, 1 + by_attribute);
+    TRY(sequence_new(&r->pool, VALUE_STREAM, 0, out));
+    if (!value_truth(c->self)) {
+        return OK;
+    }
     if (by_attribute && c->all->n == 0) {
         return refuse(r, "'%s' needs an attribute", c->name);
     }
     TRY(c->all->n > by_attribute ? name_of(r, c->all->values[by_attribute], &test) : OK);
     TRY(elements(r, c->self, &s));
-    TRY(sequence_new(&r->pool, VALUE_STREAM, 0, out));
     for (int64_t i = 0; i < s->n; i++) {
         struct value v = s->items[i];
         TRY(spend(r, 1));

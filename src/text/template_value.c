@@ -237,17 +237,17 @@ enum status dict_new(struct pool *p, int64_t capacity, struct value *out) {
     return OK;
 }
 
-static bool has_hash(struct value v) {
+bool value_has_hash(struct value v) {
     bool holds = v.kind != VALUE_LIST && v.kind != VALUE_DICT && v.kind != VALUE_VIEW;
     for (int64_t i = 0; v.kind == VALUE_TUPLE && holds && i < v.sequence->n; i++) {
-        holds = has_hash(v.sequence->items[i]);
+        holds = value_has_hash(v.sequence->items[i]);
     }
     return holds;
 }
 
 enum status dict_put(struct pool *p, struct value dict, struct value key, struct value value) {
     struct dict *d = dict.dict;
-    if (!has_hash(key)) {
+    if (!value_has_hash(key)) {
         return fail(ERR_DATA, "a chat template uses a %s as a key", value_type(key));
     }
     TRY(hold(&d->depth, &d->weight, key));

@@ -166,6 +166,8 @@ enum status dict_new(struct pool *p, int64_t capacity, struct value *out);
 /* Replaces the value of an equal key, or adds; the first key stays. Fails: ERR_DATA for a key without a hash.
  */
 enum status dict_put(struct pool *p, struct value dict, struct value key, struct value value);
+/* Whether Python would take it as a key. */
+bool value_has_hash(struct value v);
 struct value *dict_find(const struct dict *d, struct value key);
 struct value *dict_find_name(const struct dict *d, const char *name);
 
