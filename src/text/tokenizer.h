@@ -54,12 +54,21 @@ void ids_free(struct ids *ids);
  * takes anything. */
 enum status tokenizer_encode(struct encoder *e, const char *text, size_t len, struct ids *out,
                              struct text *chars);
-/* Appends the text of ids; skip_special leaves special tokens out. Invalid UTF-8 becomes U+FFFD as in the
- * package, except for `bytes`, where it is kept. (Special tokens that are matched after a normalizer which
- * changes them are left out too; tokenizers 0.23 forgets those.) Fails: ERR_DATA for an id outside the
- * vocabulary. */
+/* The same for a text that goes on where `before` ends: nothing is put in front of it (a prefix space, a
+ * dummy prefix) unless `before` is empty or ends with an added token behind which the tokenizer does so. The
+ * ids of `before` and these are those of both in one piece, except where a token reaches over the boundary or
+ * a rule looks over it. `before` must be valid UTF-8. */
+enum status tokenizer_encode_after(struct encoder *e, const char *before, size_t before_len, const char *text,
+                                   size_t len, struct ids *out, struct text *chars);
+/* Appends the text of ids; skip_special leaves special tokens out, and ids without a token (of a vocabulary
+ * that is padded) have no text. Invalid UTF-8 becomes U+FFFD as in the package, except for `bytes`, where it
+ * is kept. (Special tokens that are matched after a normalizer which changes them are left out too;
+ * tokenizers 0.23 forgets those.) Fails: ERR_DATA for a negative id. */
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
                              struct text *out);
+/* The same for ids that go on a text: a space in front of them is theirs and stays. */
+enum status tokenizer_decode_after(const struct tokenizer *t, const int32_t *ids, int64_t n,
+                                   bool skip_special, struct text *out);
 
 /* Local. Copies the tokenizer's files into a model folder (for `bytes`: writes tokenizer.json and
  * tokenizer_config.json that the `tokenizers` package reads, and tokenizer_open() knows again). */
