@@ -194,6 +194,12 @@ static void drop_trailing(const struct work *w, const char *space, size_t n) {
     }
 }
 
+static bool begins_spaced(const struct work *w) {
+    struct replacement r = next_prefix(w, 0);
+    size_t n = strlen(SPACE_MARK);
+    return r.n > 0 && (r.text[0] == ' ' || (r.n >= n && memcmp(r.text, SPACE_MARK, n) == 0));
+}
+
 static enum status sentencepiece(const struct work *w) {
     const struct change *c = w->change;
     const struct view *v = w->v;
@@ -210,7 +216,7 @@ static enum status sentencepiece(const struct work *w) {
         return OK;
     }
     const char *space = c->escape ? SPACE_MARK : " ";
-    if (c->dummy && !v->open && (v->first || !c->once)) {
+    if (c->dummy && !v->open && (!c->once || (v->first && at == 0 && !begins_spaced(w)))) {
         int64_t owed = w->b->owed; /* the dummy stands for nothing of the text */
         w->b->owed = 0;
         TRY(view_append(w->b, space, strlen(space), 0, w->weigh));

@@ -32,7 +32,7 @@ struct change { /* a normalizer */
     bool left, right;     /* CHANGE_STRIP */
     struct charsmap *map; /* of the two last kinds; NULL: none */
     bool dummy, extra;    /* CHANGE_SENTENCEPIECE: a space is put in front; extra spaces are removed */
-    bool once;            /* … only where the text begins, not behind added tokens */
+    bool once;            /* … only where the text begins, and not with a space */
     bool escape;          /* … spaces become U+2581 */
 };
 

@@ -257,7 +257,6 @@ static enum status take_scores(struct tokenizer *t, const struct spm *m) {
         u->user[i] = p->type == PIECE_USER;
         if (p->type == PIECE_NORMAL) {
             least = !any || p->score < least ? p->score : least;
-            u->user_score = p->score > u->user_score ? p->score : u->user_score;
             any = true;
         }
         if (ordinary(p) && p->type != PIECE_UNUSED) {
@@ -354,7 +353,11 @@ static enum status take_added(struct tokenizer *t, const struct spm *m, enum spm
             TRY(added_put(t, &token, where));
         }
     }
-    return read_added_beside(t, true);
+    TRY(read_added_beside(t, true));
+    for (int64_t i = 0; i < t->n_added && style == STYLE_PARTS && m->dummy; i++) {
+        t->added[i].normalized = false; /* each part has its own dummy */
+    }
+    return OK;
 }
 
 static enum status choose_style(const json_t *config, const struct spm *m, const char *where,

@@ -1,5 +1,6 @@
 #include "text/unigram.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "text/unicode.h"
@@ -14,6 +15,7 @@ struct path {
 };
 
 enum { UNKNOWN = INT32_MAX }; /* as id */
+enum { RECENTERED = 100000 }; /* size of a sum from which SentencePiece begins anew at 0 */
 
 void unigram_free(struct unigram *u) {
     if (u) {
@@ -25,8 +27,9 @@ void unigram_free(struct unigram *u) {
 }
 
 static void offer(const struct unigram *u, struct path *to, double score, size_t begin, int32_t id) {
+    score = u->single ? (double)(float)score : score;
     if (to->id < 0 || score > to->score) {
-        to->score = u->single ? (double)(float)score : score;
+        to->score = score;
         to->begin = (uint32_t)begin;
         to->id = id;
     }
@@ -34,7 +37,7 @@ static void offer(const struct unigram *u, struct path *to, double score, size_t
 
 static double score_of(const struct unigram *u, int32_t id, size_t length) {
     if (u->user && u->user[id]) {
-        return (double)((float)length * (float)u->user_score) - 0.1;
+        return (double)(0.1f * (float)(length - 1)); /* always above what its parts have */
     }
     return u->scores[id];
 }
@@ -103,6 +106,16 @@ static enum status put_path(const struct unigram *u, const struct bpe *b, struct
     return unknown > 0 ? put_unknown(u, b, s, word + n - unknown, unknown) : OK;
 }
 
+/* Takes the sum at `at` off all that is known from there on, to keep the precision of floats. */
+static void recenter(struct path *paths, size_t at, size_t n, size_t longest) {
+    double offset = paths[at].score;
+    for (size_t i = at; i <= n && i <= at + longest; i++) {
+        if (i == at || paths[i].id >= 0) {
+            paths[i].score = (double)((float)paths[i].score - (float)offset);
+        }
+    }
+}
+
 enum status unigram_word(const struct unigram *u, const struct bpe *b, struct bpe_scratch *s,
                          const char *word, size_t n) {
     if (n > 1u << 30) {
@@ -114,6 +127,9 @@ enum status unigram_word(const struct unigram *u, const struct bpe *b, struct bp
         s->paths[i] = (struct path){.id = -1};
     }
     for (size_t at = 0; at < n; at += (size_t)utf8_length((unsigned char)word[at])) {
+        if (u->single && fabs(s->paths[at].score) > RECENTERED) {
+            recenter(s->paths, at, n, (size_t)b->vocabulary.longest + 4); /* no token reaches farther */
+        }
         offer_all(u, s->paths, word, n, at);
     }
     return put_path(u, b, s, word, n);

@@ -13,9 +13,8 @@ struct unigram {
     struct finder tokens; /* what may be found in a word */
     double *scores;       /* by id */
     double unknown;       /* score of a code point without a token */
-    bool single;          /* SentencePiece's sums; its user-defined tokens score by length */
-    double user_score;    /* … per byte, the largest score of all */
-    uint8_t *user;        /* … by id; NULL: none */
+    bool single;          /* SentencePiece's sums */
+    uint8_t *user;        /* its user-defined tokens, which score by length, by id; NULL: none */
 };
 void unigram_free(struct unigram *u);
 /* The word's symbols into s. Unknown code points in a row are one unknown token, or their bytes' tokens.
