@@ -2,13 +2,18 @@
  *
  *   bytes       256 byte ids, then <|begin|> 256, <|end|> 257 (vocabulary 258)
  *   tokenizer.json   as the `tokenizers` package writes it: BPE, byte-level (GPT-NeoX, GPT-2, Llama 3 with
- *                    ignore_merges, Qwen) or SentencePiece-style (Prepend/Replace normalizers, byte_fallback,
- *                    fuse_unk: Llama 2, TinyStories)
- *   vocab.json + merges.txt   GPT-2
- * What a tokenizer.json asks for and is not here is an error that names it.
+ *                    ignore_merges, Qwen) or SentencePiece-style (byte_fallback, fuse_unk: Llama 2, Gemma,
+ *                    TinyStories), and Unigram
+ *   tokenizer.model  SentencePiece, BPE or Unigram: alone as the `sentencepiece` package reads it; beside a
+ *                    tokenizer_config.json as transformers reads both (LlamaTokenizer, GemmaTokenizer, or the
+ *                    general class)
+ *   vocab.json + merges.txt   by tokenizer_class: GPT2Tokenizer, CodeGenTokenizer, GPTNeoXTokenizer,
+ *                    Qwen2Tokenizer
+ * Added tokens that only tokenizer_config.json or added_tokens.json name are obeyed. What a file asks for and
+ * is not here is an error that names it; padding and truncation are noted and not used.
  *
- * Ids equal those of the `tokenizers` package, encode(text, add_special_tokens=False). Immutable after
- * opening: any number of threads may encode at once, each with its own struct encoder (a cache).
+ * Ids equal those of the packages, encode(text, add_special_tokens=False). Immutable after opening: any
+ * number of threads may encode at once, each with its own struct encoder (a cache).
  */
 #ifndef COLLIMATE_TEXT_TOKENIZER_H
 #define COLLIMATE_TEXT_TOKENIZER_H
@@ -18,10 +23,12 @@
 #include "util/text.h"
 
 struct tokenizer;
-/* Local. folder with tokenizer.json (or vocab.json + merges.txt), or a path to tokenizer.json, or "bytes".
+/* Local. folder with tokenizer.json, else tokenizer.model, else vocab.json + merges.txt; or a path to
+ * one of the first two; or "bytes".
  * The special ids come from tokenizer_config.json, special_tokens_map.json, generation_config.json or
  * config.json beside it, in this order; where none names an end, from a special token called <|endoftext|>,
- * </s>, <|end_of_text|> or <eos>; where none names a begin, from the post-processor's template. Fails:
+ * </s>, <|end_of_text|> or <eos>; where none names a begin, from the post-processor's template; those that
+ * a SentencePiece model has itself stand for either. Fails:
  * ERR_INPUT, ERR_DATA. */
 enum status tokenizer_open(const char *path, struct tokenizer **out);
 void tokenizer_close(struct tokenizer *t);
