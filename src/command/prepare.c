@@ -241,6 +241,22 @@ static enum status find_longest(const struct prepare *p, struct place *out) {
     return st == OK ? comm_broadcast(c, owner, out, sizeof *out) : st;
 }
 
+/* Collective. The first record whose tokens reach over the boundary of prompt and response. */
+static enum status find_moved(const struct prepare *p, struct place *out) {
+    struct comm *c = p->run->comm;
+    struct place mine = {0};
+    int64_t first = p->prepared.first_moved;
+    int64_t owner = -1;
+    if (first > 0) {
+        struct record r = prepare_record(&p->job, first - 1);
+        mine = (struct place){.line = r.line, .file = r.file};
+        owner = c->size - c->rank; /* the lowest rank wins */
+    }
+    TRY(comm_max_i64(c, &owner, 1));
+    *out = mine;
+    return owner < 0 ? OK : comm_broadcast(c, (int)(c->size - owner), out, sizeof *out);
+}
+
 static int by_reason(const void *a, const void *b) {
     return strcmp(a, b); /* the reason is the entry's first field */
 }
@@ -290,10 +306,23 @@ static void report_counts(const struct prepare *p, const int64_t *counts, int64_
                "prompts without any token: the first token of their responses cannot be scored");
     log_root(LOG_INFO, "responses without end token: %lld of %lld", (long long)counts[COUNT_WITHOUT_END],
              (long long)responses);
-    log_root(
-        LOG_INFO,
-        "token boundary: %lld of %lld checked prompts tokenize otherwise with their response behind them",
-        (long long)counts[COUNT_BOUNDARY_MOVED], (long long)counts[COUNT_CHECKED]);
+}
+
+static void report_boundaries(const struct prepare *p, const struct place *first, int64_t responses) {
+    const int64_t *counts = p->prepared.counts;
+    bool moved = counts[COUNT_BOUNDARY_MOVED] > 0;
+    char sample[64] = "";
+    char place[512] = "";
+    if (counts[COUNT_CHECKED] < responses) {
+        snprintf(sample, sizeof sample, " (a sample of %lld)", (long long)responses);
+    }
+    if (moved) {
+        snprintf(place, sizeof place, "; the first: %s, line %lld", records_file(p->input, (int)first->file),
+                 (long long)first->line);
+    }
+    log_root(moved ? LOG_WARN : LOG_INFO,
+             "token boundary: %lld of %lld responses%s have other tokens in one piece with their prompt%s",
+             (long long)counts[COUNT_BOUNDARY_MOVED], (long long)counts[COUNT_CHECKED], sample, place);
 }
 
 /* Collective. Makes drops and counts global and reports them; nothing here is written to the file but drops.
@@ -303,10 +332,12 @@ static enum status report(struct prepare *p) {
     struct prepared *d = &p->prepared;
     int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs};
     struct place longest;
+    struct place moved;
     TRY(comm_sum_i64(c, sizes, COUNT_OF(sizes)));
     TRY(comm_sum_i64(c, d->counts, PREPARE_COUNTS));
     TRY(merge_drops(c, &d->drops));
     TRY(find_longest(p, &longest));
+    TRY(find_moved(p, &moved));
     log_root(LOG_INFO, "%lld records (%s): %lld prompts, %lld responses, %lld pairs",
              (long long)d->counts[COUNT_RECORDS], record_format_name(p->job.format), (long long)sizes[0],
              (long long)sizes[1], (long long)sizes[2]);
@@ -316,6 +347,7 @@ static enum status report(struct prepare *p) {
                  records_file(p->input, (int)longest.file), (long long)longest.line);
     }
     report_counts(p, d->counts, sizes[1]);
+    report_boundaries(p, &moved, sizes[1]);
     for (int i = 0; i < d->drops.n; i++) {
         log_root(LOG_WARN, "dropped %lld: %s", (long long)d->drops.list[i].count, d->drops.list[i].reason);
     }

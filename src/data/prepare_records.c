@@ -2,8 +2,9 @@
  * with its own encoder into the block's own arrays; at the end the blocks are laid end to end. So order and
  * content do not depend on the threads, and of several bad records the first one is named.
  *
- * Prompt and response are tokenized apart, so no token can reach over their boundary. The beginning token
- * stands once before the prompt even where the text brings its own.
+ * Prompt and response are tokenized apart, so no token can reach over their boundary, the response as what
+ * goes on from the prompt. The beginning token stands once before the prompt even where the text brings its
+ * own.
  */
 #include "data/prepare_records.h"
 
@@ -46,6 +47,7 @@ struct block {
     struct prepare_drops drops;
     struct subsets subsets;
     int64_t counts[PREPARE_COUNTS];
+    int64_t first_moved; /* record whose boundary moved, + 1; 0: none */
     enum status st;
     struct message message;
 };
@@ -55,7 +57,7 @@ struct worker {
     const struct prepare_job *job;
     struct encoder *encoder;
     struct record_text *text, *scratch;
-    struct ids together; /* prompt and response in one piece, for the boundary check */
+    struct ids together, apart; /* prompt and response in one piece, the response alone: for the check */
     struct text joined;
 };
 
@@ -121,14 +123,20 @@ static enum status add_prompt(struct worker *w, struct block *b, int64_t record,
     return OK;
 }
 
+static enum status encode_response(struct worker *w, int i, struct ids *ids, struct text *chars) {
+    const struct text *prompt = &w->text->prompt;
+    const struct text *response = &w->text->responses[i];
+    return tokenizer_encode_after(w->encoder, prompt->data ? prompt->data : "", prompt->len,
+                                  response->data ? response->data : "", response->len, ids, chars);
+}
+
 static enum status add_response(struct worker *w, struct block *b, int i, bool *end_in_text) {
     const struct prepare_job *job = w->job;
     const struct text *response = &w->text->responses[i];
     struct ids *ids = &b->response_ids;
     int64_t first = ids->count;
     int32_t end = tokenizer_end(job->tokenizer);
-    TRY(tokenizer_encode(w->encoder, response->data ? response->data : "", response->len, ids,
-                         job->token_chars ? &b->chars : NULL));
+    TRY(encode_response(w, i, ids, job->token_chars ? &b->chars : NULL));
     *end_in_text |= holds(ids->data, first, ids->count, end);
     bool ends = ids->count > first && end >= 0 && ids->data[ids->count - 1] == end;
     if (job->end_id >= 0 && !ends) {
@@ -148,27 +156,34 @@ static enum status add_response(struct worker *w, struct block *b, int i, bool *
     return OK;
 }
 
-/* Counts whether the prompt's ids would have been the same with the response behind it. */
-static enum status check_boundary(struct worker *w, struct block *b, int64_t first, int64_t last) {
-    const struct record_text *text = w->text;
-    if (text->n_responses == 0 || last == first) {
-        return OK;
-    }
-    text_clear(&w->joined);
-    w->together.count = 0;
-    TRY(text_append(&w->joined, text->prompt.data, text->prompt.len));
-    TRY(text_append(&w->joined, text->responses[0].data, text->responses[0].len));
-    TRY(tokenizer_encode(w->encoder, w->joined.data, w->joined.len, &w->together, NULL));
-    const int32_t *prompt = b->prompt_ids.data + first;
+/* Whether the text's ids, after what stands in front of them, are these; *at goes on behind them. */
+static bool goes_on(const struct ids *whole, int64_t *at, const int32_t *ids, int64_t n) {
+    bool same =
+        whole->count - *at >= n && (n == 0 || memcmp(whole->data + *at, ids, (size_t)n * sizeof *ids) == 0);
+    *at += n;
+    return same;
+}
+
+/* Counts whether prompt and response i in one piece have the ids that they have apart. */
+static enum status check_boundary(struct worker *w, struct block *b, int i, int64_t record) {
+    const struct text *prompt = &w->text->prompt;
+    const struct text *response = &w->text->responses[i];
+    const struct prompt_row *row = &b->prompts[b->n_prompts - 1];
+    int64_t first = b->n_prompts > 1 ? row[-1].end : 0;
     int64_t skipped = w->job->begin_id >= 0; /* ids of the prompt that its text did not give */
-    int64_t n = last - first - skipped;
-    bool own_begin =
-        w->job->begin_id >= 0 && w->together.count > 0 && w->together.data[0] == w->job->begin_id;
-    const int32_t *whole = w->together.data + own_begin;
-    int64_t n_whole = w->together.count - own_begin;
+    text_clear(&w->joined);
+    w->together.count = w->apart.count = 0;
+    TRY(text_append(&w->joined, prompt->data, prompt->len));
+    TRY(text_append(&w->joined, response->data, response->len));
+    TRY(tokenizer_encode(w->encoder, w->joined.data, w->joined.len, &w->together, NULL));
+    TRY(encode_response(w, i, &w->apart, NULL));
+    int64_t at = skipped && w->together.count > 0 && w->together.data[0] == w->job->begin_id;
+    bool same =
+        goes_on(&w->together, &at, b->prompt_ids.data + first + skipped, row->end - first - skipped) &&
+        goes_on(&w->together, &at, w->apart.data, w->apart.count) && at == w->together.count;
     b->counts[COUNT_CHECKED]++;
-    b->counts[COUNT_BOUNDARY_MOVED] +=
-        n_whole < n || (n > 0 && memcmp(prompt + skipped, whole, (size_t)n * sizeof *whole) != 0);
+    b->counts[COUNT_BOUNDARY_MOVED] += !same;
+    b->first_moved = b->first_moved == 0 && !same ? record + 1 : b->first_moved;
     return OK;
 }
 
@@ -191,13 +206,12 @@ static enum status add_pairs(struct worker *w, struct block *b, const struct rec
 
 static enum status add_text(struct worker *w, struct block *b, int64_t record, const struct record *records) {
     int64_t source = records[0].index;
-    int64_t first_id = b->prompt_ids.count;
     int64_t first_response = b->n_responses;
     bool end_in_text = false;
     TRY(add_prompt(w, b, record, &end_in_text));
-    TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, first_id, b->prompt_ids.count) : OK);
     for (int i = 0; i < w->text->n_responses; i++) {
         TRY(add_response(w, b, i, &end_in_text));
+        TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, i, record) : OK);
     }
     b->counts[COUNT_END_IN_TEXT] += end_in_text;
     return add_pairs(w, b, records, first_response);
@@ -241,14 +255,6 @@ static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
-/* Tokens of a text alone. */
-static enum status count_tokens(struct worker *w, const struct text *text, int64_t *out) {
-    w->together.count = 0;
-    TRY(tokenizer_encode(w->encoder, text->data ? text->data : "", text->len, &w->together, NULL));
-    *out = w->together.count;
-    return OK;
-}
-
 static enum status filter_post(struct worker *w, struct block *b) {
     const struct prepare_job *job = w->job;
     bool too_long[RECORD_RESPONSES_MAX] = {false};
@@ -256,12 +262,13 @@ static enum status filter_post(struct worker *w, struct block *b) {
     int64_t long_pairs;
     int64_t more_pairs;
     if (job->max_length > 0) {
-        int64_t prompt;
-        TRY(count_tokens(w, &w->text->prompt, &prompt));
+        const struct text *prompt = &w->text->prompt;
+        w->together.count = 0;
+        TRY(tokenizer_encode(w->encoder, prompt->data ? prompt->data : "", prompt->len, &w->together, NULL));
         for (int i = 0; i < w->text->n_responses; i++) {
-            int64_t response;
-            TRY(count_tokens(w, &w->text->responses[i], &response));
-            too_long[i] = prompt + response + specials > job->max_length;
+            w->apart.count = 0;
+            TRY(encode_response(w, i, &w->apart, NULL));
+            too_long[i] = w->together.count + w->apart.count + specials > job->max_length;
         }
     }
     shp_keep(w->text, too_long, job->max_pairs, &long_pairs, &more_pairs);
@@ -330,6 +337,7 @@ static void worker_close(struct worker *w) {
     mem_free(w->text);
     mem_free(w->scratch);
     ids_free(&w->together);
+    ids_free(&w->apart);
     text_free(&w->joined);
 }
 
@@ -437,6 +445,7 @@ static void copy_ids(int32_t *to, const struct ids *from) {
 /* Takes over what a block holds and frees it. */
 static enum status append_block(struct prepared *out, struct block *b, struct totals *base) {
     struct dataset_part *p = &out->part;
+    out->first_moved = out->first_moved == 0 ? b->first_moved : out->first_moved;
     copy_ids(p->prompt_tokens + base->prompt_ids, &b->prompt_ids);
     copy_ids(p->response_tokens + base->response_ids, &b->response_ids);
     if (p->response_token_chars && b->chars.len > 0) {

@@ -32,8 +32,8 @@ enum prepare_count {
     COUNT_END_IN_TEXT,    /* records whose text held the end token already */
     COUNT_WITHOUT_END,    /* responses that do not end with it */
     COUNT_EMPTY_PROMPTS,  /* prompts without any token: their responses' first token has no predictor */
-    COUNT_CHECKED,        /* records whose prompt and first response were also tokenized in one piece */
-    COUNT_BOUNDARY_MOVED, /* … where the prompt's ids are not a prefix of that */
+    COUNT_CHECKED,        /* responses that were also tokenized in one piece with their prompt */
+    COUNT_BOUNDARY_MOVED, /* … where that gives other ids */
     PREPARE_COUNTS
 };
 
@@ -56,6 +56,7 @@ struct prepared {
     struct subsets subsets; /* what part.prompt_subset counts in */
     struct prepare_drops drops;
     int64_t counts[PREPARE_COUNTS];
+    int64_t first_moved; /* first of this rank's records with a COUNT_BOUNDARY_MOVED, + 1; 0: none */
 };
 /* Local. Parses and tokenizes on job->threads threads; the result does not depend on their number. Fails:
  * ERR_DATA for the first bad record, naming file and line. */

@@ -10,6 +10,10 @@ enum { NO_RANK = -1 };                     /* as uint32_t: above every rank */
 enum { SHORT_WORD = 40 };                  /* symbols up to which scanning beats a heap */
 static const char MARK[] = "\xe2\x96\x81"; /* U+2581, SentencePiece's space */
 
+/* What an unused token was last put together from (SentencePiece, bpe_model.cc). */
+struct unused_split {
+    int32_t left, right; /* both 0: not yet */
+};
 struct candidate {
     uint64_t order; /* rank << 32 | symbol */
     int32_t merged;
@@ -44,6 +48,8 @@ void bpe_scratch_free(struct bpe_scratch *s) {
     mem_free(s->symbols);
     mem_free(s->heap);
     text_free(&s->spelled);
+    mem_free(s->splits);
+    mem_free(s->paths);
     *s = (struct bpe_scratch){0};
 }
 
@@ -118,7 +124,7 @@ done:
     return st;
 }
 
-static enum status push_symbol(struct bpe_scratch *s, int32_t id, size_t len) {
+enum status bpe_push(struct bpe_scratch *s, int32_t id, size_t len) {
     TRY(GROW_ARRAY(s->symbols, s->capacity, s->count + 1));
     s->symbols[s->count++] = (struct symbol){.id = id, .len = (uint32_t)len};
     return OK;
@@ -136,7 +142,7 @@ static int32_t symbol_id(const struct bpe *b, const char *s, size_t n) {
                          : find_in_model(b, s, n);
 }
 
-static bool falls_back(const struct bpe *b, const char *s, size_t n) {
+bool bpe_falls_back(const struct bpe *b, const char *s, size_t n) {
     bool all = b->byte_fallback && !b->byte_level;
     for (size_t i = 0; i < n && all; i++) {
         all = b->byte_ids[(unsigned char)s[i]] >= 0;
@@ -152,38 +158,42 @@ static enum status symbols_of(const struct bpe *b, struct bpe_scratch *s, const 
         int32_t id = symbol_id(b, word + at, len);
         if (id >= 0) {
             if (pending > 0) {
-                TRY(push_symbol(s, b->unk, pending));
+                TRY(bpe_push(s, b->unk, pending));
                 pending = 0;
             }
-            TRY(push_symbol(s, id, len));
-        } else if (falls_back(b, word + at, len)) {
+            TRY(bpe_push(s, id, len));
+        } else if (bpe_falls_back(b, word + at, len)) {
             for (size_t i = 0; i < len; i++) {
-                TRY(push_symbol(s, b->byte_ids[(unsigned char)word[at + i]], 1));
+                TRY(bpe_push(s, b->byte_ids[(unsigned char)word[at + i]], 1));
             }
         } else if (b->unk >= 0) {
             if (pending > 0 && !b->fuse_unk) {
-                TRY(push_symbol(s, b->unk, pending));
+                TRY(bpe_push(s, b->unk, pending));
                 pending = 0;
             }
             pending += len;
         }
         at += len;
     }
-    return pending > 0 ? push_symbol(s, b->unk, pending) : OK;
+    return pending > 0 ? bpe_push(s, b->unk, pending) : OK;
 }
 
-static inline void rank_pair(const struct bpe *b, struct symbol *left, const struct symbol *right) {
+static inline void rank_pair(const struct bpe *b, struct bpe_scratch *s, struct symbol *left,
+                             const struct symbol *right) {
     uint64_t key = (uint64_t)(uint32_t)left->id << 32 | (uint32_t)right->id;
     const struct pair_slot *merge = pair_map_find(&b->merges, key);
     left->rank = merge ? merge->first : (uint32_t)NO_RANK;
     left->merged = merge ? (int32_t)merge->second : -1;
+    if (s->splits && merge && b->vocabulary.tokens[left->merged].unused) {
+        s->splits[left->merged] = (struct unused_split){left->id, right->id};
+    }
 }
 
 static void merge_short(const struct bpe *b, struct bpe_scratch *s) {
     struct symbol *a = s->symbols;
     int64_t n = s->count;
     for (int64_t i = 0; i + 1 < n; i++) {
-        rank_pair(b, &a[i], &a[i + 1]);
+        rank_pair(b, s, &a[i], &a[i + 1]);
     }
     while (n > 1) {
         int64_t best = 0;
@@ -198,10 +208,10 @@ static void merge_short(const struct bpe *b, struct bpe_scratch *s) {
         n--;
         memmove(a + best + 1, a + best + 2, (size_t)(n - best - 1) * sizeof *a);
         if (best > 0) {
-            rank_pair(b, &a[best - 1], &a[best]);
+            rank_pair(b, s, &a[best - 1], &a[best]);
         }
         if (best + 1 < n) {
-            rank_pair(b, &a[best], &a[best + 1]);
+            rank_pair(b, s, &a[best], &a[best + 1]);
         }
     }
     s->count = n;
@@ -250,7 +260,7 @@ static enum status merge_long(const struct bpe *b, struct bpe_scratch *s) {
         a[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
         a[i].merged = -1;
         if (i + 1 < n) {
-            rank_pair(b, &a[i], &a[i + 1]);
+            rank_pair(b, s, &a[i], &a[i + 1]);
             TRY(heap_push(s, i));
         }
     }
@@ -267,14 +277,14 @@ static enum status merge_long(const struct bpe *b, struct bpe_scratch *s) {
         left->next = right->next;
         right->len = 0;
         left->merged = -1;
+        if (left->previous >= 0) {
+            rank_pair(b, s, &a[left->previous], left);
+            TRY(heap_push(s, left->previous));
+        }
         if (left->next >= 0) {
             a[left->next].previous = at;
-            rank_pair(b, left, &a[left->next]);
+            rank_pair(b, s, left, &a[left->next]);
             TRY(heap_push(s, at));
-        }
-        if (left->previous >= 0) {
-            rank_pair(b, &a[left->previous], left);
-            TRY(heap_push(s, left->previous));
         }
     }
     int64_t kept = 0;
@@ -308,7 +318,28 @@ static enum status whole_word(const struct bpe *b, struct bpe_scratch *s, const 
     }
     *found = id >= 0;
     s->count = 0;
-    return *found ? push_symbol(s, id, n) : OK;
+    return *found ? bpe_push(s, id, n) : OK;
+}
+
+/* Puts an unused token's parts behind the symbols. Parts are shorter than the whole, so this ends. */
+static enum status fall_apart(const struct bpe *b, struct bpe_scratch *s, int32_t id, uint32_t len) {
+    const struct vocabulary *v = &b->vocabulary;
+    struct unused_split parts = v->tokens[id].unused ? s->splits[id] : (struct unused_split){0};
+    if (parts.left == parts.right && parts.left == 0) {
+        return bpe_push(s, id, len);
+    }
+    TRY(fall_apart(b, s, parts.left, v->tokens[parts.left].len));
+    return fall_apart(b, s, parts.right, v->tokens[parts.right].len);
+}
+
+static enum status expand_unused(const struct bpe *b, struct bpe_scratch *s) {
+    int64_t n = s->count;
+    for (int64_t i = 0; i < n; i++) {
+        TRY(fall_apart(b, s, s->symbols[i].id, s->symbols[i].len));
+    }
+    s->count -= n;
+    memmove(s->symbols, s->symbols + n, (size_t)s->count * sizeof *s->symbols);
+    return OK;
 }
 
 enum status bpe_word(const struct bpe *b, struct bpe_scratch *s, const char *word, size_t n) {
@@ -326,10 +357,14 @@ enum status bpe_word(const struct bpe *b, struct bpe_scratch *s, const char *wor
             return OK;
         }
     }
+    if (b->has_unused && !s->splits) {
+        TRY(NEW_ARRAY(s->splits, b->vocabulary.size));
+    }
     TRY(symbols_of(b, s, word, n));
     if (s->count <= SHORT_WORD) {
         merge_short(b, s);
-        return OK;
+    } else {
+        TRY(merge_long(b, s));
     }
-    return merge_long(b, s);
+    return b->has_unused ? expand_unused(b, s) : OK;
 }

@@ -17,6 +17,7 @@ struct bpe {
     bool fuse_unk;          /* unknown symbols in a row become one */
     bool ignore_merges;     /* a word that is a token is that token */
     bool splits_at_mark;    /* no merge reaches over "x▁": words may be cut there */
+    bool has_unused;        /* some tokens are only a step on the way: they fall apart again */
     int32_t unk;            /* -1: unknown symbols are left out */
     int32_t byte_ids[256];  /* of each byte's symbol, or of <0xXX>; -1 */
     int32_t ascii_ids[128]; /* of each ASCII symbol where symbols are code points; -1 */
@@ -45,7 +46,14 @@ struct bpe_scratch {
     struct candidate *heap;
     int64_t heap_count, heap_capacity;
     struct text spelled;
+    struct unused_split *splits; /* by id, where the model has unused tokens */
+    struct path *paths;          /* of unigram_word() */
+    int64_t paths_capacity;
 };
+/* Appends a symbol. */
+enum status bpe_push(struct bpe_scratch *s, int32_t id, size_t len);
+/* Whether every byte of s has its token <0xXX>, and falling back to them is on. */
+bool bpe_falls_back(const struct bpe *b, const char *s, size_t n);
 void bpe_scratch_free(struct bpe_scratch *s);
 /* Fails: ERR_DATA for a word above 1 GiB. */
 enum status bpe_word(const struct bpe *b, struct bpe_scratch *s, const char *word, size_t n);

@@ -59,12 +59,13 @@ static enum status decode_byte_level(const struct parts *in, struct parts *out) 
     return st == OK ? parts_end(out) : st;
 }
 
-static enum status decode_replace(const struct decode_step *d, const struct parts *in, struct parts *out) {
+static enum status decode_replace(const struct decode_step *d, const struct parts *in, bool goes_on,
+                                  struct parts *out) {
     size_t from_n = strlen(d->from);
     for (int64_t i = 0; i < in->n; i++) {
         size_t n;
         const char *s = part_at(in, i, &n);
-        bool skip = d->first_only && i == 0;
+        bool skip = d->first_only && i == 0 && !goes_on;
         for (size_t at = 0; at < n;) {
             if (n - at < from_n || memcmp(s + at, d->from, from_n) != 0) {
                 TRY(text_append(&out->bytes, s + at, 1));
@@ -137,12 +138,14 @@ done:
     return st;
 }
 
-static enum status decode_strip(const struct decode_step *d, const struct parts *in, struct parts *out) {
+static enum status decode_strip(const struct decode_step *d, const struct parts *in, bool goes_on,
+                                struct parts *out) {
     size_t unit = strlen(d->from);
     for (int64_t i = 0; i < in->n; i++) {
         size_t n;
         const char *s = part_at(in, i, &n);
-        for (int64_t k = 0; k < d->start && n >= unit && memcmp(s, d->from, unit) == 0; k++) {
+        int64_t start = i == 0 && goes_on ? 0 : d->start;
+        for (int64_t k = 0; k < start && n >= unit && memcmp(s, d->from, unit) == 0; k++) {
             s += unit;
             n -= unit;
         }
@@ -155,19 +158,21 @@ static enum status decode_strip(const struct decode_step *d, const struct parts 
     return OK;
 }
 
-static enum status apply(const struct decode_step *d, const struct parts *in, struct parts *out) {
+/* goes_on: the text has one before it, whose decoding took off what encoding puts in front. */
+static enum status apply(const struct decode_step *d, const struct parts *in, bool goes_on,
+                         struct parts *out) {
     switch (d->kind) {
     case DECODE_BYTE_LEVEL:
         return decode_byte_level(in, out);
     case DECODE_REPLACE:
-        return decode_replace(d, in, out);
+        return decode_replace(d, in, goes_on, out);
     case DECODE_BYTE_FALLBACK:
         return decode_byte_fallback(in, out);
     case DECODE_FUSE:
         TRY(text_append(&out->bytes, in->bytes.data ? in->bytes.data : "", in->bytes.len));
         return parts_end(out);
     case DECODE_STRIP:
-        return decode_strip(d, in, out);
+        return decode_strip(d, in, goes_on, out);
     }
     return fail(ERR_INTERNAL, "unknown decoder %d", (int)d->kind);
 }
@@ -176,10 +181,11 @@ static enum status gather(const struct tokenizer *t, const int32_t *ids, int64_t
                           struct parts *out) {
     const struct vocabulary *v = &t->bpe.vocabulary;
     for (int64_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || ids[i] >= v->size || !v->tokens[ids[i]].present) {
-            return fail(ERR_DATA, "id %d is not in the vocabulary of %d tokens", ids[i], v->size);
+        if (ids[i] < 0) {
+            return fail(ERR_DATA, "id %d is none of a vocabulary", ids[i]);
         }
-        if (skip_special && v->tokens[ids[i]].special) {
+        bool padding = ids[i] >= v->size || !v->tokens[ids[i]].present;
+        if (padding || (skip_special && v->tokens[ids[i]].special)) {
             continue;
         }
         if (out->n > 0 && t->n_decoders == 0) {
@@ -201,21 +207,21 @@ static enum status gather(const struct tokenizer *t, const int32_t *ids, int64_t
 
 static enum status decode_bytes(const int32_t *ids, int64_t n, bool skip_special, struct text *out) {
     for (int64_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || ids[i] >= BYTES_SIZE) {
-            return fail(ERR_DATA, "id %d is not in the vocabulary of %d tokens", ids[i], BYTES_SIZE);
+        if (ids[i] < 0) {
+            return fail(ERR_DATA, "id %d is none of a vocabulary", ids[i]);
         }
         char c = (char)ids[i];
         if (ids[i] < 256) {
             TRY(text_append(out, &c, 1));
-        } else if (!skip_special) {
+        } else if (!skip_special && ids[i] < BYTES_SIZE) {
             TRY(text_puts(out, ids[i] == BYTES_BEGIN ? "<|begin|>" : "<|end|>"));
         }
     }
     return OK;
 }
 
-enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
-                             struct text *out) {
+static enum status decode_ids(const struct tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
+                              bool goes_on, struct text *out) {
     if (t->bytes) {
         return decode_bytes(ids, n, skip_special, out);
     }
@@ -226,7 +232,7 @@ enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int6
     for (int i = 0; i < t->n_decoders && now.n > 0; i++) {
         text_clear(&next.bytes);
         next.n = 0;
-        TRY_TO(done, apply(&t->decoders[i], &now, &next));
+        TRY_TO(done, apply(&t->decoders[i], &now, goes_on, &next));
         struct parts old = now;
         now = next;
         next = old;
@@ -236,4 +242,14 @@ done:
     parts_free(&now);
     parts_free(&next);
     return st;
+}
+
+enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
+                             struct text *out) {
+    return decode_ids(t, ids, n, skip_special, false, out);
+}
+
+enum status tokenizer_decode_after(const struct tokenizer *t, const int32_t *ids, int64_t n,
+                                   bool skip_special, struct text *out) {
+    return decode_ids(t, ids, n, skip_special, true, out);
 }

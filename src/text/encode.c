@@ -178,7 +178,9 @@ static enum status put_word(struct encoder *e, const struct view *v, size_t at, 
             }
         }
     }
-    TRY(bpe_word(&e->t->bpe, &e->scratch, v->s + at, n));
+    const struct tokenizer *t = e->t;
+    TRY(t->unigram ? unigram_word(t->unigram, &t->bpe, &e->scratch, v->s + at, n)
+                   : bpe_word(&t->bpe, &e->scratch, v->s + at, n));
     bool regular;
     TRY(put_symbols(e, v, at, n, &regular));
     if (regular && n <= CACHE_KEY && e->scratch.count <= CACHE_IDS) {
@@ -210,7 +212,8 @@ static inline enum status piece(struct encoder *e, int i, const struct view *v, 
     if (i + 1 == e->t->n_steps && e->t->bpe.byte_level) {
         return put_word(e, v, at, n);
     }
-    struct view part = {v->s + at, n, v->weights ? v->weights + at : NULL, v->first && at == 0};
+    struct view part = {v->s + at, n, v->weights ? v->weights + at : NULL, v->first && at == 0,
+                        v->open && at == 0};
     return run_step(e, i + 1, &part);
 }
 
@@ -226,29 +229,59 @@ static enum status cut_known(struct encoder *e, int i, const struct view *v) {
     return OK;
 }
 
-static enum status piece_or_drop(struct encoder *e, int i, const struct view *v, size_t at, size_t n,
-                                 bool drop) {
-    if (n == 0) {
+/* A piece of a cut that is waiting for its neighbour. */
+struct waiting {
+    size_t begin, end;
+    bool match, any;
+};
+
+static enum status let_go(struct encoder *e, int i, const struct view *v, struct waiting *w) {
+    bool any = w->any;
+    w->any = false;
+    return any ? piece(e, i, v, w->begin, w->end - w->begin) : OK;
+}
+
+/* One match, or what is between two, joined to its neighbour as the step's behavior says. */
+static enum status take_piece(struct encoder *e, int i, const struct view *v, struct waiting *w,
+                              const struct waiting *new) {
+    const struct step *step = &e->t->steps[i];
+    if (new->begin == new->end) {
         return OK;
     }
-    if (drop) {
-        e->carried += e->chars ? view_count(v, at, n) : 0;
+    if (new->match ? step->drop_matches : step->drop_others) {
+        TRY(let_go(e, i, v, w));
+        e->carried += e->chars ? view_count(v, new->begin, new->end - new->begin) : 0;
         return OK;
     }
-    return piece(e, i, v, at, n);
+    bool previous = w->match != step->inverted;
+    bool match = new->match != step->inverted;
+    bool joins = (step->joins == JOIN_PREVIOUS && match && !previous) ||
+                 (step->joins == JOIN_NEXT && !match && previous) ||
+                 (step->joins == JOIN_ALIKE && match == previous);
+    if (w->any && joins) {
+        w->end = new->end;
+        w->match = new->match;
+        return OK;
+    }
+    TRY(let_go(e, i, v, w));
+    *w = *new;
+    w->any = true;
+    return OK;
 }
 
 static enum status cut_matches(struct encoder *e, int i, const struct view *v) {
     const struct step *step = &e->t->steps[i];
+    struct waiting waiting = {0};
     for (size_t at = 0; at < v->n;) {
-        size_t begin;
-        size_t end;
-        TRY(cut_match(e->matcher, step, v->s, v->n, at, &begin, &end));
-        TRY(piece_or_drop(e, i, v, at, begin - at, step->drop_others));
-        TRY(piece_or_drop(e, i, v, begin, end - begin, step->drop_matches));
-        at = end;
+        struct waiting between = {.begin = at};
+        struct waiting found = {.match = true};
+        TRY(cut_match(e->matcher, step, v->s, v->n, at, &found.begin, &found.end));
+        between.end = found.begin;
+        TRY(take_piece(e, i, v, &waiting, &between));
+        TRY(take_piece(e, i, v, &waiting, &found));
+        at = found.end;
     }
-    return OK;
+    return let_go(e, i, v, &waiting);
 }
 
 static enum status cut_before_marks(struct encoder *e, int i, const struct view *v) {
@@ -263,6 +296,20 @@ static enum status cut_before_marks(struct encoder *e, int i, const struct view 
     return OK;
 }
 
+static enum status cut_symbols(struct encoder *e, int i, const struct view *v) {
+    size_t done = 0;
+    size_t begin;
+    size_t end;
+    int32_t id;
+    while (finder_next(&e->t->symbols, v->s, v->n, done, &begin, &end, &id)) {
+        TRY(begin > done ? piece(e, i, v, done, begin - done) : OK);
+        TRY(put_ids(e, &id, 1));
+        TRY(e->chars ? put_chars(e, view_count(v, begin, end - begin)) : OK);
+        done = end;
+    }
+    return done < v->n ? piece(e, i, v, done, v->n - done) : OK;
+}
+
 /* Steps that change the text: a space put first, or spaces as marks. */
 static enum status change_text(struct encoder *e, int i, const struct view *v) {
     const struct step *step = &e->t->steps[i];
@@ -273,9 +320,8 @@ static enum status change_text(struct encoder *e, int i, const struct view *v) {
     size_t mark_n = spaces ? 1 : step->string_n;
     bool has = v->n >= mark_n && memcmp(v->s, mark, mark_n) == 0;
     bool prepend = spaces || step->prepend == PREPEND_ALWAYS || (step->prepend == PREPEND_FIRST && v->first);
-    text_clear(&b->bytes);
-    text_clear(&b->weights);
-    if (prepend && !has && !(!spaces && v->s[0] == ' ')) {
+    view_buffer_clear(b);
+    if (prepend && !v->open && !has && !(!spaces && v->s[0] == ' ')) {
         TRY(view_append(b, mark, mark_n, 0, weigh));
     }
     size_t done = 0;
@@ -288,7 +334,7 @@ static enum status change_text(struct encoder *e, int i, const struct view *v) {
     }
     TRY(view_copy(b, v, done, v->n - done, weigh));
     struct view changed = {b->bytes.data, b->bytes.len, weigh ? (const uint8_t *)b->weights.data : NULL,
-                           v->first};
+                           v->first, v->open};
     return run_step(e, i + 1, &changed);
 }
 
@@ -309,6 +355,8 @@ static enum status run_step(struct encoder *e, int i, const struct view *v) {
         return cut_matches(e, i, v);
     case STEP_BEFORE_MARK:
         return cut_before_marks(e, i, v);
+    case STEP_SYMBOLS:
+        return cut_symbols(e, i, v);
     case STEP_PREFIX_SPACE:
     case STEP_METASPACE:
         return change_text(e, i, v);
@@ -372,7 +420,7 @@ static enum status split_added(struct encoder *e, bool raw, const struct view *v
         begin = begin > done ? begin : done;
         if (begin > done) {
             struct view part = {v->s + done, begin - done, v->weights ? v->weights + done : NULL,
-                                v->first && done == 0};
+                                v->first && done == 0, v->open && done == 0};
             TRY(raw ? normalized_part(e, &part) : run_step(e, 0, &part));
         }
         if (more) {
@@ -388,8 +436,12 @@ static enum status split_added(struct encoder *e, bool raw, const struct view *v
 
 static enum status normalized_part(struct encoder *e, const struct view *v) {
     struct view changed;
-    TRY(normalize(e->t, v, e->chars != NULL, e->changed, &changed));
-    return split_added(e, false, &changed);
+    TRY(normalize(e->t, e->matcher, v, e->chars != NULL, e->changed, &changed));
+    TRY(split_added(e, false, &changed));
+    for (int i = 0; i < e->t->n_changes && e->chars; i++) {
+        e->carried += e->changed[i].owed;
+    }
+    return OK;
 }
 
 static enum status encode_bytes(struct encoder *e, const char *text, size_t len) {
@@ -404,7 +456,22 @@ static enum status encode_bytes(struct encoder *e, const char *text, size_t len)
     return OK;
 }
 
-static enum status encode_text(struct encoder *e, const char *text, size_t len) {
+/* Whether a text ends with an added token that is found before normalization. */
+static bool ends_with_added(const struct tokenizer *t, const char *text, size_t len) {
+    struct view whole = {text, len, NULL, true, false};
+    size_t begin = 0;
+    size_t end = 0;
+    size_t last = 0;
+    int32_t id = -1;
+    for (size_t at = 0; finder_next(&t->raw, text, len, at, &begin, &end, &id);) {
+        at = end;
+        last = place_of(t, id, &whole, &begin, &end) ? end : last;
+    }
+    return len > 0 && last == len;
+}
+
+static enum status encode_text(struct encoder *e, const char *before, size_t before_len, const char *text,
+                               size_t len) {
     if (e->t->bytes) {
         return encode_bytes(e, text, len);
     }
@@ -412,7 +479,8 @@ static enum status encode_text(struct encoder *e, const char *text, size_t len) 
     if (good < len) {
         return fail(ERR_DATA, "text is not valid UTF-8 at its byte %zu", good);
     }
-    struct view whole = {text, len, NULL, true};
+    struct view whole = {text, len, NULL, before_len == 0, false};
+    whole.open = !whole.first && !ends_with_added(e->t, before, before_len);
     size_t first = e->chars ? e->chars->len : 0;
     TRY(split_added(e, true, &whole));
     if (e->chars && e->carried > 0 && e->chars->len > first) {
@@ -425,12 +493,17 @@ static enum status encode_text(struct encoder *e, const char *text, size_t len) 
 
 enum status tokenizer_encode(struct encoder *e, const char *text, size_t len, struct ids *out,
                              struct text *chars) {
+    return tokenizer_encode_after(e, "", 0, text, len, out, chars);
+}
+
+enum status tokenizer_encode_after(struct encoder *e, const char *before, size_t before_len, const char *text,
+                                   size_t len, struct ids *out, struct text *chars) {
     int64_t count = out->count;
     size_t chars_len = chars ? chars->len : 0;
     e->out = out;
     e->chars = chars;
     e->carried = 0;
-    enum status st = encode_text(e, text, len);
+    enum status st = encode_text(e, before, before_len, text, len);
     if (st != OK) {
         out->count = count;
         if (chars) {

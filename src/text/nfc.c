@@ -1,7 +1,8 @@
-/* Canonical composition (Unicode Standard Annex 15, form C), cut into runs.
+/* Normalization forms (Unicode Standard Annex 15), cut into runs.
  *
- * A "safe" code point is a starter that composition leaves alone and never joins to what is before it. Text
- * between two safe code points is composed on its own, so nearly all text is only looked at.
+ * For form C a "safe" code point is a starter that composition leaves alone and never joins to what is before
+ * it; for the others it is one of ASCII. Text between two safe code points is normalized on its own, so
+ * nearly all text is only looked at.
  */
 #include <string.h>
 
@@ -37,9 +38,10 @@ static int combining_class(const uint8_t *classes, utf8proc_int32_t point) {
 }
 
 /* Full decomposition of size bytes at s, in text order; *n code points at *marks (mem_free). */
-static enum status decompose(const uint8_t *classes, const char *s, size_t size, struct mark **marks,
-                             int64_t *n) {
+static enum status decompose(const uint8_t *classes, enum normal_form form, const char *s, size_t size,
+                             struct mark **marks, int64_t *n) {
     enum { LONGEST = 32 }; /* of one code point: 4 in Unicode */
+    int options = UTF8PROC_DECOMPOSE | (form == FORM_KC || form == FORM_KD ? UTF8PROC_COMPAT : 0);
     int64_t capacity = 0;
     struct mark *out = NULL;
     int64_t count = 0;
@@ -51,7 +53,7 @@ static enum status decompose(const uint8_t *classes, const char *s, size_t size,
         utf8proc_ssize_t n_parts = 1;
         if (point >= 0x80) {
             int boundary = 0;
-            n_parts = utf8proc_decompose_char(point, parts, LONGEST, UTF8PROC_DECOMPOSE, &boundary);
+            n_parts = utf8proc_decompose_char(point, parts, LONGEST, (utf8proc_option_t)options, &boundary);
         }
         if (n_parts < 1 || n_parts > LONGEST) {
             st = fail(ERR_INTERNAL, "U+%04X does not decompose", (unsigned)point);
@@ -86,21 +88,24 @@ static enum status order(struct mark *marks, int64_t n) {
     return OK;
 }
 
-/* Composes one run, which begins at a safe code point or with the text. */
-static enum status compose_run(const uint8_t *classes, const struct view *v, size_t from, size_t to,
-                               bool weigh, struct view_buffer *b) {
+/* Normalizes one run, which begins at a safe code point or with the text. */
+static enum status normalize_run(const uint8_t *classes, enum normal_form form, const struct view *v,
+                                 size_t from, size_t to, bool weigh, struct view_buffer *b) {
     struct mark *marks = NULL;
     utf8proc_int32_t *points = NULL;
     struct text bytes = {0};
     int64_t n = 0;
-    TRY(decompose(classes, v->s + from, to - from, &marks, &n));
+    TRY(decompose(classes, form, v->s + from, to - from, &marks, &n));
     enum status st = OK;
     TRY_TO(done, order(marks, n));
     TRY_TO(done, NEW_ARRAY(points, n + 1));
     for (int64_t i = 0; i < n; i++) {
         points[i] = marks[i].point;
     }
-    utf8proc_ssize_t composed = utf8proc_normalize_utf32(points, n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    utf8proc_ssize_t composed = n;
+    if (form == FORM_C || form == FORM_KC) {
+        composed = utf8proc_normalize_utf32(points, n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    }
     if (composed < 0) {
         st = fail(ERR_INTERNAL, "canonical composition: %s", utf8proc_errmsg(composed));
         goto done;
@@ -117,13 +122,18 @@ done:
     return st;
 }
 
+static inline bool is_unsafe(const uint8_t *classes, enum normal_form form, uint32_t point) {
+    return form == FORM_C ? classes[point] & CLASS_UNSAFE : point >= 0x80;
+}
+
 /* The first unsafe code point at or after `at`; *before is the code point before it (or at). v->n if none. */
-static size_t find_unsafe(const uint8_t *classes, const struct view *v, size_t at, size_t *before) {
+static size_t find_unsafe(const uint8_t *classes, enum normal_form form, const struct view *v, size_t at,
+                          size_t *before) {
     *before = at;
     while (at < v->n) {
         int length;
         uint32_t point = utf8_point(v->s + at, &length);
-        if (classes[point] & CLASS_UNSAFE) {
+        if (is_unsafe(classes, form, point)) {
             return at;
         }
         *before = at;
@@ -132,30 +142,29 @@ static size_t find_unsafe(const uint8_t *classes, const struct view *v, size_t a
     return v->n;
 }
 
-enum status nfc(const uint8_t *classes, const struct view *v, bool weigh, struct view_buffer *b,
-                bool *changed) {
+enum status normal_form(const uint8_t *classes, enum normal_form form, const struct view *v, bool weigh,
+                        struct view_buffer *b, bool *changed) {
     size_t before;
-    size_t unsafe = find_unsafe(classes, v, 0, &before);
+    size_t unsafe = find_unsafe(classes, form, v, 0, &before);
     *changed = unsafe < v->n;
     if (!*changed) {
         return OK;
     }
-    text_clear(&b->bytes);
-    text_clear(&b->weights);
+    view_buffer_clear(b);
     size_t done = 0;
     while (unsafe < v->n) {
         TRY(view_copy(b, v, done, before - done, weigh));
         size_t end = unsafe;
         while (end < v->n) {
             int length;
-            if (!(classes[utf8_point(v->s + end, &length)] & CLASS_UNSAFE)) {
+            if (!is_unsafe(classes, form, utf8_point(v->s + end, &length))) {
                 break;
             }
             end += (size_t)length;
         }
-        TRY(compose_run(classes, v, before, end, weigh, b));
+        TRY(normalize_run(classes, form, v, before, end, weigh, b));
         done = end;
-        unsafe = find_unsafe(classes, v, done, &before);
+        unsafe = find_unsafe(classes, form, v, done, &before);
     }
     return view_copy(b, v, done, v->n - done, weigh);
 }

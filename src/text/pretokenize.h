@@ -18,7 +18,9 @@ enum step_kind {
     STEP_PREFIX_SPACE, /* put a space before what does not begin with one */
     STEP_METASPACE,    /* spaces become the mark, one is put first as `prepend` says */
     STEP_BEFORE_MARK,  /* cut before each mark */
+    STEP_SYMBOLS,      /* cut around SentencePiece's user-defined symbols, which are tokens */
 };
+enum joins { JOIN_NONE, JOIN_PREVIOUS, JOIN_NEXT, JOIN_ALIKE };
 enum prepend { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER };
 struct step {
     enum step_kind kind;
@@ -26,7 +28,10 @@ struct step {
     char *string;            /* STEP_STRING: to cut around; STEP_METASPACE, STEP_BEFORE_MARK: the mark */
     size_t string_n;
     enum prepend prepend;
-    bool drop_matches, drop_others; /* STEP_PATTERN, STEP_STRING: behavior Removed, inverted or not */
+    /* STEP_PATTERN, STEP_STRING */
+    bool drop_matches, drop_others; /* behavior Removed, inverted or not */
+    enum joins joins;               /* a match becomes one piece with what is before it, behind it, alike */
+    bool inverted;                  /* `joins` takes what is between matches for the matches */
 };
 void step_free(struct step *s);
 /* A cut by a regular expression: hand-written where it is one of the three and !plain. Fails: ERR_DATA for

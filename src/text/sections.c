@@ -1,4 +1,4 @@
-/* The normalizer, pre_tokenizer, decoder and added_tokens sections of tokenizer.json. */
+/* The normalizer, pre_tokenizer and decoder sections of tokenizer.json. */
 #include <string.h>
 
 #include "text/tokenizer_internal.h"
@@ -44,6 +44,99 @@ static enum status take_pattern(const json_t *section, const char *where, const 
     return OK;
 }
 
+static enum status cut_by(const json_t *section, const char *where, struct step *out) {
+    const char *string;
+    const char *regex;
+    TRY(take_pattern(section, where, &string, &regex));
+    if (regex) {
+        enum status st = step_pattern(regex, false, out);
+        return st == OK ? OK : fail(st, "%s: %s", where, status_message()->text);
+    }
+    *out = (struct step){.kind = STEP_STRING, .string = mem_strdup(string), .string_n = strlen(string)};
+    return mem_ok(out->string);
+}
+
+static enum status read_replace(struct change *c, const json_t *section, const char *where) {
+    c->kind = CHANGE_REPLACE;
+    TRY(cut_by(section, where, &c->cut));
+    if (c->cut.kind != STEP_STRING && c->cut.kind != STEP_PATTERN) {
+        return lacks(where, "normalizer", "Replace with a pattern that cuts words");
+    }
+    return take_copy(section, "content", where, &c->to, &c->to_n);
+}
+
+static enum status read_strip(struct change *c, const json_t *section, const char *where) {
+    c->kind = CHANGE_STRIP;
+    c->left = c->right = true;
+    TRY(json_take_bool(section, "strip_left", where, &c->left));
+    return json_take_bool(section, "strip_right", where, &c->right);
+}
+
+static int base64_digit(char c) {
+    return c >= 'A' && c <= 'Z'   ? c - 'A'
+           : c >= 'a' && c <= 'z' ? c - 'a' + 26
+           : c >= '0' && c <= '9' ? c - '0' + 52
+           : c == '+'             ? 62
+           : c == '/'             ? 63
+                                  : -1;
+}
+
+static enum status read_precompiled(struct change *c, const json_t *section, const char *where) {
+    const char *coded = "";
+    struct text blob = {0};
+    enum status st = OK;
+    uint32_t bits = 0;
+    int n_bits = 0;
+    c->kind = CHANGE_PRECOMPILED;
+    TRY(json_take_string(section, "precompiled_charsmap", where, &coded));
+    for (; *coded && *coded != '='; coded++) {
+        int digit = base64_digit(*coded);
+        if (digit < 0) {
+            st = fail(ERR_DATA, "%s: \"precompiled_charsmap\" is not base64", where);
+            goto done;
+        }
+        bits = bits << 6 | (uint32_t)digit;
+        n_bits += 6;
+        if (n_bits >= 8) {
+            n_bits -= 8;
+            char byte = (char)(bits >> n_bits & 0xFF);
+            TRY_TO(done, text_append(&blob, &byte, 1));
+        }
+    }
+    st = charsmap_open(blob.data ? blob.data : "", blob.len, where, &c->map);
+done:
+    text_free(&blob);
+    return st;
+}
+
+static enum status read_change(struct change *c, const char *type, const json_t *section, const char *where) {
+    static const struct {
+        const char *name;
+        enum normal_form form;
+    } forms[] = {{"NFC", FORM_C}, {"NFD", FORM_D}, {"NFKC", FORM_KC}, {"NFKD", FORM_KD}};
+    for (int i = 0; i < COUNT_OF(forms); i++) {
+        if (strcmp(type, forms[i].name) == 0) {
+            *c = (struct change){.kind = CHANGE_FORM, .form = forms[i].form};
+            return OK;
+        }
+    }
+    if (strcmp(type, "Prepend") == 0) {
+        c->kind = CHANGE_PREPEND;
+        return take_copy(section, "prepend", where, &c->to, &c->to_n);
+    }
+    if (strcmp(type, "Replace") == 0) {
+        return read_replace(c, section, where);
+    }
+    if (strcmp(type, "Strip") == 0) {
+        return read_strip(c, section, where);
+    }
+    if (strcmp(type, "Precompiled") == 0) {
+        return read_precompiled(c, section, where);
+    }
+    c->kind = CHANGE_LOWERCASE;
+    return strcmp(type, "Lowercase") == 0 ? OK : lacks(where, "normalizer", type);
+}
+
 enum status read_normalizer(struct tokenizer *t, const json_t *section, const char *where) {
     if (!section || json_is_null(section)) {
         return OK;
@@ -61,29 +154,7 @@ enum status read_normalizer(struct tokenizer *t, const json_t *section, const ch
     if (t->n_changes == STEPS_MAX) {
         return fail(ERR_DATA, "%s: more than %d normalizers", where, STEPS_MAX);
     }
-    struct change *c = &t->changes[t->n_changes++];
-    if (strcmp(type, "NFC") == 0) {
-        c->kind = CHANGE_NFC;
-        return OK;
-    }
-    if (strcmp(type, "Prepend") == 0) {
-        c->kind = CHANGE_PREPEND;
-        return take_copy(section, "prepend", where, &c->to, &c->to_n);
-    }
-    if (strcmp(type, "Replace") == 0) {
-        const char *string;
-        const char *regex;
-        TRY(take_pattern(section, where, &string, &regex));
-        if (regex) {
-            return lacks(where, "normalizer", "Replace with a Regex");
-        }
-        c->kind = CHANGE_REPLACE;
-        c->from = mem_strdup(string);
-        c->from_n = strlen(string);
-        TRY(mem_ok(c->from));
-        return take_copy(section, "content", where, &c->to, &c->to_n);
-    }
-    return lacks(where, "normalizer", type);
+    return read_change(&t->changes[t->n_changes++], type, section, where);
 }
 
 static enum status new_step(struct tokenizer *t, const char *where, enum step_kind kind, struct step **out) {
@@ -149,37 +220,33 @@ static enum status read_metaspace(struct tokenizer *t, const json_t *section, co
     return OK;
 }
 
-static enum status read_split(struct tokenizer *t, const json_t *section, const char *where) {
-    const char *string;
-    const char *regex;
+/* How a cut joins its pieces, and what it drops. */
+static enum status read_behavior(const json_t *section, const char *where, struct step *step) {
     const char *behavior = NULL;
-    bool invert = false;
-    struct step *step;
-    TRY(take_pattern(section, where, &string, &regex));
     TRY(json_take_string(section, "behavior", where, &behavior));
-    TRY(json_take_bool(section, "invert", where, &invert));
-    if (!behavior || (strcmp(behavior, "Isolated") != 0 && strcmp(behavior, "Removed") != 0)) {
-        return lacks(where, "Split behavior", behavior ? behavior : "(none)");
+    TRY(json_take_bool(section, "invert", where, &step->inverted));
+    const char *name = behavior ? behavior : "(none)";
+    bool removed = strcmp(name, "Removed") == 0;
+    step->drop_matches = removed && !step->inverted;
+    step->drop_others = removed && step->inverted;
+    step->joins = strcmp(name, "MergedWithPrevious") == 0 ? JOIN_PREVIOUS
+                  : strcmp(name, "MergedWithNext") == 0   ? JOIN_NEXT
+                  : strcmp(name, "Contiguous") == 0       ? JOIN_ALIKE
+                                                          : JOIN_NONE;
+    if (step->joins == JOIN_NONE && !removed && strcmp(name, "Isolated") != 0) {
+        return lacks(where, "Split behavior", name);
     }
+    /* The hand-written patterns take in all text: nothing is between two matches. */
+    bool known = step->kind != STEP_PATTERN && step->kind != STEP_STRING;
+    return known && (step->drop_matches || step->joins == JOIN_ALIKE) ? lacks(where, "Split behavior", name)
+                                                                      : OK;
+}
+
+static enum status read_split(struct tokenizer *t, const json_t *section, const char *where) {
+    struct step *step;
     TRY(new_step(t, where, STEP_STRING, &step));
-    if (regex) {
-        enum status st = step_pattern(regex, false, step);
-        if (st != OK) {
-            return fail(st, "%s: %s", where, status_message()->text);
-        }
-    } else {
-        step->string = mem_strdup(string);
-        step->string_n = strlen(string);
-        TRY(mem_ok(step->string));
-    }
-    bool removed = behavior[0] == 'R';
-    step->drop_matches = removed && !invert;
-    step->drop_others = removed && invert;
-    if (removed && !invert && step->kind != STEP_PATTERN && step->kind != STEP_STRING) {
-        return lacks(where, "Split behavior",
-                     "Removed"); /* would leave nothing: the patterns take in all text */
-    }
-    return OK;
+    TRY(cut_by(section, where, step));
+    return read_behavior(section, where, step);
 }
 
 static enum status read_digits(struct tokenizer *t, const json_t *section, const char *where) {
@@ -291,91 +358,6 @@ enum status read_decoder(struct tokenizer *t, const json_t *section, const char 
         return read_decode_strip(d, section, where);
     } else {
         return lacks(where, "decoder", type);
-    }
-    return OK;
-}
-
-/* What the finder looks for: the content, normalized as the text will be; that is what it decodes to as well.
- */
-static enum status add_to_finder(struct tokenizer *t, const char *s, size_t n, bool normalized,
-                                 struct added_rule *rule) {
-    if (!normalized) {
-        return finder_add(&t->raw, s, n, rule->id);
-    }
-    struct view_buffer buffers[STEPS_MAX] = {0};
-    struct view whole = {s, n, NULL, true};
-    struct view changed;
-    enum status st = OK;
-    TRY_TO(done, normalize(t, &whole, false, buffers, &changed));
-    if (changed.n == 0) {
-        goto done;
-    }
-    if (changed.n != n || memcmp(changed.s, s, n) != 0) {
-        rule->shown = mem_strndup(changed.s, changed.n);
-        st = mem_ok(rule->shown);
-    }
-    st = st == OK ? finder_add(&t->normalized, changed.s, changed.n, rule->id) : st;
-done:
-    for (int i = 0; i < STEPS_MAX; i++) {
-        view_buffer_free(&buffers[i]);
-    }
-    return st;
-}
-
-static enum status read_added_token(struct tokenizer *t, const json_t *entry, const char *where) {
-    int64_t id = -1;
-    bool special = false;
-    bool normalized = true;
-    struct added_rule rule = {0};
-    const json_t *content = json_object_get(entry, "content");
-    if (!json_is_string(content)) {
-        return fail(ERR_DATA, "%s: an added token has no \"content\"", where);
-    }
-    TRY(json_take_int(entry, "id", where, &id));
-    TRY(json_take_bool(entry, "special", where, &special));
-    normalized = !special;
-    TRY(json_take_bool(entry, "normalized", where, &normalized));
-    TRY(json_take_bool(entry, "lstrip", where, &rule.left));
-    TRY(json_take_bool(entry, "rstrip", where, &rule.right));
-    TRY(json_take_bool(entry, "single_word", where, &rule.word));
-    const char *s = json_string_value(content);
-    size_t n = json_string_length(content);
-    if (n == 0) {
-        return OK; /* as in the package */
-    }
-    struct vocabulary *v = &t->bpe.vocabulary;
-    int32_t known = vocabulary_find(v, s, n);
-    if (known >= 0 && id >= 0 && known != id) {
-        return fail(ERR_DATA, "%s: added token \"%.200s\" has id %lld but is %d in the vocabulary", where, s,
-                    (long long)id, known);
-    }
-    if (known < 0) {
-        enum status st = vocabulary_add(v, s, n, id);
-        if (st != OK) {
-            return fail(st, "%s: %s", where, status_message()->text);
-        }
-    } else {
-        id = known;
-    }
-    v->tokens[id].added = 1;
-    v->tokens[id].special |= special;
-    rule.id = (int32_t)id;
-    TRY(GROW_ARRAY(t->rules, t->rules_capacity, t->n_rules + 1));
-    TRY(add_to_finder(t, s, n, normalized, &rule));
-    if (rule.left || rule.right || rule.word || rule.shown) {
-        t->rules[t->n_rules++] = rule;
-    }
-    return OK;
-}
-
-enum status read_added_tokens(struct tokenizer *t, const json_t *list, const char *where) {
-    if (list && !json_is_null(list) && !json_is_array(list)) {
-        return fail(ERR_DATA, "%s: \"added_tokens\" must be an array", where);
-    }
-    size_t i;
-    const json_t *entry;
-    json_array_foreach(list, i, entry) {
-        TRY(read_added_token(t, entry, where));
     }
     return OK;
 }

@@ -77,12 +77,13 @@ enum status tokenizer_read_specials(struct tokenizer *t, const char *folder) {
         TRY_TO(done, text_printf(&path, "%s/%s", folder, files[i]));
         TRY_TO(done, read_one(t, path.data, &begin, &end));
     }
-    for (int i = 0; i < COUNT_OF(ends) && end < 0; i++) {
+    for (int i = 0; i < COUNT_OF(ends) && end < 0 && t->end < 0; i++) {
         int32_t id = tokenizer_id(t, ends[i]);
         end = id >= 0 && t->bpe.vocabulary.tokens[id].special ? id : -1;
     }
-    t->begin = t->begin >= 0 && t->adds_begin && begin < 0 ? t->begin : begin;
-    t->end = end;
+    bool known = t->begin >= 0 && (t->adds_begin || t->slow); /* by the tokenizer itself */
+    t->begin = known && begin < 0 ? t->begin : begin;
+    t->end = end < 0 ? t->end : end;
 done:
     text_free(&path);
     return st;

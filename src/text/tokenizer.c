@@ -10,8 +10,8 @@
 
 /* Files that belong to a tokenizer, in the order of tokenizer_copy(). */
 static const char *const FILES[] = {
-    "tokenizer.json",        "vocab.json",       "merges.txt", "special_tokens_map.json",
-    "tokenizer_config.json", "added_tokens.json"};
+    "tokenizer.json",        "vocab.json",        "merges.txt",     "special_tokens_map.json",
+    "tokenizer_config.json", "added_tokens.json", "tokenizer.model"};
 
 static bool is_file(const char *path) {
     struct stat facts;
@@ -33,19 +33,22 @@ static void open_bytes(struct tokenizer *t) {
     t->hash = hash_bytes("bytes", 5, BYTES_SIZE);
 }
 
+enum status folder_json(const char *folder, const char *name, struct text *path, json_t **out) {
+    *out = NULL;
+    text_clear(path);
+    TRY(text_printf(path, "%s/%s", folder, name));
+    return is_file(path->data) ? json_load(path->data, out) : OK;
+}
+
 /* A model folder of ours whose tokenizer is the built-in one says so in tokenizer_config.json. */
 static enum status says_bytes(const char *folder, bool *bytes) {
     struct text path = {0};
     json_t *config = NULL;
     const char *name = "";
     enum status st = OK;
-    *bytes = false;
-    TRY_TO(done, text_printf(&path, "%s/tokenizer_config.json", folder));
-    if (is_file(path.data)) {
-        TRY_TO(done, json_load(path.data, &config));
-        TRY_TO(done, json_take_string(config, "collimate_tokenizer", path.data, &name));
-        *bytes = strcmp(name, "bytes") == 0;
-    }
+    TRY_TO(done, folder_json(folder, "tokenizer_config.json", &path, &config));
+    TRY_TO(done, config ? json_take_string(config, "collimate_tokenizer", path.data, &name) : OK);
+    *bytes = strcmp(name, "bytes") == 0;
 done:
     json_decref(config);
     text_free(&path);
@@ -60,33 +63,41 @@ static enum status open_json(struct tokenizer *t, const char *path) {
     return st;
 }
 
-static enum status open_folder(struct tokenizer *t) {
-    bool json = false;
-    bool vocab = false;
+static enum status open_file(struct tokenizer *t, const char *path) {
+    return text_ends(path, ".model") ? tokenizer_from_sentencepiece(t, path) : open_json(t, path);
+}
+
+/* The first of the kinds that the folder has. */
+static enum status open_kind(struct tokenizer *t) {
+    static const char *const whole[] = {"tokenizer.json", "tokenizer.model"};
+    bool has = false;
     bool merges = false;
+    for (int i = 0; i < COUNT_OF(whole); i++) {
+        TRY(has_file(t->folder, whole[i], &has));
+        if (has) {
+            struct text path = {0};
+            enum status st = text_printf(&path, "%s/%s", t->folder, whole[i]);
+            st = st == OK ? open_file(t, path.data) : st;
+            text_free(&path);
+            return st;
+        }
+    }
+    TRY(has_file(t->folder, "vocab.json", &has));
+    TRY(has_file(t->folder, "merges.txt", &merges));
+    return has && merges
+               ? tokenizer_from_merges(t)
+               : fail(ERR_INPUT, "%s: no tokenizer.json, tokenizer.model, nor vocab.json with merges.txt",
+                      t->folder);
+}
+
+static enum status open_folder(struct tokenizer *t) {
     bool bytes = false;
     TRY(says_bytes(t->folder, &bytes));
     if (bytes) {
         open_bytes(t);
         return OK;
     }
-    TRY(has_file(t->folder, "tokenizer.json", &json));
-    TRY(has_file(t->folder, "vocab.json", &vocab));
-    TRY(has_file(t->folder, "merges.txt", &merges));
-    if (json) {
-        struct text path = {0};
-        enum status st = text_printf(&path, "%s/tokenizer.json", t->folder);
-        st = st == OK ? open_json(t, path.data) : st;
-        text_free(&path);
-        TRY(st);
-    } else if (vocab && merges) {
-        TRY(tokenizer_from_merges(t, t->folder));
-    } else {
-        bool model = false;
-        TRY(has_file(t->folder, "tokenizer.model", &model));
-        return fail(ERR_INPUT, "%s: no tokenizer.json, nor vocab.json with merges.txt%s", t->folder,
-                    model ? "; save its tokenizer.model as tokenizer.json with transformers first" : "");
-    }
+    TRY(open_kind(t));
     return tokenizer_read_specials(t, t->folder);
 }
 
@@ -107,7 +118,7 @@ enum status tokenizer_open(const char *path, struct tokenizer **out) {
                         : mem_strdup(".");
     TRY_TO(failed, mem_ok(t->folder));
     if (file) {
-        TRY_TO(failed, open_json(t, path));
+        TRY_TO(failed, open_file(t, path));
         TRY_TO(failed, tokenizer_read_specials(t, t->folder));
     } else {
         TRY_TO(failed, open_folder(t));
@@ -125,18 +136,16 @@ void tokenizer_close(struct tokenizer *t) {
     }
     for (int i = 0; i < STEPS_MAX; i++) {
         step_free(&t->steps[i]);
-        mem_free(t->changes[i].from);
-        mem_free(t->changes[i].to);
+        change_free(&t->changes[i]);
         mem_free(t->decoders[i].from);
         mem_free(t->decoders[i].to);
     }
     finder_free(&t->raw);
     finder_free(&t->normalized);
+    finder_free(&t->symbols);
     bpe_free(&t->bpe);
-    for (int64_t i = 0; i < t->n_rules; i++) {
-        mem_free(t->rules[i].shown);
-    }
-    mem_free(t->rules);
+    unigram_free(t->unigram);
+    added_free(t);
     mem_free(t->classes);
     mem_free(t->folder);
     mem_free(t);

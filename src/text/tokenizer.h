@@ -2,13 +2,18 @@
  *
  *   bytes       256 byte ids, then <|begin|> 256, <|end|> 257 (vocabulary 258)
  *   tokenizer.json   as the `tokenizers` package writes it: BPE, byte-level (GPT-NeoX, GPT-2, Llama 3 with
- *                    ignore_merges, Qwen) or SentencePiece-style (Prepend/Replace normalizers, byte_fallback,
- *                    fuse_unk: Llama 2, TinyStories)
- *   vocab.json + merges.txt   GPT-2
- * What a tokenizer.json asks for and is not here is an error that names it.
+ *                    ignore_merges, Qwen) or SentencePiece-style (byte_fallback, fuse_unk: Llama 2, Gemma,
+ *                    TinyStories), and Unigram
+ *   tokenizer.model  SentencePiece, BPE or Unigram: alone as the `sentencepiece` package reads it; beside a
+ *                    tokenizer_config.json as transformers reads both (LlamaTokenizer, GemmaTokenizer, or the
+ *                    general class)
+ *   vocab.json + merges.txt   by tokenizer_class: GPT2Tokenizer, CodeGenTokenizer, GPTNeoXTokenizer,
+ *                    Qwen2Tokenizer
+ * Added tokens that only tokenizer_config.json or added_tokens.json name are obeyed. What a file asks for and
+ * is not here is an error that names it; padding and truncation are noted and not used.
  *
- * Ids equal those of the `tokenizers` package, encode(text, add_special_tokens=False). Immutable after
- * opening: any number of threads may encode at once, each with its own struct encoder (a cache).
+ * Ids equal those of the packages, encode(text, add_special_tokens=False). Immutable after opening: any
+ * number of threads may encode at once, each with its own struct encoder (a cache).
  */
 #ifndef COLLIMATE_TEXT_TOKENIZER_H
 #define COLLIMATE_TEXT_TOKENIZER_H
@@ -18,10 +23,12 @@
 #include "util/text.h"
 
 struct tokenizer;
-/* Local. folder with tokenizer.json (or vocab.json + merges.txt), or a path to tokenizer.json, or "bytes".
+/* Local. folder with tokenizer.json, else tokenizer.model, else vocab.json + merges.txt; or a path to
+ * one of the first two; or "bytes".
  * The special ids come from tokenizer_config.json, special_tokens_map.json, generation_config.json or
  * config.json beside it, in this order; where none names an end, from a special token called <|endoftext|>,
- * </s>, <|end_of_text|> or <eos>; where none names a begin, from the post-processor's template. Fails:
+ * </s>, <|end_of_text|> or <eos>; where none names a begin, from the post-processor's template; those that
+ * a SentencePiece model has itself stand for either. Fails:
  * ERR_INPUT, ERR_DATA. */
 enum status tokenizer_open(const char *path, struct tokenizer **out);
 void tokenizer_close(struct tokenizer *t);
@@ -54,12 +61,21 @@ void ids_free(struct ids *ids);
  * takes anything. */
 enum status tokenizer_encode(struct encoder *e, const char *text, size_t len, struct ids *out,
                              struct text *chars);
-/* Appends the text of ids; skip_special leaves special tokens out. Invalid UTF-8 becomes U+FFFD as in the
- * package, except for `bytes`, where it is kept. (Special tokens that are matched after a normalizer which
- * changes them are left out too; tokenizers 0.23 forgets those.) Fails: ERR_DATA for an id outside the
- * vocabulary. */
+/* The same for a text that goes on where `before` ends: nothing is put in front of it (a prefix space, a
+ * dummy prefix) unless `before` is empty or ends with an added token behind which the tokenizer does so. The
+ * ids of `before` and these are those of both in one piece, except where a token reaches over the boundary or
+ * a rule looks over it. `before` must be valid UTF-8. */
+enum status tokenizer_encode_after(struct encoder *e, const char *before, size_t before_len, const char *text,
+                                   size_t len, struct ids *out, struct text *chars);
+/* Appends the text of ids; skip_special leaves special tokens out, and ids without a token (of a vocabulary
+ * that is padded) have no text. Invalid UTF-8 becomes U+FFFD as in the package, except for `bytes`, where it
+ * is kept. (Special tokens that are matched after a normalizer which changes them are left out too;
+ * tokenizers 0.23 forgets those.) Fails: ERR_DATA for a negative id. */
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
                              struct text *out);
+/* The same for ids that go on a text: a space in front of them is theirs and stays. */
+enum status tokenizer_decode_after(const struct tokenizer *t, const int32_t *ids, int64_t n,
+                                   bool skip_special, struct text *out);
 
 /* Local. Copies the tokenizer's files into a model folder (for `bytes`: writes tokenizer.json and
  * tokenizer_config.json that the `tokenizers` package reads, and tokenizer_open() knows again). */

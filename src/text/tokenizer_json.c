@@ -1,9 +1,10 @@
-/* Reading tokenizer.json, and vocab.json with merges.txt. */
+/* Reading tokenizer.json. */
+#include <math.h>
 #include <string.h>
 
-#include "io/file.h"
 #include "text/tokenizer_internal.h"
 #include "util/hash.h"
+#include "util/log.h"
 #include "util/mem.h"
 
 static enum status read_vocabulary(struct bpe *b, const json_t *vocab, const char *where) {
@@ -79,16 +80,8 @@ static enum status refuse_options(const json_t *model, const char *where) {
     return what ? fail(ERR_DATA, "%s: model option \"%s\" is not supported", where, what) : OK;
 }
 
-static enum status read_model(struct bpe *b, const json_t *model, const char *where) {
-    const char *type = "BPE"; /* files of old versions have no type */
+static enum status read_bpe(struct bpe *b, const json_t *model, const char *where) {
     const char *unk = NULL;
-    if (!json_is_object(model)) {
-        return fail(ERR_DATA, "%s: there is no \"model\"", where);
-    }
-    TRY(json_take_string(model, "type", where, &type));
-    if (strcmp(type, "BPE") != 0) {
-        return fail(ERR_DATA, "%s: model \"%s\" is not supported, only BPE", where, type);
-    }
     TRY(refuse_options(model, where));
     TRY(read_vocabulary(b, json_object_get(model, "vocab"), where));
     TRY(read_merges(b, json_object_get(model, "merges"), where));
@@ -103,14 +96,79 @@ static enum status read_model(struct bpe *b, const json_t *model, const char *wh
     return OK;
 }
 
-static enum status refuse_if_set(const json_t *root, const char *key, const char *where) {
+/* ["token", score] */
+static enum status read_scored(struct tokenizer *t, const json_t *entry, int64_t id, const char *where) {
+    const json_t *token = json_array_get(entry, 0);
+    const json_t *score = json_array_get(entry, 1);
+    if (json_array_size(entry) != 2 || !json_is_string(token) || !json_is_number(score) ||
+        !isfinite(json_number_value(score))) {
+        return fail(ERR_DATA, "%s: entry %lld of the vocabulary is not a token and its score", where,
+                    (long long)id);
+    }
+    struct vocabulary *v = &t->bpe.vocabulary;
+    size_t n = json_string_length(token);
+    enum status st = vocabulary_add(v, json_string_value(token), n, id);
+    if (st != OK) {
+        return fail(st, "%s: %s", where, status_message()->text);
+    }
+    v->tokens[id].model = 1;
+    t->unigram->scores[id] = json_number_value(score);
+    return finder_add(&t->unigram->tokens, json_string_value(token), n, (int32_t)id);
+}
+
+static enum status read_unigram(struct tokenizer *t, const json_t *model, const char *where) {
+    enum { PENALTY = 10 }; /* of an unknown code point */
+    const json_t *vocab = json_object_get(model, "vocab");
+    int64_t unk = -1;
+    double least = INFINITY;
+    if (json_array_size(vocab) == 0) {
+        return fail(ERR_DATA, "%s: the vocabulary must be an array of tokens and scores", where);
+    }
+    TRY(NEW_ARRAY(t->unigram, 1));
+    TRY(finder_open(&t->unigram->tokens));
+    TRY(NEW_ARRAY(t->unigram->scores, (int64_t)json_array_size(vocab)));
+    TRY(pair_map_open(&t->bpe.merges, 0));
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(vocab, i, entry) {
+        TRY(read_scored(t, entry, (int64_t)i, where));
+        least = fmin(least, t->unigram->scores[i]);
+    }
+    t->unigram->unknown = least - PENALTY;
+    TRY(json_take_bool(model, "byte_fallback", where, &t->bpe.byte_fallback));
+    TRY(json_take_int(model, "unk_id", where, &unk));
+    if (unk < -1 || unk >= (int64_t)json_array_size(vocab)) {
+        return fail(ERR_DATA, "%s: unk_id %lld is not in the vocabulary", where, (long long)unk);
+    }
+    t->bpe.unk = (int32_t)unk;
+    return OK;
+}
+
+static enum status read_model(struct tokenizer *t, const json_t *model, const char *where) {
+    const char *type = json_is_array(json_object_get(model, "vocab")) && !json_object_get(model, "merges")
+                           ? "Unigram"
+                           : "BPE"; /* files of old versions have no type */
+    if (!json_is_object(model)) {
+        return fail(ERR_DATA, "%s: there is no \"model\"", where);
+    }
+    TRY(json_take_string(model, "type", where, &type));
+    if (strcmp(type, "Unigram") == 0) {
+        return read_unigram(t, model, where);
+    }
+    if (strcmp(type, "BPE") != 0) {
+        return fail(ERR_DATA, "%s: model \"%s\" is not supported, only BPE and Unigram", where, type);
+    }
+    return read_bpe(&t->bpe, model, where);
+}
+
+/* Left behind by whoever called the tokenizer last; they are options of a call. */
+static void note_if_set(const json_t *root, const char *key, const char *where) {
     const json_t *value = json_object_get(root, key);
     if (value && !json_is_null(value)) {
-        return fail(ERR_DATA,
-                    "%s: \"%s\" is set; set it to null (prepare and training cut by their own options)",
-                    where, key);
+        log_root(LOG_WARN,
+                 "%s: \"%s\" is set and is not used (prepare and training cut by their own options)", where,
+                 key);
     }
-    return OK;
 }
 
 /* The special token that a single text's template begins with. */
@@ -168,8 +226,7 @@ static enum status hash_section(const json_t *root, const char *key, uint64_t *h
     return OK;
 }
 
-/* Vocabulary in id order, merges by rank, and the rules; not the file's layout. */
-static enum status hash_tokenizer(struct tokenizer *t, const json_t *root) {
+uint64_t hash_model(const struct tokenizer *t) {
     const struct vocabulary *v = &t->bpe.vocabulary;
     uint64_t hash = hash_bytes("bpe", 3, (uint64_t)v->size);
     for (int32_t id = 0; id < v->size; id++) {
@@ -184,88 +241,50 @@ static enum status hash_tokenizer(struct tokenizer *t, const json_t *root) {
             merges += hash_bytes(slot, sizeof *slot, 1); /* the same sum in any order */
         }
     }
+    for (int32_t id = 0; t->unigram && id < v->size; id++) {
+        if (v->tokens[id].model) {
+            hash = hash_join(hash, hash_bytes(&t->unigram->scores[id], sizeof *t->unigram->scores, 2));
+        }
+    }
     uint64_t flags = t->bpe.byte_level | t->bpe.byte_fallback << 1 | t->bpe.fuse_unk << 2 |
                      t->bpe.ignore_merges << 3 | (uint64_t)(t->bpe.unk + 1) << 8;
-    hash = hash_join(hash_join(hash, merges), flags);
+    return hash_join(hash_join(hash, merges), flags);
+}
+
+static enum status hash_tokenizer(struct tokenizer *t, const json_t *root) {
+    uint64_t hash = hash_model(t);
     TRY(hash_section(root, "normalizer", &hash));
     TRY(hash_section(root, "pre_tokenizer", &hash));
     TRY(hash_section(root, "added_tokens", &hash));
-    t->hash = hash;
+    t->hash = t->beside_hash ? hash_join(hash, t->beside_hash) : hash;
     return OK;
+}
+
+enum status tokenizer_begin_fill(struct tokenizer *t) {
+    TRY(unicode_classes(&t->classes));
+    TRY(finder_open(&t->raw));
+    return finder_open(&t->normalized);
 }
 
 enum status tokenizer_from_json(struct tokenizer *t, const json_t *root, const char *where) {
     if (!json_is_object(root)) {
         return fail(ERR_DATA, "%s: not a tokenizer (an object is expected)", where);
     }
-    TRY(unicode_classes(&t->classes));
-    TRY(finder_open(&t->raw));
-    TRY(finder_open(&t->normalized));
-    TRY(refuse_if_set(root, "truncation", where));
-    TRY(refuse_if_set(root, "padding", where));
-    TRY(read_model(&t->bpe, json_object_get(root, "model"), where));
+    TRY(tokenizer_begin_fill(t));
+    note_if_set(root, "truncation", where);
+    note_if_set(root, "padding", where);
+    TRY(read_model(t, json_object_get(root, "model"), where));
     TRY(read_normalizer(t, json_object_get(root, "normalizer"), where));
     TRY(read_pre_tokenizer(t, json_object_get(root, "pre_tokenizer"), where));
     TRY(read_decoder(t, json_object_get(root, "decoder"), where));
+    if (t->unigram && t->bpe.byte_level) {
+        return fail(ERR_DATA, "%s: a Unigram model behind ByteLevel is not supported", where);
+    }
     bpe_finish(&t->bpe);
+    t->bpe.splits_at_mark &= !t->unigram;
     TRY(read_added_tokens(t, json_object_get(root, "added_tokens"), where));
+    TRY(read_added_beside(t, t->slow));
+    TRY(added_finish(t));
     TRY(read_post_processor(t, json_object_get(root, "post_processor"), where));
     return hash_tokenizer(t, root);
-}
-
-/* merges.txt as the array that tokenizer.json holds. */
-static enum status merges_array(const char *path, json_t **out) {
-    char *text;
-    size_t n;
-    TRY(file_read(path, &text, &n));
-    enum status st = OK;
-    json_t *merges = json_array();
-    for (size_t at = 0; at < n && st == OK;) {
-        const char *end = memchr(text + at, '\n', n - at);
-        size_t line = end ? (size_t)(end - text) - at : n - at;
-        size_t used = line > 0 && text[at + line - 1] == '\r' ? line - 1 : line;
-        bool comment = used >= 8 && memcmp(text + at, "#version", 8) == 0;
-        if (used > 0 && !comment && json_array_append_new(merges, json_stringn(text + at, used)) != 0) {
-            st = fail(ERR_DATA, "%s: byte %zu: not valid UTF-8", path, at);
-        }
-        at += line + 1;
-    }
-    mem_free(text);
-    if (st != OK) {
-        json_decref(merges);
-        return st;
-    }
-    *out = merges;
-    return OK;
-}
-
-enum status tokenizer_from_merges(struct tokenizer *t, const char *folder) {
-    struct text path = {0};
-    json_t *vocab = NULL;
-    json_t *merges = NULL;
-    json_t *root = NULL;
-    enum status st = OK;
-    TRY_TO(done, text_printf(&path, "%s/vocab.json", folder));
-    TRY_TO(done, json_load(path.data, &vocab));
-    text_clear(&path);
-    TRY_TO(done, text_printf(&path, "%s/merges.txt", folder));
-    TRY_TO(done, merges_array(path.data, &merges));
-    const json_t *end = json_is_object(vocab) ? json_object_get(vocab, "<|endoftext|>") : NULL;
-    json_t *added = json_array();
-    if (end && json_array_append_new(added, json_pack("{s:s, s:O, s:b}", "content", "<|endoftext|>", "id",
-                                                      end, "special", 1)) != 0) {
-        json_decref(added);
-        st = fail(ERR_SYSTEM, "%s: out of memory", folder);
-        goto done;
-    }
-    root = json_pack("{s:{s:s, s:O, s:O}, s:{s:s, s:b}, s:{s:s}, s:o}", "model", "type", "BPE", "vocab",
-                     vocab, "merges", merges, "pre_tokenizer", "type", "ByteLevel", "add_prefix_space", 0,
-                     "decoder", "type", "ByteLevel", "added_tokens", added);
-    st = root ? tokenizer_from_json(t, root, folder) : fail(ERR_SYSTEM, "%s: out of memory", folder);
-done:
-    json_decref(root);
-    json_decref(vocab);
-    json_decref(merges);
-    text_free(&path);
-    return st;
 }

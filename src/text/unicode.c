@@ -113,6 +113,13 @@ bool utf8_is_word(const uint8_t *classes, const char *s) {
 void view_buffer_free(struct view_buffer *b) {
     text_free(&b->bytes);
     text_free(&b->weights);
+    b->owed = 0;
+}
+
+void view_buffer_clear(struct view_buffer *b) {
+    text_clear(&b->bytes);
+    text_clear(&b->weights);
+    b->owed = 0;
 }
 
 int64_t view_count(const struct view *v, size_t at, size_t n) {
@@ -132,6 +139,8 @@ int64_t view_count(const struct view *v, size_t at, size_t n) {
 
 enum status view_append(struct view_buffer *b, const char *bytes, size_t n, int64_t weight, bool weigh) {
     size_t from = b->bytes.len;
+    weight += b->owed;
+    b->owed = n > 0 ? 0 : weight;
     TRY(text_append(&b->bytes, bytes, n));
     if (!weigh) {
         return OK;
@@ -149,6 +158,12 @@ enum status view_append(struct view_buffer *b, const char *bytes, size_t n, int6
 }
 
 enum status view_copy(struct view_buffer *b, const struct view *v, size_t at, size_t n, bool weigh) {
+    if (b->owed > 0 && n > 0) { /* the first code point pays */
+        size_t first = (size_t)utf8_length((unsigned char)v->s[at]);
+        first = first < n ? first : n;
+        TRY(view_append(b, v->s + at, first, view_count(v, at, first), weigh));
+        return view_copy(b, v, at + first, n - first, weigh);
+    }
     size_t from = b->bytes.len;
     TRY(text_append(&b->bytes, v->s + at, n));
     if (!weigh) {

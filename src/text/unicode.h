@@ -72,12 +72,15 @@ struct view {
     size_t n;
     const uint8_t *weights; /* per byte; NULL: the text's own code points */
     bool first;             /* begins where the original text begins */
+    bool open;              /* goes on with what stands before it: nothing is put in front */
 };
 /* A view's own storage. */
 struct view_buffer {
     struct text bytes, weights;
+    int64_t owed; /* code points of what gave no bytes, for the next bytes */
 };
 void view_buffer_free(struct view_buffer *b);
+void view_buffer_clear(struct view_buffer *b);
 /* Code points of the original that bytes [at, at + n) of v end. */
 int64_t view_count(const struct view *v, size_t at, size_t n);
 /* Appends n bytes that stand for bytes [at, at + taken) of v; weights are kept where `weigh`. */
@@ -85,9 +88,11 @@ enum status view_append(struct view_buffer *b, const char *bytes, size_t n, int6
 /* Appends bytes [at, at + n) of v as they are. */
 enum status view_copy(struct view_buffer *b, const struct view *v, size_t at, size_t n, bool weigh);
 
-/* Local. Canonical composition of v into b, unless it is composed already (then *changed is false and b is
- * not touched). */
-enum status nfc(const uint8_t *classes, const struct view *v, bool weigh, struct view_buffer *b,
-                bool *changed);
+/* Normalization forms of Unicode Standard Annex 15. */
+enum normal_form { FORM_C, FORM_D, FORM_KC, FORM_KD };
+/* Local. v in that form into b, unless nothing in it can change (then *changed is false and b is not
+ * touched). */
+enum status normal_form(const uint8_t *classes, enum normal_form form, const struct view *v, bool weigh,
+                        struct view_buffer *b, bool *changed);
 
 #endif

@@ -206,3 +206,9 @@ bool finder_next(const struct finder *f, const char *s, size_t n, size_t at, siz
     }
     return false;
 }
+
+bool finder_here(const struct finder *f, const char *s, size_t n, size_t at, size_t *end, int32_t *id) {
+    size_t length = f->nodes > 1 ? longest_at(f, s, n, at, id) : 0;
+    *end = at + length;
+    return length > 0;
+}

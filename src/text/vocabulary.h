@@ -44,6 +44,7 @@ struct token {
     uint32_t len;
     uint32_t span;                          /* bytes of text that it stands for as a symbol of the model */
     uint8_t present, model, added, special; /* flags; model: of the vocabulary, not only added */
+    uint8_t unused;                         /* of SentencePiece: never the result */
 };
 struct vocabulary {
     struct text strings;
@@ -77,5 +78,7 @@ enum status finder_add(struct finder *f, const char *s, size_t n, int32_t id);
 /* First place at or after `at`; false if there is none. */
 bool finder_next(const struct finder *f, const char *s, size_t n, size_t at, size_t *begin, size_t *end,
                  int32_t *id);
+/* The longest that begins at `at`; false if there is none, or nothing to be found at all. */
+bool finder_here(const struct finder *f, const char *s, size_t n, size_t at, size_t *end, int32_t *id);
 
 #endif

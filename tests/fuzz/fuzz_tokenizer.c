@@ -1,12 +1,12 @@
-/* Tokenizer folders: tokenizer.json, or vocab.json and merges.txt, and the files beside them; a text goes
- * through what opens. */
+/* Tokenizer folders: tokenizer.json, tokenizer.model, or vocab.json and merges.txt, and the files beside
+ * them; a text goes through what opens, and another goes on from it. */
 #include <string.h>
 
 #include "fuzz.h"
 #include "text/tokenizer.h"
 #include "util/mem.h"
 
-enum { TEXT = 6 };
+enum { TEXT = 8 };
 
 static const char some_text[] = "Hello, world! It's 12345 \xc3\xa9\xcc\x81 \xe4\xb8\xad\xe6\x96\x87 "
                                 "\xf0\x9f\x98\x80\n\n  </s><|endoftext|>";
@@ -32,6 +32,12 @@ static void use(const struct tokenizer *t, const char *text, size_t size) {
         FUZZ_CHECK(tokenizer_decode(t, ids.data, ids.count, true, &back) == OK);
         FUZZ_CHECK(tokenizer_decode(t, ids.data, ids.count, false, &back) == OK);
     }
+    int64_t before = ids.count;
+    if (fuzz_fine(tokenizer_encode_after(e, some_text, sizeof some_text - 1, text, size, &ids, &chars),
+                  ERR_DATA)) {
+        FUZZ_CHECK((int64_t)chars.len == ids.count);
+        FUZZ_CHECK(tokenizer_decode_after(t, ids.data + before, ids.count - before, true, &back) == OK);
+    }
     ids_free(&ids);
     text_free(&chars);
     text_free(&back);
@@ -45,6 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                {.name = "tokenizer_config.json"},
                                {.name = "special_tokens_map.json"},
                                {.name = "generation_config.json"},
+                               {.name = "added_tokens.json"},
+                               {.name = "tokenizer.model"},
                                [TEXT] = {.name = "text"}};
     struct tokenizer *t;
     (void)fuzz_comm(); /* the log's level */

@@ -88,6 +88,40 @@ put("tokenizer", "gpt2", sections(vocab__json=json.dumps(small), merges__txt="\n
                                   tokenizer_config__json='{"eos_token": "<|endoftext|>", "add_bos_token": false, '
                                                          '"bos_token": {"content": "<|endoftext|>"}}'))
 
+# SentencePiece models with their first pieces, alone and with a configuration; a folder of a slow tokenizer; Unigram.
+def shortened(name, n):
+    """The model with its first n pieces (a piece is a field of its own) and everything else."""
+    data, at, kept, pieces = get("tokenizers", name, "tokenizer.model"), 0, b"", 0
+    while at < len(data):
+        start, key = at, data[at]
+        size = shift = 0
+        at += 1
+        while True:
+            size |= (data[at] & 127) << shift
+            shift += 7
+            at += 1
+            if data[at - 1] < 128:
+                break
+        at += size
+        pieces += key == 10
+        kept += data[start:at] if key != 10 or pieces <= n else b""
+    return kept
+
+
+for name, n in (("unigram-model", 60), ("bpe-model", 60), ("bpe-bytes-model", 300), ("unigram-bytes-model", 300)):
+    put("tokenizer", name, sections(tokenizer__model=shortened(name, n), text="Hi there  <m> 12\n"))
+config = {"tokenizer_class": "LlamaTokenizer", "legacy": True, "added_tokens_decoder": {
+    "300": {"content": "<m>", "lstrip": True, "normalized": True, "special": False}}}
+for name, change in (("llama", {}), ("gemma", {"tokenizer_class": "GemmaTokenizer"}), ("parts", {"tokenizer_class": "PreTrainedTokenizer"})):
+    put("tokenizer", "model-" + name, sections(tokenizer__model=shortened("bpe-bytes-model", 300), text="Hi <m></s>12",
+                                               tokenizer_config__json=json.dumps(dict(config, **change))))
+put("tokenizer", "qwen-slow", sections(vocab__json=json.dumps(small), merges__txt="\n".join(merges), text="12 \n\n<m>",
+                                       added_tokens__json=json.dumps({"<m>": len(small)}),
+                                       tokenizer_config__json='{"tokenizer_class": "Qwen2TokenizerFast", "pad_token": "<m>"}'))
+for i, row in enumerate(json.loads(get("tokenizers", "sections.json"))["rows"]):
+    if row["tokenizer"]["model"]["type"] == "Unigram" or i < 15 or row["tokenizer"]["normalizer"]:
+        put("tokenizer", f"section-{i}", sections(tokenizer__json=json.dumps(row["tokenizer"]), text="a --b  </s>\u0130 x"))
+
 # Models: every family's configuration; safetensors single and sharded; one whole small folder.
 for family in sorted(os.listdir(os.path.join(FIXTURES, "models"))):
     path = os.path.join(FIXTURES, "models", family)

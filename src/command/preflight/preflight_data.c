@@ -205,7 +205,7 @@ static enum status check_one(struct boundary_check *b, const struct response *r)
         b->counts[UNLIKE]++; /* its text does not give its ids even alone */
         return OK;
     }
-    TRY(tokenizer_decode(b->tokenizer, response, m, false, &b->text));
+    TRY(tokenizer_decode_after(b->tokenizer, response, m, false, &b->text));
     TRY(begins_with(b, prompt, n, &same));
     b->counts[MOVED] += !same;
     return OK;
