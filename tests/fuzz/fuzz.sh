@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets (clang, libFuzzer, AddressSanitizer, UBSan) and runs them two at a time.
-#   bash tests/fuzz/run.sh fixed                what CI runs: a fixed number of inputs of each, the same ones at each run
-#   bash tests/fuzz/run.sh 600                  all of them, 10 minutes each, from a new seed
-#   bash tests/fuzz/run.sh 3600 records yaml    these, an hour each
+#   bash tests/fuzz/fuzz.sh fixed                what CI runs: a fixed number of inputs of each, the same ones at each run
+#   bash tests/fuzz/fuzz.sh 600                  all of them, 10 minutes each, from a new seed
+#   bash tests/fuzz/fuzz.sh 3600 records yaml    these, an hour each
 # A crash, a leak, a slow input (10 s; 100 s in a fixed run) or an allocation of more than 1 GiB ends with an error; the
 # input lies in build/fuzz/findings/TARGET. It becomes a seed (tests/fuzz/seeds/TARGET) once what it found is put right:
 # every build's tests run the seeds. What grows from them in runs of the second kind stays in build/fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-seconds=${1:?usage: run.sh fixed|SECONDS [TARGET...]}
+seconds=${1:?usage: fuzz.sh fixed|SECONDS [TARGET...]}
 shift
 at_once=${FUZZ_AT_ONCE:-2}
 targets=("$@")
