@@ -28,6 +28,7 @@ FNR == 1 {
     sub(/__launch_bounds__\([^)]*\) */, "", head)
     may_be_long = before ~ /NOLINTNEXTLINE\(readability-function-size\): ./
 }
+!inside && /^ / && head !~ /\(/ { head = head $0 }
 !inside { before = $0 }
 !inside && /\)( const| noexcept)* \{$/ && !/^#/ {
     inside = 1
