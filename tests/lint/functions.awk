@@ -23,7 +23,7 @@ FNR == 1 {
     inside = 0
 }
 { counted = FNR }
-!inside && /^[A-Za-z]/ {
+!inside && /^[A-Za-z_]/ {
     head = $0
     sub(/__launch_bounds__\([^)]*\) */, "", head)
     may_be_long = before ~ /NOLINTNEXTLINE\(readability-function-size\): ./
