@@ -7,8 +7,12 @@
  *   - HANGS_RANK: it does not answer when this rank opens a file whose name ends with AT_FILE;
  *   - STOPS_RANK: this rank is stopped (SIGSTOP) at that moment;
  *   - READ_ONLY: a folder (absolute) that is read-only from when the file READ_ONLY_SINCE is there, which the
- *     READ_ONLY_LINES-th line that a rank flushes into the folder makes. */
+ *     READ_ONLY_LINES-th line that a rank flushes into the folder makes;
+ *   - HELD_FILE: this rank waits behind its HELD_AT-th write or flush to a file whose name ends so, until it
+ * is told to end (SIGUSR1, SIGTERM) and has heard it, or a file HELD_UNTIL is there: whoever tells it is
+ * never too late. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -64,14 +68,66 @@ static int refusal(int file) {
     return is_read_only(path) ? EROFS : is_rank("FULL_RANK") && ends_with(path, ".h5.tmp") ? ENOSPC : 0;
 }
 
+static void pause_ms(long ms) {
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
+/* The program's own handlers, and whether one of them has run. */
+static void (*handlers[NSIG])(int);
+static volatile sig_atomic_t was_told;
+
+static void tell(int number) {
+    handlers[number](number);
+    was_told = 1;
+}
+
+int sigaction(int number, const struct sigaction *wanted, struct sigaction *before) {
+    int (*next)(int, const struct sigaction *, struct sigaction *);
+    *(void **)&next = dlsym(RTLD_NEXT, "sigaction");
+    if (!wanted || (number != SIGUSR1 && number != SIGTERM) || (wanted->sa_flags & SA_SIGINFO) ||
+        wanted->sa_handler == SIG_DFL || wanted->sa_handler == SIG_IGN) {
+        return next(number, wanted, before);
+    }
+    struct sigaction ours = *wanted;
+    handlers[number] = wanted->sa_handler;
+    ours.sa_handler = tell;
+    return next(number, &ours, before);
+}
+
+static void hold(int file) {
+    static long writes;
+    int error = errno;
+    char path[4096];
+    const char *suffix = getenv("HELD_FILE"), *at = getenv("HELD_AT"), *until = getenv("HELD_UNTIL");
+    struct stat facts;
+    if (suffix && at && ends_with(path_of(file, path), suffix) && ++writes == strtol(at, NULL, 10)) {
+        while (!was_told && !(until && stat(until, &facts) == 0)) {
+            pause_ms(5);
+        }
+    }
+    errno = error;
+}
+
 ssize_t write(int file, const void *data, size_t n) {
     int error = refusal(file);
-    return error ? no(error) : syscall(SYS_write, file, data, n);
+    if (error) {
+        return no(error);
+    }
+    ssize_t rc = syscall(SYS_write, file, data, n);
+    hold(file);
+    return rc;
 }
 
 ssize_t pwrite64(int file, const void *data, size_t n, off64_t at) {
     int error = refusal(file);
-    return error ? no(error) : syscall(SYS_pwrite64, file, data, n, at);
+    if (error) {
+        return no(error);
+    }
+    ssize_t rc = syscall(SYS_pwrite64, file, data, n, at);
+    hold(file);
+    return rc;
 }
 
 ssize_t pwrite(int file, const void *data, size_t n, off_t at) {
@@ -97,13 +153,11 @@ int fflush(FILE *file) {
             return no(EROFS);
         }
     }
-    return fflush_unlocked(file);
-}
-
-static void pause_ms(long ms) {
-    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    int rc = fflush_unlocked(file);
+    if (file) {
+        hold(fileno(file));
     }
+    return rc;
 }
 
 static int opened(const char *path, int flags, mode_t mode) {

@@ -9,7 +9,7 @@
 #ifndef COLLIMATE_DECODE_DECODER_H
 #define COLLIMATE_DECODE_DECODER_H
 
-#include "decode/sample.h"
+#include "decode/sampler.h"
 #include "model/model.h"
 
 enum { DECODER_ROWS = 16 };

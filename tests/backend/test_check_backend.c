@@ -11,7 +11,7 @@
 #include "backend/check/check_memory.h"
 #include "backend/workspace.h"
 #include "reference/harness.h"
-#include "reference/reference.h"
+#include "reference/reference_backend.h"
 
 static struct backend *open_device(const char *name) {
     struct backend *b;

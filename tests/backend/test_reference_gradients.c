@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "reference/harness.h"
-#include "reference/reference.h"
+#include "reference/reference_backend.h"
 #include "util/mem.h"
 
 enum { TENSORS = 12 };

@@ -137,32 +137,22 @@ ended() { [ "$(job_state "$1")" = COMPLETED ]; }
 # hosts JOB: one a line.
 hosts() { login scontrol show hostnames "$(login squeue -h -j "$1" -o %N)"; }
 
-# signal NAME SIGNAL: to all ranks of a run, from outside of the nodes; fails where there is none.
-signal() {
-    local pid found=1
-    for pid in $(pgrep -x collimate); do
-        tr '\0' '\n' 2> /dev/null < "/proc/$pid/cmdline" | grep -qx "output=$PWD/$1" && kill -"$2" "$pid" 2> /dev/null && found=0
-    done
-    return $found
-}
-# held NAME: its ranks stand still in the midst of the run, so that no machine is too fast for what comes.
-held() {
-    signal "$1" STOP && [ ! -e "$1/model" ] && return
-    signal "$1" CONT
-    return 1
-}
+# What is disturbed: each rank waits behind the 17th line of metrics.jsonl that it writes until it is told to end or the file
+# HELD_UNTIL is there (tests/disk.c), so that no machine is too fast for what comes.
+cc -shared -fPIC -O -o disk.so "$root/tests/disk.c" || exit 1
+cat > held << SH
+#!/bin/sh
+LD_PRELOAD=$PWD/disk.so HELD_FILE=/metrics.jsonl HELD_AT=17 exec $COLLIMATE "\$@"
+SH
+chmod 755 held disk.so
 # disturbed NAME ACTION FILE SBATCH_OPTION...: a run of this file; when it has made steps, ACTION JOB; it starts again, goes on
-# and ends in the undisturbed run's model. A run that was done before anybody could disturb it is made again.
+# and ends in the undisturbed run's model.
 disturbed() {
-    local name=$1 action=$2 job=0 _
-    for _ in 1 2 3 4 5; do
-        rm -rf "$name" "$name.log"
-        job=$(submit "$name" "${@:3}" --) && soon "[ \$(lines $name/metrics.jsonl) -gt 15 ]" || break
-        held "$name" || { soon "ended $job"; continue; }
-        "$action" "$job"
-        [ "$action" = stop_ranks ] || signal "$name" CONT
-        soon "started_again $job || ended $job" && started_again "$job" && break
-    done
+    local name=$1 job
+    job=$(HELD_UNTIL=$PWD/$1.go COLLIMATE=$PWD/held submit "$name" "${@:3}" --) && soon "[ \$(lines $name/metrics.jsonl) -gt 15 ]" &&
+        "$2" "$job"
+    soon "started_again $job || ended $job"
+    touch "$name.go"
     started_again "$job" && soon "ended $job" && grep -q "going on after step" "$name/log.txt" && same_model whole "$name" &&
         return
     cat "$name.log"

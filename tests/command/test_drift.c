@@ -3,7 +3,7 @@
  * are those of a plain sort. */
 #include "command/inspect/inspect.h"
 #include "data/sidecar.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/json.h"
 
 enum { ROWS = 1201, WIDTH = 6, EMPTY = 100 };

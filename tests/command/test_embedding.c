@@ -3,7 +3,7 @@
  * size. */
 #include "command/command.h"
 #include "data/sidecar.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/json.h"
 #include "util/log.h"
 

@@ -2,7 +2,7 @@
  * which rows, ranks without rows, views, random reads. */
 #include <hdf5.h>
 
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/hash.h"
 
 enum { PROMPTS = 4000 };

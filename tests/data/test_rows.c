@@ -3,7 +3,7 @@
 #include "data/pair_key.h"
 #include "data/rows.h"
 #include "mpi/threads.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/hash.h"
 #include "util/log.h"
 

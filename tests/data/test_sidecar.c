@@ -1,7 +1,7 @@
 /* Side-cars: rows written by any rank in any order, kept over runs, refused when they belong to something
  * else. */
 #include "data/sidecar.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 
 enum { ROWS = 20000, WIDTH = 37, VALUE_ROWS = 700 };
 

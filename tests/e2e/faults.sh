@@ -30,6 +30,11 @@ with_disk() {
         disk+=(-x "$setting")
     done
 }
+# held_at_step STEP [VARIABLE=VALUE ...]: such a disk, and the ranks that are begun wait behind that step's line of metrics.jsonl
+# until they are told to end.
+held_at_step() {
+    with_disk HELD_FILE=/metrics.jsonl HELD_AT=$(($1 + 1)) "${@:2}"
+}
 # begin RANKS ERRORS ARGUMENT...: the program in the background; its launcher is $launched.
 begin() {
     { trap - EXIT; exec mpirun -q "${disk[@]}" -n "$1" "$COLLIMATE" "${@:3}"; } > /dev/null 2> "$2" &

@@ -33,7 +33,7 @@ start score_hangs hangs 2 score "${all[@]}" output=hangs.jsonl
 
 # All of them wait at the same time, so that the test takes the 25 s once.
 for i in "${!names[@]}"; do
-    for _ in $(seq 1000); do # until the ranks are there, and at work
+    while kill -0 "${launchers[i]}" 2> /dev/null; do # until the ranks are there, and at work
         processes[i]=$(pgrep -P "${launchers[i]}" -x collimate)
         [ -n "${processes[i]}" ] && { [ "${names[i]}" = sft ] || [ "${fates[i]}" != stopped ] || [ -s "${names[i]}.err" ]; } && break
         sleep 0.02

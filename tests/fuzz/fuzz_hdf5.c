@@ -10,7 +10,7 @@
 #include "fuzz.h"
 #include "io/file.h"
 #include "store/checkpoint_file.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 
 enum { PROMPTS = 12, VALUES = 40, WIDTH = 3, MOST = 4096 };
 enum base { BASE_DATA, BASE_VIEW, BASE_REFERENCE, BASE_EMBEDDINGS, BASE_CHECKPOINT, BASES };

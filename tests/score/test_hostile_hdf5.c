@@ -12,7 +12,7 @@
 #include "data/sidecar.h"
 #include "io/h5.h"
 #include "store/checkpoint_file.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/hash.h"
 
 enum { PROMPTS = 30, WEIGHTS = 500 };

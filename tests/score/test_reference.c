@@ -1,6 +1,6 @@
 /* Reference scores of lists, token by token: what is stored is what a batch of the first epoch scores, to the
  * bit, on any ranks; and slopes by token go back as slopes by response do. */
-#include "tests/world.h"
+#include "tests/small_world.h"
 
 #include "score/reference.h"
 #include "store/model_folder.h"

@@ -4,7 +4,7 @@
 #include "data/sidecar.h"
 #include "select/pairs.h"
 #include "select/selection.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/json.h"
 #include "util/log.h"
 

@@ -5,7 +5,7 @@
 #include "io/file.h"
 #include "store/checkpoint.h"
 #include "store/checkpoint_file.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/log.h"
 
 enum { VALUES = 70001, NUMBERS = 37, ARRAYS = 4 };

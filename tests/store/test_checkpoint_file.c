@@ -4,7 +4,7 @@
 
 #include "io/file.h"
 #include "store/checkpoint_file.h"
-#include "tests/world.h"
+#include "tests/small_world.h"
 #include "util/log.h"
 
 enum { WEIGHTS = 700001, MOMENTS = 300, BIG = 1 << 19 }; /* several chunks, less than one, 4 MiB of doubles */

@@ -8,7 +8,7 @@
  */
 #include "tests/model_fixture.h"
 
-#include "tests/backend/reference/reference.h"
+#include "tests/backend/reference/reference_backend.h"
 #include "util/rng.h"
 
 enum { ENTRIES = 2, FIRST_ROW = 0, LAST_ROW = 2 };

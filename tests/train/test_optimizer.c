@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "tests/backend/reference/reference.h"
+#include "tests/backend/reference/reference_backend.h"
 #include "train/optimizer.h"
 #include "util/json.h"
 

@@ -352,14 +352,83 @@ static void gradient_tile(const struct key_walk *w, struct query_tile tile, int 
     }
 }
 
+/* A query tile against a block of keys: P in t->scores, dS in t->gradients. */
+static void gradients_of_block(const struct attention *a, const struct attention_gradient *g,
+                               const struct key_walk *w, struct query_tile tile, int head, struct tiles *t) {
+    const float *dout = head_of(g->dout, w->span->first + tile.first, head, a->head_dim);
+    const float *v = head_of(a->v, w->row, head / (a->heads / a->kv_heads), a->head_dim);
+    score_tile(w, tile, head, t);
+    cpu_product_serial(&(struct product){.m = tile.count,
+                                         .n = w->count,
+                                         .k = a->head_dim,
+                                         .transpose_b = true,
+                                         .alpha = 1.0f,
+                                         .a = dout,
+                                         .b = v,
+                                         .c = t->gradients,
+                                         .lda = g->dout.stride,
+                                         .ldb = a->v.stride,
+                                         .ldc = KEYS},
+                       t->pack);
+    gradient_tile(w, tile, head, t);
+}
+
+/* What these add to dQ, dK and dV in one head. */
+static void add_block(const struct attention *a, const struct attention_gradient *g, const struct key_walk *w,
+                      struct query_tile tile, int head, struct tiles *t) {
+    int head_dim = a->head_dim;
+    int kv_head = head / (a->heads / a->kv_heads);
+    int64_t row = w->span->first + tile.first;
+    const float *q = head_of(a->q, row, head, head_dim);
+    const float *dout = head_of(g->dout, row, head, head_dim);
+    float *dq = cpu_row(g->dq, row) + (int64_t)head * head_dim;
+    const float *k = head_of(a->k, w->row, kv_head, head_dim);
+    cpu_product_serial(&(struct product){.m = w->count,
+                                         .n = head_dim,
+                                         .k = tile.count,
+                                         .transpose_a = true,
+                                         .alpha = 1.0f,
+                                         .beta = 1.0f,
+                                         .a = t->scores,
+                                         .b = dout,
+                                         .c = cpu_row(g->dv, w->row) + (int64_t)kv_head * head_dim,
+                                         .lda = KEYS,
+                                         .ldb = g->dout.stride,
+                                         .ldc = g->dv.stride},
+                       t->pack);
+    cpu_product_serial(&(struct product){.m = w->count,
+                                         .n = head_dim,
+                                         .k = tile.count,
+                                         .transpose_a = true,
+                                         .alpha = (float)a->scale,
+                                         .beta = 1.0f,
+                                         .a = t->gradients,
+                                         .b = q,
+                                         .c = cpu_row(g->dk, w->row) + (int64_t)kv_head * head_dim,
+                                         .lda = KEYS,
+                                         .ldb = a->q.stride,
+                                         .ldc = g->dk.stride},
+                       t->pack);
+    cpu_product_serial(&(struct product){.m = tile.count,
+                                         .n = head_dim,
+                                         .k = w->count,
+                                         .alpha = (float)a->scale,
+                                         .beta = 1.0f,
+                                         .a = t->gradients,
+                                         .b = k,
+                                         .c = dq,
+                                         .lda = KEYS,
+                                         .ldb = a->k.stride,
+                                         .ldc = g->dq.stride},
+                       t->pack);
+}
+
 /* One query tile's part of dQ, dK and dV in one head. */
 static void backward_tile(const struct attention *a, const struct attention_gradient *g,
                           struct query_tile tile, int head, struct tiles *t) {
     int head_dim = a->head_dim;
-    int kv_head = head / (a->heads / a->kv_heads);
     struct key_walk w = walk_start(a, tile);
     int64_t row = w.span->first + tile.first;
-    const float *q = head_of(a->q, row, head, head_dim);
     const float *dout = head_of(g->dout, row, head, head_dim);
     float *dq = cpu_row(g->dq, row) + (int64_t)head * head_dim;
     for (int64_t i = 0; i < tile.count; i++) {
@@ -374,60 +443,8 @@ static void backward_tile(const struct attention *a, const struct attention_grad
         zero(dq + i * g->dq.stride, head_dim);
     }
     while (walk_next(&w)) {
-        const float *k = head_of(a->k, w.row, kv_head, head_dim);
-        const float *v = head_of(a->v, w.row, kv_head, head_dim);
-        score_tile(&w, tile, head, t);
-        cpu_product_serial(&(struct product){.m = tile.count,
-                                             .n = w.count,
-                                             .k = head_dim,
-                                             .transpose_b = true,
-                                             .alpha = 1.0f,
-                                             .a = dout,
-                                             .b = v,
-                                             .c = t->gradients,
-                                             .lda = g->dout.stride,
-                                             .ldb = a->v.stride,
-                                             .ldc = KEYS},
-                           t->pack);
-        gradient_tile(&w, tile, head, t);
-        cpu_product_serial(&(struct product){.m = w.count,
-                                             .n = head_dim,
-                                             .k = tile.count,
-                                             .transpose_a = true,
-                                             .alpha = 1.0f,
-                                             .beta = 1.0f,
-                                             .a = t->scores,
-                                             .b = dout,
-                                             .c = cpu_row(g->dv, w.row) + (int64_t)kv_head * head_dim,
-                                             .lda = KEYS,
-                                             .ldb = g->dout.stride,
-                                             .ldc = g->dv.stride},
-                           t->pack);
-        cpu_product_serial(&(struct product){.m = w.count,
-                                             .n = head_dim,
-                                             .k = tile.count,
-                                             .transpose_a = true,
-                                             .alpha = (float)a->scale,
-                                             .beta = 1.0f,
-                                             .a = t->gradients,
-                                             .b = q,
-                                             .c = cpu_row(g->dk, w.row) + (int64_t)kv_head * head_dim,
-                                             .lda = KEYS,
-                                             .ldb = a->q.stride,
-                                             .ldc = g->dk.stride},
-                           t->pack);
-        cpu_product_serial(&(struct product){.m = tile.count,
-                                             .n = head_dim,
-                                             .k = w.count,
-                                             .alpha = (float)a->scale,
-                                             .beta = 1.0f,
-                                             .a = t->gradients,
-                                             .b = k,
-                                             .c = dq,
-                                             .lda = KEYS,
-                                             .ldb = a->k.stride,
-                                             .ldc = g->dq.stride},
-                           t->pack);
+        gradients_of_block(a, g, &w, tile, head, t);
+        add_block(a, g, &w, tile, head, t);
     }
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "reference.h"
+#include "reference_backend.h"
 #include "util/mem.h"
 
 void must(enum status st) {

@@ -1,4 +1,5 @@
-/* Between the reference's files: rows of doubles, and the operations that reference.c puts into the table. */
+/* Between the reference's files: rows of doubles, and the operations that reference_backend.c puts into the
+ * table. */
 #ifndef COLLIMATE_TESTS_REFERENCE_INTERNAL_H
 #define COLLIMATE_TESTS_REFERENCE_INTERNAL_H
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "decode/sample.h"
+#include "decode/sampler.h"
 
 enum { V = 6, DRAWS = 40000 };
 

@@ -1,4 +1,4 @@
-#include "reference.h"
+#include "reference_backend.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* A small preference world for the tests of files: prompts, responses and pairs that are functions of their
  * index, so that any rank can make any row and say what a file must hold. */
-#ifndef COLLIMATE_TESTS_WORLD_H
-#define COLLIMATE_TESTS_WORLD_H
+#ifndef COLLIMATE_TESTS_SMALL_WORLD_H
+#define COLLIMATE_TESTS_SMALL_WORLD_H
 
 #include <math.h>
 #include <stdio.h>

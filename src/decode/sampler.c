@@ -1,4 +1,4 @@
-#include "decode/sample.h"
+#include "decode/sampler.h"
 
 #include <math.h>
 

@@ -5,8 +5,8 @@
  * back end with it, and gradients (of operations and of whole models) are checked by finite differences on
  * it. It shares no code with the kernels.
  */
-#ifndef COLLIMATE_TESTS_REFERENCE_H
-#define COLLIMATE_TESTS_REFERENCE_H
+#ifndef COLLIMATE_TESTS_REFERENCE_BACKEND_H
+#define COLLIMATE_TESTS_REFERENCE_BACKEND_H
 
 #include "backend/backend.h"
 

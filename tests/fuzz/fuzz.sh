@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets (clang, libFuzzer, AddressSanitizer, UBSan) and runs them two at a time.
-#   bash tests/fuzz/run.sh fixed                what CI runs: a fixed number of inputs of each, the same ones at each run
-#   bash tests/fuzz/run.sh 600                  all of them, 10 minutes each, from a new seed
-#   bash tests/fuzz/run.sh 3600 records yaml    these, an hour each
+#   bash tests/fuzz/fuzz.sh fixed                what CI runs: a fixed number of inputs of each, the same ones at each run
+#   bash tests/fuzz/fuzz.sh 600                  all of them, 10 minutes each, from a new seed
+#   bash tests/fuzz/fuzz.sh 3600 records yaml    these, an hour each
 # A crash, a leak, a slow input (10 s; 100 s in a fixed run) or an allocation of more than 1 GiB ends with an error; the
 # input lies in build/fuzz/findings/TARGET. It becomes a seed (tests/fuzz/seeds/TARGET) once what it found is put right:
 # every build's tests run the seeds. What grows from them in runs of the second kind stays in build/fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-seconds=${1:?usage: run.sh fixed|SECONDS [TARGET...]}
+seconds=${1:?usage: fuzz.sh fixed|SECONDS [TARGET...]}
 shift
 at_once=${FUZZ_AT_ONCE:-2}
 targets=("$@")
@@ -18,9 +18,10 @@ if [ $# -eq 0 ]; then
         targets+=("${name%.c}")
     done
 fi
-# Inputs of a fixed run: about a minute of a 2.8 GHz core each; the cap, in seconds, is for a machine that is much slower.
-declare -A fixed_runs=([hdf5]=10000 [model]=500000 [records]=110000 [template]=60000 [tokenizer]=100000 [yaml]=80000)
-fixed_cap=240
+# Inputs of a fixed run: about 8 s of a 2.8 GHz core each; the cap, in seconds, is for a machine that is much slower.
+declare -A fixed_runs=([hdf5]=1300 [model]=65000 [records]=15000 [template]=8000 [tokenizer]=13000 [yaml]=10000)
+fixed_default=10000
+fixed_cap=60
 
 . jobs/setup.sh
 . jobs/env.sh
@@ -84,5 +85,5 @@ fuzz() {
 export -f fuzz run_fuzzer
 export seconds work fixed_cap same_addresses root=$PWD
 for target in "${targets[@]}"; do
-    if [ "$seconds" = fixed ]; then echo "$target ${fixed_runs[$target]:?no number of inputs for $target}"; else echo "$target 0"; fi
+    if [ "$seconds" = fixed ]; then echo "$target ${fixed_runs[$target]:-$fixed_default}"; else echo "$target 0"; fi
 done | xargs -P "$at_once" -L 1 bash -c 'fuzz "$@"' fuzz

@@ -4,8 +4,8 @@
  * Arithmetic in double; ties go to the lowest id; the draw comes from a stream that belongs to (seed, row,
  * step). So the same logits give the same token, whatever the batch and whoever computes it.
  */
-#ifndef COLLIMATE_DECODE_SAMPLE_H
-#define COLLIMATE_DECODE_SAMPLE_H
+#ifndef COLLIMATE_DECODE_SAMPLER_H
+#define COLLIMATE_DECODE_SAMPLER_H
 
 #include <stdint.h>
 
