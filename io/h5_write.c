@@ -68,11 +68,15 @@ static hid_t writer_access(const struct h5_writer *w) {
     return access;
 }
 
+/* Collective. */
 static enum status file_create(struct h5_writer *w) {
+    struct h5_plain plain;
+    TRY(comm_agree(w->c, h5_plain_open(w->tmp, &plain)));
+    watchdog_wait(w->c->watchdog, "creating a file");
     hid_t access = writer_access(w);
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     if (access >= 0 && creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
-        w->file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, creation, access);
+        w->file = H5Fcreate(plain.path, H5F_ACC_TRUNC, creation, access);
     }
     enum status st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be created");
     if (creation >= 0) {
@@ -81,7 +85,8 @@ static enum status file_create(struct h5_writer *w) {
     if (access >= 0) {
         H5Pclose(access);
     }
-    return st;
+    h5_plain_close(&plain);
+    return comm_agree(w->c, st);
 }
 
 enum status h5_create(struct comm *c, const char *path, const char *content, int version, enum file_use use,
@@ -95,8 +100,7 @@ enum status h5_create(struct comm *c, const char *path, const char *content, int
     }
     if (st == OK) {
         w->use = use;
-        watchdog_wait(c->watchdog, "creating a file");
-        st = comm_agree(c, file_create(w));
+        st = file_create(w);
     }
     if (st == OK) {
         st = h5_put_text(w, "content", content);
@@ -247,16 +251,21 @@ static enum status flush_and_close(struct h5_writer *w) {
 }
 
 enum status h5_forget_holes(struct h5_writer *w) {
+    struct h5_plain plain;
     hid_t access = writer_access(w);
-    enum status st = access >= 0 ? OK : h5_fail(ERR_SYSTEM, w->path, "no parallel access");
+    enum status st = h5_plain_open(w->tmp, &plain);
+    if (st == OK && access < 0) {
+        st = h5_fail(ERR_SYSTEM, w->path, "no parallel access");
+    }
     st = comm_agree(w->c, st);
     st = st == OK ? flush_and_close(w) : st;
     if (st == OK) {
         watchdog_wait(w->c->watchdog, "opening a file");
-        w->file = H5Fopen(w->tmp, H5F_ACC_RDWR, access);
+        w->file = H5Fopen(plain.path, H5F_ACC_RDWR, access);
         st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be opened again");
         st = comm_agree(w->c, st);
     }
+    h5_plain_close(&plain);
     if (access >= 0) {
         H5Pclose(access);
     }
