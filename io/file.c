@@ -11,6 +11,7 @@
 #include <zlib.h>
 
 #include "util/mem.h"
+#include "util/regular.h"
 #include "util/text.h"
 
 enum { RAW_BYTES = 1 << 17, INFLATED_BYTES = 1 << 18 };
@@ -28,20 +29,6 @@ struct file_stream {
     unsigned char *in;
     unsigned char *out;
 };
-
-static enum status open_regular(const char *path, int *out) {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return fail(ERR_INPUT, "%s: %s", path, strerror(errno));
-    }
-    struct stat facts;
-    if (fstat(descriptor, &facts) != 0 || !S_ISREG(facts.st_mode)) {
-        close(descriptor);
-        return fail(ERR_INPUT, "%s: not a regular file", path);
-    }
-    *out = descriptor;
-    return OK;
-}
 
 /* Up to n bytes; fewer only at the end of the file. */
 static enum status read_some(int descriptor, const char *path, int64_t offset, void *out, size_t n,
@@ -82,7 +69,7 @@ enum status stream_open(const char *path, int64_t begin, struct file_stream **ou
     s->in = mem_aligned(RAW_BYTES, 1);
     TRY_TO(done, mem_ok(s->path));
     TRY_TO(done, mem_ok(s->in));
-    TRY_TO(done, open_regular(path, &s->descriptor));
+    TRY_TO(done, regular_open(path, &s->descriptor, NULL));
     size_t got;
     TRY_TO(done, read_some(s->descriptor, path, 0, s->in, 2, &got));
     s->raw = begin;
@@ -219,6 +206,14 @@ enum status stream_next(struct file_stream *s, int64_t raw_limit, const char **d
     return OK;
 }
 
+static enum status check_whole(const struct file_stream *s, size_t bytes) {
+    int64_t most = s->gzip ? FILE_INFLATED_BYTES : FILE_BYTES;
+    return (int64_t)bytes <= most
+               ? OK
+               : fail(ERR_DATA, "%s: holds more than the %lld bytes that a file read as a whole may have%s",
+                      s->path, (long long)most, s->gzip ? " when it is inflated" : "");
+}
+
 enum status file_read(const char *path, char **data, size_t *len) {
     struct file_stream *s;
     TRY(stream_open(path, 0, &s));
@@ -232,6 +227,7 @@ enum status file_read(const char *path, char **data, size_t *len) {
         if (n == 0) {
             break;
         }
+        TRY_TO(done, check_whole(s, all.len + n));
         TRY_TO(done, text_append(&all, piece, n));
     }
     *data = all.data;

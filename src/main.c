@@ -4,13 +4,19 @@
 #include "mpi/launch.h"
 #include "mpi/watchdog.h"
 #include "util/log.h"
+#include "util/machine.h"
 
 static enum status configure(const struct line *line, struct run *run) {
     int count;
     const struct option *table = settings_table(&count);
     TRY(options_open(run->options, table, count, run->settings, line->command->name));
     run->options->also = line->command->also;
-    return line_configure(run->argc, run->argv, run->options);
+    TRY(line_configure(run->argc, run->argv, run->options));
+    int64_t threads = run->settings->threads;
+    return threads <= machine_most_threads()
+               ? OK
+               : fail(ERR_USAGE, "threads is %lld; a rank on this machine may have %d at most",
+                      (long long)threads, machine_most_threads());
 }
 
 static enum status work(struct comm *comm, const struct line *line, int argc, char **argv) {
@@ -60,6 +66,7 @@ static enum status print_local(const struct line *line) {
 
 int main(int argc, char **argv) {
     comm_watch_usr1(); /* a batch system may send it to any command, at any time */
+    comm_ignore_write_signals();
     struct line line;
     enum status st = line_parse(argc, argv, &line);
     log_init(launch_rank(), 1, LOG_INFO);
