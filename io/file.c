@@ -10,6 +10,7 @@
 
 #include <zlib.h>
 
+#include "io/output.h"
 #include "util/mem.h"
 #include "util/regular.h"
 #include "util/text.h"
@@ -286,18 +287,36 @@ static enum status write_whole(const char *path, const char *data, size_t len) {
     return st;
 }
 
-enum status file_write(const char *path, const char *data, size_t len) {
+static enum status write_stream(const char *path, const char *data, size_t len) {
+    int descriptor;
+    TRY(output_stream_open(path, &descriptor));
+    enum status st = output_stream_write(descriptor, path, data, len);
+    close(descriptor);
+    return st;
+}
+
+/* path: with its links followed. */
+static enum status replace(const char *path, const char *data, size_t len) {
     struct text temporary = {0};
     TRY(text_printf(&temporary, "%s.tmp", path));
     enum status st = write_whole(temporary.data, data, len);
-    if (st == OK && rename(temporary.data, path) != 0) {
-        st = fail(ERR_WRITE, "%s: cannot rename it into place: %s", path, strerror(errno));
-    }
+    st = st == OK ? output_put(temporary.data, path) : st;
     if (st != OK) {
         unlink(temporary.data); /* best effort: the failure that counts is recorded */
     }
     text_free(&temporary);
     return st == OK ? file_sync_folder(path) : st;
+}
+
+enum status file_write(const char *path, const char *data, size_t len) {
+    if (output_is_stream(path)) {
+        return write_stream(path, data, len);
+    }
+    struct text target = {0};
+    enum status st = output_follow(path, &target);
+    st = st == OK ? replace(target.data, data, len) : st;
+    text_free(&target);
+    return st;
 }
 
 enum status file_sync_folder(const char *path) {

@@ -14,7 +14,8 @@
 /* Whole file, inflated if it is gzip. Local; *data is NUL-terminated and freed with mem_free. Fails:
  * ERR_INPUT; ERR_DATA for damaged gzip, or more than FILE_BYTES. */
 enum status file_read(const char *path, char **data, size_t *len);
-/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder. Local. Fails: ERR_WRITE. */
+/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder; beside a link's target, and into a
+ * stream (io/output.h). Local. Fails: ERR_WRITE. */
 enum status file_write(const char *path, const char *data, size_t len);
 /* fsync, piece by piece: a long one shows to the watchdog that it goes on. Local. 0, or -1 and errno. */
 int file_sync(int descriptor);

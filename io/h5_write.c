@@ -9,6 +9,7 @@
 
 #include "io/file.h"
 #include "io/h5_internal.h"
+#include "io/output.h"
 #include "mpi/watchdog.h"
 #include "util/mem.h"
 
@@ -49,11 +50,12 @@ static enum status writer_new(struct comm *c, const char *path, struct h5_writer
     *out = w;
     w->c = c;
     w->file = H5I_INVALID_HID;
-    size_t size = strlen(path) + sizeof ".tmp";
+    struct text target = {0};
+    TRY(output_follow(path, &target));
+    w->path = target.data; /* text and mem free alike */
+    size_t size = target.len + sizeof ".tmp";
     TRY(NEW_ARRAY(w->tmp, (int64_t)size));
-    snprintf(w->tmp, size, "%s.tmp", path);
-    w->path = mem_strdup(path);
-    TRY(mem_ok(w->path));
+    snprintf(w->tmp, size, "%s.tmp", w->path);
     return touch(c, w->tmp);
 }
 
@@ -233,9 +235,7 @@ static enum status sync_file(const char *path) {
 
 static enum status put_in_place(const struct h5_writer *w) {
     TRY(sync_file(w->tmp));
-    if (rename(w->tmp, w->path) != 0) {
-        return fail(ERR_WRITE, "%s: cannot rename %s: %s", w->path, w->tmp, strerror(errno));
-    }
+    TRY(output_put(w->tmp, w->path));
     return file_sync_folder(w->path);
 }
 

@@ -1,5 +1,6 @@
 /* Starts MPI, reads the line, finds the command, runs it, agrees on how it went, says so once, ends. */
 #include "command/line.h"
+#include "command/outputs.h"
 #include "mpi/comm.h"
 #include "mpi/launch.h"
 #include "mpi/watchdog.h"
@@ -19,6 +20,11 @@ static enum status configure(const struct line *line, struct run *run) {
                       (long long)threads, machine_most_threads());
 }
 
+static enum status start(const struct line *line, struct run *run) {
+    TRY(outputs_check(run, line->command->name));
+    return line->command->run(run);
+}
+
 static enum status work(struct comm *comm, const struct line *line, int argc, char **argv) {
     struct settings settings = {0};
     struct options options = {0};
@@ -32,7 +38,7 @@ static enum status work(struct comm *comm, const struct line *line, int argc, ch
     st = st == OK ? watchdog_start(comm, settings.watchdog_s) : st;
     watchdog_phase(comm->watchdog, "starting %s", line->command->name);
     if (st == OK) {
-        st = line->print_config ? line_print_config(&run) : line->command->run(&run);
+        st = line->print_config ? line_print_config(&run) : start(line, &run);
     }
     options_close(&options);
     st = comm_agree(comm, st);
