@@ -26,7 +26,11 @@ static const struct result {
     {"embed", PLACE_FILE, OUTPUT_HDF5, 1, {{"embeddings", NULL, NULL}}},
     {"score", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"response\": "}}},
     {"generate", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"tokens\": ["}}},
-    {"evaluate", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"rows\": ", NULL}}},
+    {"evaluate",
+     PLACE_FILE,
+     OUTPUT_TEXT,
+     2,
+     {{NULL, "{\"rows\": ", "\"data_hash\": "}, {NULL, "{\"pairs\": ", "\"data_hash\": "}}},
     {"synth",
      PLACE_FILE,
      OUTPUT_TEXT,
@@ -234,8 +238,8 @@ static enum status check_model(const struct output_rules *rules, const char *fol
         "merges.txt"};
     const struct output_mark any = {NULL, "", NULL};
     struct text path = {0};
-    enum status st = output_check(rules, folder, OUTPUT_FOLDER, NULL, 0);
     int n = is_made_by_init(folder); /* then every file is its own */
+    enum status st = output_check(rules, folder, OUTPUT_FOLDER, NULL, 0);
     for (int i = 0; i < COUNT_OF(files) && st == OK; i++) {
         st = inside(folder, files[i], &path);
         st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &any, n) : st;
