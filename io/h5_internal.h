@@ -33,6 +33,8 @@ struct h5_plain {
 };
 enum status h5_plain_open(const char *path, struct h5_plain *out);
 void h5_plain_close(struct h5_plain *p);
+/* Local. The deflated chunk that begins with a row inflates to its bytes and no more. Fails: ERR_DATA. */
+enum status h5_check_inflates(const char *path, const char *name, hid_t array, int64_t row, int64_t bytes);
 void h5_columns_close(struct h5_file *f);
 /* "NAME.check". Fails: ERR_INTERNAL where that is too long. */
 enum { H5_NAME_BYTES = 96 };
@@ -55,7 +57,7 @@ struct h5_writer {
     struct comm *c;
     hid_t file;
     char *path, *tmp;
-    int64_t reserved_bytes; /* on rank 0: of the file system, so far */
+    int64_t reserved_bytes; /* of the file system, so far */
     struct h5_written written[H5_MOST_ARRAYS];
     int n_written;
     enum file_use use;
