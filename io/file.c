@@ -11,6 +11,7 @@
 #include <zlib.h>
 
 #include "io/output.h"
+#include "util/fault.h"
 #include "util/mem.h"
 #include "util/regular.h"
 #include "util/text.h"
@@ -264,14 +265,18 @@ enum status file_sync_path(const char *path) {
     return rc == 0 ? OK : fail(ERR_WRITE, "%s: fsync: %s", path, strerror(saved));
 }
 
+int file_create(const char *path) {
+    return fault_hits(FAULT_OPEN) ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+}
+
 static enum status write_whole(const char *path, const char *data, size_t len) {
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int descriptor = file_create(path);
     if (descriptor < 0) {
         return fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
     enum status st = OK;
     for (size_t done = 0; done < len && st == OK;) {
-        ssize_t now = write(descriptor, data + done, len - done);
+        ssize_t now = fault_hits(FAULT_WRITE) ? -1 : write(descriptor, data + done, len - done);
         if (now > 0) {
             done += (size_t)now;
         } else if (now == 0 || errno != EINTR) {

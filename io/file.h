@@ -17,6 +17,8 @@ enum status file_read(const char *path, char **data, size_t *len);
 /* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder; beside a link's target, and into a
  * stream (io/output.h). Local. Fails: ERR_WRITE. */
 enum status file_write(const char *path, const char *data, size_t len);
+/* A new or empty file to write to. Local. -1 and errno where it cannot be. */
+int file_create(const char *path);
 /* fsync, piece by piece: a long one shows to the watchdog that it goes on. Local. 0, or -1 and errno. */
 int file_sync(int descriptor);
 /* The same of a file that others may have open too. Local. Fails: ERR_WRITE. */

@@ -37,7 +37,7 @@ static enum status touch(const struct comm *c, const char *tmp) {
     if (c->rank != 0) {
         return OK;
     }
-    int file = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int file = file_create(tmp);
     if (file < 0 || close(file) != 0) {
         return fail(ERR_WRITE, "%s: cannot be written: %s", tmp, strerror(errno));
     }
@@ -71,7 +71,7 @@ static hid_t writer_access(const struct h5_writer *w) {
 }
 
 /* Collective. */
-static enum status file_create(struct h5_writer *w) {
+static enum status create_shared(struct h5_writer *w) {
     struct h5_plain plain;
     TRY(comm_agree(w->c, h5_plain_open(w->tmp, &plain)));
     watchdog_wait(w->c->watchdog, "creating a file");
@@ -102,7 +102,7 @@ enum status h5_create(struct comm *c, const char *path, const char *content, int
     }
     if (st == OK) {
         w->use = use;
-        st = file_create(w);
+        st = create_shared(w);
     }
     if (st == OK) {
         st = h5_put_text(w, "content", content);

@@ -8,6 +8,7 @@
 
 #include "io/file.h"
 #include "io/output.h"
+#include "util/fault.h"
 #include "util/mem.h"
 
 struct ordered_file {
@@ -19,7 +20,7 @@ struct ordered_file {
 };
 
 static enum status open_temporary(struct ordered_file *f, int flags) {
-    f->descriptor = open(f->temporary.data, O_WRONLY | O_CLOEXEC | flags, 0666);
+    f->descriptor = fault_hits(FAULT_OPEN) ? -1 : open(f->temporary.data, O_WRONLY | O_CLOEXEC | flags, 0666);
     return f->descriptor >= 0 ? OK : fail(ERR_WRITE, "%s: %s", f->temporary.data, strerror(errno));
 }
 
@@ -72,7 +73,9 @@ enum status ordered_open(struct comm *c, const char *path, struct ordered_file *
 
 static enum status write_at(const struct ordered_file *f, int64_t offset, const char *data, size_t len) {
     for (size_t done = 0; done < len;) {
-        ssize_t now = pwrite(f->descriptor, data + done, len - done, (off_t)(offset + (int64_t)done));
+        ssize_t now = fault_hits(FAULT_WRITE)
+                          ? -1
+                          : pwrite(f->descriptor, data + done, len - done, (off_t)(offset + (int64_t)done));
         if (now < 0 && errno == EINTR) {
             continue;
         }

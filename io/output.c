@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "io/h5.h"
+#include "util/fault.h"
 #include "util/mem.h"
 #include "util/regular.h"
 
@@ -79,7 +80,7 @@ enum status output_stream_open(const char *path, int *descriptor) {
 
 enum status output_stream_write(int descriptor, const char *path, const char *data, size_t n) {
     for (size_t done = 0; done < n;) {
-        ssize_t now = write(descriptor, data + done, n - done);
+        ssize_t now = fault_hits(FAULT_WRITE) ? -1 : write(descriptor, data + done, n - done);
         if (now < 0 && errno == EINTR) {
             continue;
         }
@@ -96,7 +97,7 @@ enum status output_put(const char *temporary, const char *path) {
     if (lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode)) {
         return fail(ERR_WRITE, "%s: is no regular file; it is not replaced", path);
     }
-    return rename(temporary, path) == 0
+    return !fault_hits(FAULT_RENAME) && rename(temporary, path) == 0
                ? OK
                : fail(ERR_WRITE, "%s: cannot be renamed from %s: %s", path, temporary, strerror(errno));
 }

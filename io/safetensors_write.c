@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "io/half.h"
 #include "io/output.h"
+#include "util/fault.h"
 #include "util/mem.h"
 #include "util/text.h"
 
@@ -136,7 +137,8 @@ static enum status shard_path(const struct safetensors_writer *w, int shard, con
 
 static enum status put(struct safetensors_writer *w, const void *data, size_t n) {
     for (size_t done = 0; done < n;) {
-        ssize_t now = write(w->descriptor, (const char *)data + done, n - done);
+        ssize_t now =
+            fault_hits(FAULT_WRITE) ? -1 : write(w->descriptor, (const char *)data + done, n - done);
         if (now < 0 && errno == EINTR) {
             continue;
         }
@@ -209,7 +211,7 @@ static enum status finish_shard(struct safetensors_writer *w) {
 static enum status begin_shard(struct safetensors_writer *w, int shard) {
     char path[PATH_BYTES];
     TRY(shard_path(w, shard, ".tmp", path));
-    w->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    w->descriptor = file_create(path);
     if (w->descriptor < 0) {
         return fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }

@@ -1,9 +1,12 @@
 /* Starts MPI, reads the line, finds the command, runs it, agrees on how it went, says so once, ends. */
+#include <omp.h>
+
 #include "command/line.h"
 #include "command/outputs.h"
 #include "mpi/comm.h"
 #include "mpi/launch.h"
 #include "mpi/watchdog.h"
+#include "util/fault.h"
 #include "util/log.h"
 #include "util/machine.h"
 
@@ -70,9 +73,18 @@ static enum status print_local(const struct line *line) {
     return line->want_help ? line_print_help(line) : line_print_reference();
 }
 
+/* OMP_NUM_THREADS may ask for anything, and loops that no key bounds take it as it is. */
+static void bound_threads(void) {
+    if (omp_get_max_threads() > machine_most_threads()) {
+        omp_set_num_threads(machine_most_threads());
+    }
+}
+
 int main(int argc, char **argv) {
     comm_watch_usr1(); /* a batch system may send it to any command, at any time */
     comm_ignore_write_signals();
+    bound_threads();
+    fault_init(launch_rank());
     struct line line;
     enum status st = line_parse(argc, argv, &line);
     log_init(launch_rank(), 1, LOG_INFO);
@@ -81,8 +93,9 @@ int main(int argc, char **argv) {
     }
     struct comm *comm;
     enum status started = comm_start(&argc, &argv, &comm);
-    if (started != OK) {
-        return report(started);
+    if (started != OK) { /* perhaps on this rank alone, and there is nobody yet to agree with */
+        log_any(LOG_ERROR, "%s", status_message()->text);
+        return started;
     }
     log_init(comm->rank, comm->size, line.quiet ? LOG_ERROR : LOG_INFO);
     st = st == OK ? work(comm, &line, argc, argv) : comm_agree(comm, st);

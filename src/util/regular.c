@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/fault.h"
+
 static const char *kind_of(mode_t mode) {
     return S_ISDIR(mode)    ? "a folder"
            : S_ISFIFO(mode) ? "a pipe"
@@ -17,7 +19,7 @@ static const char *kind_of(mode_t mode) {
 /* Without O_NONBLOCK the open of a FIFO waits for its writer; it changes nothing about a regular file. */
 enum status regular_open(const char *path, int *descriptor, int64_t *size) {
     struct stat facts;
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int file = fault_hits(FAULT_OPEN) ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0) {
         return fail(ERR_INPUT, "%s: %s", path,
                     errno == ENXIO ? "not a regular file but a socket" : strerror(errno));
