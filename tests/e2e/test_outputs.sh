@@ -63,6 +63,7 @@ strange metrics.jsonl
 keeps metrics.jsonl 2 'no earlier result of sft' sft data=train.h5 $model output=. train.steps=1
 mkdir theirs && cp init/* theirs && cp first/model/model.safetensors theirs
 keeps theirs/model.safetensors 2 'no earlier result of init' init init.config=config.json tokenizer=bytes output=theirs
+refuses 2 'no earlier result of sft' preflight preflight.command=sft data=train.h5 $model output=. train.steps=1
 keeps first/config.yaml 2 'no earlier result of dpo' dpo data=train.h5 $model output=first train.steps=1
 
 # The same command may replace what it made, an empty file is no loss, and overwrite=true says that all is well.

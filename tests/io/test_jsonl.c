@@ -273,7 +273,8 @@ static void test_bounds(void) {
     check_refused("large.gz", ERR_DATA, "line 3: the record that begins there has more than 67108864 bytes");
     memcpy(raw, "[{}, \n{\"a", 9);
     write_plain("large.json", raw, OVER + 7);
-    check_refused("large.json", ERR_DATA, "line 2: the record that begins there has more than 67108864 bytes");
+    check_refused("large.json", ERR_DATA,
+                  "line 2: the record that begins there has more than 67108864 bytes");
     memcpy(raw, "[{\"a\":[", 8);
     memset(raw + 8, '[', 3000);
     write_plain("deep.json", raw, 4000);
