@@ -10,7 +10,10 @@
 
 #include <zlib.h>
 
+#include "io/output.h"
+#include "util/fault.h"
 #include "util/mem.h"
+#include "util/regular.h"
 #include "util/text.h"
 
 enum { RAW_BYTES = 1 << 17, INFLATED_BYTES = 1 << 18 };
@@ -28,20 +31,6 @@ struct file_stream {
     unsigned char *in;
     unsigned char *out;
 };
-
-static enum status open_regular(const char *path, int *out) {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return fail(ERR_INPUT, "%s: %s", path, strerror(errno));
-    }
-    struct stat facts;
-    if (fstat(descriptor, &facts) != 0 || !S_ISREG(facts.st_mode)) {
-        close(descriptor);
-        return fail(ERR_INPUT, "%s: not a regular file", path);
-    }
-    *out = descriptor;
-    return OK;
-}
 
 /* Up to n bytes; fewer only at the end of the file. */
 static enum status read_some(int descriptor, const char *path, int64_t offset, void *out, size_t n,
@@ -82,7 +71,7 @@ enum status stream_open(const char *path, int64_t begin, struct file_stream **ou
     s->in = mem_aligned(RAW_BYTES, 1);
     TRY_TO(done, mem_ok(s->path));
     TRY_TO(done, mem_ok(s->in));
-    TRY_TO(done, open_regular(path, &s->descriptor));
+    TRY_TO(done, regular_open(path, &s->descriptor, NULL));
     size_t got;
     TRY_TO(done, read_some(s->descriptor, path, 0, s->in, 2, &got));
     s->raw = begin;
@@ -219,6 +208,14 @@ enum status stream_next(struct file_stream *s, int64_t raw_limit, const char **d
     return OK;
 }
 
+static enum status check_whole(const struct file_stream *s, size_t bytes) {
+    int64_t most = s->gzip ? FILE_INFLATED_BYTES : FILE_BYTES;
+    return (int64_t)bytes <= most
+               ? OK
+               : fail(ERR_DATA, "%s: holds more than the %lld bytes that a file read as a whole may have%s",
+                      s->path, (long long)most, s->gzip ? " when it is inflated" : "");
+}
+
 enum status file_read(const char *path, char **data, size_t *len) {
     struct file_stream *s;
     TRY(stream_open(path, 0, &s));
@@ -232,6 +229,7 @@ enum status file_read(const char *path, char **data, size_t *len) {
         if (n == 0) {
             break;
         }
+        TRY_TO(done, check_whole(s, all.len + n));
         TRY_TO(done, text_append(&all, piece, n));
     }
     *data = all.data;
@@ -267,14 +265,18 @@ enum status file_sync_path(const char *path) {
     return rc == 0 ? OK : fail(ERR_WRITE, "%s: fsync: %s", path, strerror(saved));
 }
 
+int file_create(const char *path) {
+    return fault_hits(FAULT_OPEN) ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+}
+
 static enum status write_whole(const char *path, const char *data, size_t len) {
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int descriptor = file_create(path);
     if (descriptor < 0) {
         return fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
     enum status st = OK;
     for (size_t done = 0; done < len && st == OK;) {
-        ssize_t now = write(descriptor, data + done, len - done);
+        ssize_t now = fault_hits(FAULT_WRITE) ? -1 : write(descriptor, data + done, len - done);
         if (now > 0) {
             done += (size_t)now;
         } else if (now == 0 || errno != EINTR) {
@@ -290,18 +292,36 @@ static enum status write_whole(const char *path, const char *data, size_t len) {
     return st;
 }
 
-enum status file_write(const char *path, const char *data, size_t len) {
+static enum status write_stream(const char *path, const char *data, size_t len) {
+    int descriptor;
+    TRY(output_stream_open(path, &descriptor));
+    enum status st = output_stream_write(descriptor, path, data, len);
+    close(descriptor);
+    return st;
+}
+
+/* path: with its links followed. */
+static enum status replace(const char *path, const char *data, size_t len) {
     struct text temporary = {0};
     TRY(text_printf(&temporary, "%s.tmp", path));
     enum status st = write_whole(temporary.data, data, len);
-    if (st == OK && rename(temporary.data, path) != 0) {
-        st = fail(ERR_WRITE, "%s: cannot rename it into place: %s", path, strerror(errno));
-    }
+    st = st == OK ? output_put(temporary.data, path) : st;
     if (st != OK) {
         unlink(temporary.data); /* best effort: the failure that counts is recorded */
     }
     text_free(&temporary);
     return st == OK ? file_sync_folder(path) : st;
+}
+
+enum status file_write(const char *path, const char *data, size_t len) {
+    if (output_is_stream(path)) {
+        return write_stream(path, data, len);
+    }
+    struct text target = {0};
+    enum status st = output_follow(path, &target);
+    st = st == OK ? replace(target.data, data, len) : st;
+    text_free(&target);
+    return st;
 }
 
 enum status file_sync_folder(const char *path) {

@@ -7,11 +7,18 @@
 
 #include "util/status.h"
 
+/* What a file that is read as a whole may hold: configurations and tokenizers take some MiB, the metrics of a
+ * million steps half a GiB; gzip inflates to a thousand times its size, and none of these comes packed. */
+#define FILE_BYTES ((int64_t)4 << 30)
+#define FILE_INFLATED_BYTES ((int64_t)256 << 20)
 /* Whole file, inflated if it is gzip. Local; *data is NUL-terminated and freed with mem_free. Fails:
- * ERR_INPUT; ERR_DATA for damaged gzip. */
+ * ERR_INPUT; ERR_DATA for damaged gzip, or more than FILE_BYTES. */
 enum status file_read(const char *path, char **data, size_t *len);
-/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder. Local. Fails: ERR_WRITE. */
+/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder; beside a link's target, and into a
+ * stream (io/output.h). Local. Fails: ERR_WRITE. */
 enum status file_write(const char *path, const char *data, size_t len);
+/* A new or empty file to write to. Local. -1 and errno where it cannot be. */
+int file_create(const char *path);
 /* fsync, piece by piece: a long one shows to the watchdog that it goes on. Local. 0, or -1 and errno. */
 int file_sync(int descriptor);
 /* The same of a file that others may have open too. Local. Fails: ERR_WRITE. */

@@ -1,11 +1,13 @@
 #include "io/h5_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "io/h5_guard.h"
 #include "mpi/comm_handle.h"
 #include "mpi/watchdog.h"
 #include "util/hash.h"
@@ -188,17 +190,40 @@ static enum status new_file(const char *path, struct h5_file **out) {
     return OK;
 }
 
-/* Local. A readable HDF5 file, or the reason why not. */
-static enum status check_readable(const char *path) {
-    if (access(path, R_OK) != 0) {
-        return fail(ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-    }
-    h5_quiet();
-    htri_t is_hdf5 = H5Fis_hdf5(path);
-    if (is_hdf5 <= 0) {
-        return fail(ERR_DATA, "%s: not an HDF5 file", path);
-    }
+/* Local. Whether the file that all ranks are about to open for writing is what it has to be. */
+static enum status check_for_updates(const char *path, const char *content, int version) {
+    struct h5_file *f;
+    TRY(h5_guard(path, GUARD_UPDATES));
+    TRY(h5_open(path, content, version, &f));
+    h5_close(f);
     return OK;
+}
+
+enum status h5_plain_open(const char *path, struct h5_plain *out) {
+    *out = (struct h5_plain){.path = path, .descriptor = -1};
+    if (!strchr(path, ':')) {
+        return OK;
+    }
+    out->descriptor = open(path, O_RDWR | O_CLOEXEC);
+    snprintf(out->link, sizeof out->link, "/proc/self/fd/%d", out->descriptor);
+    if (out->descriptor < 0 || access(out->link, R_OK | W_OK) != 0) {
+        enum status st =
+            fail(ERR_WRITE,
+                 "%s: MPI-IO takes what is before a colon for a file system, and the file cannot be "
+                 "opened through /proc either: %s; choose a path without a colon",
+                 path, strerror(errno));
+        h5_plain_close(out);
+        return st;
+    }
+    out->path = out->link;
+    return OK;
+}
+
+void h5_plain_close(struct h5_plain *p) {
+    if (p->descriptor >= 0) {
+        close(p->descriptor);
+    }
+    p->descriptor = -1;
 }
 
 static hid_t local_access(void) {
@@ -214,7 +239,8 @@ static hid_t local_access(void) {
 
 enum status h5_open(const char *path, const char *content, int version, struct h5_file **out) {
     struct h5_file *f = NULL;
-    TRY(check_readable(path));
+    TRY(h5_guard(path, GUARD_READS));
+    h5_quiet();
     TRY(new_file(path, &f));
     enum status st = OK;
     hid_t access = local_access();
@@ -247,7 +273,9 @@ enum status h5_content(const char *path, char **content) {
 enum status h5_open_shared(struct comm *c, const char *path, const char *content, int version,
                            struct h5_file **out) {
     struct h5_file *f = NULL;
-    enum status st = check_readable(path);
+    struct h5_plain plain = {.descriptor = -1};
+    enum status st = check_for_updates(path, content, version);
+    st = st == OK ? h5_plain_open(path, &plain) : st;
     if (st == OK) {
         st = new_file(path, &f);
     }
@@ -259,7 +287,7 @@ enum status h5_open_shared(struct comm *c, const char *path, const char *content
     if (st == OK && f) {
         f->c = c;
         watchdog_wait(c->watchdog, "opening a file");
-        f->id = H5Fopen(path, H5F_ACC_RDWR, access);
+        f->id = H5Fopen(plain.path, H5F_ACC_RDWR, access);
         if (f->id < 0) {
             st = h5_fail(ERR_DATA, path, "cannot be opened for writing; read-only, truncated or damaged");
         } else {
@@ -267,6 +295,7 @@ enum status h5_open_shared(struct comm *c, const char *path, const char *content
         }
         st = comm_agree(c, st);
     }
+    h5_plain_close(&plain);
     if (access >= 0) {
         H5Pclose(access);
     }

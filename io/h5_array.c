@@ -17,12 +17,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "io/h5_internal.h"
 #include "mpi/watchdog.h"
+#include "util/fault.h"
 #include "util/mem.h"
 
 static const int64_t ROUND_BYTES =
@@ -260,7 +262,8 @@ static enum status write_round(struct transit *t, struct range own, const char *
         char nothing = 0;
         watchdog_wait(t->w->c->watchdog, "writing an array");
         if (H5Dwrite(t->array, h5_memory_type(t->spec->type), memory, file, transfer,
-                     count[0] > 0 ? (const void *)block : &nothing) < 0) {
+                     count[0] > 0 ? (const void *)block : &nothing) < 0 ||
+            fault_hits(FAULT_WRITE)) {
             st = h5_fail(ERR_WRITE, t->w->path, "%s: cannot be written; is the disk full?", t->spec->name);
         }
         st = comm_agree(t->w->c, st);
@@ -350,17 +353,34 @@ static bool lacks_room(int file, int64_t bytes) {
            (double)room.f_bavail * (double)room.f_frsize + 512. * (double)facts.st_blocks < (double)bytes;
 }
 
-/* Local, rank 0. Takes the blocks that the arrays so far can need at most, without making the file longer;
+/* May this process make a file so large (ulimit -f, and what a batch system sets)? */
+static bool is_over_limit(int64_t bytes) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+           (rlim_t)bytes > limit.rlim_cur;
+}
+
+static enum status refuse_room(const struct transit *t, int64_t bytes, int error) {
+    return fail(ERR_WRITE, "%s: no room for the %lld bytes of %s: %s", t->w->path, (long long)bytes,
+                t->spec->name, strerror(error));
+}
+
+/* Local; rank 0 takes the blocks that the arrays so far can need at most, without making the file longer;
  * what is left over is given back at the end. Where a file system cannot do that it is asked for its room: a
- * disk that is full only on some ranks' way through HDF5 would leave the others waiting for them. */
+ * disk that is full only on some ranks' way through HDF5 would leave the others waiting for them, and a file
+ * that HDF5 could not close would end the process later. */
 static enum status reserve(const struct transit *t) {
     int64_t bytes;
     TRY(size_mul(t->spec->rows, t->row_bytes, t->spec->name, &bytes));
     TRY(size_add(t->w->reserved_bytes, bytes + bytes / 16 + SLACK_BYTES, t->spec->name,
                  &t->w->reserved_bytes));
-    int file = open(t->w->tmp, O_WRONLY | O_CLOEXEC);
+    if (is_over_limit(t->w->reserved_bytes)) {
+        return refuse_room(t, bytes, EFBIG);
+    }
+    int file = t->w->c->rank == 0 ? open(t->w->tmp, O_WRONLY | O_CLOEXEC) : -1;
     if (file < 0) {
-        return fail(ERR_WRITE, "%s: cannot be opened: %s", t->w->tmp, strerror(errno));
+        return t->w->c->rank != 0 ? OK
+                                  : fail(ERR_WRITE, "%s: cannot be opened: %s", t->w->tmp, strerror(errno));
     }
     int error = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, t->w->reserved_bytes) == 0 ? 0 : errno;
     bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG || error == EIO;
@@ -369,9 +389,7 @@ static enum status reserve(const struct transit *t) {
         is_full = true;
     }
     close(file);
-    return is_full ? fail(ERR_WRITE, "%s: no room for the %lld bytes of %s: %s", t->w->path, (long long)bytes,
-                          t->spec->name, strerror(error))
-                   : OK;
+    return is_full ? refuse_room(t, bytes, error) : OK;
 }
 
 /* Hashes of the blocks in a round, and their sum. */
@@ -447,7 +465,7 @@ static enum status write_array(struct transit *t, struct range part, const void 
     TRY(comm_agree(c, transit_plan(t)));
     TRY(comm_max_i64(c, &brings, 1));
     TRY_TO(done, transit_open(t, part));
-    TRY_TO(done, comm_agree(c, c->rank == 0 ? reserve(t) : OK));
+    TRY_TO(done, comm_agree(c, reserve(t)));
     if (t->spec->chunk_rows > 0 && block_count(t) > 1) {
         TRY_TO(done, t->w->has_filtered ? h5_forget_holes(t->w) : OK);
         t->w->has_filtered = true;

@@ -23,6 +23,18 @@ hid_t h5_disk_type(enum array_type type);
 hid_t h5_memory_type(enum array_type type);
 /* File access of all ranks through MPI-IO; negative on failure. Local. */
 hid_t h5_parallel_access(const struct comm *c);
+/* The path of a file that is there, as MPI-IO takes it: ROMIO reads what stands before a colon as a file
+ * system's name, so that such a path becomes that of the open descriptor. Closed when MPI-IO has opened the
+ * file. Local. Fails: ERR_WRITE. */
+struct h5_plain {
+    const char *path;
+    int descriptor;
+    char link[32];
+};
+enum status h5_plain_open(const char *path, struct h5_plain *out);
+void h5_plain_close(struct h5_plain *p);
+/* Local. The deflated chunk that begins with a row inflates to its bytes and no more. Fails: ERR_DATA. */
+enum status h5_check_inflates(const char *path, const char *name, hid_t array, int64_t row, int64_t bytes);
 void h5_columns_close(struct h5_file *f);
 /* "NAME.check". Fails: ERR_INTERNAL where that is too long. */
 enum { H5_NAME_BYTES = 96 };
@@ -45,7 +57,7 @@ struct h5_writer {
     struct comm *c;
     hid_t file;
     char *path, *tmp;
-    int64_t reserved_bytes; /* on rank 0: of the file system, so far */
+    int64_t reserved_bytes; /* of the file system, so far */
     struct h5_written written[H5_MOST_ARRAYS];
     int n_written;
     enum file_use use;

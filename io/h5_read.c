@@ -24,7 +24,7 @@ struct h5_column {
     hid_t id;
     enum array_type type;
     int dimensions;
-    bool chunked;
+    bool chunked, deflated;
     int64_t rows, width, row_bytes;
     int64_t block_rows, n_blocks;
     int32_t *slot_of; /* (n_blocks) place of a block in slots, -1: not there */
@@ -123,6 +123,7 @@ static enum status check_filters(struct h5_column *column, hid_t creation) {
         unsigned flags;
         size_t n_values = 0;
         H5Z_filter_t filter = H5Pget_filter2(creation, (unsigned)i, &flags, &n_values, NULL, 0, NULL, NULL);
+        column->deflated = column->deflated || filter == H5Z_FILTER_DEFLATE;
         if (filter != H5Z_FILTER_DEFLATE && filter != H5Z_FILTER_SHUFFLE && filter != H5Z_FILTER_FLETCHER32) {
             return fail(ERR_DATA, "%s: %s uses filter %d, which the format does not have", column->file->path,
                         column->name, (int)filter);
@@ -326,6 +327,10 @@ static enum status load_block(struct h5_column *column, int64_t block, char *to)
     int64_t first = block * column->block_rows;
     int64_t left = column->rows - first;
     int64_t n = left < column->block_rows ? left : column->block_rows;
+    if (column->deflated) {
+        TRY(h5_check_inflates(column->file->path, column->name, column->id, first,
+                              column->block_rows * column->row_bytes));
+    }
     TRY(transfer(column, first, n, to, NULL));
     if (column->checks) {
         uint64_t hash;

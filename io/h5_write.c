@@ -9,6 +9,7 @@
 
 #include "io/file.h"
 #include "io/h5_internal.h"
+#include "io/output.h"
 #include "mpi/watchdog.h"
 #include "util/mem.h"
 
@@ -36,7 +37,7 @@ static enum status touch(const struct comm *c, const char *tmp) {
     if (c->rank != 0) {
         return OK;
     }
-    int file = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int file = file_create(tmp);
     if (file < 0 || close(file) != 0) {
         return fail(ERR_WRITE, "%s: cannot be written: %s", tmp, strerror(errno));
     }
@@ -49,11 +50,12 @@ static enum status writer_new(struct comm *c, const char *path, struct h5_writer
     *out = w;
     w->c = c;
     w->file = H5I_INVALID_HID;
-    size_t size = strlen(path) + sizeof ".tmp";
+    struct text target = {0};
+    TRY(output_follow(path, &target));
+    w->path = target.data; /* text and mem free alike */
+    size_t size = target.len + sizeof ".tmp";
     TRY(NEW_ARRAY(w->tmp, (int64_t)size));
-    snprintf(w->tmp, size, "%s.tmp", path);
-    w->path = mem_strdup(path);
-    TRY(mem_ok(w->path));
+    snprintf(w->tmp, size, "%s.tmp", w->path);
     return touch(c, w->tmp);
 }
 
@@ -68,11 +70,15 @@ static hid_t writer_access(const struct h5_writer *w) {
     return access;
 }
 
-static enum status file_create(struct h5_writer *w) {
+/* Collective. */
+static enum status create_shared(struct h5_writer *w) {
+    struct h5_plain plain;
+    TRY(comm_agree(w->c, h5_plain_open(w->tmp, &plain)));
+    watchdog_wait(w->c->watchdog, "creating a file");
     hid_t access = writer_access(w);
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     if (access >= 0 && creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
-        w->file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, creation, access);
+        w->file = H5Fcreate(plain.path, H5F_ACC_TRUNC, creation, access);
     }
     enum status st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be created");
     if (creation >= 0) {
@@ -81,7 +87,8 @@ static enum status file_create(struct h5_writer *w) {
     if (access >= 0) {
         H5Pclose(access);
     }
-    return st;
+    h5_plain_close(&plain);
+    return comm_agree(w->c, st);
 }
 
 enum status h5_create(struct comm *c, const char *path, const char *content, int version, enum file_use use,
@@ -95,8 +102,7 @@ enum status h5_create(struct comm *c, const char *path, const char *content, int
     }
     if (st == OK) {
         w->use = use;
-        watchdog_wait(c->watchdog, "creating a file");
-        st = comm_agree(c, file_create(w));
+        st = create_shared(w);
     }
     if (st == OK) {
         st = h5_put_text(w, "content", content);
@@ -229,9 +235,7 @@ static enum status sync_file(const char *path) {
 
 static enum status put_in_place(const struct h5_writer *w) {
     TRY(sync_file(w->tmp));
-    if (rename(w->tmp, w->path) != 0) {
-        return fail(ERR_WRITE, "%s: cannot rename %s: %s", w->path, w->tmp, strerror(errno));
-    }
+    TRY(output_put(w->tmp, w->path));
     return file_sync_folder(w->path);
 }
 
@@ -247,16 +251,21 @@ static enum status flush_and_close(struct h5_writer *w) {
 }
 
 enum status h5_forget_holes(struct h5_writer *w) {
+    struct h5_plain plain;
     hid_t access = writer_access(w);
-    enum status st = access >= 0 ? OK : h5_fail(ERR_SYSTEM, w->path, "no parallel access");
+    enum status st = h5_plain_open(w->tmp, &plain);
+    if (st == OK && access < 0) {
+        st = h5_fail(ERR_SYSTEM, w->path, "no parallel access");
+    }
     st = comm_agree(w->c, st);
     st = st == OK ? flush_and_close(w) : st;
     if (st == OK) {
         watchdog_wait(w->c->watchdog, "opening a file");
-        w->file = H5Fopen(w->tmp, H5F_ACC_RDWR, access);
+        w->file = H5Fopen(plain.path, H5F_ACC_RDWR, access);
         st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be opened again");
         st = comm_agree(w->c, st);
     }
+    h5_plain_close(&plain);
     if (access >= 0) {
         H5Pclose(access);
     }

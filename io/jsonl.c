@@ -12,7 +12,6 @@
  */
 #include "io/jsonl.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +19,7 @@
 #include "io/split.h"
 #include "util/hash.h"
 #include "util/mem.h"
+#include "util/regular.h"
 
 enum { GZIP_WEIGHT = 3, HASH_BLOCK = 1 << 20 };
 
@@ -100,6 +100,7 @@ static enum status read_part(struct records_input *in, int file, struct range pa
     TRY(stream_open(in->paths[file], enter ? part.first - 1 : 0, &stream));
     split_begin(&splitter, &in->records, in->paths[file], file, f->array);
     splitter.at_start = !enter;
+    splitter.entered = f->array ? 0 : part.first;
     const int64_t limits[] = {part.first, part.last, INT64_MAX};
     int64_t places[3] = {0};
     enum status st = f->gzip == stream_is_gzip(stream)
@@ -150,10 +151,8 @@ static enum status hash_blocks(struct records_input *in, const struct comm *c, u
     for (int i = 0; i < in->n_files && st == OK; i++) {
         int64_t size = in->files[i].size;
         struct range mine = range_part((size + HASH_BLOCK - 1) / HASH_BLOCK, c->rank, c->size);
-        int descriptor = open(in->paths[i], O_RDONLY | O_CLOEXEC);
-        if (descriptor < 0) {
-            st = fail(ERR_INPUT, "%s: cannot be read", in->paths[i]);
-        }
+        int descriptor = -1;
+        st = regular_open(in->paths[i], &descriptor, NULL);
         for (int64_t b = mine.first; b < mine.last && st == OK; b++) {
             int64_t n = size - b * HASH_BLOCK < HASH_BLOCK ? size - b * HASH_BLOCK : HASH_BLOCK;
             st = file_read_at(descriptor, in->paths[i], b * HASH_BLOCK, block, (size_t)n);

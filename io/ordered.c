@@ -7,19 +7,20 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "io/output.h"
+#include "util/fault.h"
 #include "util/mem.h"
-#include "util/text.h"
 
 struct ordered_file {
     struct comm *comm;
-    char *path;
-    struct text temporary;
-    int descriptor;
+    struct text path, temporary;
+    int descriptor; /* of a stream: on rank 0 */
+    bool is_stream;
     int64_t end; /* of what all ranks have written */
 };
 
 static enum status open_temporary(struct ordered_file *f, int flags) {
-    f->descriptor = open(f->temporary.data, O_WRONLY | O_CLOEXEC | flags, 0666);
+    f->descriptor = fault_hits(FAULT_OPEN) ? -1 : open(f->temporary.data, O_WRONLY | O_CLOEXEC | flags, 0666);
     return f->descriptor >= 0 ? OK : fail(ERR_WRITE, "%s: %s", f->temporary.data, strerror(errno));
 }
 
@@ -27,45 +28,59 @@ static void release(struct ordered_file *f) {
     if (f->descriptor >= 0) {
         close(f->descriptor);
     }
-    mem_free(f->path);
+    text_free(&f->path);
     text_free(&f->temporary);
     mem_free(f);
 }
 
+static enum status name_files(struct ordered_file *f, const char *path) {
+    if (f->is_stream) {
+        return text_puts(&f->path, *path ? path : "standard output");
+    }
+    TRY(output_follow(path, &f->path));
+    return text_printf(&f->temporary, "%s.tmp", f->path.data);
+}
+
+/* Rank 0's part: the file is there before the others look for it. */
+static enum status open_first(struct ordered_file *f, const char *path) {
+    return f->is_stream ? output_stream_open(*path ? path : "/dev/stdout", &f->descriptor)
+                        : open_temporary(f, O_CREAT | O_TRUNC);
+}
+
 enum status ordered_open(struct comm *c, const char *path, struct ordered_file **out) {
     struct ordered_file *f;
+    int64_t is_stream = c->rank == 0 && (!*path || output_is_stream(path));
     enum status st = NEW_ARRAY(f, 1);
-    if (st == OK) {
-        f->comm = c;
-        f->descriptor = -1;
-        f->path = mem_strdup(path);
-        st = mem_ok(f->path);
-        st = st == OK ? text_printf(&f->temporary, "%s.tmp", path) : st;
-    }
-    if (st == OK && c->rank == 0) {
-        st = open_temporary(f, O_CREAT | O_TRUNC);
-    }
-    st = comm_agree(c, st); /* the file is there before the others look for it */
-    if (st == OK && c->rank != 0) {
-        st = open_temporary(f, 0);
-    }
     st = comm_agree(c, st);
-    if (st == OK) {
-        *out = f;
-    } else if (f) {
-        release(f);
+    st = st == OK ? comm_broadcast(c, 0, &is_stream, sizeof is_stream) : st;
+    if (st != OK || !f) {
+        mem_free(f);
+        return st;
     }
-    return st;
+    *f = (struct ordered_file){.comm = c, .descriptor = -1, .is_stream = is_stream};
+    st = name_files(f, path);
+    st = st == OK && c->rank == 0 ? open_first(f, path) : st;
+    st = comm_agree(c, st);
+    st = st == OK && c->rank != 0 && !f->is_stream ? open_temporary(f, 0) : st;
+    st = comm_agree(c, st);
+    if (st != OK) {
+        release(f);
+        return st;
+    }
+    *out = f;
+    return OK;
 }
 
 static enum status write_at(const struct ordered_file *f, int64_t offset, const char *data, size_t len) {
     for (size_t done = 0; done < len;) {
-        ssize_t now = pwrite(f->descriptor, data + done, len - done, (off_t)(offset + (int64_t)done));
+        ssize_t now = fault_hits(FAULT_WRITE)
+                          ? -1
+                          : pwrite(f->descriptor, data + done, len - done, (off_t)(offset + (int64_t)done));
         if (now < 0 && errno == EINTR) {
             continue;
         }
         if (now <= 0) {
-            return fail(ERR_WRITE, "%s: %s", f->path,
+            return fail(ERR_WRITE, "%s: %s", f->path.data,
                         now == 0 ? "nothing could be written" : strerror(errno));
         }
         done += (size_t)now;
@@ -73,8 +88,37 @@ static enum status write_at(const struct ordered_file *f, int64_t offset, const 
     return OK;
 }
 
+/* The ranks' pieces to rank 0, in rank order, which writes them. */
+static enum status write_gathered(struct ordered_file *f, const char *data, int64_t len) {
+    struct comm *c = f->comm;
+    int64_t *counts = NULL; /* sent, received, all */
+    char *all = NULL;
+    int64_t total = 0;
+    enum status st = comm_agree(c, NEW_ARRAY(counts, 3 * (int64_t)c->size));
+    TRY_TO(done, st);
+    TRY_TO(done, comm_gather_i64(c, len, counts + 2 * c->size));
+    counts[0] = len;
+    for (int r = 0; r < c->size && c->rank == 0; r++) {
+        counts[c->size + r] = counts[2 * c->size + r];
+        total += counts[2 * c->size + r];
+    }
+    TRY_TO(done, comm_agree(c, NEW_ARRAY(all, total)));
+    TRY_TO(done, comm_exchange(c, data, counts, all, counts + c->size));
+    if (c->rank == 0) {
+        st = output_stream_write(f->descriptor, f->path.data, all, (size_t)total);
+    }
+    st = comm_agree(c, st);
+done:
+    mem_free(counts);
+    mem_free(all);
+    return st;
+}
+
 enum status ordered_append(struct ordered_file *f, enum status st, const char *data, size_t len) {
     TRY(comm_agree(f->comm, st));
+    if (f->is_stream) {
+        return write_gathered(f, data, (int64_t)len);
+    }
     int64_t before;
     int64_t total;
     TRY(comm_scan_i64(f->comm, (int64_t)len, &before, &total));
@@ -83,16 +127,27 @@ enum status ordered_append(struct ordered_file *f, enum status st, const char *d
     return comm_agree(f->comm, st);
 }
 
-enum status ordered_finish(struct ordered_file *f) {
-    enum status st = file_sync(f->descriptor) == 0 ? OK : fail(ERR_WRITE, "%s: %s", f->path, strerror(errno));
-    if (close(f->descriptor) != 0 && st == OK) {
-        st = fail(ERR_WRITE, "%s: %s", f->path, strerror(errno));
-    }
+/* Local. What was written is safe, or handed to whoever reads the stream. */
+static enum status end_writing(struct ordered_file *f) {
+    int descriptor = f->descriptor;
     f->descriptor = -1;
-    st = comm_agree(f->comm, st);
-    if (st == OK && f->comm->rank == 0) {
-        st = rename(f->temporary.data, f->path) == 0 ? file_sync_folder(f->path)
-                                                     : fail(ERR_WRITE, "%s: %s", f->path, strerror(errno));
+    if (descriptor < 0) {
+        return OK;
+    }
+    enum status st = f->is_stream || file_sync(descriptor) == 0
+                         ? OK
+                         : fail(ERR_WRITE, "%s: %s", f->path.data, strerror(errno));
+    if (close(descriptor) != 0 && st == OK) {
+        st = fail(ERR_WRITE, "%s: %s", f->path.data, strerror(errno));
+    }
+    return st;
+}
+
+enum status ordered_finish(struct ordered_file *f) {
+    enum status st = comm_agree(f->comm, end_writing(f));
+    if (st == OK && f->comm->rank == 0 && !f->is_stream) {
+        st = output_put(f->temporary.data, f->path.data);
+        st = st == OK ? file_sync_folder(f->path.data) : st;
     }
     st = comm_agree(f->comm, st);
     if (st != OK) {
@@ -107,7 +162,7 @@ void ordered_abandon(struct ordered_file *f) {
     if (!f) {
         return;
     }
-    if (f->comm->rank == 0) {
+    if (f->comm->rank == 0 && !f->is_stream) {
         unlink(f->temporary.data); /* best effort: the failure that counts is recorded */
     }
     release(f);

@@ -2,7 +2,9 @@
  *
  * In rounds: each rank hands in its piece, a scan gives every piece its place, the ranks write side by side.
  * If the rounds cover consecutive rows and each rank a contiguous part of a round, the file does not depend
- * on the rank count. Written as FILE.tmp, synced, renamed at the end.
+ * on the rank count. Written as FILE.tmp, synced, renamed at the end; beside a link's target. Where the
+ * output is no file but a stream (io/output.h; no name at all: standard output), the pieces go through rank
+ * 0.
  */
 #ifndef COLLIMATE_IO_ORDERED_H
 #define COLLIMATE_IO_ORDERED_H
@@ -10,7 +12,7 @@
 #include "mpi/comm.h"
 
 struct ordered_file;
-/* Collective. Fails: ERR_WRITE. */
+/* Collective. path "": standard output. Fails: ERR_WRITE. */
 enum status ordered_open(struct comm *c, const char *path, struct ordered_file **out);
 /* Collective. This rank's piece of the round (len may be 0). st: how its making went on this rank; a failure
  * is agreed on instead of writing. */

@@ -4,16 +4,15 @@
 #include "io/safetensors.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/file.h"
 #include "io/half.h"
 #include "util/json.h"
 #include "util/mem.h"
+#include "util/regular.h"
 #include "util/text.h"
 
 /* 100 MB is the format's own limit on a header. */
@@ -189,16 +188,7 @@ static enum status open_shard(struct safetensors *s, const char *path) {
     *f = (struct shard){.path = mem_strdup(path), .descriptor = -1};
     TRY(mem_ok(f->path));
     s->n_shards++;
-    f->descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat facts;
-    if (f->descriptor < 0 || fstat(f->descriptor, &facts) != 0) {
-        return fail(ERR_INPUT, "%s: %s", path, strerror(errno));
-    }
-    if (!S_ISREG(facts.st_mode)) {
-        return fail(ERR_INPUT, "%s: not a regular file", path);
-    }
-    f->size = facts.st_size;
-    return OK;
+    return regular_open(path, &f->descriptor, &f->size);
 }
 
 static enum status read_shard(struct safetensors *s, const char *path) {

@@ -40,6 +40,9 @@ enum status safetensors_read(struct safetensors *s, const struct stored_tensor *
 struct safetensors_writer;
 enum status safetensors_create(const char *folder, enum stored_type type, int64_t shard_bytes,
                                struct safetensors_writer **out);
+/* Before the first value: a word in the files' metadata that says what wrote them (no quotes in it).
+ * Borrowed. */
+void safetensors_made_by(struct safetensors_writer *w, const char *made_by);
 enum status safetensors_declare(struct safetensors_writer *w, const char *name, int n_dims,
                                 const int64_t *shape);
 enum status safetensors_write(struct safetensors_writer *w, const float *data, int64_t count);

@@ -10,6 +10,8 @@
 
 #include "io/file.h"
 #include "io/half.h"
+#include "io/output.h"
+#include "util/fault.h"
 #include "util/mem.h"
 #include "util/text.h"
 
@@ -26,6 +28,7 @@ struct declared {
 
 struct safetensors_writer {
     char *folder;
+    const char *made_by; /* NULL: it does not say; borrowed */
     enum stored_type type;
     int64_t shard_bytes;
     struct declared *tensors;
@@ -75,6 +78,10 @@ enum status safetensors_create(const char *folder, enum stored_type type, int64_
     w->descriptor = -1;
     *out = w;
     return OK;
+}
+
+void safetensors_made_by(struct safetensors_writer *w, const char *made_by) {
+    w->made_by = made_by;
 }
 
 enum status safetensors_declare(struct safetensors_writer *w, const char *name, int n_dims,
@@ -130,7 +137,8 @@ static enum status shard_path(const struct safetensors_writer *w, int shard, con
 
 static enum status put(struct safetensors_writer *w, const void *data, size_t n) {
     for (size_t done = 0; done < n;) {
-        ssize_t now = write(w->descriptor, (const char *)data + done, n - done);
+        ssize_t now =
+            fault_hits(FAULT_WRITE) ? -1 : write(w->descriptor, (const char *)data + done, n - done);
         if (now < 0 && errno == EINTR) {
             continue;
         }
@@ -144,7 +152,9 @@ static enum status put(struct safetensors_writer *w, const void *data, size_t n)
 }
 
 static enum status header_text(const struct safetensors_writer *w, int shard, struct text *out) {
-    TRY(text_puts(out, "{\"__metadata__\":{\"format\":\"pt\"}"));
+    const char *by = w->made_by;
+    TRY(text_printf(out, "{\"__metadata__\":{\"format\":\"pt\"%s%s%s}", by ? ",\"made_by\":\"" : "",
+                    by ? by : "", by ? "\"" : ""));
     int64_t at = 0;
     for (int i = 0; i < w->n_tensors; i++) {
         const struct declared *d = &w->tensors[i];
@@ -201,7 +211,7 @@ static enum status finish_shard(struct safetensors_writer *w) {
 static enum status begin_shard(struct safetensors_writer *w, int shard) {
     char path[PATH_BYTES];
     TRY(shard_path(w, shard, ".tmp", path));
-    w->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    w->descriptor = file_create(path);
     if (w->descriptor < 0) {
         return fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
@@ -277,8 +287,9 @@ static enum status write_index(const struct safetensors_writer *w) {
         total += w->tensors[i].elements * type_bytes(w->type);
     }
     enum status st;
-    TRY_TO(done, text_printf(&index, "{\n  \"metadata\": {\"total_size\": %lld},\n  \"weight_map\": {",
-                             (long long)total));
+    const char *by = w->made_by;
+    TRY_TO(done, text_printf(&index, "{\n  \"metadata\": {\"total_size\": %lld%s%s%s},\n  \"weight_map\": {",
+                             (long long)total, by ? ", \"made_by\": \"" : "", by ? by : "", by ? "\"" : ""));
     for (int i = 0; i < w->n_tensors; i++) {
         char name[64];
         shard_name(w, w->tensors[i].shard, name, sizeof name);
@@ -318,9 +329,7 @@ static enum status publish(struct safetensors_writer *w) {
         char to[PATH_BYTES];
         TRY(shard_path(w, i, ".tmp", from));
         TRY(shard_path(w, i, "", to));
-        if (rename(from, to) != 0) {
-            return fail(ERR_WRITE, "%s: cannot rename it into place: %s", to, strerror(errno));
-        }
+        TRY(output_put(from, to));
     }
     TRY(w->n_shards > 1 ? write_index(w) : OK);
     TRY(remove_stale(w));

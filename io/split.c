@@ -1,5 +1,6 @@
 #include "io/split.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "util/mem.h"
@@ -19,7 +20,25 @@ static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-static enum status keep_bytes(struct split_records *out, const char *data, size_t n) {
+/* "FILE, line 7", or where a rank has entered a file in its middle, "FILE, line 7 from byte 1000 on". */
+static enum status refuse_record(const struct splitter *s, const char *what) {
+    const struct split_records *out = s->out;
+    long long line = s->array ? s->record_line : out->lines[s->file] + 1;
+    char from[48] = "";
+    if (s->entered > 0) {
+        snprintf(from, sizeof from, " from byte %lld on", (long long)s->entered);
+    }
+    return fail(ERR_DATA, "%s, line %lld%s: the record that begins there %s", s->path, line, from, what);
+}
+
+static enum status keep_bytes(const struct splitter *s, const char *data, size_t n) {
+    struct split_records *out = s->out;
+    if (out->used - s->begin + (int64_t)n > SPLIT_RECORD_BYTES) {
+        char what[96];
+        snprintf(what, sizeof what, "has more than %d bytes, the most that a record may have",
+                 (int)SPLIT_RECORD_BYTES);
+        return refuse_record(s, what);
+    }
     TRY(GROW_ARRAY(out->data, out->data_capacity, out->used + (int64_t)n + 1));
     memcpy(out->data + out->used, data, n);
     out->used += (int64_t)n;
@@ -70,7 +89,7 @@ static enum status feed_lines(struct splitter *s, const char *data, size_t n, en
         }
         const char *end = memchr(data, '\n', n);
         size_t len = end ? (size_t)(end - data) : n;
-        TRY(s->keep ? keep_bytes(s->out, data, len) : OK);
+        TRY(s->keep ? keep_bytes(s, data, len) : OK);
         if (end) {
             TRY(end_line(s));
             len++;
@@ -147,8 +166,9 @@ static enum status feed_array(struct splitter *s, const char *data, size_t n, en
             continue;
         }
         size_t len = inside(s, data + i, n - i);
+        TRY(s->depth > SPLIT_DEPTH ? refuse_record(s, "nests deeper than JSON may") : OK);
         if (s->keep) {
-            TRY(keep_bytes(s->out, data + i, len));
+            TRY(keep_bytes(s, data + i, len));
             TRY(!s->in_record ? keep_record(s, s->begin) : OK);
         }
         i += len;

@@ -12,6 +12,12 @@
 #include "util/status.h"
 
 #define SPLIT_BYTE_ORDER_MARK "\xef\xbb\xbf"
+/* A record's bytes at most, after inflation. A thousand times what the longest records of public data sets
+ * have (a conversation of a million tokens is 4 MiB), and little enough that a rank can hold one as text, as
+ * JSON values (up to 20 times the text) and as tokens. Without a bound, 3 MB of gzip ask for gigabytes. */
+enum { SPLIT_RECORD_BYTES = 64 << 20 };
+/* How deep brackets may nest in an array's element: as deep as the parser takes them (Jansson's limit). */
+enum { SPLIT_DEPTH = 2048 };
 
 enum split_phase { SPLIT_BEFORE, SPLIT_INSIDE, SPLIT_AFTER };
 
@@ -41,13 +47,14 @@ struct splitter {
     bool in_record, keep;
     int64_t begin; /* of the current record in out->data */
     int64_t line, record_line;
+    int64_t entered; /* byte of the file where the lines are counted from, 0: its start */
     /* arrays */
     enum { ARRAY_OPEN, ARRAY_FIRST, ARRAY_VALUE, ARRAY_COMMA, ARRAY_CLOSED } expected;
     int64_t depth;
     bool in_string, escaped;
 };
 void split_begin(struct splitter *s, struct split_records *out, const char *path, int file, bool array);
-/* Fails: ERR_DATA for text that is not an array of objects. */
+/* Fails: ERR_DATA for text that is not an array of objects, or a record that is too large. */
 enum status split_feed(struct splitter *s, const char *data, size_t n, enum split_phase phase);
 /* The file has ended. Fails: ERR_DATA for an array that is still open. */
 enum status split_end(struct splitter *s);

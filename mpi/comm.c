@@ -11,6 +11,7 @@
 #include "mpi/comm_internal.h"
 #include "mpi/launch.h"
 #include "mpi/watchdog.h"
+#include "util/fault.h"
 #include "util/mem.h"
 #if defined(OPEN_MPI)
 #include <mpi-ext.h> /* MPIX_Query_cuda_support() */
@@ -21,19 +22,25 @@
 static const int64_t largest_piece_bytes = (int64_t)1 << 27;
 
 enum status mpi_ok(int rc, const char *what) {
-    if (rc == MPI_SUCCESS) {
+    if (rc == MPI_SUCCESS && !fault_hits(FAULT_COLLECTIVE)) {
         return OK;
     }
-    char text[MPI_MAX_ERROR_STRING] = "";
+    char text[MPI_MAX_ERROR_STRING] = "fails";
     int len = 0;
-    MPI_Error_string(rc, text, &len);
-    return fail(ERR_LOST, "MPI: %s: %s", what, text);
+    int running = 0;
+    if (rc != MPI_SUCCESS && MPI_Initialized(&running) == MPI_SUCCESS && running) {
+        MPI_Error_string(rc, text, &len);
+    }
+    fail(ERR_LOST, "rank %d: MPI: %s: %s", launch_rank(), what, text);
+    comm_abort(NULL, ERR_LOST); /* the others wait in this collective, or are already in the next one */
+    return ERR_LOST;
 }
 
 enum status lane_open(struct lane *l, MPI_Comm parent, const char *name) {
     *l = (struct lane){
         .comm = MPI_COMM_NULL, .check = MPI_COMM_NULL, .name = name, .piece_bytes = largest_piece_bytes};
     TRY(mpi_ok(MPI_Comm_dup(parent, &l->comm), "MPI_Comm_dup"));
+    TRY(mpi_ok(MPI_Comm_set_errhandler(l->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
     TRY(mpi_ok(MPI_Comm_rank(l->comm, &l->rank), "MPI_Comm_rank"));
     TRY(mpi_ok(MPI_Comm_size(l->comm, &l->size), "MPI_Comm_size"));
     const char *wanted = getenv("COLLIMATE_CHECK");

@@ -79,6 +79,9 @@ struct range range_block(struct range r, int64_t first, int64_t most);
 void comm_watch_signals(void);
 /* Local. The same for SIGUSR1 alone, which ends no command then. */
 void comm_watch_usr1(void);
+/* Local. A write past a size limit (SIGXFSZ) or to a pipe that nobody reads (SIGPIPE) is from now on an error
+ * of that write, which has a message and a code, and not the end of the rank. */
+void comm_ignore_write_signals(void);
 int comm_signal(void);
 /* Local. Seconds since the first SIGTERM (or SIGINT) came, or since the SIGCONT that mpirun sends a second
  * before it; 0: none has come. */

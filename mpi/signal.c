@@ -49,6 +49,11 @@ void comm_watch_usr1(void) {
     watch(SIGUSR1, 0);
 }
 
+void comm_ignore_write_signals(void) {
+    (void)signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
 void comm_watch_signals(void) {
     watch(SIGUSR1, 0);
     watch(SIGCONT, 0);

@@ -1,16 +1,31 @@
 /* Starts MPI, reads the line, finds the command, runs it, agrees on how it went, says so once, ends. */
+#include <omp.h>
+
 #include "command/line.h"
+#include "command/outputs.h"
 #include "mpi/comm.h"
 #include "mpi/launch.h"
 #include "mpi/watchdog.h"
+#include "util/fault.h"
 #include "util/log.h"
+#include "util/machine.h"
 
 static enum status configure(const struct line *line, struct run *run) {
     int count;
     const struct option *table = settings_table(&count);
     TRY(options_open(run->options, table, count, run->settings, line->command->name));
     run->options->also = line->command->also;
-    return line_configure(run->argc, run->argv, run->options);
+    TRY(line_configure(run->argc, run->argv, run->options));
+    int64_t threads = run->settings->threads;
+    return threads <= machine_most_threads()
+               ? OK
+               : fail(ERR_USAGE, "threads is %lld; a rank on this machine may have %d at most",
+                      (long long)threads, machine_most_threads());
+}
+
+static enum status start(const struct line *line, struct run *run) {
+    TRY(outputs_check(run, line->command->name));
+    return line->command->run(run);
 }
 
 static enum status work(struct comm *comm, const struct line *line, int argc, char **argv) {
@@ -26,7 +41,7 @@ static enum status work(struct comm *comm, const struct line *line, int argc, ch
     st = st == OK ? watchdog_start(comm, settings.watchdog_s) : st;
     watchdog_phase(comm->watchdog, "starting %s", line->command->name);
     if (st == OK) {
-        st = line->print_config ? line_print_config(&run) : line->command->run(&run);
+        st = line->print_config ? line_print_config(&run) : start(line, &run);
     }
     options_close(&options);
     st = comm_agree(comm, st);
@@ -58,8 +73,18 @@ static enum status print_local(const struct line *line) {
     return line->want_help ? line_print_help(line) : line_print_reference();
 }
 
+/* OMP_NUM_THREADS may ask for anything, and loops that no key bounds take it as it is. */
+static void bound_threads(void) {
+    if (omp_get_max_threads() > machine_most_threads()) {
+        omp_set_num_threads(machine_most_threads());
+    }
+}
+
 int main(int argc, char **argv) {
     comm_watch_usr1(); /* a batch system may send it to any command, at any time */
+    comm_ignore_write_signals();
+    bound_threads();
+    fault_init(launch_rank());
     struct line line;
     enum status st = line_parse(argc, argv, &line);
     log_init(launch_rank(), 1, LOG_INFO);
@@ -68,8 +93,9 @@ int main(int argc, char **argv) {
     }
     struct comm *comm;
     enum status started = comm_start(&argc, &argv, &comm);
-    if (started != OK) {
-        return report(started);
+    if (started != OK) { /* perhaps on this rank alone, and there is nobody yet to agree with */
+        log_any(LOG_ERROR, "%s", status_message()->text);
+        return started;
     }
     log_init(comm->rank, comm->size, line.quiet ? LOG_ERROR : LOG_INFO);
     st = st == OK ? work(comm, &line, argc, argv) : comm_agree(comm, st);

@@ -297,42 +297,12 @@ done:
     return st;
 }
 
-/* The ranks' pieces to standard output, in rank order. */
-static enum status print_gathered(struct comm *c, const struct text *mine) {
-    int64_t *counts;
-    char *all = NULL;
-    int64_t total = 0;
-    TRY(comm_agree(c, NEW_ARRAY(counts, c->size)));
-    enum status st = comm_gather_i64(c, (int64_t)mine->len, counts);
-    for (int r = 0; r < c->size; r++) {
-        total += counts[r];
-    }
-    if (st == OK) {
-        st = comm_agree(c, NEW_ARRAY(all, total));
-    }
-    if (st == OK) {
-        st = comm_gather_bytes(c, mine->data ? mine->data : "", (int64_t)mine->len, all, counts);
-    }
-    if (st == OK && c->rank == 0 &&
-        (fwrite(all, 1, (size_t)total, stdout) != (size_t)total || fflush(stdout) != 0)) {
-        st = fail(ERR_WRITE, "standard output: cannot write");
-    }
-    mem_free(all);
-    mem_free(counts);
-    return comm_agree(c, st);
-}
-
 static enum status run_round(struct generation *g, struct range rows) {
     struct comm *c = g->session.comm;
     struct range mine = range_part(rows.last - rows.first, c->rank, c->size);
     struct text out = {0};
     enum status st = run_share(g, (struct range){rows.first + mine.first, rows.first + mine.last}, &out);
-    if (g->file) {
-        st = ordered_append(g->file, st, out.data ? out.data : "", out.len);
-    } else {
-        st = comm_agree(c, st);
-        st = st == OK ? print_gathered(c, &out) : st;
-    }
+    st = ordered_append(g->file, st, out.data ? out.data : "", out.len);
     text_free(&out);
     return st;
 }
@@ -342,20 +312,16 @@ static enum status run_all(struct generation *g) {
     const char *output = g->session.settings->output;
     double start = clock_seconds();
     int64_t round = (int64_t)g->options.sequences * ROUNDS_PER_SEQUENCE * c->size;
-    if (*output) {
-        TRY(ordered_open(c, output, &g->file));
-    }
+    TRY(ordered_open(c, output, &g->file));
     progress_start(&g->progress, "generate", "prompts", (double)g->n);
     for (int64_t first = 0; first < g->n; first += round) {
         watchdog_phase(c->watchdog, "generating from prompt %lld", (long long)first);
         TRY(run_round(g, (struct range){first, first + round < g->n ? first + round : g->n}));
     }
     progress_end(&g->progress, (double)g->n);
-    if (g->file) {
-        struct ordered_file *file = g->file;
-        g->file = NULL;
-        TRY(ordered_finish(file));
-    }
+    struct ordered_file *file = g->file;
+    g->file = NULL;
+    TRY(ordered_finish(file));
     int64_t counts[] = {g->tokens, g->stopped};
     TRY(comm_sum_i64(c, counts, COUNT_OF(counts)));
     double seconds = clock_seconds() - start;

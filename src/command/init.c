@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "command/command.h"
+#include "command/outputs.h"
 #include "io/file.h"
 #include "model/family.h"
 #include "store/model_folder.h"
@@ -74,7 +75,7 @@ static enum status make(struct run *run, struct model_config *config, struct tok
 agree:
     st = comm_agree(run->comm, st);
     if (st == OK) {
-        st = model_folder_save(run->comm, m, s->output, s->init.config, tokenizer);
+        st = model_folder_save(run->comm, m, s->output, s->init.config, tokenizer, OUTPUT_MADE_BY_INIT);
     }
     if (st == OK && m) {
         log_root(LOG_INFO, "%s: %s, %lld parameters, hash %016llx", s->output, config->family->causal,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "command/outputs.h"
 #include "io/file.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -12,6 +13,7 @@ static enum status write_config(struct run *run, const char *folder) {
     struct text config = {0};
     enum status st;
     TRY_TO(done, text_printf(&path, "%s/config.yaml", folder));
+    TRY_TO(done, text_printf(&config, OUTPUT_CONFIG_BEGINS "%s\n", run->options->command));
     TRY_TO(done, options_print(run->options, true, &config));
     TRY_TO(done, file_write(path.data, config.data, config.len));
 done:

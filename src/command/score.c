@@ -3,17 +3,14 @@
  *
  * The same bytes for any rank count: rows are scored in fixed blocks of consecutive rows, each cut into
  * forests by train.micro_tokens, so what is computed together depends on the data alone; rank r takes blocks
- * r, r + size, …, and rank 0 writes them in order, a round at a time.
+ * r, r + size, …, and each round is written in order.
  */
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "command/session.h"
 #include "data/comparisons.h"
-#include "io/file.h"
+#include "io/ordered.h"
 #include "mpi/watchdog.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -26,8 +23,7 @@ struct score_job {
     struct model *reference; /* NULL: none */
     struct workspace reference_workspace;
     struct scorer policy, reference_scorer;
-    FILE *out; /* rank 0 */
-    struct text path, temporary;
+    struct ordered_file *out;
 };
 
 static enum status put_number(struct text *t, const char *name, double value) {
@@ -108,39 +104,6 @@ static enum status score_block(struct score_job *job, int64_t block, struct text
     return st;
 }
 
-/* Collective: the ranks' texts go to rank 0 in rank order, which writes them. */
-static enum status write_round(struct score_job *job, const struct text *mine) {
-    struct comm *c = job->session.comm;
-    int64_t *send = NULL;
-    int64_t *sizes = NULL;
-    int64_t *receive = NULL;
-    char *all = NULL;
-    int64_t total = 0;
-    enum status st;
-    TRY_TO(done, NEW_ARRAY(send, c->size));
-    TRY_TO(done, NEW_ARRAY(sizes, c->size));
-    TRY_TO(done, NEW_ARRAY(receive, c->size));
-    TRY_TO(done, comm_gather_i64(c, (int64_t)mine->len, sizes));
-    send[0] = (int64_t)mine->len;
-    for (int r = 0; r < c->size; r++) {
-        total += sizes[r];
-        receive[r] = c->rank == 0 ? sizes[r] : 0;
-    }
-    TRY_TO(done, comm_agree(c, NEW_ARRAY(all, c->rank == 0 ? total : 0)));
-    TRY_TO(done, comm_exchange(c, mine->data, send, all, receive));
-    if (c->rank == 0 && fwrite(all, 1, (size_t)total, job->out) != (size_t)total) {
-        st = fail(ERR_WRITE, "%s: cannot write: %s", job->path.data ? job->path.data : "standard output",
-                  strerror(errno));
-    }
-    st = comm_agree(c, st);
-done:
-    mem_free(send);
-    mem_free(sizes);
-    mem_free(receive);
-    mem_free(all);
-    return st;
-}
-
 static enum status score_rows(struct score_job *job) {
     struct comm *c = job->session.comm;
     int64_t n = job->session.train.n;
@@ -156,57 +119,12 @@ static enum status score_rows(struct score_job *job) {
         if (st == OK && first + c->rank < blocks) {
             st = score_block(job, first + c->rank, &text);
         }
-        st = comm_agree(c, st);
-        st = st == OK ? write_round(job, &text) : st;
+        st = ordered_append(job->out, st, text.data, text.len);
         progress_update(&progress, (double)(first * BLOCK_ROWS), NULL);
     }
     progress_end(&progress, (double)n);
     text_free(&text);
     return st;
-}
-
-static enum status open_output(struct score_job *job) {
-    const char *path = job->session.settings->output;
-    if (job->session.comm->rank != 0) {
-        return OK;
-    }
-    if (!*path) {
-        job->out = stdout;
-        return OK;
-    }
-    TRY(text_puts(&job->path, path));
-    TRY(text_printf(&job->temporary, "%s.tmp", path));
-    job->out = fopen(job->temporary.data, "w");
-    return job->out ? OK : fail(ERR_WRITE, "%s: cannot create: %s", job->temporary.data, strerror(errno));
-}
-
-/* Rank 0: nothing stands under the output's name before all of it is safe. */
-static enum status finish_output(struct score_job *job, enum status st) {
-    FILE *out = job->out;
-    job->out = NULL;
-    if (!out) {
-        return st;
-    }
-    bool is_safe = fflush(out) == 0 && (out == stdout || file_sync(fileno(out)) == 0);
-    if (out != stdout && fclose(out) != 0) {
-        is_safe = false;
-    }
-    if (st == OK && !is_safe) {
-        st = fail(ERR_WRITE, "%s: cannot write: %s", job->path.data ? job->path.data : "standard output",
-                  strerror(errno));
-    }
-    if (!job->temporary.data) {
-        return st;
-    }
-    if (st == OK && rename(job->temporary.data, job->path.data) != 0) {
-        st = fail(ERR_WRITE, "%s: cannot rename to %s: %s", job->temporary.data, job->path.data,
-                  strerror(errno));
-    }
-    if (st != OK) {
-        unlink(job->temporary.data);
-        return st;
-    }
-    return file_sync_folder(job->path.data);
 }
 
 static enum status open_models(struct score_job *job) {
@@ -274,11 +192,11 @@ static enum status score_work(struct score_job *job) {
         return OK;
     }
     TRY(open_models(job));
-    enum status st = comm_agree(s->comm, open_output(job));
-    if (st == OK) {
-        st = score_rows(job);
-    }
-    return comm_agree(s->comm, finish_output(job, st));
+    TRY(ordered_open(s->comm, s->settings->output, &job->out));
+    TRY(score_rows(job));
+    struct ordered_file *out = job->out;
+    job->out = NULL;
+    return ordered_finish(out);
 }
 
 enum status command_score(struct run *run) {
@@ -291,8 +209,7 @@ enum status command_score(struct run *run) {
     if (job.reference) {
         model_close(job.reference);
     }
-    text_free(&job.path);
-    text_free(&job.temporary);
+    ordered_abandon(job.out);
     session_close(&job.session);
     return st;
 }

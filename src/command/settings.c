@@ -38,6 +38,9 @@ static const struct option table[] = {
          "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot", NULL,
          "file or run folder written; score, evaluate and generate write to standard output where it is not "
          "set, embed beside the data"),
+    BOOL("overwrite", overwrite, "false",
+         "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot inspect",
+         NULL, "output may replace what is no earlier result of the same command; never an input"),
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective"),
     TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training"),

@@ -11,6 +11,7 @@ enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 struct settings {
     char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
     int64_t threads, seed, device_ranks;
+    bool overwrite;
     double watchdog_s;
     int compute;
 

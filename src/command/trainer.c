@@ -195,7 +195,7 @@ static enum status save_model(struct trainer *t) {
     struct text path = {0};
     enum status st = comm_agree(s->comm, text_printf(&path, "%s/model", s->settings->output));
     if (st == OK) {
-        st = model_folder_save(s->comm, s->model, path.data, s->source.data, s->tokenizer);
+        st = model_folder_save(s->comm, s->model, path.data, s->source.data, s->tokenizer, NULL);
     }
     if (st == OK) {
         log_root(LOG_INFO, "model in %s, metrics in %s/metrics.jsonl, peak memory %.0f MiB", path.data,

@@ -389,10 +389,11 @@ static enum status write_parameter(struct safetensors_writer *w, struct model *m
     return st;
 }
 
-static enum status write_weights(struct model *m, const char *folder) {
+static enum status write_weights(struct model *m, const char *folder, const char *made_by) {
     struct safetensors_writer *w;
     enum status st = OK;
     TRY(safetensors_create(folder, STORED_F32, 0, &w));
+    safetensors_made_by(w, made_by);
     for (int i = 0; i < m->base->n; i++) {
         int64_t shape[2];
         int dims = stored_shape(&m->base->parameters[i], shape);
@@ -408,19 +409,19 @@ failed:
 }
 
 static enum status save_here(struct model *m, const char *folder, const char *config_source,
-                             const struct tokenizer *t) {
+                             const struct tokenizer *t, const char *made_by) {
     TRY(folder_make(folder));
     TRY(write_config(m, folder, config_source));
     TRY(write_generation(m, folder, config_source));
     if (t) {
         TRY(tokenizer_copy(t, folder));
     }
-    return write_weights(m, folder);
+    return write_weights(m, folder, made_by);
 }
 
 enum status model_folder_save(struct comm *c, struct model *m, const char *folder, const char *config_source,
-                              const struct tokenizer *t) {
-    enum status st = c->rank == 0 ? save_here(m, folder, config_source, t) : OK;
+                              const struct tokenizer *t, const char *made_by) {
+    enum status st = c->rank == 0 ? save_here(m, folder, config_source, t, made_by) : OK;
     return comm_agree(c, st);
 }
 

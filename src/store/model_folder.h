@@ -23,9 +23,9 @@ enum status model_folder_open(struct comm *c, struct backend *b, const char *fol
 enum status model_folder_check(const char *folder, enum model_head head, struct model_config *out);
 /* Collective: rank 0 writes config.json (keeping the other keys of config_source, a folder or NULL),
  * model.safetensors (sharded above 5 GB), generation_config.json and the tokenizer's files. Atomic per file.
- */
+ * made_by: a word for the weights' metadata; NULL: none. */
 enum status model_folder_save(struct comm *c, struct model *m, const char *folder, const char *config_source,
-                              const struct tokenizer *t);
+                              const struct tokenizer *t, const char *made_by);
 /* Local. Hash of the weights as read, and of what the configuration says of them. */
 enum status model_folder_hash(struct model *m, uint64_t *out);
 

@@ -4,8 +4,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/mem.h"
+#include "util/regular.h"
 
 /* Integers above 64 bits become reals: Hugging Face writes "no limit" as 10^30, which Jansson refuses. Gives
  * a copy of data with e0 after integers of 19 digits and more. */
@@ -59,9 +61,12 @@ enum status json_parse(const char *data, size_t n, const char *where, json_t **o
 }
 
 static enum status read_all(const char *path, char **data, size_t *n) {
-    FILE *file = fopen(path, "rb");
+    int descriptor;
+    TRY(regular_open(path, &descriptor, NULL));
+    FILE *file = fdopen(descriptor, "rb");
     if (!file) {
-        return fail(ERR_INPUT, "%s: %s", path, strerror(errno));
+        close(descriptor);
+        return fail(ERR_SYSTEM, "%s: %s", path, strerror(errno));
     }
     enum status st = OK;
     char *bytes = NULL;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "util/mem.h"
 
@@ -25,6 +26,13 @@ void machine_cores(struct machine_cores *out) {
             out->count++;
         }
     }
+}
+
+int machine_most_threads(void) {
+    enum { EACH = 8, EVERYWHERE = 64, MOST = 4096 };
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    long most = processors > MOST / EACH ? MOST : processors * EACH;
+    return most > EVERYWHERE ? (int)most : EVERYWHERE;
 }
 
 enum status machine_cores_print(const struct machine_cores *cores, struct text *out) {

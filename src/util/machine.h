@@ -18,6 +18,10 @@ void machine_cores(struct machine_cores *out);
 /* Appends "0-3,8". */
 enum status machine_cores_print(const struct machine_cores *cores, struct text *out);
 
+/* Threads that a rank may ask for: eight for each processor of the machine, and 64 everywhere. More would
+ * only meet the limits of the system, which OpenMP answers by ending the process. */
+int machine_most_threads(void);
+
 /* Bytes; 0: unknown or no limit. */
 struct machine_memory {
     int64_t total, available;  /* of the machine; available: without swapping */

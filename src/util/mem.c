@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "util/fault.h"
+
 static bool bytes_of(int64_t count, size_t size, size_t *bytes) {
     if (count < 0 || __builtin_mul_overflow((size_t)count, size, bytes) || *bytes > PTRDIFF_MAX) {
         fail(ERR_SYSTEM, "cannot allocate %lld elements of %zu bytes", (long long)count, size);
@@ -17,6 +19,10 @@ static bool bytes_of(int64_t count, size_t size, size_t *bytes) {
     return true;
 }
 
+static bool is_out(void) {
+    return fault_hits(FAULT_ALLOCATE);
+}
+
 static void *checked(void *p, size_t bytes) {
     if (!p) {
         fail(ERR_SYSTEM, "out of memory: %zu bytes asked for", bytes);
@@ -26,12 +32,12 @@ static void *checked(void *p, size_t bytes) {
 
 void *mem_calloc(int64_t count, size_t size) {
     size_t bytes;
-    return bytes_of(count, size, &bytes) ? checked(calloc(1, bytes), bytes) : NULL;
+    return bytes_of(count, size, &bytes) ? checked(is_out() ? NULL : calloc(1, bytes), bytes) : NULL;
 }
 
 void *mem_grow(void *old, int64_t count, size_t size) {
     size_t bytes;
-    return bytes_of(count, size, &bytes) ? checked(realloc(old, bytes), bytes) : NULL;
+    return bytes_of(count, size, &bytes) ? checked(is_out() ? NULL : realloc(old, bytes), bytes) : NULL;
 }
 
 void *mem_aligned(int64_t count, size_t size) {
@@ -40,7 +46,7 @@ void *mem_aligned(int64_t count, size_t size) {
         return NULL;
     }
     bytes = (bytes + 63) / 64 * 64;
-    return checked(aligned_alloc(64, bytes), bytes);
+    return checked(is_out() ? NULL : aligned_alloc(64, bytes), bytes);
 }
 
 void mem_free(void *p) {

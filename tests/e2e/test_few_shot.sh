@@ -14,7 +14,7 @@ awk -v a="$(value np 0 unseen)" -v b="$(value np 10 unseen)" 'BEGIN { exit !(a >
 
 # A finished run evaluated again, as it is and by other statistics of the norm; nothing is trained.
 mkdir -p again/checkpoints && : > again/checkpoints/step-3.h5 # of another run, which is not done
-run 2 --quiet few-shot model=np "${small[@]:0:4}" threads=1 few_shot.world_rows=2000 few_shot.norm_batches=0 output=again
+run 2 --quiet few-shot model=np "${small[@]:0:4}" threads=1 few_shot.world_rows=2000 few_shot.norm_batches=0 output=again overwrite=true
 run 1 --quiet few-shot model=np "${small[@]:0:4}" threads=1 few_shot.world_rows=2000 few_shot.norm_batches=33 output=other
 for k in 0 5 10; do
     awk -v a="$(value np $k unseen)" -v b="$(value again $k unseen)" -v c="$(value other $k unseen)" 'BEGIN {

@@ -257,6 +257,31 @@ static void test_damage(void) {
     free_expected(&e);
 }
 
+/* A record has a bound, in each form of a file, and so has nesting; the message says where. */
+static void test_bounds(void) {
+    enum { OVER = (64 << 20) + 1 };
+    char *raw = mem_calloc(OVER + 64, 1);
+    CHECK(raw);
+    memset(raw, 'x', OVER + 63);
+    memcpy(raw, "{}\n\n\"", 5);
+    raw[OVER + 5] = '"';
+    raw[OVER + 6] = '\n';
+    write_plain("large.jsonl", raw, OVER + 7);
+    check_refused("large.jsonl", ERR_DATA, "line ");
+    check_refused("large.jsonl", ERR_DATA, "more than 67108864 bytes");
+    write_gzip("large.gz", raw, OVER + 7, 1, 0);
+    check_refused("large.gz", ERR_DATA, "line 3: the record that begins there has more than 67108864 bytes");
+    memcpy(raw, "[{}, \n{\"a", 9);
+    write_plain("large.json", raw, OVER + 7);
+    check_refused("large.json", ERR_DATA,
+                  "line 2: the record that begins there has more than 67108864 bytes");
+    memcpy(raw, "[{\"a\":[", 8);
+    memset(raw + 8, '[', 3000);
+    write_plain("deep.json", raw, 4000);
+    check_refused("deep.json", ERR_DATA, "line 1: the record that begins there nests deeper");
+    mem_free(raw);
+}
+
 int main(int argc, char **argv) {
     if (comm_start(&argc, &argv, &comm) != OK) {
         return 1;
@@ -269,6 +294,7 @@ int main(int argc, char **argv) {
     test_several_files();
     test_hash();
     test_damage();
+    test_bounds();
     int64_t failed = failures;
     CHECK(comm_sum_i64(comm, &failed, 1) == OK);
     if (comm->rank == 0) {

@@ -221,7 +221,7 @@ static void check_folder(struct fixture *f, const char *name, const char *parent
     struct model *again, *first = f->model;
     uint64_t before, after;
     snprintf(folder, sizeof folder, "%s/%s%s", parent, name, with_source ? "" : ".bare");
-    MUST(model_folder_save(world, f->model, folder, with_source ? f->folder : NULL, NULL));
+    MUST(model_folder_save(world, f->model, folder, with_source ? f->folder : NULL, NULL, NULL));
     MUST(model_folder_open(world, f->model->backend, folder, NULL, &again));
     MUST(model_folder_hash(f->model, &before));
     MUST(model_folder_hash(again, &after));

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "command/command.h"
 #include "command/inspect/inspect.h"
@@ -14,6 +15,7 @@
 #include "util/json.h"
 #include "util/log.h"
 #include "util/mem.h"
+#include "util/regular.h"
 
 enum { READ_ROWS = 4096 };
 
@@ -197,12 +199,12 @@ static enum status inspect_records(struct comm *c, const char *path, struct text
 static bool is_h5(const char *path) {
     static const char magic[] = "\x89HDF\r\n\x1a\n";
     char start[8] = {0};
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        return false;
+    int descriptor;
+    if (regular_open(path, &descriptor, NULL) != OK) {
+        return false; /* whoever reads it says why */
     }
-    size_t n = fread(start, 1, sizeof start, file);
-    fclose(file);
+    ssize_t n = pread(descriptor, start, sizeof start, 0);
+    close(descriptor);
     return n == sizeof start && memcmp(start, magic, sizeof start) == 0;
 }
 

@@ -5,6 +5,7 @@
  * data and model are looked at as the run would, memory and disk are compared with what the run will take,
  * and a checkpoint's own path is written and read back at the output folder. */
 #include "command/preflight/preflight.h"
+#include "command/outputs.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -147,6 +148,7 @@ static enum status configure(struct preflight *p) {
     const struct trained *t;
     TRY(find_command(run, &t));
     TRY(options_narrow(run->options, t->command));
+    p->command = t->command;
     TRY(t->terms(run, &p->trainer.terms));
     p->trainer.session.head = model_head_for(p->trainer.terms.reads & READS_VALUE);
     preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
@@ -236,7 +238,7 @@ static enum status checks(struct preflight *p) {
         check_time(p);
     }
     watchdog_allow(watchdog, "writing at the output folder", 300);
-    return preflight_output(p);
+    return preflight_failed(p, "output", outputs_check(p->run, p->command)) ? OK : preflight_output(p);
 }
 
 static enum status summary(struct preflight *p) {

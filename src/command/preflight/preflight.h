@@ -25,6 +25,7 @@ struct seat {
 struct preflight {
     struct run *run;
     struct comm *comm;
+    const char *command; /* that will be run */
     struct trainer trainer;
     struct model_config config;
     struct prediction need;

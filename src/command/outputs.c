@@ -1,0 +1,293 @@
+#include "command/outputs.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/h5.h"
+#include "io/output.h"
+#include "util/mem.h"
+#include "util/regular.h"
+
+enum { MOST_MARKS = 4 };
+enum place { PLACE_FILE, PLACE_RUN, PLACE_MODEL };
+
+/* What a command writes under `output`, and how its earlier results begin. */
+static const struct result {
+    const char *command;
+    enum place place;
+    enum output_form form;
+    int n;
+    struct output_mark marks[MOST_MARKS];
+} results[] = {
+    {"prepare", PLACE_FILE, OUTPUT_HDF5, 1, {{"preferences", NULL, NULL}}},
+    {"select", PLACE_FILE, OUTPUT_HDF5, 1, {{"selection", NULL, NULL}}},
+    {"embed", PLACE_FILE, OUTPUT_HDF5, 1, {{"embeddings", NULL, NULL}}},
+    {"score", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"response\": "}}},
+    {"generate", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"tokens\": ["}}},
+    {"evaluate",
+     PLACE_FILE,
+     OUTPUT_TEXT,
+     2,
+     {{NULL, "{\"rows\": ", "\"data_hash\": "}, {NULL, "{\"pairs\": ", "\"data_hash\": "}}},
+    {"synth",
+     PLACE_FILE,
+     OUTPUT_TEXT,
+     2,
+     {{NULL, "{\"prompt\": ", "\"worth\": "}, {NULL, "idx,split,reward_a_0,", NULL}}},
+    {"bench",
+     PLACE_FILE,
+     OUTPUT_TEXT,
+     4,
+     {{NULL, "op,shape,tokens,", NULL},
+      {NULL, "bytes,count,type,op,", NULL},
+      {NULL, "date,", NULL},
+      {NULL, "rows,width,", NULL}}},
+    {"init", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
+    {"sft", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
+    {"dpo", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
+    {"reward", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
+    {"few-shot", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
+};
+static const struct output_mark report_of_select = {NULL, "{\"strategy\": ", NULL};
+static const struct output_mark report_of_inspect = {NULL, "{\"file\": ", NULL};
+static const struct output_mark embeddings_of_dpo = {"embeddings", NULL, NULL};
+
+/* A growing list of paths. */
+struct paths {
+    char **list;
+    int64_t n, capacity;
+};
+
+static void paths_free(struct paths *p) {
+    for (int64_t i = 0; i < p->n; i++) {
+        mem_free(p->list[i]);
+    }
+    mem_free(p->list);
+}
+
+static enum status add_path(struct paths *p, const char *path, size_t n) {
+    if (n == 0) {
+        return OK;
+    }
+    TRY(GROW_ARRAY(p->list, p->capacity, p->n + 1));
+    p->list[p->n] = mem_strndup(path, n);
+    TRY(mem_ok(p->list[p->n]));
+    p->n++;
+    return OK;
+}
+
+/* Each of a list with commas in it, which is also a path itself. */
+static enum status add_paths(struct paths *p, const char *list) {
+    TRY(add_path(p, list, strlen(list)));
+    for (const char *at = list; strchr(list, ',') && *at;) {
+        size_t n = strcspn(at, ",");
+        TRY(add_path(p, at, n));
+        at += n + (at[n] == ',');
+    }
+    return OK;
+}
+
+/* What a view selects from is an input as well; a path that is none of ours is somebody else's to refuse. */
+static enum status add_base(struct paths *p, const char *view) {
+    char *content = NULL;
+    char *link = NULL;
+    struct h5_file *f;
+    struct text path = {0};
+    if (h5_content(view, &content) != OK || strcmp(content, "selection") != 0 ||
+        h5_open(view, NULL, 0, &f) != OK) {
+        mem_free(content);
+        return OK;
+    }
+    const char *slash = strrchr(view, '/');
+    enum status st = h5_get_text(f, "selects", &link);
+    if (st == OK && link[0] != '/' && slash) {
+        st = text_append(&path, view, (size_t)(slash + 1 - view));
+    }
+    st = st == OK ? text_puts(&path, link) : OK;
+    st = st == OK && path.data ? add_path(p, path.data, path.len) : st;
+    h5_close(f);
+    text_free(&path);
+    mem_free(link);
+    mem_free(content);
+    return st;
+}
+
+static enum status list_inputs(const struct settings *s, struct paths *out) {
+    const char *const lists[] = {s->input,        s->data,           s->eval_data,      s->model,
+                                 s->reference,    s->tokenizer,      s->init.config,    s->embeddings,
+                                 s->select.model, s->select.compare, s->inspect.against};
+    for (int i = 0; i < COUNT_OF(lists); i++) {
+        TRY(add_paths(out, lists[i]));
+    }
+    for (int64_t i = 0, n = out->n; i < n; i++) {
+        TRY(add_base(out, out->list[i]));
+    }
+    return OK;
+}
+
+/* A file of a folder. */
+static enum status inside(const char *folder, const char *name, struct text *out) {
+    text_clear(out);
+    return text_printf(out, "%s/%s", folder, name);
+}
+
+static bool same_folder(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Inputs in a part of the run folder that the run replaces or clears. */
+static enum status check_part(const struct output_rules *rules, const char *part) {
+    for (int i = 0; i < rules->n_inputs; i++) {
+        const char *input = rules->inputs[i];
+        const char *slash = strrchr(input, '/');
+        char *parent =
+            slash ? mem_strndup(input, (size_t)(slash - input) + (slash == input)) : mem_strdup(".");
+        TRY(mem_ok(parent));
+        bool is_in = same_folder(input, part) || same_folder(parent, part);
+        mem_free(parent);
+        if (is_in) {
+            return fail(ERR_USAGE,
+                        "output: the run would write into %s, where its input %s lies; name another", part,
+                        input);
+        }
+    }
+    return OK;
+}
+
+/* dpo that selects first: the view, its report and its embeddings. */
+static enum status check_selection(const struct output_rules *rules, const struct settings *s) {
+    struct text path = {0};
+    const struct output_mark view = {"selection", NULL, NULL};
+    enum status st;
+    TRY_TO(done, inside(s->output, "selection.h5", &path));
+    TRY_TO(done, output_check(rules, path.data, OUTPUT_HDF5, &view, 1));
+    TRY_TO(done, inside(s->output, "selection.json", &path));
+    TRY_TO(done, output_check(rules, path.data, OUTPUT_TEXT, &report_of_select, 1));
+    TRY_TO(done, inside(s->output, "selection.embeddings.h5", &path));
+    TRY_TO(done, output_check(rules, path.data, OUTPUT_HDF5, &embeddings_of_dpo, 1));
+done:
+    text_free(&path);
+    return st;
+}
+
+/* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
+ * what the run would write. */
+static enum status check_run(const struct output_rules *rules, const struct settings *s) {
+    static const char *const parts[] = {"model", "checkpoints"};
+    static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
+    struct text path = {0};
+    struct text begins = {0};
+    struct stat facts;
+    enum status st;
+    TRY_TO(done, output_check(rules, s->output, OUTPUT_FOLDER, NULL, 0));
+    TRY_TO(done, text_printf(&begins, OUTPUT_CONFIG_BEGINS "%s", rules->command));
+    /* Before commands were named there, each file began with the meaning of `output`. */
+    const struct output_mark marks[] = {{NULL, begins.data, NULL},
+                                        {NULL, "# file or run folder written", NULL}};
+    TRY_TO(done, inside(s->output, "config.yaml", &path));
+    bool is_ours = stat(path.data, &facts) == 0;
+    TRY_TO(done, output_check(rules, path.data, OUTPUT_TEXT, marks, COUNT_OF(marks)));
+    for (int i = 0; i < COUNT_OF(files); i++) {
+        TRY_TO(done, inside(s->output, files[i], &path));
+        const struct output_mark any = {NULL, "", NULL};
+        TRY_TO(done, output_check(rules, path.data, OUTPUT_TEXT, &any, is_ours));
+    }
+    for (int i = 0; i < COUNT_OF(parts); i++) {
+        TRY_TO(done, inside(s->output, parts[i], &path));
+        TRY_TO(done, check_part(rules, path.data));
+        if (!is_ours && !rules->overwrite && stat(path.data, &facts) == 0) {
+            st = fail(
+                ERR_USAGE,
+                "output: %s is there already and of no run of %s; name another folder or set overwrite=true",
+                path.data, rules->command);
+            goto done;
+        }
+    }
+    st = strcmp(rules->command, "dpo") == 0 && *s->select.strategy ? check_selection(rules, s) : OK;
+done:
+    text_free(&path);
+    text_free(&begins);
+    return st;
+}
+
+/* Does one of a folder's weights say that init wrote it? */
+static bool is_made_by_init(const char *folder) {
+    static const char *const files[] = {"model.safetensors", "model.safetensors.index.json"};
+    char start[512];
+    bool found = false;
+    for (int i = 0; i < COUNT_OF(files) && !found; i++) {
+        struct text path = {0};
+        int descriptor;
+        if (inside(folder, files[i], &path) == OK && regular_open(path.data, &descriptor, NULL) == OK) {
+            ssize_t n = pread(descriptor, start, sizeof start, 0);
+            found = n > 0 && memmem(start, (size_t)n, OUTPUT_MADE_BY_INIT, strlen(OUTPUT_MADE_BY_INIT));
+            close(descriptor);
+        }
+        text_free(&path);
+    }
+    return found;
+}
+
+static enum status check_model(const struct output_rules *rules, const char *folder) {
+    static const char *const files[] = {
+        "config.json",    "generation_config.json", "model.safetensors",       "model.safetensors.index.json",
+        "tokenizer.json", "tokenizer_config.json",  "special_tokens_map.json", "vocab.json",
+        "merges.txt"};
+    const struct output_mark any = {NULL, "", NULL};
+    struct text path = {0};
+    int n = is_made_by_init(folder); /* then every file is its own */
+    enum status st = output_check(rules, folder, OUTPUT_FOLDER, NULL, 0);
+    for (int i = 0; i < COUNT_OF(files) && st == OK; i++) {
+        st = inside(folder, files[i], &path);
+        st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &any, n) : st;
+    }
+    text_free(&path);
+    return st;
+}
+
+/* The report that lies beside a view, where it is not named. */
+static enum status check_report(const struct output_rules *rules, const struct settings *s) {
+    struct text path = {0};
+    size_t n = strlen(s->output) - (text_ends(s->output, ".h5") ? 3 : 0);
+    enum status st = *s->select.report ? text_puts(&path, s->select.report)
+                                       : text_printf(&path, "%.*s.json", (int)n, s->output);
+    st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &report_of_select, 1) : st;
+    text_free(&path);
+    return st;
+}
+
+static enum status check_all(const struct output_rules *rules, const struct settings *s) {
+    const struct result *r = results;
+    while (r < results + COUNT_OF(results) && strcmp(r->command, rules->command) != 0) {
+        r++;
+    }
+    if (strcmp(rules->command, "inspect") == 0 && *s->inspect.report) {
+        return output_check(rules, s->inspect.report, OUTPUT_TEXT, &report_of_inspect, 1);
+    }
+    if (r == results + COUNT_OF(results) || !*s->output) {
+        return OK;
+    }
+    if (r->place != PLACE_FILE) {
+        return r->place == PLACE_RUN ? check_run(rules, s) : check_model(rules, s->output);
+    }
+    TRY(output_check(rules, s->output, r->form, r->marks, r->n));
+    return strcmp(r->command, "select") == 0 ? check_report(rules, s) : OK;
+}
+
+enum status outputs_check(struct run *run, const char *command) {
+    struct paths inputs = {0};
+    enum status st = OK;
+    if (run->comm->rank == 0) {
+        st = list_inputs(run->settings, &inputs);
+        const struct output_rules rules = {.command = command,
+                                           .inputs = inputs.list,
+                                           .n_inputs = (int)inputs.n,
+                                           .overwrite = run->settings->overwrite};
+        st = st == OK ? check_all(&rules, run->settings) : st;
+    }
+    paths_free(&inputs);
+    return comm_agree(run->comm, st);
+}
