@@ -141,7 +141,8 @@ static enum status measure(struct agreement *a, struct text *out) {
 /* Keys that mean something to a model have no effect here. */
 static enum status check_keys(const struct options *o) {
     static const char *const used[] = {
-        "data", "output", "seed", "threads", "evaluate.rows", "evaluate.bootstrap", "evaluate.confidence"};
+        "data",    "output",        "overwrite",          "seed",
+        "threads", "evaluate.rows", "evaluate.bootstrap", "evaluate.confidence"};
     for (int i = 0; i < o->count; i++) {
         const char *key = o->table[i].key;
         bool has_effect = !options_is_set(o, key);
