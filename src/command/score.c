@@ -14,8 +14,8 @@
 #include "command/session.h"
 #include "data/comparisons.h"
 #include "io/file.h"
-#include "mpi/watchdog.h"
-#include "util/log.h"
+#include "score/scorer.h"
+#include "score/work.h"
 #include "util/mem.h"
 
 enum { BLOCK_ROWS = 32 };
@@ -28,6 +28,7 @@ struct score_job {
     struct scorer policy, reference_scorer;
     FILE *out; /* rank 0 */
     struct text path, temporary;
+    struct text text; /* of this rank in this round */
 };
 
 static enum status put_number(struct text *t, const char *name, double value) {
@@ -109,7 +110,9 @@ static enum status score_block(struct score_job *job, int64_t block, struct text
 }
 
 /* Collective: the ranks' texts go to rank 0 in rank order, which writes them. */
-static enum status write_round(struct score_job *job, const struct text *mine) {
+static enum status write_blocks(void *context) {
+    struct score_job *job = context;
+    const struct text *mine = &job->text;
     struct comm *c = job->session.comm;
     int64_t *send = NULL;
     int64_t *sizes = NULL;
@@ -141,28 +144,36 @@ done:
     return st;
 }
 
+static enum status score_blocks(void *context, const int64_t *blocks, int64_t n) {
+    struct score_job *job = context;
+    text_clear(&job->text);
+    TRY(text_puts(&job->text, ""));
+    for (int64_t i = 0; i < n; i++) {
+        TRY(score_block(job, blocks[i], &job->text));
+    }
+    return OK;
+}
+
+static int64_t rows_before(void *context, int64_t block) {
+    const struct score_job *job = context;
+    int64_t n = job->session.train.n;
+    return block * BLOCK_ROWS < n ? block * BLOCK_ROWS : n;
+}
+
 static enum status score_rows(struct score_job *job) {
     struct comm *c = job->session.comm;
-    int64_t n = job->session.train.n;
-    int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    struct progress progress;
-    struct text text = {0};
-    enum status st = OK;
-    progress_start(&progress, "score", "rows", (double)n);
-    for (int64_t first = 0; first < blocks && st == OK; first += c->size) {
-        watchdog_phase(c->watchdog, "scoring from row %lld", (long long)first * BLOCK_ROWS);
-        text_clear(&text);
-        st = text_puts(&text, "");
-        if (st == OK && first + c->rank < blocks) {
-            st = score_block(job, first + c->rank, &text);
-        }
-        st = comm_agree(c, st);
-        st = st == OK ? write_round(job, &text) : st;
-        progress_update(&progress, (double)(first * BLOCK_ROWS), NULL);
-    }
-    progress_end(&progress, (double)n);
-    text_free(&text);
-    return st;
+    struct work work = {
+        .context = job,
+        .label = "score",
+        .unit = "rows",
+        .phase = "scoring from row",
+        .n = (job->session.train.n + BLOCK_ROWS - 1) / BLOCK_ROWS,
+        .round = c->size,
+        .done_before = rows_before,
+        .compute = score_blocks,
+        .write = write_blocks,
+    };
+    return work_run(c, &work);
 }
 
 static enum status open_output(struct score_job *job) {
@@ -293,6 +304,7 @@ enum status command_score(struct run *run) {
     }
     text_free(&job.path);
     text_free(&job.temporary);
+    text_free(&job.text);
     session_close(&job.session);
     return st;
 }
