@@ -2,10 +2,10 @@
  * With select.strategy, the pairs are chosen first, in the same job: embed, select, train. */
 #include <string.h>
 
+#include "command/embed.h"
 #include "command/select.h"
 #include "command/trainer.h"
 #include "io/file.h"
-#include "score/embedding.h"
 #include "util/log.h"
 
 /* The embedding model is the session's for as long as this takes. */
@@ -13,7 +13,6 @@ static enum status embed_first(struct run *run, struct text *path) {
     struct settings settings = *run->settings;
     struct session session;
     struct dataset *data = NULL;
-    struct embedding_report report;
     if (*settings.select.model) {
         settings.model = settings.select.model;
     }
@@ -22,13 +21,7 @@ static enum status embed_first(struct run *run, struct text *path) {
     enum status st = session_open_backend(&session, NULL, true);
     st = st == OK ? session_open_model(&session) : st;
     st = st == OK ? dataset_open(run->comm, settings.data, &data) : st;
-    if (st == OK) {
-        const struct embedding_request request = {.data = data, .path = path};
-        st = embedding_compute(&session, &request, &report);
-    }
-    if (st == OK) {
-        embedding_print(&report, path->data);
-    }
+    st = st == OK ? embed_run(&session, data, path) : st;
     if (data) {
         dataset_close(data);
     }

@@ -1,6 +1,47 @@
 /* embed: a vector for each response, into a side-car that `select` reads. */
+#include "command/embed.h"
+
 #include "score/embedding.h"
 #include "util/log.h"
+
+/* What was computed, and its rate beside that of the forward passes alone. */
+static void print(const struct embedding_report *r, const char *path) {
+    log_root(LOG_INFO, "embeddings %s: %lld responses computed, %lld were there; %lld cut, %lld empty", path,
+             (long long)r->computed, (long long)(r->responses - r->computed), (long long)r->cut,
+             (long long)r->empty);
+    if (r->computed > 0) {
+        log_root(
+            LOG_INFO,
+            "%lld tokens in %.4f s, %.0f tokens/s; the forward pass alone %.0f tokens/s, %.1f %% of the time",
+            (long long)r->tokens, r->seconds, (double)r->tokens / r->seconds,
+            (double)r->tokens / r->forward_seconds, 100 * r->forward_seconds / r->seconds);
+    }
+}
+
+enum status embed_run(const struct session *s, struct dataset *data, struct text *path) {
+    const struct settings *settings = s->settings;
+    const struct embedding_options options = {
+        .comm = s->comm,
+        .model = s->model,
+        .model_hash = s->model_hash,
+        .model_name = settings->model,
+        .compute = settings_compute(settings),
+        .data = data,
+        .micro_tokens = settings->train.micro_tokens,
+        .pooling = (enum embedding_pooling)settings->embed.pooling,
+        .full = settings->embed.text == 1,
+        .begin = settings->embed.begin,
+        .end = settings->embed.end,
+        .masked_end = settings->embed.masked_end,
+        .layer = settings->embed.layer,
+        .max_length = settings->embed.max_length,
+        .must_have_length = options_is_set(s->run->options, "embed.max_length"),
+    };
+    struct embedding_report report;
+    TRY(embedding_compute(&options, path, &report));
+    print(&report, path->data);
+    return OK;
+}
 
 static enum status embed_work(struct session *s, struct dataset **data, struct text *path) {
     const struct settings *settings = s->settings;
@@ -15,12 +56,8 @@ static enum status embed_work(struct session *s, struct dataset **data, struct t
     if (s->run->dry_run) {
         return OK;
     }
-    const struct embedding_request request = {.data = *data, .path = path};
-    struct embedding_report report;
     TRY(comm_agree(s->comm, text_puts(path, settings->output)));
-    TRY(embedding_compute(s, &request, &report));
-    embedding_print(&report, path->data);
-    return OK;
+    return embed_run(s, *data, path);
 }
 
 enum status command_embed(struct run *run) {

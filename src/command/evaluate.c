@@ -1,6 +1,7 @@
 /* evaluate: loss, margins, accuracies over exact rows, with bootstrap confidence intervals, as one object. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "command/trainer.h"
 #include "evaluate/breakdown.h"
@@ -50,6 +51,11 @@ static const struct {
     [VALUE_TOKEN_ACCURACY] = {"mean_token_accuracy", NEED_NOTHING},
 };
 
+static struct interval_options interval_options(const struct settings *s) {
+    return (struct interval_options){
+        .samples = s->evaluate.bootstrap, .confidence = s->evaluate.confidence, .seed = (uint64_t)s->seed};
+}
+
 struct evaluation {
     struct session session;
     struct terms terms;
@@ -78,13 +84,9 @@ static bool applies(const struct evaluation *e, int v) {
 /* Whether the label of a pair is what scores and truth say. */
 static void visit_label(struct evaluation *e, const struct sample *sample) {
     const struct sample_response *r = sample->responses;
-    const float chosen[LABELS_MEASURES] = {r[0].score, r[0].worth};
-    const float rejected[LABELS_MEASURES] = {r[1].score, r[1].worth};
-    bool has_label = sample->n_pairs == 1 && sample->pairs[0].label;
-    for (int m = 0; m < LABELS_MEASURES && has_label; m++) {
-        if (label_is_ordered(chosen[m], rejected[m])) {
-            ratios_count(&e->ratios, VALUE_LABELS + m, label_agrees(chosen[m], rejected[m]), 1);
-        }
+    const struct label_pair pair = {{r[0].score, r[0].worth}, {r[1].score, r[1].worth}};
+    if (sample->n_pairs == 1 && sample->pairs[0].label) {
+        labels_count(&e->ratios, VALUE_LABELS, &pair);
     }
 }
 
@@ -141,27 +143,13 @@ static enum status print_hashes(const struct session *s, struct text *out) {
     return text_printf(out, ", \"data_hash\": \"%s\"", digits);
 }
 
-static enum status print_intervals(struct evaluation *e) {
-    struct text *out = &e->out;
-    TRY(metrics_put(out, "", "confidence", e->session.settings->evaluate.confidence));
-    TRY(text_puts(out, ", \"intervals\": {"));
-    const char *separator = "";
-    for (int v = 0; v < VALUE_COUNT; v++) {
-        if (applies(e, v)) {
-            TRY(text_printf(out, "%s\"%s\": ", separator, name_of(v)));
-            TRY(ratios_put_interval(&e->ratios, v, out));
-            separator = ", ";
-        }
-    }
-    return text_puts(out, "}");
-}
-
 static const struct dataset_facts *facts_of(const struct evaluation *e) {
     return dataset_facts(e->session.train.data);
 }
 
 static enum status print_result(struct evaluation *e, const struct sums *sums) {
     struct text *out = &e->out;
+    const char *names[VALUE_COUNT] = {NULL};
     double tokens = sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS];
     TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
     TRY(print_hashes(&e->session, out));
@@ -170,7 +158,8 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            TRY(metrics_put(out, "", name_of(v), ratios_value(&e->ratios, v)));
+            names[v] = name_of(v);
+            TRY(metrics_put(out, "", names[v], ratios_value(&e->ratios, v)));
         }
     }
     TRY(metrics_put(out, "", "perplexity", exp(ratios_value(&e->ratios, VALUE_NLL))));
@@ -178,9 +167,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     if (e->terms.has_reference) {
         TRY(breakdown_print(&e->ratios, VALUE_BREAKDOWN, facts_of(e), out));
     }
-    if (e->session.settings->evaluate.bootstrap > 0) {
-        TRY(print_intervals(e));
-    }
+    TRY(ratios_print(&e->ratios, names, VALUE_COUNT, out));
     return text_puts(out, "}\n");
 }
 
@@ -203,7 +190,8 @@ static enum status run_rows(struct evaluation *e) {
     int n = VALUE_COUNT + (e->terms.has_reference ? breakdown_size(facts_of(e)) : 0);
     struct batch_source source = session_evaluation(s, &s->train);
     TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
-    enum status st = ratios_open(s->settings, n, &e->ratios);
+    const struct interval_options intervals = interval_options(s->settings);
+    enum status st = ratios_open(&intervals, n, &e->ratios);
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     watchdog_phase(s->comm->watchdog, "evaluating");
@@ -217,19 +205,76 @@ done:
     return st;
 }
 
+/* Keys that mean something to a model have no effect without one. */
+static enum status check_keys(const struct options *o) {
+    static const char *const used[] = {
+        "data",    "output",        "overwrite",          "seed",
+        "threads", "evaluate.rows", "evaluate.bootstrap", "evaluate.confidence"};
+    for (int i = 0; i < o->count; i++) {
+        const char *key = o->table[i].key;
+        bool has_effect = !options_is_set(o, key);
+        for (int k = 0; k < COUNT_OF(used) && !has_effect; k++) {
+            has_effect = strcmp(key, used[k]) == 0;
+        }
+        if (!has_effect) {
+            return fail(ERR_USAGE, "%s: key \"%s\" has no effect here; it needs model to be set",
+                        options_source(o, key), key);
+        }
+    }
+    return OK;
+}
+
+static enum status evaluate_labels(struct evaluation *e) {
+    struct session *s = &e->session;
+    const struct interval_options intervals = interval_options(s->settings);
+    TRY(check_keys(s->run->options));
+    TRY(dataset_open(s->comm, s->settings->data, &s->train.data));
+    return s->run->dry_run
+               ? OK
+               : labels_evaluate(s->comm, s->train.data, s->settings->evaluate.rows, &intervals, &e->out);
+}
+
+static enum status evaluate_reward(struct evaluation *e) {
+    struct session *s = &e->session;
+    const struct settings *settings = s->settings;
+    const struct rows_request request = {
+        .path = settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = settings->evaluate.rows};
+    if (*settings->reference) {
+        return fail(ERR_USAGE, "reference is set, but %s is a reward model, which needs none",
+                    settings->model);
+    }
+    TRY(session_open_rows(s, &request, &s->train));
+    if (s->run->dry_run) {
+        return OK;
+    }
+    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
+    const struct batch_source source = session_evaluation(s, &s->train);
+    const struct values_options options = {
+        .comm = s->comm,
+        .model = s->model,
+        .model_hash = s->model_hash,
+        .workspace = &s->workspace,
+        .rows = &s->train,
+        .source = &source,
+        .reward = {.use_margin = settings->reward.margin, .centering = settings->reward.centering},
+        .intervals = interval_options(settings),
+    };
+    return values_evaluate(&options, &e->out);
+}
+
 static enum status evaluate_work(struct evaluation *e) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
     struct rows_request request = {.path = settings->data, .key = "data", .limit = settings->evaluate.rows};
     TRY(session_need(settings->data, "data"));
     if (!*settings->model) {
-        TRY(labels_evaluate(s, &e->out));
+        TRY(evaluate_labels(e));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
     if (model_gives_values(&s->model->config)) {
-        TRY(evaluate_reward(s, &e->out));
+        TRY(evaluate_reward(e));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));

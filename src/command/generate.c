@@ -9,7 +9,7 @@
 #include "command/session.h"
 #include "decode/decoder.h"
 #include "io/ordered.h"
-#include "mpi/watchdog.h"
+#include "score/work.h"
 #include "util/clock.h"
 #include "util/json.h"
 #include "util/log.h"
@@ -28,13 +28,14 @@ struct generation {
     int64_t n; /* prompts */
     int32_t longest;
     int64_t tokens, stopped, cut; /* counts, of this rank */
-    struct progress progress;
-    int64_t done; /* rows of this rank in earlier rounds */
+    struct work work;
+    struct text text; /* of this rank in this round */
+    int64_t done;     /* rows of this rank in earlier rounds */
 };
 
 /* A rank's prompts of a round, and the responses to them. */
 struct share {
-    int64_t first, n;
+    int64_t n;
     int32_t *tokens; /* prompts, longest apart */
     struct prompt *prompts;
     int32_t *generated; /* max_new_tokens apart */
@@ -232,9 +233,8 @@ static enum status open_decoder(struct generation *g) {
     return decoder_open(s->model, &s->workspace, &g->options, &g->decoder);
 }
 
-static enum status share_read(struct generation *g, struct range rows, struct share *s) {
-    s->first = rows.first;
-    s->n = rows.last - rows.first;
+static enum status share_read(struct generation *g, const int64_t *rows, int64_t n, struct share *s) {
+    s->n = n;
     int64_t prompt_tokens, new_tokens;
     TRY(size_mul(s->n, g->longest, "prompt tokens", &prompt_tokens));
     TRY(size_mul(s->n, g->options.max_new_tokens, "new tokens", &new_tokens));
@@ -245,14 +245,14 @@ static enum status share_read(struct generation *g, struct range rows, struct sh
     for (int64_t i = 0; i < s->n; i++) {
         int32_t *tokens = s->tokens + i * g->longest;
         int64_t first, count;
-        TRY(prompt_span(g, rows.first + i, &first, &count));
+        TRY(prompt_span(g, rows[i], &first, &count));
         if (count > 0) {
             TRY(dataset_prompt_tokens(g->data, first, count, tokens));
         } else {
             tokens[0] = first_token(g);
             count = 1;
         }
-        s->prompts[i] = (struct prompt){.row = rows.first + i, .tokens = tokens, .count = (int32_t)count};
+        s->prompts[i] = (struct prompt){.row = rows[i], .tokens = tokens, .count = (int32_t)count};
         s->responses[i].tokens = s->generated + i * g->options.max_new_tokens;
     }
     return OK;
@@ -276,17 +276,19 @@ static enum status print_row(const struct generation *g, int64_t row, const stru
 
 static void show_progress(void *context, int64_t done) {
     struct generation *g = context;
-    progress_update(&g->progress, (double)(g->done + done) * g->session.comm->size, NULL);
+    progress_update(&g->work.progress, (double)(g->done + done) * g->session.comm->size, NULL);
 }
 
-static enum status run_share(struct generation *g, struct range rows, struct text *out) {
+static enum status generate_rows(void *context, const int64_t *rows, int64_t n) {
+    struct generation *g = context;
     struct share s = {0};
     struct text scratch = {0};
     enum status st;
-    TRY_TO(done, share_read(g, rows, &s));
+    text_clear(&g->text);
+    TRY_TO(done, share_read(g, rows, n, &s));
     TRY_TO(done, decoder_run(g->decoder, s.prompts, s.n, s.responses, show_progress, g));
     for (int64_t i = 0; i < s.n; i++) {
-        TRY_TO(done, print_row(g, rows.first + i, &s.responses[i], &scratch, out));
+        TRY_TO(done, print_row(g, rows[i], &s.responses[i], &scratch, &g->text));
         g->tokens += s.responses[i].count;
         g->stopped += s.responses[i].stopped;
     }
@@ -297,28 +299,27 @@ done:
     return st;
 }
 
-static enum status run_round(struct generation *g, struct range rows) {
-    struct comm *c = g->session.comm;
-    struct range mine = range_part(rows.last - rows.first, c->rank, c->size);
-    struct text out = {0};
-    enum status st = run_share(g, (struct range){rows.first + mine.first, rows.first + mine.last}, &out);
-    st = ordered_append(g->file, st, out.data ? out.data : "", out.len);
-    text_free(&out);
-    return st;
+static enum status write_rows(void *context) {
+    struct generation *g = context;
+    return ordered_append(g->file, OK, g->text.data ? g->text.data : "", g->text.len);
 }
 
 static enum status run_all(struct generation *g) {
     struct comm *c = g->session.comm;
     const char *output = g->session.settings->output;
     double start = clock_seconds();
-    int64_t round = (int64_t)g->options.sequences * ROUNDS_PER_SEQUENCE * c->size;
     TRY(ordered_open(c, output, &g->file));
-    progress_start(&g->progress, "generate", "prompts", (double)g->n);
-    for (int64_t first = 0; first < g->n; first += round) {
-        watchdog_phase(c->watchdog, "generating from prompt %lld", (long long)first);
-        TRY(run_round(g, (struct range){first, first + round < g->n ? first + round : g->n}));
-    }
-    progress_end(&g->progress, (double)g->n);
+    g->work = (struct work){
+        .context = g,
+        .label = "generate",
+        .unit = "prompts",
+        .phase = "generating from prompt",
+        .n = g->n,
+        .round = (int64_t)g->options.sequences * ROUNDS_PER_SEQUENCE * c->size,
+        .compute = generate_rows,
+        .write = write_rows,
+    };
+    TRY(work_run(c, &g->work));
     struct ordered_file *file = g->file;
     g->file = NULL;
     TRY(ordered_finish(file));
@@ -352,6 +353,7 @@ enum status command_generate(struct run *run) {
     TRY_TO(done, run_all(&g));
 done:
     ordered_abandon(g.file);
+    text_free(&g.text);
     decoder_close(g.decoder);
     if (g.data) {
         dataset_close(g.data);

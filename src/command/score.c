@@ -11,8 +11,8 @@
 #include "command/session.h"
 #include "data/comparisons.h"
 #include "io/ordered.h"
-#include "mpi/watchdog.h"
-#include "util/log.h"
+#include "score/scorer.h"
+#include "score/work.h"
 #include "util/mem.h"
 
 enum { BLOCK_ROWS = 32 };
@@ -24,6 +24,7 @@ struct score_job {
     struct workspace reference_workspace;
     struct scorer policy, reference_scorer;
     struct ordered_file *out;
+    struct text text; /* of this rank in this round */
 };
 
 static enum status put_number(struct text *t, const char *name, double value) {
@@ -104,27 +105,41 @@ static enum status score_block(struct score_job *job, int64_t block, struct text
     return st;
 }
 
+static enum status write_blocks(void *context) {
+    struct score_job *job = context;
+    return ordered_append(job->out, OK, job->text.data ? job->text.data : "", job->text.len);
+}
+
+static enum status score_blocks(void *context, const int64_t *blocks, int64_t n) {
+    struct score_job *job = context;
+    text_clear(&job->text);
+    TRY(text_puts(&job->text, ""));
+    for (int64_t i = 0; i < n; i++) {
+        TRY(score_block(job, blocks[i], &job->text));
+    }
+    return OK;
+}
+
+static int64_t rows_before(void *context, int64_t block) {
+    const struct score_job *job = context;
+    int64_t n = job->session.train.n;
+    return block * BLOCK_ROWS < n ? block * BLOCK_ROWS : n;
+}
+
 static enum status score_rows(struct score_job *job) {
     struct comm *c = job->session.comm;
-    int64_t n = job->session.train.n;
-    int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    struct progress progress;
-    struct text text = {0};
-    enum status st = OK;
-    progress_start(&progress, "score", "rows", (double)n);
-    for (int64_t first = 0; first < blocks && st == OK; first += c->size) {
-        watchdog_phase(c->watchdog, "scoring from row %lld", (long long)first * BLOCK_ROWS);
-        text_clear(&text);
-        st = text_puts(&text, "");
-        if (st == OK && first + c->rank < blocks) {
-            st = score_block(job, first + c->rank, &text);
-        }
-        st = ordered_append(job->out, st, text.data, text.len);
-        progress_update(&progress, (double)(first * BLOCK_ROWS), NULL);
-    }
-    progress_end(&progress, (double)n);
-    text_free(&text);
-    return st;
+    struct work work = {
+        .context = job,
+        .label = "score",
+        .unit = "rows",
+        .phase = "scoring from row",
+        .n = (job->session.train.n + BLOCK_ROWS - 1) / BLOCK_ROWS,
+        .round = c->size,
+        .done_before = rows_before,
+        .compute = score_blocks,
+        .write = write_blocks,
+    };
+    return work_run(c, &work);
 }
 
 static enum status open_models(struct score_job *job) {
@@ -210,6 +225,7 @@ enum status command_score(struct run *run) {
         model_close(job.reference);
     }
     ordered_abandon(job.out);
+    text_free(&job.text);
     session_close(&job.session);
     return st;
 }

@@ -155,7 +155,7 @@ static enum status local_workspace(struct model *model, enum pass_keep keep, int
     return workspace_open(model->backend, bytes, out);
 }
 
-enum status session_workspace(struct session *s, struct model *model, enum pass_keep keep,
+enum status session_workspace(const struct session *s, struct model *model, enum pass_keep keep,
                               struct workspace *out) {
     return comm_agree(s->comm, local_workspace(model, keep, session_forest_tokens(s), out));
 }
@@ -178,82 +178,31 @@ struct batch_source session_evaluation(const struct session *s, struct rows *row
     };
 }
 
-/* The side-car's path: what the user named, or a file beside the data. */
-static enum status reference_path(const struct session *s, const struct rows *rows,
-                                  const struct sidecar_key *key, bool is_main, struct text *out) {
-    if (is_main && *s->settings->dpo.reference_file) {
-        return text_puts(out, s->settings->dpo.reference_file);
-    }
-    return sidecar_path(rows->data, key, 0, out);
-}
-
-static enum status fill_reference(struct session *s, struct model *model, struct rows *rows,
-                                  const struct batch_source *source, int64_t steps) {
+static enum status fill_reference(const struct session *s, struct model *model, uint64_t model_hash,
+                                  const struct reference_request *request) {
     struct workspace workspace = {0};
-    struct scorer scorer = {0};
-    int64_t epoch = batch_steps(&source->plan);
-    const struct reference_job job = {.comm = s->comm,
-                                      .scorer = &scorer,
-                                      .source = source,
-                                      .file = rows->reference,
-                                      .steps = steps < epoch ? steps : epoch};
-    int64_t computed = 0;
-    int64_t there = 0;
-    double worst = 0;
+    const struct reference_options options = {
+        .comm = s->comm,
+        .model = model,
+        .model_hash = model_hash,
+        .compute = settings_compute(s->settings),
+        .workspace = &workspace,
+        .source = request->source,
+        .steps = request->steps,
+        .tokens = request->tokens,
+        .path = request->is_main ? s->settings->dpo.reference_file : "",
+    };
     TRY(session_workspace(s, model, KEEP_NOTHING, &workspace));
-    enum status st = comm_agree(s->comm, scorer_open(model, &workspace, KEEP_NOTHING, &scorer));
-    if (st == OK) {
-        st = reference_compute(&job, &computed, &there);
-    }
-    if (st == OK) {
-        st = reference_check(&job, &worst);
-    }
-    scorer_close(&scorer);
+    enum status st = reference_fill(&options, request->rows);
     workspace_close(&workspace);
     mem_trim();
-    TRY(st);
-    log_root(LOG_INFO, "reference scores: %lld rows computed, %lld were there; %d recomputed agree to %.2g",
-             (long long)computed, (long long)there, REFERENCE_CHECK_ROWS, worst);
-    return OK;
-}
-
-static enum status with_reference_model(struct session *s, struct model *model, uint64_t model_hash,
-                                        const struct reference_request *request) {
-    struct rows *rows = request->rows;
-    rows->reference_model = model_hash;
-    rows->reads_tokens = request->tokens;
-    struct sidecar_key key = {.model = model_hash,
-                              .data = dataset_hash(rows->data),
-                              .view = view_hash(rows->view),
-                              .recipe = "logp"};
-    if (request->tokens) {
-        snprintf(key.recipe, sizeof key.recipe, "token logp");
-    }
-    snprintf(key.compute, sizeof key.compute, "%s", settings_compute(s->settings));
-    struct text path = {0};
-    enum status st = comm_agree(s->comm, reference_path(s, rows, &key, request->is_main, &path));
-    if (st == OK) {
-        struct dataset_size size = dataset_size(rows->data);
-        st = request->tokens
-                 ? sidecar_open_tokens(s->comm, path.data, &key, size.responses, size.response_tokens,
-                                       &rows->reference)
-                 : sidecar_open(s->comm, path.data, &key, size.responses, 0, false, &rows->reference);
-    }
-    if (st == OK) {
-        struct batch_source bare = *request->source;
-        bare.reference = NULL;
-        bare.reads_tokens = false;
-        bare.counts = NULL;
-        st = fill_reference(s, model, rows, &bare, request->steps);
-    }
-    text_free(&path);
     return st;
 }
 
 enum status session_reference(struct session *s, const struct reference_request *request) {
     const char *folder = s->settings->reference;
     if (!*folder) {
-        return with_reference_model(s, s->model, s->model_hash, request);
+        return fill_reference(s, s->model, s->model_hash, request);
     }
     const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
     struct model *reference = NULL;
@@ -266,7 +215,7 @@ enum status session_reference(struct session *s, const struct reference_request 
                   (long long)reference->config.vocabulary, dataset_facts(request->rows->data)->vocabulary);
     }
     if (st == OK) {
-        st = with_reference_model(s, reference, hash, request);
+        st = fill_reference(s, reference, hash, request);
     }
     model_close(reference);
     return st;

@@ -52,7 +52,7 @@ struct truncation session_truncation(const struct settings *settings);
 /* Tokens of the largest forest that micro_tokens and the rows allow. */
 int64_t session_forest_tokens(const struct session *s);
 /* Collective. A workspace for passes of a model over such forests. */
-enum status session_workspace(struct session *s, struct model *model, enum pass_keep keep,
+enum status session_workspace(const struct session *s, struct model *model, enum pass_keep keep,
                               struct workspace *out);
 
 /* Collective. Reference scores of rows: the side-car is opened (settings->dpo.reference_file where is_main,

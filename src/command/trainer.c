@@ -144,20 +144,20 @@ static double mib(int64_t bytes) {
 /* A device's memory did not do: what --dry-run would have said goes with the message. Collective. */
 static enum status explain_memory(struct trainer *t, enum status st) {
     const struct message failure = *status_message();
-    struct model_config config;
-    struct prediction p;
+    struct estimate_options options;
+    struct estimate e;
     if (st != ERR_SYSTEM || t->session.backend->caps.memory_total == 0) {
         return st;
     }
     bool is_known = t->session.train.view || open_rows(t) == OK;
-    is_known = is_known && trainer_memory(t, &config, &p) == OK;
+    is_known = is_known && comm_agree(t->session.comm, trainer_estimate(t, &options)) == OK &&
+               estimate_memory(&options, &e) == OK;
     status_set(&failure);
     return is_known
                ? note("--dry-run counts, in MiB: parameters %.1f, gradients %.1f, optimizer %.1f, partial "
                       "sums %.1f, activations %.1f for a forest of %lld tokens",
-                      mib(p.model), mib(p.gradients), mib(p.optimizer), mib(p.partial),
-                      mib(p.pass > p.evaluation_pass ? p.pass : p.evaluation_pass),
-                      (long long)p.forest_tokens)
+                      mib(e.model), mib(e.gradients), mib(e.optimizer), mib(e.partial),
+                      mib(estimate_pass(&e)), (long long)e.forest_tokens)
                : st;
 }
 
@@ -216,6 +216,12 @@ static enum status find_limit(struct trainer *t) {
     return OK;
 }
 
+static enum status state_bytes(const struct trainer *t, int64_t *out) {
+    struct estimate_options options;
+    TRY(trainer_estimate(t, &options));
+    return estimate_state_bytes(&options, out);
+}
+
 static enum status trainer_work(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
@@ -231,7 +237,7 @@ static enum status trainer_work(struct trainer *t) {
     }
     s->head = model_head_for(t->terms.reads & READS_VALUE);
     if (!t->terms.has_reference || !*settings->reference) { /* else a second model is to fit for a while */
-        TRY(comm_agree(s->comm, trainer_state_bytes(t, &s->beside)));
+        TRY(comm_agree(s->comm, state_bytes(t, &s->beside)));
     }
     enum status st = session_open_model(s);
     TRY(st == OK ? OK : explain_memory(t, st));

@@ -3,6 +3,7 @@
 #define COLLIMATE_COMMAND_TRAINER_H
 
 #include "command/session.h"
+#include "train/estimate.h"
 #include "train/loop.h"
 
 struct trainer {
@@ -29,22 +30,9 @@ enum row_kind trainer_rows(const struct terms *t);
  * to be read in its place; NULL: none. */
 enum status trainer_run(struct run *run, const struct terms *terms, const char *view);
 
-/* What a run will hold on a rank, in bytes. */
-struct prediction {
-    int64_t parameters, state_arenas, partial_arenas;
-    int64_t forest_tokens; /* the largest of the first steps, over all ranks */
-    int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
-    int64_t total;       /* of the above, with the larger of the two passes */
-    double step_flops;   /* of an update, over all ranks */
-    double step_seconds; /* at the share of the product rate that steps reach */
-};
-/* Collective. Nothing is held or computed but a short product on every rank; t has its back end and rows
- * open, no model. *config: of settings->model. */
-enum status trainer_estimate(struct trainer *t, struct model_config *config, struct prediction *out);
-/* Collective. Its part about memory only. */
-enum status trainer_memory(struct trainer *t, struct model_config *config, struct prediction *out);
-/* Local. Bytes of gradients and optimizer state on this rank; t has its back end. */
-enum status trainer_state_bytes(struct trainer *t, int64_t *out);
+/* Local. What an estimate of the run asks; t has its back end, and where more than the state's bytes are
+ * asked its rows open; no model. */
+enum status trainer_estimate(const struct trainer *t, struct estimate_options *out);
 /* Collective. --dry-run: data report, memory per rank, step time; t has its back end and rows open, no model.
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);

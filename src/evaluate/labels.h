@@ -8,17 +8,23 @@
 #ifndef COLLIMATE_EVALUATE_LABELS_H
 #define COLLIMATE_EVALUATE_LABELS_H
 
-#include "command/session.h"
+#include "data/dataset.h"
+#include "evaluate/ratios.h"
 
 enum { LABELS_SCORES, LABELS_TRUTH, LABELS_MEASURES };
 extern const char *const label_names[LABELS_MEASURES];
 
-/* Local. By scores or worths: whether the measure orders the two, and if so whether it agrees. */
+/* Whether a measure orders the two responses of a pair. */
 bool label_is_ordered(float chosen, float rejected);
-bool label_agrees(float chosen, float rejected);
+/* Counts a labeled pair in the ratios first + LABELS_SCORES and first + LABELS_TRUTH. */
+struct label_pair {
+    float chosen[LABELS_MEASURES], rejected[LABELS_MEASURES]; /* score, worth; NaN: unknown */
+};
+void labels_count(struct ratios *r, int first, const struct label_pair *p);
 
-/* Collective. The agreement of settings->data's labels, without a model: appends one object. Fails: ERR_USAGE
- * where the data have neither scores nor truth. */
-enum status labels_evaluate(struct session *s, struct text *out);
+/* Collective. The agreement of the labels of the first `rows` pairs (0: all), without a model: appends one
+ * object. Fails: ERR_USAGE where the data have neither scores nor truth. */
+enum status labels_evaluate(struct comm *c, struct dataset *data, int64_t rows,
+                            const struct interval_options *intervals, struct text *out);
 
 #endif

@@ -5,15 +5,15 @@
 
 #include "util/mem.h"
 
-enum status ratios_open(const struct settings *settings, int n, struct ratios *out) {
-    *out = (struct ratios){.n = n, .confidence = settings->evaluate.confidence};
+enum status ratios_open(const struct interval_options *o, int n, struct ratios *out) {
+    *out = (struct ratios){.n = n, .confidence = o->confidence};
     double **arrays[] = {&out->numerators, &out->denominators, &out->low, &out->high};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         TRY(NEW_ARRAY(*arrays[i], n));
     }
     TRY(NEW_ARRAY(out->totals, 2 * (int64_t)n));
     TRY(exact_open(2 * (int64_t)n, &out->exact));
-    return bootstrap_open((uint64_t)settings->seed, settings->evaluate.bootstrap, n, &out->bootstrap);
+    return bootstrap_open(o->seed, o->samples, n, &out->bootstrap);
 }
 
 void ratios_close(struct ratios *r) {
@@ -54,7 +54,8 @@ double ratios_value(const struct ratios *r, int v) {
     return ratios_rows(r, v) > 0 ? r->totals[2 * v] / ratios_rows(r, v) : NAN;
 }
 
-enum status ratios_put_interval(const struct ratios *r, int v, struct text *out) {
+/* "[low, high]" */
+static enum status put_interval(const struct ratios *r, int v, struct text *out) {
     TRY(text_puts(out, "["));
     TRY(text_json_number(out, r->low[v]));
     TRY(text_puts(out, ", "));
@@ -70,7 +71,7 @@ enum status ratios_put_member(const struct ratios *r, const char *name, int v, c
     TRY(text_printf(out, ", \"%s\": %.0f", keys[1], ratios_rows(r, v)));
     if (r->bootstrap.samples > 0) {
         TRY(text_puts(out, ", \"interval\": "));
-        TRY(ratios_put_interval(r, v, out));
+        TRY(put_interval(r, v, out));
     }
     return text_puts(out, "}");
 }
@@ -82,6 +83,24 @@ enum status ratios_put_group(const struct ratios *r, const struct ratios_group *
         if (ratios_rows(r, g->first + i) > 0) {
             TRY(text_puts(out, separator));
             TRY(ratios_put_member(r, g->names[i], g->first + i, g->keys, out));
+            separator = ", ";
+        }
+    }
+    return text_puts(out, "}");
+}
+
+enum status ratios_print(const struct ratios *r, const char *const *names, int n, struct text *out) {
+    const char *separator = "";
+    if (r->bootstrap.samples == 0) {
+        return OK;
+    }
+    TRY(text_puts(out, ", \"confidence\": "));
+    TRY(text_json_number(out, r->confidence));
+    TRY(text_puts(out, ", \"intervals\": {"));
+    for (int v = 0; v < n; v++) {
+        if (names[v]) {
+            TRY(text_printf(out, "%s\"%s\": ", separator, names[v]));
+            TRY(put_interval(r, v, out));
             separator = ", ";
         }
     }

@@ -3,9 +3,14 @@
 #ifndef COLLIMATE_EVALUATE_RATIOS_H
 #define COLLIMATE_EVALUATE_RATIOS_H
 
-#include "command/settings.h"
 #include "evaluate/bootstrap.h"
 #include "util/text.h"
+
+struct interval_options {
+    int64_t samples; /* 0: no intervals */
+    double confidence;
+    uint64_t seed;
+};
 
 struct ratios {
     int n;
@@ -17,8 +22,8 @@ struct ratios {
      * the intervals. */
     double *totals, *low, *high;
 };
-/* Local. n ratios; evaluate.bootstrap and evaluate.confidence of the settings. Closed after failures too. */
-enum status ratios_open(const struct settings *settings, int n, struct ratios *out);
+/* Local. n ratios. Closed after failures too. */
+enum status ratios_open(const struct interval_options *o, int n, struct ratios *out);
 void ratios_close(struct ratios *r);
 /* Local. Adds to ratio v of the row at hand. */
 void ratios_count(struct ratios *r, int v, double numerator, double denominator);
@@ -30,8 +35,9 @@ enum status ratios_reduce(struct comm *c, struct ratios *r);
 /* Local, after ratios_reduce. A ratio's denominator, and its value: NaN where that is 0. */
 double ratios_rows(const struct ratios *r, int v);
 double ratios_value(const struct ratios *r, int v);
-/* "[low, high]" */
-enum status ratios_put_interval(const struct ratios *r, int v, struct text *out);
+/* , "confidence": c, "intervals": {"name": [low, high], …}: of the first n ratios, without those whose name
+ * is NULL; nothing where there are no samples. */
+enum status ratios_print(const struct ratios *r, const char *const *names, int n, struct text *out);
 /* "name": {"value": x, "count": n, "interval": [low, high]}; keys: what the first two are called here. */
 enum status ratios_put_member(const struct ratios *r, const char *name, int v, const char *const keys[2],
                               struct text *out);

@@ -39,8 +39,8 @@ static const char *alone_name(int v) {
     return v < VALUE_LABELS ? alone[v] : label_names[v - VALUE_LABELS];
 }
 struct reward_evaluation {
-    struct session *session;
-    struct terms terms;
+    const struct values_options *options;
+    const struct terms *terms;
     const struct dataset_facts *facts; /* the data's */
     struct ratios ratios;
     int32_t *order; /* scratch: a prompt's responses by reward */
@@ -53,13 +53,8 @@ struct reward_evaluation {
 /* Scores and truth beside the label, and the truth beside the model; where they order the pair. */
 static void visit_label(struct reward_evaluation *e, const struct sample_response *chosen,
                         const struct sample_response *rejected, double difference) {
-    const float c[LABELS_MEASURES] = {chosen->score, chosen->worth};
-    const float r[LABELS_MEASURES] = {rejected->score, rejected->worth};
-    for (int m = 0; m < LABELS_MEASURES; m++) {
-        if (label_is_ordered(c[m], r[m])) {
-            ratios_count(&e->ratios, VALUE_LABELS + m, label_agrees(c[m], r[m]), 1);
-        }
-    }
+    const struct label_pair pair = {{chosen->score, chosen->worth}, {rejected->score, rejected->worth}};
+    labels_count(&e->ratios, VALUE_LABELS, &pair);
     if (label_is_ordered(chosen->worth, rejected->worth)) {
         ratios_count(&e->ratios, VALUE_TRUTH,
                      chosen->worth > rejected->worth ? difference > 0 : difference < 0, 1);
@@ -131,7 +126,7 @@ static void visit(void *context, const struct sample *sample, const struct score
     struct reward_evaluation *e = context;
     const struct denominators unused = {.rows = 1, .target_tokens = 1};
     struct sums sums = {0};
-    objective_row(&e->terms, row, &unused, NULL, &sums); /* checked by evaluate_rows */
+    objective_row(e->terms, row, &unused, NULL, &sums); /* checked by evaluate_rows */
     ratios_count(&e->ratios, VALUE_LOSS, sums.v[SUM_LOSS], row->n_pairs > 0);
     ratios_count(&e->ratios, VALUE_MEAN, sums.v[SUM_VALUES], sums.v[SUM_RESPONSES]);
     for (int32_t i = 0; i < row->n_pairs; i++) {
@@ -162,82 +157,54 @@ static enum status put_best(struct reward_evaluation *e) {
 }
 
 static enum status print_result(struct reward_evaluation *e) {
-    const struct session *s = e->session;
+    const struct values_options *o = e->options;
     const struct ratios *r = &e->ratios;
+    const char *names[VALUE_ALONE] = {NULL};
     struct text *out = e->out;
     char digits[17];
-    hash_text(s->model_hash, digits);
+    hash_text(o->model_hash, digits);
     TRY(metrics_put(out, "", "rows", e->sums.v[SUM_ROWS]));
     TRY(metrics_put(out, "", "pairs", e->sums.v[SUM_PAIRS]));
     TRY(metrics_put(out, "", "responses", e->sums.v[SUM_RESPONSES]));
     TRY(text_printf(out, ", \"model_hash\": \"%s\"", digits));
-    hash_text(dataset_hash(s->train.data), digits);
+    hash_text(dataset_hash(o->rows->data), digits);
     TRY(text_printf(out, ", \"data_hash\": \"%s\"", digits));
     for (int v = 0; v < VALUE_ALONE; v++) {
         if (ratios_rows(r, v) > 0) {
-            TRY(metrics_put(out, "", alone_name(v), ratios_value(r, v)));
+            names[v] = alone_name(v);
+            TRY(metrics_put(out, "", names[v], ratios_value(r, v)));
         }
     }
     TRY(metrics_put(out, "", "min_reward", e->sums.lowest));
     TRY(metrics_put(out, "", "max_reward", e->sums.highest));
     TRY(breakdown_print(r, VALUE_BREAKDOWN, e->facts, out));
     TRY(put_best(e));
-    if (r->bootstrap.samples > 0) {
-        TRY(metrics_put(out, "", "confidence", s->settings->evaluate.confidence));
-        TRY(text_puts(out, ", \"intervals\": {"));
-        for (int v = 0, n = 0; v < VALUE_ALONE; v++) {
-            if (ratios_rows(r, v) > 0) {
-                TRY(text_printf(out, "%s\"%s\": ", n++ ? ", " : "", alone_name(v)));
-                TRY(ratios_put_interval(r, v, out));
-            }
-        }
-        TRY(text_puts(out, "}"));
-    }
+    TRY(ratios_print(r, names, VALUE_ALONE, out));
     return text_puts(out, "}\n");
 }
 
 static enum status run_rows(struct reward_evaluation *e) {
-    struct session *s = e->session;
+    const struct values_options *o = e->options;
     struct scorer scorer = {0};
-    struct batch_source source = session_evaluation(s, &s->train);
-    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
-    enum status st = ratios_open(s->settings, VALUE_BREAKDOWN + breakdown_size(e->facts), &e->ratios);
-    st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
-    TRY_TO(done, comm_agree(s->comm, st));
-    watchdog_phase(s->comm->watchdog, "evaluating");
-    TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &e->sums));
-    TRY_TO(done, comm_agree(s->comm, e->status));
-    TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
-    st = comm_agree(s->comm, print_result(e));
+    enum status st = ratios_open(&o->intervals, VALUE_BREAKDOWN + breakdown_size(e->facts), &e->ratios);
+    st = st == OK ? scorer_open(o->model, o->workspace, KEEP_NOTHING, &scorer) : st;
+    TRY_TO(done, comm_agree(o->comm, st));
+    watchdog_phase(o->comm->watchdog, "evaluating");
+    TRY_TO(done, evaluate_rows(o->comm, &scorer, o->source, e->terms, visit, e, &e->sums));
+    TRY_TO(done, comm_agree(o->comm, e->status));
+    TRY_TO(done, ratios_reduce(o->comm, &e->ratios));
+    st = comm_agree(o->comm, print_result(e));
 done:
     scorer_close(&scorer);
     return st;
 }
 
-static enum status open_rows(struct reward_evaluation *e) {
-    struct session *s = e->session;
-    const struct settings *settings = s->settings;
-    const struct rows_request request = {
-        .path = settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = settings->evaluate.rows};
-    if (*settings->reference) {
-        return fail(ERR_USAGE, "reference is set, but %s is a reward model, which needs none",
-                    settings->model);
-    }
-    TRY(session_open_rows(s, &request, &s->train));
-    e->facts = dataset_facts(s->train.data);
-    return OK;
-}
-
-enum status evaluate_reward(struct session *s, struct text *out) {
-    const struct settings *settings = s->settings;
+enum status values_evaluate(const struct values_options *o, struct text *out) {
+    struct terms terms = {.reward = o->reward};
     struct reward_evaluation e = {
-        .session = s,
-        .out = out,
-        .terms = {.reward = {.use_margin = settings->reward.margin, .centering = settings->reward.centering}},
-    };
-    terms_one("reward", &e.terms);
-    enum status st = open_rows(&e);
-    st = st == OK && !s->run->dry_run ? run_rows(&e) : st;
+        .options = o, .terms = &terms, .facts = dataset_facts(o->rows->data), .out = out};
+    terms_one("reward", &terms);
+    enum status st = run_rows(&e);
     mem_free(e.order);
     ratios_close(&e.ratios);
     return st;

@@ -4,32 +4,29 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mpi/watchdog.h"
+#include "data/batch.h"
+#include "score/work.h"
 #include "util/clock.h"
-#include "util/hash.h"
-#include "util/log.h"
 #include "util/mem.h"
 
 /* Forests never reach over a block's end. A round has so many forests for each rank, so that dealing by cost
  * evens the ranks out; it is also what a killed run loses at most. */
 enum { BLOCK_RESPONSES = 1024, ROUND_FORESTS = 16 };
-enum { POOL_MEAN, POOL_LAST };
 
-/* What the settings mean with this model and this data. */
+/* What the options mean with this model and this data. */
 struct recipe_of_text {
     bool full, end, masked_end;
     int32_t begin_id, end_id; /* -1: not put there */
     int32_t content_end;      /* the data's own end token, taken off first; -1: none */
     int64_t limit;            /* tokens */
     int layer;                /* -1: the final norm's output */
-    int pooling;
+    enum embedding_pooling pooling;
 };
 
 /* Consecutive responses that go through the model at once. */
 struct piece {
     int64_t first, count;
     int32_t cost; /* tokens at most */
-    bool is_missing;
 };
 struct pieces {
     struct piece *data;
@@ -37,19 +34,18 @@ struct pieces {
 };
 
 struct embedder {
-    struct session *session;
+    const struct embedding_options *options;
+    struct comm *comm;
+    struct model *model;
     struct dataset *data;
     struct sidecar *file;
     struct recipe_of_text recipe;
     struct workspace workspace;
     struct pass *pass;
     struct forest forest;
-    int64_t longest;       /* tokens of the longest text */
-    int64_t next_response; /* of the cut, from 0 */
-    struct pieces block;   /* the last block's forests, */
-    int64_t block_at;      /* of which so many are in rounds */
-    int64_t past;          /* responses that are done, or were there */
-    int32_t *tokens;       /* one text */
+    struct pieces pieces;
+    int64_t longest; /* tokens of the longest text */
+    int32_t *tokens; /* one text */
     int64_t tokens_capacity;
     int32_t *spans; /* of the forest's texts that have tokens */
     int64_t spans_capacity;
@@ -68,19 +64,18 @@ static int32_t either(int32_t first, int32_t second) {
 }
 
 /* Local. */
-static enum status choose_recipe(const struct session *s, const struct dataset_facts *facts,
-                                 struct recipe_of_text *out) {
-    const struct settings *settings = s->settings;
-    const struct model_config *config = &s->model->config;
-    *out = (struct recipe_of_text){.full = settings->embed.text == 1,
-                                   .end = settings->embed.end || settings->embed.masked_end,
-                                   .masked_end = settings->embed.masked_end,
+static enum status choose_recipe(const struct embedding_options *o, struct recipe_of_text *out) {
+    const struct model_config *config = &o->model->config;
+    const struct dataset_facts *facts = dataset_facts(o->data);
+    *out = (struct recipe_of_text){.full = o->full,
+                                   .end = o->end || o->masked_end,
+                                   .masked_end = o->masked_end,
                                    .begin_id = -1,
                                    .end_id = -1,
                                    .content_end = facts->end_id,
-                                   .limit = settings->embed.max_length,
-                                   .layer = (int)settings->embed.layer,
-                                   .pooling = settings->embed.pooling};
+                                   .limit = o->max_length,
+                                   .layer = (int)o->layer,
+                                   .pooling = o->pooling};
     if (out->layer > config->layers) {
         return fail(ERR_USAGE, "embed.layer is %d, the model has layers 0 to %lld (%lld: the final norm)",
                     out->layer, (long long)config->layers, (long long)config->layers);
@@ -89,7 +84,7 @@ static enum status choose_recipe(const struct session *s, const struct dataset_f
         out->layer = -1;
     }
     if (config->max_positions > 0 && out->limit > config->max_positions) {
-        if (options_is_set(s->run->options, "embed.max_length")) {
+        if (o->must_have_length) {
             return fail(ERR_USAGE, "embed.max_length is %lld, the model has positions for %lld",
                         (long long)out->limit, (long long)config->max_positions);
         }
@@ -98,10 +93,10 @@ static enum status choose_recipe(const struct session *s, const struct dataset_f
     if (out->end) {
         out->end_id = either(facts->end_id, config->end_id);
     }
-    if (settings->embed.begin) {
+    if (o->begin) {
         out->begin_id = either(facts->begin_id, config->begin_id);
     }
-    if ((out->end && out->end_id < 0) || (settings->embed.begin && out->begin_id < 0)) {
+    if ((out->end && out->end_id < 0) || (o->begin && out->begin_id < 0)) {
         return fail(ERR_USAGE, "embed.%s: neither the data nor the model names such a token",
                     out->end && out->end_id < 0 ? "end" : "begin");
     }
@@ -185,11 +180,11 @@ static enum status add_text(struct embedder *e, const struct response *r, int64_
 }
 
 static enum status check_finite(const struct embedder *e, const float *values, int64_t id) {
-    int64_t width = e->session->model->config.width;
+    int64_t width = e->model->config.width;
     for (int64_t d = 0; d < width; d++) {
         if (!isfinite(values[d])) {
             return fail(ERR_DATA, "response %lld: its embedding is not finite under model %s", (long long)id,
-                        e->session->settings->model);
+                        e->options->model_name);
         }
     }
     return OK;
@@ -199,7 +194,7 @@ static enum status check_finite(const struct embedder *e, const float *values, i
 static enum status run_forward(struct embedder *e) {
     double start = clock_seconds();
     TRY(pass_forward(e->pass, &e->forest));
-    TRY(backend_sync(e->session->backend));
+    TRY(backend_sync(e->model->backend));
     e->forward_s += clock_seconds() - start;
     return OK;
 }
@@ -208,7 +203,7 @@ static enum status run_forward(struct embedder *e) {
 static enum status embed_piece(struct embedder *e, const struct piece *piece) {
     struct response responses[BLOCK_RESPONSES];
     bool has_rows[BLOCK_RESPONSES];
-    const struct model_config *config = &e->session->model->config;
+    const struct model_config *config = &e->model->config;
     int64_t n_spans = 0;
     TRY(dataset_responses(e->data, (struct range){piece->first, piece->first + piece->count}, responses));
     TRY(GROW_ARRAY(e->spans, e->spans_capacity, 2 * piece->count));
@@ -240,184 +235,139 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
     return OK;
 }
 
-/* The next block's forests. */
-static enum status cut_block(struct embedder *e) {
-    struct pieces *out = &e->block;
+/* A block's forests. */
+static enum status cut_block(struct embedder *e, struct range block) {
+    struct pieces *out = &e->pieces;
     struct response responses[BLOCK_RESPONSES];
     int64_t ends[BLOCK_RESPONSES] = {0};
     int32_t cost[BLOCK_RESPONSES] = {0};
-    int64_t n = least(dataset_size(e->data).responses - e->next_response, BLOCK_RESPONSES);
-    TRY(dataset_responses(e->data, (struct range){e->next_response, e->next_response + n}, responses));
+    int64_t n = block.last - block.first;
+    TRY(dataset_responses(e->data, block, responses));
     for (int64_t i = 0; i < n; i++) {
         cost[i] = (int32_t)least(text_length(&e->recipe, &responses[i]), e->recipe.limit);
+        e->longest = cost[i] > e->longest ? cost[i] : e->longest;
     }
-    int64_t runs = batch_cut(cost, n, e->session->settings->train.micro_tokens, ends);
-    out->n = e->block_at = 0;
-    TRY(GROW_ARRAY(out->data, out->capacity, runs));
+    int64_t runs = batch_cut(cost, n, e->options->micro_tokens, ends);
+    TRY(GROW_ARRAY(out->data, out->capacity, out->n + runs));
     for (int64_t k = 0, at = 0; k < runs; at = ends[k++]) {
-        struct piece p = {.first = e->next_response + at, .count = ends[k] - at};
+        struct piece p = {.first = block.first + at, .count = ends[k] - at};
         for (int64_t i = at; i < ends[k]; i++) {
             p.cost += cost[i];
         }
         out->data[out->n++] = p;
     }
-    e->next_response += n;
     return OK;
 }
 
-/* Which forests have a row that the file lacks. Every rank looks and gets the same. */
-static enum status find_missing(struct embedder *e, struct pieces *round) {
+/* Local. All forests, and the longest text; the same on every rank. */
+static enum status cut_all(struct embedder *e) {
+    const struct range all = {0, dataset_size(e->data).responses};
+    for (int64_t first = 0; first < all.last; first += BLOCK_RESPONSES) {
+        TRY(cut_block(e, range_block(all, first, BLOCK_RESPONSES)));
+    }
+    return OK;
+}
+
+static int64_t responses_before(void *context, int64_t piece) {
+    const struct embedder *e = context;
+    return piece < e->pieces.n ? e->pieces.data[piece].first : dataset_size(e->data).responses;
+}
+
+/* A forest is missing where the file lacks one of its rows. */
+static enum status piece_is_missing(void *context, int64_t piece, bool *out) {
+    struct embedder *e = context;
+    const struct piece *p = &e->pieces.data[piece];
     int64_t ids[BLOCK_RESPONSES];
     bool done[BLOCK_RESPONSES];
-    for (int64_t k = 0; k < round->n; k++) {
-        struct piece *p = &round->data[k];
-        for (int64_t i = 0; i < p->count; i++) {
-            ids[i] = p->first + i;
-        }
-        TRY(sidecar_done(e->file, ids, p->count, done));
-        for (int64_t i = 0; i < p->count; i++) {
-            p->is_missing = p->is_missing || !done[i];
-        }
+    for (int64_t i = 0; i < p->count; i++) {
+        ids[i] = p->first + i;
+    }
+    TRY(sidecar_done(e->file, ids, p->count, done));
+    *out = false;
+    for (int64_t i = 0; i < p->count; i++) {
+        *out = *out || !done[i];
     }
     return OK;
 }
 
-/* The next forests, blocks being read as they are needed; the same on every rank. */
-static enum status cut_round(struct embedder *e, struct pieces *round) {
-    int64_t wanted = ROUND_FORESTS * (int64_t)e->session->comm->size;
-    int64_t responses = dataset_size(e->data).responses;
-    round->n = 0;
-    TRY(GROW_ARRAY(round->data, round->capacity, wanted));
-    while (round->n < wanted && (e->block_at < e->block.n || e->next_response < responses)) {
-        TRY(e->block_at < e->block.n ? OK : cut_block(e));
-        round->data[round->n++] = e->block.data[e->block_at++];
-    }
-    const struct piece *last = &round->data[round->n - 1];
-    e->past = last->first + last->count;
-    return find_missing(e, round);
+static int32_t piece_cost(void *context, int64_t piece) {
+    const struct embedder *e = context;
+    return e->pieces.data[piece].cost;
 }
 
-/* This rank's forests of the round: the most expensive first onto the rank with the least. */
-static enum status embed_share(struct embedder *e, const struct pieces *round) {
-    int32_t *cost = NULL;
-    int64_t *places = NULL;
-    int64_t *order = NULL;
-    int64_t *first = NULL;
-    const struct comm *c = e->session->comm;
-    enum status st;
-    int64_t n = 0;
+static enum status embed_pieces(void *context, const int64_t *pieces, int64_t n) {
+    struct embedder *e = context;
     e->n_ids = 0;
-    TRY_TO(done, NEW_ARRAY(cost, round->n));
-    TRY_TO(done, NEW_ARRAY(places, round->n));
-    TRY_TO(done, NEW_ARRAY(order, round->n));
-    TRY_TO(done, NEW_ARRAY(first, c->size + 1));
-    for (int64_t k = 0; k < round->n; k++) {
-        if (round->data[k].is_missing) {
-            cost[n] = round->data[k].cost;
-            places[n++] = k;
-        }
-    }
-    TRY_TO(done, batch_deal(cost, places, n, c->size, order, first));
-    for (int64_t i = first[c->rank]; i < first[c->rank + 1]; i++) {
-        TRY_TO(done, embed_piece(e, &round->data[places[order[i]]]));
-    }
-done:
-    mem_free(cost);
-    mem_free(places);
-    mem_free(order);
-    mem_free(first);
-    return st;
-}
-
-/* Collective. What is written stays: the next run goes on from there. */
-static enum status stop_if_asked(struct embedder *e, int64_t responses) {
-    bool asked;
-    TRY(comm_stop_asked(e->session->comm, &asked));
-    if (!asked || e->past >= responses) {
-        return OK;
-    }
-    log_root(LOG_WARN, "stopped on SIGUSR1 after response %lld of %lld; run the same command again to go on",
-             (long long)e->past, (long long)responses);
-    return fail(REQUEUE, "stopped on SIGUSR1");
-}
-
-static enum status embed_rounds(struct embedder *e) {
-    struct comm *c = e->session->comm;
-    int64_t responses = dataset_size(e->data).responses;
-    struct pieces round = {0};
-    struct progress progress;
-    enum status st = OK;
-    progress_start(&progress, "embed", "responses", (double)responses);
-    while (e->past < responses && st == OK) {
-        watchdog_phase(c->watchdog, "embedding from response %lld", (long long)e->past);
-        st = comm_agree(c, cut_round(e, &round));
-        int64_t missing = 0;
-        for (int64_t k = 0; k < round.n; k++) {
-            missing += round.data[k].is_missing;
-        }
-        if (st == OK && missing > 0) {
-            st = comm_agree(c, embed_share(e, &round));
-            st = st == OK ? sidecar_write_values(e->file, e->ids, e->n_ids, e->values) : st;
-        }
-        progress_update(&progress, (double)e->past, NULL);
-        st = st == OK ? stop_if_asked(e, responses) : st;
-    }
-    progress_end(&progress, (double)e->past);
-    mem_free(round.data);
-    return st;
-}
-
-/* Local. The longest text: workspaces are as large as the largest forest. */
-static enum status find_longest(struct embedder *e) {
-    struct comm *c = e->session->comm;
-    struct range part = range_part(dataset_size(e->data).responses, c->rank, c->size);
-    struct response responses[BLOCK_RESPONSES];
-    for (int64_t first = part.first; first < part.last; first += BLOCK_RESPONSES) {
-        struct range block = range_block(part, first, BLOCK_RESPONSES);
-        TRY(dataset_responses(e->data, block, responses));
-        for (int64_t i = 0; i < block.last - block.first; i++) {
-            int64_t length = least(text_length(&e->recipe, &responses[i]), e->recipe.limit);
-            e->longest = length > e->longest ? length : e->longest;
-        }
+    for (int64_t i = 0; i < n; i++) {
+        TRY(embed_piece(e, &e->pieces.data[pieces[i]]));
     }
     return OK;
+}
+
+static enum status write_pieces(void *context) {
+    const struct embedder *e = context;
+    return sidecar_write_values(e->file, e->ids, e->n_ids, e->values);
+}
+
+/* Collective. */
+static enum status embed_missing(struct embedder *e) {
+    char all[32];
+    snprintf(all, sizeof all, " of %lld", (long long)dataset_size(e->data).responses);
+    struct work work = {
+        .context = e,
+        .label = "embed",
+        .unit = "responses",
+        .phase = "embedding from response",
+        .n = e->pieces.n,
+        .round = ROUND_FORESTS * (int64_t)e->comm->size,
+        .deal = DEAL_BY_COST,
+        .done_before = responses_before,
+        .is_missing = piece_is_missing,
+        .cost = piece_cost,
+        .compute = embed_pieces,
+        .write = write_pieces,
+        .stopped = {"response ", all},
+    };
+    return work_run(e->comm, &work);
 }
 
 static enum status open_pass(struct embedder *e) {
-    struct model *model = e->session->model;
+    const struct model *model = e->model;
     enum pass_keep keep = e->recipe.layer >= 0 ? KEEP_INPUTS : KEEP_NOTHING;
-    int64_t micro = e->session->settings->train.micro_tokens;
+    int64_t micro = e->options->micro_tokens;
     int64_t bytes;
     int tokens;
     TRY(to_int(e->longest > micro ? e->longest : micro, "tokens of the largest forest", &tokens));
     TRY(pass_bytes(&model->config, &model->backend->caps, keep, tokens, 0, &bytes));
     TRY(workspace_open(model->backend, bytes, &e->workspace));
-    return pass_open(model, &e->workspace, keep, &e->pass);
+    return pass_open(e->model, &e->workspace, keep, &e->pass);
 }
 
 static enum status open_file(struct embedder *e, struct text *path) {
-    struct session *s = e->session;
-    struct sidecar_key key = {.model = s->model_hash, .data = dataset_hash(e->data)};
+    const struct embedding_options *o = e->options;
+    struct sidecar_key key = {.model = o->model_hash, .data = dataset_hash(e->data)};
     recipe_name(&e->recipe, key.recipe);
-    snprintf(key.compute, sizeof key.compute, "%s", settings_compute(s->settings));
-    int64_t width = s->model->config.width;
+    snprintf(key.compute, sizeof key.compute, "%s", o->compute);
+    int64_t width = e->model->config.width;
     bool is_named = path->len > 0;
-    TRY(comm_agree(s->comm, is_named ? OK : sidecar_path(e->data, &key, width, path)));
-    return sidecar_open(s->comm, path->data, &key, dataset_size(e->data).responses, width, false, &e->file);
+    TRY(comm_agree(e->comm, is_named ? OK : sidecar_path(e->data, &key, width, path)));
+    return sidecar_open(e->comm, path->data, &key, dataset_size(e->data).responses, width, false, &e->file);
+}
+
+static enum status prepare(struct embedder *e) {
+    TRY(choose_recipe(e->options, &e->recipe));
+    TRY(cut_all(e));
+    return open_pass(e);
 }
 
 static enum status embed_all(struct embedder *e, struct text *path) {
-    struct session *s = e->session;
     if (dataset_size(e->data).responses == 0) {
         return fail(ERR_DATA, "%s: no responses to embed", dataset_path(e->data));
     }
-    TRY(dataset_check_vocabulary(e->data, s->model->config.vocabulary));
-    TRY(comm_agree(s->comm, choose_recipe(s, dataset_facts(e->data), &e->recipe)));
-    TRY(comm_agree(s->comm, find_longest(e)));
-    TRY(comm_max_i64(s->comm, &e->longest, 1));
-    TRY(comm_agree(s->comm, open_pass(e)));
+    TRY(dataset_check_vocabulary(e->data, e->model->config.vocabulary));
+    TRY(comm_agree(e->comm, prepare(e)));
     TRY(open_file(e, path));
-    enum status st = embed_rounds(e);
+    enum status st = embed_missing(e);
     enum status closed = sidecar_close(e->file);
     return st == OK ? closed : st;
 }
@@ -428,7 +378,7 @@ static void embedder_close(struct embedder *e) {
     }
     workspace_close(&e->workspace);
     forest_free(&e->forest);
-    mem_free(e->block.data);
+    mem_free(e->pieces.data);
     mem_free(e->tokens);
     mem_free(e->spans);
     mem_free(e->means);
@@ -436,36 +386,23 @@ static void embedder_close(struct embedder *e) {
     mem_free(e->values);
 }
 
-enum status embedding_compute(struct session *s, const struct embedding_request *request,
+enum status embedding_compute(const struct embedding_options *o, struct text *path,
                               struct embedding_report *out) {
-    struct embedder e = {.session = s, .data = request->data};
+    struct embedder e = {.options = o, .comm = o->comm, .model = o->model, .data = o->data};
     double start = clock_seconds();
-    enum status st = embed_all(&e, request->path);
+    enum status st = embed_all(&e, path);
     int64_t sums[] = {e.computed, e.cut, e.empty, e.tokens_done};
     double forward_s = e.forward_s;
     embedder_close(&e);
     TRY(st);
-    TRY(comm_sum_i64(s->comm, sums, COUNT_OF(sums)));
-    TRY(comm_sum_f64(s->comm, &forward_s, 1));
-    *out = (struct embedding_report){.responses = dataset_size(request->data).responses,
+    TRY(comm_sum_i64(o->comm, sums, COUNT_OF(sums)));
+    TRY(comm_sum_f64(o->comm, &forward_s, 1));
+    *out = (struct embedding_report){.responses = dataset_size(o->data).responses,
                                      .computed = sums[0],
                                      .cut = sums[1],
                                      .empty = sums[2],
                                      .tokens = sums[3],
                                      .seconds = clock_seconds() - start,
-                                     .forward_seconds = forward_s / s->comm->size};
+                                     .forward_seconds = forward_s / o->comm->size};
     return OK;
-}
-
-void embedding_print(const struct embedding_report *r, const char *path) {
-    log_root(LOG_INFO, "embeddings %s: %lld responses computed, %lld were there; %lld cut, %lld empty", path,
-             (long long)r->computed, (long long)(r->responses - r->computed), (long long)r->cut,
-             (long long)r->empty);
-    if (r->computed > 0) {
-        log_root(
-            LOG_INFO,
-            "%lld tokens in %.4f s, %.0f tokens/s; the forward pass alone %.0f tokens/s, %.1f %% of the time",
-            (long long)r->tokens, r->seconds, (double)r->tokens / r->seconds,
-            (double)r->tokens / r->forward_seconds, 100 * r->forward_seconds / r->seconds);
-    }
 }

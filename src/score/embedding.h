@@ -5,30 +5,46 @@
  * token counts only where asked for. Sums run in double.
  *
  * The same values for any rank count: responses are taken in fixed blocks, each cut into forests by
- * train.micro_tokens, and a forest is computed by one rank as a whole. Forests are dealt by cost, a round at
- * a time; after each round its rows are safe in the side-car, and a later run computes only what is missing.
+ * micro_tokens, and a forest is computed by one rank as a whole. Forests are dealt by cost (work.h), and a
+ * later run computes only what is missing.
  */
 #ifndef COLLIMATE_SCORE_EMBEDDING_H
 #define COLLIMATE_SCORE_EMBEDDING_H
 
-#include "command/session.h"
+#include "data/dataset.h"
+#include "model/model.h"
+#include "util/text.h"
+
+enum embedding_pooling { POOL_MEAN, POOL_LAST }; /* as embed.pooling's words are in order */
+
+struct embedding_options {
+    struct comm *comm;
+    struct model *model;
+    uint64_t model_hash;
+    const char *model_name; /* for messages */
+    const char *compute;    /* the type of its products, "fp32" or "bf16", as the side-car's key has it */
+    struct dataset *data;
+    int64_t micro_tokens; /* of a forest, where no text is longer */
+    enum embedding_pooling pooling;
+    bool full;             /* prompt + response; else the response alone */
+    bool begin, end;       /* with these tokens */
+    bool masked_end;       /* with an end token that does not see itself */
+    int64_t layer;         /* l: the input of layer l; -1: the final norm's output */
+    int64_t max_length;    /* tokens of a text, */
+    bool must_have_length; /* which the model must have positions for; else it takes what it has */
+};
 
 struct embedding_report {
-    int64_t responses, computed, cut, empty; /* cut: longer than embed.max_length; empty: a zero vector */
+    int64_t responses, computed, cut, empty; /* cut: longer than max_length; empty: a zero vector */
     int64_t tokens;                          /* computed */
     double seconds;                          /* of reading, computing and writing */
     double forward_seconds;                  /* of the forward passes alone, mean of the ranks */
 };
-/* Collective. Embeds every response of data under the session's model (open) into the side-car at path ("":
- * beside the data, its name holds the key), whose path comes back in *path. Fails: ERR_DATA for a side-car
- * of another model, data or recipe; ERR_USAGE for a layer or a special token that the model lacks. */
-struct embedding_request {
-    struct dataset *data;
-    struct text *path;
-};
-enum status embedding_compute(struct session *s, const struct embedding_request *request,
+/* Collective. Embeds every response of the data into the side-car at *path (empty: beside the data, its name
+ * holds the key; it comes back in *path). Takes a workspace of its own for as long as it runs. Fails:
+ * ERR_DATA for a side-car of another model, data or recipe; ERR_USAGE for a layer or a special token that the
+ * model lacks; REQUEUE after SIGUSR1. */
+enum status embedding_compute(const struct embedding_options *o, struct text *path,
                               struct embedding_report *out);
-/* What was computed, and its rate beside that of the forward passes alone. */
-void embedding_print(const struct embedding_report *r, const char *path);
 
 #endif

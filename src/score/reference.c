@@ -1,9 +1,10 @@
 #include "score/reference.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "mpi/watchdog.h"
+#include "score/work.h"
 #include "util/log.h"
 #include "util/mem.h"
 #include "util/rng.h"
@@ -212,94 +213,75 @@ static enum status batch_is_there(struct sidecar *file, const struct batch *b, b
     return OK;
 }
 
-/* Which steps of [first, first + n) some rank lacks rows of. */
-static enum status missing_steps(const struct reference_job *job, int64_t first, int64_t n,
-                                 int64_t *missing) {
-    struct batch batch = {0};
-    enum status st = OK;
-    for (int64_t i = 0; i < n; i++) {
-        bool there = true;
-        if (st == OK) {
-            st = batch_read(job->source, first + i, &batch);
-        }
-        if (st == OK) {
-            st = batch_is_there(job->file, &batch, &there);
-        }
-        missing[i] = !there;
-    }
-    batch_free(&batch);
-    TRY(comm_agree(job->comm, st));
-    return comm_max_i64(job->comm, missing, n);
-}
-
-struct window {
+/* What is computed of the steps at hand, and how far. */
+struct filling {
+    const struct reference_job *job;
+    struct batch batch;
     struct scored_list mine, all;
-    int64_t computed, there; /* rows so far */
+    int64_t computed; /* rows so far, over all ranks */
 };
 
-static enum status compute_window(const struct reference_job *job, int64_t first, struct window *w) {
-    int64_t missing[WINDOW_STEPS];
-    int64_t left = job->steps - first;
-    int64_t n = left < WINDOW_STEPS ? left : WINDOW_STEPS;
-    TRY(missing_steps(job, first, n, missing));
-    struct batch batch = {0};
-    enum status st = OK;
-    bool any = false;
-    w->mine.n = w->mine.n_tokens = 0;
-    for (int64_t i = 0; i < n; i++) {
-        any = any || missing[i];
-        if (st == OK && missing[i]) {
-            st = batch_read(job->source, first + i, &batch);
-        }
-        if (st == OK && missing[i]) {
-            st = score_batch(job, &batch, &w->mine);
-        }
-        *(missing[i] ? &w->computed : &w->there) += batch_place(&job->source->plan, first + i).count;
+static int64_t rows_before(void *context, int64_t step) {
+    const struct filling *f = context;
+    if (step == 0) {
+        return 0;
     }
-    batch_free(&batch);
-    TRY(comm_agree(job->comm, st));
-    if (!any) {
-        return OK;
-    }
-    TRY(gather_scores(job->comm, &w->mine, sidecar_has_tokens(job->file), &w->all));
-    return write_scores(job->comm, job->file, &w->all);
+    struct step_place last = batch_place(&f->job->source->plan, step - 1);
+    return last.first + last.count;
 }
 
-/* Collective. What is computed stays in the side-car: the next run goes on from there. */
-static enum status stop_if_asked(const struct reference_job *job, const struct window *w) {
-    bool asked;
-    TRY(comm_stop_asked(job->comm, &asked));
-    if (!asked) {
-        return OK;
+/* A step is missing where this rank's share of it is not there. */
+static enum status step_is_missing(void *context, int64_t step, bool *out) {
+    struct filling *f = context;
+    bool there;
+    TRY(batch_read(f->job->source, step, &f->batch));
+    TRY(batch_is_there(f->job->file, &f->batch, &there));
+    *out = !there;
+    return OK;
+}
+
+static enum status compute_steps(void *context, const int64_t *steps, int64_t n) {
+    struct filling *f = context;
+    const struct reference_job *job = f->job;
+    f->mine.n = f->mine.n_tokens = 0;
+    for (int64_t i = 0; i < n; i++) {
+        TRY(batch_read(job->source, steps[i], &f->batch));
+        TRY(score_batch(job, &f->batch, &f->mine));
+        f->computed += batch_place(&job->source->plan, steps[i]).count;
     }
-    int64_t rows = w->computed + w->there;
-    log_root(
-        LOG_WARN,
-        "stopped on SIGUSR1 after the reference scores of %lld rows; run the same command again to go on",
-        (long long)rows);
-    return fail(REQUEUE, "stopped on SIGUSR1");
+    return OK;
+}
+
+static enum status write_steps(void *context) {
+    struct filling *f = context;
+    const struct reference_job *job = f->job;
+    TRY(gather_scores(job->comm, &f->mine, sidecar_has_tokens(job->file), &f->all));
+    return write_scores(job->comm, job->file, &f->all);
 }
 
 enum status reference_compute(const struct reference_job *job, int64_t *computed, int64_t *there) {
-    struct window window = {0};
-    struct progress progress;
-    struct step_place last = batch_place(&job->source->plan, job->steps - 1);
-    double rows = (double)(last.first + last.count);
-    progress_start(&progress, "reference scores", "rows", rows);
-    enum status st = OK;
-    for (int64_t first = 0; first < job->steps && st == OK; first += WINDOW_STEPS) {
-        watchdog_phase(job->comm->watchdog, "computing reference scores from step %lld", (long long)first);
-        st = compute_window(job, first, &window);
-        progress_update(&progress, (double)(window.computed + window.there), NULL);
-        st = st == OK ? stop_if_asked(job, &window) : st;
-    }
-    if (window.computed > 0) {
-        progress_end(&progress, rows);
-    }
-    *computed = window.computed;
-    *there = window.there;
-    scored_free(&window.mine);
-    scored_free(&window.all);
+    struct filling filling = {.job = job};
+    struct work work = {
+        .context = &filling,
+        .label = "reference scores",
+        .unit = "rows",
+        .phase = "computing reference scores from row",
+        .n = job->steps,
+        .round = WINDOW_STEPS,
+        .deal = DEAL_TO_ALL,
+        .done_before = rows_before,
+        .is_missing = step_is_missing,
+        .compute = compute_steps,
+        .write = write_steps,
+        .stopped = {"the reference scores of ", " rows"},
+        .goes_on = true,
+    };
+    enum status st = work_run(job->comm, &work);
+    *computed = filling.computed;
+    *there = rows_before(&filling, job->steps) - filling.computed;
+    batch_free(&filling.batch);
+    scored_free(&filling.mine);
+    scored_free(&filling.all);
     return st;
 }
 
@@ -372,4 +354,55 @@ enum status reference_check(const struct reference_job *job, double *worst) {
     }
     TRY(comm_agree(job->comm, st));
     return comm_max_f64(job->comm, worst, 1);
+}
+
+static enum status compute_and_check(const struct reference_job *job) {
+    int64_t computed, there;
+    double worst;
+    TRY(reference_compute(job, &computed, &there));
+    TRY(reference_check(job, &worst));
+    log_root(LOG_INFO, "reference scores: %lld rows computed, %lld were there; %d recomputed agree to %.2g",
+             (long long)computed, (long long)there, REFERENCE_CHECK_ROWS, worst);
+    return OK;
+}
+
+static enum status fill(const struct reference_options *o, struct sidecar *file) {
+    struct scorer scorer = {0};
+    struct batch_source bare = *o->source;
+    int64_t epoch = batch_steps(&bare.plan);
+    const struct reference_job job = {.comm = o->comm,
+                                      .scorer = &scorer,
+                                      .source = &bare,
+                                      .file = file,
+                                      .steps = o->steps < epoch ? o->steps : epoch};
+    bare.reference = NULL;
+    bare.reads_tokens = false;
+    bare.counts = NULL;
+    enum status st = comm_agree(o->comm, scorer_open(o->model, o->workspace, KEEP_NOTHING, &scorer));
+    st = st == OK ? compute_and_check(&job) : st;
+    scorer_close(&scorer);
+    return st;
+}
+
+static enum status open_file(const struct reference_options *o, struct text *path, struct rows *rows) {
+    struct dataset_size size = dataset_size(rows->data);
+    struct sidecar_key key = {
+        .model = o->model_hash, .data = dataset_hash(rows->data), .view = view_hash(rows->view)};
+    snprintf(key.recipe, sizeof key.recipe, "%s", o->tokens ? "token logp" : "logp");
+    snprintf(key.compute, sizeof key.compute, "%s", o->compute);
+    enum status st = *o->path ? text_puts(path, o->path) : sidecar_path(rows->data, &key, 0, path);
+    TRY(comm_agree(o->comm, st));
+    return o->tokens ? sidecar_open_tokens(o->comm, path->data, &key, size.responses, size.response_tokens,
+                                           &rows->reference)
+                     : sidecar_open(o->comm, path->data, &key, size.responses, 0, false, &rows->reference);
+}
+
+enum status reference_fill(const struct reference_options *o, struct rows *rows) {
+    struct text path = {0};
+    rows->reference_model = o->model_hash;
+    rows->reads_tokens = o->tokens;
+    enum status st = open_file(o, &path, rows);
+    st = st == OK ? fill(o, rows->reference) : st;
+    text_free(&path);
+    return st;
 }

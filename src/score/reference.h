@@ -8,6 +8,7 @@
 #define COLLIMATE_SCORE_REFERENCE_H
 
 #include "data/batch.h"
+#include "data/rows.h"
 #include "score/scorer.h"
 
 /* What is scored: the first `steps` updates of source's first epoch, so that a short run over large data does
@@ -29,5 +30,20 @@ enum status reference_compute(const struct reference_job *job, int64_t *computed
  * difference seen. */
 enum { REFERENCE_CHECK_ROWS = 4 };
 enum status reference_check(const struct reference_job *job, double *worst);
+
+struct reference_options {
+    struct comm *comm;
+    struct model *model;
+    uint64_t model_hash;
+    const char *compute; /* the type of its products, "fp32" or "bf16", as the side-car's key has it */
+    struct workspace *workspace;       /* for its passes over the source's forests, KEEP_NOTHING */
+    const struct batch_source *source; /* of rows; its side-car and counts are left alone */
+    int64_t steps;                     /* updates that will read scores; an epoch's at most are computed */
+    bool tokens;                       /* token by token as well */
+    const char *path;                  /* of the side-car; "": beside the data, with the key in its name */
+};
+/* Collective. Opens the side-car as rows->reference, computes what it lacks and checks it; one line in the
+ * log. Fails: ERR_DATA for a file with another key, and as the two above; REQUEUE after SIGUSR1. */
+enum status reference_fill(const struct reference_options *o, struct rows *rows);
 
 #endif

@@ -19,6 +19,10 @@ static bool keeps_second(const struct optimizer_options *o) {
     return o->kind != OPTIMIZER_SGD;
 }
 
+int optimizer_states(const struct optimizer_options *o) {
+    return keeps_first(o) + keeps_second(o);
+}
+
 enum status optimizer_open(struct arena *a, const struct optimizer_options *options,
                            const struct shard_map *shards, struct optimizer *out) {
     struct optimizer o = {.options = *options, .arena = a, .shards = *shards};

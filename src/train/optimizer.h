@@ -18,6 +18,8 @@ struct optimizer {
     void *staging;               /* parameters on the host, where sharded on a device; else NULL */
     int64_t updates;             /* done so far; t of the bias correction is updates + 1 */
 };
+/* States that a kind keeps, 0 to OPTIMIZER_STATES, each as large as its shares. */
+int optimizer_states(const struct optimizer_options *o);
 /* Local. State is zeroed; the arena is borrowed. shards: shard_map_whole() where it is not sharded. */
 enum status optimizer_open(struct arena *a, const struct optimizer_options *o, const struct shard_map *shards,
                            struct optimizer *out);

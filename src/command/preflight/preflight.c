@@ -208,7 +208,7 @@ static void check_time(struct preflight *p) {
     double end = launch_end_time(), left = end > 0 ? end - clock_wall() : 0;
     char step[32], all[32];
     preflight_say(p, FINDING_OK, "time", "about %s a step by the products' %.4g GFLOP/s, %lld steps: %s",
-                  preflight_duration(p->need.step_seconds, step), p->trainer.training.peak_flops / 1e9,
+                  preflight_duration(p->need.step_seconds, step), p->need.peak_flops / 1e9,
                   (long long)p->trainer.training.steps, preflight_duration(seconds, all));
     if (end > 0) {
         preflight_say(p, FINDING_OK, "time", "the job ends in %s%s", preflight_duration(left, all),

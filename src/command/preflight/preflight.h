@@ -28,7 +28,7 @@ struct preflight {
     const char *command; /* that will be run */
     struct trainer trainer;
     struct model_config config;
-    struct prediction need;
+    struct estimate need;
     bool has_backend, has_model, has_rows, has_need;
     struct seat *seats; /* of all ranks */
     int nodes;

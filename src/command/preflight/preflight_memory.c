@@ -26,7 +26,7 @@ static void judge(struct preflight *p, double need, double have, const char *wha
 
 /* Host memory of a run with its model on a device: what the process itself, batches and gradients take. */
 static double host_bytes(const struct preflight *p, const struct seat *s) {
-    const struct prediction *n = &p->need;
+    const struct estimate *n = &p->need;
     return s->device_free > 0 ? (double)(n->baseline + n->batches + n->gradients) : (double)n->total;
 }
 
@@ -69,19 +69,20 @@ enum status preflight_memory(struct preflight *p) {
         preflight_say(p, FINDING_WARN, "memory", "not estimated: it takes a model, data and a device");
         return OK;
     }
-    if (preflight_failed(p, "memory", trainer_estimate(&p->trainer, &p->config, &p->need))) {
+    struct estimate_options options;
+    enum status st = comm_agree(p->comm, trainer_estimate(&p->trainer, &options));
+    if (preflight_failed(p, "memory", st == OK ? estimate_training(&options, &p->need) : st)) {
         return OK;
     }
     p->has_need = true;
-    const struct prediction *n = &p->need;
+    const struct estimate *n = &p->need;
     preflight_say(
         p, FINDING_OK, "memory",
         "a rank takes %s: parameters, gradients and %lld states of %lld parameters %s, activations of "
         "%lld tokens %s, the process itself %.0f MB",
         preflight_size((double)n->total, total), (long long)n->state_arenas, (long long)n->parameters,
         preflight_size((double)(n->model + n->gradients + n->optimizer + n->partial), state),
-        (long long)n->forest_tokens,
-        preflight_size((double)(n->pass > n->evaluation_pass ? n->pass : n->evaluation_pass), pass),
+        (long long)n->forest_tokens, preflight_size((double)estimate_pass(n), pass),
         (double)n->baseline / 1e6);
     for (int r = 0; r < p->comm->size; r++) {
         if (p->seats[r].node_rank == 0) {

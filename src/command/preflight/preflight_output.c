@@ -52,7 +52,7 @@ static int64_t existing_bytes(const char *output) {
 /* Bytes of the checkpoints that lie there at once, and of the model. */
 static double run_bytes(const struct preflight *p, double *checkpoint) {
     const struct settings *s = p->run->settings;
-    const struct prediction *n = &p->need;
+    const struct estimate *n = &p->need;
     int64_t every = s->train.checkpoint_every, steps = p->trainer.training.steps;
     int64_t written = every > 0 ? (steps + every - 1) / every : 1;
     int64_t kept = s->train.checkpoint_keep + 1; /* one more while it is written */

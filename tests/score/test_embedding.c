@@ -1,8 +1,10 @@
 /* `embed` beside transformers' hidden states: mean and last row, the response alone and behind its prompt,
  * another layer, begin and end tokens, the end token that does not see itself, a limit; in forests of any
  * size. */
-#include "command/command.h"
+#include "score/embedding.h"
+
 #include "data/sidecar.h"
+#include "store/model_folder.h"
 #include "tests/small_world.h"
 #include "util/json.h"
 #include "util/log.h"
@@ -49,53 +51,89 @@ static void write_data(struct comm *c, const json_t *fixture, const char *path) 
     world_part_free(&p);
 }
 
-/* Collective. Vectors that `embed` writes under the settings of a case. */
-static void run_embed(struct comm *c, const char *folder, const json_t *test, const char *also, float *out) {
-    struct settings settings = {0};
-    struct options options = {0};
-    char arguments[4][600];
-    char *argv[] = {"collimate"};
-    int n_table;
-    const struct option *table = settings_table(&n_table);
-    struct run run = {.comm = c, .settings = &settings, .options = &options, .argc = 1, .argv = argv};
-    const json_t *given = json_object_get(test, "settings");
+static void apply(const char *setting, struct embedding_options *o) {
+    const char *value = strchr(setting, '=') + 1;
+    int64_t number = strtoll(value, NULL, 10);
+    if (strncmp(setting, "embed.layer=", 12) == 0) {
+        o->layer = number;
+    } else if (strncmp(setting, "embed.max_length=", 17) == 0) {
+        o->max_length = number;
+        o->must_have_length = true;
+    } else if (strcmp(setting, "embed.end=true") == 0) {
+        o->end = true;
+    } else if (strcmp(setting, "embed.begin=true") == 0) {
+        o->begin = true;
+    } else if (strcmp(setting, "embed.masked_end=true") == 0) {
+        o->masked_end = true;
+    } else if (strcmp(setting, "embed.text=full") == 0) {
+        o->full = true;
+    } else if (strcmp(setting, "embed.pooling=last") == 0) {
+        o->pooling = POOL_LAST;
+    } else {
+        CHECK(!"a setting that this test knows");
+    }
+}
+
+/* Collective. The vectors of a case, from the side-car. */
+static void read_vectors(struct comm *c, const char *path, float *out) {
     struct sidecar *file;
-    snprintf(arguments[0], sizeof *arguments, "data=%s/data.h5", folder);
-    snprintf(arguments[1], sizeof *arguments, "output=%s/out.h5", folder);
-    snprintf(arguments[2], sizeof *arguments, "model=%s/models/%s", FIXTURES,
-             json_string_value(json_object_get(test, "model")));
-    snprintf(arguments[3], sizeof *arguments, "%s", also);
-    CHECK(options_open(&options, table, n_table, &settings, "embed") == OK);
-    for (int i = 0; i < 4; i++) {
-        CHECK(options_set_argument(&options, arguments[i]) == OK);
-    }
-    for (size_t i = 0; i < json_array_size(given); i++) {
-        CHECK(options_set_argument(&options, json_string_value(json_array_get(given, i))) == OK);
-    }
-    CHECK(options_check(&options) == OK);
-    CHECK(command_embed(&run) == OK);
-    options_close(&options);
     memset(out, 0, RESPONSES * WIDTH * sizeof *out);
-    if (sidecar_open_values(arguments[1] + strlen("output="), 0, -1, &file, NULL) != OK) {
-        CHECK(false);
-        return;
+    if (sidecar_open_values(path, 0, -1, &file, NULL) == OK) {
+        CHECK(sidecar_read_values(file, 0, RESPONSES, out) == OK);
+        CHECK(sidecar_close(file) == OK);
+    } else {
+        CHECK(!"the side-car is there");
     }
-    CHECK(sidecar_read_values(file, 0, RESPONSES, out) == OK);
-    CHECK(sidecar_close(file) == OK);
     CHECK(comm_barrier(c) == OK);
     if (c->rank == 0) {
-        unlink(arguments[1] + strlen("output="));
+        unlink(path);
     }
     CHECK(comm_barrier(c) == OK);
+}
+
+/* Collective. Vectors under the options of a case; a second run finds all of them. */
+static void run_embed(struct comm *c, const char *folder, const json_t *test, int64_t micro_tokens,
+                      float *out) {
+    const struct backend_request request = {.device = "cpu", .compute = "fp32", .threads = 1};
+    const struct model_folder_options as_is = {0};
+    const json_t *given = json_object_get(test, "settings");
+    struct embedding_options o = {.comm = c,
+                                  .model_hash = 1,
+                                  .model_name = json_string_value(json_object_get(test, "model")),
+                                  .compute = "fp32",
+                                  .micro_tokens = micro_tokens,
+                                  .layer = -1,
+                                  .max_length = 512};
+    struct embedding_report report = {0};
+    struct backend *backend;
+    struct text path = {0};
+    char name[600], why[256];
+    CHECK(backend_open(&request, &backend, why) == OK);
+    snprintf(name, sizeof name, FIXTURES "/models/%s", o.model_name);
+    CHECK(model_folder_open(c, backend, name, &as_is, &o.model) == OK);
+    snprintf(name, sizeof name, "%s/data.h5", folder);
+    CHECK(dataset_open(c, name, &o.data) == OK);
+    for (size_t i = 0; i < json_array_size(given); i++) {
+        apply(json_string_value(json_array_get(given, i)), &o);
+    }
+    CHECK(embedding_compute(&o, &path, &report) == OK);
+    CHECK(report.responses == RESPONSES && report.computed == RESPONSES && report.tokens > 0);
+    CHECK(embedding_compute(&o, &path, &report) == OK);
+    CHECK(report.responses == RESPONSES && report.computed == 0 && report.tokens == 0);
+    read_vectors(c, path.data, out);
+    text_free(&path);
+    dataset_close(o.data);
+    model_close(o.model);
+    backend_close(backend);
 }
 
 static void test_case(struct comm *c, const char *folder, const json_t *test) {
     float values[RESPONSES * WIDTH], other[RESPONSES * WIDTH];
     const json_t *rows = json_object_get(test, "rows");
     CHECK(json_array_size(rows) == RESPONSES);
-    run_embed(c, folder, test, "train.micro_tokens=4096", values);
+    run_embed(c, folder, test, 4096, values);
     if (json_array_size(json_object_get(test, "settings")) == 0) {
-        run_embed(c, folder, test, "train.micro_tokens=12", other);
+        run_embed(c, folder, test, 12, other);
     } else {
         memcpy(other, values, sizeof values);
     }

@@ -1,0 +1,45 @@
+/* What a training run will hold on a rank and how long its steps will take, from its options and its data's
+ * counts: nothing is held or computed but a short product on every rank. */
+#ifndef COLLIMATE_TRAIN_ESTIMATE_H
+#define COLLIMATE_TRAIN_ESTIMATE_H
+
+#include "data/batch.h"
+#include "data/rows.h"
+#include "model/model.h"
+#include "train/optimizer.h"
+
+struct estimate_options {
+    struct comm *comm;
+    struct backend *backend;
+    struct model_config config; /* of the model that is to be trained, with its head */
+    struct optimizer_options optimizer;
+    bool is_sharded; /* the optimizer's state is, over the ranks */
+    enum pass_keep keep;
+    const struct rows *rows, *eval_rows;             /* of the two sources */
+    const struct batch_source *source, *eval_source; /* eval_source NULL: none */
+    int64_t steps;
+};
+
+/* Bytes, where nothing else is said. */
+struct estimate {
+    int64_t parameters, state_arenas, partial_arenas; /* counts */
+    int64_t forest_tokens;                            /* the largest of the first steps, over all ranks */
+    int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
+    int64_t total;       /* of the above, with the larger of the two passes */
+    double peak_flops;   /* of products over all ranks, measured, per second */
+    double step_flops;   /* of an update, over all ranks */
+    double step_seconds; /* at this share of the product rate: */
+};
+#define ESTIMATE_EFFICIENCY 0.6
+
+/* Collective. All of it. */
+enum status estimate_training(const struct estimate_options *o, struct estimate *out);
+/* Collective. Its part about memory only. */
+enum status estimate_memory(const struct estimate_options *o, struct estimate *out);
+/* Local. Bytes of gradients and optimizer state on this rank; reads no rows, source or steps. */
+enum status estimate_state_bytes(const struct estimate_options *o, int64_t *out);
+
+/* The larger of the two passes. */
+int64_t estimate_pass(const struct estimate *e);
+
+#endif
