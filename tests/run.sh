@@ -3,6 +3,7 @@
 #   tests/run.sh                  release build, every label
 #   tests/run.sh --preset asan    the same under AddressSanitizer and UBSan
 #   tests/run.sh -L mpi           arguments go to ctest
+#   TIDY=all tests/run.sh -L lint    clang-tidy over all sources, not only over those that changed
 #   tests/run.sh -LE cluster      without the runs under a real Slurm, and without installing it (no service is started)
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -20,18 +20,19 @@ goes_on() {
     mpirun -q -n 4 "$COLLIMATE" --quiet "${training[@]}" output="$1" train.steps=60 2> "$1.err" || bad "$1: does not go on"
     same whole "$1"
 }
-# A budget of seconds for a run of years, with a disk that needs 2.5 s for a checkpoint: the run finds that out at half time (until
-# which it is held: that saves the cores) and leaves room for two of them and a second, so that the last one is there in time.
-# Not on a machine so busy that there was no such room after the first one, or that the last one took all of it.
+# A budget of seconds for a run of years, with a disk that needs 1 s for a checkpoint: the run finds that out at half time and
+# leaves room for two of them and a second, so that the last one is there in time. Not on a machine so busy that there was no
+# such room after the first one, or that the last one took all of it; and half of the time is more than a start takes here and now.
 budget() {
-    local half=$((10 * ${PATIENCE:-1})) late limit
-    with_disk SLOW_DISK_MS=2500 HELD_FILE=/metrics.jsonl HELD_AT=5 HELD_UNTIL="$PWD/half"
+    local half late limit began=$SECONDS
+    begin 2 start.err --quiet "${training[@]}" output=start train.steps=6
+    ended "$launched" 100
+    half=$((4 * ${PATIENCE:-1} + 3 * (SECONDS - began)))
+    with_disk SLOW_DISK_MS=1000
     limit=$(($(date +%s) + 2 * half))
     begin 2 budget.err "${training[@]}" output=budget train.steps=100000000 train.checkpoint_every=100000000 \
         train.stop_before="$(date -u -d "@$limit" +%Y-%m-%dT%H:%M:%SZ)"
-    sleep $half
-    touch half
-    ended "$launched" 100
+    ended "$launched" $((2 * half + 100))
     late=$(($(stat -c %Y budget/checkpoints/latest) - limit))
     # shellcheck disable=SC2046
     [ $late -le 0 ] || stat -c '%.3W %.3Z' $(ls -v budget/checkpoints/step-*.h5) | awk -v limit=$limit '
