@@ -6,13 +6,14 @@
 
 struct round {
     struct range units;
-    int64_t *missing;   /* by unit of the round: 1 or 0 */
-    int64_t *list;      /* the missing units; those of rank r, in the order of computing, */
-    int64_t *dealt;     /* are at [first[r], first[r + 1]) */
-    int64_t *first;     /* ranks + 1 */
-    int64_t *order;     /* scratch, as is */
-    int32_t *cost;      /* by missing unit */
-    int64_t n;          /* missing units */
+    int64_t *missing; /* by unit of the round: 1 or 0 */
+    int64_t *list;    /* the n missing units, */
+    int64_t n;
+    /* and with DEAL_BY_COST: those of rank r, in the order of computing, are dealt[first[r]] to
+     * dealt[first[r + 1] - 1]. */
+    int64_t *dealt, *first;
+    int32_t *cost;
+    int64_t *order;     /* scratch */
     int64_t n_computed; /* of all rounds so far, over all ranks */
 };
 
