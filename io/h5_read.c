@@ -11,7 +11,7 @@ static const int64_t BLOCK_BYTES = 1 << 18;      /* of a contiguous array's bloc
 static const int64_t CHUNK_BYTES_MOST = 1 << 26; /* of a chunk that we accept */
 static const int64_t UPDATE_BYTES = 1 << 20;     /* written and read back at once */
 
-struct slot {
+struct kept_block {
     int64_t block; /* -1: none */
     uint64_t used; /* clock of the last use */
     char *data;
@@ -28,7 +28,7 @@ struct h5_column {
     int64_t rows, width, row_bytes;
     int64_t block_rows, n_blocks;
     int32_t *slot_of; /* (n_blocks) place of a block in slots, -1: not there */
-    struct slot *slots;
+    struct kept_block *slots;
     int32_t n_slots, n_used;
     uint64_t clock;
     struct h5_column *checks; /* hashes of the blocks; NULL: none */
@@ -211,7 +211,7 @@ static enum status check_storage(struct h5_column *column) {
     return st;
 }
 
-static enum status cache_open(struct h5_column *column, int64_t cache_bytes) {
+static enum status block_cache_open(struct h5_column *column, int64_t cache_bytes) {
     column->n_blocks = column->rows / column->block_rows + (column->rows % column->block_rows != 0);
     int64_t slots = cache_bytes / (column->block_rows * column->row_bytes);
     slots = slots > column->n_blocks ? column->n_blocks : slots;
@@ -260,7 +260,7 @@ enum status h5_column_open(struct h5_file *f, const struct array_spec *expected,
     TRY_TO(done, check_shape(column, expected));
     TRY_TO(done, check_storage(column));
     TRY_TO(done, expected->checked ? open_checks(column) : OK);
-    TRY_TO(done, cache_open(column, cache_bytes));
+    TRY_TO(done, block_cache_open(column, cache_bytes));
 done:
     if (st != OK) {
         column_free(column);
@@ -301,7 +301,7 @@ static enum status transfer(struct h5_column *column, int64_t first, int64_t n, 
 
 static enum status free_slot(struct h5_column *column, int32_t *out) {
     if (column->n_used < column->n_slots) {
-        struct slot *slot = &column->slots[column->n_used];
+        struct kept_block *slot = &column->slots[column->n_used];
         slot->data = mem_aligned(column->block_rows, (size_t)column->row_bytes);
         TRY(mem_ok(slot->data));
         slot->block = -1;
@@ -348,7 +348,7 @@ static enum status copy_rows(struct h5_column *column, int64_t block, int64_t in
     int32_t place = column->slot_of[block];
     if (place < 0) {
         TRY(free_slot(column, &place));
-        struct slot *slot = &column->slots[place];
+        struct kept_block *slot = &column->slots[place];
         TRY(load_block(column, block, slot->data));
         slot->block = block;
         column->slot_of[block] = place;

@@ -16,7 +16,7 @@
 #include "mpi/watchdog.h"
 #include "util/mem.h"
 
-bool is_power_of_two(int n) {
+bool is_power_of_two(int64_t n) {
     return n > 0 && (n & (n - 1)) == 0;
 }
 

@@ -24,6 +24,9 @@
 
 enum { SUM_F32 = 4, SUM_F64 = 8 }; /* bytes an element */
 
+/* What the fixed tree asks of rank counts. Local. */
+bool is_power_of_two(int64_t n);
+
 /* Collective. In-place sum of n elements over all ranks, in the fixed tree: every rank gets the same bits,
  * and the same as any other power-of-two rank count gives for the same leaves. Fails: ERR_USAGE if size is
  * not a power of two. scratch: n elements. */

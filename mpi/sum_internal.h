@@ -18,6 +18,5 @@ enum status lane_reduce_shares(struct lane *l, void *values, int64_t n, int64_t 
 enum status lane_gather_shares(struct lane *l, void *values, int64_t n, int64_t width, int element_bytes);
 /* Which share of a unit a rank holds: its bits reversed where size is a power of two, else its number. */
 int share_of(int rank, int size);
-bool is_power_of_two(int n);
 
 #endif

@@ -2,12 +2,9 @@
 
 #include <stdlib.h>
 
+#include "mpi/sum.h"
 #include "util/mem.h"
 #include "util/rng.h"
-
-static bool is_power_of_two(int64_t n) {
-    return n > 0 && (n & (n - 1)) == 0;
-}
 
 enum status batch_check(const struct batch_plan *p, int ranks) {
     if (p->rows < 1) {

@@ -300,7 +300,7 @@ int64_t sidecar_rows(const struct sidecar *s) {
 
 /* Rows. */
 
-static uint64_t reference_check(double sum, int32_t count, uint64_t token_hash) {
+static uint64_t score_check(double sum, int32_t count, uint64_t token_hash) {
     struct {
         double sum;
         uint64_t token_hash;
@@ -322,7 +322,7 @@ enum status sidecar_read_reference(struct sidecar *s, const int64_t *ids, int64_
         TRY(h5_read(s->columns[VALUE], ids[i], 1, &sum[i]));
         TRY(h5_read(s->columns[TOKEN_HASH], ids[i], 1, &token_hash[i]));
         TRY(h5_read(s->columns[CHECK], ids[i], 1, &check));
-        if (count[i] < -1 || (count[i] >= 0 && check != reference_check(sum[i], count[i], token_hash[i]))) {
+        if (count[i] < -1 || (count[i] >= 0 && check != score_check(sum[i], count[i], token_hash[i]))) {
             return damaged(s, ids[i]);
         }
     }
@@ -335,7 +335,7 @@ static enum status write_reference(struct sidecar *s, const int64_t *ids, int64_
     enum status st;
     TRY(NEW_ARRAY(check, n));
     for (int64_t i = 0; i < n; i++) {
-        check[i] = reference_check(sum[i], count[i], token_hash[i]);
+        check[i] = score_check(sum[i], count[i], token_hash[i]);
     }
     TRY_TO(done, h5_update(s->columns[VALUE], ids, n, sum));
     TRY_TO(done, h5_update(s->columns[TOKEN_HASH], ids, n, token_hash));

@@ -59,13 +59,13 @@ struct planned_response {
     struct response response;
     struct cut cut;
 };
-struct plans {
+struct row_plans {
     struct planned_response *responses;
     struct sample_pair *pairs;
     int64_t n_responses, n_pairs, response_capacity, pair_capacity;
 };
 /* One of them: its responses and pairs are ranges of the lists. */
-struct plan {
+struct row_plan {
     int64_t row;
     int64_t first_response, first_pair;
     int32_t n_responses, n_pairs;
@@ -73,7 +73,7 @@ struct plan {
     int64_t prompt_whole;
 };
 
-static void plans_free(struct plans *p) {
+static void plans_free(struct row_plans *p) {
     mem_free(p->responses);
     mem_free(p->pairs);
 }
@@ -151,7 +151,7 @@ static enum status wants_prompt_cut(struct view *v, const struct response *r, bo
     return OK;
 }
 
-static enum status add_response(struct view *v, int64_t id, struct plans *all, struct plan *p) {
+static enum status add_response(struct view *v, int64_t id, struct row_plans *all, struct row_plan *p) {
     TRY(GROW_ARRAY(all->responses, all->response_capacity, all->n_responses + 1));
     struct planned_response *r = &all->responses[all->n_responses];
     TRY(dataset_response(v->d, id, &r->response));
@@ -161,7 +161,7 @@ static enum status add_response(struct view *v, int64_t id, struct plans *all, s
     return OK;
 }
 
-static int32_t place_of(const struct plans *all, const struct plan *p, int64_t id) {
+static int32_t place_of(const struct row_plans *all, const struct row_plan *p, int64_t id) {
     for (int32_t i = 0; i < p->n_responses; i++) {
         if (all->responses[p->first_response + i].response.id == id) {
             return i;
@@ -171,7 +171,8 @@ static int32_t place_of(const struct plans *all, const struct plan *p, int64_t i
 }
 
 /* The place of a pair's side, which is added where it is not there yet. */
-static enum status take_side(struct view *v, int64_t id, struct plans *all, struct plan *p, int32_t *place) {
+static enum status take_side(struct view *v, int64_t id, struct row_plans *all, struct row_plan *p,
+                             int32_t *place) {
     *place = place_of(all, p, id);
     if (*place < 0) {
         *place = p->n_responses;
@@ -180,7 +181,8 @@ static enum status take_side(struct view *v, int64_t id, struct plans *all, stru
     return OK;
 }
 
-static enum status add_pair(struct view *v, const struct pair *pair, struct plans *all, struct plan *p) {
+static enum status add_pair(struct view *v, const struct pair *pair, struct row_plans *all,
+                            struct row_plan *p) {
     TRY(GROW_ARRAY(all->pairs, all->pair_capacity, all->n_pairs + 1));
     struct sample_pair *out = &all->pairs[all->n_pairs];
     *out = (struct sample_pair){
@@ -198,7 +200,7 @@ static enum status add_pair(struct view *v, const struct pair *pair, struct plan
     return OK;
 }
 
-static enum status add_prompt(struct view *v, int64_t prompt, struct plans *all, struct plan *p) {
+static enum status add_prompt(struct view *v, int64_t prompt, struct row_plans *all, struct row_plan *p) {
     int64_t first, count;
     TRY(dataset_prompt_responses(v->d, prompt, &first, &count));
     for (int64_t id = first; id < first + count; id++) {
@@ -207,7 +209,7 @@ static enum status add_prompt(struct view *v, int64_t prompt, struct plans *all,
     return OK;
 }
 
-static enum status find_prompt(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+static enum status find_prompt(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
     const struct comparisons *c = &v->comparisons;
     if (c->n_groups == 0) { /* a file without pairs */
         return add_prompt(v, row, all, p);
@@ -223,7 +225,7 @@ static enum status find_prompt(struct view *v, int64_t row, struct plans *all, s
     return OK;
 }
 
-static enum status find_responses(struct view *v, int64_t row, struct plans *all, struct plan *p) {
+static enum status find_responses(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
     if (rows_are_prompts(v)) {
         return find_prompt(v, row, all, p);
     }
@@ -236,7 +238,7 @@ static enum status find_responses(struct view *v, int64_t row, struct plans *all
 }
 
 /* Steps 2 and 3. */
-static enum status cut_row(struct view *v, struct planned_response *responses, struct plan *p) {
+static enum status cut_row(struct view *v, struct planned_response *responses, struct row_plan *p) {
     const struct response *first = &responses[0].response;
     p->prompt_whole = p->prompt_count = first->prompt_count;
     if (v->t.max_length > 0) {
@@ -254,13 +256,13 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
 }
 
 /* A prompt without responses is a row without tokens. */
-static enum status plan_row(struct view *v, int64_t row, struct plans *all, struct plan *p) {
-    *p = (struct plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
+static enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
+    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
 
-static int64_t plan_tokens(const struct plans *all, const struct plan *p) {
+static int64_t plan_tokens(const struct row_plans *all, const struct row_plan *p) {
     int64_t sum = p->prompt_count;
     for (int32_t i = 0; i < p->n_responses; i++) {
         sum += cut_tokens(&all->responses[p->first_response + i].cut);
@@ -371,10 +373,10 @@ uint64_t view_hash(const struct view *v) {
 /* Reading. */
 
 enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost) {
-    struct plans all = {0};
+    struct row_plans all = {0};
     enum status st = OK;
     for (int64_t i = 0; i < n && st == OK; i++) {
-        struct plan p;
+        struct row_plan p;
         all.n_responses = all.n_pairs = 0;
         st = plan_row(v, rows[i], &all, &p);
         st = st == OK ? to_int(plan_tokens(&all, &p), "tokens of a row", &cost[i]) : st;
@@ -406,8 +408,8 @@ static int32_t best_response(const struct sample *s) {
 }
 
 /* Fills a sample, whose lists have their place, and its tokens; *at moves behind what it took. */
-static enum status read_sample(struct view *v, const struct planned_response *responses, const struct plan *p,
-                               struct sample *s, int32_t **at) {
+static enum status read_sample(struct view *v, const struct planned_response *responses,
+                               const struct row_plan *p, struct sample *s, int32_t **at) {
     s->row = p->row;
     s->n_responses = p->n_responses;
     s->n_pairs = p->n_pairs;
@@ -432,8 +434,8 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     return OK;
 }
 
-static void count_cuts(const struct view *v, const struct planned_response *responses, const struct plan *p,
-                       const struct sample *s, struct cut_counts *counts) {
+static void count_cuts(const struct view *v, const struct planned_response *responses,
+                       const struct row_plan *p, const struct sample *s, struct cut_counts *counts) {
     counts->rows++;
     counts->prompts_cut += p->prompt_count < p->prompt_whole;
     for (int32_t i = 0; i < p->n_responses; i++) {
@@ -459,7 +461,8 @@ static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
 }
 
 /* One buffer: samples, their responses, their pairs, tokens. */
-static enum status allocate_samples(int64_t n, const struct plans *all, int64_t tokens, struct sample **out) {
+static enum status allocate_samples(int64_t n, const struct row_plans *all, int64_t tokens,
+                                    struct sample **out) {
     int64_t part;
     int64_t bytes = 0;
     TRY(size_mul(n, sizeof **out, "samples", &part));
@@ -474,8 +477,8 @@ static enum status allocate_samples(int64_t n, const struct plans *all, int64_t 
     return mem_ok(*out);
 }
 
-static enum status read_samples(struct view *v, const struct plans *all, const struct plan *plans, int64_t n,
-                                struct sample *samples, struct cut_counts *counts) {
+static enum status read_samples(struct view *v, const struct row_plans *all, const struct row_plan *plans,
+                                int64_t n, struct sample *samples, struct cut_counts *counts) {
     struct sample_response *responses = (struct sample_response *)(samples + n);
     struct sample_pair *pairs = (struct sample_pair *)(responses + all->n_responses);
     int32_t *at = (int32_t *)(pairs + all->n_pairs);
@@ -483,7 +486,7 @@ static enum status read_samples(struct view *v, const struct plans *all, const s
         memcpy(pairs, all->pairs, (size_t)all->n_pairs * sizeof *pairs);
     }
     for (int64_t i = 0; i < n; i++) {
-        const struct plan *p = &plans[i];
+        const struct row_plan *p = &plans[i];
         samples[i].responses = responses + p->first_response;
         samples[i].pairs = pairs + p->first_pair;
         TRY(read_sample(v, all->responses + p->first_response, p, &samples[i], &at));
@@ -495,8 +498,8 @@ static enum status read_samples(struct view *v, const struct plans *all, const s
 /* rows NULL: the n from `first` on. */
 static enum status read_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
                              struct sample **out, struct cut_counts *counts) {
-    struct plan *plans = NULL;
-    struct plans all = {0};
+    struct row_plan *plans = NULL;
+    struct row_plans all = {0};
     struct sample *samples = NULL;
     struct cut_counts found = {0};
     int64_t tokens = 0;

@@ -3,7 +3,7 @@
 #include "util/mem.h"
 
 /* A sequence of the cache. */
-struct slot {
+struct sequence {
     int64_t prompt; /* being answered; -1: idle */
     int32_t length; /* tokens in the cache */
     int32_t token;  /* goes in next */
@@ -15,7 +15,7 @@ struct decoder {
     struct cache *cache;
     struct sampler *sampler;
     int32_t n_slots, max_tokens;
-    struct slot *slots;
+    struct sequence *slots;
     float *logits; /* DECODER_ROWS x vocabulary */
     /* Of the run. */
     const struct prompt *prompts;
@@ -84,7 +84,7 @@ static bool is_stop(const struct decoder_options *o, int32_t token) {
 }
 
 /* Draws the slot's next token; at a stop token or the limit the slot becomes idle. */
-static enum status draw(struct decoder *d, struct slot *slot, const float *logits) {
+static enum status draw(struct decoder *d, struct sequence *slot, const float *logits) {
     struct response_tokens *out = &d->out[slot->prompt];
     int64_t row = d->prompts[slot->prompt].row;
     struct rng r = rng_stream(d->options.seed, RNG_SAMPLE, row, out->count);
@@ -102,7 +102,7 @@ static enum status draw(struct decoder *d, struct slot *slot, const float *logit
 
 /* Gives an idle slot the next prompts until one needs a second token, or none is left. */
 static enum status fill(struct decoder *d, int32_t s) {
-    struct slot *slot = &d->slots[s];
+    struct sequence *slot = &d->slots[s];
     while (slot->prompt < 0 && d->next < d->n) {
         const struct prompt *p = &d->prompts[d->next];
         if (p->count > d->options.max_prompt) {
@@ -122,7 +122,7 @@ static enum status fill(struct decoder *d, int32_t s) {
 
 /* An idle slot goes along with any token; it starts anew when the cache has no room for one more. */
 static enum status idle_along(struct decoder *d, int32_t s) {
-    struct slot *slot = &d->slots[s];
+    struct sequence *slot = &d->slots[s];
     slot->token = 0;
     if (slot->length > 0 && slot->length < d->max_tokens) {
         return OK;
@@ -134,7 +134,7 @@ static enum status idle_along(struct decoder *d, int32_t s) {
 /* One step of slots [first, first + DECODER_ROWS), unless all of them are idle. */
 static enum status step(struct decoder *d, int32_t first) {
     int32_t sequences[DECODER_ROWS], tokens[DECODER_ROWS], active = 0;
-    struct slot *slots = d->slots + first;
+    struct sequence *slots = d->slots + first;
     for (int32_t i = 0; i < DECODER_ROWS; i++) {
         TRY(fill(d, first + i));
         active += slots[i].prompt >= 0;

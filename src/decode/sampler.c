@@ -4,15 +4,15 @@
 
 #include "util/mem.h"
 
-struct candidate {
+struct choice {
     double weight; /* exp((logit - largest) / temperature) */
     int32_t id;
 };
 
 struct sampler {
     int64_t vocabulary;
-    struct candidate *heap; /* vocabulary of them */
-    struct candidate *best; /* what came off the heap, most likely first */
+    struct choice *heap; /* vocabulary of them */
+    struct choice *best; /* what came off the heap, most likely first */
 };
 
 enum status sampler_open(int64_t vocabulary, struct sampler **out) {
@@ -54,12 +54,12 @@ static enum status find_largest(const float *logits, int64_t n, int32_t *out) {
     return OK;
 }
 
-static bool before(const struct candidate *a, const struct candidate *b) {
+static bool before(const struct choice *a, const struct choice *b) {
     return a->weight > b->weight || (a->weight == b->weight && a->id < b->id);
 }
 
-static void sift_down(struct candidate *heap, int64_t n, int64_t at) {
-    struct candidate moving = heap[at];
+static void sift_down(struct choice *heap, int64_t n, int64_t at) {
+    struct choice moving = heap[at];
     for (;;) {
         int64_t child = 2 * at + 1;
         if (child + 1 < n && before(&heap[child + 1], &heap[child])) {
@@ -74,8 +74,8 @@ static void sift_down(struct candidate *heap, int64_t n, int64_t at) {
     heap[at] = moving;
 }
 
-static struct candidate pop(struct candidate *heap, int64_t *n) {
-    struct candidate top = heap[0];
+static struct choice pop(struct choice *heap, int64_t *n) {
+    struct choice top = heap[0];
     heap[0] = heap[--*n];
     if (*n > 0) {
         sift_down(heap, *n, 0);
@@ -84,7 +84,7 @@ static struct candidate pop(struct candidate *heap, int64_t *n) {
 }
 
 /* The first candidate at which the running sum passes share * total: inverse of the distribution function. */
-static int32_t invert(const struct candidate *c, int64_t n, double share, double total) {
+static int32_t invert(const struct choice *c, int64_t n, double share, double total) {
     double sum = 0;
     int32_t last = c[0].id;
     for (int64_t i = 0; i < n; i++) {
@@ -137,7 +137,7 @@ enum status sampler_draw(struct sampler *s, const struct sampling *how, const fl
     double total = 0;
     for (int64_t i = 0; i < s->vocabulary; i++) {
         double weight = exp(((double)logits[i] - (double)logits[largest]) / how->temperature);
-        s->heap[i] = (struct candidate){weight, (int32_t)i};
+        s->heap[i] = (struct choice){weight, (int32_t)i};
         total += weight;
     }
     double u = rng_uniform(r);

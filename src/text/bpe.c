@@ -14,7 +14,7 @@ static const char MARK[] = "\xe2\x96\x81"; /* U+2581, SentencePiece's space */
 struct unused_split {
     int32_t left, right; /* both 0: not yet */
 };
-struct candidate {
+struct merge_candidate {
     uint64_t order; /* rank << 32 | symbol */
     int32_t merged;
 };
@@ -223,7 +223,7 @@ static enum status heap_push(struct bpe_scratch *s, int64_t at) {
         return OK;
     }
     TRY(GROW_ARRAY(s->heap, s->heap_capacity, s->heap_count + 1));
-    struct candidate c = {(uint64_t)left->rank << 32 | (uint64_t)at, left->merged};
+    struct merge_candidate c = {(uint64_t)left->rank << 32 | (uint64_t)at, left->merged};
     int64_t i = s->heap_count++;
     while (i > 0 && s->heap[(i - 1) / 2].order > c.order) {
         s->heap[i] = s->heap[(i - 1) / 2];
@@ -233,9 +233,9 @@ static enum status heap_push(struct bpe_scratch *s, int64_t at) {
     return OK;
 }
 
-static struct candidate heap_pop(struct bpe_scratch *s) {
-    struct candidate top = s->heap[0];
-    struct candidate last = s->heap[--s->heap_count];
+static struct merge_candidate heap_pop(struct bpe_scratch *s) {
+    struct merge_candidate top = s->heap[0];
+    struct merge_candidate last = s->heap[--s->heap_count];
     int64_t n = s->heap_count;
     int64_t i = 0;
     for (int64_t child = 1; child < n; child = 2 * i + 1) {
@@ -265,7 +265,7 @@ static enum status merge_long(const struct bpe *b, struct bpe_scratch *s) {
         }
     }
     while (s->heap_count > 0) {
-        struct candidate top = heap_pop(s);
+        struct merge_candidate top = heap_pop(s);
         int32_t at = (int32_t)(top.order & UINT32_MAX);
         struct symbol *left = &a[at];
         if (left->len == 0 || left->next < 0 || left->merged != top.merged) {

@@ -43,7 +43,7 @@ struct symbol {
 struct bpe_scratch {
     struct symbol *symbols; /* the result: ids and lengths */
     int64_t count, capacity;
-    struct candidate *heap;
+    struct merge_candidate *heap;
     int64_t heap_count, heap_capacity;
     struct text spelled;
     struct unused_split *splits; /* by id, where the model has unused tokens */

@@ -126,7 +126,7 @@ static enum status from_message(struct render *r, const json_t *message, struct 
         const char *name = json_object_iter_key(at);
         const json_t *value = json_object_iter_value(at);
         if (!json_is_null(value)) {
-            TRY(spend(r, 1 + out->dict->n / 4));
+            TRY(jinja_spend(r, 1 + out->dict->n / 4));
             TRY(string_new(&r->pool, name, json_object_iter_key_len(at), MARK_INPUT, &key));
             TRY(from_json(r, value, is_role(name, value) ? 0 : MARK_INPUT, 0, &v));
             TRY(dict_put(&r->pool, *out, key, v));
@@ -161,7 +161,7 @@ static enum status from_messages(struct render *r, const json_t *messages, struc
 /* Binds a variable, where the template names it at all. */
 static enum status provide(struct render *r, const char *name, struct value v) {
     const char *known = template_find_name(r->t, name, strlen(name));
-    return known ? scope_set(r, r->scope, known, v) : OK;
+    return known ? jinja_scope_set(r, r->scope, known, v) : OK;
 }
 
 static enum status provide_json(struct render *r, const char *name, const json_t *json, uint8_t marks) {
@@ -227,10 +227,10 @@ static enum status run(struct render *r, const struct template_input *input, str
     struct builder b = {.pool = &r->pool};
     struct scope *globals;
     r->out = &b;
-    TRY(scope_open(r, NULL, &globals));
+    TRY(jinja_scope_open(r, NULL, &globals));
     r->scope = globals;
     TRY(provide_variables(r, input));
-    TRY(execute(r, r->t->body));
+    TRY(jinja_execute(r, r->t->body));
     return hand_over(&b, out);
 }
 

@@ -4,14 +4,14 @@
 
 #include "text/template_internal.h"
 
-enum status arguments_add(struct render *r, struct arguments *a, struct value v) {
+enum status jinja_arguments_add(struct render *r, struct arguments *a, struct value v) {
     TRY(POOL_GROW(&r->pool, a->values, a->capacity, a->n + 1));
     a->values[a->n++] = v;
     return OK;
 }
 
-enum status arguments_name(struct render *r, struct arguments *a, const char *name, struct value v) {
-    TRY(spend(r, a->n_named / 8));
+enum status jinja_arguments_name(struct render *r, struct arguments *a, const char *name, struct value v) {
+    TRY(jinja_spend(r, a->n_named / 8));
     for (int64_t i = 0; i < a->n_named; i++) {
         if (strcmp(a->named[i].name, name) == 0) {
             return refuse(r, "argument '%s' is given twice", name);
@@ -22,7 +22,7 @@ enum status arguments_name(struct render *r, struct arguments *a, const char *na
     return OK;
 }
 
-const struct function *function_find(const struct function *table, const char *name) {
+const struct function *jinja_function_find(const struct function *table, const char *name) {
     for (; table->name; table++) {
         if (strcmp(table->name, name) == 0) {
             return table;
@@ -74,8 +74,8 @@ static enum status bind(struct render *r, const char *what, const struct functio
     return OK;
 }
 
-enum status call_function(struct render *r, const char *what, const struct function *f, struct value self,
-                          const struct arguments *a, struct value *out) {
+enum status jinja_call_function(struct render *r, const char *what, const struct function *f,
+                                struct value self, const struct arguments *a, struct value *out) {
     struct call c = {.name = f->name, .self = self, .all = a};
     if (f->parameters) {
         TRY(bind(r, what, f, &c));
@@ -83,32 +83,32 @@ enum status call_function(struct render *r, const char *what, const struct funct
     return f->run(r, &c, out);
 }
 
-enum status apply_filter(struct render *r, const char *name, struct value self, const struct arguments *a,
-                         struct value *out) {
-    const struct function *f = function_find(template_filters, name);
-    f = f ? f : function_find(template_sequence_filters, name);
+enum status jinja_apply_filter(struct render *r, const char *name, struct value self,
+                               const struct arguments *a, struct value *out) {
+    const struct function *f = jinja_function_find(template_filters, name);
+    f = f ? f : jinja_function_find(template_sequence_filters, name);
     if (!f) {
         return lacking(r, "filter '%.100s' is not supported", name);
     }
-    return call_function(r, "filter", f, self, a, out);
+    return jinja_call_function(r, "filter", f, self, a, out);
 }
 
-enum status apply_test(struct render *r, const char *name, struct value self, const struct arguments *a,
-                       bool *out) {
-    const struct function *f = function_find(template_tests, name);
+enum status jinja_apply_test(struct render *r, const char *name, struct value self, const struct arguments *a,
+                             bool *out) {
+    const struct function *f = jinja_function_find(template_tests, name);
     struct value v;
     if (!f) {
         return lacking(r, "test '%.100s' is not supported", name);
     }
-    TRY(call_function(r, "test", f, self, a, &v));
+    TRY(jinja_call_function(r, "test", f, self, a, &v));
     *out = value_truth(v);
     return OK;
 }
 
-enum status take_int(struct render *r, const struct call *c, int i, int64_t missing, int64_t *out) {
+enum status jinja_take_int(struct render *r, const struct call *c, int i, int64_t missing, int64_t *out) {
     *out = missing;
     if (is_given(c->args[i])) {
-        TRY(undefined_used(r, c->args[i]));
+        TRY(jinja_undefined_used(r, c->args[i]));
         if (!is_integer(c->args[i])) {
             return refuse(r, "'%s' takes an integer, not a %s", c->name, value_type(c->args[i]));
         }
@@ -117,10 +117,10 @@ enum status take_int(struct render *r, const struct call *c, int i, int64_t miss
     return OK;
 }
 
-enum status take_string(struct render *r, const struct call *c, int i, const struct string **out) {
+enum status jinja_take_string(struct render *r, const struct call *c, int i, const struct string **out) {
     *out = NULL;
     if (is_given(c->args[i]) && c->args[i].kind != VALUE_NONE) {
-        TRY(undefined_used(r, c->args[i]));
+        TRY(jinja_undefined_used(r, c->args[i]));
         if (!is_string(c->args[i])) {
             return refuse(r, "'%s' takes a string, not a %s", c->name, value_type(c->args[i]));
         }
@@ -146,10 +146,10 @@ static enum status bind_parameter(struct render *r, const struct part *part, str
     if (!is_given(v)) {
         v = value_undefined(WHY_ARGUMENT, part->name);
         if (part->value) {
-            TRY(evaluate(r, part->value, &v));
+            TRY(jinja_evaluate(r, part->value, &v));
         }
     }
-    return scope_set(r, r->scope, part->name, v);
+    return jinja_scope_set(r, r->scope, part->name, v);
 }
 
 /* Arguments beyond the parameters: varargs and kwargs, for a macro that names them. */
@@ -168,7 +168,7 @@ static enum status bind_rest(struct render *r, const struct macro *m, const stru
     for (int64_t i = 0; i < a->n_named; i++) {
         struct value key;
         if (caller && strcmp(a->named[i].name, caller) == 0) {
-            TRY(scope_set(r, r->scope, caller, a->named[i].value));
+            TRY(jinja_scope_set(r, r->scope, caller, a->named[i].value));
         } else if (!used[i]) {
             TRY(string_new(&r->pool, a->named[i].name, strlen(a->named[i].name), 0, &key));
             TRY(dict_put(&r->pool, named, key, a->named[i].value));
@@ -178,9 +178,9 @@ static enum status bind_rest(struct render *r, const struct macro *m, const stru
         return refuse(r, "macro '%s' does not take these arguments", m->name);
     }
     if (varargs) {
-        TRY(scope_set(r, r->scope, varargs, rest));
+        TRY(jinja_scope_set(r, r->scope, varargs, rest));
     }
-    return kwargs ? scope_set(r, r->scope, kwargs, named) : OK;
+    return kwargs ? jinja_scope_set(r, r->scope, kwargs, named) : OK;
 }
 
 static enum status bind_macro(struct render *r, const struct macro *m, const struct arguments *a) {
@@ -203,26 +203,27 @@ static enum status call_macro(struct render *r, const struct macro *m, const str
                               struct value *out) {
     struct scope *outer = r->scope;
     struct scope *scope;
-    TRY(scope_open(r, m->scope, &scope));
+    TRY(jinja_scope_open(r, m->scope, &scope));
     r->scope = scope;
     TRY(bind_macro(r, m, a));
     r->scope = outer;
-    return capture(r, m->node->body, scope, out);
+    return jinja_capture(r, m->node->body, scope, out);
 }
 
-enum status call_value(struct render *r, struct value callee, const struct arguments *a, struct value *out) {
-    TRY(undefined_used(r, callee));
+enum status jinja_call_value(struct render *r, struct value callee, const struct arguments *a,
+                             struct value *out) {
+    TRY(jinja_undefined_used(r, callee));
     switch (callee.kind) {
     case VALUE_MACRO:
         return call_macro(r, callee.macro, a, out);
     case VALUE_FUNCTION:
-        return call_function(r, "function", callee.function, value_none(), a, out);
+        return jinja_call_function(r, "function", callee.function, value_none(), a, out);
     case VALUE_METHOD:
         if (!callee.method->function) {
             return lacking(r, "method '%s' of %s is not supported", callee.method->name,
                            value_type(callee.method->self));
         }
-        return call_function(r, "method", callee.method->function, callee.method->self, a, out);
+        return jinja_call_function(r, "method", callee.method->function, callee.method->self, a, out);
     case VALUE_LOOP:
         return lacking(r, "recursive loops are not supported");
     default:
@@ -236,9 +237,9 @@ static enum status global_range(struct render *r, const struct call *c, struct v
     int64_t begin;
     int64_t end;
     int64_t step;
-    TRY(take_int(r, c, 0, 0, &begin));
-    TRY(take_int(r, c, 1, 0, &end));
-    TRY(take_int(r, c, 2, 1, &step));
+    TRY(jinja_take_int(r, c, 0, 0, &begin));
+    TRY(jinja_take_int(r, c, 1, 0, &end));
+    TRY(jinja_take_int(r, c, 2, 1, &step));
     if (!is_given(c->args[1])) {
         end = begin;
         begin = 0;
@@ -256,7 +257,7 @@ static enum status global_range(struct render *r, const struct call *c, struct v
             break;
         }
     }
-    return spend(r, out->sequence->n / 4);
+    return jinja_spend(r, out->sequence->n / 4);
 }
 
 /* dict(a=1), dict({…}, a=1), and a namespace of the same. */
@@ -267,11 +268,11 @@ static enum status make_dict(struct render *r, const struct call *c, struct valu
     }
     if (c->all->n == 1) {
         struct value from = c->all->values[0];
-        TRY(undefined_used(r, from));
+        TRY(jinja_undefined_used(r, from));
         if (from.kind != VALUE_DICT) {
             return lacking(r, "%s() of a %s is not supported", c->name, value_type(from));
         }
-        TRY(spend(r, from.dict->n));
+        TRY(jinja_spend(r, from.dict->n));
         for (int64_t i = 0; i < from.dict->n; i++) {
             TRY(dict_put(&r->pool, *out, from.dict->entries[i].key, from.dict->entries[i].value));
         }
@@ -285,7 +286,7 @@ static enum status make_dict(struct render *r, const struct call *c, struct valu
     return OK;
 }
 
-enum status attribute_allowed(const struct render *r, struct value name) {
+enum status jinja_attribute_allowed(const struct render *r, struct value name) {
     bool hidden = is_string(name) && name.string->n > 0 && name.string->s[0] == '_';
     return hidden ? refuse(r, "an attribute of a namespace begins with an underscore") : OK;
 }
@@ -294,7 +295,7 @@ static enum status global_namespace(struct render *r, const struct call *c, stru
     TRY(make_dict(r, c, out));
     out->kind = VALUE_SPACE;
     for (int64_t i = 0; i < out->dict->n; i++) {
-        TRY(attribute_allowed(r, out->dict->entries[i].key));
+        TRY(jinja_attribute_allowed(r, out->dict->entries[i].key));
     }
     return OK;
 }
@@ -302,7 +303,7 @@ static enum status global_namespace(struct render *r, const struct call *c, stru
 static enum status global_raise(struct render *r, const struct call *c, struct value *out) {
     struct value text;
     (void)out;
-    TRY(text_of(r, c->args[0], &text));
+    TRY(jinja_text_of(r, c->args[0], &text));
     return refuse(r, "the template refuses: %.*s", (int)(text.string->n > 600 ? 600 : text.string->n),
                   text.string->s);
 }
@@ -328,7 +329,7 @@ static enum status global_strftime(struct render *r, const struct call *c, struc
     struct tm moment;
     char text[1000];
     const struct string *format;
-    TRY(take_string(r, c, 0, &format));
+    TRY(jinja_take_string(r, c, 0, &format));
     if (!format || format->n >= 200 || memchr(format->s, '\0', format->n)) {
         return refuse(r, "strftime_now() takes a format of at most 200 bytes");
     }

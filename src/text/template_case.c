@@ -6,13 +6,13 @@
 #include "text/template_internal.h"
 #include "text/unicode.h"
 
-bool is_blank(uint32_t point) {
+bool jinja_is_blank(uint32_t point) {
     return (point >= 9 && point <= 13) || (point >= 28 && point <= 32) || point == 0x85 || point == 0xA0 ||
            point == 0x1680 || (point >= 0x2000 && point <= 0x200A) || point == 0x2028 || point == 0x2029 ||
            point == 0x202F || point == 0x205F || point == 0x3000;
 }
 
-bool is_line_end(uint32_t point) {
+bool jinja_is_line_end(uint32_t point) {
     return (point >= 10 && point <= 13) || (point >= 28 && point <= 30) || point == 0x85 || point == 0x2028 ||
            point == 0x2029;
 }
@@ -136,7 +136,7 @@ static enum status put_cased(struct render *r, const struct string *s, size_t at
         return OK;
     }
     if (to == CASE_LOWER && point == 0x3A3) {
-        TRY(spend(r, (int64_t)s->n / 8));
+        TRY(jinja_spend(r, (int64_t)s->n / 8));
         return put_point(b, is_final_sigma(s, at) ? 0x3C2 : 0x3C3, marks);
     }
     if (to == CASE_LOWER && point == 0x130) { /* a dotted I becomes an i and its dot */
@@ -145,11 +145,11 @@ static enum status put_cased(struct render *r, const struct string *s, size_t at
     return put_point(b, simple(point, to), marks);
 }
 
-enum status cased(struct render *r, const struct string *s, enum letter_case to, struct value *out) {
+enum status jinja_cased(struct render *r, const struct string *s, enum letter_case to, struct value *out) {
     struct builder b = {.pool = &r->pool};
     uint8_t marks = string_marks(s);
     int length;
-    TRY(spend(r, (int64_t)s->n / 4));
+    TRY(jinja_spend(r, (int64_t)s->n / 4));
     for (size_t at = 0; at < s->n; at += (size_t)length) {
         enum letter_case here = to == CASE_TITLE && at > 0 ? CASE_LOWER : to;
         TRY(put_cased(r, s, at, here, marks, &b, &length));
@@ -159,17 +159,17 @@ enum status cased(struct render *r, const struct string *s, enum letter_case to,
 
 /* title(): of the method, each letter after none is a capital; of the filter, what follows white space or one
  * of - ( { [ <. */
-enum status titled(struct render *r, const struct string *s, bool filter, struct value *out) {
+enum status jinja_titled(struct render *r, const struct string *s, bool filter, struct value *out) {
     struct builder b = {.pool = &r->pool};
     uint8_t marks = string_marks(s);
     bool begins = true;
     int length;
-    TRY(spend(r, (int64_t)s->n / 4));
+    TRY(jinja_spend(r, (int64_t)s->n / 4));
     for (size_t at = 0; at < s->n; at += (size_t)length) {
         uint32_t point = utf8_point(s->s + at, &length);
         enum letter_case to = !begins ? CASE_LOWER : filter ? CASE_UPPER : CASE_TITLE;
         TRY(put_cased(r, s, at, to, marks, &b, &length));
-        bool opens = is_blank(point) || (point && point < 0x80 && strchr("-({[<", (int)point));
+        bool opens = jinja_is_blank(point) || (point && point < 0x80 && strchr("-({[<", (int)point));
         begins = filter ? opens : !is_cased(point);
     }
     return builder_done(&b, out);
@@ -179,7 +179,7 @@ static bool is_of_class(uint32_t point, enum char_class class) {
     utf8proc_category_t c = category_of(point);
     switch (class) {
     case CHAR_SPACE:
-        return is_blank(point);
+        return jinja_is_blank(point);
     case CHAR_ALPHA:
         return is_letter(point);
     case CHAR_DIGIT:
@@ -194,7 +194,7 @@ static bool is_of_class(uint32_t point, enum char_class class) {
     }
 }
 
-bool all_of_class(const struct string *s, enum char_class class) {
+bool jinja_all_of_class(const struct string *s, enum char_class class) {
     bool any = false;
     int length;
     for (size_t at = 0; at < s->n; at += (size_t)length) {
@@ -209,14 +209,14 @@ bool all_of_class(const struct string *s, enum char_class class) {
     return any;
 }
 
-enum status escaped(struct render *r, struct value v, struct value *out) {
+enum status jinja_escaped(struct render *r, struct value v, struct value *out) {
     static const char special[] = "&<>'\"";
     static const char *const entities[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
     struct builder b = {.pool = &r->pool};
     struct string *string;
-    TRY(text_of(r, v, &v));
+    TRY(jinja_text_of(r, v, &v));
     const struct string *s = v.string;
-    TRY(spend(r, (int64_t)s->n / 8));
+    TRY(jinja_spend(r, (int64_t)s->n / 8));
     for (size_t at = 0; at < s->n && !s->markup; at++) {
         const char *known = s->s[at] ? strchr(special, s->s[at]) : NULL;
         if (known) {
@@ -239,16 +239,16 @@ enum status escaped(struct render *r, struct value v, struct value *out) {
 static bool is_stripped(const char *s, int length, const struct string *chars) {
     int n;
     if (!chars) {
-        return is_blank(utf8_point(s, &n));
+        return jinja_is_blank(utf8_point(s, &n));
     }
     return memmem(chars->s, chars->n, s, (size_t)length) != NULL;
 }
 
-enum status stripped(struct render *r, const struct string *s, const struct string *chars, int sides,
-                     struct value *out) {
+enum status jinja_stripped(struct render *r, const struct string *s, const struct string *chars, int sides,
+                           struct value *out) {
     size_t from = 0;
     size_t to = s->n;
-    TRY(spend(r, (int64_t)s->n / 64 + (chars ? (int64_t)chars->n / 8 : 0)));
+    TRY(jinja_spend(r, (int64_t)s->n / 64 + (chars ? (int64_t)chars->n / 8 : 0)));
     while ((sides & 1) && from < to) {
         int length = utf8_length((unsigned char)s->s[from]);
         if (!is_stripped(s->s + from, length, chars)) {
@@ -269,13 +269,13 @@ enum status stripped(struct render *r, const struct string *s, const struct stri
     return string_cut(&r->pool, s, from, to - from, out);
 }
 
-enum status split_lines(struct render *r, const struct string *s, bool ends, struct value *out) {
+enum status jinja_split_lines(struct render *r, const struct string *s, bool ends, struct value *out) {
     size_t from = 0;
     int length;
-    TRY(spend(r, (int64_t)s->n / 16));
+    TRY(jinja_spend(r, (int64_t)s->n / 16));
     TRY(sequence_new(&r->pool, VALUE_LIST, 0, out));
     for (size_t at = 0; at < s->n; at += (size_t)length) {
-        if (!is_line_end(utf8_point(s->s + at, &length))) {
+        if (!jinja_is_line_end(utf8_point(s->s + at, &length))) {
             continue;
         }
         struct value line;
@@ -310,13 +310,13 @@ static enum status interleaved(const struct string *s, const struct string *to, 
     return builder_cut(b, s, at, s->n - at);
 }
 
-enum status replaced(struct render *r, const struct string *s, const struct string *from,
-                     const struct string *to, int64_t most, struct value *out) {
+enum status jinja_replaced(struct render *r, const struct string *s, const struct string *from,
+                           const struct string *to, int64_t most, struct value *out) {
     struct builder b = {.pool = &r->pool};
     size_t at = 0;
-    TRY(spend(r, (int64_t)s->n / 16));
+    TRY(jinja_spend(r, (int64_t)s->n / 16));
     if (from->n == 0) {
-        TRY(spend(r, (int64_t)s->n));
+        TRY(jinja_spend(r, (int64_t)s->n));
         TRY(interleaved(s, to, most, &b));
         return builder_done(&b, out);
     }

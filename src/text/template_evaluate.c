@@ -3,12 +3,12 @@
 
 #include "text/template_internal.h"
 
-enum status spend(struct render *r, int64_t n) {
+enum status jinja_spend(struct render *r, int64_t n) {
     r->steps -= n < r->steps ? n : r->steps + 1;
     return r->steps >= 0 ? OK : refuse(r, "more than %lld steps", (long long)r->most_steps);
 }
 
-enum status scope_open(struct render *r, struct scope *parent, struct scope **out) {
+enum status jinja_scope_open(struct render *r, struct scope *parent, struct scope **out) {
     TRY(POOL_ARRAY(&r->pool, *out, 1));
     (*out)->parent = parent;
     return OK;
@@ -23,19 +23,19 @@ static struct binding *binding_in(const struct scope *s, const char *name) {
     return NULL;
 }
 
-enum status scope_set(struct render *r, struct scope *s, const char *name, struct value value) {
+enum status jinja_scope_set(struct render *r, struct scope *s, const char *name, struct value value) {
     struct binding *there = binding_in(s, name);
     if (there) {
         there->value = value;
         return OK;
     }
-    TRY(spend(r, s->n / 8));
+    TRY(jinja_spend(r, s->n / 8));
     TRY(POOL_GROW(&r->pool, s->bindings, s->capacity, s->n + 1));
     s->bindings[s->n++] = (struct binding){name, value};
     return OK;
 }
 
-struct value scope_get(const struct render *r, const char *name) {
+struct value jinja_scope_get(const struct render *r, const char *name) {
     for (const struct scope *s = r->scope; s; s = s->parent) {
         const struct binding *there = binding_in(s, name);
         if (there) {
@@ -45,7 +45,7 @@ struct value scope_get(const struct render *r, const char *name) {
     return value_undefined(WHY_NAME, name);
 }
 
-void scope_keep(struct scope *s) {
+void jinja_scope_keep(struct scope *s) {
     for (; s && !s->kept; s = s->parent) {
         s->kept = true;
     }
@@ -56,7 +56,7 @@ static enum status evaluate_parts(struct render *r, const struct node *n, enum v
     TRY(sequence_new(&r->pool, kind, n->n_parts, out));
     for (const struct part *part = n->parts; part; part = part->next) {
         struct value v;
-        TRY(evaluate(r, part->value, &v));
+        TRY(jinja_evaluate(r, part->value, &v));
         TRY(sequence_add(&r->pool, *out, v));
     }
     return OK;
@@ -67,9 +67,9 @@ static enum status evaluate_dict(struct render *r, const struct node *n, struct 
     for (const struct part *part = n->parts; part; part = part->next) {
         struct value key;
         struct value v;
-        TRY(evaluate(r, part->key, &key));
-        TRY(evaluate(r, part->value, &v));
-        TRY(spend(r, out->dict->n / 4));
+        TRY(jinja_evaluate(r, part->key, &key));
+        TRY(jinja_evaluate(r, part->value, &v));
+        TRY(jinja_spend(r, out->dict->n / 4));
         TRY(dict_put(&r->pool, *out, key, v));
     }
     return OK;
@@ -77,37 +77,37 @@ static enum status evaluate_dict(struct render *r, const struct node *n, struct 
 
 static enum status evaluate_attribute(struct render *r, const struct node *n, struct value *out) {
     struct value of;
-    TRY(evaluate(r, n->a, &of));
+    TRY(jinja_evaluate(r, n->a, &of));
     r->line = n->line;
-    return attribute(r, of, template_name_value(r->t, n->name), out);
+    return jinja_attribute(r, of, template_name_value(r->t, n->name), out);
 }
 
 static enum status evaluate_item(struct render *r, const struct node *n, struct value *out) {
     struct value of;
     struct value index;
-    TRY(evaluate(r, n->a, &of));
-    TRY(evaluate(r, n->b, &index));
-    return item(r, of, index, out);
+    TRY(jinja_evaluate(r, n->a, &of));
+    TRY(jinja_evaluate(r, n->b, &index));
+    return jinja_item(r, of, index, out);
 }
 
 static enum status evaluate_slice(struct render *r, const struct node *n, struct value *out) {
     struct value of;
     struct value bounds[3] = {value_none(), value_none(), value_none()};
     int i = 0;
-    TRY(evaluate(r, n->a, &of));
+    TRY(jinja_evaluate(r, n->a, &of));
     for (const struct part *part = n->parts; part && i < 3; part = part->next, i++) {
         if (part->value) {
-            TRY(evaluate(r, part->value, &bounds[i]));
+            TRY(jinja_evaluate(r, part->value, &bounds[i]));
         }
     }
-    return slice(r, of, bounds, out);
+    return jinja_slice(r, of, bounds, out);
 }
 
 static enum status add_star(struct render *r, struct value v, struct arguments *a) {
     struct sequence *s;
-    TRY(elements(r, v, &s));
+    TRY(jinja_elements(r, v, &s));
     for (int64_t i = 0; i < s->n; i++) {
-        TRY(arguments_add(r, a, s->items[i]));
+        TRY(jinja_arguments_add(r, a, s->items[i]));
     }
     return OK;
 }
@@ -124,7 +124,7 @@ static enum status add_stars(struct render *r, struct value v, struct arguments 
         }
         TRY(POOL_ARRAY(&r->pool, name, (int64_t)key.string->n + 1));
         memcpy(name, key.string->s, key.string->n);
-        TRY(arguments_name(r, a, name, v.dict->entries[i].value));
+        TRY(jinja_arguments_name(r, a, name, v.dict->entries[i].value));
     }
     return OK;
 }
@@ -132,13 +132,13 @@ static enum status add_stars(struct render *r, struct value v, struct arguments 
 static enum status evaluate_arguments(struct render *r, const struct node *n, struct arguments *a) {
     for (const struct part *part = n->parts; part; part = part->next) {
         struct value v;
-        TRY(evaluate(r, part->value, &v));
+        TRY(jinja_evaluate(r, part->value, &v));
         switch (part->form) {
         case PART_PLAIN:
-            TRY(arguments_add(r, a, v));
+            TRY(jinja_arguments_add(r, a, v));
             break;
         case PART_NAMED:
-            TRY(arguments_name(r, a, part->name, v));
+            TRY(jinja_arguments_name(r, a, part->name, v));
             break;
         case PART_STAR:
             TRY(add_star(r, v, a));
@@ -154,39 +154,39 @@ static enum status evaluate_arguments(struct render *r, const struct node *n, st
 static enum status evaluate_call(struct render *r, const struct node *n, struct value *out) {
     struct value callee;
     struct arguments a = {0};
-    TRY(evaluate(r, n->a, &callee));
+    TRY(jinja_evaluate(r, n->a, &callee));
     TRY(evaluate_arguments(r, n, &a));
     r->line = n->line;
-    return call_value(r, callee, &a, out);
+    return jinja_call_value(r, callee, &a, out);
 }
 
 static enum status evaluate_filter(struct render *r, const struct node *n, struct value *out) {
     struct value self = r->filtered;
     struct arguments a = {0};
     if (n->a) {
-        TRY(evaluate(r, n->a, &self));
+        TRY(jinja_evaluate(r, n->a, &self));
     }
     TRY(evaluate_arguments(r, n, &a));
     r->line = n->line;
-    return apply_filter(r, n->name, self, &a, out);
+    return jinja_apply_filter(r, n->name, self, &a, out);
 }
 
 static enum status evaluate_test(struct render *r, const struct node *n, struct value *out) {
     struct value self;
     struct arguments a = {0};
     bool holds;
-    TRY(evaluate(r, n->a, &self));
+    TRY(jinja_evaluate(r, n->a, &self));
     TRY(evaluate_arguments(r, n, &a));
     r->line = n->line;
-    TRY(apply_test(r, n->name, self, &a, &holds));
+    TRY(jinja_apply_test(r, n->name, self, &a, &holds));
     *out = value_bool(holds);
     return OK;
 }
 
 static enum status evaluate_sign(struct render *r, const struct node *n, struct value *out) {
     struct value v;
-    TRY(evaluate(r, n->a, &v));
-    TRY(undefined_used(r, v));
+    TRY(jinja_evaluate(r, n->a, &v));
+    TRY(jinja_undefined_used(r, v));
     if (!is_number(v)) {
         return refuse(r, "a %s has no sign", value_type(v));
     }
@@ -198,36 +198,36 @@ static enum status evaluate_sign(struct render *r, const struct node *n, struct 
         *out = value_float(-v.real);
         return OK;
     }
-    return operate(r, OP_SUBTRACT, value_int(0), v, out);
+    return jinja_operate(r, OP_SUBTRACT, value_int(0), v, out);
 }
 
 static enum status evaluate_not(struct render *r, const struct node *n, struct value *out) {
-    TRY(evaluate(r, n->a, out));
+    TRY(jinja_evaluate(r, n->a, out));
     *out = value_bool(!value_truth(*out));
     return OK;
 }
 
 /* `and`, `or`: the operand that decides. */
 static enum status evaluate_logic(struct render *r, const struct node *n, struct value *out) {
-    TRY(evaluate(r, n->a, out));
-    return value_truth(*out) == (n->kind == NODE_OR) ? OK : evaluate(r, n->b, out);
+    TRY(jinja_evaluate(r, n->a, out));
+    return value_truth(*out) == (n->kind == NODE_OR) ? OK : jinja_evaluate(r, n->b, out);
 }
 
 static enum status evaluate_binary(struct render *r, const struct node *n, struct value *out) {
     struct value a;
     struct value b;
-    TRY(evaluate(r, n->a, &a));
-    TRY(evaluate(r, n->b, &b));
+    TRY(jinja_evaluate(r, n->a, &a));
+    TRY(jinja_evaluate(r, n->b, &b));
     r->line = n->line;
-    return operate(r, n->op, a, b, out);
+    return jinja_operate(r, n->op, a, b, out);
 }
 
 static enum status evaluate_concat(struct render *r, const struct node *n, struct value *out) {
     struct builder b = {.pool = &r->pool};
     for (const struct part *part = n->parts; part; part = part->next) {
         struct value v;
-        TRY(evaluate(r, part->value, &v));
-        TRY(print_value(r, v, &b));
+        TRY(jinja_evaluate(r, part->value, &v));
+        TRY(jinja_print_value(r, v, &b));
     }
     return builder_done(&b, out);
 }
@@ -235,12 +235,12 @@ static enum status evaluate_concat(struct render *r, const struct node *n, struc
 static enum status evaluate_compare(struct render *r, const struct node *n, struct value *out) {
     struct value left;
     bool holds = true;
-    TRY(evaluate(r, n->a, &left));
+    TRY(jinja_evaluate(r, n->a, &left));
     for (const struct part *part = n->parts; part && holds; part = part->next) {
         struct value right;
-        TRY(evaluate(r, part->value, &right));
+        TRY(jinja_evaluate(r, part->value, &right));
         r->line = n->line;
-        TRY(compare(r, part->op, left, right, &holds));
+        TRY(jinja_compare(r, part->op, left, right, &holds));
         left = right;
     }
     *out = value_bool(holds);
@@ -249,12 +249,12 @@ static enum status evaluate_compare(struct render *r, const struct node *n, stru
 
 static enum status evaluate_choice(struct render *r, const struct node *n, struct value *out) {
     struct value condition;
-    TRY(evaluate(r, n->b, &condition));
+    TRY(jinja_evaluate(r, n->b, &condition));
     if (value_truth(condition)) {
-        return evaluate(r, n->a, out);
+        return jinja_evaluate(r, n->a, out);
     }
     *out = value_undefined(WHY_ELSE, NULL);
-    return n->c ? evaluate(r, n->c, out) : OK;
+    return n->c ? jinja_evaluate(r, n->c, out) : OK;
 }
 
 static enum status evaluate_kind(struct render *r, const struct node *n, struct value *out) {
@@ -263,7 +263,7 @@ static enum status evaluate_kind(struct render *r, const struct node *n, struct 
         *out = n->constant;
         return OK;
     case NODE_NAME:
-        *out = scope_get(r, n->name);
+        *out = jinja_scope_get(r, n->name);
         return OK;
     case NODE_LIST:
         return evaluate_parts(r, n, VALUE_LIST, out);
@@ -304,8 +304,8 @@ static enum status evaluate_kind(struct render *r, const struct node *n, struct 
     }
 }
 
-enum status evaluate(struct render *r, const struct node *n, struct value *out) {
-    TRY(spend(r, 1));
+enum status jinja_evaluate(struct render *r, const struct node *n, struct value *out) {
+    TRY(jinja_spend(r, 1));
     r->line = n->line;
     if (++r->depth > TEMPLATE_DEPTH) {
         return refuse(r, "calls or expressions nested deeper than %d", TEMPLATE_DEPTH);

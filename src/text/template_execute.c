@@ -3,43 +3,43 @@
 
 static enum status unpack(struct render *r, const struct node *target, struct value value) {
     struct sequence *s;
-    TRY(elements(r, value, &s));
+    TRY(jinja_elements(r, value, &s));
     if (s->n != target->n_parts) {
         return refuse(r, "%lld values for %d names", (long long)s->n, target->n_parts);
     }
     int64_t i = 0;
     for (const struct part *part = target->parts; part; part = part->next) {
-        TRY(assign(r, part->value, s->items[i++]));
+        TRY(jinja_assign(r, part->value, s->items[i++]));
     }
     return OK;
 }
 
-enum status assign(struct render *r, const struct node *target, struct value value) {
+enum status jinja_assign(struct render *r, const struct node *target, struct value value) {
     r->line = target->line;
     if (target->kind == NODE_NAME) {
-        return scope_set(r, r->scope, target->name, value);
+        return jinja_scope_set(r, r->scope, target->name, value);
     }
     if (target->kind == NODE_TUPLE) {
         return unpack(r, target, value);
     }
-    struct value space = scope_get(r, target->a->name);
+    struct value space = jinja_scope_get(r, target->a->name);
     if (space.kind != VALUE_SPACE) {
         return refuse(r, "an attribute of a %s is assigned to; only namespaces have such", value_type(space));
     }
     struct value name = template_name_value(r->t, target->name);
-    TRY(attribute_allowed(r, name));
-    TRY(spend(r, space.dict->n / 4));
+    TRY(jinja_attribute_allowed(r, name));
+    TRY(jinja_spend(r, space.dict->n / 4));
     space.dict->weight = 1; /* which says nothing of a namespace */
     return dict_put(&r->pool, space, name, value);
 }
 
-enum status capture(struct render *r, const struct node *body, struct scope *scope, struct value *out) {
+enum status jinja_capture(struct render *r, const struct node *body, struct scope *scope, struct value *out) {
     struct builder b = {.pool = &r->pool};
     struct builder *outer = r->out;
     struct scope *outer_scope = r->scope;
     r->out = &b;
     r->scope = scope;
-    enum status st = execute(r, body);
+    enum status st = jinja_execute(r, body);
     r->out = outer;
     r->scope = outer_scope;
     TRY(st);
@@ -48,14 +48,14 @@ enum status capture(struct render *r, const struct node *body, struct scope *sco
 
 static enum status capture_here(struct render *r, const struct node *body, struct value *out) {
     struct scope *scope;
-    TRY(scope_open(r, r->scope, &scope));
-    return capture(r, body, scope, out);
+    TRY(jinja_scope_open(r, r->scope, &scope));
+    return jinja_capture(r, body, scope, out);
 }
 
 /* A fresh scope for the next round, the old one where nothing looks into it any more. */
 static enum status next_round(struct render *r, struct scope *outer) {
     if (r->scope == outer || r->scope->kept) {
-        return scope_open(r, outer, &r->scope);
+        return jinja_scope_open(r, outer, &r->scope);
     }
     r->scope->n = 0;
     return OK;
@@ -69,8 +69,8 @@ static enum status chosen(struct render *r, const struct node *n, struct sequenc
     for (int64_t i = 0; i < (*items)->n; i++) {
         struct value holds;
         TRY(next_round(r, outer));
-        TRY(assign(r, n->a, (*items)->items[i]));
-        TRY(evaluate(r, n->c, &holds));
+        TRY(jinja_assign(r, n->a, (*items)->items[i]));
+        TRY(jinja_evaluate(r, n->c, &holds));
         if (value_truth(holds)) {
             TRY(sequence_add(&r->pool, kept, (*items)->items[i]));
         }
@@ -89,13 +89,13 @@ static enum status run_rounds(struct render *r, const struct node *n, struct seq
     *loop = (struct loop){.items = items};
     for (; loop->index < items->n && r->flow != FLOW_BREAK; loop->index++) {
         r->flow = FLOW_ON;
-        TRY(spend(r, 1));
+        TRY(jinja_spend(r, 1));
         TRY(next_round(r, outer));
         if (name) {
-            TRY(scope_set(r, r->scope, name, (struct value){.kind = VALUE_LOOP, .loop = loop}));
+            TRY(jinja_scope_set(r, r->scope, name, (struct value){.kind = VALUE_LOOP, .loop = loop}));
         }
-        TRY(assign(r, n->a, items->items[loop->index]));
-        TRY(execute(r, n->body));
+        TRY(jinja_assign(r, n->a, items->items[loop->index]));
+        TRY(jinja_execute(r, n->body));
         *whole = *whole || r->flow == FLOW_ON;
     }
     r->flow = FLOW_ON;
@@ -106,27 +106,27 @@ static enum status run_rounds(struct render *r, const struct node *n, struct seq
 static enum status execute_for(struct render *r, const struct node *n) {
     struct value of;
     struct sequence *items;
-    TRY(evaluate(r, n->b, &of));
+    TRY(jinja_evaluate(r, n->b, &of));
     r->line = n->line;
-    TRY(elements(r, of, &items));
+    TRY(jinja_elements(r, of, &items));
     if (n->c) {
         TRY(chosen(r, n, &items));
     }
     bool whole = false; /* as in jinja2, a round that is broken off does not count */
     TRY(run_rounds(r, n, items, &whole));
-    return whole ? OK : execute(r, n->otherwise);
+    return whole ? OK : jinja_execute(r, n->otherwise);
 }
 
 static enum status execute_if(struct render *r, const struct node *n) {
     struct value condition;
-    TRY(evaluate(r, n->a, &condition));
-    return execute(r, value_truth(condition) ? n->body : n->otherwise);
+    TRY(jinja_evaluate(r, n->a, &condition));
+    return jinja_execute(r, value_truth(condition) ? n->body : n->otherwise);
 }
 
 static enum status execute_set(struct render *r, const struct node *n) {
     struct value v;
-    TRY(evaluate(r, n->b, &v));
-    return assign(r, n->a, v);
+    TRY(jinja_evaluate(r, n->b, &v));
+    return jinja_assign(r, n->a, v);
 }
 
 static enum status execute_set_block(struct render *r, const struct node *n) {
@@ -134,16 +134,16 @@ static enum status execute_set_block(struct render *r, const struct node *n) {
     TRY(capture_here(r, n->body, &v));
     if (n->b) {
         r->filtered = v;
-        TRY(evaluate(r, n->b, &v));
+        TRY(jinja_evaluate(r, n->b, &v));
     }
-    return assign(r, n->a, v);
+    return jinja_assign(r, n->a, v);
 }
 
 static enum status new_macro(struct render *r, const struct node *n, struct value *out) {
     struct macro *macro;
     TRY(POOL_ARRAY(&r->pool, macro, 1));
     *macro = (struct macro){.node = n, .name = n->name, .scope = r->scope};
-    scope_keep(r->scope);
+    jinja_scope_keep(r->scope);
     *out = (struct value){.kind = VALUE_MACRO, .macro = macro};
     return OK;
 }
@@ -151,7 +151,7 @@ static enum status new_macro(struct render *r, const struct node *n, struct valu
 static enum status execute_macro(struct render *r, const struct node *n) {
     struct value macro;
     TRY(new_macro(r, n, &macro));
-    return scope_set(r, r->scope, n->name, macro);
+    return jinja_scope_set(r, r->scope, n->name, macro);
 }
 
 /* The call is made with the block as its argument `caller`. */
@@ -165,31 +165,31 @@ static enum status execute_call_block(struct render *r, const struct node *n) {
     block.constant = caller;
     last.next = call.parts;
     call.parts = &last;
-    TRY(evaluate(r, &call, &v));
-    return print_value(r, v, r->out);
+    TRY(jinja_evaluate(r, &call, &v));
+    return jinja_print_value(r, v, r->out);
 }
 
 static enum status execute_filtered(struct render *r, const struct node *n) {
     struct value v;
     TRY(capture_here(r, n->body, &v));
     r->filtered = v;
-    TRY(evaluate(r, n->a, &v));
-    return print_value(r, v, r->out);
+    TRY(jinja_evaluate(r, n->a, &v));
+    return jinja_print_value(r, v, r->out);
 }
 
 static enum status execute_with(struct render *r, const struct node *n) {
     struct scope *outer = r->scope;
     struct scope *inner;
-    TRY(scope_open(r, outer, &inner));
+    TRY(jinja_scope_open(r, outer, &inner));
     for (const struct part *part = n->parts; part; part = part->next) {
         struct value v;
-        TRY(evaluate(r, part->value, &v));
+        TRY(jinja_evaluate(r, part->value, &v));
         r->scope = inner;
-        TRY(assign(r, part->key, v));
+        TRY(jinja_assign(r, part->key, v));
         r->scope = outer;
     }
     r->scope = inner;
-    TRY(execute(r, n->body));
+    TRY(jinja_execute(r, n->body));
     r->scope = outer;
     return OK;
 }
@@ -197,9 +197,9 @@ static enum status execute_with(struct render *r, const struct node *n) {
 static enum status execute_generation(struct render *r, const struct node *n) {
     struct scope *outer = r->scope;
     uint8_t marks = r->out->marks;
-    TRY(scope_open(r, outer, &r->scope));
+    TRY(jinja_scope_open(r, outer, &r->scope));
     r->out->marks |= MARK_GENERATION;
-    TRY(execute(r, n->body));
+    TRY(jinja_execute(r, n->body));
     r->out->marks = marks;
     r->scope = outer;
     return OK;
@@ -211,8 +211,8 @@ static enum status execute_one(struct render *r, const struct node *n) {
     case NODE_TEXT:
         return builder_string(r->out, n->constant.string);
     case NODE_PRINT:
-        TRY(evaluate(r, n->a, &v));
-        return print_value(r, v, r->out);
+        TRY(jinja_evaluate(r, n->a, &v));
+        return jinja_print_value(r, v, r->out);
     case NODE_FOR:
         return execute_for(r, n);
     case NODE_IF:
@@ -240,12 +240,12 @@ static enum status execute_one(struct render *r, const struct node *n) {
     }
 }
 
-enum status execute(struct render *r, const struct node *body) {
+enum status jinja_execute(struct render *r, const struct node *body) {
     if (++r->depth > TEMPLATE_DEPTH) {
         return refuse(r, "calls or statements nested deeper than %d", TEMPLATE_DEPTH);
     }
     for (const struct node *n = body; n && r->flow == FLOW_ON; n = n->next) {
-        TRY(spend(r, 1));
+        TRY(jinja_spend(r, 1));
         r->line = n->line;
         TRY(execute_one(r, n));
     }

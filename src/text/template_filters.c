@@ -10,34 +10,34 @@
 static enum status filter_trim(struct render *r, const struct call *c, struct value *out) {
     const struct string *chars;
     struct value text;
-    TRY(take_string(r, c, 0, &chars));
-    TRY(text_of(r, c->self, &text));
-    return stripped(r, text.string, chars, 3, out);
+    TRY(jinja_take_string(r, c, 0, &chars));
+    TRY(jinja_text_of(r, c->self, &text));
+    return jinja_stripped(r, text.string, chars, 3, out);
 }
 
 static enum status filter_case(struct render *r, const struct call *c, struct value *out) {
     struct value text;
-    TRY(text_of(r, c->self, &text));
+    TRY(jinja_text_of(r, c->self, &text));
     enum letter_case to = strcmp(c->name, "upper") == 0   ? CASE_UPPER
                           : strcmp(c->name, "lower") == 0 ? CASE_LOWER
                                                           : CASE_TITLE;
-    return cased(r, text.string, to, out);
+    return jinja_cased(r, text.string, to, out);
 }
 
 static enum status filter_title(struct render *r, const struct call *c, struct value *out) {
     struct value text;
-    TRY(text_of(r, c->self, &text));
-    return titled(r, text.string, true, out);
+    TRY(jinja_text_of(r, c->self, &text));
+    return jinja_titled(r, text.string, true, out);
 }
 
 static enum status filter_string(struct render *r, const struct call *c, struct value *out) {
-    return text_of(r, c->self, out);
+    return jinja_text_of(r, c->self, out);
 }
 
 static enum status filter_safe(struct render *r, const struct call *c, struct value *out) {
     struct value text;
     struct string *string;
-    TRY(text_of(r, c->self, &text));
+    TRY(jinja_text_of(r, c->self, &text));
     TRY(POOL_ARRAY(&r->pool, string, 1));
     *string = *text.string;
     string->markup = true;
@@ -46,7 +46,7 @@ static enum status filter_safe(struct render *r, const struct call *c, struct va
 }
 
 static enum status filter_escape(struct render *r, const struct call *c, struct value *out) {
-    return escaped(r, c->self, out);
+    return jinja_escaped(r, c->self, out);
 }
 
 static enum status filter_default(struct render *r, const struct call *c, struct value *out) {
@@ -63,16 +63,16 @@ static enum status filter_replace(struct render *r, const struct call *c, struct
     struct value to;
     int64_t most = -1;
     if (is_given(c->args[2]) && c->args[2].kind != VALUE_NONE) {
-        TRY(take_int(r, c, 2, -1, &most));
+        TRY(jinja_take_int(r, c, 2, -1, &most));
     }
-    TRY(text_of(r, c->self, &text));
-    TRY(text_of(r, c->args[0], &from));
-    TRY(text_of(r, c->args[1], &to));
-    return replaced(r, text.string, from.string, to.string, most < 0 ? -1 : most, out);
+    TRY(jinja_text_of(r, c->self, &text));
+    TRY(jinja_text_of(r, c->args[0], &from));
+    TRY(jinja_text_of(r, c->args[1], &to));
+    return jinja_replaced(r, text.string, from.string, to.string, most < 0 ? -1 : most, out);
 }
 
 static enum status style_text(struct render *r, struct value v, const struct string **out) {
-    TRY(undefined_used(r, v));
+    TRY(jinja_undefined_used(r, v));
     if (!is_string(v)) {
         return refuse(r, "tojson's separators must be strings");
     }
@@ -92,8 +92,8 @@ static enum status json_indent(struct render *r, const struct call *c, struct js
     }
     int64_t n;
     static const struct string blank = {.s = " ", .n = 1};
-    TRY(take_int(r, c, 1, 0, &n));
-    TRY(operate(r, OP_MULTIPLY, value_of(&blank), value_int(n), &blanks));
+    TRY(jinja_take_int(r, c, 1, 0, &n));
+    TRY(jinja_operate(r, OP_MULTIPLY, value_of(&blank), value_int(n), &blanks));
     style->indent = blanks.string;
     return OK;
 }
@@ -105,14 +105,14 @@ static enum status filter_tojson(struct render *r, const struct call *c, struct 
     TRY(json_indent(r, c, &style));
     if (is_given(separators) && separators.kind != VALUE_NONE) {
         struct sequence *s;
-        TRY(elements(r, separators, &s));
+        TRY(jinja_elements(r, separators, &s));
         if (s->n != 2) {
             return refuse(r, "tojson takes two separators");
         }
         TRY(style_text(r, s->items[0], &style.item));
         TRY(style_text(r, s->items[1], &style.pair));
     }
-    TRY(print_json(r, c->self, &style, &b));
+    TRY(jinja_print_json(r, c->self, &style, &b));
     return builder_done(&b, out);
 }
 
@@ -130,13 +130,13 @@ static enum status filter_indent(struct render *r, const struct call *c, struct 
         indent = c->args[0];
     } else {
         int64_t width;
-        TRY(take_int(r, c, 0, 4, &width));
-        TRY(operate(r, OP_MULTIPLY, value_of(&blank), value_int(width), &indent));
+        TRY(jinja_take_int(r, c, 0, 4, &width));
+        TRY(jinja_operate(r, OP_MULTIPLY, value_of(&blank), value_int(width), &indent));
     }
     TRY(builder_string(&lines_text, c->self.string));
     TRY(builder_puts(&lines_text, "\n"));
     TRY(builder_done(&lines_text, &whole));
-    TRY(split_lines(r, whole.string, false, &lines));
+    TRY(jinja_split_lines(r, whole.string, false, &lines));
     for (int64_t i = 0; i < lines.sequence->n; i++) {
         const struct string *line = lines.sequence->items[i].string;
         bool indented = i == 0 ? value_truth(c->args[1]) : line->n > 0 || value_truth(c->args[2]);
@@ -148,7 +148,7 @@ static enum status filter_indent(struct render *r, const struct call *c, struct 
 }
 
 static enum status filter_abs(struct render *r, const struct call *c, struct value *out) {
-    TRY(undefined_used(r, c->self));
+    TRY(jinja_undefined_used(r, c->self));
     if (!is_number(c->self)) {
         return refuse(r, "'abs' of a %s", value_type(c->self));
     }
@@ -157,17 +157,17 @@ static enum status filter_abs(struct render *r, const struct call *c, struct val
         return OK;
     }
     int64_t i = integer_of(c->self);
-    return i < 0 ? operate(r, OP_SUBTRACT, value_int(0), value_int(i), out) : (*out = value_int(i), OK);
+    return i < 0 ? jinja_operate(r, OP_SUBTRACT, value_int(0), value_int(i), out) : (*out = value_int(i), OK);
 }
 
 static enum status filter_attr(struct render *r, const struct call *c, struct value *out) {
-    TRY(undefined_used(r, c->self));
+    TRY(jinja_undefined_used(r, c->self));
     if (!is_string(c->args[0])) {
         return refuse(r, "'attr' takes a name");
     }
     /* Only what is an attribute: a dict's keys are not. */
     return c->self.kind == VALUE_DICT ? lacking(r, "filter 'attr' of a dict is not supported")
-                                      : attribute(r, c->self, c->args[0], out);
+                                      : jinja_attribute(r, c->self, c->args[0], out);
 }
 
 /* int(text) of Python in base 10; false if it is none. */
@@ -203,7 +203,7 @@ static bool read_float(const char *s, double *out) {
 /* A string's text without white space around it, in out; longer ones are no numbers of 64 bits. */
 static enum status number_text(struct render *r, struct value v, char out[64]) {
     struct value s;
-    TRY(stripped(r, v.string, NULL, 3, &s));
+    TRY(jinja_stripped(r, v.string, NULL, 3, &s));
     out[0] = '\0';
     if (s.string->n < 64 && !memchr(s.string->s, '\0', s.string->n)) {
         memcpy(out, s.string->s, s.string->n);
@@ -236,7 +236,7 @@ static enum status filter_int(struct render *r, const struct call *c, struct val
     } else if (c->self.kind == VALUE_FLOAT && whole_part(c->self.real, &integer)) {
         *out = value_int(integer);
     } else {
-        TRY(undefined_used(r, c->self));
+        TRY(jinja_undefined_used(r, c->self));
     }
     return OK;
 }
@@ -251,7 +251,7 @@ static enum status filter_float(struct render *r, const struct call *c, struct v
     } else if (is_number(c->self)) {
         *out = value_float(number_of(c->self));
     } else {
-        TRY(undefined_used(r, c->self));
+        TRY(jinja_undefined_used(r, c->self));
     }
     return OK;
 }
@@ -260,9 +260,9 @@ static enum status filter_round(struct render *r, const struct call *c, struct v
     int64_t places;
     const struct string *method;
     char digits[400];
-    TRY(take_int(r, c, 0, 0, &places));
-    TRY(take_string(r, c, 1, &method));
-    TRY(undefined_used(r, c->self));
+    TRY(jinja_take_int(r, c, 0, 0, &places));
+    TRY(jinja_take_string(r, c, 1, &method));
+    TRY(jinja_undefined_used(r, c->self));
     if (!is_number(c->self)) {
         return refuse(r, "'round' of a %s", value_type(c->self));
     }
@@ -285,9 +285,9 @@ static enum status filter_format(struct render *r, const struct call *c, struct 
     if (c->all->n_named > 0) {
         return lacking(r, "filter 'format' with names is not supported");
     }
-    TRY(text_of(r, c->self, &text));
-    TRY(listed(r, VALUE_TUPLE, &given, &args));
-    return percent_format(r, text, args, out);
+    TRY(jinja_text_of(r, c->self, &text));
+    TRY(jinja_listed(r, VALUE_TUPLE, &given, &args));
+    return jinja_percent_format(r, text, args, out);
 }
 
 const struct function template_filters[] = {

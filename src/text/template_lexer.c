@@ -44,7 +44,7 @@ static void advance(struct lexer *l, size_t end) {
 
 static size_t blank_length(const char *s, size_t n) {
     int length = 0;
-    return n > 0 && is_blank(utf8_point(s, &length)) ? (size_t)length : 0;
+    return n > 0 && jinja_is_blank(utf8_point(s, &length)) ? (size_t)length : 0;
 }
 
 static void skip_blanks(struct lexer *l) {

@@ -5,7 +5,7 @@
 #include "text/template_internal.h"
 #include "text/unicode.h"
 
-enum status undefined_used(const struct render *r, struct value v) {
+enum status jinja_undefined_used(const struct render *r, struct value v) {
     static const char *const words[][2] = {
         [WHY_NAME] = {"'", "' is undefined"},
         [WHY_ATTRIBUTE] = {"there is no attribute '", "'"},
@@ -55,7 +55,7 @@ static bool is_method_in(const char *const *names, struct value of, const char *
 
 /* A method of Python's type; MISSING if it has none of this name. */
 static enum status find_method(struct render *r, struct value of, const char *name, struct value *out) {
-    const struct function *f = function_find(methods_of(of), name);
+    const struct function *f = jinja_function_find(methods_of(of), name);
     struct method *method;
     *out = (struct value){.kind = VALUE_MISSING};
     if (is_method_in(template_unsafe_methods, of, name)) {
@@ -123,7 +123,7 @@ static enum status get_attribute(struct render *r, struct value of, struct value
 }
 
 static enum status index_string(struct render *r, const struct string *s, int64_t index, struct value *out) {
-    TRY(spend(r, (int64_t)s->n / 64));
+    TRY(jinja_spend(r, (int64_t)s->n / 64));
     int64_t points = string_points(s);
     index += index < 0 ? points : 0;
     if (index < 0 || index >= points) {
@@ -137,7 +137,7 @@ static enum status index_string(struct render *r, const struct string *s, int64_
 static enum status get_item(struct render *r, struct value of, struct value index, struct value *out) {
     *out = (struct value){.kind = VALUE_MISSING};
     if (of.kind == VALUE_DICT) {
-        TRY(spend(r, of.dict->n / 4 + of.dict->n * (value_weight(index) - 1)));
+        TRY(jinja_spend(r, of.dict->n / 4 + of.dict->n * (value_weight(index) - 1)));
         const struct value *there = dict_find(of.dict, index);
         *out = there ? *there : *out;
         return OK;
@@ -163,8 +163,8 @@ static enum status nothing_there(struct render *r, struct value index, struct va
     return OK;
 }
 
-enum status attribute(struct render *r, struct value of, struct value name, struct value *out) {
-    TRY(undefined_used(r, of));
+enum status jinja_attribute(struct render *r, struct value of, struct value name, struct value *out) {
+    TRY(jinja_undefined_used(r, of));
     TRY(get_attribute(r, of, name, out));
     if (!is_given(*out)) {
         TRY(get_item(r, of, name, out));
@@ -172,8 +172,8 @@ enum status attribute(struct render *r, struct value of, struct value name, stru
     return is_given(*out) ? OK : nothing_there(r, name, out);
 }
 
-enum status item(struct render *r, struct value of, struct value index, struct value *out) {
-    TRY(undefined_used(r, of));
+enum status jinja_item(struct render *r, struct value of, struct value index, struct value *out) {
+    TRY(jinja_undefined_used(r, of));
     TRY(get_item(r, of, index, out));
     if (!is_given(*out) && is_string(index)) {
         TRY(get_attribute(r, of, index, out));
@@ -181,9 +181,9 @@ enum status item(struct render *r, struct value of, struct value index, struct v
     return is_given(*out) ? OK : nothing_there(r, index, out);
 }
 
-enum status attribute_path(struct render *r, struct value of, struct value path, struct value *out) {
+enum status jinja_attribute_path(struct render *r, struct value of, struct value path, struct value *out) {
     if (is_integer(path)) {
-        return item(r, of, path, out);
+        return jinja_item(r, of, path, out);
     }
     if (!is_string(path)) {
         return refuse(r, "an attribute is named by a %s", value_type(path));
@@ -204,7 +204,7 @@ enum status attribute_path(struct render *r, struct value of, struct value path,
             memcpy(number, s->s + at, n);
             part = value_int(strtol(number, NULL, 10));
         }
-        TRY(item(r, *out, part, out));
+        TRY(jinja_item(r, *out, part, out));
         at += n + 1;
     }
     return OK;
@@ -218,7 +218,7 @@ static enum status span_of(struct render *r, const struct value bounds[3], int64
     int64_t step = 1;
     int64_t ends[2];
     for (int i = 0; i < 3; i++) {
-        TRY(undefined_used(r, bounds[i]));
+        TRY(jinja_undefined_used(r, bounds[i]));
         if (bounds[i].kind != VALUE_NONE && !is_integer(bounds[i])) {
             return refuse(r, "a slice is bounded by a %s", value_type(bounds[i]));
         }
@@ -252,7 +252,7 @@ static enum status slice_string(struct render *r, const struct string *s, const 
                                 struct value *out) {
     struct span span;
     int64_t points = string_points(s);
-    TRY(spend(r, (int64_t)s->n / 32));
+    TRY(jinja_spend(r, (int64_t)s->n / 32));
     TRY(span_of(r, bounds, points, &span));
     if (span.step == 1) {
         size_t from = string_offset(s, span.first);
@@ -262,7 +262,7 @@ static enum status slice_string(struct render *r, const struct string *s, const 
     struct builder b = {.pool = &r->pool};
     size_t *at;
     size_t next = 0;
-    TRY(spend(r, points));
+    TRY(jinja_spend(r, points));
     TRY(POOL_ARRAY(&r->pool, at, points));
     for (int64_t i = 0; i < points; i++) {
         at[i] = next;
@@ -275,9 +275,9 @@ static enum status slice_string(struct render *r, const struct string *s, const 
     return builder_done(&b, out);
 }
 
-enum status slice(struct render *r, struct value of, const struct value bounds[3], struct value *out) {
+enum status jinja_slice(struct render *r, struct value of, const struct value bounds[3], struct value *out) {
     struct span span;
-    TRY(undefined_used(r, of));
+    TRY(jinja_undefined_used(r, of));
     if (is_string(of)) {
         return slice_string(r, of.string, bounds, out);
     }
@@ -285,7 +285,7 @@ enum status slice(struct render *r, struct value of, const struct value bounds[3
         return refuse(r, "a %s has no slices", value_type(of));
     }
     TRY(span_of(r, bounds, of.sequence->n, &span));
-    TRY(spend(r, span.count / 4));
+    TRY(jinja_spend(r, span.count / 4));
     TRY(sequence_new(&r->pool, of.kind, span.count, out));
     for (int64_t i = 0; i < span.count; i++) {
         TRY(sequence_add(&r->pool, *out, of.sequence->items[span.first + i * span.step]));
@@ -296,7 +296,7 @@ enum status slice(struct render *r, struct value of, const struct value bounds[3
 static enum status characters(struct render *r, const struct string *s, struct sequence **out) {
     struct value list;
     int64_t n = string_points(s);
-    TRY(spend(r, (int64_t)s->n));
+    TRY(jinja_spend(r, (int64_t)s->n));
     TRY(sequence_new(&r->pool, VALUE_LIST, n, &list));
     for (size_t at = 0; at < s->n;) {
         struct value c;
@@ -311,7 +311,7 @@ static enum status characters(struct render *r, const struct string *s, struct s
 
 static enum status keys(struct render *r, const struct dict *d, struct sequence **out) {
     struct value list;
-    TRY(spend(r, d->n / 4));
+    TRY(jinja_spend(r, d->n / 4));
     TRY(sequence_new(&r->pool, VALUE_LIST, d->n, &list));
     for (int64_t i = 0; i < d->n; i++) {
         TRY(sequence_add(&r->pool, list, d->entries[i].key));
@@ -320,13 +320,13 @@ static enum status keys(struct render *r, const struct dict *d, struct sequence 
     return OK;
 }
 
-enum status elements(struct render *r, struct value of, struct sequence **out) {
+enum status jinja_elements(struct render *r, struct value of, struct sequence **out) {
     static struct sequence empty;
     if (of.kind == VALUE_UNDEFINED && of.why != WHY_UNSAFE) {
         *out = &empty;
         return OK;
     }
-    TRY(undefined_used(r, of));
+    TRY(jinja_undefined_used(r, of));
     if (is_string(of)) {
         return characters(r, of.string, out);
     }
@@ -344,8 +344,9 @@ enum status elements(struct render *r, struct value of, struct sequence **out) {
     return OK;
 }
 
-enum status listed(struct render *r, enum value_kind kind, const struct sequence *of, struct value *out) {
-    TRY(spend(r, of->n / 4));
+enum status jinja_listed(struct render *r, enum value_kind kind, const struct sequence *of,
+                         struct value *out) {
+    TRY(jinja_spend(r, of->n / 4));
     TRY(sequence_new(&r->pool, kind, of->n, out));
     for (int64_t i = 0; i < of->n; i++) {
         TRY(sequence_add(&r->pool, *out, of->items[i]));
@@ -353,15 +354,15 @@ enum status listed(struct render *r, enum value_kind kind, const struct sequence
     return OK;
 }
 
-enum status length_of(struct render *r, struct value of, int64_t *out) {
+enum status jinja_length_of(struct render *r, struct value of, int64_t *out) {
     *out = 0;
     if (of.kind == VALUE_UNDEFINED && of.why != WHY_UNSAFE) {
         return OK;
     }
-    TRY(undefined_used(r, of));
+    TRY(jinja_undefined_used(r, of));
     if (is_string(of)) {
         *out = string_points(of.string);
-        return spend(r, (int64_t)of.string->n / 64);
+        return jinja_spend(r, (int64_t)of.string->n / 64);
     }
     if (of.kind == VALUE_DICT || (is_sequence(of) && of.kind != VALUE_STREAM)) {
         *out = of.kind == VALUE_DICT ? of.dict->n : of.sequence->n;

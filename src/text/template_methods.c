@@ -6,7 +6,7 @@
 #include "text/unicode.h"
 
 static enum status needed_string(struct render *r, const struct call *c, int i, const struct string **out) {
-    TRY(take_string(r, c, i, out));
+    TRY(jinja_take_string(r, c, i, out));
     return *out ? OK : refuse(r, "'%s' needs a string", c->name);
 }
 
@@ -14,18 +14,18 @@ static enum status method_case(struct render *r, const struct call *c, struct va
     enum letter_case to = strcmp(c->name, "upper") == 0   ? CASE_UPPER
                           : strcmp(c->name, "lower") == 0 ? CASE_LOWER
                                                           : CASE_TITLE;
-    return cased(r, c->self.string, to, out);
+    return jinja_cased(r, c->self.string, to, out);
 }
 
 static enum status method_title(struct render *r, const struct call *c, struct value *out) {
-    return titled(r, c->self.string, false, out);
+    return jinja_titled(r, c->self.string, false, out);
 }
 
 static enum status method_strip(struct render *r, const struct call *c, struct value *out) {
     const struct string *chars;
     int sides = c->name[0] == 'l' ? 1 : c->name[0] == 'r' ? 2 : 3;
-    TRY(take_string(r, c, 0, &chars));
-    return stripped(r, c->self.string, chars, sides, out);
+    TRY(jinja_take_string(r, c, 0, &chars));
+    return jinja_stripped(r, c->self.string, chars, sides, out);
 }
 
 static enum status add_cut(struct render *r, const struct string *s, size_t from, size_t to,
@@ -44,7 +44,7 @@ static void reverse(struct sequence *s) {
 }
 
 static bool blank_at(const struct string *s, size_t at, int *length) {
-    return is_blank(utf8_point(s->s + at, length));
+    return jinja_is_blank(utf8_point(s->s + at, length));
 }
 
 /* Words between white space, from the left. */
@@ -61,7 +61,7 @@ static enum status split_blanks(struct render *r, const struct string *s, int64_
         if (most >= 0 && list.sequence->n >= most) {
             struct value rest;
             TRY(string_cut(&r->pool, s, at, s->n - at, &rest));
-            TRY(stripped(r, rest.string, NULL, 2, &rest));
+            TRY(jinja_stripped(r, rest.string, NULL, 2, &rest));
             return sequence_add(&r->pool, list, rest);
         }
         size_t from = at;
@@ -118,10 +118,10 @@ static enum status method_split(struct render *r, const struct call *c, struct v
     const struct string *by;
     int64_t most;
     bool from_right = c->name[0] == 'r';
-    TRY(take_string(r, c, 0, &by));
-    TRY(take_int(r, c, 1, -1, &most));
+    TRY(jinja_take_string(r, c, 0, &by));
+    TRY(jinja_take_int(r, c, 1, -1, &most));
     most = most < 0 ? -1 : most;
-    TRY(spend(r, (int64_t)c->self.string->n / 16));
+    TRY(jinja_spend(r, (int64_t)c->self.string->n / 16));
     TRY(sequence_new(&r->pool, VALUE_LIST, 0, out));
     if (by && by->n == 0) {
         return refuse(r, "'%s' by an empty string", c->name);
@@ -136,7 +136,7 @@ static enum status method_split(struct render *r, const struct call *c, struct v
 }
 
 static enum status method_splitlines(struct render *r, const struct call *c, struct value *out) {
-    return split_lines(r, c->self.string, value_truth(c->args[0]), out);
+    return jinja_split_lines(r, c->self.string, value_truth(c->args[0]), out);
 }
 
 static enum status method_partition(struct render *r, const struct call *c, struct value *out) {
@@ -146,7 +146,7 @@ static enum status method_partition(struct render *r, const struct call *c, stru
     if (by->n == 0) {
         return refuse(r, "'%s' by an empty string", c->name);
     }
-    TRY(spend(r, (int64_t)s->n / 16));
+    TRY(jinja_spend(r, (int64_t)s->n / 16));
     bool from_right = c->name[0] == 'r';
     const char *hit = from_right ? last_of(s->s, s->n, by) : memmem(s->s, s->n, by->s, by->n);
     size_t at = hit ? (size_t)(hit - s->s) : from_right ? 0 : s->n;
@@ -174,8 +174,8 @@ static enum status bounded(struct render *r, const struct call *c, int i, struct
     for (int k = i; k < i + 2; k++) {
         copy.args[k].kind = copy.args[k].kind == VALUE_NONE ? VALUE_MISSING : copy.args[k].kind;
     }
-    TRY(take_int(r, &copy, i, 0, from));
-    TRY(take_int(r, &copy, i + 1, n, &to));
+    TRY(jinja_take_int(r, &copy, i, 0, from));
+    TRY(jinja_take_int(r, &copy, i + 1, n, &to));
     *from += *from < 0 ? n : 0;
     to += to < 0 ? n : 0;
     *from = *from < 0 ? 0 : *from;
@@ -202,11 +202,11 @@ static enum status method_affix(struct render *r, const struct call *c, struct v
     struct value one = c->args[0];
     struct sequence single = {.items = &one, .n = 1};
     const struct sequence *affixes = one.kind == VALUE_TUPLE ? one.sequence : &single;
-    TRY(spend(r, (int64_t)c->self.string->n / 64 + affixes->n));
+    TRY(jinja_spend(r, (int64_t)c->self.string->n / 64 + affixes->n));
     TRY(bounded(r, c, 1, &s, &from, &there));
     *out = value_bool(false);
     for (int64_t i = 0; i < affixes->n; i++) {
-        TRY(undefined_used(r, affixes->items[i]));
+        TRY(jinja_undefined_used(r, affixes->items[i]));
         if (!is_string(affixes->items[i])) {
             return refuse(r, "'%s' takes a string or a tuple of strings", c->name);
         }
@@ -231,7 +231,7 @@ static enum status method_find(struct render *r, const struct call *c, struct va
     int64_t from;
     bool there;
     TRY(needed_string(r, c, 0, &what));
-    TRY(spend(r, (int64_t)c->self.string->n / 16));
+    TRY(jinja_spend(r, (int64_t)c->self.string->n / 16));
     TRY(bounded(r, c, 1, &s, &from, &there));
     bool last = c->name[0] == 'r';
     const char *hit = !there ? NULL : last ? last_of(s.s, s.n, what) : memmem(s.s, s.n, what->s, what->n);
@@ -250,7 +250,7 @@ static enum status method_count(struct render *r, const struct call *c, struct v
     int64_t from;
     bool there;
     TRY(needed_string(r, c, 0, &what));
-    TRY(spend(r, (int64_t)c->self.string->n / 16));
+    TRY(jinja_spend(r, (int64_t)c->self.string->n / 16));
     TRY(bounded(r, c, 1, &s, &from, &there));
     *out = value_int(0);
     if (!there) {
@@ -276,17 +276,17 @@ static enum status method_replace(struct render *r, const struct call *c, struct
     int64_t most;
     TRY(needed_string(r, c, 0, &from));
     TRY(needed_string(r, c, 1, &to));
-    TRY(take_int(r, c, 2, -1, &most));
-    return replaced(r, c->self.string, from, to, most < 0 ? -1 : most, out);
+    TRY(jinja_take_int(r, c, 2, -1, &most));
+    return jinja_replaced(r, c->self.string, from, to, most < 0 ? -1 : most, out);
 }
 
 static enum status method_join(struct render *r, const struct call *c, struct value *out) {
     struct builder b = {.pool = &r->pool};
     struct sequence *s;
-    TRY(elements(r, c->args[0], &s));
-    TRY(spend(r, s->n));
+    TRY(jinja_elements(r, c->args[0], &s));
+    TRY(jinja_spend(r, s->n));
     for (int64_t i = 0; i < s->n; i++) {
-        TRY(undefined_used(r, s->items[i]));
+        TRY(jinja_undefined_used(r, s->items[i]));
         if (!is_string(s->items[i])) {
             return refuse(r, "'join' takes strings, not a %s", value_type(s->items[i]));
         }
@@ -313,8 +313,8 @@ static enum status method_justify(struct render *r, const struct call *c, struct
     int64_t width;
     bool zeros = c->name[0] == 'z';
     size_t sign = zeros && s->n > 0 && (s->s[0] == '-' || s->s[0] == '+');
-    TRY(take_int(r, c, 0, 0, &width));
-    TRY(take_string(r, c, 1, &fill));
+    TRY(jinja_take_int(r, c, 0, 0, &width));
+    TRY(jinja_take_string(r, c, 1, &fill));
     if (fill && string_points(fill) != 1) {
         return refuse(r, "'%s' fills with one character", c->name);
     }
@@ -322,7 +322,7 @@ static enum status method_justify(struct render *r, const struct call *c, struct
     int64_t n = string_points(s);
     int64_t more = width > n ? width - n : 0;
     int64_t left = c->name[0] == 'l' ? 0 : c->name[0] == 'c' ? more / 2 + (more & width & 1) : more;
-    TRY(spend(r, more));
+    TRY(jinja_spend(r, more));
     TRY(builder_cut(&b, s, 0, sign));
     TRY(put_fill(&b, fill, left));
     TRY(builder_cut(&b, s, sign, s->n - sign));
@@ -336,10 +336,10 @@ static enum status method_class(struct render *r, const struct call *c, struct v
         enum char_class class;
     } classes[] = {{"isdigit", CHAR_DIGIT}, {"isalpha", CHAR_ALPHA}, {"isalnum", CHAR_ALNUM},
                    {"isspace", CHAR_SPACE}, {"isupper", CHAR_UPPER}, {"islower", CHAR_LOWER}};
-    TRY(spend(r, (int64_t)c->self.string->n / 8));
+    TRY(jinja_spend(r, (int64_t)c->self.string->n / 8));
     for (int i = 0; i < COUNT_OF(classes); i++) {
         if (strcmp(c->name, classes[i].name) == 0) {
-            *out = value_bool(all_of_class(c->self.string, classes[i].class));
+            *out = value_bool(jinja_all_of_class(c->self.string, classes[i].class));
         }
     }
     return OK;
@@ -389,7 +389,7 @@ static enum status method_get(struct render *r, const struct call *c, struct val
     if (!value_has_hash(c->args[0])) {
         return refuse(r, "a %s is looked for among keys", value_type(c->args[0]));
     }
-    TRY(spend(r, d->n / 4 + d->n * (value_weight(c->args[0]) - 1)));
+    TRY(jinja_spend(r, d->n / 4 + d->n * (value_weight(c->args[0]) - 1)));
     const struct value *there = dict_find(d, c->args[0]);
     *out = there ? *there : is_given(c->args[1]) ? c->args[1] : value_none();
     return OK;
@@ -397,7 +397,7 @@ static enum status method_get(struct render *r, const struct call *c, struct val
 
 static enum status method_view(struct render *r, const struct call *c, struct value *out) {
     const struct dict *d = c->self.dict;
-    TRY(spend(r, d->n / 2));
+    TRY(jinja_spend(r, d->n / 2));
     TRY(sequence_new(&r->pool, VALUE_VIEW, d->n, out));
     for (int64_t i = 0; i < d->n; i++) {
         struct value v = c->name[0] == 'k' ? d->entries[i].key : d->entries[i].value;
@@ -428,7 +428,7 @@ static enum status method_list_index(struct render *r, const struct call *c, str
     const struct sequence *s = c->self.sequence;
     int64_t count = 0;
     int64_t first = -1;
-    TRY(spend(r, s->n / 4 + s->n * (value_weight(c->args[0]) - 1)));
+    TRY(jinja_spend(r, s->n / 4 + s->n * (value_weight(c->args[0]) - 1)));
     for (int64_t i = 0; i < s->n; i++) {
         bool equal = values_equal(s->items[i], c->args[0]);
         first = equal && first < 0 ? i : first;
@@ -462,8 +462,8 @@ static enum status method_changed(struct render *r, const struct call *c, struct
     struct loop *loop = c->self.loop;
     struct value now;
     struct sequence given = {.items = c->all->values, .n = c->all->n};
-    TRY(listed(r, VALUE_TUPLE, &given, &now));
-    TRY(spend(r, value_weight(now)));
+    TRY(jinja_listed(r, VALUE_TUPLE, &given, &now));
+    TRY(jinja_spend(r, value_weight(now)));
     *out = value_bool(!is_given(loop->changed) || !values_equal(loop->changed, now));
     loop->changed = now;
     return OK;

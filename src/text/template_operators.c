@@ -111,12 +111,12 @@ static enum status join_strings(struct render *r, struct value a, struct value b
     struct builder joined = {.pool = &r->pool};
     bool markup = a.string->markup || b.string->markup;
     if (markup && !a.string->markup) {
-        TRY(escaped(r, a, &a));
+        TRY(jinja_escaped(r, a, &a));
     }
     if (markup && !b.string->markup) {
-        TRY(escaped(r, b, &b));
+        TRY(jinja_escaped(r, b, &b));
     }
-    TRY(spend(r, (int64_t)(a.string->n + b.string->n) / 256));
+    TRY(jinja_spend(r, (int64_t)(a.string->n + b.string->n) / 256));
     TRY(builder_string(&joined, a.string));
     TRY(builder_string(&joined, b.string));
     TRY(builder_done(&joined, out));
@@ -129,8 +129,8 @@ static enum status join_strings(struct render *r, struct value a, struct value b
 }
 
 static enum status join_sequences(struct render *r, struct value a, struct value b, struct value *out) {
-    TRY(listed(r, a.kind, a.sequence, out));
-    TRY(spend(r, b.sequence->n / 4));
+    TRY(jinja_listed(r, a.kind, a.sequence, out));
+    TRY(jinja_spend(r, b.sequence->n / 4));
     for (int64_t i = 0; i < b.sequence->n; i++) {
         TRY(sequence_add(&r->pool, *out, b.sequence->items[i]));
     }
@@ -140,7 +140,7 @@ static enum status join_sequences(struct render *r, struct value a, struct value
 static enum status repeat(struct render *r, struct value of, int64_t times, struct value *out) {
     int64_t n = is_string(of) ? (int64_t)of.string->n : of.sequence->n;
     times = times < 0 || n == 0 ? 0 : times;
-    TRY(spend(r, times));
+    TRY(jinja_spend(r, times));
     if (is_string(of)) {
         struct builder b = {.pool = &r->pool};
         for (int64_t i = 0; i < times; i++) {
@@ -150,7 +150,7 @@ static enum status repeat(struct render *r, struct value of, int64_t times, stru
     }
     TRY(sequence_new(&r->pool, of.kind, 0, out));
     for (int64_t i = 0; i < times; i++) {
-        TRY(spend(r, n / 4));
+        TRY(jinja_spend(r, n / 4));
         for (int64_t k = 0; k < n; k++) {
             TRY(sequence_add(&r->pool, *out, of.sequence->items[k]));
         }
@@ -162,9 +162,10 @@ static bool repeats(struct value v) {
     return is_string(v) || v.kind == VALUE_LIST || v.kind == VALUE_TUPLE;
 }
 
-enum status operate(struct render *r, enum operator op, struct value a, struct value b, struct value *out) {
-    TRY(undefined_used(r, a));
-    TRY(undefined_used(r, b));
+enum status jinja_operate(struct render *r, enum operator op, struct value a, struct value b,
+                          struct value *out) {
+    TRY(jinja_undefined_used(r, a));
+    TRY(jinja_undefined_used(r, b));
     if (is_integer(a) && is_integer(b)) {
         return operate_integers(r, op, integer_of(a), integer_of(b), out);
     }
@@ -184,7 +185,7 @@ enum status operate(struct render *r, enum operator op, struct value a, struct v
         return repeat(r, b, integer_of(a), out);
     }
     if (op == OP_REMAINDER && is_string(a)) {
-        return percent_format(r, a, b, out);
+        return jinja_percent_format(r, a, b, out);
     }
     char name[3] = {(char)(op >> 8), (char)(op & 0xFF)};
     return refuse(r, "%s is not defined for a %s and a %s", name[0] ? name : name + 1, value_type(a),
@@ -199,41 +200,41 @@ static bool in_sequence(const struct sequence *s, struct value item_) {
     return found;
 }
 
-enum status contains(struct render *r, struct value container, struct value item_, bool *out) {
+enum status jinja_contains(struct render *r, struct value container, struct value item_, bool *out) {
     struct sequence *s;
     if (is_string(container)) {
-        TRY(undefined_used(r, item_));
+        TRY(jinja_undefined_used(r, item_));
         if (!is_string(item_)) {
             return refuse(r, "a %s is looked for in a string", value_type(item_));
         }
-        TRY(spend(r, (int64_t)container.string->n / 64));
+        TRY(jinja_spend(r, (int64_t)container.string->n / 64));
         *out = item_.string->n == 0 ||
                memmem(container.string->s, container.string->n, item_.string->s, item_.string->n);
         return OK;
     }
-    TRY(elements(r, container, &s));
+    TRY(jinja_elements(r, container, &s));
     if (container.kind == VALUE_DICT && !value_has_hash(item_)) {
         return refuse(r, "a %s is looked for among keys", value_type(item_));
     }
-    TRY(spend(r, s->n / 4 + s->n * (value_weight(item_) - 1)));
+    TRY(jinja_spend(r, s->n / 4 + s->n * (value_weight(item_) - 1)));
     *out = in_sequence(s, item_);
     return OK;
 }
 
-enum status compare(struct render *r, enum operator op, struct value a, struct value b, bool *out) {
+enum status jinja_compare(struct render *r, enum operator op, struct value a, struct value b, bool *out) {
     int order;
     if (op == OP_IN || op == OP_NOT_IN) {
-        TRY(contains(r, b, a, out));
+        TRY(jinja_contains(r, b, a, out));
         *out = *out == (op == OP_IN);
         return OK;
     }
-    TRY(spend(r, value_weight(a)));
+    TRY(jinja_spend(r, value_weight(a)));
     if (op == OP_EQUAL || op == OP_UNEQUAL) {
         *out = values_equal(a, b) == (op == OP_EQUAL);
         return OK;
     }
-    TRY(undefined_used(r, a));
-    TRY(undefined_used(r, b));
+    TRY(jinja_undefined_used(r, a));
+    TRY(jinja_undefined_used(r, b));
     TRY(values_order(r, a, b, &order));
     bool less = op == OP_LESS || op == OP_LESS_EQUAL;
     bool equal = op == OP_LESS_EQUAL || op == OP_GREATER_EQUAL;
@@ -246,9 +247,9 @@ static enum status percent_one(struct render *r, char kind, struct value v, stru
     char digits[400];
     switch (kind) {
     case 's':
-        return print_value(r, v, b);
+        return jinja_print_value(r, v, b);
     case 'r':
-        return print_repr(r, v, b);
+        return jinja_print_repr(r, v, b);
     case 'd':
     case 'i':
         if (!is_number(v)) {
@@ -270,7 +271,8 @@ static enum status percent_one(struct render *r, char kind, struct value v, stru
     }
 }
 
-enum status percent_format(struct render *r, struct value format, struct value args, struct value *out) {
+enum status jinja_percent_format(struct render *r, struct value format, struct value args,
+                                 struct value *out) {
     const struct string *s = format.string;
     struct builder b = {.pool = &r->pool};
     bool many = args.kind == VALUE_TUPLE;

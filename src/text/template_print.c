@@ -10,7 +10,7 @@
 #include "text/unicode.h"
 
 /* The fewest digits that read back as v, in repr()'s form: exponents from 16 and below -4. */
-void float_text(double v, char out[40]) {
+void jinja_float_text(double v, char out[40]) {
     char digits[32];
     if (!isfinite(v)) {
         snprintf(out, 40, "%s", isnan(v) ? "nan" : v > 0 ? "inf" : "-inf");
@@ -92,7 +92,7 @@ static const char *json_escape(uint32_t point, bool ascii, char out[16]) {
 static enum status put_quoted(struct render *r, const struct string *s, char quote, bool json, bool ascii,
                               struct builder *b) {
     size_t plain = 0;
-    TRY(spend(r, (int64_t)s->n / 8));
+    TRY(jinja_spend(r, (int64_t)s->n / 8));
     TRY(builder_put(b, &quote, 1, 0));
     for (size_t at = 0; at < s->n;) {
         char escape[16];
@@ -123,7 +123,7 @@ static enum status repr_elements(struct render *r, const struct sequence *s, con
     TRY(builder_put(b, &brackets[0], 1, 0));
     for (int64_t i = 0; i < s->n; i++) {
         TRY(builder_puts(b, i > 0 ? ", " : ""));
-        TRY(print_repr(r, s->items[i], b));
+        TRY(jinja_print_repr(r, s->items[i], b));
     }
     TRY(builder_puts(b, s->n == 1 && brackets[0] == '(' ? "," : ""));
     return builder_put(b, &brackets[1], 1, 0);
@@ -133,9 +133,9 @@ static enum status repr_dict(struct render *r, const struct dict *d, struct buil
     TRY(builder_puts(b, "{"));
     for (int64_t i = 0; i < d->n; i++) {
         TRY(builder_puts(b, i > 0 ? ", " : ""));
-        TRY(print_repr(r, d->entries[i].key, b));
+        TRY(jinja_print_repr(r, d->entries[i].key, b));
         TRY(builder_puts(b, ": "));
-        TRY(print_repr(r, d->entries[i].value, b));
+        TRY(jinja_print_repr(r, d->entries[i].value, b));
     }
     return builder_puts(b, "}");
 }
@@ -143,18 +143,18 @@ static enum status repr_dict(struct render *r, const struct dict *d, struct buil
 static enum status put_number(struct value v, struct builder *b) {
     char digits[40];
     if (v.kind == VALUE_FLOAT) {
-        float_text(v.real, digits);
+        jinja_float_text(v.real, digits);
     } else {
         snprintf(digits, sizeof digits, "%lld", (long long)integer_of(v));
     }
     return builder_puts(b, digits);
 }
 
-enum status print_repr(struct render *r, struct value v, struct builder *b) {
-    TRY(spend(r, 1));
+enum status jinja_print_repr(struct render *r, struct value v, struct builder *b) {
+    TRY(jinja_spend(r, 1));
     switch (v.kind) {
     case VALUE_UNDEFINED:
-        TRY(v.why == WHY_UNSAFE ? undefined_used(r, v) : OK);
+        TRY(v.why == WHY_UNSAFE ? jinja_undefined_used(r, v) : OK);
         return builder_puts(b, "Undefined");
     case VALUE_NONE:
         return builder_puts(b, "None");
@@ -176,24 +176,24 @@ enum status print_repr(struct render *r, struct value v, struct builder *b) {
     }
 }
 
-enum status print_value(struct render *r, struct value v, struct builder *b) {
+enum status jinja_print_value(struct render *r, struct value v, struct builder *b) {
     if (is_string(v)) {
-        TRY(spend(r, (int64_t)v.string->n / 256));
+        TRY(jinja_spend(r, (int64_t)v.string->n / 256));
         return builder_string(b, v.string);
     }
     if (v.kind == VALUE_UNDEFINED && v.why != WHY_UNSAFE) {
         return OK;
     }
-    return print_repr(r, v, b);
+    return jinja_print_repr(r, v, b);
 }
 
-enum status text_of(struct render *r, struct value v, struct value *out) {
+enum status jinja_text_of(struct render *r, struct value v, struct value *out) {
     struct builder b = {.pool = &r->pool};
     if (is_string(v)) {
         *out = v;
         return OK;
     }
-    TRY(print_value(r, v, &b));
+    TRY(jinja_print_value(r, v, &b));
     return builder_done(&b, out);
 }
 
@@ -247,7 +247,7 @@ static enum status sorted_entries(struct render *r, const struct dict *d, struct
     TRY(POOL_ARRAY(&r->pool, *out, d->n));
     for (int64_t i = 0; i < d->n; i++) {
         int64_t at = i;
-        TRY(spend(r, 1 + i / 8));
+        TRY(jinja_spend(r, 1 + i / 8));
         for (; at > 0; at--) {
             int order;
             TRY(values_order(r, d->entries[i].key, (*out)[at - 1].key, &order));
@@ -291,7 +291,7 @@ static enum status json_list(struct render *r, const struct sequence *s, const s
 
 static enum status json_inner(struct render *r, struct value v, const struct json_style *style, int depth,
                               struct builder *b) {
-    TRY(spend(r, 1));
+    TRY(jinja_spend(r, 1));
     switch (v.kind) {
     case VALUE_NONE:
         return builder_puts(b, "null");
@@ -311,6 +311,7 @@ static enum status json_inner(struct render *r, struct value v, const struct jso
     }
 }
 
-enum status print_json(struct render *r, struct value v, const struct json_style *style, struct builder *b) {
+enum status jinja_print_json(struct render *r, struct value v, const struct json_style *style,
+                             struct builder *b) {
     return json_inner(r, v, style, 0, b);
 }

@@ -5,15 +5,15 @@
 
 static enum status filter_length(struct render *r, const struct call *c, struct value *out) {
     int64_t n;
-    TRY(length_of(r, c->self, &n));
+    TRY(jinja_length_of(r, c->self, &n));
     *out = value_int(n);
     return OK;
 }
 
 static enum status filter_list(struct render *r, const struct call *c, struct value *out) {
     struct sequence *s;
-    TRY(elements(r, c->self, &s));
-    return listed(r, VALUE_LIST, s, out);
+    TRY(jinja_elements(r, c->self, &s));
+    return jinja_listed(r, VALUE_LIST, s, out);
 }
 
 static enum status filter_first(struct render *r, const struct call *c, struct value *out) {
@@ -22,7 +22,7 @@ static enum status filter_first(struct render *r, const struct call *c, struct v
     if (last && c->self.kind == VALUE_STREAM) {
         return refuse(r, "'last' of a generator");
     }
-    TRY(elements(r, c->self, &s));
+    TRY(jinja_elements(r, c->self, &s));
     *out = s->n == 0 ? value_undefined(WHY_ELEMENT, NULL) : s->items[last ? s->n - 1 : 0];
     return OK;
 }
@@ -31,11 +31,11 @@ static enum status filter_reverse(struct render *r, const struct call *c, struct
     const struct value bounds[3] = {value_none(), value_none(), value_int(-1)};
     struct sequence *s;
     if (is_string(c->self)) {
-        return slice(r, c->self, bounds, out);
+        return jinja_slice(r, c->self, bounds, out);
     }
-    TRY(elements(r, c->self, &s));
+    TRY(jinja_elements(r, c->self, &s));
     struct value list = {.kind = VALUE_LIST, .sequence = s};
-    TRY(slice(r, list, bounds, out));
+    TRY(jinja_slice(r, list, bounds, out));
     out->kind = VALUE_STREAM;
     return OK;
 }
@@ -49,8 +49,8 @@ static enum status filter_items(struct render *r, const struct call *c, struct v
     if (c->self.kind != VALUE_DICT) {
         return refuse(r, "'items' takes a dict, not a %s", value_type(c->self));
     }
-    const struct function *items = function_find(template_dict_methods, "items");
-    TRY(call_function(r, "method", items, c->self, &none, out));
+    const struct function *items = jinja_function_find(template_dict_methods, "items");
+    TRY(jinja_call_function(r, "method", items, c->self, &none, out));
     out->kind = VALUE_STREAM;
     return OK;
 }
@@ -59,16 +59,16 @@ static enum status filter_join(struct render *r, const struct call *c, struct va
     struct builder b = {.pool = &r->pool};
     struct value between = {.kind = VALUE_UNDEFINED};
     struct sequence *s;
-    TRY(elements(r, c->self, &s));
-    TRY(is_given(c->args[0]) ? text_of(r, c->args[0], &between) : OK);
+    TRY(jinja_elements(r, c->self, &s));
+    TRY(is_given(c->args[0]) ? jinja_text_of(r, c->args[0], &between) : OK);
     for (int64_t i = 0; i < s->n; i++) {
         struct value v = s->items[i];
         if (is_given(c->args[1]) && c->args[1].kind != VALUE_NONE) {
-            TRY(attribute_path(r, v, c->args[1], &v));
+            TRY(jinja_attribute_path(r, v, c->args[1], &v));
         }
-        TRY(spend(r, 1));
-        TRY(i > 0 ? print_value(r, between, &b) : OK);
-        TRY(print_value(r, v, &b));
+        TRY(jinja_spend(r, 1));
+        TRY(i > 0 ? jinja_print_value(r, between, &b) : OK);
+        TRY(jinja_print_value(r, v, &b));
     }
     return builder_done(&b, out);
 }
@@ -88,9 +88,9 @@ static enum status sort_key(struct render *r, const struct sorter *how, struct v
         if (is_string(how->path) && memchr(how->path.string->s, ',', how->path.string->n)) {
             return lacking(r, "filter '%s' by several attributes is not supported", how->name);
         }
-        TRY(attribute_path(r, v, how->path, out));
+        TRY(jinja_attribute_path(r, v, how->path, out));
     }
-    return is_string(*out) && !how->case_matters ? cased(r, out->string, CASE_LOWER, out) : OK;
+    return is_string(*out) && !how->case_matters ? jinja_cased(r, out->string, CASE_LOWER, out) : OK;
 }
 
 struct keyed {
@@ -103,7 +103,7 @@ static enum status merge(struct render *r, const struct sorter *how, const struc
     int64_t right = bounds[1];
     for (int64_t at = bounds[0]; at < bounds[2]; at++) {
         bool takes_right = left == bounds[1];
-        TRY(spend(r, 1));
+        TRY(jinja_spend(r, 1));
         if (!takes_right && right < bounds[2]) {
             int order = 0;
             if (!how->equal_first || !values_equal(from[right].key, from[left].key)) {
@@ -137,7 +137,7 @@ static enum status sort_keyed(struct render *r, const struct sorter *how, struct
 static enum status sorted(struct render *r, const struct sorter *how, const struct sequence *s,
                           struct value *out) {
     struct keyed *items;
-    TRY(spend(r, s->n));
+    TRY(jinja_spend(r, s->n));
     TRY(POOL_ARRAY(&r->pool, items, s->n));
     for (int64_t i = 0; i < s->n; i++) {
         items[i].value = s->items[i];
@@ -158,7 +158,7 @@ static enum status filter_sort(struct render *r, const struct call *c, struct va
                          .case_matters = value_truth(c->args[1]),
                          .reverse = value_truth(c->args[0]),
                          .equal_first = true};
-    TRY(elements(r, c->self, &s));
+    TRY(jinja_elements(r, c->self, &s));
     return sorted(r, &how, s, out);
 }
 
@@ -170,12 +170,12 @@ static enum status filter_dictsort(struct render *r, const struct call *c, struc
                          .path = value_int(by_value),
                          .case_matters = value_truth(c->args[0]),
                          .reverse = value_truth(c->args[2])};
-    TRY(undefined_used(r, c->self));
+    TRY(jinja_undefined_used(r, c->self));
     if (c->self.kind != VALUE_DICT) {
         return refuse(r, "'dictsort' takes a dict, not a %s", value_type(c->self));
     }
-    const struct function *items = function_find(template_dict_methods, "items");
-    TRY(call_function(r, "method", items, c->self, &none, &pairs));
+    const struct function *items = jinja_function_find(template_dict_methods, "items");
+    TRY(jinja_call_function(r, "method", items, c->self, &none, &pairs));
     return sorted(r, &how, pairs.sequence, out);
 }
 
@@ -186,8 +186,8 @@ static enum status filter_min(struct render *r, const struct call *c, struct val
     int wanted = strcmp(c->name, "min") == 0 ? -1 : 1;
     struct sorter how = {.name = c->name, .path = c->args[1], .case_matters = value_truth(c->args[0])};
     *out = value_undefined(WHY_ELEMENT, NULL);
-    TRY(elements(r, c->self, &s));
-    TRY(spend(r, s->n));
+    TRY(jinja_elements(r, c->self, &s));
+    TRY(jinja_spend(r, s->n));
     for (int64_t i = 0; i < s->n; i++) {
         struct value key;
         int order = wanted;
@@ -205,13 +205,13 @@ static enum status filter_unique(struct render *r, const struct call *c, struct 
     struct sequence *s;
     struct value seen;
     struct sorter how = {.name = c->name, .path = c->args[1], .case_matters = value_truth(c->args[0])};
-    TRY(elements(r, c->self, &s));
+    TRY(jinja_elements(r, c->self, &s));
     TRY(dict_new(&r->pool, 0, &seen));
     TRY(sequence_new(&r->pool, VALUE_STREAM, 0, out));
     for (int64_t i = 0; i < s->n; i++) {
         struct value key;
         TRY(sort_key(r, &how, s->items[i], &key));
-        TRY(spend(r, 1 + seen.dict->n * value_weight(key)));
+        TRY(jinja_spend(r, 1 + seen.dict->n * value_weight(key)));
         if (!dict_find(seen.dict, key)) {
             TRY(dict_put(&r->pool, seen, key, value_none()));
             TRY(sequence_add(&r->pool, *out, s->items[i]));
@@ -223,17 +223,17 @@ static enum status filter_unique(struct render *r, const struct call *c, struct 
 static enum status filter_sum(struct render *r, const struct call *c, struct value *out) {
     struct sequence *s;
     *out = is_given(c->args[1]) ? c->args[1] : value_int(0);
-    TRY(elements(r, c->self, &s));
-    TRY(spend(r, s->n));
+    TRY(jinja_elements(r, c->self, &s));
+    TRY(jinja_spend(r, s->n));
     for (int64_t i = 0; i < s->n; i++) {
         struct value v = s->items[i];
         if (is_given(c->args[0]) && c->args[0].kind != VALUE_NONE) {
-            TRY(attribute_path(r, v, c->args[0], &v));
+            TRY(jinja_attribute_path(r, v, c->args[0], &v));
         }
         if (is_string(*out)) {
             return refuse(r, "'sum' of strings");
         }
-        TRY(operate(r, OP_ADD, *out, v, out));
+        TRY(jinja_operate(r, OP_ADD, *out, v, out));
     }
     return OK;
 }
@@ -275,8 +275,8 @@ static enum status map_attribute(struct render *r, const struct call *c, const s
     }
     for (int64_t i = 0; i < s->n; i++) {
         struct value v;
-        TRY(spend(r, 1));
-        TRY(attribute_path(r, s->items[i], path, &v));
+        TRY(jinja_spend(r, 1));
+        TRY(jinja_attribute_path(r, s->items[i], path, &v));
         v = v.kind == VALUE_UNDEFINED && is_given(fallback) ? fallback : v;
         TRY(sequence_add(&r->pool, *out, v));
     }
@@ -291,15 +291,15 @@ static enum status filter_map(struct render *r, const struct call *c, struct val
     if (!value_truth(c->self)) {
         return OK; /* none of anything that is empty or false, as in jinja2 */
     }
-    TRY(elements(r, c->self, &s));
+    TRY(jinja_elements(r, c->self, &s));
     if (c->all->n == 0) {
         return map_attribute(r, c, s, out);
     }
     TRY(name_of(r, c->all->values[0], &name));
     for (int64_t i = 0; i < s->n; i++) {
         struct value v;
-        TRY(spend(r, 1));
-        TRY(apply_filter(r, name, s->items[i], &rest, &v));
+        TRY(jinja_spend(r, 1));
+        TRY(jinja_apply_filter(r, name, s->items[i], &rest, &v));
         TRY(sequence_add(&r->pool, *out, v));
     }
     return OK;
@@ -319,13 +319,13 @@ static enum status filter_select(struct render *r, const struct call *c, struct 
         return refuse(r, "'%s' needs an attribute", c->name);
     }
     TRY(c->all->n > by_attribute ? name_of(r, c->all->values[by_attribute], &test) : OK);
-    TRY(elements(r, c->self, &s));
+    TRY(jinja_elements(r, c->self, &s));
     for (int64_t i = 0; i < s->n; i++) {
         struct value v = s->items[i];
-        TRY(spend(r, 1));
-        TRY(by_attribute ? attribute_path(r, v, c->all->values[0], &v) : OK);
+        TRY(jinja_spend(r, 1));
+        TRY(by_attribute ? jinja_attribute_path(r, v, c->all->values[0], &v) : OK);
         bool holds = value_truth(v);
-        TRY(test ? apply_test(r, test, v, &rest, &holds) : OK);
+        TRY(test ? jinja_apply_test(r, test, v, &rest, &holds) : OK);
         TRY(holds == wanted ? sequence_add(&r->pool, *out, s->items[i]) : OK);
     }
     return OK;

@@ -58,7 +58,7 @@ static enum status test_compare(struct render *r, const struct call *c, struct v
     bool holds = false;
     for (int i = 0; i < COUNT_OF(names); i++) {
         if (strcmp(names[i].name, c->name) == 0) {
-            TRY(compare(r, names[i].op, c->self, c->args[0], &holds));
+            TRY(jinja_compare(r, names[i].op, c->self, c->args[0], &holds));
         }
     }
     return answer(holds, out);
@@ -72,14 +72,14 @@ static enum status test_divisible(struct render *r, const struct call *c, struct
     if (is_string(c->self)) {
         return refuse(r, "test '%s' of a string", c->name);
     }
-    TRY(operate(r, OP_REMAINDER, c->self, by, &rest));
+    TRY(jinja_operate(r, OP_REMAINDER, c->self, by, &rest));
     return answer(values_equal(rest, wanted), out);
 }
 
 static enum status test_case(struct render *r, const struct call *c, struct value *out) {
     struct value text;
-    TRY(text_of(r, c->self, &text));
-    return answer(all_of_class(text.string, c->name[0] == 'u' ? CHAR_UPPER : CHAR_LOWER), out);
+    TRY(jinja_text_of(r, c->self, &text));
+    return answer(jinja_all_of_class(text.string, c->name[0] == 'u' ? CHAR_UPPER : CHAR_LOWER), out);
 }
 
 /* Python's `is`, as far as values here have an identity. */
@@ -102,9 +102,9 @@ static enum status test_filter(struct render *r, const struct call *c, struct va
     }
     memcpy(name, c->self.string->s, c->self.string->n);
     bool is_test = c->name[0] == 't';
-    bool there =
-        is_test ? function_find(template_tests, name) != NULL
-                : function_find(template_filters, name) || function_find(template_sequence_filters, name);
+    bool there = is_test ? jinja_function_find(template_tests, name) != NULL
+                         : jinja_function_find(template_filters, name) ||
+                               jinja_function_find(template_sequence_filters, name);
     return answer(there, out);
 }
 

@@ -61,7 +61,7 @@ bool value_is(struct value v, const char *text) {
 }
 
 enum status string_new(struct pool *p, const char *s, size_t n, uint8_t marks, struct value *out) {
-    static const struct run whole[4] = {{SIZE_MAX, 0}, {SIZE_MAX, 1}, {SIZE_MAX, 2}, {SIZE_MAX, 3}};
+    static const struct marked_run whole[4] = {{SIZE_MAX, 0}, {SIZE_MAX, 1}, {SIZE_MAX, 2}, {SIZE_MAX, 3}};
     struct string *string;
     TRY(POOL_ARRAY(p, string, 1));
     *string = (struct string){.s = s, .n = n, .runs = &whole[marks & 3], .n_runs = marks ? 1 : 0};
@@ -90,10 +90,10 @@ enum status string_cut(struct pool *p, const struct string *s, size_t from, size
         cut->runs = out->string->runs;
         cut->n_runs = out->string->n_runs;
     } else if (first < s->n_runs) {
-        struct run *runs;
+        struct marked_run *runs;
         TRY(POOL_ARRAY(p, runs, last - first + 1));
         for (int64_t i = first; i <= last && i < s->n_runs; i++) {
-            runs[cut->n_runs++] = (struct run){s->runs[i].end - from, s->runs[i].marks};
+            runs[cut->n_runs++] = (struct marked_run){s->runs[i].end - from, s->runs[i].marks};
         }
         cut->runs = runs;
     }
@@ -135,7 +135,7 @@ static enum status add_run(struct builder *b, size_t end, uint8_t marks) {
         return OK;
     }
     TRY(POOL_GROW(b->pool, b->runs, b->runs_capacity, b->n_runs + 1));
-    b->runs[b->n_runs++] = (struct run){end, marks};
+    b->runs[b->n_runs++] = (struct marked_run){end, marks};
     return OK;
 }
 

@@ -35,14 +35,14 @@ enum value_kind {
 
 /* Where text came from. */
 enum { MARK_INPUT = 1, MARK_GENERATION = 2 };
-struct run {
+struct marked_run {
     size_t end; /* a run begins where the one before it ends; the last may end past the string */
     uint8_t marks;
 };
 struct string {
     const char *s; /* valid UTF-8, not NUL-terminated */
     size_t n;
-    const struct run *runs; /* none: no marks */
+    const struct marked_run *runs; /* none: no marks */
     int64_t n_runs;
     bool markup; /* went through `safe` or `escape`: + escapes what is joined to it */
 };
@@ -146,7 +146,7 @@ uint8_t string_marks(const struct string *s); /* all of them together */
 struct builder {
     struct pool *pool;
     char *s;
-    struct run *runs;
+    struct marked_run *runs;
     int64_t n, capacity, n_runs, runs_capacity;
     uint8_t marks; /* that everything gets which is put in */
 };

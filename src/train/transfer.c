@@ -10,7 +10,7 @@
 enum { SLOTS = 8, PROBE_ELEMENTS = 16 << 20 };
 
 /* A place in the ring. Bucket i stands in place i mod SLOTS from its fetch to the end of its delivery. */
-struct slot {
+struct ring_place {
     void *memory;
     void *fetched, *delivered; /* events */
     int64_t bucket; /* being fetched or summed; -1: none, though a delivery may still be under way */
@@ -23,7 +23,7 @@ struct transfer {
     char *arena;
     int64_t n_final;
     void **final; /* a mark for each bucket */
-    struct slot slots[SLOTS];
+    struct ring_place slots[SLOTS];
     void *summed; /* event of the group's last sum */
     void *last;   /* event that finish() follows, or NULL */
     struct reducer ways[COMMUNICATION_NCCL];
@@ -57,7 +57,7 @@ static enum status finish(void *context) {
 
 /* Starts a bucket's copy to the host unless it is under way, or its place is still being delivered from. */
 static enum status start_fetch(struct transfer *t, int64_t index) {
-    struct slot *s = &t->slots[index % SLOTS];
+    struct ring_place *s = &t->slots[index % SLOTS];
     struct bucket bucket = bucket_at(t->buckets, index);
     bool is_free = false;
     if (s->bucket >= 0) {
@@ -75,7 +75,7 @@ static enum status start_fetch(struct transfer *t, int64_t index) {
 
 static enum status staged_fetch(void *context, const struct bucket *bucket, int64_t n_final, void **values) {
     struct transfer *t = context;
-    struct slot *s = &t->slots[bucket->index % SLOTS];
+    struct ring_place *s = &t->slots[bucket->index % SLOTS];
     bool is_there = false;
     enum status st = OK;
     for (int64_t i = bucket->index; i < n_final && i < bucket->index + SLOTS && st == OK; i++) {
@@ -90,7 +90,7 @@ static enum status staged_fetch(void *context, const struct bucket *bucket, int6
 
 static enum status staged_deliver(void *context, const struct bucket *bucket) {
     struct transfer *t = context;
-    struct slot *s = &t->slots[bucket->index % SLOTS];
+    struct ring_place *s = &t->slots[bucket->index % SLOTS];
     s->bucket = -1;
     TRY(t->device->deliver(t->options.backend, address(t, bucket->first), s->memory, bytes_of(t, bucket),
                            s->delivered));
@@ -142,7 +142,7 @@ static enum status open_memory(struct transfer *t) {
     }
     TRY(t->device->event_open(b, &t->summed));
     for (int i = 0; i < SLOTS; i++) {
-        struct slot *s = &t->slots[i];
+        struct ring_place *s = &t->slots[i];
         s->bucket = -1;
         TRY(t->device->host_alloc(b, n > 0 ? bytes_of(t, &whole) : 1, &s->memory));
         TRY(t->device->event_open(b, &s->fetched));
@@ -298,7 +298,7 @@ void transfer_close(struct transfer *t) {
         t->device->event_close(b, t->final[i]);
     }
     for (int i = 0; i < SLOTS; i++) {
-        struct slot *s = &t->slots[i];
+        struct ring_place *s = &t->slots[i];
         void *events[] = {s->fetched, s->delivered};
         for (int j = 0; j < COUNT_OF(events); j++) {
             if (events[j]) {

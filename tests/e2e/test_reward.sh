@@ -157,8 +157,8 @@ run 1 evaluate model=policy reference=policy data=bench.h5 output=same.json
 sed 's/math-prm/math\\nprm/' bench.jsonl > broken.jsonl
 refuses 65 "line break in its name" prepare input=broken.jsonl output=no.h5 tokenizer=bytes
 run 1 select data=bench.h5 select.strategy=random output=view.h5
-run 1 evaluate model=young/model data=view.h5 output=view.json
-grep -q '"subsets": {"math-prm": {"accuracy": ' view.json || bad "a view has lost its subsets: $(cat view.json)"
+run 1 evaluate model=young/model data=view.h5 output=view-evaluated.json
+grep -q '"subsets": {"math-prm": {"accuracy": ' view-evaluated.json || bad "a view has lost its subsets: $(cat view-evaluated.json)"
 
 # score on lists: each response once, whatever pairs it stands in.
 run 2 score model=learned/model data=lists.h5 output=once.jsonl
