@@ -11,6 +11,7 @@
  *   /responses/worth         float32, what it is really worth, NaN where that is not known; optional
  *   /responses/length_chars  int32, code points of the text
  *   /responses/token_chars   uint8, code points of each token, for cuts by characters; optional
+ *   /responses/trained       uint8, per token, 1: trained and scored, 0: only read; optional, absent: all 1
  *   /pairs/{chosen,rejected} int64, responses
  *   /pairs/margin            float32, NaN where there is none
  *   /pairs/label             int8, 1: chosen preferred, 0: no label, tie
@@ -34,7 +35,8 @@
 #include "mpi/comm.h"
 #include "util/text.h"
 
-enum { DATASET_FORMAT_VERSION = 1 };
+/* Version 2 has /responses/trained, which a reader of version 1 would pass over. */
+enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_VERSION = 2 };
 enum { DATASET_DROP_REASONS = 16 };
 
 /* What made the file. Strings are owned by the struct's holder. */
@@ -70,6 +72,7 @@ struct dataset_part {
     int32_t *response_tokens;
     int64_t *response_offsets;     /* n_responses + 1 */
     uint8_t *response_token_chars; /* per response token, may be NULL on all ranks */
+    uint8_t *response_trained;     /* likewise, 0 or 1; NULL: all 1; the file has it where a rank has a 0 */
     int64_t *response_prompt;
     float *response_score; /* NULL: none */
     float *response_worth; /* NULL: none; the file has them where a rank has a number */
@@ -103,7 +106,7 @@ void dataset_close(struct dataset *d);
 
 struct dataset_size {
     int64_t prompts, responses, pairs, prompt_tokens, response_tokens;
-    bool has_token_chars, has_worths;
+    bool has_token_chars, has_worths, has_trained;
 };
 struct dataset_size dataset_size(const struct dataset *d);
 const struct dataset_facts *dataset_facts(const struct dataset *d);
@@ -144,5 +147,7 @@ enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t 
 enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_token_chars(struct dataset *d, int64_t first, int64_t count, uint8_t *out);
+/* Which tokens are trained and scored: 1 or 0; all 1 where the file does not say. */
+enum status dataset_response_trained(struct dataset *d, int64_t first, int64_t count, uint8_t *out);
 
 #endif
