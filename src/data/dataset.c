@@ -27,6 +27,7 @@ void dataset_facts_free(struct dataset_facts *f) {
     mem_free(f->tokenizer);
     mem_free(f->source);
     mem_free(f->format);
+    mem_free(f->template_date);
     mem_free(f->command);
     mem_free(f->program);
     for (int i = 0; i < f->n_subsets; i++) {
@@ -117,6 +118,10 @@ static enum status read_facts(struct dataset *d) {
     TRY(h5_get_text(f, "format", &facts->format));
     TRY(h5_get_text(f, "command", &facts->command));
     TRY(h5_get_text(f, "program", &facts->program));
+    if (h5_has_attribute(f, "template_hash")) {
+        TRY(h5_get_u64(f, "template_hash", &facts->template_hash));
+        TRY(h5_get_text(f, "template_date", &facts->template_date));
+    }
     TRY(read_subsets(f, facts));
     return read_dropped(f, facts);
 }

@@ -17,6 +17,8 @@
  *   /pairs/label             int8, 1: chosen preferred, 0: no label, tie
  *   /pairs/source            int64, line or record of the input, from 0; -1: unknown
  *
+ * Where chat templates made the text: template_hash and template_date.
+ *
  * File attributes: content ("preferences"), format_version, hash (of the token contents), tokenizer,
  * tokenizer_hash, vocabulary, begin_id, end_id, source, source_hash, format, command, program, and
  * dropped.<reason>, counts of what was dropped and why.
@@ -48,7 +50,9 @@ struct dataset_facts {
     int32_t end_id;     /* after each response; -1: none */
     char *source;       /* input files, comma separated */
     uint64_t source_hash;
-    char *format; /* "hh", "preference", … */
+    char *format;           /* "hh", "preference", … */
+    uint64_t template_hash; /* of the chat templates that made the text; 0: none did */
+    char *template_date;    /* that they were given; NULL: none were */
     char *command;
     char *program; /* "collimate 0.1.0 (git …)" */
     int n_subsets;

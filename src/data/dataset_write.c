@@ -308,7 +308,7 @@ static enum status write_subsets(struct writing *to, const struct dataset_part *
 /* Collective; rank 0's facts win. */
 static enum status write_facts(struct writing *to, const struct dataset_facts *f) {
     struct h5_writer *w = to->w;
-    struct dataset_facts counts = {.n_dropped = f->n_dropped};
+    struct dataset_facts counts = {.n_dropped = f->n_dropped, .template_hash = f->template_hash};
     memcpy(counts.dropped, f->dropped, sizeof counts.dropped);
     TRY(comm_broadcast(to->c, 0, &counts, sizeof counts));
     TRY(h5_put_u64(w, "hash", to->hash));
@@ -321,6 +321,10 @@ static enum status write_facts(struct writing *to, const struct dataset_facts *f
     TRY(h5_put_u64(w, "source_hash", f->source_hash));
     TRY(h5_put_text(w, "format", f->format));
     TRY(h5_put_text(w, "command", f->command));
+    if (counts.template_hash != 0) {
+        TRY(h5_put_u64(w, "template_hash", counts.template_hash));
+        TRY(h5_put_text(w, "template_date", f->template_date ? f->template_date : ""));
+    }
     TRY(h5_put_text(w, "program", f->program));
     for (int i = 0; i < counts.n_dropped && i < DATASET_DROP_REASONS; i++) {
         char name[sizeof "dropped." + sizeof counts.dropped[i].reason];
@@ -340,7 +344,8 @@ enum status dataset_write(struct comm *c, const char *path, const struct dataset
     TRY_TO(done, comm_agree(c, check_part(part, vocabulary)));
     TRY_TO(done, find_places(c, part, &g));
     TRY_TO(done, comm_agree(c, globalize(part, &g)));
-    TRY_TO(done, h5_create(c, path, DATASET_CONTENT, g.has_trained ? DATASET_FORMAT_VERSION : DATASET_FORMAT_PLAIN, FILE_FINAL, &to.w));
+    TRY_TO(done, h5_create(c, path, DATASET_CONTENT,
+                           g.has_trained ? DATASET_FORMAT_VERSION : DATASET_FORMAT_PLAIN, FILE_FINAL, &to.w));
     st = write_columns(&to, part, &g);
     st = st == OK ? write_subsets(&to, part, &g, facts) : st;
     if (st == OK) {

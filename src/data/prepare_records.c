@@ -39,6 +39,7 @@ struct pair_row {
 struct block {
     struct ids prompt_ids, response_ids;
     struct text chars;
+    struct text trained; /* a byte for each response id, where chats may train some only */
     struct prompt_row *prompts;
     struct response_row *responses;
     struct pair_row *pairs;
@@ -47,7 +48,9 @@ struct block {
     struct prepare_drops drops;
     struct subsets subsets;
     int64_t counts[PREPARE_COUNTS];
-    int64_t first_moved; /* record whose boundary moved, + 1; 0: none */
+    struct ignored ignored;
+    int64_t first[PREPARE_FIRSTS]; /* + 1; 0: none */
+    char refusal[256];
     enum status st;
     struct message message;
 };
@@ -57,11 +60,12 @@ struct worker {
     const struct prepare_job *job;
     struct encoder *encoder;
     struct record_text *text, *scratch;
-    struct ids together, apart; /* prompt and response in one piece, the response alone: for the check */
-    struct text joined;
+    struct ids together, apart;   /* prompt and response in one piece, the response alone: for the check */
+    struct text joined;           /* prompt and response */
+    struct template_ranges input; /* what users wrote of it */
 };
 
-void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count) {
+void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count, struct prepare_place place) {
     int i = 0;
     while (i < d->n && strncmp(d->list[i].reason, reason, sizeof d->list[i].reason - 1) != 0) {
         i++;
@@ -75,6 +79,17 @@ void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count) {
         d->n = i + 1 > d->n ? i + 1 : d->n;
     }
     d->list[i].count += count;
+    d->list[i].first = d->list[i].first.line == 0 ? place : d->list[i].first;
+}
+
+static struct prepare_place place_in(const struct record *r) {
+    return (struct prepare_place){.file = r->file, .line = r->line};
+}
+
+static void count_first(struct block *b, enum prepare_count what, int64_t count, enum prepare_first which,
+                        int64_t record) {
+    b->counts[what] += count;
+    b->first[which] = count > 0 && b->first[which] == 0 ? record + 1 : b->first[which];
 }
 
 static int32_t code_points(const char *s, size_t n) {
@@ -107,6 +122,7 @@ static enum status add_prompt(struct worker *w, struct block *b, int64_t record,
     int64_t first = ids->count;
     TRY(job->begin_id >= 0 ? push_id(ids, job->begin_id) : OK);
     int64_t text_first = ids->count;
+    encoder_set_input(w->encoder, &w->text->prompt_marks.input, 0, job->specials_as_text);
     TRY(tokenizer_encode(w->encoder, prompt->data ? prompt->data : "", prompt->len, ids, NULL));
     if (job->begin_id >= 0 && ids->count > text_first && ids->data[text_first] == job->begin_id) {
         ids->count--; /* the text brings its own */
@@ -123,25 +139,85 @@ static enum status add_prompt(struct worker *w, struct block *b, int64_t record,
     return OK;
 }
 
-static enum status encode_response(struct worker *w, int i, struct ids *ids, struct text *chars) {
-    const struct text *prompt = &w->text->prompt;
-    const struct text *response = &w->text->responses[i];
-    return tokenizer_encode_after(w->encoder, prompt->data ? prompt->data : "", prompt->len,
-                                  response->data ? response->data : "", response->len, ids, chars);
+static enum status add_ranges(const struct template_ranges *from, size_t offset, struct template_ranges *to) {
+    TRY(GROW_ARRAY(to->data, to->capacity, to->count + from->count));
+    for (int64_t i = 0; i < from->count; i++) {
+        to->data[to->count++] =
+            (struct template_range){from->data[i].begin + offset, from->data[i].end + offset};
+    }
+    return OK;
+}
+
+/* Prompt and response i in one piece. */
+static enum status join(struct worker *w, int i) {
+    const struct record_text *text = w->text;
+    size_t prompt = text->prompt.len;
+    text_clear(&w->joined);
+    w->input.count = 0;
+    TRY(text_append(&w->joined, prompt ? text->prompt.data : "", prompt));
+    TRY(text_append(&w->joined, text->responses[i].len ? text->responses[i].data : "",
+                    text->responses[i].len));
+    TRY(add_ranges(&text->prompt_marks.input, 0, &w->input));
+    return add_ranges(&text->response_marks[i].input, prompt, &w->input);
+}
+
+/* Bytes [begin, end) of the joined text, behind what stands before them. */
+static enum status encode_piece(struct worker *w, size_t begin, size_t end, struct ids *ids,
+                                struct text *chars) {
+    const char *s = w->joined.data ? w->joined.data : "";
+    encoder_set_input(w->encoder, &w->input, begin, w->job->specials_as_text);
+    return tokenizer_encode_after(w->encoder, s, begin, s + begin, end - begin, ids, chars);
+}
+
+static enum status mark_ids(struct text *trained, int64_t count, char value) {
+    for (int64_t i = 0; i < count && trained; i++) {
+        TRY(text_append(trained, &value, 1));
+    }
+    return OK;
+}
+
+/* The ids of response i; trained (NULL: not asked for): a 1 for each that is trained, else a 0. A chat is cut
+ * where a trained turn begins or ends, so that no token reaches over. */
+static enum status encode_response(struct worker *w, int i, struct ids *ids, struct text *chars,
+                                   struct text *trained) {
+    const struct template_ranges *turns = &w->text->response_marks[i].trained;
+    TRY(join(w, i));
+    size_t at = w->text->prompt.len;
+    int64_t first = ids->count;
+    for (int64_t k = 0; k < turns->count; k++) {
+        size_t begin = w->text->prompt.len + turns->data[k].begin;
+        size_t end = w->text->prompt.len + turns->data[k].end;
+        TRY(begin > at ? encode_piece(w, at, begin, ids, chars) : OK);
+        TRY(mark_ids(trained, ids->count - first, 0));
+        first = ids->count;
+        TRY(encode_piece(w, begin, end, ids, chars));
+        TRY(mark_ids(trained, ids->count - first, 1));
+        first = ids->count;
+        at = end;
+    }
+    TRY(at < w->joined.len ? encode_piece(w, at, w->joined.len, ids, chars) : OK);
+    return mark_ids(trained, ids->count - first, turns->count == 0);
+}
+
+static bool trains_some(const struct prepare_job *job) {
+    return job->chat && job->chat->all_turns;
 }
 
 static enum status add_response(struct worker *w, struct block *b, int i, bool *end_in_text) {
     const struct prepare_job *job = w->job;
     const struct text *response = &w->text->responses[i];
     struct ids *ids = &b->response_ids;
+    struct text *trained = trains_some(job) ? &b->trained : NULL;
     int64_t first = ids->count;
     int32_t end = tokenizer_end(job->tokenizer);
-    TRY(encode_response(w, i, ids, job->token_chars ? &b->chars : NULL));
+    TRY(encode_response(w, i, ids, job->token_chars ? &b->chars : NULL, trained));
     *end_in_text |= holds(ids->data, first, ids->count, end);
     bool ends = ids->count > first && end >= 0 && ids->data[ids->count - 1] == end;
+    ends = ends || (job->end_id < 0 && holds(ids->data, first, ids->count, end)); /* the template's */
     if (job->end_id >= 0 && !ends) {
         TRY(push_id(ids, job->end_id));
         TRY(job->token_chars ? text_append(&b->chars, "", 1) : OK); /* 0: no code points */
+        TRY(mark_ids(trained, 1, 1));
         ends = true;
     }
     b->counts[COUNT_WITHOUT_END] += !ends;
@@ -166,24 +242,18 @@ static bool goes_on(const struct ids *whole, int64_t *at, const int32_t *ids, in
 
 /* Counts whether prompt and response i in one piece have the ids that they have apart. */
 static enum status check_boundary(struct worker *w, struct block *b, int i, int64_t record) {
-    const struct text *prompt = &w->text->prompt;
-    const struct text *response = &w->text->responses[i];
     const struct prompt_row *row = &b->prompts[b->n_prompts - 1];
     int64_t first = b->n_prompts > 1 ? row[-1].end : 0;
     int64_t skipped = w->job->begin_id >= 0; /* ids of the prompt that its text did not give */
-    text_clear(&w->joined);
     w->together.count = w->apart.count = 0;
-    TRY(text_append(&w->joined, prompt->data, prompt->len));
-    TRY(text_append(&w->joined, response->data, response->len));
-    TRY(tokenizer_encode(w->encoder, w->joined.data, w->joined.len, &w->together, NULL));
-    TRY(encode_response(w, i, &w->apart, NULL));
+    TRY(encode_response(w, i, &w->apart, NULL, NULL));
+    TRY(encode_piece(w, 0, w->joined.len, &w->together, NULL));
     int64_t at = skipped && w->together.count > 0 && w->together.data[0] == w->job->begin_id;
     bool same =
         goes_on(&w->together, &at, b->prompt_ids.data + first + skipped, row->end - first - skipped) &&
         goes_on(&w->together, &at, w->apart.data, w->apart.count) && at == w->together.count;
     b->counts[COUNT_CHECKED]++;
-    b->counts[COUNT_BOUNDARY_MOVED] += !same;
-    b->first_moved = b->first_moved == 0 && !same ? record + 1 : b->first_moved;
+    count_first(b, COUNT_BOUNDARY_MOVED, !same, FIRST_MOVED, record);
     return OK;
 }
 
@@ -208,9 +278,16 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, c
     int64_t source = records[0].index;
     int64_t first_response = b->n_responses;
     bool end_in_text = false;
+    int64_t specials = encoder_input_specials(w->encoder);
     TRY(add_prompt(w, b, record, &end_in_text));
     for (int i = 0; i < w->text->n_responses; i++) {
         TRY(add_response(w, b, i, &end_in_text));
+    }
+    specials = encoder_input_specials(w->encoder) - specials;
+    count_first(b, COUNT_SPECIALS, specials > 0, FIRST_SPECIALS, record);
+    count_first(b, COUNT_UNTRAINED, w->text->n_untrained, FIRST_UNTRAINED, record);
+    b->counts[COUNT_BEHIND] += w->text->n_behind;
+    for (int i = 0; i < w->text->n_responses; i++) {
         TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, i, record) : OK);
     }
     b->counts[COUNT_END_IN_TEXT] += end_in_text;
@@ -232,30 +309,40 @@ static enum status parse(const struct prepare_job *job, const struct record *r, 
     return fail(ERR_DATA, "%s: expected a JSON object", where);
 }
 
+static enum status add_dropped(struct worker *w, struct block *b, int64_t i, struct prepare_place place) {
+    prepare_drop(&b->drops, w->text->dropped, 1, place);
+    if (w->text->detail[0] && b->first[FIRST_REFUSED] == 0) {
+        b->first[FIRST_REFUSED] = i + 1;
+        snprintf(b->refusal, sizeof b->refusal, "%s", w->text->detail);
+    }
+    return OK;
+}
+
 static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     struct record r = records_at(w->job->input, i);
     char where[512];
     json_t *json;
     TRY(parse(w->job, &r, where, &json));
     enum status st = record_parse(w->job->format, json, where, w->text);
+    bool templated = w->job->chat && w->job->chat->templates;
+    ignored_count(&b->ignored, w->job->format, json, templated);
     json_decref(json);
     TRY(st);
     b->counts[COUNT_RECORDS]++;
     if (w->text->dropped) {
-        prepare_drop(&b->drops, w->text->dropped, 1);
-        return OK;
+        return add_dropped(w, b, i, place_in(&r));
     }
     if (w->text->n_skipped > 0) {
-        prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped);
+        prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped, place_in(&r));
     }
     if (w->text->n_ties > 0) {
-        prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties);
+        prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties, place_in(&r));
     }
     st = add_text(w, b, i, &r);
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
-static enum status filter_post(struct worker *w, struct block *b) {
+static enum status filter_post(struct worker *w, struct block *b, struct prepare_place place) {
     const struct prepare_job *job = w->job;
     bool too_long[RECORD_RESPONSES_MAX] = {false};
     int64_t specials = (job->begin_id >= 0) + (job->end_id >= 0);
@@ -267,16 +354,16 @@ static enum status filter_post(struct worker *w, struct block *b) {
         TRY(tokenizer_encode(w->encoder, prompt->data ? prompt->data : "", prompt->len, &w->together, NULL));
         for (int i = 0; i < w->text->n_responses; i++) {
             w->apart.count = 0;
-            TRY(encode_response(w, i, &w->apart, NULL));
+            TRY(encode_response(w, i, &w->apart, NULL, NULL));
             too_long[i] = w->together.count + w->apart.count + specials > job->max_length;
         }
     }
     shp_keep(w->text, too_long, job->max_pairs, &long_pairs, &more_pairs);
     if (long_pairs > 0) {
-        prepare_drop(&b->drops, "pairs longer than prepare.max_length", long_pairs);
+        prepare_drop(&b->drops, "pairs longer than prepare.max_length", long_pairs, place);
     }
     if (more_pairs > 0) {
-        prepare_drop(&b->drops, "pairs above prepare.max_pairs_per_post", more_pairs);
+        prepare_drop(&b->drops, "pairs above prepare.max_pairs_per_post", more_pairs, place);
     }
     return OK;
 }
@@ -298,10 +385,10 @@ static enum status add_post(struct worker *w, struct block *b, int64_t i) {
         TRY(st);
         b->counts[COUNT_RECORDS]++;
         if (dropped) {
-            prepare_drop(&b->drops, dropped, 1);
+            prepare_drop(&b->drops, dropped, 1, place_in(&records[k]));
         }
     }
-    TRY(filter_post(w, b));
+    TRY(filter_post(w, b, place_in(&records[0])));
     if (w->text->n_pairs == 0) {
         return OK; /* its pairs are counted where they were dropped */
     }
@@ -313,6 +400,7 @@ static void block_free(struct block *b) {
     ids_free(&b->prompt_ids);
     ids_free(&b->response_ids);
     text_free(&b->chars);
+    text_free(&b->trained);
     subsets_free(&b->subsets);
     mem_free(b->prompts);
     mem_free(b->responses);
@@ -322,6 +410,7 @@ static void block_free(struct block *b) {
 static enum status worker_open(struct worker *w, const struct prepare_job *job) {
     *w = (struct worker){.job = job};
     TRY(NEW_ARRAY(w->text, 1));
+    w->text->chat = job->chat;
     TRY(NEW_ARRAY(w->scratch, 1));
     return encoder_open(job->tokenizer, &w->encoder);
 }
@@ -339,6 +428,7 @@ static void worker_close(struct worker *w) {
     ids_free(&w->together);
     ids_free(&w->apart);
     text_free(&w->joined);
+    mem_free(w->input.data);
 }
 
 /* Shared by the threads of a rank. */
@@ -391,14 +481,15 @@ struct totals {
     int64_t prompts, responses, pairs, prompt_ids, response_ids;
 };
 
-static enum status new_part(struct prepared *out, const struct totals *t, bool token_chars) {
+static enum status new_part(struct prepared *out, const struct totals *t, const struct prepare_job *job) {
     struct dataset_part *p = &out->part;
     TRY(NEW_ARRAY(p->prompt_tokens, t->prompt_ids));
     TRY(NEW_ARRAY(p->prompt_offsets, t->prompts + 1));
     TRY(NEW_ARRAY(p->prompt_subset, t->prompts));
     TRY(NEW_ARRAY(p->response_tokens, t->response_ids));
     TRY(NEW_ARRAY(p->response_offsets, t->responses + 1));
-    TRY(token_chars ? NEW_ARRAY(p->response_token_chars, t->response_ids) : OK);
+    TRY(job->token_chars ? NEW_ARRAY(p->response_token_chars, t->response_ids) : OK);
+    TRY(trains_some(job) ? NEW_ARRAY(p->response_trained, t->response_ids) : OK);
     TRY(NEW_ARRAY(p->response_prompt, t->responses));
     TRY(NEW_ARRAY(p->response_score, t->responses));
     TRY(NEW_ARRAY(p->response_worth, t->responses));
@@ -442,14 +533,27 @@ static void copy_ids(int32_t *to, const struct ids *from) {
     }
 }
 
+static void take_firsts(struct prepared *out, const struct block *b) {
+    if (out->first[FIRST_REFUSED] == 0) {
+        memcpy(out->refusal, b->refusal, sizeof out->refusal);
+    }
+    for (int i = 0; i < PREPARE_FIRSTS; i++) {
+        out->first[i] = out->first[i] == 0 ? b->first[i] : out->first[i];
+    }
+    ignored_merge(&out->ignored, &b->ignored);
+}
+
 /* Takes over what a block holds and frees it. */
 static enum status append_block(struct prepared *out, struct block *b, struct totals *base) {
     struct dataset_part *p = &out->part;
-    out->first_moved = out->first_moved == 0 ? b->first_moved : out->first_moved;
+    take_firsts(out, b);
     copy_ids(p->prompt_tokens + base->prompt_ids, &b->prompt_ids);
     copy_ids(p->response_tokens + base->response_ids, &b->response_ids);
     if (p->response_token_chars && b->chars.len > 0) {
         memcpy(p->response_token_chars + base->response_ids, b->chars.data, b->chars.len);
+    }
+    if (p->response_trained && b->trained.len > 0) {
+        memcpy(p->response_trained + base->response_ids, b->trained.data, b->trained.len);
     }
     append_rows(out, b, base);
     TRY(subsets_merge(&out->subsets, &b->subsets, p->prompt_subset + base->prompts, b->n_prompts));
@@ -462,7 +566,7 @@ static enum status append_block(struct prepared *out, struct block *b, struct to
         out->counts[i] += b->counts[i];
     }
     for (int i = 0; i < b->drops.n; i++) {
-        prepare_drop(&out->drops, b->drops.list[i].reason, b->drops.list[i].count);
+        prepare_drop(&out->drops, b->drops.list[i].reason, b->drops.list[i].count, b->drops.list[i].first);
     }
     block_free(b);
     *b = (struct block){0};
@@ -487,7 +591,7 @@ static enum status collect(const struct crew *crew, struct prepared *out) {
         total.prompt_ids += b->prompt_ids.count;
         total.response_ids += b->response_ids.count;
     }
-    TRY(new_part(out, &total, crew->job->token_chars));
+    TRY(new_part(out, &total, crew->job));
     struct totals base = {0};
     for (int i = 0; i < crew->n_blocks; i++) {
         TRY(append_block(out, &crew->blocks[i], &base));
@@ -524,11 +628,22 @@ enum status prepare_records(const struct prepare_job *job, struct prepared *out)
 
 void prepared_free(struct prepared *p) {
     struct dataset_part *d = &p->part;
-    void *arrays[] = {d->prompt_tokens,         d->prompt_offsets,   d->prompt_subset,
-                      d->response_tokens,       d->response_offsets, d->response_token_chars,
-                      d->response_prompt,       d->response_score,   d->response_worth,
-                      d->response_length_chars, d->chosen,           d->rejected,
-                      d->pair_source,           d->margin,           d->label,
+    void *arrays[] = {d->response_trained,
+                      d->prompt_tokens,
+                      d->prompt_offsets,
+                      d->prompt_subset,
+                      d->response_tokens,
+                      d->response_offsets,
+                      d->response_token_chars,
+                      d->response_prompt,
+                      d->response_score,
+                      d->response_worth,
+                      d->response_length_chars,
+                      d->chosen,
+                      d->rejected,
+                      d->pair_source,
+                      d->margin,
+                      d->label,
                       p->prompt_record};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
