@@ -253,21 +253,44 @@ static void report_drops(const struct prepare *p) {
     }
 }
 
+enum { SHOWN_TOKENS = 200 }; /* of a text of the first row, at most */
+
+/* A prompt's end, or a response's beginning. */
+static enum status show_some(const struct prepare *p, const char *name, const int32_t *ids, int64_t n,
+                             const uint8_t *trained, struct text *out) {
+    int64_t skipped = n > SHOWN_TOKENS && !trained ? n - SHOWN_TOKENS : 0;
+    int64_t shown = n > SHOWN_TOKENS ? SHOWN_TOKENS : n;
+    char title[64];
+    snprintf(title, sizeof title, "%s%s", name, n > shown ? trained ? ", its first" : ", its last" : "");
+    return show_ids(p->tokenizer, title, ids + skipped, shown, trained, out);
+}
+
+/* Line by line, so that each says who speaks. */
+static void log_lines(char *text) {
+    for (char *at = text; at && *at;) {
+        char *end = strchr(at, '\n');
+        if (end) {
+            *end = '\0';
+        }
+        log_root(LOG_INFO, "%s", at);
+        at = end ? end + 1 : NULL;
+    }
+}
+
 /* Collective. The first row of rank 0 as text. */
 static enum status show_first(const struct prepare *p) {
     const struct dataset_part *d = &p->prepared.part;
     struct text out = {0};
     enum status st = OK;
     if (p->run->comm->rank == 0 && d->n_prompts > 0) {
-        st = show_ids(p->tokenizer, "prompt", d->prompt_tokens, span(d->prompt_offsets, 0), NULL, &out);
+        st = text_puts(&out, "the first row (" SHOW_LEGEND "):\n");
+        st = st == OK ? show_some(p, "prompt", d->prompt_tokens, span(d->prompt_offsets, 0), NULL, &out) : st;
         for (int64_t i = 0; i < d->n_responses && d->response_prompt[i] == 0 && st == OK; i++) {
             int64_t at = d->response_offsets[i];
-            st = show_ids(p->tokenizer, "response", d->response_tokens + at, span(d->response_offsets, i),
-                          d->response_trained ? d->response_trained + at : SHOW_ALL_TRAINED, &out);
+            st = show_some(p, "response", d->response_tokens + at, span(d->response_offsets, i),
+                           d->response_trained ? d->response_trained + at : SHOW_ALL_TRAINED, &out);
         }
-        if (st == OK) {
-            log_root(LOG_INFO, "the first row (" SHOW_LEGEND "):\n%s", out.data);
-        }
+        log_lines(st == OK ? out.data : NULL);
     }
     text_free(&out);
     return comm_agree(p->run->comm, st);

@@ -253,7 +253,9 @@ static enum status parse_hh(const json_t *record, const char *where, struct reco
     TRY(need_string(record, "rejected", where, &rejected, &rejected_n));
     size_t at = response_at(chosen, chosen_n);
     if (at == 0) {
-        return drop(r, "no turn marker");
+        return drop(r, has(record, "question") || has(record, "instruction") || has(record, "input")
+                           ? "no \"prompt\" beside chosen and rejected"
+                           : "no turn marker");
     }
     if (rejected_n < at || memcmp(chosen, rejected, at) != 0) {
         return drop(r, "prompts differ");
@@ -315,7 +317,8 @@ done:
 
 static enum status parse_preference(const json_t *record, const char *where, struct record_text *r) {
     const json_t *prompt = context_of(record);
-    if (!has(record, "chosen") || !has(record, "rejected")) {
+    if (json_is_null(json_object_get(record, "chosen")) ||
+        json_is_null(json_object_get(record, "rejected"))) {
         return drop(r, "empty response");
     }
     if (is_conversation(json_object_get(record, "chosen"))) {
