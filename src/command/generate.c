@@ -267,7 +267,7 @@ static enum status print_row(const struct generation *g, int64_t row, const stru
     TRY(text_puts(out, "]"));
     if (g->session.tokenizer) {
         text_clear(scratch);
-        TRY(tokenizer_decode(g->session.tokenizer, r->tokens, r->count, true, scratch));
+        TRY(tokenizer_decode_after(g->session.tokenizer, r->tokens, r->count, true, scratch));
         TRY(text_puts(out, ", \"text\": "));
         TRY(text_json(out, scratch->data ? scratch->data : "", scratch->len));
     }

@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "command/line.h"
-#include "data/lengths.h"
-#include "data/prepare_records.h"
+#include "command/prepare_report.h"
 #include "generated/version.h"
 #include "mpi/threads.h"
 #include "mpi/watchdog.h"
@@ -20,19 +20,6 @@
 #include "util/mem.h"
 
 enum { CHECKED_RECORDS = 1000 }; /* for token boundaries, at most */
-
-struct prepare {
-    struct run *run;
-    char **files;
-    int n_files;
-    struct tokenizer *tokenizer;
-    struct records_input *input;
-    struct prepare_job job;
-    int64_t all_records; /* over ranks, within the limit */
-    struct record_groups groups;
-    struct prepared prepared;
-    double start_s;
-};
 
 static enum status split_files(const char *list, struct prepare *p) {
     int64_t capacity = 0;
@@ -49,6 +36,51 @@ static enum status split_files(const char *list, struct prepare *p) {
     return p->n_files > 0 ? OK : fail(ERR_USAGE, "input is not set; give input=FILE.jsonl[.gz][,…]");
 }
 
+/* The folder that a tokenizer's files lie in; NULL: none. */
+static enum status folder_of(const char *tokenizer, char **out) {
+    const char *slash = strrchr(tokenizer, '/');
+    bool is_file = text_ends(tokenizer, ".json") || text_ends(tokenizer, ".model");
+    *out = is_file ? mem_strndup(slash ? tokenizer : ".", slash ? (size_t)(slash - tokenizer) : 1)
+                   : mem_strdup(tokenizer);
+    return mem_ok(*out);
+}
+
+/* Local. The chat template that messages go through, where there is one. */
+static enum status open_templates(struct prepare *p) {
+    const struct settings *s = p->run->settings;
+    const char *wanted = s->prepare.chat_template;
+    char *folder = NULL;
+    p->chat.all_turns = s->prepare.train_turns == 0;
+    p->job.chat = &p->chat;
+    p->job.specials_as_text = s->tokenize.special_in_content == 1;
+    if (strcmp(wanted, "transcript") == 0) {
+        return OK;
+    }
+    TRY(folder_of(s->tokenizer, &folder));
+    enum status st = template_folder_open(folder, &p->templates);
+    mem_free(folder);
+    TRY(st);
+    TRY(strcmp(wanted, "auto") == 0 ? OK : template_folder_replace(&p->templates, wanted));
+    p->chat.templates = p->templates.count > 0 ? &p->templates : NULL;
+    p->chat.date = p->date;
+    return OK;
+}
+
+/* Collective. The day that templates are told: the same on all ranks. */
+static enum status choose_date(struct prepare *p) {
+    const char *given = p->run->settings->prepare.date;
+    time_t now = time(NULL);
+    struct tm day;
+    if (*given) {
+        snprintf(p->date, sizeof p->date, "%s", given);
+    } else if (localtime_r(&now, &day)) {
+        strftime(p->date, sizeof p->date, "%Y-%m-%d", &day);
+    }
+    return comm_broadcast(p->run->comm, 0, p->date, sizeof p->date);
+}
+
+enum { END_AUTO, END_TRUE };
+
 /* What the special-token settings mean with this tokenizer. */
 static enum status choose_specials(struct prepare *p) {
     const struct settings *s = p->run->settings;
@@ -56,20 +88,21 @@ static enum status choose_specials(struct prepare *p) {
     int32_t begin_id = tokenizer_begin(p->tokenizer);
     int32_t end_id = tokenizer_end(p->tokenizer);
     bool automatic = strcmp(begin, "auto") == 0;
-    bool wanted =
-        automatic ? tokenizer_adds_begin(p->tokenizer) && begin_id >= 0 : strcmp(begin, "true") == 0;
+    bool wanted = automatic ? !p->templated && tokenizer_adds_begin(p->tokenizer) && begin_id >= 0
+                            : strcmp(begin, "true") == 0;
+    bool ends = s->tokenize.end == END_AUTO ? !p->templated : s->tokenize.end == END_TRUE;
     if (!automatic && !wanted && strcmp(begin, "false") != 0) {
         return fail(ERR_USAGE, "tokenize.begin: \"%s\" is not one of auto, true, false", begin);
     }
     if (wanted && begin_id < 0) {
         return fail(ERR_USAGE, "tokenize.begin is true, but %s names no beginning token", s->tokenizer);
     }
-    if (s->tokenize.end && end_id < 0) {
+    if (ends && end_id < 0) {
         return fail(ERR_USAGE, "%s names no end token; set tokenize.end=false to prepare without",
                     s->tokenizer);
     }
     p->job.begin_id = wanted ? begin_id : -1;
-    p->job.end_id = s->tokenize.end ? end_id : -1;
+    p->job.end_id = ends ? end_id : -1;
     return OK;
 }
 
@@ -87,13 +120,14 @@ static enum status prepare_open(struct prepare *p) {
     p->job.tokenizer = p->tokenizer;
     p->job.token_chars = s->prepare.token_chars;
     p->job.threads = threads_of_rank(p->run->comm, p->run->settings->threads);
-    return choose_specials(p);
+    return open_templates(p);
 }
 
 static void prepare_close(struct prepare *p) {
     prepared_free(&p->prepared);
     record_groups_free(&p->groups);
     records_close(p->input);
+    template_folder_free(&p->templates);
     tokenizer_close(p->tokenizer);
     for (int i = 0; i < p->n_files; i++) {
         mem_free(p->files[i]);
@@ -101,8 +135,8 @@ static void prepare_close(struct prepare *p) {
     mem_free(p->files);
 }
 
-/* The format of record 0, which is on the first rank that has any. */
-static enum status detect_here(const struct prepare *p, int64_t *format) {
+/* The format of record 0, which is on the first rank that has any, and whether it holds messages. */
+static enum status detect_here(const struct prepare *p, int64_t *format, int64_t *chat) {
     if (records_count(p->input) == 0 || records_at(p->input, 0).index != 0) {
         return OK;
     }
@@ -110,14 +144,27 @@ static enum status detect_here(const struct prepare *p, int64_t *format) {
     char where[512];
     snprintf(where, sizeof where, "%s, line %lld", records_file(p->input, r.file), (long long)r.line);
     json_t *json;
-    enum record_format found;
+    enum record_format found = (enum record_format) * format;
     TRY(json_parse(r.data, r.len, where, &json));
-    enum status st = json_is_object(json) ? record_format_detect(json, where, &found)
-                                          : fail(ERR_DATA, "%s: expected a JSON object", where);
+    enum status st = json_is_object(json) ? OK : fail(ERR_DATA, "%s: expected a JSON object", where);
+    st = st == OK && found == FORMAT_AUTO ? record_format_detect(json, where, &found) : st;
+    *chat = st == OK && record_is_chat(found, json);
     json_decref(json);
     TRY(st);
     *format = found;
     return OK;
+}
+
+static void say_how(const struct prepare *p) {
+    const struct settings *s = p->run->settings;
+    bool automatic = strcmp(s->prepare.chat_template, "auto") == 0;
+    if (p->templated) {
+        log_root(LOG_INFO, "messages go through the chat template of %s",
+                 automatic ? s->tokenizer : s->prepare.chat_template);
+    } else {
+        log_root(LOG_INFO, "messages become HH transcripts%s",
+                 automatic ? ": the tokenizer has no chat template (prepare.chat_template)" : "");
+    }
 }
 
 /* Collective. Format, limits and the boundary check's stride. */
@@ -138,14 +185,16 @@ static enum status plan(struct prepare *p) {
     p->all_records = limit < total ? limit : total;
     p->job.check_stride = (p->all_records + CHECKED_RECORDS - 1) / CHECKED_RECORDS;
     int64_t format = s->prepare.format;
-    enum status st = OK;
-    if (format == FORMAT_AUTO) {
-        st = detect_here(p, &format);
-    }
-    TRY(comm_agree(c, st));
+    int64_t chat = 0;
+    TRY(comm_agree(c, detect_here(p, &format, &chat)));
     TRY(comm_max_i64(c, &format, 1)); /* FORMAT_AUTO is 0: the one rank that knows wins */
+    TRY(comm_max_i64(c, &chat, 1));
     p->job.format = (enum record_format)format;
-    return OK;
+    p->templated = chat && p->chat.templates;
+    if (chat) {
+        say_how(p);
+    }
+    return comm_agree(c, choose_specials(p));
 }
 
 /* Collective. SHP records by post; the keys that only they have are refused elsewhere. */
@@ -172,191 +221,6 @@ static enum status group_posts(struct prepare *p) {
     return OK;
 }
 
-static int64_t span(const int64_t *offsets, int64_t i) {
-    return offsets[i + 1] - offsets[i];
-}
-
-enum { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, LENGTH_KINDS };
-
-static void add_lengths(const struct dataset_part *part, int kind, struct lengths *l) {
-    int64_t n = kind == LENGTH_PROMPT ? part->n_prompts : part->n_responses;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t length = span(kind == LENGTH_PROMPT ? part->prompt_offsets : part->response_offsets, i);
-        length += kind == LENGTH_BOTH ? span(part->prompt_offsets, part->response_prompt[i]) : 0;
-        lengths_add(l, length);
-    }
-}
-
-/* Collective. */
-static enum status report_lengths(const struct prepare *p) {
-    static const char *const names[] = {"prompt", "response", "prompt + response"};
-    enum status st = OK;
-    for (int kind = 0; kind < LENGTH_KINDS && st == OK; kind++) {
-        struct lengths l;
-        struct text line = {0};
-        st = comm_agree(p->run->comm, lengths_open(&l, names[kind]));
-        if (st == OK) {
-            add_lengths(&p->prepared.part, kind, &l);
-            st = lengths_reduce(p->run->comm, &l);
-        }
-        if (st == OK) {
-            st = lengths_print(&l, &line);
-        }
-        if (st == OK && line.len > 0) {
-            log_root(LOG_INFO, "%s", line.data);
-        }
-        text_free(&line);
-        lengths_close(&l);
-    }
-    return st;
-}
-
-/* Where the longest prompt + response stands. */
-struct place {
-    int64_t length, line, file;
-};
-
-/* Collective. The first of the longest. */
-static enum status find_longest(const struct prepare *p, struct place *out) {
-    const struct dataset_part *part = &p->prepared.part;
-    struct comm *c = p->run->comm;
-    struct place mine = {.length = -1};
-    for (int64_t i = 0; i < part->n_responses; i++) {
-        int64_t prompt = part->response_prompt[i];
-        int64_t length = span(part->response_offsets, i) + span(part->prompt_offsets, prompt);
-        if (length > mine.length) {
-            struct record r = prepare_record(&p->job, p->prepared.prompt_record[prompt]);
-            mine = (struct place){.length = length, .line = r.line, .file = r.file};
-        }
-    }
-    int64_t *lengths;
-    TRY(comm_agree(c, NEW_ARRAY(lengths, c->size)));
-    enum status st = comm_gather_i64(c, mine.length, lengths);
-    int owner = 0;
-    for (int r = 1; r < c->size; r++) {
-        owner = lengths[r] > lengths[owner] ? r : owner;
-    }
-    mem_free(lengths);
-    *out = mine;
-    return st == OK ? comm_broadcast(c, owner, out, sizeof *out) : st;
-}
-
-/* Collective. The first record whose tokens reach over the boundary of prompt and response. */
-static enum status find_moved(const struct prepare *p, struct place *out) {
-    struct comm *c = p->run->comm;
-    struct place mine = {0};
-    int64_t first = p->prepared.first_moved;
-    int64_t owner = -1;
-    if (first > 0) {
-        struct record r = prepare_record(&p->job, first - 1);
-        mine = (struct place){.line = r.line, .file = r.file};
-        owner = c->size - c->rank; /* the lowest rank wins */
-    }
-    TRY(comm_max_i64(c, &owner, 1));
-    *out = mine;
-    return owner < 0 ? OK : comm_broadcast(c, (int)(c->size - owner), out, sizeof *out);
-}
-
-static int by_reason(const void *a, const void *b) {
-    return strcmp(a, b); /* the reason is the entry's first field */
-}
-
-/* Collective. Every rank gets the drops of all, by name, so that the file does not depend on the ranks. */
-static enum status merge_drops(struct comm *c, struct prepare_drops *d) {
-    struct prepare_drops *all = NULL;
-    int64_t *bytes = NULL;
-    enum status st = NEW_ARRAY(all, c->size);
-    if (st == OK) {
-        st = NEW_ARRAY(bytes, c->size);
-    }
-    for (int r = 0; r < c->size && st == OK; r++) {
-        bytes[r] = sizeof *all;
-    }
-    st = comm_agree(c, st);
-    if (st == OK) {
-        st = comm_gather_bytes(c, d, sizeof *d, all, bytes);
-    }
-    if (st == OK) {
-        *d = (struct prepare_drops){0};
-        for (int r = 0; r < c->size; r++) {
-            for (int i = 0; i < all[r].n; i++) {
-                prepare_drop(d, all[r].list[i].reason, all[r].list[i].count);
-            }
-        }
-        qsort(d->list, (size_t)d->n, sizeof d->list[0], by_reason);
-    }
-    mem_free(all);
-    mem_free(bytes);
-    return st;
-}
-
-static void warn_count(int64_t count, const char *text) {
-    if (count > 0) {
-        log_root(LOG_WARN, "%lld %s", (long long)count, text);
-    }
-}
-
-static void report_counts(const struct prepare *p, const int64_t *counts, int64_t responses) {
-    const char *end_text = p->job.end_id >= 0 ? "records whose text holds the end token already"
-                                              : "records whose text holds the tokenizer's end token";
-    warn_count(counts[COUNT_END_IN_TEXT], end_text);
-    warn_count(counts[COUNT_BEGIN_IN_TEXT],
-               "prompts that began with the beginning token already: it stands there once");
-    warn_count(counts[COUNT_EMPTY_PROMPTS],
-               "prompts without any token: the first token of their responses cannot be scored");
-    log_root(LOG_INFO, "responses without end token: %lld of %lld", (long long)counts[COUNT_WITHOUT_END],
-             (long long)responses);
-}
-
-static void report_boundaries(const struct prepare *p, const struct place *first, int64_t responses) {
-    const int64_t *counts = p->prepared.counts;
-    bool moved = counts[COUNT_BOUNDARY_MOVED] > 0;
-    char sample[64] = "";
-    char place[512] = "";
-    if (counts[COUNT_CHECKED] < responses) {
-        snprintf(sample, sizeof sample, " (a sample of %lld)", (long long)responses);
-    }
-    if (moved) {
-        snprintf(place, sizeof place, "; the first: %s, line %lld", records_file(p->input, (int)first->file),
-                 (long long)first->line);
-    }
-    log_root(moved ? LOG_WARN : LOG_INFO,
-             "token boundary: %lld of %lld responses%s have other tokens in one piece with their prompt%s",
-             (long long)counts[COUNT_BOUNDARY_MOVED], (long long)counts[COUNT_CHECKED], sample, place);
-}
-
-/* Collective. Makes drops and counts global and reports them; nothing here is written to the file but drops.
- */
-static enum status report(struct prepare *p) {
-    struct comm *c = p->run->comm;
-    struct prepared *d = &p->prepared;
-    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs};
-    struct place longest;
-    struct place moved;
-    TRY(comm_sum_i64(c, sizes, COUNT_OF(sizes)));
-    TRY(comm_sum_i64(c, d->counts, PREPARE_COUNTS));
-    TRY(merge_drops(c, &d->drops));
-    TRY(find_longest(p, &longest));
-    TRY(find_moved(p, &moved));
-    log_root(LOG_INFO, "%lld records (%s): %lld prompts, %lld responses, %lld pairs",
-             (long long)d->counts[COUNT_RECORDS], record_format_name(p->job.format), (long long)sizes[0],
-             (long long)sizes[1], (long long)sizes[2]);
-    TRY(report_lengths(p));
-    if (longest.length >= 0) {
-        log_root(LOG_INFO, "longest: %lld tokens, %s, line %lld", (long long)longest.length,
-                 records_file(p->input, (int)longest.file), (long long)longest.line);
-    }
-    report_counts(p, d->counts, sizes[1]);
-    report_boundaries(p, &moved, sizes[1]);
-    for (int i = 0; i < d->drops.n; i++) {
-        log_root(LOG_WARN, "dropped %lld: %s", (long long)d->drops.list[i].count, d->drops.list[i].reason);
-    }
-    if (sizes[0] == 0) {
-        return fail(ERR_DATA, "%s: every record was dropped", p->run->settings->input);
-    }
-    return OK;
-}
-
 static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) {
     const struct settings *s = p->run->settings;
     struct text command = {0};
@@ -379,6 +243,11 @@ static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) 
     f->source_hash = records_hash(p->input);
     f->n_subsets = p->prepared.subsets.n;
     f->subsets = p->prepared.subsets.names;
+    if (p->templated) {
+        f->template_hash = template_folder_hash(&p->templates);
+        f->template_date = mem_strdup(p->date);
+        TRY(mem_ok(f->template_date));
+    }
     f->n_dropped = p->prepared.drops.n;
     for (int i = 0; i < f->n_dropped; i++) {
         snprintf(f->dropped[i].reason, sizeof f->dropped[i].reason, "%s", p->prepared.drops.list[i].reason);
@@ -406,6 +275,7 @@ static enum status write_file(struct prepare *p) {
 static enum status prepare_run(struct prepare *p) {
     struct comm *c = p->run->comm;
     TRY(comm_agree(c, prepare_open(p)));
+    TRY(choose_date(p));
     watchdog_phase(c->watchdog, "reading the records");
     TRY(records_open(c, p->files, p->n_files, &p->input));
     TRY(plan(p));
@@ -413,7 +283,7 @@ static enum status prepare_run(struct prepare *p) {
     watchdog_phase(c->watchdog, "tokenizing");
     TRY(comm_agree(c, prepare_records(&p->job, &p->prepared)));
     double tokenized_s = clock_seconds() - p->start_s;
-    TRY(report(p));
+    TRY(prepare_report(p));
     if (p->run->dry_run) {
         log_root(LOG_INFO, "dry run: nothing is written");
         return OK;

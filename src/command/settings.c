@@ -52,7 +52,7 @@ static const struct option table[] = {
     TEXT("reference", reference, "", "dpo score evaluate", NULL,
          "reference model's folder; dpo: the model as it was at the start"),
     TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
-    TEXT("tokenizer", tokenizer, "", "prepare init", NULL, "folder, tokenizer.json, or bytes"),
+    TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
     TEXT("device", device, "auto", MODEL_USERS " bench", NULL, "auto, cpu, cuda, check:cpu"),
     INT("device_ranks", device_ranks, "1", 1, 64, "ranks", MODEL_USERS " bench", "device=cuda",
         "ranks of a node that may share one CUDA device; a node's ranks are dealt over its devices"),
@@ -72,6 +72,13 @@ static const struct option table[] = {
     CHOICE("prepare.format", prepare.format, "auto",
            "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
            "record format; auto: by the keys of the first record"),
+    TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
+         "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
+         "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
+    TEXT("prepare.date", prepare.date, "", "prepare", NULL,
+         "day that templates write which ask for one (2026-11-30); not set: today"),
+    CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,
+           "\"messages\": which turns of the assistant are trained"),
     BOOL("prepare.token_chars", prepare.token_chars, "true", "prepare", NULL,
          "store characters per token, for truncate.unit chars"),
     INT("prepare.limit", prepare.limit, "0", 0, MOST, "records", "prepare", NULL, "read at most; 0: all"),
@@ -82,8 +89,14 @@ static const struct option table[] = {
     INT("prepare.max_pairs_per_post", prepare.max_pairs_per_post, "0", 0, 4096, "pairs", "prepare", NULL,
         "SHP: the first pairs of a post that the filters leave; 0: all"),
     TEXT("tokenize.begin", tokenize.begin, "auto", "prepare", NULL,
-         "beginning token before each prompt: true, false, auto (what the tokenizer's configuration says)"),
-    BOOL("tokenize.end", tokenize.end, "true", "prepare", NULL, "end token after each response"),
+         "beginning token before each prompt: true, false, auto (what the tokenizer's configuration says; "
+         "the text alone where a chat template makes it)"),
+    CHOICE("tokenize.end", tokenize.end, "auto", "auto|true|false", "prepare", NULL,
+           "end token after each response; auto: yes, but the text alone where a chat template makes it"),
+    CHOICE(
+        "tokenize.special_in_content", tokenize.special_in_content, "keep", "keep|text", "prepare", NULL,
+        "special tokens that users wrote in messages, where a chat template makes the text: kept as tokens "
+        "(as transformers does), or taken as text"),
 
     TEXT("init.config", init.config, "", "init", NULL, "config.json, or a model folder that has one"),
 
@@ -304,6 +317,10 @@ static const struct option table[] = {
     INT("synth.length", synth.length, "12", 2, 4096, "words", "synth", "synth.kind=text",
         "of a response, about"),
 
+    INT("inspect.rows", inspect.rows, "0", 0, MOST, "rows", "inspect", NULL,
+        "preference files: the first rows as text (with tokenizer=FOLDER where the one that the file names "
+        "is "
+        "not there)"),
     TEXT("inspect.against", inspect.against, "", "inspect", NULL,
          "another side-car of the same data: how far the embeddings in input have moved from it (L2 and "
          "cosine, mean and quantiles)"),

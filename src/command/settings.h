@@ -23,10 +23,14 @@ struct settings {
         bool token_chars;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio;
+        char *chat_template; /* "auto", "transcript", or a file */
+        char *date;          /* of templates that ask; "": today */
+        int train_turns;     /* 0 all, 1 last */
     } prepare;
     struct {
-        char *begin; /* "auto", "true", "false" */
-        bool end;
+        char *begin;            /* "auto", "true", "false" */
+        int end;                /* 0 auto, 1 true, 2 false */
+        int special_in_content; /* 0 keep, 1 text */
     } tokenize;
     struct {
         char *config; /* a config.json or a model folder */
@@ -109,6 +113,7 @@ struct settings {
     } synth;
     struct {
         char *against, *report;
+        int64_t rows;
     } inspect;
     struct {
         int command;    /* 0 auto, 1 sft, 2 dpo, 3 reward */

@@ -27,6 +27,7 @@ void dataset_facts_free(struct dataset_facts *f) {
     mem_free(f->tokenizer);
     mem_free(f->source);
     mem_free(f->format);
+    mem_free(f->template_date);
     mem_free(f->command);
     mem_free(f->program);
     for (int i = 0; i < f->n_subsets; i++) {
@@ -117,6 +118,10 @@ static enum status read_facts(struct dataset *d) {
     TRY(h5_get_text(f, "format", &facts->format));
     TRY(h5_get_text(f, "command", &facts->command));
     TRY(h5_get_text(f, "program", &facts->program));
+    if (h5_has_attribute(f, "template_hash")) {
+        TRY(h5_get_u64(f, "template_hash", &facts->template_hash));
+        TRY(h5_get_text(f, "template_date", &facts->template_date));
+    }
     TRY(read_subsets(f, facts));
     return read_dropped(f, facts);
 }
@@ -124,7 +129,8 @@ static enum status read_facts(struct dataset *d) {
 static enum status open_column(struct dataset *d, enum dataset_column column, int64_t rows) {
     struct array_spec expected = dataset_columns[column];
     bool is_pair = column >= PAIR_CHOSEN;
-    bool is_run = column == PROMPT_TOKENS || column == RESPONSE_TOKENS || column == RESPONSE_CHARS;
+    bool is_run = column == PROMPT_TOKENS || column == RESPONSE_TOKENS || column == RESPONSE_CHARS ||
+                  column == RESPONSE_TRAINED;
     expected.rows = rows;
     return h5_column_open(is_pair && d->selection ? d->selection : d->base, &expected,
                           is_run ? TOKEN_CACHE : ROW_CACHE, &d->columns[column]);
@@ -167,6 +173,10 @@ static enum status open_columns(struct dataset *d) {
     n->has_worths = h5_has(d->base, dataset_columns[RESPONSE_WORTH].name);
     if (n->has_worths) {
         TRY(open_column(d, RESPONSE_WORTH, n->responses));
+    }
+    n->has_trained = h5_has(d->base, dataset_columns[RESPONSE_TRAINED].name);
+    if (n->has_trained) {
+        TRY(open_column(d, RESPONSE_TRAINED, n->response_tokens));
     }
     if (d->facts.n_subsets > 0) {
         TRY(open_column(d, PROMPT_SUBSET, n->prompts));
@@ -437,4 +447,19 @@ enum status dataset_response_token_chars(struct dataset *d, int64_t first, int64
                     d->base_path);
     }
     return h5_read(d->columns[RESPONSE_CHARS], first, count, out);
+}
+
+enum status dataset_response_trained(struct dataset *d, int64_t first, int64_t count, uint8_t *out) {
+    if (!d->size.has_trained) {
+        memset(out, 1, (size_t)count);
+        return OK;
+    }
+    TRY(h5_read(d->columns[RESPONSE_TRAINED], first, count, out));
+    for (int64_t i = 0; i < count; i++) {
+        if (out[i] > 1) {
+            return fail(ERR_DATA, "%s: /responses/trained of response %lld holds %d; 0 or 1 is expected",
+                        d->base_path, (long long)row_of(d, RESPONSE_OFFSETS, first + i), out[i]);
+        }
+    }
+    return OK;
 }

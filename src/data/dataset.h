@@ -11,10 +11,13 @@
  *   /responses/worth         float32, what it is really worth, NaN where that is not known; optional
  *   /responses/length_chars  int32, code points of the text
  *   /responses/token_chars   uint8, code points of each token, for cuts by characters; optional
+ *   /responses/trained       uint8, per token, 1: trained and scored, 0: only read; optional, absent: all 1
  *   /pairs/{chosen,rejected} int64, responses
  *   /pairs/margin            float32, NaN where there is none
  *   /pairs/label             int8, 1: chosen preferred, 0: no label, tie
  *   /pairs/source            int64, line or record of the input, from 0; -1: unknown
+ *
+ * Where chat templates made the text: template_hash and template_date.
  *
  * File attributes: content ("preferences"), format_version, hash (of the token contents), tokenizer,
  * tokenizer_hash, vocabulary, begin_id, end_id, source, source_hash, format, command, program, and
@@ -34,7 +37,8 @@
 #include "mpi/comm.h"
 #include "util/text.h"
 
-enum { DATASET_FORMAT_VERSION = 1 };
+/* Version 2 has /responses/trained, which a reader of version 1 would pass over. */
+enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_VERSION = 2 };
 enum { DATASET_DROP_REASONS = 16 };
 
 /* What made the file. Strings are owned by the struct's holder. */
@@ -46,7 +50,9 @@ struct dataset_facts {
     int32_t end_id;     /* after each response; -1: none */
     char *source;       /* input files, comma separated */
     uint64_t source_hash;
-    char *format; /* "hh", "preference", … */
+    char *format;           /* "hh", "preference", … */
+    uint64_t template_hash; /* of the chat templates that made the text; 0: none did */
+    char *template_date;    /* that they were given; NULL: none were */
     char *command;
     char *program; /* "collimate 0.1.0 (git …)" */
     int n_subsets;
@@ -70,6 +76,7 @@ struct dataset_part {
     int32_t *response_tokens;
     int64_t *response_offsets;     /* n_responses + 1 */
     uint8_t *response_token_chars; /* per response token, may be NULL on all ranks */
+    uint8_t *response_trained;     /* likewise, 0 or 1; NULL: all 1; the file has it where a rank has a 0 */
     int64_t *response_prompt;
     float *response_score; /* NULL: none */
     float *response_worth; /* NULL: none; the file has them where a rank has a number */
@@ -103,7 +110,7 @@ void dataset_close(struct dataset *d);
 
 struct dataset_size {
     int64_t prompts, responses, pairs, prompt_tokens, response_tokens;
-    bool has_token_chars, has_worths;
+    bool has_token_chars, has_worths, has_trained;
 };
 struct dataset_size dataset_size(const struct dataset *d);
 const struct dataset_facts *dataset_facts(const struct dataset *d);
@@ -144,5 +151,7 @@ enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t 
 enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_token_chars(struct dataset *d, int64_t first, int64_t count, uint8_t *out);
+/* Which tokens are trained and scored: 1 or 0; all 1 where the file does not say. */
+enum status dataset_response_trained(struct dataset *d, int64_t first, int64_t count, uint8_t *out);
 
 #endif

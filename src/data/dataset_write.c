@@ -28,6 +28,7 @@ const struct array_spec dataset_columns[DATASET_COLUMNS] = {
     [RESPONSE_LENGTH] = {"/responses/length_chars", ARRAY_I32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_CHARS] = {"/responses/token_chars", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
     [RESPONSE_WORTH] = {"/responses/worth", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
+    [RESPONSE_TRAINED] = {"/responses/trained", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
     [PROMPT_SUBSET] = {"/prompts/subset", ARRAY_I32, 1, ROW_CHUNK, 0, 0, false},
     [PAIR_CHOSEN] = {"/pairs/chosen", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_REJECTED] = {"/pairs/rejected", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
@@ -46,12 +47,13 @@ struct place {
 /* What is written in place of the part's own arrays: global indices, and values where there were none. */
 struct global_part {
     struct place prompts, responses, pairs, prompt_tokens, response_tokens;
-    int64_t has_chars, has_worths;
+    int64_t has_chars, has_worths, has_trained;
     int64_t *prompt_offsets, *prompt_responses; /* one more on the last rank: the end */
     int64_t *response_offsets, *response_prompt;
     int64_t *chosen, *rejected, *source;
     float *score, *worth, *margin;
     int8_t *label;
+    uint8_t *trained;
 };
 
 static void global_free(struct global_part *g) {
@@ -65,7 +67,8 @@ static void global_free(struct global_part *g) {
                       g->score,
                       g->worth,
                       g->margin,
-                      g->label};
+                      g->label,
+                      g->trained};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
     }
@@ -163,7 +166,11 @@ static enum status find_places(struct comm *c, const struct dataset_part *p, str
     for (int64_t i = 0; i < p->n_responses && p->response_worth && !g->has_worths; i++) {
         g->has_worths = !isnan(p->response_worth[i]);
     }
+    for (int64_t i = 0; i < counts[4] && p->response_trained && !g->has_trained; i++) {
+        g->has_trained = p->response_trained[i] == 0;
+    }
     TRY(comm_max_i64(c, &g->has_worths, 1));
+    TRY(comm_max_i64(c, &g->has_trained, 1));
     TRY(comm_max_i64(c, &g->has_chars, 1));
     TRY(comm_max_i64(c, &lacks, 1));
     if (lacks && g->has_chars) {
@@ -186,6 +193,15 @@ static enum status globalize_pairs(const struct dataset_part *p, int64_t base, s
     return OK;
 }
 
+static enum status trained_or_all(const struct dataset_part *p, uint8_t **out) {
+    int64_t n = p->response_offsets[p->n_responses];
+    TRY(NEW_ARRAY(*out, n));
+    for (int64_t i = 0; i < n; i++) {
+        (*out)[i] = p->response_trained ? p->response_trained[i] : 1;
+    }
+    return OK;
+}
+
 static enum status globalize(const struct dataset_part *p, struct global_part *g) {
     TRY(shifted(p->prompt_offsets, p->n_prompts + 1, g->prompt_tokens.before, &g->prompt_offsets));
     TRY(shifted(p->response_offsets, p->n_responses + 1, g->response_tokens.before, &g->response_offsets));
@@ -193,6 +209,7 @@ static enum status globalize(const struct dataset_part *p, struct global_part *g
     TRY(shifted(p->response_prompt, p->n_responses, g->prompts.before, &g->response_prompt));
     TRY(floats_or_nan(p->response_score, p->n_responses, &g->score));
     TRY(floats_or_nan(p->response_worth, p->n_responses, &g->worth));
+    TRY(g->has_trained ? trained_or_all(p, &g->trained) : OK);
     return globalize_pairs(p, g->responses.before, g);
 }
 
@@ -217,7 +234,7 @@ static enum status write_column(struct writing *to, enum dataset_column column, 
     struct array_spec spec = dataset_columns[column];
     bool ends = column == PROMPT_OFFSETS || column == PROMPT_RESPONSES || column == RESPONSE_OFFSETS;
     bool identifies = column == PROMPT_TOKENS || column == PROMPT_OFFSETS || column == RESPONSE_TOKENS ||
-                      column == RESPONSE_OFFSETS || column == RESPONSE_PROMPT;
+                      column == RESPONSE_OFFSETS || column == RESPONSE_PROMPT || column == RESPONSE_TRAINED;
     spec.rows = place.total + (ends ? 1 : 0);
     spec.chunk_rows = chunk_of(spec.rows, spec.chunk_rows);
     struct range part = {place.before, place.before + n + (ends && to->c->rank == to->c->size - 1 ? 1 : 0)};
@@ -257,6 +274,9 @@ static enum status write_columns(struct writing *to, const struct dataset_part *
     if (g->has_worths) {
         TRY(write_column(to, RESPONSE_WORTH, g->responses, p->n_responses, g->worth));
     }
+    if (g->has_trained) {
+        TRY(write_column(to, RESPONSE_TRAINED, g->response_tokens, response_tokens, g->trained));
+    }
     return write_pairs(to, g->pairs, p->n_pairs, g);
 }
 
@@ -288,7 +308,7 @@ static enum status write_subsets(struct writing *to, const struct dataset_part *
 /* Collective; rank 0's facts win. */
 static enum status write_facts(struct writing *to, const struct dataset_facts *f) {
     struct h5_writer *w = to->w;
-    struct dataset_facts counts = {.n_dropped = f->n_dropped};
+    struct dataset_facts counts = {.n_dropped = f->n_dropped, .template_hash = f->template_hash};
     memcpy(counts.dropped, f->dropped, sizeof counts.dropped);
     TRY(comm_broadcast(to->c, 0, &counts, sizeof counts));
     TRY(h5_put_u64(w, "hash", to->hash));
@@ -301,6 +321,10 @@ static enum status write_facts(struct writing *to, const struct dataset_facts *f
     TRY(h5_put_u64(w, "source_hash", f->source_hash));
     TRY(h5_put_text(w, "format", f->format));
     TRY(h5_put_text(w, "command", f->command));
+    if (counts.template_hash != 0) {
+        TRY(h5_put_u64(w, "template_hash", counts.template_hash));
+        TRY(h5_put_text(w, "template_date", f->template_date ? f->template_date : ""));
+    }
     TRY(h5_put_text(w, "program", f->program));
     for (int i = 0; i < counts.n_dropped && i < DATASET_DROP_REASONS; i++) {
         char name[sizeof "dropped." + sizeof counts.dropped[i].reason];
@@ -320,7 +344,8 @@ enum status dataset_write(struct comm *c, const char *path, const struct dataset
     TRY_TO(done, comm_agree(c, check_part(part, vocabulary)));
     TRY_TO(done, find_places(c, part, &g));
     TRY_TO(done, comm_agree(c, globalize(part, &g)));
-    TRY_TO(done, h5_create(c, path, DATASET_CONTENT, DATASET_FORMAT_VERSION, FILE_FINAL, &to.w));
+    TRY_TO(done, h5_create(c, path, DATASET_CONTENT,
+                           g.has_trained ? DATASET_FORMAT_VERSION : DATASET_FORMAT_PLAIN, FILE_FINAL, &to.w));
     st = write_columns(&to, part, &g);
     st = st == OK ? write_subsets(&to, part, &g, facts) : st;
     if (st == OK) {
@@ -378,7 +403,7 @@ static enum status write_selection(struct comm *c, const char *path, const struc
     TRY_TO(done, comm_agree(c, view_pairs(p, dataset_size(base).responses, &g)));
     TRY_TO(done, comm_scan_i64(c, p->n_pairs, &g.pairs.before, &g.pairs.total));
     TRY_TO(done, comm_agree(c, relative_path(path, dataset_base_path(base), &link)));
-    TRY_TO(done, h5_create(c, path, SELECTION_CONTENT, DATASET_FORMAT_VERSION, FILE_FINAL, &to.w));
+    TRY_TO(done, h5_create(c, path, SELECTION_CONTENT, DATASET_FORMAT_PLAIN, FILE_FINAL, &to.w));
     st = write_pairs(&to, g.pairs, p->n_pairs, &g);
     if (st == OK) {
         st = h5_put_text(to.w, "selects", link.data);

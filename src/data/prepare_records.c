@@ -6,7 +6,7 @@
  * goes on from the prompt. The beginning token stands once before the prompt even where the text brings its
  * own.
  */
-#include "data/prepare_records.h"
+#include "data/prepare_internal.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -18,63 +18,24 @@
 
 enum { BLOCKS_PER_THREAD = 8, PROGRESS_RECORDS = 64 };
 
-struct prompt_row {
-    int64_t end, record; /* end of its ids in the block */
-    int32_t subset;
-};
-
-struct response_row {
-    int64_t end, prompt;
-    float score, worth;
-    int32_t length_chars;
-};
-
-struct pair_row {
-    int64_t chosen, rejected, source;
-    float margin;
-    int8_t label;
-};
-
-/* Rows and ids of a block of records; indices count from the block's start. */
-struct block {
-    struct ids prompt_ids, response_ids;
-    struct text chars;
-    struct prompt_row *prompts;
-    struct response_row *responses;
-    struct pair_row *pairs;
-    int64_t n_prompts, n_responses, n_pairs;
-    int64_t prompts_capacity, responses_capacity, pairs_capacity;
-    struct prepare_drops drops;
-    struct subsets subsets;
-    int64_t counts[PREPARE_COUNTS];
-    int64_t first_moved; /* record whose boundary moved, + 1; 0: none */
-    enum status st;
-    struct message message;
-};
-
 /* What a thread works with. */
 struct worker {
     const struct prepare_job *job;
     struct encoder *encoder;
     struct record_text *text, *scratch;
-    struct ids together, apart; /* prompt and response in one piece, the response alone: for the check */
-    struct text joined;
+    struct ids together, apart;   /* prompt and response in one piece, the response alone: for the check */
+    struct text joined;           /* prompt and response */
+    struct template_ranges input; /* what users wrote of it */
 };
 
-void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count) {
-    int i = 0;
-    while (i < d->n && strncmp(d->list[i].reason, reason, sizeof d->list[i].reason - 1) != 0) {
-        i++;
-    }
-    if (i == DATASET_DROP_REASONS) {
-        i--;
-        reason = "other";
-    }
-    if (i == d->n || strcmp(reason, "other") == 0) {
-        snprintf(d->list[i].reason, sizeof d->list[i].reason, "%s", reason);
-        d->n = i + 1 > d->n ? i + 1 : d->n;
-    }
-    d->list[i].count += count;
+static struct prepare_place place_in(const struct record *r) {
+    return (struct prepare_place){.file = r->file, .line = r->line};
+}
+
+static void count_first(struct block *b, enum prepare_count what, int64_t count, enum prepare_first which,
+                        int64_t record) {
+    b->counts[what] += count;
+    b->first[which] = count > 0 && b->first[which] == 0 ? record + 1 : b->first[which];
 }
 
 static int32_t code_points(const char *s, size_t n) {
@@ -107,6 +68,7 @@ static enum status add_prompt(struct worker *w, struct block *b, int64_t record,
     int64_t first = ids->count;
     TRY(job->begin_id >= 0 ? push_id(ids, job->begin_id) : OK);
     int64_t text_first = ids->count;
+    encoder_set_input(w->encoder, &w->text->prompt_marks.input, 0, job->specials_as_text);
     TRY(tokenizer_encode(w->encoder, prompt->data ? prompt->data : "", prompt->len, ids, NULL));
     if (job->begin_id >= 0 && ids->count > text_first && ids->data[text_first] == job->begin_id) {
         ids->count--; /* the text brings its own */
@@ -123,25 +85,81 @@ static enum status add_prompt(struct worker *w, struct block *b, int64_t record,
     return OK;
 }
 
-static enum status encode_response(struct worker *w, int i, struct ids *ids, struct text *chars) {
-    const struct text *prompt = &w->text->prompt;
-    const struct text *response = &w->text->responses[i];
-    return tokenizer_encode_after(w->encoder, prompt->data ? prompt->data : "", prompt->len,
-                                  response->data ? response->data : "", response->len, ids, chars);
+static enum status add_ranges(const struct template_ranges *from, size_t offset, struct template_ranges *to) {
+    TRY(GROW_ARRAY(to->data, to->capacity, to->count + from->count));
+    for (int64_t i = 0; i < from->count; i++) {
+        to->data[to->count++] =
+            (struct template_range){from->data[i].begin + offset, from->data[i].end + offset};
+    }
+    return OK;
+}
+
+/* Prompt and response i in one piece. */
+static enum status join(struct worker *w, int i) {
+    const struct record_text *text = w->text;
+    size_t prompt = text->prompt.len;
+    text_clear(&w->joined);
+    w->input.count = 0;
+    TRY(text_append(&w->joined, prompt ? text->prompt.data : "", prompt));
+    TRY(text_append(&w->joined, text->responses[i].len ? text->responses[i].data : "",
+                    text->responses[i].len));
+    TRY(add_ranges(&text->prompt_marks.input, 0, &w->input));
+    return add_ranges(&text->response_marks[i].input, prompt, &w->input);
+}
+
+/* Bytes [begin, end) of the joined text, behind what stands before them. */
+static enum status encode_piece(struct worker *w, size_t begin, size_t end, struct ids *ids,
+                                struct text *chars) {
+    const char *s = w->joined.data ? w->joined.data : "";
+    encoder_set_input(w->encoder, &w->input, begin, w->job->specials_as_text);
+    return tokenizer_encode_after(w->encoder, s, begin, s + begin, end - begin, ids, chars);
+}
+
+static enum status mark_ids(struct text *trained, int64_t count, char value) {
+    for (int64_t i = 0; i < count && trained; i++) {
+        TRY(text_append(trained, &value, 1));
+    }
+    return OK;
+}
+
+/* The ids of response i; trained (NULL: not asked for): a 1 for each that is trained, else a 0. A chat is cut
+ * where a trained turn begins or ends, so that no token reaches over. */
+static enum status encode_response(struct worker *w, int i, struct ids *ids, struct text *chars,
+                                   struct text *trained) {
+    const struct template_ranges *turns = &w->text->response_marks[i].trained;
+    TRY(join(w, i));
+    size_t at = w->text->prompt.len;
+    int64_t first = ids->count;
+    for (int64_t k = 0; k < turns->count; k++) {
+        size_t begin = w->text->prompt.len + turns->data[k].begin;
+        size_t end = w->text->prompt.len + turns->data[k].end;
+        TRY(begin > at ? encode_piece(w, at, begin, ids, chars) : OK);
+        TRY(mark_ids(trained, ids->count - first, 0));
+        first = ids->count;
+        TRY(encode_piece(w, begin, end, ids, chars));
+        TRY(mark_ids(trained, ids->count - first, 1));
+        first = ids->count;
+        at = end;
+    }
+    TRY(at < w->joined.len ? encode_piece(w, at, w->joined.len, ids, chars) : OK);
+    return mark_ids(trained, ids->count - first, turns->count == 0);
 }
 
 static enum status add_response(struct worker *w, struct block *b, int i, bool *end_in_text) {
     const struct prepare_job *job = w->job;
     const struct text *response = &w->text->responses[i];
     struct ids *ids = &b->response_ids;
+    struct text *trained = prepare_trains_some(job) ? &b->trained : NULL;
     int64_t first = ids->count;
     int32_t end = tokenizer_end(job->tokenizer);
-    TRY(encode_response(w, i, ids, job->token_chars ? &b->chars : NULL));
+    TRY(encode_response(w, i, ids, job->token_chars ? &b->chars : NULL, trained));
     *end_in_text |= holds(ids->data, first, ids->count, end);
     bool ends = ids->count > first && end >= 0 && ids->data[ids->count - 1] == end;
+    ends = ends || (job->end_id < 0 && holds(ids->data, first, ids->count, end)); /* the template's */
     if (job->end_id >= 0 && !ends) {
         TRY(push_id(ids, job->end_id));
         TRY(job->token_chars ? text_append(&b->chars, "", 1) : OK); /* 0: no code points */
+        TRY(mark_ids(trained, 1, 1));
         ends = true;
     }
     b->counts[COUNT_WITHOUT_END] += !ends;
@@ -166,24 +184,18 @@ static bool goes_on(const struct ids *whole, int64_t *at, const int32_t *ids, in
 
 /* Counts whether prompt and response i in one piece have the ids that they have apart. */
 static enum status check_boundary(struct worker *w, struct block *b, int i, int64_t record) {
-    const struct text *prompt = &w->text->prompt;
-    const struct text *response = &w->text->responses[i];
     const struct prompt_row *row = &b->prompts[b->n_prompts - 1];
     int64_t first = b->n_prompts > 1 ? row[-1].end : 0;
     int64_t skipped = w->job->begin_id >= 0; /* ids of the prompt that its text did not give */
-    text_clear(&w->joined);
     w->together.count = w->apart.count = 0;
-    TRY(text_append(&w->joined, prompt->data, prompt->len));
-    TRY(text_append(&w->joined, response->data, response->len));
-    TRY(tokenizer_encode(w->encoder, w->joined.data, w->joined.len, &w->together, NULL));
-    TRY(encode_response(w, i, &w->apart, NULL));
+    TRY(encode_response(w, i, &w->apart, NULL, NULL));
+    TRY(encode_piece(w, 0, w->joined.len, &w->together, NULL));
     int64_t at = skipped && w->together.count > 0 && w->together.data[0] == w->job->begin_id;
     bool same =
         goes_on(&w->together, &at, b->prompt_ids.data + first + skipped, row->end - first - skipped) &&
         goes_on(&w->together, &at, w->apart.data, w->apart.count) && at == w->together.count;
     b->counts[COUNT_CHECKED]++;
-    b->counts[COUNT_BOUNDARY_MOVED] += !same;
-    b->first_moved = b->first_moved == 0 && !same ? record + 1 : b->first_moved;
+    count_first(b, COUNT_BOUNDARY_MOVED, !same, FIRST_MOVED, record);
     return OK;
 }
 
@@ -208,9 +220,16 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, c
     int64_t source = records[0].index;
     int64_t first_response = b->n_responses;
     bool end_in_text = false;
+    int64_t specials = encoder_input_specials(w->encoder);
     TRY(add_prompt(w, b, record, &end_in_text));
     for (int i = 0; i < w->text->n_responses; i++) {
         TRY(add_response(w, b, i, &end_in_text));
+    }
+    specials = encoder_input_specials(w->encoder) - specials;
+    count_first(b, COUNT_SPECIALS, specials > 0, FIRST_SPECIALS, record);
+    count_first(b, COUNT_UNTRAINED, w->text->n_untrained, FIRST_UNTRAINED, record);
+    b->counts[COUNT_BEHIND] += w->text->n_behind;
+    for (int i = 0; i < w->text->n_responses; i++) {
         TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, i, record) : OK);
     }
     b->counts[COUNT_END_IN_TEXT] += end_in_text;
@@ -232,30 +251,40 @@ static enum status parse(const struct prepare_job *job, const struct record *r, 
     return fail(ERR_DATA, "%s: expected a JSON object", where);
 }
 
+static enum status add_dropped(struct worker *w, struct block *b, int64_t i, struct prepare_place place) {
+    prepare_drop(&b->drops, w->text->dropped, 1, place);
+    if (w->text->detail[0] && b->first[FIRST_REFUSED] == 0) {
+        b->first[FIRST_REFUSED] = i + 1;
+        snprintf(b->refusal, sizeof b->refusal, "%s", w->text->detail);
+    }
+    return OK;
+}
+
 static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     struct record r = records_at(w->job->input, i);
     char where[512];
     json_t *json;
     TRY(parse(w->job, &r, where, &json));
     enum status st = record_parse(w->job->format, json, where, w->text);
+    bool templated = w->job->chat && w->job->chat->templates;
+    ignored_count(&b->ignored, w->job->format, json, templated);
     json_decref(json);
     TRY(st);
     b->counts[COUNT_RECORDS]++;
     if (w->text->dropped) {
-        prepare_drop(&b->drops, w->text->dropped, 1);
-        return OK;
+        return add_dropped(w, b, i, place_in(&r));
     }
     if (w->text->n_skipped > 0) {
-        prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped);
+        prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped, place_in(&r));
     }
     if (w->text->n_ties > 0) {
-        prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties);
+        prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties, place_in(&r));
     }
     st = add_text(w, b, i, &r);
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
-static enum status filter_post(struct worker *w, struct block *b) {
+static enum status filter_post(struct worker *w, struct block *b, struct prepare_place place) {
     const struct prepare_job *job = w->job;
     bool too_long[RECORD_RESPONSES_MAX] = {false};
     int64_t specials = (job->begin_id >= 0) + (job->end_id >= 0);
@@ -267,16 +296,16 @@ static enum status filter_post(struct worker *w, struct block *b) {
         TRY(tokenizer_encode(w->encoder, prompt->data ? prompt->data : "", prompt->len, &w->together, NULL));
         for (int i = 0; i < w->text->n_responses; i++) {
             w->apart.count = 0;
-            TRY(encode_response(w, i, &w->apart, NULL));
+            TRY(encode_response(w, i, &w->apart, NULL, NULL));
             too_long[i] = w->together.count + w->apart.count + specials > job->max_length;
         }
     }
     shp_keep(w->text, too_long, job->max_pairs, &long_pairs, &more_pairs);
     if (long_pairs > 0) {
-        prepare_drop(&b->drops, "pairs longer than prepare.max_length", long_pairs);
+        prepare_drop(&b->drops, "pairs longer than prepare.max_length", long_pairs, place);
     }
     if (more_pairs > 0) {
-        prepare_drop(&b->drops, "pairs above prepare.max_pairs_per_post", more_pairs);
+        prepare_drop(&b->drops, "pairs above prepare.max_pairs_per_post", more_pairs, place);
     }
     return OK;
 }
@@ -298,10 +327,10 @@ static enum status add_post(struct worker *w, struct block *b, int64_t i) {
         TRY(st);
         b->counts[COUNT_RECORDS]++;
         if (dropped) {
-            prepare_drop(&b->drops, dropped, 1);
+            prepare_drop(&b->drops, dropped, 1, place_in(&records[k]));
         }
     }
-    TRY(filter_post(w, b));
+    TRY(filter_post(w, b, place_in(&records[0])));
     if (w->text->n_pairs == 0) {
         return OK; /* its pairs are counted where they were dropped */
     }
@@ -309,19 +338,10 @@ static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
-static void block_free(struct block *b) {
-    ids_free(&b->prompt_ids);
-    ids_free(&b->response_ids);
-    text_free(&b->chars);
-    subsets_free(&b->subsets);
-    mem_free(b->prompts);
-    mem_free(b->responses);
-    mem_free(b->pairs);
-}
-
 static enum status worker_open(struct worker *w, const struct prepare_job *job) {
     *w = (struct worker){.job = job};
     TRY(NEW_ARRAY(w->text, 1));
+    w->text->chat = job->chat;
     TRY(NEW_ARRAY(w->scratch, 1));
     return encoder_open(job->tokenizer, &w->encoder);
 }
@@ -339,6 +359,7 @@ static void worker_close(struct worker *w) {
     ids_free(&w->together);
     ids_free(&w->apart);
     text_free(&w->joined);
+    mem_free(w->input.data);
 }
 
 /* Shared by the threads of a rank. */
@@ -386,118 +407,6 @@ static void work(struct crew *crew, bool speaks) {
     worker_close(&w);
 }
 
-/* Lays the blocks end to end. */
-struct totals {
-    int64_t prompts, responses, pairs, prompt_ids, response_ids;
-};
-
-static enum status new_part(struct prepared *out, const struct totals *t, bool token_chars) {
-    struct dataset_part *p = &out->part;
-    TRY(NEW_ARRAY(p->prompt_tokens, t->prompt_ids));
-    TRY(NEW_ARRAY(p->prompt_offsets, t->prompts + 1));
-    TRY(NEW_ARRAY(p->prompt_subset, t->prompts));
-    TRY(NEW_ARRAY(p->response_tokens, t->response_ids));
-    TRY(NEW_ARRAY(p->response_offsets, t->responses + 1));
-    TRY(token_chars ? NEW_ARRAY(p->response_token_chars, t->response_ids) : OK);
-    TRY(NEW_ARRAY(p->response_prompt, t->responses));
-    TRY(NEW_ARRAY(p->response_score, t->responses));
-    TRY(NEW_ARRAY(p->response_worth, t->responses));
-    TRY(NEW_ARRAY(p->response_length_chars, t->responses));
-    TRY(NEW_ARRAY(p->chosen, t->pairs));
-    TRY(NEW_ARRAY(p->rejected, t->pairs));
-    TRY(NEW_ARRAY(p->pair_source, t->pairs));
-    TRY(NEW_ARRAY(p->margin, t->pairs));
-    TRY(NEW_ARRAY(p->label, t->pairs));
-    return NEW_ARRAY(out->prompt_record, t->prompts);
-}
-
-static void append_rows(struct prepared *out, const struct block *b, const struct totals *base) {
-    struct dataset_part *p = &out->part;
-    for (int64_t i = 0; i < b->n_prompts; i++) {
-        p->prompt_offsets[base->prompts + i + 1] = base->prompt_ids + b->prompts[i].end;
-        p->prompt_subset[base->prompts + i] = b->prompts[i].subset;
-        out->prompt_record[base->prompts + i] = b->prompts[i].record;
-    }
-    for (int64_t i = 0; i < b->n_responses; i++) {
-        int64_t at = base->responses + i;
-        p->response_offsets[at + 1] = base->response_ids + b->responses[i].end;
-        p->response_prompt[at] = base->prompts + b->responses[i].prompt;
-        p->response_score[at] = b->responses[i].score;
-        p->response_worth[at] = b->responses[i].worth;
-        p->response_length_chars[at] = b->responses[i].length_chars;
-    }
-    for (int64_t i = 0; i < b->n_pairs; i++) {
-        int64_t at = base->pairs + i;
-        p->chosen[at] = base->responses + b->pairs[i].chosen;
-        p->rejected[at] = base->responses + b->pairs[i].rejected;
-        p->pair_source[at] = b->pairs[i].source;
-        p->margin[at] = b->pairs[i].margin;
-        p->label[at] = b->pairs[i].label;
-    }
-}
-
-static void copy_ids(int32_t *to, const struct ids *from) {
-    if (from->count > 0) {
-        memcpy(to, from->data, (size_t)from->count * sizeof *to);
-    }
-}
-
-/* Takes over what a block holds and frees it. */
-static enum status append_block(struct prepared *out, struct block *b, struct totals *base) {
-    struct dataset_part *p = &out->part;
-    out->first_moved = out->first_moved == 0 ? b->first_moved : out->first_moved;
-    copy_ids(p->prompt_tokens + base->prompt_ids, &b->prompt_ids);
-    copy_ids(p->response_tokens + base->response_ids, &b->response_ids);
-    if (p->response_token_chars && b->chars.len > 0) {
-        memcpy(p->response_token_chars + base->response_ids, b->chars.data, b->chars.len);
-    }
-    append_rows(out, b, base);
-    TRY(subsets_merge(&out->subsets, &b->subsets, p->prompt_subset + base->prompts, b->n_prompts));
-    base->prompts += b->n_prompts;
-    base->responses += b->n_responses;
-    base->pairs += b->n_pairs;
-    base->prompt_ids += b->prompt_ids.count;
-    base->response_ids += b->response_ids.count;
-    for (int i = 0; i < PREPARE_COUNTS; i++) {
-        out->counts[i] += b->counts[i];
-    }
-    for (int i = 0; i < b->drops.n; i++) {
-        prepare_drop(&out->drops, b->drops.list[i].reason, b->drops.list[i].count);
-    }
-    block_free(b);
-    *b = (struct block){0};
-    return OK;
-}
-
-static enum status collect(const struct crew *crew, struct prepared *out) {
-    struct totals total = {0};
-    for (int i = 0; i < crew->n_blocks; i++) {
-        const struct block *b = &crew->blocks[i];
-        if (b->st != OK) {
-            status_set(&b->message);
-            return b->st;
-        }
-        if (crew->job->token_chars && (int64_t)b->chars.len != b->response_ids.count) {
-            return fail(ERR_INTERNAL, "the tokenizer counts characters of %zu tokens, but gave %lld",
-                        b->chars.len, (long long)b->response_ids.count);
-        }
-        total.prompts += b->n_prompts;
-        total.responses += b->n_responses;
-        total.pairs += b->n_pairs;
-        total.prompt_ids += b->prompt_ids.count;
-        total.response_ids += b->response_ids.count;
-    }
-    TRY(new_part(out, &total, crew->job->token_chars));
-    struct totals base = {0};
-    for (int i = 0; i < crew->n_blocks; i++) {
-        TRY(append_block(out, &crew->blocks[i], &base));
-    }
-    out->part.n_prompts = total.prompts;
-    out->part.n_responses = total.responses;
-    out->part.n_pairs = total.pairs;
-    return OK;
-}
-
 enum status prepare_records(const struct prepare_job *job, struct prepared *out) {
     *out = (struct prepared){0};
     struct progress progress;
@@ -511,28 +420,13 @@ enum status prepare_records(const struct prepare_job *job, struct prepared *out)
         work(&crew, thread == 0);
     }
     progress_end(&progress, (double)job->records);
-    enum status st = collect(&crew, out);
+    enum status st = prepare_join(job, crew.blocks, n_blocks, out);
     for (int i = 0; i < n_blocks; i++) {
-        block_free(&crew.blocks[i]);
+        prepare_block_free(&crew.blocks[i]);
     }
     mem_free(crew.blocks);
     if (st != OK) {
         prepared_free(out);
     }
     return st;
-}
-
-void prepared_free(struct prepared *p) {
-    struct dataset_part *d = &p->part;
-    void *arrays[] = {d->prompt_tokens,         d->prompt_offsets,   d->prompt_subset,
-                      d->response_tokens,       d->response_offsets, d->response_token_chars,
-                      d->response_prompt,       d->response_score,   d->response_worth,
-                      d->response_length_chars, d->chosen,           d->rejected,
-                      d->pair_source,           d->margin,           d->label,
-                      p->prompt_record};
-    for (int i = 0; i < COUNT_OF(arrays); i++) {
-        mem_free(arrays[i]);
-    }
-    subsets_free(&p->subsets);
-    *p = (struct prepared){0};
 }

@@ -6,6 +6,7 @@
 #include "data/prepare_groups.h"
 #include "data/subsets.h"
 #include "io/jsonl.h"
+#include "text/ignored.h"
 #include "text/records.h"
 #include "text/shp.h"
 #include "text/tokenizer.h"
@@ -21,6 +22,8 @@ struct prepare_job {
     double min_score_ratio;             /* of SHP records */
     int64_t max_length;                 /* SHP: tokens of prompt + response of a pair at most; 0: any */
     int64_t max_pairs;                  /* of an SHP post; 0: all */
+    const struct chat_format *chat;     /* how messages become text; NULL: transcripts */
+    bool specials_as_text;              /* special tokens in users' text are text */
     int64_t check_stride;               /* one record in so many is checked for token boundaries */
     int threads;
 };
@@ -34,18 +37,30 @@ enum prepare_count {
     COUNT_EMPTY_PROMPTS,  /* prompts without any token: their responses' first token has no predictor */
     COUNT_CHECKED,        /* responses that were also tokenized in one piece with their prompt */
     COUNT_BOUNDARY_MOVED, /* … where that gives other ids */
+    COUNT_SPECIALS,       /* records with a special token in what users wrote */
+    COUNT_UNTRAINED,      /* assistant turns that are not trained, since the template has them otherwise */
+    COUNT_BEHIND,         /* messages behind the last one of the assistant */
     PREPARE_COUNTS
 };
 
+/* Where something stands in the input; line 0: nowhere. */
+struct prepare_place {
+    int64_t file, line;
+};
 struct prepare_drops {
     int n;
     struct {
         char reason[48];
         int64_t count;
+        struct prepare_place first;
     } list[DATASET_DROP_REASONS];
 };
-/* Local. Adds count to a reason; what exceeds the table is counted under its last entry, "other". */
-void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count);
+/* Local. Adds count to a reason, whose first place stays; what exceeds the table is counted under its last
+ * entry, "other". */
+void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count, struct prepare_place place);
+
+/* The first record of which something is said. */
+enum prepare_first { FIRST_MOVED, FIRST_SPECIALS, FIRST_UNTRAINED, FIRST_REFUSED, PREPARE_FIRSTS };
 
 /* Record i of this rank; of a post its first. Local. */
 struct record prepare_record(const struct prepare_job *job, int64_t i);
@@ -56,7 +71,9 @@ struct prepared {
     struct subsets subsets; /* what part.prompt_subset counts in */
     struct prepare_drops drops;
     int64_t counts[PREPARE_COUNTS];
-    int64_t first_moved; /* first of this rank's records with a COUNT_BOUNDARY_MOVED, + 1; 0: none */
+    struct ignored ignored;        /* keys of records and messages that nothing used */
+    int64_t first[PREPARE_FIRSTS]; /* of this rank's records, + 1; 0: none */
+    char refusal[256];             /* what the template said of FIRST_REFUSED */
 };
 /* Local. Parses and tokenizes on job->threads threads; the result does not depend on their number. Fails:
  * ERR_DATA for the first bad record, naming file and line. */

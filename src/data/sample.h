@@ -16,6 +16,7 @@ struct sample {
     struct sample_response {
         int64_t id, first; /* first: of its tokens in the data file */
         const int32_t *tokens;
+        const uint8_t *trained; /* of each token, 0: only read; NULL: all are trained and scored */
         int32_t count;
         float score, worth; /* the file's, NaN where there is none */
     } * responses;
@@ -27,13 +28,14 @@ struct sample {
     } * pairs;
 };
 
-/* Tokens of each response that have a predictor: all, but the first where the prompt is empty. */
+/* Tokens of a response that are scored: those that are trained and have a predictor, which the first lacks
+ * where the prompt is empty. */
 int64_t sample_scored(const struct sample *s, int response);
 /* Tokens of a sample's tree: prompt once. */
 int64_t sample_tokens(const struct sample *s);
 /* Query-key pairs that its attention sees, for FLOP counts. */
 double sample_attention_pairs(const struct sample *s);
-/* Hash of the tokens that the score of a response depends on. */
+/* Hash of what the score of a response depends on: tokens, and which of them are scored. */
 uint64_t sample_hash(const struct sample *s, int response);
 
 #endif

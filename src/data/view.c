@@ -407,9 +407,20 @@ static int32_t best_response(const struct sample *s) {
     return best >= 0 ? best : s->n_pairs > 0 ? s->pairs[0].chosen : 0;
 }
 
-/* Fills a sample, whose lists have their place, and its tokens; *at moves behind what it took. */
+/* An end token that a cut put back is trained like the text that it ends. */
+static enum status read_trained(struct view *v, const struct response *r, const struct cut *c, uint8_t *out) {
+    bool whole = !is_cut(c);
+    TRY(dataset_response_trained(v->d, r->first, whole ? r->count : c->keep, out));
+    if (!whole && c->end) {
+        out[c->keep] = c->keep > 0 ? out[c->keep - 1] : 1;
+    }
+    return OK;
+}
+
+/* Fills a sample, whose lists have their place, and its tokens; *at and *mask move behind what it
+ * took. mask NULL: the file has none. */
 static enum status read_sample(struct view *v, const struct planned_response *responses,
-                               const struct row_plan *p, struct sample *s, int32_t **at) {
+                               const struct row_plan *p, struct sample *s, int32_t **at, uint8_t **mask) {
     s->row = p->row;
     s->n_responses = p->n_responses;
     s->n_pairs = p->n_pairs;
@@ -429,6 +440,11 @@ static enum status read_sample(struct view *v, const struct planned_response *re
                                                    .score = r->score,
                                                    .worth = r->worth};
         *at += s->responses[i].count;
+        if (*mask) {
+            TRY(read_trained(v, r, &responses[i].cut, *mask));
+            s->responses[i].trained = *mask;
+            *mask += s->responses[i].count;
+        }
     }
     s->target = rows_are_prompts(v) ? best_response(s) : 0;
     return OK;
@@ -460,8 +476,8 @@ static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
     to->margins += from->margins;
 }
 
-/* One buffer: samples, their responses, their pairs, tokens. */
-static enum status allocate_samples(int64_t n, const struct row_plans *all, int64_t tokens,
+/* One buffer: samples, their responses, their pairs, tokens, and where the file has it, what is trained. */
+static enum status allocate_samples(int64_t n, const struct row_plans *all, int64_t tokens, bool trained,
                                     struct sample **out) {
     int64_t part;
     int64_t bytes = 0;
@@ -471,17 +487,19 @@ static enum status allocate_samples(int64_t n, const struct row_plans *all, int6
     TRY(size_add(bytes, part, "samples", &bytes));
     TRY(size_mul(all->n_pairs, sizeof(struct sample_pair), "pairs", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
-    TRY(size_mul(tokens, sizeof(int32_t), "tokens of rows", &part));
+    TRY(size_mul(tokens, sizeof(int32_t) + (trained ? 1 : 0), "tokens of rows", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
     *out = mem_calloc(bytes, 1);
     return mem_ok(*out);
 }
 
 static enum status read_samples(struct view *v, const struct row_plans *all, const struct row_plan *plans,
-                                int64_t n, struct sample *samples, struct cut_counts *counts) {
+                                int64_t n, int64_t tokens, struct sample *samples,
+                                struct cut_counts *counts) {
     struct sample_response *responses = (struct sample_response *)(samples + n);
     struct sample_pair *pairs = (struct sample_pair *)(responses + all->n_responses);
     int32_t *at = (int32_t *)(pairs + all->n_pairs);
+    uint8_t *mask = dataset_size(v->d).has_trained ? (uint8_t *)(at + tokens) : NULL;
     if (all->n_pairs > 0) {
         memcpy(pairs, all->pairs, (size_t)all->n_pairs * sizeof *pairs);
     }
@@ -489,7 +507,7 @@ static enum status read_samples(struct view *v, const struct row_plans *all, con
         const struct row_plan *p = &plans[i];
         samples[i].responses = responses + p->first_response;
         samples[i].pairs = pairs + p->first_pair;
-        TRY(read_sample(v, all->responses + p->first_response, p, &samples[i], &at));
+        TRY(read_sample(v, all->responses + p->first_response, p, &samples[i], &at, &mask));
         count_cuts(v, all->responses + p->first_response, p, &samples[i], counts);
     }
     return OK;
@@ -509,8 +527,8 @@ static enum status read_rows(struct view *v, const int64_t *rows, int64_t first,
         TRY_TO(done, plan_row(v, rows ? rows[i] : first + i, &all, &plans[i]));
         TRY_TO(done, size_add(tokens, plan_tokens(&all, &plans[i]), "tokens of rows", &tokens));
     }
-    TRY_TO(done, allocate_samples(n, &all, tokens, &samples));
-    st = read_samples(v, &all, plans, n, samples, &found);
+    TRY_TO(done, allocate_samples(n, &all, tokens, dataset_size(v->d).has_trained, &samples));
+    st = read_samples(v, &all, plans, n, tokens, samples, &found);
 done:
     mem_free(plans);
     plans_free(&all);

@@ -61,6 +61,11 @@ enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, 
 }
 
 enum status forest_score(struct forest *f, int32_t segment, int32_t *unscored) {
+    return forest_score_trained(f, segment, NULL, unscored);
+}
+
+enum status forest_score_trained(struct forest *f, int32_t segment, const uint8_t *trained,
+                                 int32_t *unscored) {
     if (segment < 0 || segment >= f->n_segments) {
         return fail(ERR_INTERNAL, "forest: no segment %d", segment);
     }
@@ -69,6 +74,9 @@ enum status forest_score(struct forest *f, int32_t segment, int32_t *unscored) {
     TRY(reserve_readouts(f, (int64_t)f->n_readouts + s->count));
     for (int32_t i = 0; i < s->count; i++) {
         bool from_parent = i == 0;
+        if (trained && !trained[i]) {
+            continue;
+        }
         if (from_parent && (!p || p->count == 0)) {
             if (unscored) {
                 ++*unscored;

@@ -61,6 +61,9 @@ enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, 
 /* Asks for the log-probability of every token of a segment; the first is predicted by the parent's last row
  * and is left out (*unscored, which may be NULL, goes up by one) where there is none. */
 enum status forest_score(struct forest *f, int32_t segment, int32_t *unscored);
+/* The same of the tokens whose trained[i] is not 0 alone; trained NULL: of all. */
+enum status forest_score_trained(struct forest *f, int32_t segment, const uint8_t *trained,
+                                 int32_t *unscored);
 /* Reads out the last row of a segment without a target, for the value of a score head: by length, whatever
  * the token there is. Fails: ERR_DATA where the segment is empty. */
 enum status forest_value(struct forest *f, int32_t segment);

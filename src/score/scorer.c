@@ -71,7 +71,7 @@ static enum status add_response(struct scorer *s, int32_t root, int64_t row,
     if (r->count > 0 || !reads_values(s)) {
         TRY(forest_add(f, root, r->tokens, r->count, row, &child));
     }
-    return reads_values(s) ? forest_value(f, child) : forest_score(f, child, &unscored);
+    return reads_values(s) ? forest_value(f, child) : forest_score_trained(f, child, r->trained, &unscored);
 }
 
 static enum status build_forest(struct scorer *s, const struct sample *samples, int64_t n) {

@@ -25,6 +25,11 @@ struct encoder {
     struct bpe_scratch scratch;
     struct view_buffer changed[STEPS_MAX]; /* by normalizers */
     struct view_buffer stepped[STEPS_MAX]; /* by steps of the pre-tokenizer */
+    /* what users wrote, and how many special tokens there were in it */
+    const struct template_ranges *input;
+    size_t input_offset;
+    bool input_as_text;
+    int64_t input_specials;
     /* of the call under way */
     struct ids *out;
     struct text *chars;
@@ -59,6 +64,16 @@ enum status encoder_open(const struct tokenizer *t, struct encoder **out) {
 failed:
     encoder_close(e);
     return st;
+}
+
+void encoder_set_input(struct encoder *e, const struct template_ranges *input, size_t offset, bool as_text) {
+    e->input = input;
+    e->input_offset = offset;
+    e->input_as_text = as_text;
+}
+
+int64_t encoder_input_specials(const struct encoder *e) {
+    return e->input_specials;
 }
 
 void ids_free(struct ids *ids) {
@@ -402,6 +417,16 @@ static bool place_of(const struct tokenizer *t, int32_t id, const struct view *v
 
 static enum status normalized_part(struct encoder *e, const struct view *v);
 
+/* Whether an added token at [begin, end) of the text is to be passed over, since a user wrote it. */
+static bool is_written(struct encoder *e, int32_t id, size_t begin, size_t end) {
+    if (!e->input || !e->t->bpe.vocabulary.tokens[id].special ||
+        !template_ranges_touch(e->input, begin + e->input_offset, end + e->input_offset)) {
+        return false;
+    }
+    e->input_specials++;
+    return e->input_as_text;
+}
+
 /* Added tokens of one finder out of v, what is between them on: from the raw text to the normalizers, from
  * the normalized one to the steps. */
 static enum status split_added(struct encoder *e, bool raw, const struct view *v) {
@@ -414,6 +439,10 @@ static enum status split_added(struct encoder *e, bool raw, const struct view *v
         int32_t id = -1;
         more = finder_next(f, v->s, v->n, at, &begin, &end, &id);
         at = end;
+        if (more && raw && is_written(e, id, begin, end)) {
+            at = begin + (size_t)utf8_length((unsigned char)v->s[begin]);
+            continue;
+        }
         if (more && !place_of(e->t, id, v, &begin, &end)) {
             continue;
         }

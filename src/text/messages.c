@@ -1,6 +1,7 @@
 #include "text/messages.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "util/mem.h"
 
@@ -22,13 +23,19 @@ static enum role role_of(const char *name) {
         enum role role;
     } roles[] = {{"system", ROLE_SYSTEM},     {"user", ROLE_USER},     {"human", ROLE_USER},
                  {"prompter", ROLE_USER},     {"gpt", ROLE_ASSISTANT}, {"assistant", ROLE_ASSISTANT},
-                 {"chatbot", ROLE_ASSISTANT}, {"bot", ROLE_ASSISTANT}};
+                 {"chatbot", ROLE_ASSISTANT}, {"bot", ROLE_ASSISTANT}, {"model", ROLE_ASSISTANT},
+                 {"developer", ROLE_SYSTEM}};
     for (int i = 0; i < COUNT_OF(roles); i++) {
-        if (strcmp(name, roles[i].name) == 0) {
+        if (strcasecmp(name, roles[i].name) == 0) {
             return roles[i].role;
         }
     }
     return ROLE_OTHER;
+}
+
+const char *role_name(enum role role) {
+    static const char *const names[] = {"system", "user", "assistant", "other"};
+    return names[role];
 }
 
 static bool is_content(const json_t *content) {
@@ -45,16 +52,43 @@ static bool is_content(const json_t *content) {
     return json_is_array(content);
 }
 
+/* Calls and reasoning may stand where there is no text. */
+static bool has_more(const json_t *message) {
+    static const char *const keys[] = {"tool_calls", "reasoning_content", "thinking"};
+    bool more = false;
+    for (int i = 0; i < COUNT_OF(keys); i++) {
+        const json_t *value = json_object_get(message, keys[i]);
+        more |= value && !json_is_null(value);
+    }
+    return more;
+}
+
+static bool is_message(const json_t *message, const json_t *content) {
+    return content ? is_content(content) : has_more(message);
+}
+
+static bool is_columns(const json_t *message) {
+    return json_is_string(message);
+}
+
 static enum status add_message(struct conversation *c, const json_t *message, const char *where) {
     const json_t *role = json_object_get(message, "role");
     const json_t *content = json_object_get(message, "content");
+    bool renamed = !role;
     role = role ? role : json_object_get(message, "from");
     content = content ? content : json_object_get(message, "value");
-    if (!json_is_string(role) || !is_content(content)) {
-        return fail(ERR_DATA, "%s: a message must have \"role\" and \"content\" as text", where);
+    content = json_is_null(content) ? NULL : content; /* beside tool_calls */
+    if (!json_is_string(role) || !is_message(message, content)) {
+        return fail(ERR_DATA, "%s: a message must have \"role\" and \"content\" as text%s", where,
+                    is_columns(message) ? "; this is a table by columns, write it as one record a line" : "");
     }
     TRY(GROW_ARRAY(c->turns, c->capacity, c->count + 1));
-    c->turns[c->count++] = (struct message_turn){role_of(json_string_value(role)), content};
+    enum role known = role_of(json_string_value(role));
+    c->turns[c->count++] = (struct message_turn){.role = known,
+                                                 .content = content,
+                                                 .message = message,
+                                                 .name = json_string_value(role),
+                                                 .renamed = renamed && known != ROLE_OTHER};
     return OK;
 }
 
@@ -73,8 +107,28 @@ enum status conversation_add(struct conversation *c, const json_t *value, const 
     return OK;
 }
 
+bool text_blank(const struct text *t) {
+    for (size_t i = 0; i < t->len; i++) {
+        if (!strchr(" \t\r\n\v\f", t->data[i]) || t->data[i] == '\0') {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool turn_is_empty(const struct message_turn *turn) {
+    if (has_more(turn->message)) {
+        return false;
+    }
+    struct text text = {0};
+    bool empty = turn_text(turn, &text) == OK && text_blank(&text);
+    text_free(&text);
+    return empty;
+}
+
 bool turns_equal(const struct message_turn *a, const struct message_turn *b) {
-    return a->role == b->role && json_equal(a->content, b->content);
+    return json_equal(a->message, b->message) || (a->role == b->role && json_equal(a->content, b->content) &&
+                                                  !has_more(a->message) && !has_more(b->message));
 }
 
 enum status turn_text(const struct message_turn *turn, struct text *out) {
@@ -90,9 +144,10 @@ enum status turn_text(const struct message_turn *turn, struct text *out) {
     return OK;
 }
 
-enum status conversation_render(const struct conversation *c, int64_t n, struct text *out, bool *unknown) {
+enum status conversation_render(const struct conversation *c, int64_t first, int64_t end, struct text *out,
+                                bool *unknown) {
     *unknown = false;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = first; i < end; i++) {
         const struct message_turn *turn = &c->turns[i];
         if (turn->role == ROLE_OTHER || (turn->role == ROLE_SYSTEM && i > 0)) {
             *unknown = true;

@@ -3,7 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "text/chat.h"
 #include "text/messages.h"
+#include "util/mem.h"
 
 static const struct {
     const char *name;
@@ -33,6 +35,13 @@ void record_text_free(struct record_text *r) {
     text_free(&r->subset);
     for (int i = 0; i < RECORD_RESPONSES_MAX; i++) {
         text_free(&r->responses[i]);
+        mem_free(r->response_marks[i].input.data);
+        mem_free(r->response_marks[i].trained.data);
+    }
+    mem_free(r->prompt_marks.input.data);
+    mem_free(r->turns.data);
+    for (int i = 0; i < COUNT_OF(r->rendered); i++) {
+        template_output_free(&r->rendered[i]);
     }
 }
 
@@ -45,15 +54,27 @@ static bool is_transcript(const json_t *value) {
     return json_is_string(value) && strstr(json_string_value(value), TURN_ASSISTANT) != NULL;
 }
 
+/* What stands before chosen and rejected; NULL: nothing. */
+static const json_t *context_of(const json_t *record) {
+    static const char *const keys[] = {"prompt", "conversations", "messages"};
+    for (int i = 0; i < COUNT_OF(keys); i++) {
+        if (has(record, keys[i])) {
+            return json_object_get(record, keys[i]);
+        }
+    }
+    return NULL;
+}
+
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out) {
     if (!json_is_object(record)) {
         return fail(ERR_DATA, "%s: a record must be an object", where);
     }
     bool prompt = has(record, "prompt");
-    if (has(record, "chosen") && has(record, "rejected")) {
-        bool hh = !prompt && is_transcript(json_object_get(record, "chosen"));
+    if (json_object_get(record, "chosen") && json_object_get(record, "rejected")) { /* null is an empty one */
+        bool hh = !context_of(record) && is_transcript(json_object_get(record, "chosen"));
         *out = hh ? FORMAT_HH : FORMAT_PREFERENCE;
-    } else if ((prompt && has(record, "completion")) || has(record, "messages")) {
+    } else if ((prompt && has(record, "completion")) || has(record, "messages") ||
+               is_conversation(json_object_get(record, "conversations"))) {
         *out = FORMAT_PROMPT_COMPLETION;
     } else if (prompt && has(record, "responses")) {
         *out = FORMAT_RESPONSES;
@@ -91,7 +112,11 @@ void record_text_clear(struct record_text *r) {
     text_clear(&r->responses[1]);
     r->n_responses = r->n_pairs = r->n_skipped = r->n_ties = 0;
     r->dropped = NULL;
+    r->detail[0] = '\0';
+    r->n_untrained = r->n_behind = 0;
+    r->prompt_marks.input.count = r->turns.count = 0;
     for (int i = 0; i < RECORD_RESPONSES_MAX; i++) {
+        r->response_marks[i].input.count = r->response_marks[i].trained.count = 0;
         r->worths[i] = NAN;
     }
 }
@@ -101,18 +126,14 @@ static enum status drop(struct record_text *r, const char *reason) {
     return OK;
 }
 
-static bool is_empty(const struct text *t) {
-    for (size_t i = 0; i < t->len; i++) {
-        if (!strchr(" \t\r\n\v\f", t->data[i]) || t->data[i] == '\0') {
-            return false;
-        }
-    }
-    return true;
-}
-
 static enum status need_string(const json_t *record, const char *key, const char *where, const char **s,
                                size_t *n) {
     const json_t *value = json_object_get(record, key);
+    if (json_is_null(value)) { /* what an empty text is in some exports */
+        *s = "";
+        *n = 0;
+        return OK;
+    }
     if (!json_is_string(value)) {
         return fail(ERR_DATA, "%s: \"%s\" must be a string", where, key);
     }
@@ -147,7 +168,7 @@ static enum status next_response(struct record_text *r, const char *where, struc
 }
 
 static void add_response(struct record_text *r, double score) {
-    if (is_empty(&r->responses[r->n_responses])) {
+    if (text_blank(&r->responses[r->n_responses])) {
         r->worths[r->n_responses] = NAN;
         r->n_skipped++;
         return;
@@ -204,7 +225,7 @@ static enum status finish_pair(struct record_text *r, const json_t *record, cons
     TRY(json_take_number(record, "score_chosen", where, &r->scores[0]));
     TRY(json_take_number(record, "score_rejected", where, &r->scores[1]));
     TRY(take_worths(r, record, where));
-    if (is_empty(&r->responses[0]) || is_empty(&r->responses[1])) {
+    if (text_blank(&r->responses[0]) || text_blank(&r->responses[1])) {
         return drop(r, "empty response");
     }
     r->n_responses = 2;
@@ -232,7 +253,9 @@ static enum status parse_hh(const json_t *record, const char *where, struct reco
     TRY(need_string(record, "rejected", where, &rejected, &rejected_n));
     size_t at = response_at(chosen, chosen_n);
     if (at == 0) {
-        return drop(r, "no turn marker");
+        return drop(r, has(record, "question") || has(record, "instruction") || has(record, "input")
+                           ? "no \"prompt\" beside chosen and rejected"
+                           : "no turn marker");
     }
     if (rejected_n < at || memcmp(chosen, rejected, at) != 0) {
         return drop(r, "prompts differ");
@@ -243,36 +266,10 @@ static enum status parse_hh(const json_t *record, const char *where, struct reco
     return finish_pair(r, record, where);
 }
 
-/* The last turn of c as a response, which follows "\n\nAssistant:". */
-static enum status last_turn(const struct conversation *c, struct text *out) {
-    struct text content = {0};
-    enum status st = turn_text(&c->turns[c->count - 1], &content);
-    if (st == OK && !is_empty(&content)) {
-        st = text_puts(out, " ");
-        st = st == OK ? text_append(out, content.data, content.len) : st;
-    }
-    text_free(&content);
-    return st;
-}
-
-/* Prompt of a conversation whose last turn is the response. */
-static enum status render_prompt(const struct conversation *c, struct record_text *r) {
-    if (c->count == 0 || c->turns[c->count - 1].role != ROLE_ASSISTANT) {
-        return drop(r, "last message is not the assistant's");
-    }
-    if (c->count == 1) {
-        return drop(r, "no prompt");
-    }
-    bool unknown;
-    TRY(conversation_render(c, c->count - 1, &r->prompt, &unknown));
-    return unknown ? drop(r, "unknown role") : text_puts(&r->prompt, TURN_ASSISTANT);
-}
-
 /* chosen and rejected as lists of messages, each the whole conversation or what follows the prompt. */
 static enum status split_conversations(const struct conversation *chosen, const struct conversation *rejected,
-                                       struct record_text *r) {
-    TRY(render_prompt(chosen, r));
-    if (r->dropped) {
+                                       const json_t *record, struct record_text *r) {
+    if (!chat_ends(r, chosen)) {
         return OK;
     }
     int64_t shared = 0;
@@ -286,8 +283,9 @@ static enum status split_conversations(const struct conversation *chosen, const 
     if (rejected->turns[rejected->count - 1].role != ROLE_ASSISTANT) {
         return drop(r, "last message is not the assistant's");
     }
-    TRY(last_turn(chosen, &r->responses[0]));
-    return last_turn(rejected, &r->responses[1]);
+    TRY(chat_prompt(r, record, chosen, shared));
+    TRY(r->dropped ? OK : chat_response(r, record, chosen, shared, 0));
+    return r->dropped ? OK : chat_response(r, record, rejected, shared, 1);
 }
 
 static enum status parse_conversations(const json_t *record, const json_t *prompt, const char *where,
@@ -309,7 +307,7 @@ static enum status parse_conversations(const json_t *record, const json_t *promp
                   where);
         goto done;
     }
-    TRY_TO(done, split_conversations(&chosen, &rejected, r));
+    TRY_TO(done, split_conversations(&chosen, &rejected, record, r));
     st = r->dropped ? OK : finish_pair(r, record, where);
 done:
     conversation_free(&chosen);
@@ -318,8 +316,11 @@ done:
 }
 
 static enum status parse_preference(const json_t *record, const char *where, struct record_text *r) {
-    const json_t *prompt = json_object_get(record, has(record, "prompt") ? "prompt" : "conversations");
-    prompt = json_is_null(prompt) ? NULL : prompt;
+    const json_t *prompt = context_of(record);
+    if (json_is_null(json_object_get(record, "chosen")) ||
+        json_is_null(json_object_get(record, "rejected"))) {
+        return drop(r, "empty response");
+    }
     if (is_conversation(json_object_get(record, "chosen"))) {
         return parse_conversations(record, prompt, where, r);
     }
@@ -332,8 +333,22 @@ static enum status parse_preference(const json_t *record, const char *where, str
     return finish_pair(r, record, where);
 }
 
-static enum status parse_messages(const json_t *first, const json_t *second, const char *where,
-                                  struct record_text *r) {
+static enum status take_chat(const struct conversation *c, const json_t *record, bool all,
+                             struct record_text *r) {
+    if (all) {
+        TRY(chat_all_turns(r, record, c));
+    } else if (chat_ends(r, c)) {
+        TRY(chat_prompt(r, record, c, c->count - 1));
+        TRY(r->dropped ? OK : chat_response(r, record, c, c->count - 1, 0));
+    }
+    if (!r->dropped) {
+        add_response(r, NAN);
+    }
+    return OK;
+}
+
+static enum status parse_messages(const json_t *record, const json_t *first, const json_t *second,
+                                  const char *where, struct record_text *r) {
     struct conversation c = {0};
     enum status st = OK;
     TRY_TO(done, conversation_add(&c, first, where));
@@ -345,11 +360,7 @@ static enum status parse_messages(const json_t *first, const json_t *second, con
             goto done;
         }
     }
-    TRY_TO(done, render_prompt(&c, r));
-    if (!r->dropped) {
-        st = last_turn(&c, &r->responses[0]);
-        add_response(r, NAN);
-    }
+    st = take_chat(&c, record, !second && r->chat && r->chat->all_turns, r);
 done:
     conversation_free(&c);
     return st;
@@ -363,13 +374,14 @@ static enum status parse_prompt_completion(const json_t *record, const char *whe
     if (!label) {
         return drop(r, "label is false");
     }
-    if (has(record, "messages") && !completion) {
-        TRY(parse_messages(json_object_get(record, "messages"), NULL, where, r));
+    const json_t *messages = json_object_get(record, has(record, "messages") ? "messages" : "conversations");
+    if (messages && !completion) {
+        TRY(parse_messages(record, messages, NULL, where, r));
     } else if (is_conversation(prompt)) {
         if (!completion) {
             return fail(ERR_DATA, "%s: \"completion\" is missing", where);
         }
-        TRY(parse_messages(prompt, completion, where, r));
+        TRY(parse_messages(record, prompt, completion, where, r));
     } else {
         TRY(append_key(&r->prompt, record, "prompt", where));
         TRY(append_key(&r->responses[0], record, "completion", where));
@@ -385,27 +397,36 @@ static enum status append_prompt(const json_t *record, const char *where, struct
         return append_key(&r->prompt, record, "prompt", where);
     }
     struct conversation c = {0};
-    bool unknown = false;
-    enum status st = OK;
-    TRY_TO(done, conversation_add(&c, prompt, where));
-    TRY_TO(done, conversation_render(&c, c.count, &r->prompt, &unknown));
-    if (unknown || c.count == 0) {
-        st = drop(r, unknown ? "unknown role" : "no prompt");
-    } else if (c.turns[c.count - 1].role != ROLE_ASSISTANT) {
-        st = text_puts(&r->prompt, TURN_ASSISTANT);
-    }
-done:
+    enum status st = conversation_add(&c, prompt, where);
+    st = st == OK ? chat_prompt(r, record, &c, c.count) : st;
     conversation_free(&c);
     return st;
 }
 
-static enum status parse_responses(const json_t *record, const char *where, struct record_text *r) {
-    const json_t *list = json_object_get(record, "responses");
-    if (!json_is_array(list)) {
-        return fail(ERR_DATA, "%s: \"responses\" must be a list", where);
+/* The text of a response in a list, behind the prompt that the record has. */
+static enum status take_listed(const json_t *record, const json_t *text, const struct conversation *c,
+                               struct record_text *r) {
+    struct text *out = &r->responses[r->n_responses];
+    if (!c || !chat_template(r, record)) {
+        TRY(c ? text_puts(out, " ") : OK);
+        return text_append(out, json_string_value(text), json_string_length(text));
     }
-    TRY(append_prompt(record, where, r));
-    bool space = is_conversation(json_object_get(record, "prompt"));
+    struct conversation with = {0};
+    json_t *message = json_pack("{s:s, s:O}", "role", "assistant", "content", (json_t *)(uintptr_t)text);
+    enum status st = message ? OK : fail(ERR_SYSTEM, "out of memory: a message");
+    for (int64_t i = 0; i < c->count && st == OK; i++) {
+        st = conversation_add(&with, c->turns[i].message, "");
+    }
+    st = st == OK ? conversation_add(&with, message, "") : st;
+    st = st == OK ? chat_response(r, record, &with, c->count, r->n_responses) : st;
+    conversation_free(&with);
+    json_decref(message);
+    return st;
+}
+
+static enum status take_list(const json_t *record, const struct conversation *c, const char *where,
+                             struct record_text *r) {
+    const json_t *list = json_object_get(record, "responses");
     size_t i;
     const json_t *entry;
     json_array_foreach(list, i, entry) {
@@ -420,10 +441,24 @@ static enum status parse_responses(const json_t *record, const char *where, stru
             TRY(json_take_number(entry, "score", where, &score));
             TRY(json_take_number(entry, "worth", where, &r->worths[r->n_responses]));
         }
-        TRY(space ? text_puts(out, " ") : OK);
-        TRY(text_append(out, json_string_value(text), json_string_length(text)));
+        TRY(take_listed(record, text, c, r));
         add_response(r, score);
     }
+    return OK;
+}
+
+static enum status parse_responses(const json_t *record, const char *where, struct record_text *r) {
+    const json_t *prompt = json_object_get(record, "prompt");
+    struct conversation c = {0};
+    bool chat = is_conversation(prompt);
+    if (!json_is_array(json_object_get(record, "responses"))) {
+        return fail(ERR_DATA, "%s: \"responses\" must be a list", where);
+    }
+    TRY(append_prompt(record, where, r));
+    enum status st = chat ? conversation_add(&c, prompt, where) : OK;
+    st = st == OK && !r->dropped ? take_list(record, chat ? &c : NULL, where, r) : st;
+    conversation_free(&c);
+    TRY(st);
     add_scored_pairs(r);
     return !r->dropped && r->n_responses == 0 ? drop(r, "empty response") : OK;
 }
@@ -437,7 +472,7 @@ static enum status parse_shp(const json_t *record, const char *where, struct rec
         TRY(json_take_number(record, scores[i], where, &r->scores[i]));
         TRY(text_puts(&r->responses[i], " "));
         TRY(append_key(&r->responses[i], record, texts[i], where));
-        if (is_empty(&r->responses[i])) {
+        if (text_blank(&r->responses[i])) {
             return drop(r, "empty response");
         }
     }
@@ -529,4 +564,23 @@ enum status record_parse(enum record_format format, const json_t *record, const 
         break;
     }
     return fail(ERR_INTERNAL, "unknown record format %d", (int)format);
+}
+
+bool record_is_chat(enum record_format format, const json_t *record) {
+    const json_t *prompt = json_object_get(record, "prompt");
+    switch (format) {
+    case FORMAT_PREFERENCE:
+        return is_conversation(json_object_get(record, "chosen"));
+    case FORMAT_PROMPT_COMPLETION:
+        return is_conversation(prompt) || has(record, "messages") || has(record, "conversations");
+    case FORMAT_PROMPT:
+    case FORMAT_RESPONSES:
+        return is_conversation(prompt);
+    case FORMAT_AUTO:
+    case FORMAT_HH:
+    case FORMAT_SHP:
+    case FORMAT_ULTRAFEEDBACK:
+        break;
+    }
+    return false;
 }

@@ -4,7 +4,8 @@
  * them. Messages are rendered as a plain HH transcript: the system text first, "\n\nHuman: …" and
  * "\n\nAssistant: …" for each turn, "\n\nAssistant:" at the prompt's end, and the response with the space
  * that follows it. SHP and UltraFeedback, whose fields are a question and its answers, are rendered the same
- * way.
+ * way. Where the caller has chat templates, messages go through them instead, with all their fields and the
+ * record's tools, documents and chat_template_kwargs (text/chat.h); strings stay as they are.
  *
  * Prompt and response part at message or turn markers, never mid-word: transcripts at the last
  * "\n\nAssistant:" of chosen, which rejected must share; message lists before the last message. What gives
@@ -16,6 +17,7 @@
 #ifndef COLLIMATE_TEXT_RECORDS_H
 #define COLLIMATE_TEXT_RECORDS_H
 
+#include "text/template_folder.h"
 #include "util/json.h"
 #include "util/text.h"
 
@@ -34,8 +36,22 @@ const char *record_format_name(enum record_format format);
 
 enum { RECORD_RESPONSES_MAX = 64 };
 
+/* How conversations become text. */
+struct chat_format {
+    const struct template_folder *templates; /* NULL: HH transcripts */
+    const char *date;                        /* of templates that ask for it (text/template.h) */
+    bool all_turns; /* of "messages": every assistant turn is trained, not only the last message */
+};
+
+/* Bytes of a text. */
+struct text_marks {
+    struct template_ranges input;   /* what users wrote */
+    struct template_ranges trained; /* of a response; none: all of it */
+};
+
 /* One record as text. Zero-initialised; reused from record to record (record_text_free at the end). */
 struct record_text {
+    const struct chat_format *chat; /* borrowed, set by the caller; NULL: transcripts, last turns */
     struct text prompt;
     struct text subset; /* "subset" of a benchmark's record; empty: none */
     int n_responses;
@@ -49,16 +65,26 @@ struct record_text {
         bool labeled;
         int line; /* of a post's records (text/shp.h), from 0 */
     } pairs[RECORD_RESPONSES_MAX * (RECORD_RESPONSES_MAX - 1) / 2];
-    int n_skipped;       /* responses of a list left out: empty, or without their ratings */
-    int n_ties;          /* pairs of a list whose scores are equal */
-    const char *dropped; /* NULL, or why this record gives nothing: "prompts differ", … (static) */
+    int n_skipped; /* responses of a list left out: empty, or without their ratings */
+    int n_ties;    /* pairs of a list whose scores are equal */
+    const char
+        *dropped; /* NULL, or why this record gives nothing: "prompts differ", … (static, or `reason`) */
+    char reason[48];
+    char detail[256];    /* what the template said where it refused the record; else empty */
+    int64_t n_untrained; /* assistant turns that the template renders otherwise in the whole chat */
+    int64_t n_behind;    /* messages behind the last one of the assistant */
+    struct text_marks prompt_marks, response_marks[RECORD_RESPONSES_MAX];
+    struct template_output rendered[3]; /* scratch of text/chat.c: prompt, whole, a part */
+    struct template_ranges turns;
 };
 void record_text_free(struct record_text *r);
-/* No responses and pairs, an empty prompt; what was allocated is kept. */
+/* No responses and pairs, an empty prompt; `chat` and what was allocated are kept. */
 void record_text_clear(struct record_text *r);
 
 /* Local. Decides `auto` by a record's keys. Fails: ERR_DATA naming the keys seen. */
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out);
+/* Whether the record's texts are messages, which a chat template renders. */
+bool record_is_chat(enum record_format format, const json_t *record);
 /* Local. One record's prompt, responses and pairs (winner first; ties give none and are counted). Fails:
  * ERR_DATA with `where` for wrong types, missing keys, more than RECORD_RESPONSES_MAX responses. */
 enum status record_parse(enum record_format format, const json_t *record, const char *where,

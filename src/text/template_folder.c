@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "io/file.h"
+#include "util/hash.h"
 #include "util/mem.h"
 
 enum status template_read(const char *path, struct template **out) {
@@ -196,11 +197,30 @@ enum status template_folder_open(const char *folder, struct template_folder *out
     return st;
 }
 
-void template_folder_free(struct template_folder *f) {
+static void drop_templates(struct template_folder *f) {
     for (int64_t i = 0; i < f->count; i++) {
         mem_free(f->templates[i].name);
         template_free(f->templates[i].template);
     }
+    f->count = 0;
+}
+
+enum status template_folder_replace(struct template_folder *f, const char *path) {
+    drop_templates(f);
+    return add_file(f, "default", strlen("default"), path);
+}
+
+uint64_t template_folder_hash(const struct template_folder *f) {
+    uint64_t hash = 0;
+    for (int64_t i = 0; i < f->count; i++) {
+        const struct named_template *t = &f->templates[i];
+        hash = hash_join(hash, hash_bytes(t->name, strlen(t->name), template_hash(t->template)));
+    }
+    return hash;
+}
+
+void template_folder_free(struct template_folder *f) {
+    drop_templates(f);
     mem_free(f->templates);
     json_decref(f->specials);
     *f = (struct template_folder){0};

@@ -22,6 +22,10 @@ struct template_folder {
 /* Local. A folder without a template gives count 0. Fails: ERR_INPUT, ERR_DATA, ERR_USAGE (see
  * template_parse). Free in any case. */
 enum status template_folder_open(const char *folder, struct template_folder *out);
+/* Local. The template in a file takes the place of those of the folder; the tokens stay. */
+enum status template_folder_replace(struct template_folder *f, const char *path);
+/* Of the templates' texts, in the order of their names; 0: there are none. */
+uint64_t template_folder_hash(const struct template_folder *f);
 void template_folder_free(struct template_folder *f);
 /* The one for a row: tool_use for one with tools, where there is such; else default; NULL: there is none. */
 const struct template *template_folder_choose(const struct template_folder *f, bool tools);

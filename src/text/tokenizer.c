@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -10,8 +11,10 @@
 
 /* Files that belong to a tokenizer, in the order of tokenizer_copy(). */
 static const char *const FILES[] = {
-    "tokenizer.json",        "vocab.json",        "merges.txt",     "special_tokens_map.json",
-    "tokenizer_config.json", "added_tokens.json", "tokenizer.model"};
+    "tokenizer.json",        "vocab.json",        "merges.txt",      "special_tokens_map.json",
+    "tokenizer_config.json", "added_tokens.json", "tokenizer.model", "chat_template.jinja",
+    "chat_template.json"};
+static const char TEMPLATES[] = "additional_chat_templates"; /* a folder of such */
 
 static bool is_file(const char *path) {
     struct stat facts;
@@ -253,28 +256,60 @@ done:
     return st;
 }
 
+/* Where there is such a file. */
+static enum status copy_file(const char *from, const char *name, const char *to) {
+    struct text source = {0};
+    struct text target = {0};
+    char *data = NULL;
+    size_t n = 0;
+    enum status st;
+    TRY_TO(done, text_printf(&source, "%s/%s", from, name));
+    TRY_TO(done, text_printf(&target, "%s/%s", to, name));
+    if (is_file(source.data)) {
+        TRY_TO(done, file_read(source.data, &data, &n));
+        st = file_write(target.data, data, n);
+        mem_free(data);
+    }
+done:
+    text_free(&source);
+    text_free(&target);
+    return st;
+}
+
+static enum status copy_entries(DIR *entries, const char *from, const char *to) {
+    TRY(folder_make(to));
+    for (struct dirent *entry = readdir(entries); entry; entry = readdir(entries)) {
+        if (text_ends(entry->d_name, ".jinja")) {
+            TRY(copy_file(from, entry->d_name, to));
+        }
+    }
+    return OK;
+}
+
+static enum status copy_templates(const char *from, const char *to) {
+    struct text source = {0};
+    struct text target = {0};
+    DIR *entries = NULL;
+    enum status st;
+    TRY_TO(done, text_printf(&source, "%s/%s", from, TEMPLATES));
+    TRY_TO(done, text_printf(&target, "%s/%s", to, TEMPLATES));
+    entries = opendir(source.data);
+    st = entries ? copy_entries(entries, source.data, target.data) : OK;
+done:
+    if (entries) {
+        closedir(entries);
+    }
+    text_free(&source);
+    text_free(&target);
+    return st;
+}
+
 enum status tokenizer_copy(const struct tokenizer *t, const char *folder) {
     if (t->bytes) {
         return write_bytes(folder);
     }
-    struct text from = {0};
-    struct text to = {0};
-    enum status st = OK;
-    for (int i = 0; i < COUNT_OF(FILES) && st == OK; i++) {
-        char *data = NULL;
-        size_t n = 0;
-        text_clear(&from);
-        text_clear(&to);
-        TRY_TO(done, text_printf(&from, "%s/%s", t->folder, FILES[i]));
-        TRY_TO(done, text_printf(&to, "%s/%s", folder, FILES[i]));
-        if (is_file(from.data)) {
-            TRY_TO(done, file_read(from.data, &data, &n));
-            st = file_write(to.data, data, n);
-            mem_free(data);
-        }
+    for (int i = 0; i < COUNT_OF(FILES); i++) {
+        TRY(copy_file(t->folder, FILES[i], folder));
     }
-done:
-    text_free(&from);
-    text_free(&to);
-    return st;
+    return copy_templates(t->folder, folder);
 }

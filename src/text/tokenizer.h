@@ -20,6 +20,7 @@
 
 #include <stdint.h>
 
+#include "text/template.h"
 #include "util/text.h"
 
 struct tokenizer;
@@ -50,6 +51,13 @@ void tokenizer_libraries(char out[128]);
 struct encoder;
 enum status encoder_open(const struct tokenizer *t, struct encoder **out);
 void encoder_close(struct encoder *e);
+/* From here on, until it is set again: which bytes of the texts users wrote (text/template.h), counted from
+ * `offset` bytes before the text that is encoded. A special token that touches them is counted, and where
+ * `as_text`, its characters are encoded like any other text. (Special tokens that are matched after a
+ * normalizer stay tokens, and are not counted; `bytes` matches none.) input is borrowed; NULL: none. */
+void encoder_set_input(struct encoder *e, const struct template_ranges *input, size_t offset, bool as_text);
+/* Special tokens in users' bytes so far. */
+int64_t encoder_input_specials(const struct encoder *e);
 
 struct ids {
     int32_t *data;
@@ -77,8 +85,9 @@ enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int6
 enum status tokenizer_decode_after(const struct tokenizer *t, const int32_t *ids, int64_t n,
                                    bool skip_special, struct text *out);
 
-/* Local. Copies the tokenizer's files into a model folder (for `bytes`: writes tokenizer.json and
- * tokenizer_config.json that the `tokenizers` package reads, and tokenizer_open() knows again). */
+/* Local. Copies the tokenizer's files and its chat templates into a model folder (for `bytes`: writes
+ * tokenizer.json and tokenizer_config.json that the `tokenizers` package reads, and tokenizer_open() knows
+ * again). */
 enum status tokenizer_copy(const struct tokenizer *t, const char *folder);
 
 #endif

@@ -145,7 +145,7 @@ static void messages_without_a_common_prompt_are_dropped(void **state) {
                    "empty response");
     expect_dropped("{\"prompt\": [{\"role\": \"tool\", \"content\": \"x\"}], \"chosen\": [" BOT(
                        "b") "], \"rejected\": [" BOT("c") "]}",
-                   "unknown role");
+                   "unknown role \"tool\"");
     expect_dropped("{\"prompt\": [" USER("a") "], \"completion\": [" BOT("b") ", " BOT("c") "]}",
                    "several messages in a response");
 }

@@ -8,6 +8,7 @@
 #include "command/inspect/inspect.h"
 #include "data/dataset.h"
 #include "data/lengths.h"
+#include "data/show_row.h"
 #include "io/file.h"
 #include "io/h5.h"
 #include "io/jsonl.h"
@@ -226,10 +227,42 @@ static enum status inspect_path(struct comm *c, const char *path, struct text *o
     return fail(ERR_DATA, "%s: neither a model folder (config.json) nor a run folder (config.yaml)", path);
 }
 
-/* Collective. One file or folder, and its drift where that is asked for. */
+/* Local. The first rows as text, by the tokenizer that is given or that the file names. */
+static enum status put_rows(const struct settings *s, struct dataset *d, struct text *out) {
+    const char *path = *s->tokenizer ? s->tokenizer : dataset_facts(d)->tokenizer;
+    struct dataset_size size = dataset_size(d);
+    int64_t rows = size.pairs > 0 ? size.pairs : size.prompts;
+    rows = s->inspect.rows < rows ? s->inspect.rows : rows;
+    struct tokenizer *t;
+    if (tokenizer_open(path, &t) != OK) {
+        return note("reading the tokenizer of %s; tokenizer=FOLDER names another place", dataset_path(d));
+    }
+    enum status st = tokenizer_hash(t) == dataset_facts(d)->tokenizer_hash
+                         ? text_puts(out, "rows          " SHOW_LEGEND "\n")
+                         : fail(ERR_DATA, "%s was not tokenized with %s; give its own with tokenizer=FOLDER",
+                                dataset_path(d), path);
+    for (int64_t row = 0; row < rows && st == OK; row++) {
+        st = show_row(d, t, row, out);
+    }
+    tokenizer_close(t);
+    return st;
+}
+
+/* Collective. */
+static enum status inspect_rows(struct comm *c, const struct settings *s, const char *path,
+                                struct text *out) {
+    struct dataset *d;
+    TRY(dataset_open(c, path, &d));
+    enum status st = comm_agree(c, c->rank == 0 ? put_rows(s, d, out) : OK);
+    dataset_close(d);
+    return st;
+}
+
+/* Collective. One file or folder, its rows and its drift where that is asked for. */
 static enum status inspect_one(struct comm *c, const struct settings *s, const char *path, struct text *out,
                                struct text *report) {
     TRY(comm_agree(c, inspect_path(c, path, out)));
+    TRY(s->inspect.rows > 0 ? inspect_rows(c, s, path, out) : OK);
     return *s->inspect.against ? inspect_drift(c, path, s->inspect.against, out, report) : OK;
 }
 

@@ -1,0 +1,330 @@
+#include "command/prepare_report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/lengths.h"
+#include "data/show_row.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+static int64_t span(const int64_t *offsets, int64_t i) {
+    return offsets[i + 1] - offsets[i];
+}
+
+enum { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, LENGTH_KINDS };
+
+static void add_lengths(const struct dataset_part *part, int kind, struct lengths *l) {
+    int64_t n = kind == LENGTH_PROMPT ? part->n_prompts : part->n_responses;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t length = span(kind == LENGTH_PROMPT ? part->prompt_offsets : part->response_offsets, i);
+        length += kind == LENGTH_BOTH ? span(part->prompt_offsets, part->response_prompt[i]) : 0;
+        lengths_add(l, length);
+    }
+}
+
+/* Collective. */
+static enum status report_lengths(const struct prepare *p) {
+    static const char *const names[] = {"prompt", "response", "prompt + response"};
+    enum status st = OK;
+    for (int kind = 0; kind < LENGTH_KINDS && st == OK; kind++) {
+        struct lengths l;
+        struct text line = {0};
+        st = comm_agree(p->run->comm, lengths_open(&l, names[kind]));
+        if (st == OK) {
+            add_lengths(&p->prepared.part, kind, &l);
+            st = lengths_reduce(p->run->comm, &l);
+        }
+        if (st == OK) {
+            st = lengths_print(&l, &line);
+        }
+        if (st == OK && line.len > 0) {
+            log_root(LOG_INFO, "%s", line.data);
+        }
+        text_free(&line);
+        lengths_close(&l);
+    }
+    return st;
+}
+
+/* Where the longest prompt + response stands. */
+struct longest {
+    int64_t length;
+    struct prepare_place place;
+};
+
+static struct prepare_place place_of(const struct prepare *p, int64_t record) {
+    struct record r = prepare_record(&p->job, record);
+    return (struct prepare_place){.file = r.file, .line = r.line};
+}
+
+/* Collective. The first of the longest. */
+static enum status find_longest(const struct prepare *p, struct longest *out) {
+    const struct dataset_part *part = &p->prepared.part;
+    struct comm *c = p->run->comm;
+    struct longest mine = {.length = -1};
+    for (int64_t i = 0; i < part->n_responses; i++) {
+        int64_t prompt = part->response_prompt[i];
+        int64_t length = span(part->response_offsets, i) + span(part->prompt_offsets, prompt);
+        if (length > mine.length) {
+            mine = (struct longest){length, place_of(p, p->prepared.prompt_record[prompt])};
+        }
+    }
+    int64_t *lengths;
+    TRY(comm_agree(c, NEW_ARRAY(lengths, c->size)));
+    enum status st = comm_gather_i64(c, mine.length, lengths);
+    int owner = 0;
+    for (int r = 1; r < c->size; r++) {
+        owner = lengths[r] > lengths[owner] ? r : owner;
+    }
+    mem_free(lengths);
+    *out = mine;
+    return st == OK ? comm_broadcast(c, owner, out, sizeof *out) : st;
+}
+
+/* Collective. The first record of a kind, over all ranks; line 0: there is none. text (may be NULL): bytes of
+ * that rank's that go with it. */
+static enum status find_first(const struct prepare *p, enum prepare_first which, struct prepare_place *out,
+                              char *text, int64_t bytes) {
+    struct comm *c = p->run->comm;
+    int64_t first = p->prepared.first[which];
+    int64_t owner = first > 0 ? c->size - c->rank : -1; /* the lowest rank wins */
+    *out = first > 0 ? place_of(p, first - 1) : (struct prepare_place){0};
+    TRY(comm_max_i64(c, &owner, 1));
+    if (owner < 0) {
+        return OK;
+    }
+    TRY(text ? comm_broadcast(c, (int)(c->size - owner), text, bytes) : OK);
+    return comm_broadcast(c, (int)(c->size - owner), out, sizeof *out);
+}
+
+static int by_reason(const void *a, const void *b) {
+    return strcmp(a, b); /* the reason is the entry's first field */
+}
+
+/* Collective. Every rank gets the drops of all, by name, so that the file does not depend on the ranks. */
+static enum status merge_drops(struct comm *c, struct prepare_drops *d) {
+    struct prepare_drops *all = NULL;
+    int64_t *bytes = NULL;
+    enum status st = NEW_ARRAY(all, c->size);
+    if (st == OK) {
+        st = NEW_ARRAY(bytes, c->size);
+    }
+    for (int r = 0; r < c->size && st == OK; r++) {
+        bytes[r] = sizeof *all;
+    }
+    st = comm_agree(c, st);
+    if (st == OK) {
+        st = comm_gather_bytes(c, d, sizeof *d, all, bytes);
+    }
+    if (st == OK) {
+        *d = (struct prepare_drops){0};
+        for (int r = 0; r < c->size; r++) {
+            for (int i = 0; i < all[r].n; i++) {
+                prepare_drop(d, all[r].list[i].reason, all[r].list[i].count, all[r].list[i].first);
+            }
+        }
+        qsort(d->list, (size_t)d->n, sizeof d->list[0], by_reason);
+    }
+    mem_free(all);
+    mem_free(bytes);
+    return st;
+}
+
+/* Collective. Every rank gets the ignored keys of all. */
+static enum status merge_ignored(struct comm *c, struct ignored *g) {
+    struct ignored *all = NULL;
+    int64_t *bytes = NULL;
+    enum status st = NEW_ARRAY(all, c->size);
+    st = st == OK ? NEW_ARRAY(bytes, c->size) : st;
+    for (int r = 0; r < c->size && st == OK; r++) {
+        bytes[r] = sizeof *all;
+    }
+    st = comm_agree(c, st);
+    st = st == OK ? comm_gather_bytes(c, g, sizeof *g, all, bytes) : st;
+    if (st == OK) {
+        *g = (struct ignored){0};
+        for (int r = 0; r < c->size; r++) {
+            ignored_merge(g, &all[r]);
+        }
+    }
+    mem_free(all);
+    mem_free(bytes);
+    return st;
+}
+
+static enum status report_ignored(const struct ignored *g) {
+    struct text line = {0};
+    enum status st = OK;
+    for (int i = 0; i < g->n && st == OK; i++) {
+        st = text_printf(&line, "%s%s in %lld %s", i ? ", " : "", g->list[i].name,
+                         (long long)g->list[i].count, g->list[i].of_messages ? "messages" : "records");
+    }
+    if (st == OK && g->n > 0) {
+        log_root(LOG_INFO, "ignored: %s", line.data);
+    }
+    text_free(&line);
+    return st;
+}
+
+static void warn_count(int64_t count, const char *text) {
+    if (count > 0) {
+        log_root(LOG_WARN, "%lld %s", (long long)count, text);
+    }
+}
+
+static void report_counts(const struct prepare *p, const int64_t *counts, int64_t responses) {
+    const char *end_text = p->job.end_id >= 0 ? "records whose text holds the end token already"
+                                              : "records whose text holds the tokenizer's end token";
+    warn_count(p->templated ? 0 : counts[COUNT_END_IN_TEXT], end_text);
+    warn_count(counts[COUNT_BEGIN_IN_TEXT],
+               "prompts that began with the beginning token already: it stands there once");
+    warn_count(counts[COUNT_EMPTY_PROMPTS],
+               "prompts without any token: the first token of their responses cannot be scored");
+    log_root(LOG_INFO, "responses without end token: %lld of %lld", (long long)counts[COUNT_WITHOUT_END],
+             (long long)responses);
+}
+
+/* "; the first: FILE, line N", or nothing. */
+static void name_place(const struct prepare *p, const struct prepare_place *place, char out[512]) {
+    out[0] = '\0';
+    if (place->line > 0) {
+        snprintf(out, 512, "; the first: %s, line %lld", records_file(p->input, (int)place->file),
+                 (long long)place->line);
+    }
+}
+
+static void report_boundaries(const struct prepare *p, const struct prepare_place *first, int64_t responses) {
+    const int64_t *counts = p->prepared.counts;
+    bool moved = counts[COUNT_BOUNDARY_MOVED] > 0;
+    char sample[64] = "";
+    char place[512];
+    if (counts[COUNT_CHECKED] < responses) {
+        snprintf(sample, sizeof sample, " (a sample of %lld)", (long long)responses);
+    }
+    name_place(p, first, place);
+    log_root(moved ? LOG_WARN : LOG_INFO,
+             "token boundary: %lld of %lld responses%s have other tokens in one piece with their prompt%s",
+             (long long)counts[COUNT_BOUNDARY_MOVED], (long long)counts[COUNT_CHECKED], sample, place);
+}
+
+/* Collective. What only chats have. */
+static enum status report_chats(struct prepare *p) {
+    struct prepared *d = &p->prepared;
+    struct prepare_place first;
+    char place[512];
+    TRY(find_first(p, FIRST_SPECIALS, &first, NULL, 0));
+    name_place(p, &first, place);
+    if (d->counts[COUNT_SPECIALS] > 0) {
+        log_root(LOG_WARN, "%lld records have special tokens in their messages, %s%s",
+                 (long long)d->counts[COUNT_SPECIALS],
+                 p->job.specials_as_text ? "taken as text"
+                                         : "kept as tokens (tokenize.special_in_content=text: as text)",
+                 place);
+    }
+    TRY(find_first(p, FIRST_UNTRAINED, &first, NULL, 0));
+    name_place(p, &first, place);
+    if (d->counts[COUNT_UNTRAINED] > 0) {
+        log_root(
+            LOG_WARN,
+            "%lld assistant turns are not trained: the chat template renders them otherwise in the whole "
+            "chat%s",
+            (long long)d->counts[COUNT_UNTRAINED], place);
+    }
+    if (d->counts[COUNT_BEHIND] > 0) {
+        log_root(LOG_INFO, "%lld messages behind the last one of the assistant are not used",
+                 (long long)d->counts[COUNT_BEHIND]);
+    }
+    TRY(find_first(p, FIRST_REFUSED, &first, d->refusal, sizeof d->refusal));
+    if (first.line > 0) {
+        log_root(LOG_WARN, "%s, line %lld: %s", records_file(p->input, (int)first.file),
+                 (long long)first.line, d->refusal);
+    }
+    return OK;
+}
+
+static void report_drops(const struct prepare *p) {
+    const struct prepare_drops *d = &p->prepared.drops;
+    for (int i = 0; i < d->n; i++) {
+        char place[512];
+        name_place(p, &d->list[i].first, place);
+        log_root(LOG_WARN, "dropped %lld: %s%s", (long long)d->list[i].count, d->list[i].reason, place);
+    }
+}
+
+enum { SHOWN_TOKENS = 200 }; /* of a text of the first row, at most */
+
+/* A prompt's end, or a response's beginning. */
+static enum status show_some(const struct prepare *p, const char *name, const int32_t *ids, int64_t n,
+                             const uint8_t *trained, struct text *out) {
+    int64_t skipped = n > SHOWN_TOKENS && !trained ? n - SHOWN_TOKENS : 0;
+    int64_t shown = n > SHOWN_TOKENS ? SHOWN_TOKENS : n;
+    char title[64];
+    snprintf(title, sizeof title, "%s%s", name, n > shown ? trained ? ", its first" : ", its last" : "");
+    return show_ids(p->tokenizer, title, ids + skipped, shown, trained, out);
+}
+
+/* Line by line, so that each says who speaks. */
+static void log_lines(char *text) {
+    for (char *at = text; at && *at;) {
+        char *end = strchr(at, '\n');
+        if (end) {
+            *end = '\0';
+        }
+        log_root(LOG_INFO, "%s", at);
+        at = end ? end + 1 : NULL;
+    }
+}
+
+/* Collective. The first row of rank 0 as text. */
+static enum status show_first(const struct prepare *p) {
+    const struct dataset_part *d = &p->prepared.part;
+    struct text out = {0};
+    enum status st = OK;
+    if (p->run->comm->rank == 0 && d->n_prompts > 0) {
+        st = text_puts(&out, "the first row (" SHOW_LEGEND "):\n");
+        st = st == OK ? show_some(p, "prompt", d->prompt_tokens, span(d->prompt_offsets, 0), NULL, &out) : st;
+        for (int64_t i = 0; i < d->n_responses && d->response_prompt[i] == 0 && st == OK; i++) {
+            int64_t at = d->response_offsets[i];
+            st = show_some(p, "response", d->response_tokens + at, span(d->response_offsets, i),
+                           d->response_trained ? d->response_trained + at : SHOW_ALL_TRAINED, &out);
+        }
+        log_lines(st == OK ? out.data : NULL);
+    }
+    text_free(&out);
+    return comm_agree(p->run->comm, st);
+}
+
+/* Collective. Makes drops and counts global and reports them; nothing here is written to the file but drops.
+ */
+enum status prepare_report(struct prepare *p) {
+    struct comm *c = p->run->comm;
+    struct prepared *d = &p->prepared;
+    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs};
+    struct longest longest;
+    struct prepare_place moved;
+    TRY(comm_sum_i64(c, sizes, COUNT_OF(sizes)));
+    TRY(comm_sum_i64(c, d->counts, PREPARE_COUNTS));
+    TRY(merge_drops(c, &d->drops));
+    TRY(find_longest(p, &longest));
+    TRY(merge_ignored(c, &d->ignored));
+    TRY(find_first(p, FIRST_MOVED, &moved, NULL, 0));
+    log_root(LOG_INFO, "%lld records (%s): %lld prompts, %lld responses, %lld pairs",
+             (long long)d->counts[COUNT_RECORDS], record_format_name(p->job.format), (long long)sizes[0],
+             (long long)sizes[1], (long long)sizes[2]);
+    TRY(report_lengths(p));
+    if (longest.length >= 0) {
+        log_root(LOG_INFO, "longest: %lld tokens, %s, line %lld", (long long)longest.length,
+                 records_file(p->input, (int)longest.place.file), (long long)longest.place.line);
+    }
+    report_counts(p, d->counts, sizes[1]);
+    report_boundaries(p, &moved, sizes[1]);
+    TRY(report_chats(p));
+    report_drops(p);
+    TRY(comm_agree(c, report_ignored(&d->ignored)));
+    if (sizes[0] == 0) {
+        return fail(ERR_DATA, "%s: every record was dropped", p->run->settings->input);
+    }
+    return show_first(p);
+}

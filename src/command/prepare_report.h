@@ -1,0 +1,29 @@
+/* What prepare says of what it read: counts, lengths, what was dropped and ignored, and one row as text. */
+#ifndef COLLIMATE_COMMAND_PREPARE_REPORT_H
+#define COLLIMATE_COMMAND_PREPARE_REPORT_H
+
+#include "command/command.h"
+#include "data/prepare_records.h"
+
+struct prepare {
+    struct run *run;
+    char **files;
+    int n_files;
+    struct tokenizer *tokenizer;
+    struct template_folder templates;
+    struct chat_format chat;
+    char date[32];  /* chat.date */
+    bool templated; /* the first record's text comes from a template */
+    struct records_input *input;
+    struct prepare_job job;
+    int64_t all_records; /* over ranks, within the limit */
+    struct record_groups groups;
+    struct prepared prepared;
+    double start_s;
+};
+
+/* Collective. Makes drops, ignored keys and counts those of all ranks, and reports them. Fails: ERR_DATA
+ * where nothing is left. */
+enum status prepare_report(struct prepare *p);
+
+#endif

@@ -1,0 +1,51 @@
+/* What a thread makes of a block of records, and how the blocks become a part of a file. */
+#ifndef COLLIMATE_DATA_PREPARE_INTERNAL_H
+#define COLLIMATE_DATA_PREPARE_INTERNAL_H
+
+#include "data/prepare_records.h"
+
+struct prompt_row {
+    int64_t end, record; /* end of its ids in the block */
+    int32_t subset;
+};
+
+struct response_row {
+    int64_t end, prompt;
+    float score, worth;
+    int32_t length_chars;
+};
+
+struct pair_row {
+    int64_t chosen, rejected, source;
+    float margin;
+    int8_t label;
+};
+
+/* Rows and ids of a block of records; indices count from the block's start. */
+struct block {
+    struct ids prompt_ids, response_ids;
+    struct text chars;
+    struct text trained; /* a byte for each response id, where chats may train some only */
+    struct prompt_row *prompts;
+    struct response_row *responses;
+    struct pair_row *pairs;
+    int64_t n_prompts, n_responses, n_pairs;
+    int64_t prompts_capacity, responses_capacity, pairs_capacity;
+    struct prepare_drops drops;
+    struct subsets subsets;
+    int64_t counts[PREPARE_COUNTS];
+    struct ignored ignored;
+    int64_t first[PREPARE_FIRSTS]; /* + 1; 0: none */
+    char refusal[256];
+    enum status st;
+    struct message message;
+};
+
+void prepare_block_free(struct block *b);
+/* Whether responses say which of their tokens are trained. */
+bool prepare_trains_some(const struct prepare_job *job);
+/* Local. Lays the blocks end to end and frees them; the first that failed gives its message. */
+enum status prepare_join(const struct prepare_job *job, struct block *blocks, int n_blocks,
+                         struct prepared *out);
+
+#endif
