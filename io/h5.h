@@ -107,6 +107,9 @@ enum status h5_settle(struct h5_file *f, enum status st);
 /* A content hash is the sum over blocks (chunks) of their hashes, each with its number as seed, modulo 2^64:
  * independent of how blocks are dealt to ranks. Local: one block's. Collective: the sum over all ranks. */
 uint64_t h5_block_hash(const void *data, int64_t bytes, int64_t block);
+/* Local. Of an array that is chunked or `checked`: the sum over this rank's blocks as the file holds them
+ * now. The ranks' sums add up to the array's content hash. */
+enum status h5_hash_share(struct h5_column *column, int rank, int ranks, uint64_t *own);
 enum status h5_sum_hash(struct comm *c, uint64_t own, uint64_t *total);
 
 #endif

@@ -428,3 +428,20 @@ enum status h5_settle(struct h5_file *f, enum status st) {
     }
     return comm_agree(f->c, st == OK ? file_sync_path(f->path) : st);
 }
+
+enum status h5_hash_share(struct h5_column *column, int rank, int ranks, uint64_t *own) {
+    struct range blocks = range_part(column->n_blocks, rank, ranks);
+    char *block = NULL;
+    enum status st;
+    *own = 0;
+    TRY_TO(done, NEW_ARRAY(block, column->block_rows * column->row_bytes));
+    for (int64_t i = blocks.first; i < blocks.last; i++) {
+        int64_t first = i * column->block_rows, left = column->rows - first;
+        int64_t n = left < column->block_rows ? left : column->block_rows;
+        TRY_TO(done, h5_read(column, first, n, block));
+        *own += h5_block_hash(block, n * column->row_bytes, i);
+    }
+done:
+    mem_free(block);
+    return st;
+}

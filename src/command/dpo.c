@@ -20,8 +20,8 @@ static enum status embed_first(struct run *run, struct text *path) {
     session.settings = &settings;
     enum status st = session_open_backend(&session, NULL, true);
     st = st == OK ? session_open_model(&session) : st;
-    st = st == OK ? dataset_open(run->comm, settings.data, &data) : st;
-    st = st == OK ? embed_run(&session, data, path) : st;
+    st = st == OK ? session_open_data(&session, settings.data, &data) : st;
+    st = st == OK ? embed_run(&session, data, true, path) : st;
     if (data) {
         dataset_close(data);
     }

@@ -18,7 +18,7 @@ static void print(const struct embedding_report *r, const char *path) {
     }
 }
 
-enum status embed_run(const struct session *s, struct dataset *data, struct text *path) {
+enum status embed_run(const struct session *s, struct dataset *data, bool is_automatic, struct text *path) {
     const struct settings *settings = s->settings;
     const struct embedding_options options = {
         .comm = s->comm,
@@ -27,6 +27,7 @@ enum status embed_run(const struct session *s, struct dataset *data, struct text
         .model_name = settings->model,
         .compute = settings_compute(settings),
         .data = data,
+        .is_automatic = is_automatic,
         .micro_tokens = settings->train.micro_tokens,
         .pooling = (enum embedding_pooling)settings->embed.pooling,
         .full = settings->embed.text == 1,
@@ -49,7 +50,7 @@ static enum status embed_work(struct session *s, struct dataset **data, struct t
     TRY(session_need(settings->model, "model"));
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
-    TRY(dataset_open(s->comm, settings->data, data));
+    TRY(session_open_data(s, settings->data, data));
     struct dataset_size size = dataset_size(*data);
     log_root(LOG_INFO, "data %s: %lld responses, %lld tokens", dataset_path(*data), (long long)size.responses,
              (long long)size.response_tokens);
@@ -57,7 +58,7 @@ static enum status embed_work(struct session *s, struct dataset **data, struct t
         return OK;
     }
     TRY(comm_agree(s->comm, text_puts(path, settings->output)));
-    return embed_run(s, *data, path);
+    return embed_run(s, *data, false, path);
 }
 
 enum status command_embed(struct run *run) {

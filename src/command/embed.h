@@ -5,7 +5,8 @@
 #include "command/session.h"
 
 /* Collective. Embeds data's responses under the session's model (open) into the side-car at *path (empty:
- * beside the data; it comes back), and says in the log what was computed, at which rate. */
-enum status embed_run(const struct session *s, struct dataset *data, struct text *path);
+ * beside the data; it comes back; is_automatic: no user named it, so that a stale one is computed
+ * again), and says in the log what was computed, at which rate. */
+enum status embed_run(const struct session *s, struct dataset *data, bool is_automatic, struct text *path);
 
 #endif

@@ -183,13 +183,19 @@ static enum status deliver(const struct evaluation *e) {
     return fflush(stdout) == 0 ? OK : fail(ERR_WRITE, "standard output: cannot write");
 }
 
+/* Collective. For the source's forests. */
+static enum status open_workspace(struct session *s, const struct batch_source *source) {
+    int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
+    return session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace);
+}
+
 static enum status run_rows(struct evaluation *e) {
     struct session *s = &e->session;
     struct scorer scorer = {0};
     struct sums sums;
     int n = VALUE_COUNT + (e->terms.has_reference ? breakdown_size(facts_of(e)) : 0);
     struct batch_source source = session_evaluation(s, &s->train);
-    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
+    TRY(open_workspace(s, &source));
     const struct interval_options intervals = interval_options(s->settings);
     enum status st = ratios_open(&intervals, n, &e->ratios);
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
@@ -228,7 +234,7 @@ static enum status evaluate_labels(struct evaluation *e) {
     struct session *s = &e->session;
     const struct interval_options intervals = interval_options(s->settings);
     TRY(check_keys(s->run->options));
-    TRY(dataset_open(s->comm, s->settings->data, &s->train.data));
+    TRY(session_open_data(s, s->settings->data, &s->train.data));
     return s->run->dry_run
                ? OK
                : labels_evaluate(s->comm, s->train.data, s->settings->evaluate.rows, &intervals, &e->out);
@@ -247,8 +253,8 @@ static enum status evaluate_reward(struct evaluation *e) {
     if (s->run->dry_run) {
         return OK;
     }
-    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
     const struct batch_source source = session_evaluation(s, &s->train);
+    TRY(open_workspace(s, &source));
     const struct values_options options = {
         .comm = s->comm,
         .model = s->model,

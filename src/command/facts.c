@@ -19,6 +19,8 @@ static const struct {
     {.key = "reference", .is_skipped = true},
     {.key = "device", .is_skipped = true},
     {.key = "train.resume", .is_skipped = true},
+    {.key = "allow_other_tokenizer", .is_skipped = true},
+    {.key = "trust_data", .is_skipped = true},
     {.key = "dpo.reference_file", .is_skipped = true},
     {.key = "embeddings", .is_skipped = true},
     {.key = "eval_data", .kind = FACT_FREE},

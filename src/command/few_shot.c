@@ -42,6 +42,7 @@ static struct world_options world_options(const struct settings *s) {
     return (struct world_options){.rows = s->few_shot.world_rows,
                                   .seed = s->few_shot.world_seed,
                                   .data = s->data,
+                                  .trust_data = s->trust_data,
                                   .embeddings = s->embeddings,
                                   .split_seed = (uint64_t)s->few_shot.task_seed,
                                   .holdout = s->few_shot.holdout};

@@ -197,8 +197,6 @@ static enum status look(struct generation *g) {
     if (!s->tokenizer) {
         log_root(LOG_WARN, "%s has no tokenizer: the output holds tokens without their text",
                  settings->model);
-    } else {
-        dataset_compare_tokenizer(g->data, s->tokenizer, settings->model);
     }
     log_root(LOG_INFO, "data %s: %lld prompts, the longest of %d tokens, %lld cut", dataset_path(g->data),
              (long long)g->n, g->longest, (long long)g->cut);
@@ -343,7 +341,7 @@ enum status command_generate(struct run *run) {
     TRY_TO(done, session_open_backend(s, NULL, true));
     TRY_TO(done, session_open_model(s));
     TRY_TO(done, session_need_head(s->model, run->settings->model, HEAD_LANGUAGE));
-    TRY_TO(done, dataset_open(run->comm, run->settings->data, &g.data));
+    TRY_TO(done, session_open_data(s, run->settings->data, &g.data));
     TRY_TO(done, look(&g));
     if (run->dry_run) {
         TRY_TO(done, predict(&g));

@@ -17,7 +17,7 @@ static void print_memory(const struct estimate *e) {
     if (e->partial) {
         printf("  partial sums %10.1f  %lld arenas\n", mib(e->partial), (long long)e->partial_arenas);
     }
-    printf("  pass         %10.1f  largest forest %lld tokens\n", mib(estimate_pass(e)),
+    printf("  pass         %10.1f  largest forest at most %lld tokens\n", mib(estimate_pass(e)),
            (long long)e->forest_tokens);
     printf("  operations   %10.1f\n", mib(e->inside));
     printf("  batches      %10.1f\n", mib(e->batches));
@@ -62,7 +62,6 @@ enum status trainer_estimate(const struct trainer *t, struct estimate_options *o
         .eval_rows = &s->eval,
         .source = &t->data,
         .eval_source = t->training.eval_data,
-        .steps = t->training.steps,
     };
     return read_config(t, &out->config);
 }

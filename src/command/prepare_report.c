@@ -168,6 +168,19 @@ static enum status report_ignored(const struct ignored *g) {
     return st;
 }
 
+/* Pairs of this rank whose sides have the same tokens. */
+static int64_t count_alike(const struct dataset_part *part) {
+    int64_t alike = 0;
+    for (int64_t i = 0; i < part->n_pairs; i++) {
+        int64_t a = part->chosen[i], b = part->rejected[i], n = span(part->response_offsets, a);
+        alike += n == span(part->response_offsets, b) &&
+                 (n == 0 || memcmp(part->response_tokens + part->response_offsets[a],
+                                   part->response_tokens + part->response_offsets[b],
+                                   (size_t)n * sizeof *part->response_tokens) == 0);
+    }
+    return alike;
+}
+
 static void warn_count(int64_t count, const char *text) {
     if (count > 0) {
         log_root(LOG_WARN, "%lld %s", (long long)count, text);
@@ -301,7 +314,7 @@ static enum status show_first(const struct prepare *p) {
 enum status prepare_report(struct prepare *p) {
     struct comm *c = p->run->comm;
     struct prepared *d = &p->prepared;
-    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs};
+    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs, count_alike(&d->part)};
     struct longest longest;
     struct prepare_place moved;
     TRY(comm_sum_i64(c, sizes, COUNT_OF(sizes)));
@@ -320,6 +333,7 @@ enum status prepare_report(struct prepare *p) {
     }
     report_counts(p, d->counts, sizes[1]);
     report_boundaries(p, &moved, sizes[1]);
+    warn_count(sizes[3], "pairs have the same tokens on both sides: they teach nothing");
     TRY(report_chats(p));
     report_drops(p);
     TRY(comm_agree(c, report_ignored(&d->ignored)));

@@ -145,16 +145,17 @@ static enum status score_rows(struct score_job *job) {
 static enum status open_models(struct score_job *job) {
     struct session *s = &job->session;
     const char *folder = s->settings->reference;
+    int64_t tokens = rows_forest_tokens(&s->train, BLOCK_ROWS, s->settings->train.micro_tokens);
     if (*folder) {
         const struct model_folder_options options = {.head = HEAD_LANGUAGE,
                                                      .seed = (uint64_t)s->settings->seed};
         TRY(model_folder_open(s->comm, s->backend, folder, &options, &job->reference));
         TRY(session_need_head(job->reference, folder, HEAD_LANGUAGE));
-        TRY(session_workspace(s, job->reference, KEEP_NOTHING, &job->reference_workspace));
+        TRY(session_workspace(s, job->reference, KEEP_NOTHING, tokens, &job->reference_workspace));
         TRY(comm_agree(s->comm, scorer_open(job->reference, &job->reference_workspace, KEEP_NOTHING,
                                             &job->reference_scorer)));
     }
-    TRY(session_workspace(s, s->model, KEEP_NOTHING, &s->workspace));
+    TRY(session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace));
     return comm_agree(s->comm, scorer_open(s->model, &s->workspace, KEEP_NOTHING, &job->policy));
 }
 

@@ -17,6 +17,7 @@ struct selection_options select_options(const struct run *run) {
         .clusters = s->select.clusters,
         .seeding = (enum kmeans_seeding)s->select.seeding,
         .seed = s->seed,
+        .trust_data = s->trust_data,
     };
 }
 

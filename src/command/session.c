@@ -133,17 +133,21 @@ enum status session_open_rows(struct session *s, const struct rows_request *requ
     full.truncation = session_truncation(s->settings);
     full.vocabulary = s->model ? s->model->config.vocabulary : 0;
     full.user = s->run->options->command;
+    full.trust = s->settings->trust_data;
     TRY(rows_open(s->comm, &full, out));
-    if (s->tokenizer) {
-        dataset_compare_tokenizer(out->data, s->tokenizer, s->settings->model);
-    }
-    return OK;
+    return session_check_tokenizer(s, out->data);
 }
 
-int64_t session_forest_tokens(const struct session *s) {
-    int64_t tokens = s->settings->train.micro_tokens;
-    tokens = s->train.longest > tokens ? s->train.longest : tokens;
-    return s->eval.longest > tokens ? s->eval.longest : tokens;
+enum status session_check_tokenizer(const struct session *s, const struct dataset *data) {
+    return s->tokenizer ? dataset_compare_tokenizer(data, s->tokenizer, s->settings->model,
+                                                    s->settings->allow_other_tokenizer)
+                        : OK;
+}
+
+enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
+    TRY(dataset_open(s->comm, path, out));
+    TRY(dataset_verify(s->comm, *out, s->settings->trust_data));
+    return session_check_tokenizer(s, *out);
 }
 
 static enum status local_workspace(struct model *model, enum pass_keep keep, int64_t tokens,
@@ -156,8 +160,8 @@ static enum status local_workspace(struct model *model, enum pass_keep keep, int
 }
 
 enum status session_workspace(const struct session *s, struct model *model, enum pass_keep keep,
-                              struct workspace *out) {
-    return comm_agree(s->comm, local_workspace(model, keep, session_forest_tokens(s), out));
+                              int64_t tokens, struct workspace *out) {
+    return comm_agree(s->comm, local_workspace(model, keep, tokens, out));
 }
 
 struct batch_source session_evaluation(const struct session *s, struct rows *rows) {
@@ -191,8 +195,10 @@ static enum status fill_reference(const struct session *s, struct model *model, 
         .steps = request->steps,
         .tokens = request->tokens,
         .path = request->is_main ? s->settings->dpo.reference_file : "",
+        .folder = request->folder ? request->folder : "",
     };
-    TRY(session_workspace(s, model, KEEP_NOTHING, &workspace));
+    int64_t tokens = batch_forest_tokens(&request->source->plan, s->comm->size, &request->rows->lengths);
+    TRY(session_workspace(s, model, KEEP_NOTHING, tokens, &workspace));
     enum status st = reference_fill(&options, request->rows);
     workspace_close(&workspace);
     mem_trim();

@@ -44,26 +44,32 @@ enum status session_open_tokenizer(struct session *s);
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head);
 
 /* Collective. rows_open with the settings' truncation, the model's vocabulary and the command's name, which
- * the request leaves out. A tokenizer that is not the model's is warned of. */
+ * the request leaves out, and session_check_tokenizer. */
 enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out);
+/* Collective. dataset_open, dataset_verify and session_check_tokenizer, for commands that need no rows; *out
+ * is there after a failure of the latter two. */
+enum status session_open_data(const struct session *s, const char *path, struct dataset **out);
+/* Local, the same on every rank. Fails: ERR_DATA where the data were tokenized with another tokenizer than
+ * the model's, if it has one, and allow_other_tokenizer is not set. */
+enum status session_check_tokenizer(const struct session *s, const struct dataset *data);
 /* Local. The truncation options. */
 struct truncation session_truncation(const struct settings *settings);
 
-/* Tokens of the largest forest that micro_tokens and the rows allow. */
-int64_t session_forest_tokens(const struct session *s);
-/* Collective. A workspace for passes of a model over such forests. */
+/* Collective. A workspace for passes of a model over forests of at most so many tokens, all of them scored.
+ */
 enum status session_workspace(const struct session *s, struct model *model, enum pass_keep keep,
-                              struct workspace *out);
+                              int64_t tokens, struct workspace *out);
 
 /* Collective. Reference scores of rows: the side-car is opened (settings->dpo.reference_file where is_main,
- * else a file beside the data whose name holds the key), completed under the reference model, and
- * spot-checked. Sets rows->reference. */
+ * else a file beside the data, or in `folder`, whose name holds the key), completed under the reference
+ * model, and spot-checked. Sets rows->reference. */
 struct reference_request {
     struct rows *rows;
     const struct batch_source *source; /* the batches whose forests are used */
     int64_t steps;                     /* updates that will read scores; an epoch's at most are computed */
     bool is_main;
-    bool tokens; /* token by token as well */
+    const char *folder; /* for a side-car that cannot lie beside the data; NULL: none */
+    bool tokens;        /* token by token as well */
 };
 enum status session_reference(struct session *s, const struct reference_request *request);
 

@@ -53,6 +53,11 @@ static const struct option table[] = {
          "reference model's folder; dpo: the model as it was at the start"),
     TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
+    BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, NULL,
+         "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
+         "to it"),
+    BOOL("trust_data", trust_data, "false", ROW_READERS " embed select few-shot", NULL,
+         "do not compare data with the hashes in their file, which reads all of it once"),
     TEXT("device", device, "auto", MODEL_USERS " bench", NULL, "auto, cpu, cuda, check:cpu"),
     INT("device_ranks", device_ranks, "1", 1, 64, "ranks", MODEL_USERS " bench", "device=cuda",
         "ranks of a node that may share one CUDA device; a node's ranks are dealt over its devices"),

@@ -9,6 +9,7 @@ enum { COMPUTE_FP32, COMPUTE_BF16, COMPUTE_TF32 };
 enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 
 struct settings {
+    bool allow_other_tokenizer, trust_data;
     char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
     int64_t threads, seed, device_ranks;
     bool overwrite;

@@ -104,9 +104,22 @@ enum status trainer_open_rows(struct trainer *t) {
     return OK;
 }
 
+static void warn_of_idle_ranks(const struct trainer *t) {
+    const struct batch_plan *plan = &t->data.plan;
+    int64_t rows = plan->batch < plan->rows ? plan->batch : plan->rows;
+    if (rows < t->data.size) {
+        log_root(LOG_WARN,
+                 "an update has %lld rows and there are %d ranks: %lld of them have nothing to do; a larger "
+                 "train.batch or fewer ranks would do",
+                 (long long)rows, t->data.size, (long long)(t->data.size - rows));
+    }
+}
+
 static enum status open_rows(struct trainer *t) {
     TRY(trainer_open_rows(t));
-    return batch_check(&t->data.plan, t->session.comm->size);
+    TRY(batch_check(&t->data.plan, t->session.comm->size));
+    warn_of_idle_ranks(t);
+    return OK;
 }
 
 /* Every rank's products at once, as in a step. */
@@ -122,14 +135,21 @@ static enum status prepare_reference(struct trainer *t) {
         return OK;
     }
     bool tokens = t->terms.reads & READS_TOKEN_REFERENCE;
-    const struct reference_request train = {
-        .rows = &s->train, .source = &t->data, .steps = t->training.steps, .is_main = true, .tokens = tokens};
+    const struct reference_request train = {.rows = &s->train,
+                                            .source = &t->data,
+                                            .steps = t->training.steps,
+                                            .is_main = true,
+                                            .folder = s->settings->output,
+                                            .tokens = tokens};
     TRY(session_reference(s, &train));
     t->data.reference = s->train.reference;
     t->data.reads_tokens = tokens;
     if (s->eval.view) {
-        const struct reference_request eval = {
-            .rows = &s->eval, .source = &t->eval_data, .steps = INT64_MAX, .tokens = tokens};
+        const struct reference_request eval = {.rows = &s->eval,
+                                               .source = &t->eval_data,
+                                               .steps = INT64_MAX,
+                                               .folder = s->settings->output,
+                                               .tokens = tokens};
         TRY(session_reference(s, &eval));
         t->eval_data.reference = s->eval.reference;
         t->eval_data.reads_tokens = tokens;
@@ -161,6 +181,15 @@ static enum status explain_memory(struct trainer *t, enum status st) {
                : st;
 }
 
+/* Local. As large as --dry-run says. */
+static enum status open_workspace(struct trainer *t) {
+    struct estimate_options options;
+    struct estimate e = {0};
+    TRY(trainer_estimate(t, &options));
+    TRY(estimate_passes(&options, &e));
+    return workspace_open(t->session.backend, estimate_pass(&e), &t->session.workspace);
+}
+
 static enum status train(struct trainer *t) {
     struct session *s = &t->session;
     struct optimizer_options options = trainer_optimizer(s->settings);
@@ -172,7 +201,7 @@ static enum status train(struct trainer *t) {
     st = st == OK ? facts_collect(t, &facts) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     TRY_TO(done, facts_check_hosts(t, &facts));
-    TRY_TO(done, session_workspace(s, s->model, t->training.keep, &s->workspace));
+    TRY_TO(done, comm_agree(s->comm, open_workspace(t)));
     TRY_TO(done, measure_speed(t));
     t->training.model = s->model;
     t->training.optimizer = &optimizer;
@@ -232,6 +261,7 @@ static enum status trainer_work(struct trainer *t) {
     comm_watch_signals();
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
     if (s->run->dry_run) {
+        TRY(comm_agree(s->comm, session_open_tokenizer(s)));
         TRY(open_rows(t));
         return trainer_predict(t);
     }

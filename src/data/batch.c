@@ -55,7 +55,7 @@ struct dealt {
     int64_t row, index, slot;
 };
 struct load {
-    int64_t tokens, slot;
+    int64_t tokens, turn, slot;
 };
 
 static int by_cost(const void *a, const void *b) {
@@ -71,7 +71,32 @@ static int by_cost(const void *a, const void *b) {
 }
 
 static bool lighter(const struct load *a, const struct load *b) {
-    return a->tokens != b->tokens ? a->tokens < b->tokens : a->slot < b->slot;
+    return a->tokens != b->tokens ? a->tokens < b->tokens : a->turn < b->turn;
+}
+
+static int64_t bits_reversed(int64_t value, int bits) {
+    int64_t out = 0;
+    for (int i = 0; i < bits; i++) {
+        out |= (value >> i & 1) << (bits - 1 - i);
+    }
+    return out;
+}
+
+/* A heap of empty slots in the order of their turns: the Gray code with its bits reversed. Rows that fall go
+ * back and forth (a b b a) between the halves, the quarters, … of the slots, so that ranks, which own
+ * neighbours, get rows of all lengths, however few there are. */
+static void take_turns(struct load *heap, int64_t slots) {
+    int bits = 0;
+    int64_t turn = 0;
+    for (; (int64_t)1 << bits < slots; bits++) {
+    }
+    for (int64_t i = 0; i < (int64_t)1 << bits; i++) {
+        int64_t slot = bits_reversed(i ^ i >> 1, bits);
+        if (slot < slots) {
+            heap[turn] = (struct load){.turn = turn, .slot = slot};
+            turn++;
+        }
+    }
 }
 
 static void sift_down(struct load *heap, int64_t n) {
@@ -104,9 +129,7 @@ enum status batch_deal(const int32_t *cost, const int64_t *rows, int64_t n, int6
         dealt[i] = (struct dealt){.cost = cost[i], .row = rows[i], .index = i};
     }
     qsort(dealt, (size_t)n, sizeof *dealt, by_cost);
-    for (int64_t s = 0; s < slots; s++) {
-        heap[s].slot = s;
-    }
+    take_turns(heap, slots);
     for (int64_t s = 0; s <= slots; s++) {
         slot_first[s] = 0;
     }
@@ -316,22 +339,13 @@ done:
     return st;
 }
 
-enum status batch_largest(const struct batch_source *s, int64_t step, int64_t *tokens) {
-    struct share share = {0};
-    struct batch cuts = {0};
-    enum status st;
-    *tokens = 0;
-    TRY_TO(done, share_rows(s, batch_place(&s->plan, step), &share));
-    TRY_TO(done, cut_share(&s->plan, &share, &cuts));
-    for (int64_t k = 0; k < cuts.n_cuts; k++) {
-        int64_t sum = 0;
-        for (int64_t i = cuts.cuts[k].first; i < cuts.cuts[k].last; i++) {
-            sum += share.cost[i];
-        }
-        *tokens = sum > *tokens ? sum : *tokens;
-    }
-done:
-    share_free(&share);
-    batch_free(&cuts);
-    return st;
+/* No slot gets a row unless it is the lightest: so it ends at no more than the mean and one row. */
+int64_t batch_forest_tokens(const struct batch_plan *p, int ranks, const struct lengths *lengths) {
+    int64_t longest = lengths->most;
+    int64_t update = lengths_top(lengths, p->batch);
+    int64_t slot = p->batch <= p->slots ? longest : update / p->slots + longest;
+    int64_t rank_slots = p->deterministic ? 1 : (p->slots + ranks - 1) / ranks;
+    int64_t most = slot < update / rank_slots ? slot * rank_slots : update;
+    most = p->micro_tokens < most ? p->micro_tokens : most;
+    return longest > most ? longest : most;
 }

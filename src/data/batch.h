@@ -4,8 +4,10 @@
  * An epoch is a permutation of the view's rows that is a function of (seed, epoch), or the file's order; an
  * update takes the next `batch` places of it, the last one of an epoch what is left: no row is dropped, none
  * comes twice. The rows of an update are dealt to a fixed number of slots by cost, the longest first onto the
- * lightest slot, ties by row, so what a slot holds depends on seed, step and data alone. Rank r owns the
- * slots range_part(slots, r, size) and reads their rows only.
+ * lightest slot, so what a slot holds depends on seed, step and data alone. Of equal rows the lower is first;
+ * of equally light slots first the one whose turn it is in an order that goes back and forth between halves,
+ * quarters, … of the slots. Rank r owns the slots range_part(slots, r, size) and reads their rows only: with
+ * that order even a batch of few rows feeds all ranks.
  *
  * A forest holds at most micro_tokens tokens (or one longer row). In deterministic mode each slot has its own
  * forests, so that the slot is the unit of the arithmetic; otherwise a rank's slots are packed together.
@@ -13,6 +15,7 @@
 #ifndef COLLIMATE_DATA_BATCH_H
 #define COLLIMATE_DATA_BATCH_H
 
+#include "data/lengths.h"
 #include "data/sidecar.h"
 #include "data/view.h"
 #include "mpi/comm.h"
@@ -85,7 +88,8 @@ struct batch_source {
  * missing or was computed from other tokens. */
 enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b);
 
-/* Local. Tokens of the largest forest that this rank makes in a step; reads no tokens. */
-enum status batch_largest(const struct batch_source *s, int64_t step, int64_t *tokens);
+/* Local. Tokens of a forest of any update, on any of the ranks, at most. lengths: of the plan's rows, over
+ * all ranks. */
+int64_t batch_forest_tokens(const struct batch_plan *p, int ranks, const struct lengths *lengths);
 
 #endif

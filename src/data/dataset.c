@@ -231,6 +231,14 @@ static enum status check_selection(const struct dataset *d) {
     return OK;
 }
 
+struct h5_column *dataset_column_of(struct dataset *d, enum dataset_column column) {
+    return d->columns[column];
+}
+
+struct h5_file *dataset_file_of(struct dataset *d, enum dataset_hash which) {
+    return which == HASH_PAIRS && d->selection ? d->selection : d->base;
+}
+
 static enum status open_local(struct dataset *d, const char *path) {
     char *content = NULL;
     d->path = mem_strdup(path);
@@ -300,11 +308,21 @@ enum status dataset_check_vocabulary(const struct dataset *d, int64_t n) {
     return OK;
 }
 
-void dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model) {
-    if (d->facts.tokenizer_hash != tokenizer_hash(t)) {
-        log_root(LOG_WARN, "%s was tokenized with %s, which is not the tokenizer of model %s", d->path,
-                 d->facts.tokenizer, model);
+enum status dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model,
+                                      bool allow) {
+    if (d->facts.tokenizer_hash == tokenizer_hash(t)) {
+        return OK;
     }
+    if (!allow) {
+        return fail(
+            ERR_DATA,
+            "%s was tokenized with %s, which is not the model's tokenizer (another hash): its ids mean "
+            "other text to %s; prepare the data with tokenizer=%s, or set allow_other_tokenizer=true",
+            d->path, d->facts.tokenizer, model, model);
+    }
+    log_root(LOG_WARN, "%s was tokenized with %s, which is not the tokenizer of model %s", d->path,
+             d->facts.tokenizer, model);
+    return OK;
 }
 
 /* Rows. */

@@ -19,13 +19,14 @@
  *
  * Where chat templates made the text: template_hash and template_date.
  *
- * File attributes: content ("preferences"), format_version, hash (of the token contents), tokenizer,
+ * File attributes: content ("preferences"), format_version, hash (of the token contents), responses_hash and
+ * pairs_hash (of all else), tokenizer,
  * tokenizer_hash, vocabulary, begin_id, end_id, source, source_hash, format, command, program, and
  * dropped.<reason>, counts of what was dropped and why.
  *
  * A view (a selection) is a file with only /pairs and the attributes `selects`, the relative path of the file
- * that it selects from, and `selects_hash`, that file's hash. dataset_open follows it; a view of a view
- * selects from what the latter selects from.
+ * that it selects from, pairs_hash, and `selects_hash`, that file's hash. dataset_open follows it; a view of
+ * a view selects from what the latter selects from.
  *
  * Data sets are chunked and fletcher32-checksummed; tokens are compressed as well. Index data sets stay
  * uncompressed: they are read by single rows. No rank ever holds the data: rows are read when they are asked
@@ -119,11 +120,17 @@ const char *dataset_path(const struct dataset *d);
 const char *dataset_base_path(const struct dataset *d);
 /* Identity of the token contents: same for the same rows, whatever the compression. Names side-cars. */
 uint64_t dataset_hash(const struct dataset *d);
+/* Collective. Reads all of the file, shared over the ranks, and compares it with the hashes in it; where it
+ * has none of its labels and scores, that is said. trust: says that nothing is compared instead. Fails:
+ * ERR_DATA naming what was changed. */
+enum status dataset_verify(struct comm *c, struct dataset *d, bool trust);
 /* Local. Fails: ERR_DATA where a token id could lie outside a vocabulary of n. */
 enum status dataset_check_vocabulary(const struct dataset *d, int64_t n);
-/* Local. Warns where the file was not tokenized with t, the tokenizer of `model`. */
+/* Local. Fails: ERR_DATA where the file was not tokenized with t, the tokenizer of `model`; a warning where
+ * that is allowed. */
 struct tokenizer;
-void dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model);
+enum status dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model,
+                                      bool allow);
 
 struct pair {
     int64_t row, chosen, rejected, source;

@@ -37,6 +37,23 @@ const struct array_spec dataset_columns[DATASET_COLUMNS] = {
     [PAIR_SOURCE] = {"/pairs/source", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
 };
 
+const char *const dataset_hash_names[DATASET_HASHES] = {
+    [HASH_TOKENS] = "hash", [HASH_RESPONSES] = "responses_hash", [HASH_PAIRS] = "pairs_hash"};
+
+enum dataset_hash dataset_hash_of(enum dataset_column column) {
+    switch (column) {
+    case PROMPT_TOKENS:
+    case PROMPT_OFFSETS:
+    case RESPONSE_TOKENS:
+    case RESPONSE_OFFSETS:
+    case RESPONSE_PROMPT:
+    case RESPONSE_TRAINED:
+        return HASH_TOKENS;
+    default:
+        return column >= PAIR_CHOSEN ? HASH_PAIRS : HASH_RESPONSES;
+    }
+}
+
 enum { SUBSETS_MOST = 60000 }; /* an attribute holds no more than 64 KiB */
 
 /* Where this rank's rows begin in the whole file, and how many there are. */
@@ -213,11 +230,11 @@ static enum status globalize(const struct dataset_part *p, struct global_part *g
     return globalize_pairs(p, g->responses.before, g);
 }
 
-/* A file under way; hash joins what identifies the token contents. */
+/* A file under way, and what its columns have been joined to. */
 struct writing {
     struct comm *c;
     struct h5_writer *w;
-    uint64_t hash;
+    uint64_t hashes[DATASET_HASHES];
 };
 
 /* A function of the size alone, so that the file does not depend on the rank count. */
@@ -233,17 +250,14 @@ static enum status write_column(struct writing *to, enum dataset_column column, 
                                 const void *data) {
     struct array_spec spec = dataset_columns[column];
     bool ends = column == PROMPT_OFFSETS || column == PROMPT_RESPONSES || column == RESPONSE_OFFSETS;
-    bool identifies = column == PROMPT_TOKENS || column == PROMPT_OFFSETS || column == RESPONSE_TOKENS ||
-                      column == RESPONSE_OFFSETS || column == RESPONSE_PROMPT || column == RESPONSE_TRAINED;
+    uint64_t *joined = &to->hashes[dataset_hash_of(column)];
     spec.rows = place.total + (ends ? 1 : 0);
     spec.chunk_rows = chunk_of(spec.rows, spec.chunk_rows);
     struct range part = {place.before, place.before + n + (ends && to->c->rank == to->c->size - 1 ? 1 : 0)};
     char nothing = 0;
     uint64_t hash;
     TRY(h5_write_array(to->w, &spec, part, data ? data : &nothing, &hash));
-    if (identifies) {
-        to->hash = hash_join(to->hash, hash);
-    }
+    *joined = hash_join(*joined, hash);
     return OK;
 }
 
@@ -311,7 +325,9 @@ static enum status write_facts(struct writing *to, const struct dataset_facts *f
     struct dataset_facts counts = {.n_dropped = f->n_dropped, .template_hash = f->template_hash};
     memcpy(counts.dropped, f->dropped, sizeof counts.dropped);
     TRY(comm_broadcast(to->c, 0, &counts, sizeof counts));
-    TRY(h5_put_u64(w, "hash", to->hash));
+    for (int i = 0; i < DATASET_HASHES; i++) {
+        TRY(h5_put_u64(w, dataset_hash_names[i], to->hashes[i]));
+    }
     TRY(h5_put_text(w, "tokenizer", f->tokenizer));
     TRY(h5_put_u64(w, "tokenizer_hash", f->tokenizer_hash));
     TRY(h5_put_i64(w, "vocabulary", f->vocabulary));
@@ -405,6 +421,9 @@ static enum status write_selection(struct comm *c, const char *path, const struc
     TRY_TO(done, comm_agree(c, relative_path(path, dataset_base_path(base), &link)));
     TRY_TO(done, h5_create(c, path, SELECTION_CONTENT, DATASET_FORMAT_PLAIN, FILE_FINAL, &to.w));
     st = write_pairs(&to, g.pairs, p->n_pairs, &g);
+    if (st == OK) {
+        st = h5_put_u64(to.w, dataset_hash_names[HASH_PAIRS], to.hashes[HASH_PAIRS]);
+    }
     if (st == OK) {
         st = h5_put_text(to.w, "selects", link.data);
     }

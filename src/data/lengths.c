@@ -38,6 +38,16 @@ enum status lengths_reduce(struct comm *c, struct lengths *l) {
     return OK;
 }
 
+int64_t lengths_top(const struct lengths *l, int64_t n) {
+    int64_t top = 0;
+    for (int64_t i = BINS - 1; i > 0 && n > 0; i--) {
+        int64_t taken = l->bins[i] < n ? l->bins[i] : n;
+        top += taken * (i < BINS - 1 ? i : l->most);
+        n -= taken;
+    }
+    return top < l->sum ? top : l->sum;
+}
+
 enum status lengths_print(const struct lengths *l, struct text *out) {
     if (l->count == 0) {
         return text_puts(out, "");

@@ -15,6 +15,7 @@ void rows_close(struct rows *r) {
     if (r->data) {
         dataset_close(r->data);
     }
+    lengths_close(&r->lengths);
     *r = (struct rows){0};
 }
 
@@ -42,6 +43,7 @@ static enum status scan_part(int64_t vocabulary, struct range part, struct rows 
             r->tokens += tokens;
             r->scored += scored;
             r->longest = tokens > r->longest ? tokens : r->longest;
+            lengths_add(&r->lengths, tokens);
             r->attention_pairs += sample_attention_pairs(&samples[i]);
         }
         samples_free(samples);
@@ -50,6 +52,7 @@ static enum status scan_part(int64_t vocabulary, struct range part, struct rows 
 }
 
 static enum status scan(struct comm *c, int64_t vocabulary, struct rows *r) {
+    TRY(comm_agree(c, lengths_open(&r->lengths, "row")));
     TRY(comm_agree(c, scan_part(vocabulary, range_part(r->n, c->rank, c->size), r)));
     int64_t sums[] = {r->tokens,
                       r->scored,
@@ -59,13 +62,23 @@ static enum status scan(struct comm *c, int64_t vocabulary, struct rows *r) {
                       r->counts.without_end,
                       r->counts.empty_dropped,
                       r->counts.pairs,
-                      r->counts.margins};
+                      r->counts.margins,
+                      r->counts.alike,
+                      r->counts.alike_cut};
     TRY(comm_sum_i64(c, sums, COUNT_OF(sums)));
     r->tokens = sums[0];
     r->scored = sums[1];
-    r->counts = (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8]};
+    r->counts =
+        (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9], sums[10]};
     TRY(comm_sum_f64(c, &r->attention_pairs, 1));
-    return comm_max_i64(c, &r->longest, 1);
+    TRY(comm_max_i64(c, &r->longest, 1));
+    return lengths_reduce(c, &r->lengths);
+}
+
+int64_t rows_forest_tokens(const struct rows *r, int64_t n, int64_t micro_tokens) {
+    int64_t all = lengths_top(&r->lengths, n);
+    int64_t most = all < micro_tokens ? all : micro_tokens;
+    return r->longest > most ? r->longest : most;
 }
 
 static void report(const struct rows *r, const char *key) {
@@ -77,6 +90,12 @@ static void report(const struct rows *r, const char *key) {
         log_root(LOG_INFO, "%s: %lld of %lld pairs have a margin", key, (long long)c->margins,
                  (long long)c->pairs);
     }
+    if (c->alike > 0) {
+        log_root(LOG_WARN,
+                 "%s: %lld of %lld pairs have the same tokens on both sides (%lld of them cut): they teach "
+                 "nothing",
+                 key, (long long)c->alike, (long long)c->pairs, (long long)c->alike_cut);
+    }
     if (c->prompts_cut || c->responses_cut || c->without_end || c->empty_dropped) {
         log_root(LOG_INFO,
                  "%s: %lld prompts cut, %lld responses cut, %lld responses without an end token, %lld empty",
@@ -86,8 +105,9 @@ static void report(const struct rows *r, const char *key) {
 }
 
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out) {
-    watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(dataset_open(c, request->path, &out->data));
+    TRY(dataset_verify(c, out->data, request->trust));
+    watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));
     out->n = view_rows(out->view);
     if (request->limit > 0 && request->limit < out->n) {

@@ -2,6 +2,7 @@
 #ifndef COLLIMATE_DATA_ROWS_H
 #define COLLIMATE_DATA_ROWS_H
 
+#include "data/lengths.h"
 #include "data/sidecar.h"
 #include "data/view.h"
 
@@ -16,6 +17,7 @@ struct rows {
     int64_t tokens;         /* of all rows' forests, prompts once */
     int64_t scored;         /* response tokens */
     int64_t longest;        /* tokens of the longest row */
+    struct lengths lengths; /* tokens of each row */
     double attention_pairs; /* of all rows */
 };
 
@@ -26,12 +28,15 @@ struct rows_request {
     struct truncation truncation;
     int64_t vocabulary; /* of the model that will read the rows, 0: not checked */
     const char *user;   /* what needs the rows, for messages */
+    bool trust;         /* the file is not compared with its hashes */
 };
-/* Collective. Opens a data file and reads it once: counts, longest row, token ids against the vocabulary; the
- * report goes to the log. out is closed with rows_close after a failure too. Fails: as dataset_open,
- * view_open and view_read; ERR_DATA where there are no rows. */
+/* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
+ * vocabulary; the report goes to the log. out is closed with rows_close after a failure too. Fails: as
+ * dataset_open, view_open and view_read; ERR_DATA where there are no rows. */
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out);
 void rows_close(struct rows *r);
+/* Tokens at most of a forest that is cut out of n rows, by micro_tokens. */
+int64_t rows_forest_tokens(const struct rows *r, int64_t n, int64_t micro_tokens);
 /* Collective. ROWS_PAIRS where the file has pairs, else `other`. */
 enum status rows_kind(struct comm *c, const char *path, enum row_kind other, enum row_kind *out);
 

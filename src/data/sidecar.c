@@ -215,8 +215,32 @@ enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_
 }
 
 enum status sidecar_open_tokens(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
-                                int64_t tokens, struct sidecar **out) {
-    return open_or_create(c, path, key, &(struct sidecar){.rows = rows, .tokens = tokens}, false, out);
+                                int64_t tokens, bool replace, struct sidecar **out) {
+    return open_or_create(c, path, key, &(struct sidecar){.rows = rows, .tokens = tokens}, replace, out);
+}
+
+/* Local. */
+static enum status open_own(const char *path, const struct sidecar_key *key, struct sidecar *s) {
+    TRY(h5_open(path, content_of(s->width), SIDECAR_VERSION, &s->file));
+    TRY(compare_key(s->file, key));
+    return open_columns(s);
+}
+
+enum status sidecar_open_read(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
+                              int64_t width, int64_t tokens, struct sidecar **out) {
+    struct sidecar *s = mem_calloc(1, sizeof *s);
+    enum status st = s ? OK : ERR_SYSTEM;
+    if (s) {
+        *s = (struct sidecar){.rows = rows, .width = width, .tokens = tokens};
+        st = open_own(path, key, s);
+    }
+    st = comm_agree(c, st);
+    if (st != OK || !s) {
+        sidecar_close(s);
+        return st;
+    }
+    *out = s;
+    return OK;
 }
 
 enum status sidecar_close(struct sidecar *s) {
@@ -292,6 +316,10 @@ int64_t sidecar_width(const struct sidecar *s) {
 
 bool sidecar_has_tokens(const struct sidecar *s) {
     return s->tokens > 0;
+}
+
+bool sidecar_is_final(const struct sidecar *s) {
+    return !s->is_shared;
 }
 
 int64_t sidecar_rows(const struct sidecar *s) {

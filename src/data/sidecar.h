@@ -36,12 +36,16 @@ enum status sidecar_open(struct comm *c, const char *path, const struct sidecar_
 /* Collective. The same for reference scores with each token's: tokens of the data file's responses. A file of
  * this kind also serves sidecar_open with the recipe "logp". */
 enum status sidecar_open_tokens(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
-                                int64_t tokens, struct sidecar **out);
+                                int64_t tokens, bool replace, struct sidecar **out);
+/* Collective. The same file for reading alone, so that its folder and the file itself may be read-only.
+ * Fails: ERR_INPUT where it does not exist. */
+enum status sidecar_open_read(struct comm *c, const char *path, const struct sidecar_key *key, int64_t rows,
+                              int64_t width, int64_t tokens, struct sidecar **out);
 /* Local. Opens embeddings for reading, whatever model made them; key (may be NULL) says which. Fails:
  * ERR_INPUT; ERR_DATA for another file's rows (data: dataset_hash; rows -1: any data's). */
 enum status sidecar_open_values(const char *path, uint64_t data, int64_t rows, struct sidecar **out,
                                 struct sidecar_key *key);
-/* Collective: flushes; Local after sidecar_open_values. */
+/* Collective: flushes; Local after sidecar_open_read and sidecar_open_values. */
 enum status sidecar_close(struct sidecar *s);
 /* Local. Rows not computed yet have count -1. Fails: ERR_DATA for damage. */
 enum status sidecar_read_reference(struct sidecar *s, const int64_t *ids, int64_t n, double *sum,
@@ -64,6 +68,8 @@ enum status sidecar_write_tokens(struct sidecar *s, const int64_t *ids, int64_t 
 enum status sidecar_write_values(struct sidecar *s, const int64_t *ids, int64_t n, const float *values);
 int64_t sidecar_width(const struct sidecar *s);
 bool sidecar_has_tokens(const struct sidecar *s);
+/* Opened for reading alone. */
+bool sidecar_is_final(const struct sidecar *s);
 int64_t sidecar_rows(const struct sidecar *s);
 
 #endif

@@ -450,6 +450,19 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     return OK;
 }
 
+static void count_pair(const struct planned_response *responses, const struct sample *s,
+                       const struct sample_pair *pair, struct cut_counts *counts) {
+    const struct sample_response *a = &s->responses[pair->chosen];
+    const struct sample_response *b = &s->responses[pair->rejected];
+    counts->pairs++;
+    counts->margins += !isnan(pair->margin);
+    if (a->count != b->count || memcmp(a->tokens, b->tokens, (size_t)a->count * sizeof *a->tokens) != 0) {
+        return;
+    }
+    counts->alike++;
+    counts->alike_cut += is_cut(&responses[pair->chosen].cut) || is_cut(&responses[pair->rejected].cut);
+}
+
 static void count_cuts(const struct view *v, const struct planned_response *responses,
                        const struct row_plan *p, const struct sample *s, struct cut_counts *counts) {
     counts->rows++;
@@ -460,9 +473,8 @@ static void count_cuts(const struct view *v, const struct planned_response *resp
         counts->empty_dropped += n == 0;
         counts->without_end += v->end_id >= 0 && (n == 0 || s->responses[i].tokens[n - 1] != v->end_id);
     }
-    counts->pairs += p->n_pairs;
     for (int32_t i = 0; i < p->n_pairs; i++) {
-        counts->margins += !isnan(s->pairs[i].margin);
+        count_pair(responses, s, &s->pairs[i], counts);
     }
 }
 
@@ -474,6 +486,8 @@ static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
     to->empty_dropped += from->empty_dropped;
     to->pairs += from->pairs;
     to->margins += from->margins;
+    to->alike += from->alike;
+    to->alike_cut += from->alike_cut;
 }
 
 /* One buffer: samples, their responses, their pairs, tokens, and where the file has it, what is trained. */

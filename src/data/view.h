@@ -37,6 +37,8 @@ struct cut_counts {
     int64_t without_end;    /* responses that end without the end token of the file's policy */
     int64_t empty_dropped;  /* responses that have no token in the file; they stay rows */
     int64_t pairs, margins; /* pairs of the rows, and those of them that have a margin */
+    int64_t alike;          /* pairs whose sides have the same tokens, */
+    int64_t alike_cut;      /* and those of them of which a side is cut */
 };
 
 /* Rows of training, scoring and evaluation.

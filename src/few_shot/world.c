@@ -223,8 +223,8 @@ struct files {
 };
 
 /* Collective. */
-static enum status open_files(struct comm *c, const char *list, struct files *f) {
-    for (const char *at = list; *at;) {
+static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
+    for (const char *at = o->data; *at;) {
         size_t n = strcspn(at, ",");
         char *path = mem_strndup(at, n);
         enum status st = !path ? ERR_SYSTEM
@@ -235,7 +235,7 @@ static enum status open_files(struct comm *c, const char *list, struct files *f)
         st = st == OK ? dataset_open(c, path, &f->all[f->count]) : st;
         mem_free(path);
         TRY(st);
-        f->count++;
+        TRY(dataset_verify(c, f->all[f->count++], o->trust_data));
         at += n + (at[n] == ',');
     }
     for (int i = 1; i < f->count; i++) {
@@ -253,7 +253,7 @@ enum status world_of_files(struct comm *c, const struct world_options *o, struct
     struct files files = {.count = 0};
     struct judgments judgments = {0};
     *out = (struct world){0};
-    enum status st = open_files(c, o->data, &files);
+    enum status st = open_files(c, o, &files);
     out->labels = files.count;
     for (int i = 0; i < files.count && st == OK; i++) {
         st = add_label(files.all[i], i, &judgments);

@@ -24,6 +24,7 @@ struct world_options {
     const char *embeddings;
     uint64_t split_seed; /* of the test split and of a pair's order */
     double holdout;      /* share of the prompts that are the test split */
+    bool trust_data;     /* files are not compared with their hashes */
 };
 /* Local. The two users of data/synth_pairs.h, each of whom is a label. */
 enum status world_of_two_users(const struct world_options *o, struct world *out);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data/batch.h"
+#include "data/sidecar_find.h"
 #include "score/work.h"
 #include "util/clock.h"
 #include "util/mem.h"
@@ -44,7 +45,6 @@ struct embedder {
     struct pass *pass;
     struct forest forest;
     struct pieces pieces;
-    int64_t longest; /* tokens of the longest text */
     int32_t *tokens; /* one text */
     int64_t tokens_capacity;
     int32_t *spans; /* of the forest's texts that have tokens */
@@ -245,7 +245,6 @@ static enum status cut_block(struct embedder *e, struct range block) {
     TRY(dataset_responses(e->data, block, responses));
     for (int64_t i = 0; i < n; i++) {
         cost[i] = (int32_t)least(text_length(&e->recipe, &responses[i]), e->recipe.limit);
-        e->longest = cost[i] > e->longest ? cost[i] : e->longest;
     }
     int64_t runs = batch_cut(cost, n, e->options->micro_tokens, ends);
     TRY(GROW_ARRAY(out->data, out->capacity, out->n + runs));
@@ -334,24 +333,54 @@ static enum status embed_missing(struct embedder *e) {
 static enum status open_pass(struct embedder *e) {
     const struct model *model = e->model;
     enum pass_keep keep = e->recipe.layer >= 0 ? KEEP_INPUTS : KEEP_NOTHING;
-    int64_t micro = e->options->micro_tokens;
+    int64_t largest = 1;
     int64_t bytes;
     int tokens;
-    TRY(to_int(e->longest > micro ? e->longest : micro, "tokens of the largest forest", &tokens));
+    for (int64_t k = 0; k < e->pieces.n; k++) {
+        largest = e->pieces.data[k].cost > largest ? e->pieces.data[k].cost : largest;
+    }
+    TRY(to_int(largest, "tokens of the largest forest", &tokens));
     TRY(pass_bytes(&model->config, &model->backend->caps, keep, tokens, 0, &bytes));
     TRY(workspace_open(model->backend, bytes, &e->workspace));
     return pass_open(e->model, &e->workspace, keep, &e->pass);
 }
 
+/* Collective. */
+static enum status lacks_texts(void *context, struct sidecar *file, bool *out) {
+    struct embedder *e = context;
+    enum status st = OK;
+    int64_t missing = 0;
+    e->file = file;
+    for (int64_t piece = 0; piece < e->pieces.n && !missing && st == OK; piece++) {
+        bool is_missing = false;
+        st = piece_is_missing(e, piece, &is_missing);
+        missing = is_missing;
+    }
+    TRY(comm_agree(e->comm, st));
+    *out = missing;
+    return OK;
+}
+
 static enum status open_file(struct embedder *e, struct text *path) {
     const struct embedding_options *o = e->options;
     struct sidecar_key key = {.model = o->model_hash, .data = dataset_hash(e->data)};
+    int64_t width = e->model->config.width;
+    struct sidecar *file = NULL;
+    bool is_named = path->len > 0;
+    const struct sidecar_wanted wanted = {.key = &key,
+                                          .rows = dataset_size(e->data).responses,
+                                          .width = width,
+                                          .lacks = lacks_texts,
+                                          .context = e,
+                                          .is_automatic = o->is_automatic || !is_named,
+                                          .folder = "",
+                                          .named_by = "output"};
     recipe_name(&e->recipe, key.recipe);
     snprintf(key.compute, sizeof key.compute, "%s", o->compute);
-    int64_t width = e->model->config.width;
-    bool is_named = path->len > 0;
     TRY(comm_agree(e->comm, is_named ? OK : sidecar_path(e->data, &key, width, path)));
-    return sidecar_open(e->comm, path->data, &key, dataset_size(e->data).responses, width, false, &e->file);
+    TRY(sidecar_find(e->comm, &wanted, path, &file));
+    e->file = file;
+    return OK;
 }
 
 static enum status prepare(struct embedder *e) {

@@ -31,6 +31,7 @@ struct embedding_options {
     bool masked_end;       /* with an end token that does not see itself */
     int64_t layer;         /* l: the input of layer l; -1: the final norm's output */
     int64_t max_length;    /* tokens of a text, */
+    bool is_automatic;     /* a path that is given was chosen by the program: it may be computed again */
     bool must_have_length; /* which the model must have positions for; else it takes what it has */
 };
 

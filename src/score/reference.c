@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "data/sidecar_find.h"
+#include "mpi/watchdog.h"
 #include "score/work.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -356,53 +358,98 @@ enum status reference_check(const struct reference_job *job, double *worst) {
     return comm_max_f64(job->comm, worst, 1);
 }
 
+/* Updates whose rows are needed. */
+static int64_t steps_of(const struct reference_options *o) {
+    int64_t epoch = batch_steps(&o->source->plan);
+    return o->steps < epoch ? o->steps : epoch;
+}
+
 static enum status compute_and_check(const struct reference_job *job) {
-    int64_t computed, there;
+    struct step_place last = batch_place(&job->source->plan, job->steps - 1);
+    int64_t computed = 0, there = last.first + last.count;
     double worst;
-    TRY(reference_compute(job, &computed, &there));
+    TRY(sidecar_is_final(job->file) ? OK : reference_compute(job, &computed, &there));
     TRY(reference_check(job, &worst));
     log_root(LOG_INFO, "reference scores: %lld rows computed, %lld were there; %d recomputed agree to %.2g",
              (long long)computed, (long long)there, REFERENCE_CHECK_ROWS, worst);
     return OK;
 }
 
-static enum status fill(const struct reference_options *o, struct sidecar *file) {
+static enum status fill(const struct reference_options *o, const struct batch_source *bare,
+                        struct sidecar *file) {
     struct scorer scorer = {0};
-    struct batch_source bare = *o->source;
-    int64_t epoch = batch_steps(&bare.plan);
-    const struct reference_job job = {.comm = o->comm,
-                                      .scorer = &scorer,
-                                      .source = &bare,
-                                      .file = file,
-                                      .steps = o->steps < epoch ? o->steps : epoch};
-    bare.reference = NULL;
-    bare.reads_tokens = false;
-    bare.counts = NULL;
+    const struct reference_job job = {
+        .comm = o->comm, .scorer = &scorer, .source = bare, .file = file, .steps = steps_of(o)};
     enum status st = comm_agree(o->comm, scorer_open(o->model, o->workspace, KEEP_NOTHING, &scorer));
     st = st == OK ? compute_and_check(&job) : st;
     scorer_close(&scorer);
     return st;
 }
 
-static enum status open_file(const struct reference_options *o, struct text *path, struct rows *rows) {
+/* What a side-car is looked for with. */
+struct search {
+    const struct reference_options *options;
+    const struct batch_source *source;
+};
+
+/* Local. This rank's shares of the steps, up to one that is missing. */
+static enum status find_missing(struct filling *f, int64_t *missing) {
+    for (int64_t step = 0; step < f->job->steps && !*missing; step++) {
+        bool is_missing;
+        TRY(step_is_missing(f, step, &is_missing));
+        *missing = is_missing;
+    }
+    return OK;
+}
+
+/* Collective. */
+static enum status lacks_rows(void *context, struct sidecar *file, bool *out) {
+    const struct search *search = context;
+    const struct reference_options *o = search->options;
+    const struct reference_job job = {
+        .comm = o->comm, .source = search->source, .file = file, .steps = steps_of(o)};
+    struct filling filling = {.job = &job};
+    int64_t missing = 0;
+    watchdog_phase(o->comm->watchdog, "looking for reference scores");
+    enum status st = comm_agree(o->comm, find_missing(&filling, &missing));
+    batch_free(&filling.batch);
+    TRY(st);
+    TRY(comm_max_i64(o->comm, &missing, 1));
+    *out = missing;
+    return OK;
+}
+
+static enum status open_file(const struct reference_options *o, const struct batch_source *bare,
+                             struct text *path, struct rows *rows) {
     struct dataset_size size = dataset_size(rows->data);
     struct sidecar_key key = {
         .model = o->model_hash, .data = dataset_hash(rows->data), .view = view_hash(rows->view)};
+    struct search search = {.options = o, .source = bare};
+    const struct sidecar_wanted wanted = {.key = &key,
+                                          .rows = size.responses,
+                                          .tokens = o->tokens ? size.response_tokens : 0,
+                                          .lacks = lacks_rows,
+                                          .context = &search,
+                                          .is_automatic = !*o->path,
+                                          .folder = o->folder,
+                                          .named_by = "dpo.reference_file"};
     snprintf(key.recipe, sizeof key.recipe, "%s", o->tokens ? "token logp" : "logp");
     snprintf(key.compute, sizeof key.compute, "%s", o->compute);
     enum status st = *o->path ? text_puts(path, o->path) : sidecar_path(rows->data, &key, 0, path);
     TRY(comm_agree(o->comm, st));
-    return o->tokens ? sidecar_open_tokens(o->comm, path->data, &key, size.responses, size.response_tokens,
-                                           &rows->reference)
-                     : sidecar_open(o->comm, path->data, &key, size.responses, 0, false, &rows->reference);
+    return sidecar_find(o->comm, &wanted, path, &rows->reference);
 }
 
 enum status reference_fill(const struct reference_options *o, struct rows *rows) {
     struct text path = {0};
+    struct batch_source bare = *o->source;
+    bare.reference = NULL;
+    bare.reads_tokens = false;
+    bare.counts = NULL;
     rows->reference_model = o->model_hash;
     rows->reads_tokens = o->tokens;
-    enum status st = open_file(o, &path, rows);
-    st = st == OK ? fill(o, rows->reference) : st;
+    enum status st = open_file(o, &bare, &path, rows);
+    st = st == OK ? fill(o, &bare, rows->reference) : st;
     text_free(&path);
     return st;
 }

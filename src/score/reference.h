@@ -40,10 +40,11 @@ struct reference_options {
     const struct batch_source *source; /* of rows; its side-car and counts are left alone */
     int64_t steps;                     /* updates that will read scores; an epoch's at most are computed */
     bool tokens;                       /* token by token as well */
-    const char *path;                  /* of the side-car; "": beside the data, with the key in its name */
+    const char *path;                  /* of the side-car; "": beside the data, with the key in its name, */
+    const char *folder;                /* or here, where it cannot lie there; "": nowhere */
 };
-/* Collective. Opens the side-car as rows->reference, computes what it lacks and checks it; one line in the
- * log. Fails: ERR_DATA for a file with another key, and as the two above; REQUEUE after SIGUSR1. */
+/* Collective. Opens the side-car as rows->reference (sidecar_find), computes what it lacks and checks it; one
+ * line in the log. Fails: as sidecar_find and the two above; REQUEUE after SIGUSR1. */
 enum status reference_fill(const struct reference_options *o, struct rows *rows);
 
 #endif

@@ -177,29 +177,13 @@ static enum status hash_share(const struct comm *c, struct h5_file *f, const cha
     char full[NAME_BYTES + 16];
     int64_t bytes;
     struct h5_column *column;
-    char *block = NULL;
-    enum status st;
     snprintf(full, sizeof full, "bytes.%.63s", name);
     TRY(h5_get_i64(f, full, &bytes));
     snprintf(full, sizeof full, "/arrays/%.63s", name);
     struct array_spec spec = {
         .name = full, .type = bytes == 4 ? ARRAY_F32 : ARRAY_F64, .rows = -1, .checked = true};
     TRY(h5_column_open(f, &spec, 0, &column));
-    int64_t rows = h5_rows(column), unit = rows < H5_PLAIN_BLOCK_ROWS ? rows : H5_PLAIN_BLOCK_ROWS;
-    int64_t row_bytes = array_type_bytes(spec.type);
-    unit = unit < 1 ? 1 : unit;
-    struct range blocks = range_part((rows + unit - 1) / unit, c->rank, c->size);
-    TRY(NEW_ARRAY(block, unit * row_bytes));
-    *own = 0;
-    for (int64_t first = blocks.first * unit; first < blocks.last * unit && first < rows; first += unit) {
-        int64_t n = rows - first < unit ? rows - first : unit;
-        TRY_TO(done, h5_read(column, first, n, block));
-        *own += h5_block_hash(block, n * row_bytes, first / unit);
-    }
-    st = OK;
-done:
-    mem_free(block);
-    return st;
+    return h5_hash_share(column, c->rank, c->size, own);
 }
 
 /* Local. */

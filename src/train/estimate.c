@@ -3,8 +3,6 @@
 #include "train/speed.h"
 #include "util/mem.h"
 
-/* Steps whose forests are looked at. */
-enum { WALKED_STEPS = 256 };
 /* Arenas stand on large pages. */
 enum { LARGE_PAGE = 2 << 20 };
 
@@ -32,31 +30,21 @@ static int64_t on_pages(int64_t bytes) {
     return (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
 }
 
-static enum status walk(const struct estimate_options *o, int64_t *tokens) {
-    int64_t steps = o->steps < WALKED_STEPS ? o->steps : WALKED_STEPS;
-    *tokens = 0;
-    for (int64_t step = 0; step < steps; step++) {
-        int64_t largest;
-        TRY(batch_largest(o->source, step, &largest));
-        *tokens = largest > *tokens ? largest : *tokens;
-    }
-    return OK;
+/* Of forests of so many tokens, of which any may be scored. */
+static enum status pass_memory(const struct estimate_options *o, enum pass_keep keep, int64_t tokens,
+                               int64_t *out) {
+    int n;
+    TRY(to_int(tokens, "tokens of the largest forest", &n));
+    return pass_bytes(&o->config, &o->backend->caps, keep, n, n, out);
 }
 
-static enum status pass_memory(const struct estimate_options *o, struct estimate *e) {
-    const struct rows *rows = o->rows;
-    const struct backend_caps *caps = &o->backend->caps;
-    double share = rows->tokens > 0 ? (double)rows->scored / (double)rows->tokens : 1;
-    int tokens;
-    TRY(to_int(e->forest_tokens, "tokens of the largest forest", &tokens));
-    TRY(pass_bytes(&o->config, caps, o->keep, tokens, (int32_t)(share * tokens) + 1, &e->pass));
+enum status estimate_passes(const struct estimate_options *o, struct estimate *e) {
+    e->forest_tokens = batch_forest_tokens(&o->source->plan, o->source->size, &o->rows->lengths);
+    TRY(pass_memory(o, o->keep, e->forest_tokens, &e->pass));
     if (o->eval_source) {
-        int64_t most = o->eval_source->plan.micro_tokens;
-        most = o->eval_rows->tokens < most ? o->eval_rows->tokens : most;
-        most = o->eval_rows->longest > most ? o->eval_rows->longest : most;
-        TRY(to_int(most, "tokens of an evaluation's forest", &tokens));
-        TRY(pass_bytes(&o->config, caps, KEEP_NOTHING, tokens, (int32_t)(share * tokens) + 1,
-                       &e->evaluation_pass));
+        const struct batch_source *s = o->eval_source;
+        int64_t tokens = batch_forest_tokens(&s->plan, s->size, &o->eval_rows->lengths);
+        TRY(pass_memory(o, KEEP_NOTHING, tokens, &e->evaluation_pass));
     }
     return OK;
 }
@@ -75,7 +63,6 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
     const struct backend_caps *caps = &o->backend->caps;
     const struct batch_plan *plan = &o->source->plan;
     TRY(count_parameters(&o->config, &e->parameters));
-    TRY(walk(o, &e->forest_tokens));
     int64_t arena = on_pages(e->parameters * dtype_size(caps->master));
     struct shard_map shards = shards_of(o, e->parameters);
     e->inside = backend_scratch_bytes(o->backend, o->config.width, o->config.vocabulary);
@@ -87,7 +74,7 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
     e->partial = e->partial_arenas * arena;
     e->batches = 2 * plan->batch / o->source->size * o->rows->tokens / o->rows->n * (int64_t)sizeof(int32_t);
     e->baseline = mem_peak_resident();
-    return pass_memory(o, e);
+    return estimate_passes(o, e);
 }
 
 int64_t estimate_pass(const struct estimate *e) {
@@ -98,8 +85,6 @@ enum status estimate_memory(const struct estimate_options *o, struct estimate *o
     struct comm *c = o->comm;
     struct estimate e = {0};
     TRY(comm_agree(c, count_memory(o, &e)));
-    TRY(comm_max_i64(c, &e.forest_tokens, 1));
-    TRY(comm_max_i64(c, &e.pass, 1));
     TRY(comm_max_i64(c, &e.baseline, 1));
     TRY(comm_max_i64(c, &e.optimizer, 1));
     e.total = e.baseline + e.model + e.gradients + e.optimizer + e.partial + e.batches + e.inside +

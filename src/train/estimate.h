@@ -17,13 +17,12 @@ struct estimate_options {
     enum pass_keep keep;
     const struct rows *rows, *eval_rows;             /* of the two sources */
     const struct batch_source *source, *eval_source; /* eval_source NULL: none */
-    int64_t steps;
 };
 
 /* Bytes, where nothing else is said. */
 struct estimate {
     int64_t parameters, state_arenas, partial_arenas; /* counts */
-    int64_t forest_tokens;                            /* the largest of the first steps, over all ranks */
+    int64_t forest_tokens;                            /* of the largest forest of any update, at most */
     int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
     int64_t total;       /* of the above, with the larger of the two passes */
     double peak_flops;   /* of products over all ranks, measured, per second */
@@ -39,6 +38,9 @@ enum status estimate_memory(const struct estimate_options *o, struct estimate *o
 /* Local. Bytes of gradients and optimizer state on this rank; reads no rows, source or steps. */
 enum status estimate_state_bytes(const struct estimate_options *o, int64_t *out);
 
+/* Local, the same on every rank. Of the memory only forest_tokens and the two passes: what the run opens its
+ * workspace with. */
+enum status estimate_passes(const struct estimate_options *o, struct estimate *out);
 /* The larger of the two passes. */
 int64_t estimate_pass(const struct estimate *e);
 

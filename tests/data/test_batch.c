@@ -67,9 +67,10 @@ static void test_deal_by_hand(void **state) {
     int64_t order[5];
     int64_t first[4];
     assert_int_equal(batch_deal(cost, rows, 5, 3, order, first), OK);
-    /* 9 -> slot 0; 5 -> slot 1; 4 -> slot 2; 3 (row 20 before 40) -> slot 2 (4), then slot 1 (5). */
+    /* 9 -> slot 0; turns are 0, 2, 1: 5 -> slot 2; 4 -> slot 1; 3 (row 20 before 40) -> slot 1 (4), then slot
+     * 2 (5). */
     const int64_t want_first[] = {0, 1, 3, 5};
-    const int64_t want_order[] = {1, 3, 0, 4, 2};
+    const int64_t want_order[] = {1, 4, 2, 3, 0};
     assert_memory_equal(first, want_first, sizeof want_first);
     assert_memory_equal(order, want_order, sizeof want_order);
 }
@@ -134,6 +135,96 @@ static void test_deal_with_empty_slots(void **state) {
     assert_int_equal(first[8], 0);
 }
 
+/* Tokens and rows of each of `ranks` ranks, which own neighbouring slots. */
+static void shares(const int32_t *cost, int64_t n, int64_t slots, int ranks, int64_t *tokens, int64_t *rows) {
+    int64_t ids[64];
+    int64_t order[64];
+    int64_t first[64];
+    for (int64_t i = 0; i < n; i++) {
+        ids[i] = i;
+    }
+    assert_int_equal(batch_deal(cost, ids, n, slots, order, first), OK);
+    for (int r = 0; r < ranks; r++) {
+        struct range mine = range_part(slots, r, ranks);
+        rows[r] = first[mine.last] - first[mine.first];
+        tokens[r] = 0;
+        for (int64_t i = first[mine.first]; i < first[mine.last]; i++) {
+            tokens[r] += cost[order[i]];
+        }
+    }
+}
+
+/* A batch of few rows feeds every rank as evenly as rows go, also where slots are no power of two; and rows
+ * that fall evenly are even in tokens, since ranks take them back and forth. */
+static void test_deal_feeds_all_ranks(void **state) {
+    (void)state;
+    const int32_t cost[] = {80, 70, 60, 50, 40, 30, 20, 10};
+    int64_t tokens[8];
+    int64_t rows[8];
+    for (int ranks = 1; ranks <= 8; ranks *= 2) {
+        for (int n = 1; n <= 8; n++) {
+            shares(cost, n, 8, ranks, tokens, rows);
+            for (int r = 0; r < ranks; r++) {
+                assert_in_range(rows[r], n / ranks, (n + ranks - 1) / ranks);
+            }
+        }
+    }
+    shares(cost, 8, 8, 2, tokens, rows);
+    assert_int_equal(tokens[0], tokens[1]);
+    shares(cost, 8, 8, 4, tokens, rows);
+    for (int r = 0; r < 4; r++) {
+        assert_int_equal(tokens[r], 90);
+    }
+    shares(cost, 3, 12, 3, tokens, rows);
+    for (int r = 0; r < 3; r++) {
+        assert_int_equal(rows[r], 1);
+    }
+}
+
+/* What forests can have at most: never less than what dealing and cutting makes of any update. */
+static void test_forest_tokens(void **state) {
+    (void)state;
+    enum { ROWS = 60 };
+    struct lengths lengths;
+    int32_t cost[ROWS];
+    int64_t rows[ROWS];
+    ragged(cost, rows, ROWS);
+    assert_int_equal(lengths_open(&lengths, "row"), OK);
+    for (int i = 0; i < ROWS; i++) {
+        lengths_add(&lengths, cost[i]);
+    }
+    int32_t sorted[ROWS];
+    memcpy(sorted, cost, sizeof sorted);
+    for (int i = 0; i < ROWS; i++) {
+        for (int k = i + 1; k < ROWS; k++) {
+            int32_t larger = sorted[i] > sorted[k] ? sorted[i] : sorted[k];
+            sorted[k] = sorted[i] > sorted[k] ? sorted[k] : sorted[i];
+            sorted[i] = larger;
+        }
+    }
+    assert_int_equal(lengths_top(&lengths, 3), sorted[0] + sorted[1] + sorted[2]);
+    assert_int_equal(lengths_top(&lengths, 1000), lengths.sum);
+    struct batch_plan p = plan_of(ROWS, 20);
+    p.micro_tokens = 1 << 26;
+    for (int ranks = 1; ranks <= 8; ranks *= 2) {
+        int64_t tokens[8];
+        int64_t n[8];
+        int64_t most = batch_forest_tokens(&p, ranks, &lengths);
+        assert_true(most <= lengths_top(&lengths, 20));
+        for (int at = 0; at < ROWS; at += 20) {
+            shares(cost + at, 20, 8, ranks, tokens, n);
+            for (int r = 0; r < ranks; r++) {
+                assert_true(tokens[r] <= most);
+            }
+        }
+    }
+    p.micro_tokens = 1;
+    assert_int_equal(batch_forest_tokens(&p, 2, &lengths), lengths.most);
+    p.micro_tokens = sorted[0] + 5;
+    assert_int_equal(batch_forest_tokens(&p, 2, &lengths), sorted[0] + 5);
+    lengths_close(&lengths);
+}
+
 static void test_cut(void **state) {
     (void)state;
     const int32_t cost[] = {60, 40, 1, 150, 10, 90, 100};
@@ -188,6 +279,8 @@ int main(void) {
         cmocka_unit_test(test_deal_by_hand),
         cmocka_unit_test(test_deal_is_even_and_stable),
         cmocka_unit_test(test_deal_with_empty_slots),
+        cmocka_unit_test(test_deal_feeds_all_ranks),
+        cmocka_unit_test(test_forest_tokens),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_counts_that_cannot_work),
         cmocka_unit_test(test_scored),

@@ -124,27 +124,28 @@ static void test_tokens(struct comm *c, const char *path) {
     struct sidecar_key tokens = key;
     double logp[3];
     snprintf(tokens.recipe, sizeof tokens.recipe, "token logp");
-    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 180, &s) == OK);
+    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 180, false, &s) == OK);
     CHECK(sidecar_has_tokens(s));
     write_tokens(c, s);
     check_tokens(s);
     CHECK(sidecar_read_tokens(s, 5, 3 * 6, scored_of(5), logp) == ERR_DATA); /* another response's place */
     CHECK(comm_barrier(c) == OK);
     CHECK(sidecar_close(s) == OK);
-    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 180, &s) == OK);
+    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 180, false, &s) == OK);
     check_tokens(s);
     CHECK(sidecar_close(s) == OK);
     CHECK(sidecar_open(c, path, &key, 60, 0, false, &s) == OK); /* sums are there as well */
     CHECK(!sidecar_has_tokens(s));
     CHECK(sidecar_close(s) == OK);
-    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 181, &s) == ERR_DATA); /* another data file's size */
+    CHECK(sidecar_open_tokens(c, path, &tokens, 60, 181, false, &s) ==
+          ERR_DATA); /* another data file's size */
 }
 
 static void test_without_tokens(struct comm *c, const char *path) {
     struct sidecar *s;
     struct sidecar_key tokens = key;
     snprintf(tokens.recipe, sizeof tokens.recipe, "token logp");
-    CHECK(sidecar_open_tokens(c, path, &tokens, ROWS, 3 * ROWS, &s) == ERR_DATA);
+    CHECK(sidecar_open_tokens(c, path, &tokens, ROWS, 3 * ROWS, false, &s) == ERR_DATA);
     CHECK(strstr(status_message()->text, "recipe (was logp, is token logp)"));
 }
 

@@ -390,6 +390,47 @@ static void test_pairs_that_do_not_fit(void **state) {
     dataset_close(d);
 }
 
+/* Pairs whose sides are the same, as given and after a cut: counted, not dropped. */
+static void test_alike(void **state) {
+    struct fixture *f = *state;
+    int32_t prompt[] = {1};
+    int32_t tokens[] = {5, 6, 7, 5, 6, 7, 5, 6, 8, 9, 4, 6, 7};
+    int64_t prompt_offsets[] = {0, 1}, offsets[] = {0, 3, 6, 10, 13}, prompts[4] = {0};
+    int64_t chosen[] = {0, 0, 0}, rejected[] = {1, 2, 3};
+    int32_t length_chars[4] = {0};
+    struct dataset_part part = {.n_prompts = 1,
+                                .n_responses = 4,
+                                .n_pairs = 3,
+                                .prompt_tokens = prompt,
+                                .prompt_offsets = prompt_offsets,
+                                .response_tokens = tokens,
+                                .response_offsets = offsets,
+                                .response_prompt = prompts,
+                                .response_length_chars = length_chars,
+                                .chosen = chosen,
+                                .rejected = rejected};
+    struct dataset_facts facts = world_facts();
+    facts.end_id = -1;
+    assert_int_equal(dataset_write(f->c, f->path, &part, &facts), OK);
+    const int64_t want[2][2] = {{1, 0}, {2, 2}}; /* alike and cut: whole, and of two tokens each */
+    for (int cut = 0; cut < 2; cut++) {
+        struct dataset *d;
+        struct view *v;
+        struct sample *samples;
+        struct cut_counts counts = {0};
+        const struct truncation t = {.response_ratio = 1, .max_response = 2 * cut};
+        assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+        assert_int_equal(view_open(d, ROWS_PAIRS, &t, &v), OK);
+        assert_int_equal(view_read_range(v, (struct range){0, 3}, &samples, &counts), OK);
+        assert_int_equal(counts.pairs, 3);
+        assert_int_equal(counts.alike, want[cut][0]);
+        assert_int_equal(counts.alike_cut, want[cut][1]);
+        samples_free(samples);
+        view_close(v);
+        dataset_close(d);
+    }
+}
+
 static struct comm *world;
 
 static int set_up(void **state) {
@@ -414,6 +455,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_against_plain),
         cmocka_unit_test(test_hash_and_refusals),
         cmocka_unit_test(test_pairs_that_do_not_fit),
+        cmocka_unit_test(test_alike),
     };
     if (comm_start(&argc, &argv, &world) != OK) {
         return 1;

@@ -149,7 +149,7 @@ static void run(struct comm *c, struct backend *b, const char *folder) {
     const struct sidecar_key key = {.data = dataset_hash(d), .compute = "fp32", .recipe = "token logp"};
     snprintf(path, sizeof path, "%s/lists.reference.h5", folder);
     CHECK(sidecar_open_tokens(c, path, &key, dataset_size(d).responses, dataset_size(d).response_tokens,
-                              &file) == OK);
+                              false, &file) == OK);
     CHECK(model_folder_open(c, b, FIXTURES "/models/llama", NULL, &m) == OK);
     CHECK(arena_need_gradients(m->trained) == OK);
     CHECK(workspace_open(b, 16 << 20, &w) == OK);

@@ -12,6 +12,7 @@ static struct model *model;
 static char folder[64];
 static struct dataset *data;
 static struct view *view;
+static struct lengths lengths; /* of the view's rows */
 
 /* The chosen responses of ten prompts. */
 static enum status open_rows(void) {
@@ -25,7 +26,14 @@ static enum status open_rows(void) {
     world_part_free(&part);
     TRY(st);
     TRY(dataset_open(comm, path, &data));
-    return view_open(data, ROWS_CHOSEN, &whole, &view);
+    TRY(view_open(data, ROWS_CHOSEN, &whole, &view));
+    TRY(lengths_open(&lengths, "row"));
+    for (int64_t row = 0; row < view_rows(view); row++) {
+        int32_t cost;
+        TRY(view_costs(view, &row, 1, &cost));
+        lengths_add(&lengths, cost);
+    }
+    return OK;
 }
 
 static int open_all(void **state) {
@@ -41,6 +49,7 @@ static int open_all(void **state) {
 
 static int close_all(void **state) {
     (void)state;
+    lengths_close(&lengths);
     view_close(view);
     dataset_close(data);
     world_folder_remove(comm, folder);
@@ -79,7 +88,7 @@ static void test_state_bytes(void **state) {
 
 /* The two steps have one row a slot; the largest forest is the longest row. */
 static void test_memory(void **state) {
-    const struct rows rows = {.n = 9, .tokens = 900, .scored = 400, .longest = 150};
+    const struct rows rows = {.n = 9, .tokens = 900, .scored = 400, .longest = 150, .lengths = lengths};
     struct batch_source source = {
         .view = view,
         .plan = {.rows = 9, .batch = 5, .slots = 8, .micro_tokens = 256, .deterministic = true},
@@ -89,16 +98,10 @@ static void test_memory(void **state) {
                                  .config = model->config,
                                  .optimizer = {.kind = OPTIMIZER_ADAMW},
                                  .rows = &rows,
-                                 .source = &source,
-                                 .steps = 2};
+                                 .source = &source};
     struct estimate e, fast;
-    int64_t longest = 0;
+    int64_t longest = lengths.most;
     (void)state;
-    for (int64_t row = 0; row < view_rows(view); row++) {
-        int32_t cost;
-        assert_int_equal(view_costs(view, &row, 1, &cost), OK);
-        longest = cost > longest ? cost : longest;
-    }
     assert_int_equal(estimate_memory(&o, &e), OK);
     int64_t arena = model->trained->elements * (int64_t)sizeof(float);
     assert_int_equal(e.parameters, model->trained->elements);
@@ -120,15 +123,11 @@ static void test_memory(void **state) {
 /* A step is three passes over its rows, and takes them at the measured rate. */
 static void test_time(void **state) {
     const struct rows rows = {
-        .n = 10, .tokens = 1000, .scored = 400, .longest = 150, .attention_pairs = 50000};
+        .n = 10, .tokens = 1000, .scored = 400, .longest = 150, .attention_pairs = 50000, .lengths = lengths};
     const struct batch_source source = {
         .view = view, .plan = {.rows = 9, .batch = 5, .slots = 1, .micro_tokens = 256}, .size = 1};
-    const struct estimate_options o = {.comm = comm,
-                                       .backend = backend,
-                                       .config = model->config,
-                                       .rows = &rows,
-                                       .source = &source,
-                                       .steps = 1};
+    const struct estimate_options o = {
+        .comm = comm, .backend = backend, .config = model->config, .rows = &rows, .source = &source};
     const struct model_config *config = &model->config;
     struct estimate e;
     (void)state;

@@ -191,7 +191,7 @@ static void check_slots(struct preflight *p) {
     int64_t most = (plan->slots + p->comm->size - 1) / p->comm->size;
     double share = (double)plan->slots / ((double)most * p->comm->size);
     bool uneven = plan->slots % p->comm->size != 0;
-    bool few = plan->batch < p->comm->size;
+    bool few = plan->batch < p->comm->size || plan->rows < p->comm->size;
     preflight_say(p, uneven || few ? FINDING_WARN : FINDING_OK, "slots",
                   "%lld rows in %lld slots, at most %lld a rank%s%s", (long long)plan->batch,
                   (long long)plan->slots, (long long)most,

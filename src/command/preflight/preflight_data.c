@@ -125,6 +125,12 @@ static void say_cuts(const struct look *l) {
                   "truncated: %lld prompts (%.3g %%) and %lld responses of %lld rows",
                   (long long)c->prompts_cut, percent(c->prompts_cut, c->rows), (long long)c->responses_cut,
                   (long long)c->rows);
+    if (c->alike > 0) {
+        preflight_say(l->p, FINDING_WARN, l->key,
+                      "%lld of %lld pairs have the same tokens on both sides (%lld of them cut): they teach "
+                      "nothing",
+                      (long long)c->alike, (long long)c->pairs, (long long)c->alike_cut);
+    }
     bool none = dataset_facts(l->data)->end_id < 0;
     preflight_say(l->p, none || c->without_end > 0 ? FINDING_WARN : FINDING_OK, l->key,
                   none ? "prepared without end tokens: the model does not learn to stop (%lld of %lld rows)"
@@ -149,13 +155,11 @@ static void say_tokenizer(const struct look *l) {
         preflight_say(p, FINDING_WARN, l->key,
                       "the model folder has no tokenizer: that it is the data's (%s) cannot be checked",
                       facts->tokenizer);
-    } else if (facts->tokenizer_hash != tokenizer_hash(t)) {
-        preflight_refuse(
-            p, ERR_DATA, l->key,
-            "tokenized with %s, which is not the model's tokenizer (another hash); prepare the data "
-            "with tokenizer=%s",
-            facts->tokenizer, p->run->settings->model);
-    } else {
+    } else if (facts->tokenizer_hash != tokenizer_hash(t) && p->run->settings->allow_other_tokenizer) {
+        preflight_say(p, FINDING_WARN, l->key,
+                      "tokenized with %s, which is not the model's tokenizer (another hash)",
+                      facts->tokenizer);
+    } else if (!preflight_failed(p, l->key, session_check_tokenizer(&p->trainer.session, l->data))) {
         preflight_say(p, FINDING_OK, l->key, "tokenized with the model's tokenizer (same hash)");
     }
 }
@@ -282,11 +286,11 @@ static enum status look_at(struct preflight *p, const struct rows *rows, const c
 
 enum status preflight_data(struct preflight *p) {
     struct session *s = &p->trainer.session;
-    if (p->has_model) {
-        preflight_failed(p, "tokenizer", comm_agree(p->comm, session_open_tokenizer(s)));
-    }
     if (preflight_failed(p, "data", trainer_open_rows(&p->trainer))) {
         return OK;
+    }
+    if (p->has_model) { /* only now: another tokenizer than the data's leaves much to be looked at */
+        preflight_failed(p, "tokenizer", comm_agree(p->comm, session_open_tokenizer(s)));
     }
     p->has_rows = true;
     if (*s->settings->select.strategy) {
