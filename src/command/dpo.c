@@ -63,33 +63,11 @@ done:
 
 /* embed.* keys have a meaning only where something is embedded. */
 static enum status check_embed_keys(const struct run *run) {
-    static const char *const keys[] = {"embed.pooling", "embed.text",  "embed.layer",     "embed.max_length",
-                                       "embed.end",     "embed.begin", "embed.masked_end"};
     struct selection_looks looks = {0};
     if (*run->settings->select.strategy) {
         TRY(selection_look(run->settings->select.strategy, &looks));
     }
-    for (int i = 0; i < COUNT_OF(keys) && !looks.embeddings; i++) {
-        if (options_is_set(run->options, keys[i])) {
-            return fail(ERR_USAGE,
-                        "%s: key \"%s\" has no effect here; it needs select.strategy to look at "
-                        "embeddings",
-                        options_source(run->options, keys[i]), keys[i]);
-        }
-    }
-    return OK;
-}
-
-/* Losses of the policy alone have neither rewards nor a reference. */
-static enum status check_reference_keys(const struct run *run) {
-    static const char *const keys[] = {"reference", "dpo.beta", "dpo.reference_free", "dpo.reference_file"};
-    for (int i = 0; i < COUNT_OF(keys); i++) {
-        if (options_is_set(run->options, keys[i])) {
-            return fail(ERR_USAGE, "%s: key \"%s\" has no effect with dpo.loss=%s, which reads no reference",
-                        options_source(run->options, keys[i]), keys[i], run->settings->dpo.loss);
-        }
-    }
-    return OK;
+    return options_learn(run->options, LEARNT_LOOKS, looks.embeddings);
 }
 
 unsigned dpo_options_given(const struct options *o) {
@@ -108,7 +86,7 @@ enum status dpo_terms(const struct run *run, struct terms *out) {
     TRY(terms_parse(s->dpo.loss, out));
     TRY(terms_check(out, dpo_options_given(run->options)));
     out->has_reference = out->reads & READS_REFERENCE;
-    TRY(out->has_reference ? OK : check_reference_keys(run));
+    TRY(options_learn(run->options, LEARNT_READS_REFERENCE, out->has_reference));
     return check_embed_keys(run);
 }
 

@@ -211,29 +211,9 @@ done:
     return st;
 }
 
-/* Keys that mean something to a model have no effect without one. */
-static enum status check_keys(const struct options *o) {
-    static const char *const used[] = {
-        "data",    "output",        "overwrite",          "seed",
-        "threads", "evaluate.rows", "evaluate.bootstrap", "evaluate.confidence"};
-    for (int i = 0; i < o->count; i++) {
-        const char *key = o->table[i].key;
-        bool has_effect = !options_is_set(o, key);
-        for (int k = 0; k < COUNT_OF(used) && !has_effect; k++) {
-            has_effect = strcmp(key, used[k]) == 0;
-        }
-        if (!has_effect) {
-            return fail(ERR_USAGE, "%s: key \"%s\" has no effect here; it needs model to be set",
-                        options_source(o, key), key);
-        }
-    }
-    return OK;
-}
-
 static enum status evaluate_labels(struct evaluation *e) {
     struct session *s = &e->session;
     const struct interval_options intervals = interval_options(s->settings);
-    TRY(check_keys(s->run->options));
     TRY(session_open_data(s, s->settings->data, &s->train.data));
     return s->run->dry_run
                ? OK
@@ -279,7 +259,10 @@ static enum status evaluate_work(struct evaluation *e) {
     }
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
-    if (model_gives_values(&s->model->config)) {
+    bool is_reward = model_gives_values(&s->model->config);
+    TRY(options_learn(s->run->options, LEARNT_REWARD_MODEL, is_reward));
+    TRY(options_learn(s->run->options, LEARNT_LANGUAGE_MODEL, !is_reward));
+    if (is_reward) {
         TRY(evaluate_reward(e));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }

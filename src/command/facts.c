@@ -7,44 +7,6 @@
 #include "util/log.h"
 #include "util/mem.h"
 
-/* Keys that are not FACT_FIXED. */
-static const struct {
-    const char *key;
-    enum fact_kind kind;
-    bool is_skipped; /* a place or a wish, whose contents are a fact of their own */
-} exceptions[] = {
-    {.key = "output", .is_skipped = true},
-    {.key = "data", .is_skipped = true},
-    {.key = "model", .is_skipped = true},
-    {.key = "reference", .is_skipped = true},
-    {.key = "device", .is_skipped = true},
-    {.key = "train.resume", .is_skipped = true},
-    {.key = "allow_other_tokenizer", .is_skipped = true},
-    {.key = "trust_data", .is_skipped = true},
-    {.key = "dpo.reference_file", .is_skipped = true},
-    {.key = "embeddings", .is_skipped = true},
-    {.key = "eval_data", .kind = FACT_FREE},
-    {.key = "threads", .kind = FACT_FREE},
-    {.key = "evaluate.rows", .kind = FACT_FREE},
-    {.key = "train.steps", .kind = FACT_FREE}, /* a schedule that depends on it is checked by the loop */
-    {.key = "train.epochs", .kind = FACT_FREE},
-    {.key = "train.checkpoint_every", .kind = FACT_FREE},
-    {.key = "train.checkpoint_keep", .kind = FACT_FREE},
-    {.key = "train.evaluate_every", .kind = FACT_FREE},
-    {.key = "watchdog_s", .kind = FACT_FREE},
-    {.key = "train.communication", .kind = FACT_ROUNDING},
-    {.key = "train.stop_before", .kind = FACT_FREE},
-    {.key = "train.profile", .kind = FACT_FREE},
-    {.key = "train.bucket_bytes", .kind = FACT_ROUNDING},
-    {.key = "train.shard_optimizer", .kind = FACT_ROUNDING},
-    {.key = "train.recompute", .kind = FACT_ROUNDING},
-    {.key = "few_shot.steps", .kind = FACT_FREE},
-    {.key = "few_shot.passes", .kind = FACT_FREE},
-    {.key = "few_shot.eval_samples", .kind = FACT_FREE},
-    {.key = "few_shot.norm_batches", .kind = FACT_FREE},
-    {.key = "few_shot.checkpoint_every", .kind = FACT_FREE},
-};
-
 static enum status add(struct facts *f, const struct fact *fact) {
     TRY(GROW_ARRAY(f->list, f->capacity, f->n + 1));
     f->list[f->n++] = *fact;
@@ -71,22 +33,19 @@ static enum fact_kind kind_of(struct sums_order order, enum fact_kind kind) {
 
 static enum status add_key(const struct options *options, const struct option *row, struct sums_order order,
                            struct facts *f) {
-    enum fact_kind kind = FACT_FIXED;
-    bool is_skipped = order.by_threads && strcmp(row->key, "threads") == 0;
-    for (int i = 0; i < COUNT_OF(exceptions); i++) {
-        if (strcmp(exceptions[i].key, row->key) == 0) {
-            is_skipped = is_skipped || exceptions[i].is_skipped;
-            kind = kind_of(order, exceptions[i].kind);
-        }
-    }
-    if (is_skipped) {
+    static const enum fact_kind kinds[] = {
+        [RESUME_SAME] = FACT_FIXED, [RESUME_FREE] = FACT_FREE, [RESUME_ROUNDING] = FACT_ROUNDING};
+    bool is_other = order.by_threads && strcmp(row->key, "threads") == 0;
+    if (is_other || row->resume == RESUME_ANY) {
         return OK;
     }
     struct text *value;
     TRY(new_value(f, &value));
     TRY(options_value(options, row->key, value));
-    const struct fact fact = {
-        .name = row->key, .value = value->data, .fallback = row->fallback, .kind = kind};
+    const struct fact fact = {.name = row->key,
+                              .value = value->data,
+                              .fallback = row->fallback,
+                              .kind = kind_of(order, kinds[row->resume])};
     return add(f, &fact);
 }
 

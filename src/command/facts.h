@@ -12,8 +12,8 @@ struct facts {
 };
 
 /* Local. Every key that the command takes, the contents of model, data, rows and reference, and what the sums
- * are rounded by: device and ranks. A key is FACT_FIXED unless facts.c says otherwise, so that a new one
- * cannot be forgotten. */
+ * are rounded by: device and ranks. A key is FACT_FIXED unless its row says otherwise (enum
+ * option_resume). */
 enum status facts_collect(const struct trainer *t, struct facts *out);
 /* Local. The same of a few-shot model, whose data have this hash. */
 enum status facts_few_shot(const struct run *run, uint64_t data, int threads, struct facts *out);

@@ -65,22 +65,6 @@ static void read_options(const struct settings *s, struct few_shot_options *o) {
                                    .task_seed = (uint64_t)s->few_shot.task_seed};
 }
 
-/* What only training reads has no effect on a model that is there. */
-static enum status check_keys(const struct run *run) {
-    static const char *const training[] = {
-        "few_shot.steps",   "few_shot.passes",       "few_shot.learning_rate",
-        "few_shot.epsilon", "few_shot.weight_decay", "few_shot.dropout",
-        "few_shot.beta_kl", "few_shot.objective",    "few_shot.checkpoint_every",
-        "train.resume",     "train.checkpoint_keep"};
-    for (int i = 0; i < COUNT_OF(training) && *run->settings->model; i++) {
-        if (options_is_set(run->options, training[i])) {
-            return fail(ERR_USAGE, "%s: key \"%s\" has no effect here; with model nothing is trained",
-                        options_source(run->options, training[i]), training[i]);
-        }
-    }
-    return OK;
-}
-
 /* Collective. */
 static enum status open_world(struct few_shot *f) {
     const struct settings *s = f->run->settings;
@@ -292,7 +276,6 @@ static enum status few_shot_work(struct few_shot *f) {
     struct run_folder folder = {0};
     struct backend host = {.caps = {.name = "host", .description = "host arrays in double; OpenBLAS"}};
     TRY(session_need(s->output, "output"));
-    TRY(check_keys(run));
     host.caps.threads = threads_of_rank(run->comm, s->threads);
     dense_set_threads(host.caps.threads);
     TRY(open_world(f));

@@ -199,17 +199,9 @@ static enum status plan(struct prepare *p) {
 
 /* Collective. SHP records by post; the keys that only they have are refused elsewhere. */
 static enum status group_posts(struct prepare *p) {
-    static const char *const keys[] = {"prepare.min_score_ratio", "prepare.max_length",
-                                       "prepare.max_pairs_per_post"};
     const struct settings *s = p->run->settings;
+    TRY(options_learn(p->run->options, LEARNT_SHP, p->job.format == FORMAT_SHP));
     if (p->job.format != FORMAT_SHP) {
-        for (int i = 0; i < COUNT_OF(keys); i++) {
-            if (options_is_set(p->run->options, keys[i])) {
-                return fail(
-                    ERR_USAGE, "%s: key \"%s\" has no effect here; it needs SHP records, these are %s",
-                    options_source(p->run->options, keys[i]), keys[i], record_format_name(p->job.format));
-            }
-        }
         return OK;
     }
     TRY(record_groups_make(p->run->comm, p->input, p->job.records, &p->groups));

@@ -1,35 +1,41 @@
 #include "command/settings.h"
 
 #define AT(field) offsetof(struct settings, field)
-#define TEXT(key_, field, fallback_, commands_, when_, help_)                                                \
+#define TEXT(key_, field, fallback_, commands_, when_, ...)                                                  \
     {                                                                                                        \
         .key = key_, .type = OPTION_TEXT, .offset = AT(field), .fallback = fallback_, .commands = commands_, \
-        .when = when_, .help = help_                                                                         \
+        .when = when_, .help = __VA_ARGS__                                                                   \
     }
-#define CHOICE(key_, field, fallback_, choices_, commands_, when_, help_)                                    \
+#define CHOICE(key_, field, fallback_, choices_, commands_, when_, ...)                                      \
     {                                                                                                        \
         .key = key_, .type = OPTION_CHOICE, .offset = AT(field), .fallback = fallback_, .choices = choices_, \
-        .commands = commands_, .when = when_, .help = help_                                                  \
+        .commands = commands_, .when = when_, .help = __VA_ARGS__                                            \
     }
-#define BOOL(key_, field, fallback_, commands_, when_, help_)                                                \
+#define BOOL(key_, field, fallback_, commands_, when_, ...)                                                  \
     {                                                                                                        \
         .key = key_, .type = OPTION_BOOL, .offset = AT(field), .fallback = fallback_, .commands = commands_, \
-        .when = when_, .help = help_                                                                         \
+        .when = when_, .help = __VA_ARGS__                                                                   \
     }
-#define INT(key_, field, fallback_, low_, high_, unit_, commands_, when_, help_)                  \
+#define INT(key_, field, fallback_, low_, high_, unit_, commands_, when_, ...)                    \
     {                                                                                             \
         .key = key_, .type = OPTION_INT, .offset = AT(field), .fallback = fallback_, .low = low_, \
-        .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = help_         \
+        .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = __VA_ARGS__   \
     }
-#define NUMBER(key_, field, fallback_, low_, high_, unit_, commands_, when_, help_)                  \
+#define NUMBER(key_, field, fallback_, low_, high_, unit_, commands_, when_, ...)                    \
     {                                                                                                \
         .key = key_, .type = OPTION_NUMBER, .offset = AT(field), .fallback = fallback_, .low = low_, \
-        .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = help_            \
+        .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = __VA_ARGS__      \
     }
 
 #define TRAINERS "sft dpo reward"
 #define MODEL_USERS "sft dpo reward score evaluate generate embed"
 #define ROW_READERS "sft dpo reward score evaluate generate"
+
+/* How a run goes on with another value; where nothing is said: not at all. */
+#define FREE .resume = RESUME_FREE
+#define ROUNDS .resume = RESUME_ROUNDING
+#define PLACE .resume = RESUME_ANY
+
 #define MOST 9.0e15 /* integers above 2^53 do not survive a double */
 
 static const struct option table[] = {
@@ -37,40 +43,50 @@ static const struct option table[] = {
     TEXT("output", output, "",
          "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot", NULL,
          "file or run folder written; score, evaluate and generate write to standard output where it is not "
-         "set, embed beside the data"),
+         "set, embed beside the data",
+         PLACE),
     BOOL("overwrite", overwrite, "false",
          "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot inspect",
-         NULL, "output may replace what is no earlier result of the same command; never an input"),
+         NULL, "output may replace what is no earlier result of the same command; never an input", PLACE),
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
-         "preference file (from prepare) or a view of one; few-shot: several, one a user or objective"),
-    TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training"),
+         "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
+         PLACE),
+    TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training", FREE),
     TEXT("model", model, "", MODEL_USERS " bench few-shot", NULL,
          "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json; "
          "evaluate does without where it only compares labels with scores or truth; few-shot: a finished "
          "run's "
-         "folder, evaluated again without training"),
-    TEXT("reference", reference, "", "dpo score evaluate", NULL,
-         "reference model's folder; dpo: the model as it was at the start"),
-    TEXT("embeddings", embeddings, "", "select few-shot", NULL, "side-car from embed; random does without"),
+         "folder, evaluated again without training",
+         PLACE),
+    TEXT("reference", reference, "", "dpo score evaluate",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
+         "reference model's folder; dpo: the model as it was at the start", PLACE),
+    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
+         "side-car from embed; random does without", PLACE),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
-    BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, NULL,
+    BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
          "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
-         "to it"),
+         "to it",
+         PLACE),
     BOOL("trust_data", trust_data, "false", ROW_READERS " embed select few-shot", NULL,
-         "do not compare data with the hashes in their file, which reads all of it once"),
-    TEXT("device", device, "auto", MODEL_USERS " bench", NULL, "auto, cpu, cuda, check:cpu"),
-    INT("device_ranks", device_ranks, "1", 1, 64, "ranks", MODEL_USERS " bench", "device=cuda",
+         "do not compare data with the hashes in their file, which reads all of it once", PLACE),
+    TEXT("device", device, "auto", MODEL_USERS " bench", "evaluate:model&bench:bench.kind=step|ops",
+         "auto, cpu, cuda, check:cpu", PLACE),
+    INT("device_ranks", device_ranks, "1", 1, 64, "ranks", MODEL_USERS " bench", "device=cuda&evaluate:model",
         "ranks of a node that may share one CUDA device; a node's ranks are dealt over its devices"),
     INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
-        "threads of a rank; 0: from the affinity mask"),
+        "threads of a rank; 0: from the affinity mask", FREE),
     NUMBER("watchdog_s", watchdog_s, "60", 25, 1e6, "s", "*", NULL,
            "a rank without a sign of life, one that stands still, or ranks that all wait for each other, for "
            "so long, end all with code 75; training: also a step that takes longer (20 steps, where that is "
-           "more)"),
+           "more)",
+           FREE),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
-    CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench", NULL,
+    CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench",
+           "evaluate:model&bench:bench.kind=step|ops|kmeans",
            "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),
-    CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", MODEL_USERS " bench", "device=cuda",
+    CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", MODEL_USERS " bench",
+           "device=cuda&evaluate:model",
            "own kernels, or cuDNN's (compute=bf16; shapes that it does not have go to the own ones); auto: "
            "cuDNN where it is found"),
 
@@ -87,12 +103,12 @@ static const struct option table[] = {
     BOOL("prepare.token_chars", prepare.token_chars, "true", "prepare", NULL,
          "store characters per token, for truncate.unit chars"),
     INT("prepare.limit", prepare.limit, "0", 0, MOST, "records", "prepare", NULL, "read at most; 0: all"),
-    NUMBER("prepare.min_score_ratio", prepare.min_score_ratio, "1.5", 1, 1e12, "", "prepare", NULL,
+    NUMBER("prepare.min_score_ratio", prepare.min_score_ratio, "1.5", 1, 1e12, "", "prepare", "@" LEARNT_SHP,
            "SHP: records whose higher score is less than so many times the lower one are dropped"),
-    INT("prepare.max_length", prepare.max_length, "0", 0, 1 << 30, "tokens", "prepare", NULL,
+    INT("prepare.max_length", prepare.max_length, "0", 0, 1 << 30, "tokens", "prepare", "@" LEARNT_SHP,
         "SHP: pairs with a longer prompt + response are dropped; 0: none"),
-    INT("prepare.max_pairs_per_post", prepare.max_pairs_per_post, "0", 0, 4096, "pairs", "prepare", NULL,
-        "SHP: the first pairs of a post that the filters leave; 0: all"),
+    INT("prepare.max_pairs_per_post", prepare.max_pairs_per_post, "0", 0, 4096, "pairs", "prepare",
+        "@" LEARNT_SHP, "SHP: the first pairs of a post that the filters leave; 0: all"),
     TEXT("tokenize.begin", tokenize.begin, "auto", "prepare", NULL,
          "beginning token before each prompt: true, false, auto (what the tokenizer's configuration says; "
          "the text alone where a chat template makes it)"),
@@ -105,32 +121,34 @@ static const struct option table[] = {
 
     TEXT("init.config", init.config, "", "init", NULL, "config.json, or a model folder that has one"),
 
-    INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, NULL,
+    INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, "evaluate:model",
         "prompt + response at most; 0: no limit"),
     INT("truncate.max_prompt", truncate.max_prompt, "0", 0, 1 << 30, "tokens", ROW_READERS,
-        "truncate.max_length", "what an over-long row's prompt is cut to; 0: half of max_length"),
-    CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS, "truncate.max_length",
-           "which part of a cut prompt stays"),
-    NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo reward score evaluate", NULL,
+        "truncate.max_length&evaluate:model",
+        "what an over-long row's prompt is cut to; 0: half of max_length"),
+    CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS,
+           "truncate.max_length&evaluate:model", "which part of a cut prompt stays"),
+    NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo reward score evaluate", "evaluate:model",
            "share of each response that stays, from its start"),
     CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo reward score evaluate",
-           "truncate.ratio", "what the ratio counts"),
+           "truncate.ratio&evaluate:model", "what the ratio counts"),
     INT("truncate.max_response", truncate.max_response, "0", 0, 1 << 30, "tokens",
-        "sft dpo reward score evaluate", NULL, "response tokens at most; 0: no limit"),
-    BOOL("truncate.end_after_cut", truncate.end_after_cut, "true", "sft dpo reward score evaluate", NULL,
+        "sft dpo reward score evaluate", "evaluate:model", "response tokens at most; 0: no limit"),
+    BOOL("truncate.end_after_cut", truncate.end_after_cut, "true", "sft dpo reward score evaluate",
+         "truncate.max_length,truncate.max_response,truncate.ratio&evaluate:model",
          "put the end token back after a cut"),
 
-    INT("train.steps", train.steps, "0", 0, MOST, "updates", TRAINERS, NULL, "updates; 0: by epochs"),
-    INT("train.epochs", train.epochs, "1", 1, 1 << 20, "passes", TRAINERS, NULL,
-        "passes over the data, where train.steps is 0"),
-    INT("train.batch", train.batch, "64", 1, 1 << 24, "rows", TRAINERS " bench", NULL,
+    INT("train.steps", train.steps, "0", 0, MOST, "updates", TRAINERS, NULL, "updates; 0: by epochs", FREE),
+    INT("train.epochs", train.epochs, "1", 1, 1 << 20, "passes", TRAINERS, "!train.steps",
+        "passes over the data, where train.steps is 0", FREE),
+    INT("train.batch", train.batch, "64", 1, 1 << 24, "rows", TRAINERS " bench", "bench:bench.kind=step",
         "rows (pairs or sequences) in an update, over all ranks"),
-    INT("train.slots", train.slots, "8", 1, 1 << 20, "slots", TRAINERS " bench", NULL,
+    INT("train.slots", train.slots, "8", 1, 1 << 20, "slots", TRAINERS " bench", "bench:bench.kind=step",
         "slots that an update is cut into; at least the rank count"),
-    INT("train.micro_tokens", train.micro_tokens, "4096", 1, 1 << 26, "tokens", MODEL_USERS " bench", NULL,
-        "tokens in a forest at most (one row may be longer)"),
-    CHOICE("train.optimizer", train.optimizer, "adamw", "sgd|rmsprop|adam|adamw", TRAINERS " bench", NULL,
-           "optimizer"),
+    INT("train.micro_tokens", train.micro_tokens, "4096", 1, 1 << 26, "tokens", MODEL_USERS " bench",
+        "evaluate:model&bench:bench.kind=step", "tokens in a forest at most (one row may be longer)"),
+    CHOICE("train.optimizer", train.optimizer, "adamw", "sgd|rmsprop|adam|adamw", TRAINERS " bench",
+           "bench:bench.kind=step", "optimizer"),
     NUMBER("train.learning_rate", train.learning_rate, "1e-6", 0, 1e3, "", TRAINERS, NULL,
            "peak learning rate"),
     NUMBER("train.beta1", train.beta1, "0.9", 0, 0.999999999, "", TRAINERS, "train.optimizer=adam|adamw",
@@ -151,74 +169,83 @@ static const struct option table[] = {
            "learning rate schedule"),
     INT("train.warmup_steps", train.warmup_steps, "0", 0, MOST, "updates", TRAINERS, NULL, "of the schedule"),
     BOOL("train.shuffle", train.shuffle, "true", TRAINERS, NULL, "a new order of rows each epoch"),
-    BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", NULL,
+    BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", "bench:bench.kind=step|ops",
          "the same bits for any power-of-two rank count that divides train.slots"),
-    BOOL("train.shard_optimizer", train.shard_optimizer, "false", TRAINERS " bench", NULL,
-         "each rank holds the optimizer state of its shares of the parameters only (ZeRO stage 1)"),
-    CHOICE("train.recompute", train.recompute, "none", "none|layers", TRAINERS " bench", NULL,
-           "layers: keep layer inputs only and recompute activations in backward"),
+    BOOL("train.shard_optimizer", train.shard_optimizer, "false", TRAINERS " bench", "bench:bench.kind=step",
+         "each rank holds the optimizer state of its shares of the parameters only (ZeRO stage 1)", ROUNDS),
+    CHOICE("train.recompute", train.recompute, "none", "none|layers", TRAINERS " bench",
+           "bench:bench.kind=step", "layers: keep layer inputs only and recompute activations in backward",
+           ROUNDS),
     CHOICE("train.communication", train.communication, "auto", "auto|staged|mpi|nccl", TRAINERS " bench",
-           NULL,
+           "bench:bench.kind=step",
            "how ranks sum the gradients of a device: staged through host memory, mpi on device memory, nccl; "
-           "auto: what a measurement at the start finds fastest"),
-    INT("train.bucket_bytes", train.bucket_bytes, "4194304", 1024, 1 << 30, "bytes", TRAINERS " bench", NULL,
-        "gradients leave in buckets of about this size"),
+           "auto: what a measurement at the start finds fastest",
+           ROUNDS),
+    INT("train.bucket_bytes", train.bucket_bytes, "4194304", 1024, 1 << 30, "bytes", TRAINERS " bench",
+        "bench:bench.kind=step|comm", "gradients leave in buckets of about this size", ROUNDS),
     INT("train.checkpoint_every", train.checkpoint_every, "0", 0, MOST, "updates", TRAINERS, NULL,
-        "0: only at the end"),
-    INT("train.checkpoint_keep", train.checkpoint_keep, "2", 1, 1000000, "files", TRAINERS " few-shot", NULL,
-        "newest checkpoints kept"),
+        "0: only at the end", FREE),
+    INT("train.checkpoint_keep", train.checkpoint_keep, "2", 1, 1000000, "files", TRAINERS " few-shot",
+        "few-shot:!model&few-shot:few_shot.checkpoint_every!=0", "newest checkpoints kept", FREE),
     INT("train.evaluate_every", train.evaluate_every, "0", 0, MOST, "updates", TRAINERS, "eval_data",
-        "0: before the first and after the last update"),
+        "0: before the first and after the last update", FREE),
     BOOL("train.profile", train.profile, "false", TRAINERS, NULL,
-         "time by operation and by collective, at the end and in metrics.jsonl"),
+         "time by operation and by collective, at the end and in metrics.jsonl", FREE),
     TEXT(
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "
-        "SLURM_JOB_END_TIME counts too, the earlier of both"),
-    CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS " few-shot", NULL,
-           "auto: go on if the run folder holds a checkpoint"),
+        "SLURM_JOB_END_TIME counts too, the earlier of both",
+        FREE),
+    CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS " few-shot", "few-shot:!model",
+           "auto: go on if the run folder holds a checkpoint", PLACE),
 
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
-    TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", NULL,
+    TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
          "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm; without a reference slic "
          "(pairs), rrhf (a prompt's scored responses); \"+ w*sft\" adds the chosen's token-mean loss"),
-    NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate", NULL,
-           "strength of the reference"),
-    NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate", NULL,
+    NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate",
+           "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&evaluate:reference&score:reference", "strength of the reference"),
+    NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate", "evaluate:reference",
            "probability that a label is wrong; read by sigmoid and robust"),
-    BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", NULL,
-         "reference log-ratio replaced by 0 in the loss"),
-    NUMBER("dpo.margin", dpo.margin, "1", 0, 1e6, "", "dpo evaluate", NULL,
+    BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", "@" LEARNT_READS_REFERENCE,
+         "reference log-ratio replaced by 0 in the loss; rewards are shown against the model as it was at "
+         "the start"),
+    NUMBER("dpo.margin", dpo.margin, "1", 0, 1e6, "", "dpo evaluate",
+           "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
            "by how much slic wants the chosen's log-probability above the rejected's"),
-    TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate", NULL,
-         "side-car of reference scores; where not set: beside the data"),
+    TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free&evaluate:reference",
+         "side-car of reference scores; where not set: beside the data", PLACE),
 
-    BOOL("reward.margin", reward.margin, "true", "reward evaluate", NULL,
+    BOOL("reward.margin", reward.margin, "true", "reward evaluate",
+         "evaluate:model&evaluate:@" LEARNT_REWARD_MODEL,
          "the data's margin is subtracted from the difference of a pair's rewards, where it has one"),
-    NUMBER("reward.centering", reward.centering, "0", 0, 1e6, "", "reward evaluate", NULL,
+    NUMBER("reward.centering", reward.centering, "0", 0, 1e6, "", "reward evaluate",
+           "evaluate:model&evaluate:@" LEARNT_REWARD_MODEL,
            "weight of the mean squared sum of a pair's rewards, which keeps rewards near 0; 0.01 is usual"),
 
     BOOL("score.per_token", score.per_token, "false", "score", NULL, "adds token_logps"),
 
-    CHOICE("embed.pooling", embed.pooling, "mean", "mean|last", "embed dpo", NULL,
+    CHOICE("embed.pooling", embed.pooling, "mean", "mean|last", "embed dpo", "dpo:@" LEARNT_LOOKS,
            "mean of the hidden rows over the text's tokens, or the last row"),
-    CHOICE("embed.text", embed.text, "response", "response|full", "embed dpo", NULL,
+    CHOICE("embed.text", embed.text, "response", "response|full", "embed dpo", "dpo:@" LEARNT_LOOKS,
            "the response alone, or prompt + response (an over-long prompt loses its start)"),
-    INT("embed.layer", embed.layer, "-1", -1, 1024, "", "embed dpo", NULL,
+    INT("embed.layer", embed.layer, "-1", -1, 1024, "", "embed dpo", "dpo:@" LEARNT_LOOKS,
         "-1: the final norm's output; l: the input of layer l"),
-    INT("embed.max_length", embed.max_length, "512", 1, 1 << 30, "tokens", "embed dpo", NULL,
+    INT("embed.max_length", embed.max_length, "512", 1, 1 << 30, "tokens", "embed dpo", "dpo:@" LEARNT_LOOKS,
         "of a text at most, from its start; where not set, no more than the model has positions"),
-    BOOL("embed.end", embed.end, "false", "embed dpo", NULL, "the end token is part of the text"),
-    BOOL("embed.begin", embed.begin, "false", "embed dpo", "embed.text=response",
+    BOOL("embed.end", embed.end, "false", "embed dpo", "dpo:@" LEARNT_LOOKS,
+         "the end token is part of the text"),
+    BOOL("embed.begin", embed.begin, "false", "embed dpo", "embed.text=response&dpo:@" LEARNT_LOOKS,
          "a beginning token in front of the response"),
-    BOOL("embed.masked_end", embed.masked_end, "false", "embed dpo", "embed.pooling=last",
+    BOOL("embed.masked_end", embed.masked_end, "false", "embed dpo", "embed.pooling=last&dpo:@" LEARNT_LOOKS,
          "the row of an end token that does not see its own key"),
 
     TEXT("select.strategy", select.strategy, "", "select dpo", NULL,
          "random, easy, hard; over pairs also balanced; over prompts also centroid; or a mix: "
          "easy:0.5,random:0.5"),
-    NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy",
+    NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy&!select.count",
            "of the pairs that is selected; over prompts: of the prompts, drawn at random, all where not set"),
     INT("select.count", select.count, "0", 0, MOST, "pairs", "select dpo", "select.strategy",
         "pairs selected, instead of a fraction; 0: by the fraction"),
@@ -251,46 +278,50 @@ static const struct option table[] = {
     INT("few_shot.samples", few_shot.samples, "1", 1, 1024, "draws", "few-shot", "few_shot.latent",
         "of z in training"),
     INT("few_shot.eval_samples", few_shot.eval_samples, "8", 1, 1024, "draws", "few-shot", "few_shot.latent",
-        "of z in evaluation"),
-    NUMBER("few_shot.beta_kl", few_shot.beta_kl, "0.001", 0, 1e6, "", "few-shot", "few_shot.latent",
+        "of z in evaluation", FREE),
+    NUMBER("few_shot.beta_kl", few_shot.beta_kl, "0.001", 0, 1e6, "", "few-shot", "!model&few_shot.latent",
            "weight of the divergence between z given the context and z given all targets; 0: left out"),
-    CHOICE("few_shot.objective", few_shot.objective, "code", "code|elbo", "few-shot", "few_shot.latent",
+    CHOICE("few_shot.objective", few_shot.objective, "code", "code|elbo", "few-shot",
+           "!model&few_shot.latent",
            "code: z given the context, KL(context || targets); elbo: z given the targets, KL(targets || "
            "context)"),
     NUMBER("few_shot.dropout", few_shot.dropout, "0.1", 0, 0.99, "", "few-shot",
-           "few_shot.model=np&few_shot.aggregate=attention", "of attention weights in training"),
+           "!model&few_shot.model=np&few_shot.aggregate=attention", "of attention weights in training"),
     INT("few_shot.batch", few_shot.batch, "64", 1, 1 << 20, "users", "few-shot", NULL, "in an update"),
     INT("few_shot.targets", few_shot.targets, "20", 1, 65536, "pairs", "few-shot", NULL, "of a user"),
     INT("few_shot.context_min", few_shot.context_min, "0", 0, 65536, "pairs", "few-shot", "few_shot.model=np",
         "of a user's pairs that are context, at least"),
     INT("few_shot.context_max", few_shot.context_max, "10", 0, 65536, "pairs", "few-shot",
         "few_shot.model=np", "at most"),
-    INT("few_shot.steps", few_shot.steps, "0", 0, MOST, "updates", "few-shot", NULL, "0: by passes"),
-    INT("few_shot.passes", few_shot.passes, "4", 1, 1 << 20, "passes", "few-shot", NULL,
-        "as many users as the training split has pairs, each"),
-    NUMBER("few_shot.learning_rate", few_shot.learning_rate, "1e-4", 0, 1e3, "", "few-shot", NULL,
+    INT("few_shot.steps", few_shot.steps, "0", 0, MOST, "updates", "few-shot", "!model", "0: by passes",
+        FREE),
+    INT("few_shot.passes", few_shot.passes, "4", 1, 1 << 20, "passes", "few-shot", "!model&!few_shot.steps",
+        "as many users as the training split has pairs, each", FREE),
+    NUMBER("few_shot.learning_rate", few_shot.learning_rate, "1e-4", 0, 1e3, "", "few-shot", "!model",
            "of Adam, constant"),
-    NUMBER("few_shot.epsilon", few_shot.epsilon, "3e-5", 0, 1, "", "few-shot", NULL, "added to the root"),
-    NUMBER("few_shot.weight_decay", few_shot.weight_decay, "0", 0, 10, "", "few-shot", NULL, "decoupled"),
+    NUMBER("few_shot.epsilon", few_shot.epsilon, "3e-5", 0, 1, "", "few-shot", "!model", "added to the root"),
+    NUMBER("few_shot.weight_decay", few_shot.weight_decay, "0", 0, 10, "", "few-shot", "!model", "decoupled"),
     INT("few_shot.task_seed", few_shot.task_seed, "42", 0, MOST, "", "few-shot", NULL,
         "of the sequence of users"),
     NUMBER("few_shot.holdout", few_shot.holdout, "0.1", 0, 1, "", "few-shot", "data",
            "share of the prompts that are the test split"),
     INT("few_shot.norm_batches", few_shot.norm_batches, "0", 0, 1e6, "batches", "few-shot", NULL,
         "that batch norm's statistics are averaged over after training, contexts of each size by turns: "
-        "accuracies scatter less; 0: the moving averages of the last ten updates or so, as published"),
-    INT("few_shot.checkpoint_every", few_shot.checkpoint_every, "500", 0, MOST, "updates", "few-shot", NULL,
-        "a killed run goes on from the last one; 0: none"),
-    INT("few_shot.world_rows", few_shot.world_rows, "20000", 1, 1 << 30, "pairs", "few-shot", NULL,
+        "accuracies scatter less; 0: the moving averages of the last ten updates or so, as published",
+        FREE),
+    INT("few_shot.checkpoint_every", few_shot.checkpoint_every, "500", 0, MOST, "updates", "few-shot",
+        "!model", "a killed run goes on from the last one; 0: none", FREE),
+    INT("few_shot.world_rows", few_shot.world_rows, "20000", 1, 1 << 30, "pairs", "few-shot", "!data",
         "of the world of two users, where data is not set"),
-    INT("few_shot.world_seed", few_shot.world_seed, "0", 0, 4294967295.0, "", "few-shot", NULL, "likewise"),
+    INT("few_shot.world_seed", few_shot.world_seed, "0", 0, 4294967295.0, "", "few-shot", "!data",
+        "likewise"),
 
-    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", NULL,
-        "first rows only; 0: all"),
+    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", "eval_data",
+        "first rows only; 0: all", FREE),
     INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate", NULL,
         "resamples for confidence intervals"),
-    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate", NULL,
-           "of the intervals"),
+    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate",
+           "evaluate.bootstrap!=0", "of the intervals"),
 
     INT("generate.max_new_tokens", generate.max_new_tokens, "128", 1, 1 << 24, "tokens", "generate", NULL,
         "at most"),
@@ -317,7 +348,8 @@ static const struct option table[] = {
            "share of labels flipped"),
     NUMBER("synth.noise_similarity", synth.noise_similarity, "0", 0, 1, "", "synth", "synth.kind=text",
            "how much more the labels of similar responses flip"),
-    NUMBER("synth.noise_full_at", synth.noise_full_at, "1", 0.01, 1, "", "synth", "synth.kind=text",
+    NUMBER("synth.noise_full_at", synth.noise_full_at, "1", 0.01, 1, "", "synth",
+           "synth.kind=text&synth.noise_similarity",
            "similarity from which on they flip as much as noise_similarity lets them"),
     INT("synth.length", synth.length, "12", 2, 4096, "words", "synth", "synth.kind=text",
         "of a response, about"),

@@ -127,6 +127,13 @@ struct settings {
     } bench;
 };
 
+/* What a command learns only from its input: "@…" in a key's `when`, and for options_learn. */
+#define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
+#define LEARNT_LOOKS "a select.strategy that looks at embeddings"
+#define LEARNT_LANGUAGE_MODEL "a language model"
+#define LEARNT_REWARD_MODEL "a reward model"
+#define LEARNT_SHP "SHP records"
+
 /* Local. `compute` as the back end wants it. */
 const char *settings_compute(const struct settings *settings);
 /* Local. `cuda.attention` as the back end wants it. */

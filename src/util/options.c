@@ -1,4 +1,4 @@
-#include "util/options.h"
+#include "util/options_internal.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -13,11 +13,10 @@ static void *field(const struct options *o, int row) {
     return (char *)o->settings + o->table[row].offset;
 }
 
-/* Is `word` one of the words of a list separated by `separator`? */
-static bool listed(const char *list, char separator, const char *word, size_t n) {
-    for (const char *at = list; *at;) {
-        const char *end = strchr(at, separator);
-        size_t len = end ? (size_t)(end - at) : strlen(at);
+bool options_listed(const char *list, size_t list_len, char separator, const char *word, size_t n) {
+    for (const char *at = list, *past = list + list_len; at < past;) {
+        const char *end = memchr(at, separator, (size_t)(past - at));
+        size_t len = end ? (size_t)(end - at) : (size_t)(past - at);
         if (len == n && memcmp(at, word, n) == 0) {
             return true;
         }
@@ -26,14 +25,23 @@ static bool listed(const char *list, char separator, const char *word, size_t n)
     return false;
 }
 
+static bool is_word(const char *list, const char *word, size_t n) {
+    return list && options_listed(list, strlen(list), ' ', word, n);
+}
+
+bool options_is_command(const struct options *o, const char *name, size_t n) {
+    return (o->command && strlen(o->command) == n && memcmp(o->command, name, n) == 0) ||
+           is_word(o->also, name, n);
+}
+
 bool options_takes(const struct options *o, int row) {
     const char *commands = o->table[row].commands;
-    if (!o->command || strcmp(commands, "*") == 0 || listed(commands, ' ', o->command, strlen(o->command))) {
+    if (!o->command || strcmp(commands, "*") == 0 || is_word(commands, o->command, strlen(o->command))) {
         return true;
     }
     for (const char *at = o->also ? o->also : ""; *at;) {
         size_t n = strcspn(at, " ");
-        if (listed(commands, ' ', at, n)) {
+        if (is_word(commands, at, n)) {
             return true;
         }
         at += n + (at[n] == ' ');
@@ -41,13 +49,17 @@ bool options_takes(const struct options *o, int row) {
     return false;
 }
 
-static int find(const struct options *o, const char *key) {
+int options_find(const struct options *o, const char *key, size_t n) {
     for (int i = 0; i < o->count; i++) {
-        if (strcmp(o->table[i].key, key) == 0) {
+        if (strlen(o->table[i].key) == n && memcmp(o->table[i].key, key, n) == 0) {
             return i;
         }
     }
     return -1;
+}
+
+static int find(const struct options *o, const char *key) {
+    return options_find(o, key, strlen(key));
 }
 
 static const char *nearest(const struct options *o, const char *key) {
@@ -246,57 +258,30 @@ static enum status print_value(const struct options *o, int i, struct text *out)
     return fail(ERR_INTERNAL, "option %s has no type", row->key);
 }
 
-/* One condition: "key" (differs from its default) or "key=a|b" (is a or b). */
-static enum status holds(const struct options *o, const char *condition, size_t len, bool *out) {
-    char key[128];
-    const char *equals = memchr(condition, '=', len);
-    snprintf(key, sizeof key, "%.*s", (int)(equals ? (size_t)(equals - condition) : len), condition);
-    int i = find(o, key);
-    if (i < 0) {
-        return fail(ERR_INTERNAL, "a condition names the unknown key \"%s\"", key);
+bool options_is_default(const struct options *o, int row) {
+    const struct option *option = &o->table[row];
+    if (option->type == OPTION_NUMBER) {
+        return *(double *)field(o, row) == strtod(option->fallback, NULL);
     }
     struct text value = {0};
-    enum status st;
-    TRY_TO(done, print_value(o, i, &value));
-    if (equals) {
-        char list[256];
-        snprintf(list, sizeof list, "%.*s", (int)(condition + len - equals - 1), equals + 1);
-        *out = listed(list, '|', value.data ? value.data : "", value.len);
-    } else if (o->table[i].type == OPTION_NUMBER) {
-        *out = *(double *)field(o, i) != strtod(o->table[i].fallback, NULL);
-    } else {
-        *out = strcmp(value.data ? value.data : "", o->table[i].fallback) != 0;
-    }
-done:
+    bool same =
+        print_value(o, row, &value) == OK && strcmp(value.data ? value.data : "", option->fallback) == 0;
     text_free(&value);
-    return st;
-}
-
-static enum status applies(const struct options *o, int row, bool *out) {
-    *out = true;
-    for (const char *at = o->table[row].when; at && *at;) {
-        size_t len = strcspn(at, "&");
-        bool one;
-        TRY(holds(o, at, len, &one));
-        *out = *out && one;
-        at += len + (at[len] == '&');
-    }
-    return OK;
+    return same;
 }
 
 enum status options_check(const struct options *o) {
-    for (int i = 0; i < o->count; i++) {
-        bool has_effect = true;
-        if (o->source[i]) {
-            TRY(applies(o, i, &has_effect));
-        }
-        if (!has_effect) {
-            bool is_choice = strchr(o->table[i].when, '=') != NULL;
-            return fail(ERR_USAGE, "%s: key \"%s\" has no effect here; it needs %s%s", o->source[i],
-                        o->table[i].key, o->table[i].when, is_choice ? "" : " to be set");
+    struct text lacks = {0};
+    enum status st = OK;
+    for (int i = 0; i < o->count && st == OK; i++) {
+        st = o->source[i] ? options_lacks(o, i, &lacks) : OK;
+        if (st == OK && lacks.len > 0) {
+            st = fail(ERR_USAGE, "%s: key \"%s\" has no effect here; it needs %s", o->source[i],
+                      o->table[i].key, lacks.data);
         }
     }
-    return OK;
+    text_free(&lacks);
+    return st;
 }
 
 enum status options_narrow(struct options *o, const char *also) {
@@ -347,12 +332,24 @@ done:
     return st;
 }
 
-static enum status print_comments(const struct options *o, const struct option *row, const char *indent,
-                                  struct text *out) {
+/* " {with …}", " (only with …)": a key's conditions between two words; nothing where it has none. */
+static enum status print_when(const struct options *o, int i, const char *before, const char *after,
+                              struct text *out) {
+    struct text when = {0};
+    enum status st = options_print_when(o, i, &when);
+    if (st == OK && when.len > 0) {
+        st = text_printf(out, "%s%s%s", before, when.data, after);
+    }
+    text_free(&when);
+    return st;
+}
+
+static enum status print_comments(const struct options *o, int i, const char *indent, struct text *out) {
+    const struct option *row = &o->table[i];
     TRY(text_printf(out, "%s# %s", indent, row->help));
     TRY(row->choices ? text_printf(out, " (%s)", row->choices) : OK);
     TRY(row->unit && *row->unit ? text_printf(out, " [%s]", row->unit) : OK);
-    TRY(row->when ? text_printf(out, " {with %s}", row->when) : OK);
+    TRY(print_when(o, i, " {with ", "}", out));
     TRY(text_puts(out, "\n"));
     if (!o->command) {
         bool all = strcmp(row->commands, "*") == 0;
@@ -391,7 +388,7 @@ enum status options_print(const struct options *o, bool comments, struct text *o
         }
         section = nested ? row->key : "";
         const char *indent = nested ? "  " : "";
-        TRY(comments ? print_comments(o, row, indent, out) : OK);
+        TRY(comments ? print_comments(o, i, indent, out) : OK);
         TRY(text_printf(out, "%s%s%s: ", indent, defaults && !o->source[i] ? "#" : "",
                         nested ? row->key + n : row->key));
         TRY(print_scalar(o, i, out));
@@ -415,7 +412,7 @@ enum status options_help(const struct options *o, struct text *out) {
         }
         TRY(row->choices ? text_printf(out, "\n      one of %s", row->choices) : OK);
         TRY(text_printf(out, "\n      %s", row->help));
-        TRY(row->when ? text_printf(out, " (only with %s)", row->when) : OK);
+        TRY(print_when(o, i, " (only with ", ")", out));
         TRY(text_puts(out, "\n"));
     }
     return OK;

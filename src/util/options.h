@@ -15,6 +15,24 @@
 
 enum option_type { OPTION_TEXT, OPTION_CHOICE, OPTION_BOOL, OPTION_INT, OPTION_NUMBER };
 
+/* How a run that goes on takes another value of a key. What is not said is refused, so that a new key cannot
+ * be forgotten. */
+enum option_resume {
+    RESUME_SAME,     /* refused: it would change the numbers */
+    RESUME_FREE,     /* named */
+    RESUME_ROUNDING, /* named: sums may be rounded otherwise */
+    RESUME_ANY,      /* a place or a wish, whose contents are compared by themselves */
+};
+
+/* `when` is a list of conditions that must all hold, joined by "&":
+ *   key          it is not what it is by default
+ *   !key         it is
+ *   key=a|b      it is one of these
+ *   key!=a|b     it is none of these
+ *   @words       what the command learns only from its input: words for a message; options_learn says it
+ *   a,b          one of both holds
+ *   command:a    holds in every other command
+ * A condition on a key that the command does not take holds. */
 struct option {
     const char *key;       /* "train.learning_rate" */
     enum option_type type; /* field: char *, int (index of the choice), bool, int64_t, double */
@@ -26,8 +44,8 @@ struct option {
     const char *unit; /* "tokens", "s", "" */
     const char *help;
     const char *commands; /* space-separated commands that take it; "*": all */
-    const char *when; /* "train.optimizer=rmsprop|sgd" : applies only then; several conditions joined by "&";
-                         NULL: always */
+    const char *when;     /* the key has an effect only then; NULL: always (see below) */
+    enum option_resume resume;
 };
 
 struct options {
@@ -51,6 +69,9 @@ enum status options_set_argument(struct options *o, const char *argument);
 /* After everything is set. Fails: ERR_USAGE for a key that has no effect (source, key, and what it would
  * need). */
 enum status options_check(const struct options *o);
+/* What the command has learned. Fails: ERR_USAGE for a key that was set and needs "@words", where that does
+ * not hold. */
+enum status options_learn(const struct options *o, const char *words, bool holds);
 /* From now on the keys of `also` are those of this one command. Fails: ERR_USAGE for a key that was set and
  * has no effect in it. */
 enum status options_narrow(struct options *o, const char *also);

@@ -2,6 +2,7 @@
 #include "tests/unit.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -78,6 +79,214 @@ static void test_conditions(void **state) {
     assert_int_equal(options_set_argument(&f.options, "truncate.ratio=0.5"), OK);
     assert_int_equal(options_check(&f.options), OK);
     options_close(&f.options);
+}
+
+/* A table with one of each condition; "seen" is what `command` takes of it. */
+struct small {
+    int64_t a, b, c, d, e, f, g, h;
+    int kind;
+};
+#define SMALL(key_, when_)                                                                         \
+    {                                                                                              \
+        .key = #key_, .type = OPTION_INT, .offset = offsetof(struct small, key_), .fallback = "0", \
+        .commands = "one two", .when = when_, .help = "help"                                       \
+    }
+
+static void test_each_condition(void **state) {
+    static const struct option table[] = {SMALL(a, NULL),
+                                          SMALL(b, "a"),
+                                          SMALL(c, "!a"),
+                                          SMALL(d, "kind=x|y"),
+                                          SMALL(e, "kind!=x"),
+                                          SMALL(f, "a,d"),
+                                          SMALL(g, "one:a&two:@a moon"),
+                                          {.key = "h",
+                                           .type = OPTION_INT,
+                                           .offset = offsetof(struct small, h),
+                                           .fallback = "0",
+                                           .commands = "three",
+                                           .help = "help"},
+                                          {.key = "kind",
+                                           .type = OPTION_CHOICE,
+                                           .offset = offsetof(struct small, kind),
+                                           .fallback = "z",
+                                           .choices = "x|y|z",
+                                           .commands = "one two",
+                                           .when = "h",
+                                           .help = "help"}};
+    static const struct {
+        const char *command, *set[3], *needs; /* needs NULL: nothing is refused */
+    } cases[] = {{"one", {"b=1"}, "\"b\" has no effect here; it needs a to be set"},
+                 {"one", {"b=1", "a=1"}, NULL},
+                 {"one", {"b=1", "a=0"}, "it needs a to be set"},
+                 {"one", {"c=1"}, NULL},
+                 {"one", {"c=1", "a=2"}, "it needs a not to be set"},
+                 {"one", {"d=1"}, "it needs kind=x|y"},
+                 {"one", {"d=1", "kind=y"}, NULL}, /* h is another command's */
+                 {"one", {"e=1", "kind=x"}, "it needs kind other than x"},
+                 {"one", {"e=1"}, NULL},
+                 {"one", {"f=1"}, "it needs a to be set or d to be set"},
+                 {"one", {"f=1", "a=1"}, NULL},
+                 {"one", {"f=1", "d=1", "kind=x"}, NULL},
+                 {"one", {"g=1"}, "it needs a to be set"},
+                 {"two", {"g=1"}, NULL}};
+    (void)state;
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        struct small settings = {0};
+        struct options o;
+        assert_int_equal(options_open(&o, table, COUNT_OF(table), &settings, cases[i].command), OK);
+        for (int k = 0; k < 3 && cases[i].set[k]; k++) {
+            assert_int_equal(options_set_argument(&o, cases[i].set[k]), OK);
+        }
+        assert_int_equal(options_check(&o), cases[i].needs ? ERR_USAGE : OK);
+        if (cases[i].needs && !strstr(status_message()->text, cases[i].needs)) {
+            FAIL("case %d: %s", i, status_message()->text);
+        }
+        bool is_two = strcmp(cases[i].command, "two") == 0;
+        assert_int_equal(options_learn(&o, "a moon", true), OK);
+        assert_int_equal(options_learn(&o, "a moon", false), is_two ? ERR_USAGE : OK);
+        assert_int_equal(options_learn(&o, "a sun", false), OK);
+        options_close(&o);
+    }
+}
+
+/* A value of a key that is not its default. */
+static const char *other_value(const struct option *row, char out[64]) {
+    switch (row->type) {
+    case OPTION_TEXT:
+        return "something";
+    case OPTION_BOOL:
+        return row->fallback[0] == 't' ? "false" : "true";
+    case OPTION_CHOICE: {
+        size_t first = strcspn(row->choices, "|");
+        bool is_first = strlen(row->fallback) == first && strncmp(row->choices, row->fallback, first) == 0;
+        const char *at = is_first ? row->choices + first + 1 : row->choices;
+        snprintf(out, 64, "%.*s", (int)strcspn(at, "|"), at);
+        return out;
+    }
+    default:
+        snprintf(out, 64, row->type == OPTION_INT ? "%.0f" : "%.15g",
+                 row->low == strtod(row->fallback, NULL) ? row->high : row->low);
+        return out;
+    }
+}
+
+/* Is `key` one of those that a row's conditions name? */
+static bool names(const struct option *row, const char *key) {
+    size_t n = strlen(key);
+    for (const char *at = row->when; at && (at = strstr(at, key)); at += n) {
+        bool begins = at == row->when || strchr("&,!:", at[-1]);
+        bool ends = at[n] == '\0' || strchr("&,=!", at[n]);
+        if (begins && ends) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Every two keys of every command, each with its default and with another value: what one says of the other
+ * is said by a condition in its row, whichever is set first, and no condition is broken. */
+static void test_every_pair_of_keys(void **state) {
+    static const char *const commands[] = {"prepare",  "init",      "sft",      "dpo",     "reward",
+                                           "score",    "preflight", "evaluate", "embed",   "select",
+                                           "few-shot", "generate",  "synth",    "inspect", "bench"};
+    int count;
+    int64_t pairs = 0, refused_pairs = 0;
+    const struct option *table = settings_table(&count);
+    (void)state;
+    for (int c = 0; c < COUNT_OF(commands); c++) {
+        for (int i = 0; i < count; i++) {
+            struct fixture alone;
+            char value[64], other[64];
+            begin(&alone, commands[c]);
+            if (!options_takes(&alone.options, i)) {
+                options_close(&alone.options);
+                continue;
+            }
+            assert_int_equal(options_set(&alone.options, table[i].key, other_value(&table[i], value), "test"),
+                             OK);
+            enum status by_itself = options_check(&alone.options);
+            for (int k = 0; k < count; k++) {
+                if (k == i || !options_takes(&alone.options, k)) {
+                    continue;
+                }
+                struct fixture both, turned;
+                begin(&both, commands[c]);
+                begin(&turned, commands[c]);
+                const char *first = other_value(&table[i], value), *second = other_value(&table[k], other);
+                assert_int_equal(options_set(&both.options, table[i].key, first, "test"), OK);
+                assert_int_equal(options_set(&both.options, table[k].key, second, "test"), OK);
+                assert_int_equal(options_set(&turned.options, table[k].key, second, "test"), OK);
+                assert_int_equal(options_set(&turned.options, table[i].key, first, "test"), OK);
+                enum status st = options_check(&both.options);
+                bool is_known = names(&table[i], table[k].key) || names(&table[k], table[i].key);
+                if ((st != OK && st != ERR_USAGE) || options_check(&turned.options) != st) {
+                    FAIL("%s: %s and %s: %s", commands[c], table[i].key, table[k].key,
+                         status_message()->text);
+                }
+                /* A key that works alone is refused beside another only where a row says so; or the other is.
+                 */
+                bool other_alone = !table[k].when;
+                if (st != OK && by_itself == OK && other_alone && !is_known) {
+                    FAIL("%s: %s and %s: no row says so: %s", commands[c], table[i].key, table[k].key,
+                         status_message()->text);
+                }
+                pairs++;
+                refused_pairs += st != OK;
+                options_close(&both.options);
+                options_close(&turned.options);
+            }
+            options_close(&alone.options);
+        }
+    }
+    assert_true(pairs > 10000 && refused_pairs > 100);
+}
+
+/* Pairs of which one has no effect, as users set them; each alone or beside something else is taken. */
+static void test_keys_without_effect(void **state) {
+    static const struct {
+        const char *command, *set[3];
+        bool is_refused;
+    } cases[] = {
+        {"sft", {"train.steps=1", "train.epochs=7"}, true},
+        {"sft", {"train.epochs=7"}, false},
+        {"sft", {"evaluate.rows=3"}, true},
+        {"sft", {"evaluate.rows=3", "eval_data=x"}, false},
+        {"evaluate", {"evaluate.rows=3"}, false},
+        {"dpo", {"dpo.reference_free=true", "dpo.reference_file=x"}, true},
+        {"dpo", {"dpo.reference_free=true", "reference=x"}, true},
+        {"dpo", {"dpo.reference_file=x"}, false},
+        {"dpo", {"select.strategy=easy", "select.count=5", "select.fraction=0.3"}, true},
+        {"dpo", {"select.strategy=easy", "select.fraction=0.3"}, false},
+        {"evaluate", {"model=x", "evaluate.bootstrap=0", "evaluate.confidence=0.9"}, true},
+        {"evaluate", {"dpo.beta=0.2", "model=x"}, true},
+        {"evaluate", {"dpo.beta=0.2", "model=x", "reference=y"}, false},
+        {"evaluate", {"truncate.max_length=5"}, true},
+        {"evaluate", {"trust_data=true"}, false},
+        {"score", {"dpo.beta=0.2"}, true},
+        {"sft", {"truncate.end_after_cut=false"}, true},
+        {"sft", {"truncate.end_after_cut=false", "truncate.max_response=9"}, false},
+        {"few-shot", {"model=x", "few_shot.steps=3"}, true},
+        {"few-shot", {"few_shot.passes=3", "few_shot.steps=3"}, true},
+        {"few-shot", {"data=x", "few_shot.world_rows=3"}, true},
+        {"few-shot", {"embeddings=x"}, true},
+        {"few-shot", {"few_shot.checkpoint_every=0", "train.checkpoint_keep=3"}, true},
+        {"select", {"embeddings=x"}, false},
+        {"bench", {"bench.kind=comm", "train.batch=3"}, true},
+        {"bench", {"bench.kind=comm", "train.bucket_bytes=4096"}, false},
+    };
+    (void)state;
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        struct fixture f;
+        begin(&f, cases[i].command);
+        for (int k = 0; k < 3 && cases[i].set[k]; k++) {
+            assert_int_equal(options_set_argument(&f.options, cases[i].set[k]), OK);
+        }
+        if (options_check(&f.options) != (cases[i].is_refused ? ERR_USAGE : OK)) {
+            FAIL("case %d: %s %s", i, cases[i].command, cases[i].set[0]);
+        }
+        options_close(&f.options);
+    }
 }
 
 /* Every condition names a known key, and every default is accepted by its own row. */
@@ -191,6 +400,9 @@ int main(void) {
         cmocka_unit_test(test_defaults_and_values),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_conditions),
+        cmocka_unit_test(test_each_condition),
+        cmocka_unit_test(test_every_pair_of_keys),
+        cmocka_unit_test(test_keys_without_effect),
         cmocka_unit_test(test_table_is_sound),
         cmocka_unit_test(test_print),
         cmocka_unit_test(test_also),
