@@ -218,6 +218,88 @@ static void test_views(struct comm *c, const char *folder) {
     CHECK(strstr(status_message()->text, "has changed since"));
 }
 
+/* Rank 0 turns the lowest bit of a row of an array, as an editor of HDF5 files does: every checksum of the
+ * file is right afterwards. */
+static void edit(struct comm *c, const char *path, const char *name) {
+    if (c->rank == 0) {
+        hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), array = H5Dopen2(file, name, H5P_DEFAULT);
+        hid_t space = H5Dget_space(array), type = H5Dget_type(array);
+        hsize_t n = 0;
+        CHECK(H5Sget_simple_extent_dims(space, &n, NULL) == 1);
+        char *data = mem_calloc((int64_t)n, H5Tget_size(type));
+        CHECK(data && H5Dread(array, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+        data[(n / 2) * H5Tget_size(type)] ^= 1;
+        CHECK(H5Dwrite(array, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+        mem_free(data);
+        H5Tclose(type);
+        H5Sclose(space);
+        H5Dclose(array);
+        CHECK(H5Fclose(file) >= 0);
+    }
+    CHECK(comm_barrier(c) == OK);
+}
+
+static void forget(struct comm *c, const char *path, const char *attribute) {
+    if (c->rank == 0) {
+        hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+        CHECK(H5Adelete(file, attribute) >= 0);
+        CHECK(H5Fclose(file) >= 0);
+    }
+    CHECK(comm_barrier(c) == OK);
+}
+
+static enum status verify(struct comm *c, const char *path, bool trust) {
+    struct dataset *d;
+    enum status st = dataset_open(c, path, &d);
+    if (st == OK) {
+        st = dataset_verify(c, d, trust);
+        dataset_close(d);
+    }
+    return st;
+}
+
+/* Whatever array is edited, of a file or of a view of it: found, unless the data are trusted or the file is
+ * of the version before, which has the first hash alone. */
+static void test_verify(struct comm *c, const char *folder) {
+    static const struct {
+        const char *name, *hash; /* NULL: the first, which every file has */
+    } arrays[] = {{"/prompts/tokens", NULL},
+                  {"/responses/tokens", NULL},
+                  {"/responses/score", "responses_hash"},
+                  {"/responses/length_chars", "responses_hash"},
+                  {"/responses/token_chars", "responses_hash"},
+                  {"/pairs/chosen", "pairs_hash"},
+                  {"/pairs/rejected", "pairs_hash"},
+                  {"/pairs/margin", "pairs_hash"},
+                  {"/pairs/label", "pairs_hash"},
+                  {"/pairs/source", "pairs_hash"}};
+    char path[128], view[128];
+    snprintf(path, sizeof path, "%s/verified.h5", folder);
+    snprintf(view, sizeof view, "%s/verified-view.h5", folder);
+    for (int i = 0; i < COUNT_OF(arrays); i++) {
+        write_world(c, path, range_part(40, c->rank, c->size), true);
+        CHECK(verify(c, path, false) == OK);
+        edit(c, path, arrays[i].name);
+        CHECK(verify(c, path, false) == ERR_DATA);
+        CHECK(strstr(status_message()->text, "do not match the file's own hash"));
+        CHECK(verify(c, path, true) == OK);
+        if (arrays[i].hash) {
+            forget(c, path, arrays[i].hash);
+            CHECK(verify(c, path, false) == OK);
+        }
+    }
+    write_world(c, path, range_part(40, c->rank, c->size), true);
+    write_third(c, view, path);
+    CHECK(verify(c, view, false) == OK);
+    edit(c, path, "/pairs/source"); /* which the view has its own of */
+    CHECK(verify(c, view, false) == OK);
+    edit(c, view, "/pairs/chosen");
+    CHECK(verify(c, view, false) == ERR_DATA && strstr(status_message()->text, "verified-view.h5: pairs"));
+    write_third(c, view, path);
+    edit(c, path, "/responses/score");
+    CHECK(verify(c, view, false) == ERR_DATA && strstr(status_message()->text, "verified.h5: scores"));
+}
+
 int main(int argc, char **argv) {
     struct comm *c;
     char folder[64];
@@ -229,6 +311,7 @@ int main(int argc, char **argv) {
     test_small(c, folder);
     test_refusals(c, folder);
     test_views(c, folder);
+    test_verify(c, folder);
     world_folder_remove(c, folder);
     comm_finish(c);
     return failures != 0;

@@ -1,6 +1,6 @@
 /* Side-cars: rows written by any rank in any order, kept over runs, refused when they belong to something
  * else. */
-#include "data/sidecar.h"
+#include "data/sidecar_find.h"
 #include "tests/small_world.h"
 
 enum { ROWS = 20000, WIDTH = 37, VALUE_ROWS = 700 };
@@ -274,6 +274,58 @@ static void test_full_disk(struct comm *c, const char *disk) {
     world_tiny_disk_remove(c, disk);
 }
 
+/* Does a round of the first two lack? */
+static enum status lacks_two(void *context, struct sidecar *s, bool *out) {
+    int64_t last = *(int64_t *)context; /* row that stands for all */
+    bool done;
+    TRY(sidecar_done(s, &last, 1, &done));
+    *out = !done;
+    return OK;
+}
+
+/* One that lacks nothing is read, one that does is filled; one whose name the program chose may be of
+ * something else, or lie in a folder that cannot be written. */
+static void test_find(struct comm *c, const char *folder) {
+    struct sidecar_key other = key;
+    int64_t row = 1; /* of the second round */
+    struct sidecar_wanted w = {.key = &key,
+                               .rows = ROWS,
+                               .lacks = lacks_two,
+                               .context = &row,
+                               .folder = folder,
+                               .named_by = "some.key"};
+    struct text path = {0};
+    struct sidecar *s;
+    CHECK(text_printf(&path, "%s/found.h5", folder) == OK);
+    CHECK(sidecar_find(c, &w, &path, &s) == OK && !sidecar_is_final(s));
+    write_round(c, s, 0);
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_find(c, &w, &path, &s) == OK && !sidecar_is_final(s)); /* row 1 is missing */
+    write_round(c, s, 1);
+    check_rounds(c, s, 2);
+    CHECK(sidecar_close(s) == OK);
+    CHECK(sidecar_find(c, &w, &path, &s) == OK && sidecar_is_final(s));
+    check_rounds(c, s, 2);
+    CHECK(sidecar_close(s) == OK);
+    other.data++;
+    w.key = &other;
+    CHECK(sidecar_find(c, &w, &path, &s) == ERR_DATA && strstr(status_message()->text, "data (was"));
+    w.is_automatic = true;
+    CHECK(sidecar_find(c, &w, &path, &s) == OK && !sidecar_is_final(s));
+    check_rounds(c, s, 0);
+    CHECK(sidecar_close(s) == OK);
+    text_clear(&path);
+    CHECK(text_printf(&path, "%s/nowhere/moved.h5", folder) == OK);
+    CHECK(sidecar_find(c, &w, &path, &s) == OK && strstr(path.data, "/moved.h5"));
+    CHECK(!strstr(path.data, "nowhere"));
+    CHECK(sidecar_close(s) == OK);
+    text_clear(&path);
+    CHECK(text_printf(&path, "%s/nowhere/moved.h5", folder) == OK);
+    w.folder = "";
+    CHECK(sidecar_find(c, &w, &path, &s) == ERR_WRITE && strstr(status_message()->text, "some.key"));
+    text_free(&path);
+}
+
 int main(int argc, char **argv) {
     struct comm *c;
     char folder[64], path[96];
@@ -290,6 +342,7 @@ int main(int argc, char **argv) {
     test_tokens(c, path);
     snprintf(path, sizeof path, "%s/world.embeddings.h5", folder);
     test_embeddings(c, path);
+    test_find(c, folder);
     snprintf(path, sizeof path, "%s/disk", folder);
     test_full_disk(c, path);
     world_folder_remove(c, folder);
