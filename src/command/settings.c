@@ -205,8 +205,10 @@ static const struct option table[] = {
          "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm; without a reference slic "
          "(pairs), rrhf (a prompt's scored responses); \"+ w*sft\" adds the chosen's token-mean loss"),
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate",
-           "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&evaluate:reference&score:reference", "strength of the reference"),
-    NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate", "evaluate:model&evaluate:reference",
+           "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&evaluate:reference&score:reference",
+           "strength of the reference"),
+    NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate",
+           "evaluate:model&evaluate:reference",
            "probability that a label is wrong; read by sigmoid and robust"),
     BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", "@" LEARNT_READS_REFERENCE,
          "reference log-ratio replaced by 0 in the loss; rewards are shown against the model as it was at "
