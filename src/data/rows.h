@@ -32,9 +32,9 @@ struct rows_request {
     bool trust;         /* the file is not compared with its hashes */
 };
 /* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
- * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes to
- * the log. out is closed with rows_close after a failure too. Fails: as dataset_open, view_open and view_read;
- * ERR_DATA where there are no rows. */
+ * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes
+ * to the log. out is closed with rows_close after a failure too. Fails: as dataset_open, view_open and
+ * view_read; ERR_DATA where there are no rows. */
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out);
 void rows_close(struct rows *r);
 /* Tokens at most of a forest that is cut out of n rows, by micro_tokens. */
