@@ -12,6 +12,7 @@
 
 #include "io/output.h"
 #include "util/fault.h"
+#include "util/foreign.h"
 #include "util/mem.h"
 #include "util/regular.h"
 #include "util/text.h"
@@ -72,6 +73,7 @@ enum status stream_open(const char *path, int64_t begin, struct file_stream **ou
     TRY_TO(done, mem_ok(s->path));
     TRY_TO(done, mem_ok(s->in));
     TRY_TO(done, regular_open(path, &s->descriptor, NULL));
+    TRY_TO(done, foreign_refuse(s->descriptor, path));
     size_t got;
     TRY_TO(done, read_some(s->descriptor, path, 0, s->in, 2, &got));
     s->raw = begin;

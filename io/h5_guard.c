@@ -4,6 +4,7 @@
 
 #include "io/file.h"
 #include "io/h5_guard_internal.h"
+#include "util/foreign.h"
 #include "util/mem.h"
 #include "util/regular.h"
 
@@ -226,7 +227,8 @@ enum status h5_guard(const char *path, enum h5_guard_use use) {
     struct guard g = {.path = path, .use = use};
     uint64_t root;
     TRY(regular_open(path, &g.descriptor, &g.size));
-    enum status st = look_at_superblock(&g, &root);
+    enum status st = foreign_refuse(g.descriptor, path);
+    st = st == OK ? look_at_superblock(&g, &root) : st;
     st = st == OK ? guard_object(&g, root, 0) : st;
     close(g.descriptor);
     mem_free(g.objects);

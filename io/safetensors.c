@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/half.h"
+#include "util/foreign.h"
 #include "util/json.h"
 #include "util/mem.h"
 #include "util/regular.h"
@@ -188,7 +189,8 @@ static enum status open_shard(struct safetensors *s, const char *path) {
     *f = (struct shard){.path = mem_strdup(path), .descriptor = -1};
     TRY(mem_ok(f->path));
     s->n_shards++;
-    return regular_open(path, &f->descriptor, &f->size);
+    TRY(regular_open(path, &f->descriptor, &f->size));
+    return foreign_refuse(f->descriptor, path);
 }
 
 static enum status read_shard(struct safetensors *s, const char *path) {
@@ -296,20 +298,53 @@ static enum status sort_names(struct safetensors *s, const char *where) {
     return OK;
 }
 
+static bool has_entry(const char *folder, const char *name) {
+    struct text path = {0};
+    bool found = text_printf(&path, "%s/%s", folder, name) == OK && access(path.data, F_OK) == 0;
+    text_free(&path);
+    return found;
+}
+
+bool safetensors_are_in(const char *folder) {
+    return has_entry(folder, "model.safetensors") || has_entry(folder, "model.safetensors.index.json");
+}
+
+/* Weights in another form, by their names. */
+static enum status refuse_folder(const char *folder) {
+    static const struct {
+        const char *name, *what;
+    } others[] = {
+        {"adapter_config.json",
+         "a PEFT adapter, not a whole model: merge it with peft (merge_and_unload()) and "
+         "save what comes out (save_pretrained())"},
+        {"pytorch_model.bin",
+         "weights in pytorch_model.bin: load the folder in transformers and save it anew "
+         "(save_pretrained() writes safetensors)"},
+        {"pytorch_model.bin.index.json",
+         "weights in pytorch_model-*.bin: load the folder in transformers and "
+         "save it anew (save_pretrained() writes safetensors)"},
+    };
+    for (int i = 0; i < COUNT_OF(others); i++) {
+        if (has_entry(folder, others[i].name)) {
+            return fail(ERR_INPUT, "%s: holds %s", folder, others[i].what);
+        }
+    }
+    return fail(ERR_INPUT, "%s: no model.safetensors and no model.safetensors.index.json", folder);
+}
+
 enum status safetensors_open(const char *folder, struct safetensors **out) {
     struct safetensors *s;
     TRY(NEW_ARRAY(s, 1));
-    struct text single = {0};
-    struct text index = {0};
+    struct text path = {0};
     enum status st;
-    TRY_TO(done, text_printf(&single, "%s/model.safetensors", folder));
-    TRY_TO(done, text_printf(&index, "%s/model.safetensors.index.json", folder));
-    if (access(single.data, F_OK) == 0) {
-        TRY_TO(done, read_shard(s, single.data));
-    } else if (access(index.data, F_OK) == 0) {
-        TRY_TO(done, read_index(s, folder, index.data));
+    TRY_TO(done, text_printf(&path, "%s/model.safetensors", folder));
+    if (has_entry(folder, "model.safetensors")) {
+        TRY_TO(done, read_shard(s, path.data));
+    } else if (safetensors_are_in(folder)) {
+        TRY_TO(done, text_puts(&path, ".index.json"));
+        TRY_TO(done, read_index(s, folder, path.data));
     } else {
-        st = fail(ERR_INPUT, "%s: no model.safetensors and no model.safetensors.index.json", folder);
+        st = refuse_folder(folder);
         goto done;
     }
     TRY_TO(done, sort_names(s, folder));
@@ -317,8 +352,7 @@ enum status safetensors_open(const char *folder, struct safetensors **out) {
     s = NULL;
 done:
     safetensors_close(s);
-    text_free(&single);
-    text_free(&index);
+    text_free(&path);
     return st;
 }
 

@@ -24,6 +24,8 @@ struct stored_tensor {
 struct safetensors;
 /* Local. folder holds model.safetensors or an index with its shards. Fails: ERR_INPUT, ERR_DATA. */
 enum status safetensors_open(const char *folder, struct safetensors **out);
+/* Local. Whether the folder has such files. */
+bool safetensors_are_in(const char *folder);
 void safetensors_close(struct safetensors *s);
 int safetensors_count(const struct safetensors *s);
 const struct stored_tensor *safetensors_at(const struct safetensors *s, int i);

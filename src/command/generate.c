@@ -25,7 +25,8 @@ struct generation {
     struct decoder *decoder;
     struct ordered_file *file; /* NULL: standard output */
     int32_t stops[MOST_STOPS];
-    int64_t n; /* prompts */
+    bool *barred; /* ids that the tokenizer does not have */
+    int64_t n;    /* prompts */
     int32_t longest;
     int64_t tokens, stopped, cut; /* counts, of this rank */
     struct work work;
@@ -79,7 +80,26 @@ static int32_t first_token(const struct generation *g) {
     return -1;
 }
 
+/* The data's tokenizer may have more ids than the model; what counts is which of them occur. */
+static enum status check_prompt(const struct generation *g, int64_t row, int64_t first, int64_t count) {
+    int64_t vocabulary = g->session.model->config.vocabulary;
+    int32_t *tokens;
+    TRY(NEW_ARRAY(tokens, count));
+    enum status st = dataset_prompt_tokens(g->data, first, count, tokens);
+    for (int64_t i = 0; i < count && st == OK; i++) {
+        if (tokens[i] >= vocabulary) {
+            st = fail(ERR_DATA,
+                      "%s: prompt %lld holds token id %d, the model's vocabulary is %lld; prepare the data "
+                      "with the model's tokenizer",
+                      dataset_path(g->data), (long long)row, tokens[i], (long long)vocabulary);
+        }
+    }
+    mem_free(tokens);
+    return st;
+}
+
 static enum status scan(struct generation *g) {
+    bool may_exceed = dataset_facts(g->data)->vocabulary > g->session.model->config.vocabulary;
     struct range part = range_part(g->n, g->session.comm->rank, g->session.comm->size);
     g->longest = 1;
     for (int64_t row = part.first; row < part.last; row++) {
@@ -93,6 +113,7 @@ static enum status scan(struct generation *g) {
                 dataset_path(g->data), (long long)row);
         }
         g->longest = count > g->longest ? (int32_t)count : g->longest;
+        TRY(may_exceed ? check_prompt(g, row, first, count) : OK);
     }
     return OK;
 }
@@ -125,26 +146,15 @@ static enum status take_stops(struct generation *g, const json_t *object, const 
     return OK;
 }
 
-/* The stop set: generation_config.json, else the model's configuration, else the tokenizer's end token. */
-static enum status read_stops(struct generation *g) {
-    const struct session *s = &g->session;
+/* Those of a file beside the model, if it is there. */
+static enum status stops_of(struct generation *g, const char *name) {
     struct text path = {0};
     json_t *object = NULL;
     enum status st;
-    g->options.stops = g->stops;
-    if (!s->settings->generate.stop_at_end) {
-        return OK;
-    }
-    TRY_TO(done, text_printf(&path, "%s/generation_config.json", s->source.data));
+    TRY_TO(done, text_printf(&path, "%s/%s", g->session.source.data, name));
     if (access(path.data, F_OK) == 0) {
         TRY_TO(done, json_load(path.data, &object));
-        TRY_TO(done, take_stops(g, object, path.data));
-    }
-    if (g->options.n_stops == 0 && s->model->config.end_id >= 0) {
-        TRY_TO(done, add_stop(g, s->model->config.end_id, "config.json"));
-    }
-    if (g->options.n_stops == 0 && s->tokenizer && tokenizer_end(s->tokenizer) >= 0) {
-        TRY_TO(done, add_stop(g, tokenizer_end(s->tokenizer), "tokenizer"));
+        st = take_stops(g, object, path.data);
     }
 done:
     json_decref(object);
@@ -152,10 +162,46 @@ done:
     return st;
 }
 
+/* Where generation_config.json and config.json name different end ids, transformers goes by the first. */
+static void say_disagreement(const struct generation *g) {
+    int32_t end = g->session.model->config.end_id;
+    for (int32_t i = 0; i < g->options.n_stops; i++) {
+        if (g->stops[i] == end) {
+            return;
+        }
+    }
+    if (end >= 0 && g->options.n_stops > 0) {
+        log_root(LOG_WARN,
+                 "%s: responses end at id %d%s of generation_config.json, as in transformers; config.json's "
+                 "end token %d is none of them",
+                 g->session.source.data, g->stops[0], g->options.n_stops > 1 ? " and the others" : "", end);
+    }
+}
+
+/* The stop set: generation_config.json, else config.json, else the tokenizer's end token. */
+static enum status read_stops(struct generation *g) {
+    const struct session *s = &g->session;
+    g->options.stops = g->stops;
+    if (!s->settings->generate.stop_at_end) {
+        return OK;
+    }
+    TRY(stops_of(g, "generation_config.json"));
+    say_disagreement(g);
+    TRY(g->options.n_stops == 0 ? stops_of(g, "config.json") : OK);
+    if (g->options.n_stops == 0 &&
+        s->model->config.end_id >= 0) { /* what the family has where it is silent */
+        TRY(add_stop(g, s->model->config.end_id, "config.json"));
+    }
+    if (g->options.n_stops == 0 && s->tokenizer && tokenizer_end(s->tokenizer) >= 0) {
+        TRY(add_stop(g, tokenizer_end(s->tokenizer), "tokenizer"));
+    }
+    return OK;
+}
+
 static enum status check_fit(const struct generation *g) {
     const struct model_config *config = &g->session.model->config;
     int64_t most = g->longest + g->session.settings->generate.max_new_tokens;
-    TRY(dataset_check_vocabulary(g->data, config->vocabulary));
+    int64_t positions = model_positions(config);
     if (config->learned_positions && most > config->max_positions) {
         return fail(ERR_USAGE,
                     "the longest prompt has %d tokens; with generate.max_new_tokens %lld that is more than "
@@ -163,9 +209,30 @@ static enum status check_fit(const struct generation *g) {
                     g->longest, (long long)g->session.settings->generate.max_new_tokens,
                     (long long)config->max_positions, (long long)config->max_positions);
     }
-    if (config->max_positions > 0 && most > config->max_positions) {
+    if (positions > 0 && most > positions) {
         log_root(LOG_WARN, "prompts and responses of up to %lld tokens go beyond the model's %lld positions",
-                 (long long)most, (long long)config->max_positions);
+                 (long long)most, (long long)positions);
+    }
+    return OK;
+}
+
+/* A model's vocabulary is often padded to a round number: no text has those ids, so none is drawn. */
+static enum status bar_unknown(struct generation *g) {
+    const struct session *s = &g->session;
+    int64_t n = s->model->config.vocabulary, count = 0;
+    TRY(NEW_ARRAY(g->barred, n));
+    for (int64_t id = 0; id < n && s->tokenizer; id++) {
+        g->barred[id] = !tokenizer_has(s->tokenizer, id);
+        count += g->barred[id];
+    }
+    if (count == n) {
+        return fail(ERR_DATA, "%s: its tokenizer has none of the model's %lld ids", s->source.data,
+                    (long long)n);
+    }
+    if (count > 0) {
+        log_root(LOG_INFO, "%lld of the model's %lld ids have no token; they are not drawn", (long long)count,
+                 (long long)n);
+        g->options.barred = g->barred;
     }
     return OK;
 }
@@ -188,6 +255,7 @@ static enum status look(struct generation *g) {
     if (st == OK) {
         st = read_stops(g);
     }
+    st = st == OK ? bar_unknown(g) : st;
     TRY(comm_agree(s->comm, st));
     int64_t longest = g->longest;
     TRY(comm_max_i64(s->comm, &longest, 1));
@@ -351,6 +419,7 @@ enum status command_generate(struct run *run) {
     TRY_TO(done, run_all(&g));
 done:
     ordered_abandon(g.file);
+    mem_free(g.barred);
     text_free(&g.text);
     decoder_close(g.decoder);
     if (g.data) {

@@ -75,7 +75,12 @@ static enum status make(struct run *run, struct model_config *config, struct tok
 agree:
     st = comm_agree(run->comm, st);
     if (st == OK) {
-        st = model_folder_save(run->comm, m, s->output, s->init.config, tokenizer, OUTPUT_MADE_BY_INIT);
+        const struct model_save options = {.source = s->init.config,
+                                           .tokenizer = tokenizer,
+                                           .made_by = OUTPUT_MADE_BY_INIT,
+                                           .type = s->save.dtype > 0 ? (enum stored_type)(s->save.dtype - 1)
+                                                                     : STORED_F32};
+        st = model_folder_save(run->comm, m, s->output, &options);
     }
     if (st == OK && m) {
         log_root(LOG_INFO, "%s: %s, %lld parameters, hash %016llx", s->output, config->family->causal,

@@ -216,9 +216,8 @@ enum status session_reference(struct session *s, const struct reference_request 
     TRY(model_folder_open(s->comm, s->backend, folder, &options, &reference));
     enum status st = comm_agree(s->comm, model_folder_hash(reference, &hash));
     st = st == OK ? session_need_head(reference, folder, HEAD_LANGUAGE) : st;
-    if (st == OK && reference->config.vocabulary < dataset_facts(request->rows->data)->vocabulary) {
-        st = fail(ERR_DATA, "reference %s: its vocabulary of %lld is smaller than the data's %d", folder,
-                  (long long)reference->config.vocabulary, dataset_facts(request->rows->data)->vocabulary);
+    if (st == OK && rows_check_vocabulary(request->rows, reference->config.vocabulary) != OK) {
+        st = note("checking the data against reference %s", folder);
     }
     if (st == OK) {
         st = fill_reference(s, reference, hash, request);

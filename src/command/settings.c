@@ -120,6 +120,9 @@ static const struct option table[] = {
         "(as transformers does), or taken as text"),
 
     TEXT("init.config", init.config, "", "init", NULL, "config.json, or a model folder that has one"),
+    CHOICE("save.dtype", save.dtype, "auto", "auto|fp32|bf16|fp16", TRAINERS " init", NULL,
+           "type of the weights that are written; auto: what most weights of the model that was read have "
+           "(init: fp32); training itself is in fp32"),
 
     INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, "evaluate:model",
         "prompt + response at most; 0: no limit"),

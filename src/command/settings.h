@@ -34,6 +34,9 @@ struct settings {
         int special_in_content; /* 0 keep, 1 text */
     } tokenize;
     struct {
+        int dtype; /* 0: as the model that was read; else 1 + enum stored_type */
+    } save;
+    struct {
         char *config; /* a config.json or a model folder */
     } init;
     struct {

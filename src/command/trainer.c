@@ -224,7 +224,9 @@ static enum status save_model(struct trainer *t) {
     struct text path = {0};
     enum status st = comm_agree(s->comm, text_printf(&path, "%s/model", s->settings->output));
     if (st == OK) {
-        st = model_folder_save(s->comm, s->model, path.data, s->source.data, s->tokenizer, NULL);
+        const struct model_save options = {
+            .source = s->source.data, .carries = true, .tokenizer = s->tokenizer, .type = t->stored};
+        st = model_folder_save(s->comm, s->model, path.data, &options);
     }
     if (st == OK) {
         log_root(LOG_INFO, "model in %s, metrics in %s/metrics.jsonl, peak memory %.0f MiB", path.data,
@@ -232,6 +234,16 @@ static enum status save_model(struct trainer *t) {
     }
     text_free(&path);
     return st;
+}
+
+/* What the weights will be written as: as they came, unless a setting says otherwise. Local. */
+static enum status choose_stored(struct trainer *t) {
+    int wanted = t->session.settings->save.dtype;
+    if (wanted > 0) {
+        t->stored = (enum stored_type)(wanted - 1);
+        return OK;
+    }
+    return model_folder_type(t->session.source.data, &t->stored);
 }
 
 /* When to end: the setting or the job's own limit, whichever is earlier. Local. */
@@ -272,6 +284,7 @@ static enum status trainer_work(struct trainer *t) {
     enum status st = session_open_model(s);
     TRY(st == OK ? OK : explain_memory(t, st));
     TRY(session_need_head(s->model, settings->model, s->head));
+    TRY(comm_agree(s->comm, choose_stored(t)));
     TRY(open_rows(t));
     struct run_folder folder;
     TRY(run_folder_open(s->run, s->backend, settings->output, &folder));

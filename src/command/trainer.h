@@ -3,6 +3,7 @@
 #define COLLIMATE_COMMAND_TRAINER_H
 
 #include "command/session.h"
+#include "io/safetensors.h"
 #include "train/estimate.h"
 #include "train/loop.h"
 
@@ -11,7 +12,8 @@ struct trainer {
     struct terms terms;
     const char *view; /* of settings->data, read in its place; NULL: none */
     struct batch_source data, eval_data;
-    double began, stop_at; /* of the command, seconds since the epoch; stop_at 0: no limit */
+    double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */
+    enum stored_type stored; /* of the weights that are written */
     struct training training;
 };
 

@@ -298,16 +298,6 @@ uint64_t dataset_hash(const struct dataset *d) {
     return d->hash;
 }
 
-enum status dataset_check_vocabulary(const struct dataset *d, int64_t n) {
-    if (d->facts.vocabulary > n) {
-        return fail(ERR_DATA,
-                    "%s: token ids go up to %d, the model's vocabulary is %lld; prepare the data with the "
-                    "model's tokenizer",
-                    d->path, d->facts.vocabulary - 1, (long long)n);
-    }
-    return OK;
-}
-
 enum status dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model,
                                       bool allow) {
     if (d->facts.tokenizer_hash == tokenizer_hash(t)) {

@@ -124,8 +124,6 @@ uint64_t dataset_hash(const struct dataset *d);
  * has none of its labels and scores, that is said. trust: says that nothing is compared instead. Fails:
  * ERR_DATA naming what was changed. */
 enum status dataset_verify(struct comm *c, struct dataset *d, bool trust);
-/* Local. Fails: ERR_DATA where a token id could lie outside a vocabulary of n. */
-enum status dataset_check_vocabulary(const struct dataset *d, int64_t n);
 /* Local. Fails: ERR_DATA where the file was not tokenized with t, the tokenizer of `model`; a warning where
  * that is allowed. */
 struct tokenizer;

@@ -5,6 +5,16 @@
 
 enum { SCAN_ROWS = 256 };
 
+enum status rows_check_vocabulary(const struct rows *r, int64_t n) {
+    if (r->largest_id >= n) {
+        return fail(ERR_DATA,
+                    "%s: holds token id %lld, the model's vocabulary is %lld; prepare the data with the "
+                    "model's tokenizer",
+                    dataset_path(r->data), (long long)r->largest_id, (long long)n);
+    }
+    return OK;
+}
+
 void rows_close(struct rows *r) {
     if (r->reference) {
         sidecar_close(r->reference);
@@ -27,9 +37,16 @@ enum status rows_kind(struct comm *c, const char *path, enum row_kind other, enu
     return OK;
 }
 
+static int64_t larger_id(int64_t largest, const int32_t *tokens, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        largest = tokens[i] > largest ? tokens[i] : largest;
+    }
+    return largest;
+}
+
 /* This rank's part of the look at all rows. */
-static enum status scan_part(int64_t vocabulary, struct range part, struct rows *r) {
-    TRY(vocabulary > 0 ? dataset_check_vocabulary(r->data, vocabulary) : OK);
+static enum status scan_part(struct range part, struct rows *r) {
+    r->largest_id = -1;
     for (int64_t first = part.first; first < part.last; first += SCAN_ROWS) {
         struct range block = range_block(part, first, SCAN_ROWS);
         struct sample *samples = NULL;
@@ -37,8 +54,11 @@ static enum status scan_part(int64_t vocabulary, struct range part, struct rows 
         for (int64_t i = 0; i < block.last - block.first; i++) {
             int64_t tokens = sample_tokens(&samples[i]);
             int64_t scored = 0;
+            r->largest_id = larger_id(r->largest_id, samples[i].prompt, samples[i].prompt_count);
             for (int j = 0; j < samples[i].n_responses; j++) {
+                const struct sample_response *response = &samples[i].responses[j];
                 scored += sample_scored(&samples[i], j);
+                r->largest_id = larger_id(r->largest_id, response->tokens, response->count);
             }
             r->tokens += tokens;
             r->scored += scored;
@@ -51,9 +71,9 @@ static enum status scan_part(int64_t vocabulary, struct range part, struct rows 
     return OK;
 }
 
-static enum status scan(struct comm *c, int64_t vocabulary, struct rows *r) {
+static enum status scan(struct comm *c, struct rows *r) {
     TRY(comm_agree(c, lengths_open(&r->lengths, "row")));
-    TRY(comm_agree(c, scan_part(vocabulary, range_part(r->n, c->rank, c->size), r)));
+    TRY(comm_agree(c, scan_part(range_part(r->n, c->rank, c->size), r)));
     int64_t sums[] = {r->tokens,
                       r->scored,
                       r->counts.rows,
@@ -71,6 +91,7 @@ static enum status scan(struct comm *c, int64_t vocabulary, struct rows *r) {
     r->counts =
         (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9], sums[10]};
     TRY(comm_sum_f64(c, &r->attention_pairs, 1));
+    TRY(comm_max_i64(c, &r->largest_id, 1));
     TRY(comm_max_i64(c, &r->longest, 1));
     return lengths_reduce(c, &r->lengths);
 }
@@ -116,7 +137,8 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
     if (out->n == 0) {
         return fail(ERR_DATA, "%s: no rows of the kind that %s needs", request->path, request->user);
     }
-    TRY(scan(c, request->vocabulary, out));
+    TRY(scan(c, out));
+    TRY(request->vocabulary > 0 ? rows_check_vocabulary(out, request->vocabulary) : OK);
     report(out, request->key);
     return OK;
 }

@@ -18,6 +18,7 @@ struct rows {
     int64_t scored;         /* response tokens */
     int64_t longest;        /* tokens of the longest row */
     struct lengths lengths; /* tokens of each row */
+    int64_t largest_id;     /* of the tokens that occur, -1: none does */
     double attention_pairs; /* of all rows */
 };
 
@@ -31,12 +32,15 @@ struct rows_request {
     bool trust;         /* the file is not compared with its hashes */
 };
 /* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
- * vocabulary; the report goes to the log. out is closed with rows_close after a failure too. Fails: as
- * dataset_open, view_open and view_read; ERR_DATA where there are no rows. */
+ * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes
+ * to the log. out is closed with rows_close after a failure too. Fails: as dataset_open, view_open and
+ * view_read; ERR_DATA where there are no rows. */
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out);
 void rows_close(struct rows *r);
 /* Tokens at most of a forest that is cut out of n rows, by micro_tokens. */
 int64_t rows_forest_tokens(const struct rows *r, int64_t n, int64_t micro_tokens);
+/* Local. Fails: ERR_DATA where a token id lies outside a vocabulary of n. */
+enum status rows_check_vocabulary(const struct rows *r, int64_t n);
 /* Collective. ROWS_PAIRS where the file has pairs, else `other`. */
 enum status rows_kind(struct comm *c, const char *path, enum row_kind other, enum row_kind *out);
 

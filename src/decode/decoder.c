@@ -1,5 +1,7 @@
 #include "decode/decoder.h"
 
+#include <math.h>
+
 #include "util/mem.h"
 
 /* A sequence of the cache. */
@@ -83,10 +85,17 @@ static bool is_stop(const struct decoder_options *o, int32_t token) {
     return false;
 }
 
+static void bar(const struct decoder *d, float *logits) {
+    for (int64_t i = 0; d->options.barred && i < d->model->config.vocabulary; i++) {
+        logits[i] = d->options.barred[i] ? -INFINITY : logits[i];
+    }
+}
+
 /* Draws the slot's next token; at a stop token or the limit the slot becomes idle. */
-static enum status draw(struct decoder *d, struct sequence *slot, const float *logits) {
+static enum status draw(struct decoder *d, struct sequence *slot, float *logits) {
     struct response_tokens *out = &d->out[slot->prompt];
     int64_t row = d->prompts[slot->prompt].row;
+    bar(d, logits);
     struct rng r = rng_stream(d->options.seed, RNG_SAMPLE, row, out->count);
     if (sampler_draw(d->sampler, &d->options.sampling, logits, &r, &slot->token) != OK) {
         return note("generating token %d of row %lld", out->count, (long long)row);

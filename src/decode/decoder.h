@@ -22,6 +22,7 @@ struct decoder_options {
     int32_t max_new_tokens; /* at most, the stop token included */
     const int32_t *stops;   /* ids that end a response; borrowed */
     int32_t n_stops;
+    const bool *barred; /* by id of the model's vocabulary: never drawn; NULL: none; borrowed */
 };
 struct prompt {
     int64_t row; /* names the random stream */

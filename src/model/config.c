@@ -225,8 +225,8 @@ static enum status take_rope(const json_t *json, const char *where, struct model
     r->truncate = true;
     TRY(json_take_number(json, "rope_theta", where, &r->theta));
     TRY(json_take_number(json, f->theta_key, where, &r->theta));
-    TRY(json_take_number(json, "partial_rotary_factor", where, &share));
-    if (f->rotary_share_key) {
+    if (f->rotary_share_key) { /* the other families turn whole heads whatever config.json says */
+        TRY(json_take_number(json, "partial_rotary_factor", where, &share));
         TRY(json_take_number(json, f->rotary_share_key, where, &share));
     }
     if (json_is_object(rope)) {
@@ -234,7 +234,9 @@ static enum status take_rope(const json_t *json, const char *where, struct model
             return fail(ERR_DATA, "%s: rope parameters that differ between layers are not supported", where);
         }
         TRY(json_take_number(rope, "rope_theta", where, &r->theta));
-        TRY(json_take_number(rope, "partial_rotary_factor", where, &share));
+        if (f->rotary_share_key) {
+            TRY(json_take_number(rope, "partial_rotary_factor", where, &share));
+        }
         TRY(take_scaling(rope, where, c));
     }
     if (!(r->theta > 0 && isfinite(r->theta)) || !(share > 0 && share <= 1)) {
@@ -319,6 +321,26 @@ enum status model_config_parse(const char *json, size_t len, const char *where, 
     return st;
 }
 
+int64_t model_positions(const struct model_config *c) {
+    const struct rope_config *r = &c->rope;
+    double scaled = 0;
+    switch (r->scaling) {
+    case ROPE_DYNAMIC:
+        return 0; /* its base grows with the sequence */
+    case ROPE_LINEAR:
+        scaled = r->factor * (double)c->max_positions;
+        break;
+    case ROPE_YARN:
+        scaled = r->factor * r->original_max_positions;
+        break;
+    case ROPE_DEFAULT:
+    case ROPE_LLAMA3: /* its max_position_embeddings is what the scaling gives */
+        break;
+    }
+    int64_t most = scaled < INT32_MAX ? (int64_t)scaled : INT32_MAX;
+    return most > c->max_positions ? most : c->max_positions;
+}
+
 int model_window(const struct model_config *c, int64_t layer) {
     return c->window_layers[layer / 64] >> (layer % 64) & 1 ? c->window : 0;
 }
@@ -350,8 +372,6 @@ static int print_rope(const struct model_config *c, json_t *o) {
     int bad = set_missing(o, f->theta_key, json_real(r->theta));
     if (f->rotary_share_key) {
         bad |= set_missing(o, f->rotary_share_key, json_real(rotary_share(c)));
-    } else if (r->rotary_dim != c->head_dim) {
-        bad |= set_missing(o, "partial_rotary_factor", json_real(rotary_share(c)));
     }
     if (r->scaling == ROPE_DEFAULT) {
         return bad;
@@ -429,7 +449,8 @@ static int print_head(const struct model_config *c, json_t *o) {
     return bad;
 }
 
-enum status model_config_print(const struct model_config *c, const json_t *source, struct text *out) {
+enum status model_config_print(const struct model_config *c, const json_t *source, const char *dtype,
+                               struct text *out) {
     json_t *o = source ? json_deep_copy(source) : json_object();
     int bad = 0;
     for (int i = 0; i < COUNT_OF(activations); i++) {
@@ -445,8 +466,8 @@ enum status model_config_print(const struct model_config *c, const json_t *sourc
     if (c->family->base.window > 0) {
         bad |= print_window(c, o);
     }
-    bad |= json_object_set_new(o, "torch_dtype", json_string("float32"));
-    bad |= json_object_set_new(o, "dtype", json_string("float32"));
+    bad |= json_object_set_new(o, "torch_dtype", json_string(dtype));
+    bad |= json_object_set_new(o, "dtype", json_string(dtype));
     char *printed = bad ? NULL : json_dumps(o, JSON_INDENT(2) | JSON_SORT_KEYS);
     json_decref(o);
     if (!printed) {

@@ -50,6 +50,7 @@ struct model_config {
     bool qk_norm;           /* Qwen3, Gemma 3: RMS norm of each head's q and k */
     bool qkv_bias, out_bias, mlp_bias, head_bias;
     bool tied;              /* the head is the embedding */
+    bool untied;            /* config.json says tied, the weights have a head of their own: not tied */
     bool learned_positions; /* GPT-2 */
     struct rope_config rope;
     double embedding_scale; /* sqrt(d) for Gemma, else 1 */
@@ -67,14 +68,19 @@ struct model_config {
 /* Local. From the text of a config.json (transformers 4 or 5 layout). Fails: ERR_DATA naming what it asks for
  * and we lack (an unknown architecture lists the known ones). where: path, for messages. */
 enum status model_config_parse(const char *json, size_t len, const char *where, struct model_config *out);
-/* Local. A config.json (transformers 4 layout, dtype float32) that transformers loads. source (may be NULL):
- * the object that was read, whose other keys are kept. */
-enum status model_config_print(const struct model_config *config, const json_t *source, struct text *out);
+/* Local. A config.json (transformers 4 layout) that transformers loads. source (may be NULL): the object that
+ * was read, whose other keys are kept. dtype: of the weights beside it, "float32". */
+enum status model_config_print(const struct model_config *config, const json_t *source, const char *dtype,
+                               struct text *out);
 
 /* Whether it says values; otherwise log-probabilities. */
 static inline bool model_gives_values(const struct model_config *c) {
     return c->head == HEAD_SCORE;
 }
+
+/* How many positions a sequence may have, 0: any number. max_position_embeddings, times the factor of a rope
+ * scaling that reaches further (linear, yarn); transformers itself computes longer rows without a word. */
+int64_t model_positions(const struct model_config *c);
 
 /* The window of a layer's attention, 0: none. */
 int model_window(const struct model_config *c, int64_t layer);

@@ -91,17 +91,35 @@ enum status forest_score_trained(struct forest *f, int32_t segment, const uint8_
     return OK;
 }
 
-enum status forest_value(struct forest *f, int32_t segment) {
+/* The last row of a segment's path whose token is not pad; the path's first row where there is none. */
+static enum status value_row(const struct forest *f, int32_t segment, int32_t pad, int32_t *row) {
+    int32_t first = -1;
+    for (int32_t s = segment; s >= 0; s = f->segments[s].parent) {
+        const struct segment *own = &f->segments[s];
+        for (int32_t t = own->first + own->count - 1; t >= own->first; t--) {
+            if (pad < 0 || f->tokens[t] != pad) {
+                *row = t;
+                return OK;
+            }
+            first = t;
+        }
+    }
+    if (first < 0) {
+        return fail(ERR_DATA, "row %lld: no token to read a value at", (long long)f->segments[segment].row);
+    }
+    *row = first;
+    return OK;
+}
+
+enum status forest_value(struct forest *f, int32_t segment, int32_t pad) {
+    int32_t row = 0;
     if (segment < 0 || segment >= f->n_segments) {
         return fail(ERR_INTERNAL, "forest: no segment %d", segment);
     }
-    const struct segment *s = &f->segments[segment];
-    if (s->count == 0) {
-        return fail(ERR_DATA, "row %lld: no token to read a value at", (long long)s->row);
-    }
+    TRY(value_row(f, segment, pad, &row));
     TRY(reserve_readouts(f, (int64_t)f->n_readouts + 1));
     int32_t n = f->n_readouts++;
-    f->readout_at[n] = s->first + s->count - 1;
+    f->readout_at[n] = row;
     f->readout_target[n] = -1;
     f->readout_segment[n] = segment;
     return OK;

@@ -64,9 +64,10 @@ enum status forest_score(struct forest *f, int32_t segment, int32_t *unscored);
 /* The same of the tokens whose trained[i] is not 0 alone; trained NULL: of all. */
 enum status forest_score_trained(struct forest *f, int32_t segment, const uint8_t *trained,
                                  int32_t *unscored);
-/* Reads out the last row of a segment without a target, for the value of a score head: by length, whatever
- * the token there is. Fails: ERR_DATA where the segment is empty. */
-enum status forest_value(struct forest *f, int32_t segment);
+/* Reads out one row without a target, for the value of a score head: the last on the way from the root to the
+ * segment's end whose token is not pad (-1: there is none, so the last), as …ForSequenceClassification reads
+ * its row; the first where all of them are pad. Fails: ERR_DATA where there is no token at all. */
+enum status forest_value(struct forest *f, int32_t segment, int32_t pad);
 /* Checks tokens against the vocabulary (ERR_DATA names the segment's row and the id) and positions against
  * max_positions (0: no limit), and builds the attention map. */
 enum status forest_finish(struct forest *f, int64_t vocabulary, int64_t max_positions);

@@ -83,12 +83,13 @@ static enum status choose_recipe(const struct embedding_options *o, struct recip
     if (out->layer == config->layers) {
         out->layer = -1;
     }
-    if (config->max_positions > 0 && out->limit > config->max_positions) {
+    int64_t positions = model_positions(config);
+    if (positions > 0 && out->limit > positions) {
         if (o->must_have_length) {
             return fail(ERR_USAGE, "embed.max_length is %lld, the model has positions for %lld",
-                        (long long)out->limit, (long long)config->max_positions);
+                        (long long)out->limit, (long long)positions);
         }
-        out->limit = config->max_positions;
+        out->limit = positions;
     }
     if (out->end) {
         out->end_id = either(facts->end_id, config->end_id);
@@ -215,7 +216,7 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
         TRY(add_text(e, &responses[i], &n_spans, &has_rows[i]));
     }
     if (n_spans > 0) {
-        TRY(forest_finish(&e->forest, config->vocabulary, config->max_positions));
+        TRY(forest_finish(&e->forest, config->vocabulary, model_positions(config)));
         TRY(run_forward(e));
         TRY(pass_means(e->pass, e->spans, (int32_t)n_spans, e->recipe.layer, e->means));
     }
@@ -393,7 +394,6 @@ static enum status embed_all(struct embedder *e, struct text *path) {
     if (dataset_size(e->data).responses == 0) {
         return fail(ERR_DATA, "%s: no responses to embed", dataset_path(e->data));
     }
-    TRY(dataset_check_vocabulary(e->data, e->model->config.vocabulary));
     TRY(comm_agree(e->comm, prepare(e)));
     TRY(open_file(e, path));
     enum status st = embed_missing(e);

@@ -71,7 +71,8 @@ static enum status add_response(struct scorer *s, int32_t root, int64_t row,
     if (r->count > 0 || !reads_values(s)) {
         TRY(forest_add(f, root, r->tokens, r->count, row, &child));
     }
-    return reads_values(s) ? forest_value(f, child) : forest_score_trained(f, child, r->trained, &unscored);
+    return reads_values(s) ? forest_value(f, child, s->model->config.pad_id)
+                           : forest_score_trained(f, child, r->trained, &unscored);
 }
 
 static enum status build_forest(struct scorer *s, const struct sample *samples, int64_t n) {
@@ -93,7 +94,7 @@ static enum status build_forest(struct scorer *s, const struct sample *samples, 
             score->tokens = reads_values(s) ? 0 : f->n_readouts - score->first;
         }
     }
-    return forest_finish(f, s->model->config.vocabulary, s->model->config.max_positions);
+    return forest_finish(f, s->model->config.vocabulary, model_positions(&s->model->config));
 }
 
 static void sum_tokens(struct scorer *s, struct response_score *score) {

@@ -1,16 +1,15 @@
-/* Every rank reads the whole folder by itself (the pages are shared on a node) and the verdict is agreed on;
- * rank 0 alone writes. */
+/* Every rank reads the whole folder by itself (the pages are shared on a node) and the verdict is agreed on.
+ */
 #include "store/model_folder.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "io/file.h"
 #include "io/safetensors.h"
 #include "model/family.h"
 #include "store/checkpoint.h"
 #include "store/checkpoint_file.h"
+#include "store/model_folder_internal.h"
 #include "store/model_source.h"
 #include "util/hash.h"
 #include "util/log.h"
@@ -52,7 +51,7 @@ static const struct stored_tensor *find(const struct safetensors *file, const st
     return t;
 }
 
-static int stored_shape(const struct parameter *p, int64_t shape[2]) {
+int parameter_stored_shape(const struct parameter *p, int64_t shape[2]) {
     if (p->n_dims == 1) {
         shape[0] = p->columns;
         return 1;
@@ -64,7 +63,7 @@ static int stored_shape(const struct parameter *p, int64_t shape[2]) {
 
 static enum status check_shape(const struct parameter *p, const struct stored_tensor *t, const char *folder) {
     int64_t shape[2];
-    int dims = stored_shape(p, shape);
+    int dims = parameter_stored_shape(p, shape);
     if (t->n_dims != dims || t->shape[0] != shape[0] || (dims == 2 && t->shape[1] != shape[1])) {
         return fail(ERR_DATA, "%s: tensor %s has %d dimensions, %lld x %lld; config.json gives %lld x %lld",
                     folder, t->name, t->n_dims, (long long)(t->n_dims > 0 ? t->shape[0] : 1),
@@ -74,8 +73,7 @@ static enum status check_shape(const struct parameter *p, const struct stored_te
     return OK;
 }
 
-/* Elements that move at a time: parameters that are stored in another order go in one piece. */
-static int64_t piece_of(const struct parameter *p) {
+int64_t parameter_piece(const struct parameter *p) {
     int64_t elements = p->rows * p->columns;
     bool whole = p->stored_transposed || p->stored_heads > 0;
     return whole || elements < PIECE ? elements : PIECE;
@@ -84,7 +82,7 @@ static int64_t piece_of(const struct parameter *p) {
 static enum status read_parameter(struct safetensors *file, const struct stored_tensor *t, struct model *m,
                                   int i) {
     const struct parameter *p = &m->base->parameters[i];
-    int64_t elements = p->rows * p->columns, piece = piece_of(p);
+    int64_t elements = p->rows * p->columns, piece = parameter_piece(p);
     float *values;
     enum status st = OK;
     TRY(NEW_ARRAY(values, piece));
@@ -172,6 +170,23 @@ static enum status config_of(const char *folder, enum model_head head, struct mo
     return OK;
 }
 
+/* What a folder says that could be read in two ways, and how it is read. */
+static void say_readings(const char *folder, const struct model_config *c) {
+    const char *head = c->family->names.head;
+    if (c->untied && c->head == HEAD_LANGUAGE) {
+        log_root(LOG_WARN,
+                 "%s: config.json ties the head to the embedding, but the weights have another %s.weight: "
+                 "the two are kept apart, as transformers does",
+                 folder, head);
+    }
+    if (c->head == HEAD_SCORE && c->pad_id >= 0 && c->pad_id == c->end_id) {
+        log_root(LOG_WARN,
+                 "%s: pad_token_id is the end token %d: a text's value is read at the last token before it, "
+                 "as transformers does",
+                 folder, c->pad_id);
+    }
+}
+
 static enum status open_here(struct backend *b, const char *folder, const struct model_folder_options *o,
                              struct model **out) {
     struct model_config config;
@@ -183,6 +198,7 @@ static enum status open_here(struct backend *b, const char *folder, const struct
         model_close(m);
         return st;
     }
+    say_readings(folder, &config);
     *out = m;
     return OK;
 }
@@ -292,144 +308,30 @@ enum status model_folder_open(struct comm *c, struct backend *b, const char *fol
     return OK;
 }
 
-/* A folder's file, or the path itself where it is a file. NULL in *out where there is none. */
-static enum status source_object(const char *source, const char *name, json_t **out) {
-    char path[4096];
-    struct stat info;
-    *out = NULL;
-    if (!source || !*source || stat(source, &info) != 0) {
+enum status model_folder_type(const char *folder, enum stored_type *out) {
+    int64_t elements[STORED_OTHER + 1] = {0};
+    struct safetensors *file;
+    *out = STORED_F32;
+    if (!safetensors_are_in(folder)) {
         return OK;
     }
-    bool is_folder = S_ISDIR(info.st_mode);
-    if (!is_folder && strcmp(name, "config.json") != 0) {
-        return OK;
+    TRY(safetensors_open(folder, &file));
+    for (int i = 0; i < safetensors_count(file); i++) {
+        const struct stored_tensor *t = safetensors_at(file, i);
+        elements[t->type] += t->elements;
     }
-    snprintf(path, sizeof path, is_folder ? "%s/%s" : "%s%s", source, is_folder ? name : "");
-    if (stat(path, &info) != 0) {
-        return OK;
-    }
-    TRY(json_load(path, out));
-    if (!json_is_object(*out)) {
-        json_decref(*out);
-        *out = NULL;
+    safetensors_close(file);
+    for (int type = STORED_BF16; type <= STORED_F16; type++) {
+        *out = elements[type] > elements[*out] ? (enum stored_type)type : *out;
     }
     return OK;
-}
-
-static enum status write_in(const char *folder, const char *name, const struct text *t) {
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
-        return fail(ERR_WRITE, "%s: the path is too long", folder);
-    }
-    return file_write(path, t->data, t->len);
-}
-
-static enum status write_config(const struct model *m, const char *folder, const char *source) {
-    struct text out = {0};
-    json_t *object = NULL;
-    TRY(source_object(source, "config.json", &object));
-    enum status st = model_config_print(&m->config, object, &out);
-    st = st == OK ? write_in(folder, "config.json", &out) : st;
-    json_decref(object);
-    text_free(&out);
-    return st;
-}
-
-/* Whether generation stops at id: eos_token_id is a number or a list. */
-static bool stops_at(const json_t *object, int32_t id) {
-    const json_t *stop = json_object_get(object, "eos_token_id");
-    for (size_t i = 0; i < json_array_size(stop); i++) {
-        if (json_integer_value(json_array_get(stop, i)) == id) {
-            return true;
-        }
-    }
-    return json_is_integer(stop) && json_integer_value(stop) == id;
-}
-
-/* generation_config.json: the source's where it stops at the model's end token, else the special ids. */
-static enum status write_generation(const struct model *m, const char *folder, const char *source) {
-    const struct model_config *c = &m->config;
-    const char *names[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
-    const int32_t ids[] = {c->begin_id, c->end_id, c->pad_id};
-    json_t *object = NULL;
-    struct text out = {0};
-    enum status st = OK;
-    TRY(source_object(source, "generation_config.json", &object));
-    bool is_ours = object && stops_at(object, c->end_id);
-    object = object ? object : json_object();
-    for (int i = 0; i < COUNT_OF(names) && !is_ours; i++) {
-        if (ids[i] >= 0 && json_object_set_new(object, names[i], json_integer(ids[i])) != 0) {
-            st = fail(ERR_SYSTEM, "out of memory: generation_config.json");
-        }
-    }
-    char *printed = json_dumps(object, JSON_INDENT(2) | JSON_SORT_KEYS);
-    json_decref(object);
-    if (st == OK && !printed) {
-        st = fail(ERR_SYSTEM, "out of memory: generation_config.json");
-    }
-    st = st == OK ? text_printf(&out, "%s\n", printed) : st;
-    st = st == OK ? write_in(folder, "generation_config.json", &out) : st;
-    mem_free(printed);
-    text_free(&out);
-    return st;
-}
-
-static enum status write_parameter(struct safetensors_writer *w, struct model *m, int i) {
-    const struct parameter *p = &m->base->parameters[i];
-    int64_t elements = p->rows * p->columns, piece = piece_of(p);
-    float *values;
-    enum status st = OK;
-    TRY(NEW_ARRAY(values, piece));
-    for (int64_t first = 0; first < elements && st == OK; first += piece) {
-        int64_t count = elements - first < piece ? elements - first : piece;
-        st = arena_read(m->base, i, first, count, values);
-        st = st == OK ? safetensors_write(w, values, count) : st;
-    }
-    mem_free(values);
-    return st;
-}
-
-static enum status write_weights(struct model *m, const char *folder, const char *made_by) {
-    struct safetensors_writer *w;
-    enum status st = OK;
-    TRY(safetensors_create(folder, STORED_F32, 0, &w));
-    safetensors_made_by(w, made_by);
-    for (int i = 0; i < m->base->n; i++) {
-        int64_t shape[2];
-        int dims = stored_shape(&m->base->parameters[i], shape);
-        TRY_TO(failed, safetensors_declare(w, m->base->parameters[i].name, dims, shape));
-    }
-    for (int i = 0; i < m->base->n; i++) {
-        TRY_TO(failed, write_parameter(w, m, i));
-    }
-    return safetensors_finish(w);
-failed:
-    safetensors_abandon(w);
-    return st;
-}
-
-static enum status save_here(struct model *m, const char *folder, const char *config_source,
-                             const struct tokenizer *t, const char *made_by) {
-    TRY(folder_make(folder));
-    TRY(write_config(m, folder, config_source));
-    TRY(write_generation(m, folder, config_source));
-    if (t) {
-        TRY(tokenizer_copy(t, folder));
-    }
-    return write_weights(m, folder, made_by);
-}
-
-enum status model_folder_save(struct comm *c, struct model *m, const char *folder, const char *config_source,
-                              const struct tokenizer *t, const char *made_by) {
-    enum status st = c->rank == 0 ? save_here(m, folder, config_source, t, made_by) : OK;
-    return comm_agree(c, st);
 }
 
 enum status model_folder_hash(struct model *m, uint64_t *out) {
     struct text config = {0};
     uint64_t weights;
     enum status st;
-    TRY_TO(done, model_config_print(&m->config, NULL, &config));
+    TRY_TO(done, model_config_print(&m->config, NULL, "float32", &config));
     TRY_TO(done, arena_hash(m->base, &weights));
     *out = hash_join(weights, hash_bytes(config.data, config.len, 0));
 done:

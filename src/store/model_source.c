@@ -1,10 +1,13 @@
 #include "store/model_source.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "io/file.h"
+#include "io/safetensors.h"
 #include "io/yaml.h"
+#include "model/family.h"
 #include "util/mem.h"
 
 enum { MOST_RUNS = 32 }; /* runs that began with each other's checkpoints */
@@ -95,6 +98,52 @@ done:
     return st;
 }
 
+static const struct stored_tensor *find_weight(const struct safetensors *file, const char *base,
+                                               const char *of) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.weight", of);
+    const struct stored_tensor *t = safetensors_find(file, name);
+    return t || !text_starts(name, base) ? t : safetensors_find(file, name + strlen(base));
+}
+
+static enum status is_equal(struct safetensors *file, const struct stored_tensor *a,
+                            const struct stored_tensor *b, bool *equal) {
+    enum { PIECE = 1 << 18 };
+    float *values;
+    enum status st = OK;
+    *equal = a->n_dims == b->n_dims && memcmp(a->shape, b->shape, (size_t)a->n_dims * sizeof *a->shape) == 0;
+    TRY(NEW_ARRAY(values, 2 * PIECE));
+    for (int64_t first = 0; first < a->elements && *equal && st == OK; first += PIECE) {
+        int64_t n = a->elements - first < PIECE ? a->elements - first : PIECE;
+        st = safetensors_read(file, a, first, n, values);
+        st = st == OK ? safetensors_read(file, b, first, n, values + PIECE) : st;
+        for (int64_t i = 0; i < n && *equal && st == OK; i++) {
+            *equal = values[i] == values[PIECE + i];
+        }
+    }
+    mem_free(values);
+    return st;
+}
+
+/* A head beside the embedding that config.json ties it to: transformers ties the two only where they are
+ * equal. */
+static enum status look_for_head(const char *folder, struct model_config *c) {
+    struct safetensors *file;
+    const struct family_names *names = &c->family->names;
+    bool equal = true;
+    if (!c->tied || c->head != HEAD_LANGUAGE || !safetensors_are_in(folder)) {
+        return OK;
+    }
+    TRY(safetensors_open(folder, &file));
+    const struct stored_tensor *head = find_weight(file, names->base, names->head);
+    const struct stored_tensor *embed = find_weight(file, names->base, names->embed);
+    enum status st = head && embed ? is_equal(file, head, embed, &equal) : OK;
+    safetensors_close(file);
+    c->untied = st == OK && !equal;
+    c->tied = !c->untied;
+    return st;
+}
+
 enum status model_source_config(const char *folder, struct model_config *out) {
     struct text path = {0};
     char *data = NULL;
@@ -103,6 +152,7 @@ enum status model_source_config(const char *folder, struct model_config *out) {
     TRY_TO(done, text_printf(&path, "%s/config.json", folder));
     TRY_TO(done, file_read(path.data, &data, &len));
     TRY_TO(done, model_config_parse(data, len, path.data, out));
+    st = look_for_head(folder, out);
 done:
     text_free(&path);
     mem_free(data);

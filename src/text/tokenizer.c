@@ -185,6 +185,13 @@ static const char BYTE_VALUES[256] = {
 #undef ROW
 };
 
+bool tokenizer_has(const struct tokenizer *t, int64_t id) {
+    if (id < 0 || id >= tokenizer_size(t)) {
+        return false;
+    }
+    return t->bytes || t->bpe.vocabulary.tokens[id].present;
+}
+
 const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *len) {
     *len = 0;
     if (id < 0 || id >= tokenizer_size(t)) {

@@ -42,6 +42,8 @@ int32_t tokenizer_end(const struct tokenizer *t);   /* eos id, -1 */
 bool tokenizer_adds_begin(const struct tokenizer *t);
 uint64_t tokenizer_hash(const struct tokenizer *t);                 /* of vocabulary, merges and rules */
 int32_t tokenizer_id(const struct tokenizer *t, const char *token); /* -1 if unknown */
+/* Whether an id has a token: a model's vocabulary may be padded beyond the tokenizer's, or have gaps. */
+bool tokenizer_has(const struct tokenizer *t, int64_t id);
 /* Bytes of a token as they are stored (not NUL-terminated, e.g. for a listing). */
 const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *len);
 

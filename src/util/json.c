@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "util/foreign.h"
 #include "util/mem.h"
 #include "util/regular.h"
 
@@ -63,6 +64,10 @@ enum status json_parse(const char *data, size_t n, const char *where, json_t **o
 static enum status read_all(const char *path, char **data, size_t *n) {
     int descriptor;
     TRY(regular_open(path, &descriptor, NULL));
+    if (foreign_refuse(descriptor, path) != OK) {
+        close(descriptor);
+        return ERR_DATA;
+    }
     FILE *file = fdopen(descriptor, "rb");
     if (!file) {
         close(descriptor);

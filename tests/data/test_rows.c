@@ -59,12 +59,13 @@ static void test_requests(struct comm *c, const char *path) {
                                    .user = "test"};
     CHECK(rows_open(c, &request, &rows) == OK);
     CHECK(rows.n == 3 && rows.counts.rows == 3);
-    CHECK(dataset_check_vocabulary(rows.data, WORLD_VOCABULARY) == OK);
-    CHECK(dataset_check_vocabulary(rows.data, WORLD_VOCABULARY - 1) == ERR_DATA);
-    CHECK(strstr(status_message()->text, "go up to 4999, the model's vocabulary is 4999"));
+    CHECK(rows.largest_id == WORLD_END);
+    CHECK(rows_check_vocabulary(&rows, WORLD_END + 1) == OK);
+    CHECK(rows_check_vocabulary(&rows, WORLD_END) == ERR_DATA);
+    CHECK(strstr(status_message()->text, "holds token id 4999, the model's vocabulary is 4999"));
     status_clear();
     rows_close(&rows);
-    request.vocabulary = WORLD_VOCABULARY - 1;
+    request.vocabulary = WORLD_END;
     CHECK(rows_open(c, &request, &rows) == ERR_DATA);
     rows_close(&rows);
     request.vocabulary = 0; /* not checked */

@@ -173,6 +173,38 @@ static void test_company_does_not_matter(void **state) {
     world_close(&w);
 }
 
+/* Every second id has no token: none of them comes, and what comes is the likeliest of the others. */
+static void test_barred(void **state) {
+    (void)state;
+    static struct world w;
+    static struct responses r;
+    bool barred[VOCABULARY];
+    const struct sampling how[] = {
+        {0}, {.temperature = 2, .top_p = 1}, {.temperature = 2, .top_k = 150, .top_p = 1}};
+    world_open(&w);
+    for (int v = 0; v < VOCABULARY; v++) {
+        barred[v] = v % 2 == 0;
+    }
+    for (int i = 0; i < COUNT_OF(how); i++) {
+        responses_init(&r);
+        run(&w, (struct decoder_options){.sampling = how[i], .sequences = 16, .barred = barred}, w.prompts,
+            ROWS, r.of);
+        for (int row = 0; row < ROWS; row++) {
+            float logits[VOCABULARY], largest = -INFINITY;
+            whole_pass(&w, &w.prompts[row], r.tokens[row], 0, logits);
+            for (int v = 1; v < VOCABULARY; v += 2) {
+                largest = fmaxf(largest, logits[v]);
+            }
+            assert_true(how[i].temperature > 0 ||
+                        logits[r.tokens[row][0]] >= largest - 1e-4f * fabsf(largest));
+            for (int t = 0; t < r.of[row].count; t++) {
+                assert_int_equal(r.tokens[row][t] % 2, 1);
+            }
+        }
+    }
+    world_close(&w);
+}
+
 static void test_bad_token(void **state) {
     (void)state;
     static struct world w;
@@ -198,6 +230,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy_is_arg_max),
         cmocka_unit_test(test_company_does_not_matter),
+        cmocka_unit_test(test_barred),
         cmocka_unit_test(test_bad_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,10 +58,10 @@ static bool read_config(const struct fuzz_section *s) {
     }
     FUZZ_CHECK(config.width > 0 && config.layers > 0 && config.layers <= MODEL_MAX_LAYERS);
     FUZZ_CHECK(config.heads > 0 && config.kv_heads > 0 && config.heads % config.kv_heads == 0);
-    FUZZ_CHECK(model_config_print(&config, NULL, &printed) == OK);
+    FUZZ_CHECK(model_config_print(&config, NULL, "float32", &printed) == OK);
     FUZZ_CHECK(model_config_parse(printed.data, printed.len, "printed", &again) == OK);
     FUZZ_CHECK(same_model(&config, &again));
-    FUZZ_CHECK(model_config_print(&again, NULL, &twice) == OK);
+    FUZZ_CHECK(model_config_print(&again, NULL, "float32", &twice) == OK);
     FUZZ_CHECK(printed.len == twice.len && memcmp(printed.data, twice.data, twice.len) == 0);
     text_free(&printed);
     text_free(&twice);

@@ -60,6 +60,52 @@ static void test_layouts(void **state) {
     assert_int_equal(score.head, HEAD_SCORE);
 }
 
+#define YARN(more) "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4" more "}"
+#define SCALED(type) ",\"rope_scaling\":{\"rope_type\":\"" type "\",\"factor\":4}"
+
+/* As vLLM takes a model's length: the factor times what was trained on, but for llama3, whose
+ * max_position_embeddings has it in; dynamic grows with the sequence. */
+static void test_positions(void **state) {
+    (void)state;
+    static const struct {
+        const char *json;
+        int64_t positions;
+    } cases[] = {
+        {"{" LLAMA ",\"max_position_embeddings\":32}", 32},
+        {"{" LLAMA ",\"max_position_embeddings\":32" SCALED("linear") "}", 128},
+        {"{" LLAMA ",\"max_position_embeddings\":32" SCALED("dynamic") "}", 0},
+        {"{" LLAMA ",\"max_position_embeddings\":32," YARN("") "}", 128},
+        {"{" LLAMA ",\"max_position_embeddings\":32," YARN(",\"original_max_position_embeddings\":32") "}",
+         128},
+        {"{" LLAMA ",\"max_position_embeddings\":128," YARN(",\"original_max_position_embeddings\":32") "}",
+         128},
+        {"{" LLAMA ",\"max_position_embeddings\":256," YARN(",\"original_max_position_embeddings\":32") "}",
+         256},
+        {"{" LLAMA ",\"max_position_embeddings\":32," YARN(",\"original_max_position_embeddings\":1e300") "}",
+         INT32_MAX},
+    };
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        struct model_config c = accepts(cases[i].json);
+        assert_int_equal(model_positions(&c), cases[i].positions);
+    }
+}
+
+/* Only GPT-NeoX and Phi turn a part of a head, whatever else config.json says; transformers has it so. */
+static void test_share(void **state) {
+    (void)state;
+    assert_int_equal(accepts("{" LLAMA ",\"partial_rotary_factor\":0.5}").rope.rotary_dim, 8);
+    assert_int_equal(
+        accepts("{" LLAMA ",\"rope_parameters\":{\"rope_theta\":100,\"partial_rotary_factor\":0.5}}")
+            .rope.rotary_dim,
+        8);
+    assert_int_equal(
+        accepts("{\"model_type\":\"phi\"," SHAPE ",\"partial_rotary_factor\":0.25}").rope.rotary_dim, 2);
+    assert_int_equal(accepts("{\"model_type\":\"gpt_neox\"," SHAPE
+                             ",\"rope_parameters\":{\"rope_theta\":100,\"partial_rotary_factor\":0.5}}")
+                         .rope.rotary_dim,
+                     4);
+}
+
 static void test_windows(void **state) {
     (void)state;
     struct model_config gemma = accepts("{\"model_type\":\"gemma2\"," SHAPE ",\"sliding_window\":9}");
@@ -146,7 +192,7 @@ static void test_printing(void **state) {
             struct text out = {0};
             json_t *source = NULL;
             assert_int_equal(json_parse(configs[i], strlen(configs[i]), "source", &source), OK);
-            assert_int_equal(model_config_print(&first, with_source ? source : NULL, &out), OK);
+            assert_int_equal(model_config_print(&first, with_source ? source : NULL, "float32", &out), OK);
             struct model_config again = accepts(out.data);
             assert_memory_equal(&first, &again, sizeof first);
             json_decref(source);
@@ -194,8 +240,9 @@ static void test_rope(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),  cmocka_unit_test(test_windows), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_printing), cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_layouts), cmocka_unit_test(test_positions), cmocka_unit_test(test_share),
+        cmocka_unit_test(test_windows), cmocka_unit_test(test_refusals),  cmocka_unit_test(test_printing),
+        cmocka_unit_test(test_rope),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 
 #include "score/scorer.h"
 #include "store/model_folder.h"
+#include "util/json.h"
 #include "util/rng.h"
 
 enum { VOCABULARY = 97, MOST = 24 };
@@ -137,8 +138,64 @@ static void test_refused(void **state) {
     scorer_close(&s);
 }
 
+/* Responses of a row of a score fixture, as transformers values them. */
+static void value_row(struct scorer *s, const json_t *expected, size_t row) {
+    static const char *const sides[] = {"chosen", "rejected"};
+    static const char *const values[] = {"chosen_values", "rejected_values"};
+    int32_t ids[3][MOST];
+    const json_t *lists = json_array_get(json_object_get(expected, "rows"), row);
+    struct sample_response two[2] = {{.id = 0, .tokens = ids[1]}, {.id = 1, .tokens = ids[2]}};
+    struct sample sample = {.row = (int64_t)row, .n_responses = 2, .prompt = ids[0], .responses = two};
+    for (int k = 0; k < 3; k++) {
+        const json_t *list = json_object_get(lists, k == 0 ? "prompt" : sides[k - 1]);
+        int32_t n = (int32_t)json_array_size(list);
+        assert_in_range(n, 1, MOST);
+        for (int32_t i = 0; i < n; i++) {
+            ids[k][i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
+        }
+        *(k == 0 ? &sample.prompt_count : &two[k - 1].count) = n;
+    }
+    assert_int_equal(scorer_run(s, &sample, 1), OK);
+    for (int k = 0; k < 2; k++) {
+        double want = json_number_value(json_array_get(json_object_get(expected, values[k]), row));
+        assert_true(fabs(s->scores[k].value - want) <= 1e-5);
+    }
+}
+
+/* The pad token is the end token: values are read at the token before it, in the prompt where a response is
+ * nothing else, and at the first where there is no other at all. */
+static void test_pad_is_end(void **state) {
+    static int32_t ends[] = {2, 2, 2};
+    char path[4096];
+    json_t *expected;
+    struct model *m;
+    struct scorer s;
+    (void)state;
+    snprintf(path, sizeof path, "%s/models/llama-score-pad", fixtures());
+    assert_int_equal(model_folder_open(comm, backend, path, NULL, &m), OK);
+    snprintf(path, sizeof path, "%s/models/llama-score-pad/expected.json", fixtures());
+    assert_int_equal(json_load(path, &expected), OK);
+    assert_int_equal(scorer_open(m, &workspace, KEEP_NOTHING, &s), OK);
+    for (size_t row = 0; row < json_array_size(json_object_get(expected, "rows")); row++) {
+        value_row(&s, expected, row);
+    }
+    struct sample_response three[] = {{.id = 0, .tokens = ends, .count = 1},
+                                      {.id = 1, .tokens = ends, .count = 3},
+                                      {.id = 2, .tokens = ends, .count = 0}};
+    struct sample same = {.n_responses = 3, .prompt = tokens[0] + 1, .prompt_count = 1, .responses = three};
+    assert_int_not_equal(tokens[0][1], 2);
+    assert_int_equal(scorer_run(&s, &same, 1), OK);
+    assert_true(s.scores[0].value == s.scores[1].value && s.scores[1].value == s.scores[2].value);
+    same.prompt = ends;
+    assert_int_equal(scorer_run(&s, &same, 1), OK);
+    assert_true(s.scores[0].value == s.scores[1].value && s.scores[1].value == s.scores[2].value);
+    scorer_close(&s);
+    json_decref(expected);
+    model_close(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_alone), cmocka_unit_test(test_normalized),
-                                       cmocka_unit_test(test_refused)};
+                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_pad_is_end)};
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -6,6 +6,7 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "store/model_source.h"
 #include "util/log.h"
 
 static char folder[64];
@@ -15,6 +16,8 @@ static struct backend *cpu;
 struct change {
     const char *leave_out, *add, *rename_from, *rename_to;
     const char *shorten;
+    bool head;  /* a head beside the tied embedding, */
+    float lift; /* whose last value is so much larger */
 };
 
 static void copy_tensor(struct safetensors *from, struct safetensors_writer *to,
@@ -23,6 +26,22 @@ static void copy_tensor(struct safetensors *from, struct safetensors_writer *to,
     assert_non_null(values);
     MUST(safetensors_read(from, t, 0, count, values));
     MUST(safetensors_write(to, values, count));
+    mem_free(values);
+}
+
+static const struct stored_tensor *embedding(const struct safetensors *s) {
+    const struct stored_tensor *t = safetensors_find(s, "model.embed_tokens.weight");
+    assert_non_null(t);
+    return t;
+}
+
+static void copy_head(struct safetensors *from, struct safetensors_writer *to, float lift) {
+    const struct stored_tensor *t = embedding(from);
+    float *values = mem_calloc(t->elements, sizeof *values);
+    assert_non_null(values);
+    MUST(safetensors_read(from, t, 0, t->elements, values));
+    values[t->elements - 1] += lift;
+    MUST(safetensors_write(to, values, t->elements));
     mem_free(values);
 }
 
@@ -58,6 +77,9 @@ static void write_changed(const char *name, const struct change *c) {
     if (c->add) {
         MUST(safetensors_declare(to, c->add, 1, (int64_t[]){1}));
     }
+    if (c->head) {
+        MUST(safetensors_declare(to, "lm_head.weight", 2, embedding(from)->shape));
+    }
     for (int i = 0; i < safetensors_count(from); i++) {
         const struct stored_tensor *t = safetensors_at(from, i);
         if (!is_left_out(t, c)) {
@@ -66,6 +88,9 @@ static void write_changed(const char *name, const struct change *c) {
     }
     if (c->add) {
         MUST(safetensors_write(to, &(float){0}, 1));
+    }
+    if (c->head) {
+        copy_head(from, to, c->lift);
     }
     MUST(safetensors_finish(to));
     safetensors_close(from);
@@ -106,6 +131,7 @@ static void test_refusals(void **state) {
     refuses("llama", (struct change){.leave_out = "lm_head.weight"}, "lm_head.weight is missing");
     refuses("neox", (struct change){.shorten = "gpt_neox.layers.0.attention.query_key_value.bias"},
             "query_key_value.bias");
+    refuses("llama-bias", (struct change){.add = "lm_head.weight"}, "lm_head.weight has 1 dim"); /* tied */
     refuses("gpt2", (struct change){.shorten = "h.0.attn.c_attn.weight"}, "c_attn.weight");
 }
 
@@ -114,9 +140,43 @@ static void test_forms(void **state) {
     accepts("llama", (struct change){.add = "model.layers.0.self_attn.rotary_emb.inv_freq"});
     accepts("llama-bias",
             (struct change){.rename_from = "model.embed_tokens.weight", .rename_to = "lm_head.weight"});
-    accepts("llama-bias", (struct change){.add = "lm_head.weight"});
+    accepts("llama-bias", (struct change){.head = true});
     accepts("neox", (struct change){.add = "gpt_neox.layers.0.attention.masked_bias"});
     accepts("gpt2", (struct change){.add = "h.1.attn.bias"});
+}
+
+/* config.json ties the head, the weights have another one: both stay, as in transformers, and a folder
+ * written from it says so. */
+static void test_own_head(void **state) {
+    (void)state;
+    struct model *m, *again;
+    struct model_config checked;
+    struct model_config known;
+    char saved[96];
+    uint64_t before, after;
+    write_changed("llama-bias", &(struct change){.head = true, .lift = 0.5f});
+    MUST(model_folder_check(folder, HEAD_LANGUAGE, &checked));
+    assert_true(checked.untied && !checked.tied);
+    MUST(model_folder_open(world, cpu, folder, NULL, &m));
+    assert_true(m->config.untied && !m->config.tied);
+    const struct parameter *head = arena_find(m->base, "lm_head.weight");
+    const struct parameter *embed = arena_find(m->base, "model.embed_tokens.weight");
+    assert_true(head && embed);
+    float last[2];
+    int64_t at = head->rows * head->columns - 1;
+    MUST(arena_read(m->base, (int)(head - m->base->parameters), at, 1, &last[0]));
+    MUST(arena_read(m->base, (int)(embed - m->base->parameters), at, 1, &last[1]));
+    assert_true(last[0] == last[1] + 0.5f);
+    snprintf(saved, sizeof saved, "%s/saved", folder);
+    MUST(model_folder_save(world, m, saved, &(struct model_save){.source = folder}));
+    MUST(model_source_config(saved, &known));
+    assert_false(known.tied || known.untied);
+    MUST(model_folder_open(world, cpu, saved, NULL, &again));
+    MUST(model_folder_hash(m, &before));
+    MUST(model_folder_hash(again, &after));
+    assert_int_equal(before, after);
+    model_close(again);
+    model_close(m);
 }
 
 /* A language model opened for a score head: its own weights, a new head from the seed. */
@@ -155,6 +215,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_own_head),
         cmocka_unit_test(test_score_head),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

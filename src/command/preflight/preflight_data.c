@@ -58,24 +58,24 @@ static void say_positions(const struct look *l, int64_t longest) {
     struct preflight *p = l->p;
     const struct settings *s = p->run->settings;
     int64_t limit = s->truncate.max_length, most = limit > 0 && limit < longest ? limit : longest;
-    if (!p->has_model || p->config.max_positions <= 0) {
+    int64_t positions = p->has_model ? model_positions(&p->config) : 0;
+    if (positions == 0) {
         return;
     }
-    if (most <= p->config.max_positions) {
+    if (most <= positions) {
         preflight_say(p, FINDING_OK, l->key,
                       "longest prompt + response: %lld tokens; the model has %lld positions", (long long)most,
-                      (long long)p->config.max_positions);
+                      (long long)positions);
     } else if (s->truncate.max_response > 0 || s->truncate.ratio < 1) {
         preflight_say(
             p, FINDING_WARN, l->key,
             "prompt + response can have %lld tokens before responses are cut; the model has %lld positions",
-            (long long)most, (long long)p->config.max_positions);
+            (long long)most, (long long)positions);
     } else {
         preflight_refuse(p, ERR_DATA, l->key,
                          "prompt + response have up to %lld tokens, the model has %lld positions; set "
                          "truncate.max_length=%lld or less",
-                         (long long)most, (long long)p->config.max_positions,
-                         (long long)p->config.max_positions);
+                         (long long)most, (long long)positions, (long long)positions);
     }
 }
 
@@ -148,7 +148,7 @@ static void say_tokenizer(const struct look *l) {
     struct preflight *p = l->p;
     const struct dataset_facts *facts = dataset_facts(l->data);
     const struct tokenizer *t = p->trainer.session.tokenizer;
-    if (preflight_failed(p, l->key, dataset_check_vocabulary(l->data, p->config.vocabulary))) {
+    if (preflight_failed(p, l->key, rows_check_vocabulary(l->rows, p->config.vocabulary))) {
         return;
     }
     if (!t) {

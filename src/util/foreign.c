@@ -1,0 +1,42 @@
+#include "util/foreign.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define TO_JSONL "write it as JSON Lines first: in Python, datasets.Dataset.from_parquet(IN).to_json(OUT)"
+#define TO_SAFETENSORS                                                             \
+    "load the model in transformers and save it anew: model.save_pretrained(OUT) " \
+    "writes safetensors"
+
+static const struct foreign {
+    const char *magic;
+    int bytes;
+    const char *what, *advice;
+} kinds[] = {
+    {"version https://git-lfs.github.com/spec/", 40, "a Git LFS pointer, not the file itself",
+     "fetch it with \"git lfs pull\""},
+    {"PAR1", 4, "a Parquet table", TO_JSONL},
+    {"ARROW1", 6, "an Arrow table",
+     "write it as JSON Lines first: in Python, datasets.Dataset.from_file(IN).to_json(OUT)"},
+    {"\x28\xb5\x2f\xfd", 4, "compressed with zstd", "unpack it with \"zstd -d\", or pack it with gzip"},
+    {"\xfd"
+     "7zXZ",
+     5, "compressed with xz", "unpack it with \"xz -d\", or pack it with gzip"},
+    {"BZh", 3, "compressed with bzip2", "unpack it with \"bzip2 -d\", or pack it with gzip"},
+    {"\x04\x22\x4d\x18", 4, "compressed with lz4", "unpack it with \"lz4 -d\", or pack it with gzip"},
+    {"PK\x03\x04", 4, "a zip archive, as torch.save() writes too", "unpack it; weights: " TO_SAFETENSORS},
+    {"\x80\x02", 2, "a pickle of Python", TO_SAFETENSORS},
+    {"GGUF", 4, "GGUF", "take the model's folder with safetensors"},
+};
+
+enum status foreign_refuse(int descriptor, const char *path) {
+    char begin[40];
+    ssize_t n = pread(descriptor, begin, sizeof begin, 0);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const struct foreign *f = &kinds[i];
+        if (n >= f->bytes && memcmp(begin, f->magic, (size_t)f->bytes) == 0) {
+            return fail(ERR_DATA, "%s: is %s; %s", path, f->what, f->advice);
+        }
+    }
+    return OK;
+}
