@@ -34,7 +34,7 @@ struct look {
     struct sums rank;        /* this rank's, for extremes and work */
 };
 
-static enum status add_row(struct look *l, const struct scored_row *row) {
+static enum status add_row(struct look *l, const struct sample *sample, const struct scored_row *row) {
     const struct denominators d = {.rows = 1, .target_tokens = 1, .gathered = l->gathered};
     struct sums sums = {0};
     if (l->gathers) {
@@ -46,6 +46,9 @@ static enum status add_row(struct look *l, const struct scored_row *row) {
         exact_add(&l->exact, i, exact_of(&l->exact, sums.v[i]), 1);
     }
     sums_add(&l->rank, &sums);
+    if (l->visit && !l->gathers) {
+        l->visit(l->context, sample, row, &sums);
+    }
     return OK;
 }
 
@@ -56,10 +59,7 @@ static enum status look_at_batch(struct look *l, const struct batch *b) {
         evaluate_count_work(l->scorer, 1, &l->rank);
         for (int64_t i = cut->first; i < cut->last; i++) {
             const struct scored_row row = scorer_row(l->scorer, b, cut, i);
-            TRY(add_row(l, &row));
-            if (l->visit && !l->gathers) {
-                l->visit(l->context, &b->samples[i], &row);
-            }
+            TRY(add_row(l, &b->samples[i], &row));
         }
     }
     return OK;

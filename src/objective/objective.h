@@ -124,13 +124,25 @@ typedef double objective_loss(const struct objective *o, const struct terms *t, 
 typedef void objective_gathers(const struct objective *o, const struct terms *t, const struct scored_row *row,
                                double *gathered);
 
+/* Options that a row reads; an error elsewhere. */
+enum takes {
+    TAKES_BETA = 1,
+    TAKES_SMOOTHING = 2,
+    TAKES_MARGIN = 4,
+    TAKES_GAMMA = 8,
+    TAKES_TAU = 16,
+    TAKES_BETA_SCALE = 32,
+    TAKES_DIVERGENCE = 64,
+    TAKES_LD_ALPHA = 128
+};
+
 /* A row of the table. */
 struct objective {
     const char *name, *aliases, *help; /* aliases: words with spaces between */
     enum objective_rows rows;
     unsigned reads; /* enum reads */
     enum objective_scope scope;
-    enum { TAKES_SMOOTHING = 1, TAKES_MARGIN = 2 } takes; /* options; an error elsewhere */
+    unsigned takes; /* enum takes */
     objective_loss *loss;
     preference_loss *pair;     /* of pairs: what loss calls */
     objective_gathers *gather; /* SCOPE_BATCH */
@@ -146,7 +158,7 @@ enum { MOST_TERMS = 8 };
 struct terms {
     enum objective_rows rows;
     enum objective_scope scope; /* of the widest term */
-    unsigned reads;             /* of all terms together */
+    unsigned reads, takes;      /* of all terms together */
     bool sequence_sum;          /* sequences: sum per sequence, mean over sequences; otherwise over tokens */
     bool has_reference;         /* rewards are computed */
     bool reference_free;        /* losses see a reference of 0 */
@@ -159,15 +171,24 @@ struct terms {
     struct preference_options options;
     struct reward_options reward;
 };
-/* Local. dpo.loss: "sigmoid", "sigmoid+0.1*sft", "0.5*ipo + 0.5*hinge", "100*rrhf+sft". Sets rows, scope,
- * reads, the list and target_weight. Fails: ERR_USAGE naming the unknown loss and the known ones, or two that
- * do not go together. */
+/* Local. dpo.loss: "sigmoid", "sigmoid+0.1*sft", "0.5*ipo + 0.5*hinge", "100*rrhf+sft"; "sft" alone is over
+ * pairs, with no term. Sets rows, scope, reads, takes, the list and target_weight. Fails: ERR_USAGE naming
+ * the unknown loss and the known ones, or two that do not go together. */
 enum status terms_parse(const char *losses, struct terms *out);
-/* Local. Whether every term can take the options. Fails: ERR_USAGE; also when an option was given that no
- * term takes. given: those that were, by `takes`. */
-enum status terms_check(const struct terms *t, unsigned given);
+/* The keys of options that not all rows take; beta has a meaning in rewards as well. */
+struct option_key {
+    enum takes takes;
+    const char *key;
+};
+const struct option_key *terms_option_keys(int *count);
+/* Local. Whether every term can take the options; adds to reads what the options have read. Fails: ERR_USAGE;
+ * also when an option was given that no term takes, or one of the pair as a whole (divergence, ld_alpha) that
+ * not all take. given: those that were, by `takes`. */
+enum status terms_check(struct terms *t, unsigned given);
 /* Local. One row of the table, by name, as SFT and reward models have it. */
 void terms_one(const char *name, struct terms *out);
+/* What a term shows; without terms, what rows of its kind show. */
+const struct shown_list *terms_shown(const struct terms *t, int term);
 /* What the rows are called: "sequences", "pairs", "prompts". */
 const char *terms_rows(const struct terms *t);
 
