@@ -203,7 +203,8 @@ static const struct option table[] = {
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
     TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
          "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm, exo_pair, nca_pair, "
-         "bco_pair, sppo_hard, discopop, bco, beta_dpo; without a reference slic, cpo, simpo, orpo; on a "
+         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired; without a reference slic, cpo, "
+         "simpo, orpo; on a "
          "prompt's scored responses bt_list, without a reference rrhf, pro; sums of them with weights; \"+ "
          "w*sft\" adds the chosen's token-mean loss, which may stand alone"),
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate",
@@ -211,7 +212,7 @@ static const struct option table[] = {
            "strength of the reference; without one the factor of what a loss compares"),
     NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate",
            "evaluate:model&evaluate:reference,dpo.loss",
-           "probability that a label is wrong; read by sigmoid, robust, exo_pair, cpo, simpo"),
+           "probability that a label is wrong; read by sigmoid, robust, exo_pair, cpo, simpo, aot"),
     BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", "@" LEARNT_READS_REFERENCE,
          "reference log-ratio replaced by 0 in the loss; rewards are shown against the model as it was at "
          "the start"),

@@ -67,10 +67,10 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
 /* The loss depends on the difference of the log-ratios alone, so that another divergence has a meaning. */
 #define OF_DIFFERENCE(name, aliases, help, takes, pair) \
     REFERRED(name, aliases, help, TAKES_DIVERGENCE | (takes), pair)
-#define OF_BATCH(name, help, takes, loss, gather)                              \
-    {                                                                          \
-        name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, SCOPE_BATCH, \
-            TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs  \
+#define OF_ALL(name, scope, help, takes, loss, gather)                        \
+    {                                                                         \
+        name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, scope,      \
+            TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs \
     }
 #define LIST(name, help, reads, takes, loss)                                                                 \
     {                                                                                                        \
@@ -104,10 +104,16 @@ static const struct objective table[] = {
     REFERRED("sppo_hard", "", "(a - 1/(2 beta))^2 + (b + 1/(2 beta))^2", 0, preference_sppo_hard),
     OF_DIFFERENCE("discopop", "", "from -log s(u) to exp(-u) by s(u / tau), u = beta (a - b)", TAKES_TAU,
                   preference_discopop),
-    OF_BATCH("bco", "bco_pair with the batch's mean reward as its zero", 0, pairwise_bco,
-             pairwise_gather_bco),
-    OF_BATCH("beta_dpo", "DPO with a beta for each pair, and less weight for pairs far off the batch's mean",
-             TAKES_BETA_SCALE, pairwise_beta_dpo, pairwise_gather_beta_dpo),
+    OF_ALL("bco", SCOPE_BATCH, "bco_pair with the batch's mean reward as its zero", 0, pairwise_bco,
+           pairwise_gather_bco),
+    OF_ALL("beta_dpo", SCOPE_BATCH,
+           "DPO with a beta for each pair, and less weight for pairs far off the batch's mean",
+           TAKES_BETA_SCALE, pairwise_beta_dpo, pairwise_gather_beta_dpo),
+    OF_ALL("aot", SCOPE_ORDER,
+           "DPO on quantiles: the batch's sorted log p(chosen) - log p(rejected) against the reference's",
+           TAKES_SMOOTHING, pairwise_aot, pairwise_gather_aot),
+    OF_ALL("aot_unpaired", SCOPE_ORDER, "DPO on quantiles: the batch's sorted a against its sorted b",
+           TAKES_SMOOTHING, pairwise_aot_unpaired, pairwise_gather_aot_unpaired),
     PAIR("slic", "", "max(0, margin - log p(chosen) + log p(rejected)): no reference", 0, TAKES_MARGIN,
          preference_slic),
     PAIR("cpo", "", "-log s(beta (log p(chosen) - log p(rejected))): no reference", 0,
@@ -201,7 +207,7 @@ static double row_loss(const struct terms *t, const struct scored_row *row, cons
     double value = 0;
     for (int k = 0; k < t->n; k++) {
         const struct objective *o = t->list[k].objective;
-        const double *gathered = o->scope == SCOPE_BATCH ? d->gathered : NULL;
+        const double *gathered = o->scope == SCOPE_ROW ? NULL : d->gathered;
         value += t->list[k].weight * o->loss(o, t, row, gathered, t->list[k].weight, slope);
     }
     return value;
@@ -375,6 +381,15 @@ void objective_gather(const struct terms *t, const struct scored_row *row, struc
         const struct objective *o = t->list[k].objective;
         if (o->scope == SCOPE_BATCH) {
             o->gather(o, t, row, &sums->v[SUM_GATHERED]);
+        }
+    }
+}
+
+void objective_order(const struct terms *t, const struct scored_row *row, double pair[2]) {
+    for (int k = 0; k < t->n; k++) {
+        const struct objective *o = t->list[k].objective;
+        if (o->scope == SCOPE_ORDER) {
+            o->gather(o, t, row, pair);
         }
     }
 }

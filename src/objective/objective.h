@@ -12,6 +12,8 @@
  *   1. forward of all forests; objective_gather for each row into a struct sums (a slot's, pushed into a
  *      sums_tree), one sums_reduce over ranks;
  *   2. forward again, objective_row with denominators.gathered = &reduced.v[SUM_GATHERED], backward.
+ * Where a term needs the order of all rows (SCOPE_ORDER), the first pass takes objective_order's two numbers
+ * of each row, and gathered holds those of all ranks: their count, the first ones ascending, the second ones.
  */
 #ifndef COLLIMATE_OBJECTIVE_OBJECTIVE_H
 #define COLLIMATE_OBJECTIVE_OBJECTIVE_H
@@ -100,7 +102,7 @@ struct slope {
 
 /* What the rows of an objective are. */
 enum objective_rows { OVER_SEQUENCES, OVER_PAIRS, OVER_LISTS, OVER_PROMPTS };
-enum objective_scope { SCOPE_ROW, SCOPE_BATCH };
+enum objective_scope { SCOPE_ROW, SCOPE_BATCH, SCOPE_ORDER };
 
 /* A number that is shown: (v[plus] - v[minus]) / (v[over] + v[also]), or what `of` says. */
 struct shown {
@@ -116,8 +118,8 @@ struct shown_list {
 
 struct terms;
 struct objective;
-/* A row's value; adds weight times its slopes. gathered: GATHERED numbers over the batch, NULL in scope row.
- */
+/* A row's value; adds weight times its slopes. gathered: GATHERED numbers over the batch; in scope order the
+ * count and the two sorted columns; NULL in scope row. */
 typedef double objective_loss(const struct objective *o, const struct terms *t, const struct scored_row *row,
                               const double *gathered, double weight, const struct slope *slope);
 /* Adds what a row brings to the batch's GATHERED numbers. */
@@ -145,7 +147,7 @@ struct objective {
     unsigned takes; /* enum takes */
     objective_loss *loss;
     preference_loss *pair;     /* of pairs: what loss calls */
-    objective_gathers *gather; /* SCOPE_BATCH */
+    objective_gathers *gather; /* SCOPE_BATCH: adds to the batch's numbers; SCOPE_ORDER: sets the row's two */
     const struct shown_list *shown;
 };
 /* NULL if unknown. Takes names and aliases. */
@@ -199,6 +201,8 @@ struct denominators {
 };
 /* Adds what the term of batch scope gathers to sums->v[SUM_GATHERED…]. */
 void objective_gather(const struct terms *t, const struct scored_row *row, struct sums *sums);
+/* The row's two numbers for the term of scope order. */
+void objective_order(const struct terms *t, const struct scored_row *row, double pair[2]);
 /* Adds a row to sums, and gives d value / d score of its responses (slope may be NULL, and its members):
  * slopes by response are set, slopes by token are added to. Returns false when the row's value or a slope is
  * not finite. */

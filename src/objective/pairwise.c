@@ -138,3 +138,81 @@ double pairwise_beta_dpo(const struct objective *o, const struct terms *t, const
     add_slopes(t, row, weight, &loss, slope);
     return loss.value;
 }
+
+/* Of a number among sorted ones: [first, last), all that are equal to the nearest one. The second pass may
+ * round otherwise than the first. */
+struct places {
+    int64_t first, last;
+};
+static struct places places_of(const double *sorted, int64_t n, double x) {
+    int64_t low = 0, high = n;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        bool is_below = sorted[middle] < x;
+        low = is_below ? middle + 1 : low;
+        high = is_below ? high : middle;
+    }
+    low -= low == n || (low > 0 && x - sorted[low - 1] < sorted[low] - x);
+    struct places places = {low, low + 1};
+    while (places.first > 0 && sorted[places.first - 1] == sorted[low]) {
+        places.first--;
+    }
+    while (places.last < n && sorted[places.last] == sorted[low]) {
+        places.last++;
+    }
+    return places;
+}
+
+/* DPO's loss of u, one of the sorted `own`, against what stands at its places in `other`, mean. */
+static struct pair_loss quantile_loss(const struct terms *t, const double *own, const double *other,
+                                      int64_t n, double u, bool is_chosen) {
+    struct places places = places_of(own, n, u);
+    double share = 1.0 / (double)(places.last - places.first);
+    struct pair_loss sum = {0};
+    for (int64_t k = places.first; k < places.last; k++) {
+        const struct pair_scores s = {.chosen = is_chosen ? u : other[k],
+                                      .rejected = is_chosen ? other[k] : u};
+        struct pair_loss one;
+        preference_sigmoid(&s, &t->options, &one);
+        sum.value += share * one.value;
+        sum.d_chosen += share * one.d_chosen;
+        sum.d_rejected += share * one.d_rejected;
+    }
+    return sum;
+}
+
+void pairwise_gather_aot(const struct objective *o, const struct terms *t, const struct scored_row *row,
+                         double *gathered) {
+    (void)o;
+    gathered[0] = policy_of(t, row, CHOSEN) - policy_of(t, row, REJECTED);
+    gathered[1] = reference_of(t, row, CHOSEN) - reference_of(t, row, REJECTED);
+}
+
+double pairwise_aot(const struct objective *o, const struct terms *t, const struct scored_row *row,
+                    const double *gathered, double weight, const struct slope *slope) {
+    (void)o;
+    int64_t n = (int64_t)gathered[0];
+    double gap = policy_of(t, row, CHOSEN) - policy_of(t, row, REJECTED);
+    struct pair_loss loss = quantile_loss(t, gathered + 1, gathered + 1 + n, n, gap, true);
+    loss.d_rejected = -loss.d_chosen;
+    add_slopes(t, row, weight, &loss, slope);
+    return loss.value;
+}
+
+void pairwise_gather_aot_unpaired(const struct objective *o, const struct terms *t,
+                                  const struct scored_row *row, double *gathered) {
+    (void)o;
+    gathered[0] = ratio_of(t, row, CHOSEN);
+    gathered[1] = ratio_of(t, row, REJECTED);
+}
+
+double pairwise_aot_unpaired(const struct objective *o, const struct terms *t, const struct scored_row *row,
+                             const double *gathered, double weight, const struct slope *slope) {
+    (void)o;
+    int64_t n = (int64_t)gathered[0];
+    const double *chosen = gathered + 1, *rejected = chosen + n;
+    struct pair_loss loss = quantile_loss(t, chosen, rejected, n, ratio_of(t, row, CHOSEN), true);
+    loss.d_rejected = quantile_loss(t, rejected, chosen, n, ratio_of(t, row, REJECTED), false).d_rejected;
+    add_slopes(t, row, weight, &loss, slope);
+    return loss.value;
+}

@@ -26,4 +26,12 @@ objective_loss pairwise_bco;
 objective_gathers pairwise_gather_beta_dpo;
 objective_loss pairwise_beta_dpo;
 
+/* DPO's loss, smoothing included, on the quantiles of a batch in place of pairs: the k-th largest of one
+ * number against the k-th largest of another (Melnyk et al. 2024, AOT, eq. 8 and 9). aot: log p(chosen) - log
+ * p(rejected) against the reference's; aot_unpaired: log-ratios of the chosen against those of the rejected.
+ * The batch is that of all ranks, where TRL sorts each device's. A row has the mean over the places that it
+ * shares with equal ones. */
+objective_gathers pairwise_gather_aot, pairwise_gather_aot_unpaired;
+objective_loss pairwise_aot, pairwise_aot_unpaired;
+
 #endif

@@ -19,10 +19,6 @@ static enum status absent_loss(const char *name) {
     static const struct {
         const char *name, *why;
     } absent[] = {
-        {"aot",
-         "it sorts the margins of the whole batch, and a step adds numbers over ranks without sorting"},
-        {"aot_unpaired",
-         "it sorts the rewards of the whole batch, and a step adds numbers over ranks without sorting"},
         {"kto", "it reads single labelled responses; here rows are pairs or ranked responses"},
         {"apo_zero_unpaired", "it reads single labelled responses; apo_zero is the same on pairs"},
         {"tdpo",
@@ -60,13 +56,13 @@ static enum status add_term(const struct objective *o, double weight, struct ter
                     out->rows == OVER_PAIRS ? out->list[0].objective->name : o->name,
                     out->rows == OVER_PAIRS ? o->name : out->list[0].objective->name);
     }
-    if (out->scope == SCOPE_BATCH && o->scope == SCOPE_BATCH) {
+    if (out->scope != SCOPE_ROW && o->scope != SCOPE_ROW) {
         return fail(ERR_USAGE, "dpo.loss: %s: a second loss that looks at the whole batch", o->name);
     }
     out->rows = o->rows;
     out->reads |= o->reads;
     out->takes |= o->takes;
-    out->scope = o->scope == SCOPE_BATCH ? SCOPE_BATCH : out->scope;
+    out->scope = o->scope == SCOPE_ROW ? out->scope : o->scope;
     out->list[out->n++] = (struct term){o, weight};
     return OK;
 }

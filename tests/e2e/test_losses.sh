@@ -25,7 +25,7 @@ same_loss() {
         awk 'NF != 3 { bad = 1 } { d = $2 - $3; bad = bad || !(d * d < 1e-8 * (1 + $2 * $2)) } END { exit bad || NR != 1 }' ||
         bad "$name: evaluate gives another loss than the first step"
 }
-for loss in nca_pair bco_pair sppo_hard discopop bco beta_dpo; do
+for loss in nca_pair bco_pair sppo_hard discopop bco beta_dpo aot aot_unpaired; do
     same_loss $loss dpo.loss=$loss reference=other
 done
 same_loss exo dpo.loss=exo_pair dpo.label_smoothing=0.001 reference=other
@@ -58,18 +58,20 @@ same_bits() {
 }
 same_bits beta data=pairs.h5 reference=other dpo.loss=beta_dpo+0.1*sft
 same_bits bco data=pairs.h5 reference=other dpo.loss=bco dpo.ld_alpha=0.5
+same_bits aot data=pairs.h5 reference=other dpo.loss=aot+0.5*sigmoid dpo.ld_alpha=0.5
+same_bits unpaired data=pairs.h5 reference=other dpo.loss=aot_unpaired
 same_bits bt data=lists.h5 reference=other dpo.loss=bt_list
 same_bits pro data=lists.h5 dpo.loss=pro+0.05*sft
 
 pairs="dpo model=init data=pairs.h5 output=no"
-refuses 2 "aot is not there: it sorts" $pairs dpo.loss=aot
+refuses 2 "looks at the whole batch" $pairs dpo.loss=aot+bco
 refuses 2 "kto is not there" $pairs dpo.loss=kto
 refuses 2 "takes more than 0" $pairs dpo.loss=exo_pair
 refuses 2 "dpo.gamma has no effect" $pairs dpo.gamma=1
 refuses 2 "dpo.divergence has no effect" $pairs dpo.loss=nca_pair dpo.divergence=js
 refuses 2 "dpo.divergence: " $pairs dpo.divergence=kl
 refuses 2 "dpo.ld_alpha has no effect" $pairs dpo.loss=cpo dpo.ld_alpha=0.5
-refuses 2 "reads no reference" $pairs dpo.loss=cpo reference=other
+refuses 2 "reads a reference" $pairs dpo.loss=cpo reference=other
 refuses 2 "looks at the whole batch" $pairs dpo.loss=bco+beta_dpo
 
 finish

@@ -224,7 +224,7 @@ static void test_table(void **state) {
     for (int i = 0; i < count; i++) {
         const struct objective *o = &table[i];
         assert_ptr_equal(objective_find(o->name), o);
-        assert_true((o->scope == SCOPE_BATCH) == (o->gather != NULL));
+        assert_true((o->scope != SCOPE_ROW) == (o->gather != NULL));
         assert_true((o->pair != NULL) == (o->rows == OVER_PAIRS && o->scope == SCOPE_ROW));
         assert_true(o->shown->n > 0);
     }

@@ -48,18 +48,37 @@ static struct scored_row row_of(const struct world *w, int i) {
     return (struct scored_row){.row = i, .n = SIDES, .has_reference = true, .responses = w->scores[i]};
 }
 
-static void gather(const struct terms *t, const struct world *w, struct sums *out) {
-    *out = (struct sums){0};
+/* What the terms are given of the batch: sums, or the count and two sorted columns. */
+enum { GIVEN = 1 + 2 * MOST_PAIRS };
+
+static void insert(double *sorted, int n, double x) {
+    int i = n;
+    for (; i > 0 && sorted[i - 1] > x; i--) {
+        sorted[i] = sorted[i - 1];
+    }
+    sorted[i] = x;
+}
+
+static void gather(const struct terms *t, const struct world *w, double *out) {
+    struct sums sums = {0};
     for (int i = 0; i < w->n; i++) {
         const struct scored_row row = row_of(w, i);
-        objective_gather(t, &row, out);
+        double pair[2] = {0, 0};
+        objective_gather(t, &row, &sums);
+        objective_order(t, &row, pair);
+        insert(out + 1, i, pair[0]);
+        insert(out + 1 + w->n, i, pair[1]);
+    }
+    out[0] = w->n;
+    for (int k = 0; k < GATHERED && t->scope == SCOPE_BATCH; k++) {
+        out[k] = sums.v[SUM_GATHERED + k];
     }
 }
 
 /* Value over all pairs and its gradient by token, the batch's numbers held. */
-static double value_of(const struct terms *t, struct world *w, const struct sums *gathered) {
+static double value_of(const struct terms *t, struct world *w, const double *gathered) {
     struct sums sums = {0};
-    struct denominators d = {w->n, 0, &gathered->v[SUM_GATHERED]};
+    struct denominators d = {w->n, 0, gathered};
     for (int i = 0; i < w->n; i++) {
         d.target_tokens += (double)w->scores[i][0].tokens;
     }
@@ -142,9 +161,9 @@ static void test_against_trl(void **state) {
         const char *divergence = json_string_value(json_object_get(c, "divergence"));
         double tolerance = divergence && strncmp(divergence, "alpha", 5) == 0 ? 1e-6 : 1e-12;
         const struct terms t = terms_of(c);
-        struct sums gathered = {0};
-        gather(&t, &w, &gathered);
-        assert_near(value_of(&t, &w, &gathered), optional(c, "value", NAN), tolerance, loss);
+        double gathered[GIVEN];
+        gather(&t, &w, gathered);
+        assert_near(value_of(&t, &w, gathered), optional(c, "value", NAN), tolerance, loss);
         for (int i = 0; i < w.n; i++) {
             for (int j = 0; j < SIDES; j++) {
                 double want[MOST_TOKENS];
@@ -187,22 +206,29 @@ static struct terms drawn_terms(struct rng *r, const char *loss, const char *div
     return t;
 }
 
-/* Every token's slope against a central difference with what is of the batch held. */
+/* Sums of the batch are held; its order is not. */
+static double moved_value(const struct terms *t, struct world *w, double *gathered) {
+    settle(w);
+    if (t->scope == SCOPE_ORDER) {
+        gather(t, w, gathered);
+    }
+    return value_of(t, w, gathered);
+}
+
+/* Every token's slope against a central difference. */
 static void check_differences(const struct terms *t, struct world *w, const char *name) {
     const double h = 1e-5;
-    struct sums gathered = {0};
-    gather(t, w, &gathered);
-    value_of(t, w, &gathered);
+    double gathered[GIVEN];
+    gather(t, w, gathered);
+    value_of(t, w, gathered);
     struct world at = *w;
     for (int i = 0; i < w->n; i++) {
         for (int j = 0; j < SIDES; j++) {
             for (int64_t k = 0; k < w->scores[i][j].tokens; k++) {
                 w->policy[i][j][k] = at.policy[i][j][k] + h;
-                settle(w);
-                double up = value_of(t, w, &gathered);
+                double up = moved_value(t, w, gathered);
                 w->policy[i][j][k] = at.policy[i][j][k] - h;
-                settle(w);
-                double down = value_of(t, w, &gathered);
+                double down = moved_value(t, w, gathered);
                 w->policy[i][j][k] = at.policy[i][j][k];
                 assert_near(at.gradient[i][j][k], (up - down) / (2 * h), 1e-7, name);
             }
@@ -222,6 +248,7 @@ static void test_finite_differences(void **state) {
         {"sigmoid", "forward_kl", .5},     {"robust", "js", 0},
         {"discopop", "alpha:0.5", 0},      {"exo_pair", "alpha:2", .5},
         {"sigmoid_norm", "alpha:-1", .25}, {"cpo+simpo+orpo", "reverse_kl", 0},
+        {"aot", "reverse_kl", .5},         {"aot_unpaired+sft", "reverse_kl", 0},
     };
     struct rng r = rng_stream(5, RNG_CHECK, 0, 0);
     for (int i = 0; i < COUNT_OF(cases); i++) {
@@ -241,7 +268,7 @@ static void test_held(void **state) {
     struct rng r = rng_stream(7, RNG_CHECK, 0, 0);
     const struct terms t = drawn_terms(&r, "beta_dpo", "reverse_kl", .25);
     struct world w = {0};
-    struct sums gathered;
+    double gathered[GIVEN];
     double gap[MOST_PAIRS], mean = 0, variance = 0;
     draw(&r, &w);
     for (int i = 0; i < w.n; i++) {
@@ -259,8 +286,8 @@ static void test_held(void **state) {
     for (int i = 0; i < w.n; i++) {
         variance += (gap[i] - mean) * (gap[i] - mean) / w.n;
     }
-    gather(&t, &w, &gathered);
-    value_of(&t, &w, &gathered);
+    gather(&t, &w, gathered);
+    value_of(&t, &w, gathered);
     for (int i = 0; i < w.n; i++) {
         double off = gap[i] - mean, beta = t.options.beta * fmax(1e-3, 1 + t.options.beta_scale * off);
         double slope = -exp(-off * off / (2 * variance)) * beta / (1 + exp(beta * gap[i])) / w.n;
@@ -284,12 +311,12 @@ static struct world plain(int n, const double logp[][SIDES]) {
 static double plain_value(const char *loss, int n, const double logp[][SIDES]) {
     struct terms t = {.has_reference = true, .options = {.beta = .5, .beta_scale = .6}};
     struct world w = plain(n, logp);
-    struct sums gathered = {0};
+    double gathered[GIVEN];
     assert_int_equal(terms_parse(loss, &t), OK);
     assert_int_equal(terms_check(&t, 0), OK);
     settle(&w);
-    gather(&t, &w, &gathered);
-    return value_of(&t, &w, &gathered);
+    gather(&t, &w, gathered);
+    return value_of(&t, &w, gathered);
 }
 
 static void test_closed_forms(void **state) {
@@ -310,6 +337,31 @@ static void test_closed_forms(void **state) {
                 (log1p(exp(-.5)) + log1p(exp(-.5)) + log(2) + log1p(exp(-1))) / 2, 1e-15, "bco_pair");
 }
 
+/* Quantiles: pairs in the order of policy and reference; equal ones share their places. */
+static void test_quantiles(void **state) {
+    (void)state;
+    /* aot, beta .5, the reference at 0: every margin alone. */
+    const double two[2][SIDES] = {{3, 1}, {0, 4}};
+    assert_near(plain_value("aot", 2, two), (log1p(exp(-1)) + log1p(exp(2))) / 2, 1e-15, "aot");
+    /* aot_unpaired: 0 < 3 against 1 < 4, though pairs are (3, 1) and (0, 4). */
+    assert_near(plain_value("aot_unpaired", 2, two), 2 * log1p(exp(.5)) / 2, 1e-15, "aot_unpaired");
+    /* Chosen 1, 1, 2 against 0, 3, 5: the equal ones have 0 and 3 between them, and slopes alike. */
+    const double ties[3][SIDES] = {{1, 5}, {1, 3}, {2, 0}};
+    double want = log1p(exp(-.5)) + log1p(exp(1)) + log1p(exp(1.5));
+    assert_near(plain_value("aot_unpaired", 3, ties), want / 3, 1e-15, "aot_unpaired");
+    struct terms t = {.has_reference = true, .options = {.beta = .5}};
+    struct world w = plain(3, ties);
+    double gathered[GIVEN];
+    assert_int_equal(terms_parse("aot_unpaired", &t), OK);
+    settle(&w);
+    gather(&t, &w, gathered);
+    value_of(&t, &w, gathered);
+    double slope = -.5 * (1 / (1 + exp(.5)) + 1 / (1 + exp(-1))) / 2 / 3;
+    assert_near(w.gradient[0][0][0], slope, 1e-15, "chosen");
+    assert_near(w.gradient[1][0][0], slope, 1e-15, "chosen");
+    assert_near(w.gradient[0][1][0], .5 / (1 + exp(-1.5)) / 3, 1e-15, "rejected");
+}
+
 /* +-1e4: numbers, whatever the divergence. */
 static void test_extremes(void **state) {
     (void)state;
@@ -322,10 +374,10 @@ static void test_extremes(void **state) {
         for (int k = 0; k < COUNT_OF(divergences) && table[i].rows == OVER_PAIRS; k++) {
             struct terms t = drawn_terms(&r, table[i].name, divergences[k], 0);
             struct world w = plain(2, logp);
-            struct sums gathered = {0};
+            double gathered[GIVEN];
             settle(&w);
-            gather(&t, &w, &gathered);
-            assert_true(isfinite(value_of(&t, &w, &gathered)));
+            gather(&t, &w, gathered);
+            assert_true(isfinite(value_of(&t, &w, gathered)));
         }
     }
     assert_near(plain_value("beta_dpo", 2, logp), exp(-.5) * log1p(exp(10)) / 2, 1e-12, "beta_dpo");
@@ -385,8 +437,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_trl), cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_held),        cmocka_unit_test(test_closed_forms),
-        cmocka_unit_test(test_extremes),    cmocka_unit_test(test_divergences),
-        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_quantiles),   cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_divergences), cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
