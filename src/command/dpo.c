@@ -70,23 +70,36 @@ static enum status check_embed_keys(const struct run *run) {
     return options_learn(run->options, LEARNT_LOOKS, looks.embeddings);
 }
 
-unsigned dpo_options_given(const struct options *o) {
-    return (options_is_set(o, "dpo.label_smoothing") ? TAKES_SMOOTHING : 0) |
-           (options_is_set(o, "dpo.margin") ? TAKES_MARGIN : 0);
+static unsigned options_given(const struct options *o) {
+    unsigned given = 0;
+    int count;
+    const struct option_key *keys = terms_option_keys(&count);
+    for (int i = 0; i < count; i++) {
+        given |= options_is_set(o, keys[i].key) ? keys[i].takes : 0;
+    }
+    return given;
 }
 
-struct preference_options dpo_options(const struct settings *s) {
-    return (struct preference_options){
-        .beta = s->dpo.beta, .label_smoothing = s->dpo.label_smoothing, .margin = s->dpo.margin};
+enum status dpo_losses(const struct run *run, struct terms *out) {
+    const struct settings *s = run->settings;
+    out->options = (struct preference_options){.beta = s->dpo.beta,
+                                               .label_smoothing = s->dpo.label_smoothing,
+                                               .margin = s->dpo.margin,
+                                               .gamma = s->dpo.gamma,
+                                               .tau = s->dpo.tau,
+                                               .beta_scale = s->dpo.beta_scale,
+                                               .tail_discount = 1 - s->dpo.ld_alpha};
+    TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
+    TRY(terms_parse(s->dpo.loss, out));
+    return terms_check(out, options_given(run->options));
 }
 
 enum status dpo_terms(const struct run *run, struct terms *out) {
-    const struct settings *s = run->settings;
-    *out = (struct terms){.reference_free = s->dpo.reference_free, .options = dpo_options(s)};
-    TRY(terms_parse(s->dpo.loss, out));
-    TRY(terms_check(out, dpo_options_given(run->options)));
+    *out = (struct terms){.reference_free = run->settings->dpo.reference_free};
+    TRY(dpo_losses(run, out));
     out->has_reference = out->reads & READS_REFERENCE;
     TRY(options_learn(run->options, LEARNT_READS_REFERENCE, out->has_reference));
+    TRY(options_learn(run->options, LEARNT_TAKES_BETA, out->takes & TAKES_BETA));
     return check_embed_keys(run);
 }
 

@@ -67,9 +67,10 @@ static const char *name_of(int v) {
     return v < VALUE_LABELS ? values[v].name : label_names[v - VALUE_LABELS];
 }
 
-/* Losses against a reference need one. */
+/* Losses against a reference need one; SFT alone is the nll. */
 static bool knows_loss(const struct evaluation *e) {
-    return e->terms.rows == OVER_PAIRS && (e->terms.has_reference || !(e->terms.reads & READS_REFERENCE));
+    return e->terms.rows == OVER_PAIRS && e->terms.n > 0 &&
+           (e->terms.has_reference || !(e->terms.reads & READS_REFERENCE));
 }
 
 static bool applies(const struct evaluation *e, int v) {
@@ -115,22 +116,20 @@ static void visit_rewards(struct evaluation *e, const struct sample *sample, con
 }
 
 /* A row's share of every ratio. */
-static void visit(void *context, const struct sample *sample, const struct scored_row *scored) {
-    const struct denominators unused = {.rows = 1, .target_tokens = 1};
+static void visit(void *context, const struct sample *sample, const struct scored_row *scored,
+                  const struct sums *row) {
     struct evaluation *e = context;
     const struct response_score *target = &scored->responses[scored->target];
-    struct sums row = {0};
-    objective_row(&e->terms, scored, &unused, NULL, &row); /* checked by evaluate_rows */
     ratios_count(&e->ratios, VALUE_NLL, -target->logp, (double)target->tokens);
     ratios_count(&e->ratios, VALUE_TOKEN_ACCURACY, (double)target->top, (double)target->tokens);
     if (e->terms.rows == OVER_PAIRS) {
         visit_pair(e, sample, scored);
     }
     if (knows_loss(e)) {
-        ratios_count(&e->ratios, VALUE_LOSS, row.v[SUM_LOSS], 1);
+        ratios_count(&e->ratios, VALUE_LOSS, row->v[SUM_LOSS], 1);
     }
     if (scored->has_reference) {
-        visit_rewards(e, sample, &row);
+        visit_rewards(e, sample, row);
     }
     ratios_end_row(&e->ratios, scored->row);
 }
@@ -290,9 +289,8 @@ static enum status evaluate_work(struct evaluation *e) {
 
 enum status command_evaluate(struct run *run) {
     const struct settings *s = run->settings;
-    struct evaluation e = {.terms.options = dpo_options(s)};
-    TRY(terms_parse(s->dpo.loss, &e.terms));
-    TRY(terms_check(&e.terms, dpo_options_given(run->options)));
+    struct evaluation e = {0};
+    TRY(dpo_losses(run, &e.terms));
     if (e.terms.rows != OVER_PAIRS) {
         return fail(ERR_USAGE,
                     "dpo.loss=%s: evaluate compares the two responses of a pair; training shows this "

@@ -205,20 +205,37 @@ static const struct option table[] = {
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
     TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
-         "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm; without a reference slic "
-         "(pairs), rrhf (a prompt's scored responses); \"+ w*sft\" adds the chosen's token-mean loss"),
+         "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm, exo_pair, nca_pair, "
+         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired; without a reference slic, cpo, "
+         "simpo, orpo; on a "
+         "prompt's scored responses bt_list, without a reference rrhf, pro; sums of them with weights; \"+ "
+         "w*sft\" adds the chosen's token-mean loss, which may stand alone"),
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate",
-           "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&evaluate:reference&score:reference",
-           "strength of the reference"),
+           "evaluate:model&dpo:@" LEARNT_TAKES_BETA "&evaluate:reference,dpo.loss&score:reference",
+           "strength of the reference; without one the factor of what a loss compares"),
     NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate",
-           "evaluate:model&evaluate:reference",
-           "probability that a label is wrong; read by sigmoid and robust"),
+           "evaluate:model&evaluate:reference,dpo.loss",
+           "probability that a label is wrong; read by sigmoid, robust, exo_pair, cpo, simpo, aot"),
     BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", "@" LEARNT_READS_REFERENCE,
          "reference log-ratio replaced by 0 in the loss; rewards are shown against the model as it was at "
          "the start"),
     NUMBER("dpo.margin", dpo.margin, "1", 0, 1e6, "", "dpo evaluate",
            "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
            "by how much slic wants the chosen's log-probability above the rejected's"),
+    NUMBER("dpo.gamma", dpo.gamma, "0.5", 0, 1e6, "", "dpo evaluate",
+           "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
+           "by how much simpo wants beta times the mean log-probabilities apart"),
+    NUMBER("dpo.tau", dpo.tau, "0.05", 1e-6, 1, "", "dpo evaluate", "evaluate:model&evaluate:reference",
+           "of discopop: the smaller, the sharper it turns from the logistic to the exponential loss"),
+    NUMBER("dpo.beta_scale", dpo.beta_scale, "0.6", 0, 1e6, "", "dpo evaluate",
+           "evaluate:model&evaluate:reference",
+           "of beta_dpo: how far a pair's beta follows its log-ratio's distance from the batch's mean"),
+    TEXT("dpo.divergence", dpo.divergence, "reverse_kl", "dpo evaluate", "evaluate:model&evaluate:reference",
+         "from the reference, in losses of the log-ratios' difference: reverse_kl, forward_kl, js, "
+         "alpha:NUMBER"),
+    NUMBER("dpo.ld_alpha", dpo.ld_alpha, "1", 0, 1, "", "dpo evaluate", "evaluate:model&evaluate:reference",
+           "weight of the tokens past the length of the pair's shorter response (LD-DPO), in losses that "
+           "read a reference"),
     TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free&evaluate:reference",
          "side-car of reference scores; where not set: beside the data", PLACE),

@@ -64,7 +64,8 @@ struct settings {
     } sft;
     struct {
         char *loss; /* a preference objective, or several with weights: "sigmoid", "sigmoid+0.1*sft" */
-        double beta, label_smoothing, margin;
+        double beta, label_smoothing, margin, gamma, tau, beta_scale, ld_alpha;
+        char *divergence;
         bool reference_free;
         char *reference_file; /* side-car path; "": beside the data */
     } dpo;
@@ -132,6 +133,7 @@ struct settings {
 
 /* What a command learns only from its input: "@…" in a key's `when`, and for options_learn. */
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
+#define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"
 #define LEARNT_LANGUAGE_MODEL "a language model"
 #define LEARNT_REWARD_MODEL "a reward model"

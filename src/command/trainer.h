@@ -22,9 +22,8 @@ struct trainer {
 enum status sft_terms(const struct run *run, struct terms *out);
 enum status dpo_terms(const struct run *run, struct terms *out);
 enum status reward_terms(const struct run *run, struct terms *out);
-/* Local. dpo's options of losses, and which of them were given (enum in struct objective). */
-struct preference_options dpo_options(const struct settings *s);
-unsigned dpo_options_given(const struct options *o);
+/* Local. dpo.loss and its options into terms. Fails: ERR_USAGE. */
+enum status dpo_losses(const struct run *run, struct terms *out);
 
 /* The rows of the data that the terms are over. */
 enum row_kind trainer_rows(const struct terms *t);

@@ -1,7 +1,7 @@
 #include "evaluate/evaluation.h"
 
+#include "evaluate/order.h"
 #include "mpi/exact.h"
-
 #include "util/mem.h"
 
 void evaluate_count_work(const struct scorer *scorer, double passes, struct sums *sums) {
@@ -26,7 +26,8 @@ struct look {
     struct scorer *scorer;
     const struct batch_source *source;
     const struct terms *terms;
-    bool gathers; /* the first pass of terms of batch scope */
+    bool gathers; /* the first pass of terms that see the batch */
+    struct order order;
     const double *gathered;
     evaluate_visit *visit;
     void *context;
@@ -34,9 +35,14 @@ struct look {
     struct sums rank;        /* this rank's, for extremes and work */
 };
 
-static enum status add_row(struct look *l, const struct scored_row *row) {
+static enum status add_row(struct look *l, const struct sample *sample, const struct scored_row *row) {
     const struct denominators d = {.rows = 1, .target_tokens = 1, .gathered = l->gathered};
     struct sums sums = {0};
+    if (l->gathers && l->terms->scope == SCOPE_ORDER) {
+        double pair[2];
+        objective_order(l->terms, row, pair);
+        return order_add(&l->order, pair);
+    }
     if (l->gathers) {
         objective_gather(l->terms, row, &sums);
     } else if (!objective_row(l->terms, row, &d, NULL, &sums)) {
@@ -46,6 +52,9 @@ static enum status add_row(struct look *l, const struct scored_row *row) {
         exact_add(&l->exact, i, exact_of(&l->exact, sums.v[i]), 1);
     }
     sums_add(&l->rank, &sums);
+    if (l->visit && !l->gathers) {
+        l->visit(l->context, sample, row, &sums);
+    }
     return OK;
 }
 
@@ -56,10 +65,7 @@ static enum status look_at_batch(struct look *l, const struct batch *b) {
         evaluate_count_work(l->scorer, 1, &l->rank);
         for (int64_t i = cut->first; i < cut->last; i++) {
             const struct scored_row row = scorer_row(l->scorer, b, cut, i);
-            TRY(add_row(l, &row));
-            if (l->visit && !l->gathers) {
-                l->visit(l->context, &b->samples[i], &row);
-            }
+            TRY(add_row(l, &b->samples[i], &row));
         }
     }
     return OK;
@@ -77,18 +83,25 @@ static enum status reduce(struct look *from, struct sums *out) {
     return OK;
 }
 
-/* Collective. */
-static enum status look_at_all(struct look *l, struct sums *out) {
+/* Collective. All rows, a step at a time. */
+static enum status look_at_steps(struct look *l) {
     struct batch batch = {0};
-    enum status st = comm_agree(l->comm, exact_open(SUM_COUNT, &l->exact));
-    l->rank = *out = (struct sums){0};
+    enum status st = OK;
     for (int64_t step = 0; step < batch_steps(&l->source->plan) && st == OK; step++) {
         st = batch_read(l->source, step, &batch);
         st = st == OK ? look_at_batch(l, &batch) : st;
         st = comm_agree(l->comm, st); /* every step: no rank waits long for one that failed or is slow */
     }
-    st = st == OK ? reduce(l, out) : st;
     batch_free(&batch);
+    return st;
+}
+
+/* Collective. */
+static enum status look_at_all(struct look *l, struct sums *out) {
+    enum status st = comm_agree(l->comm, exact_open(SUM_COUNT, &l->exact));
+    l->rank = *out = (struct sums){0};
+    st = st == OK ? look_at_steps(l) : st;
+    st = st == OK ? reduce(l, out) : st;
     exact_close(&l->exact);
     return st;
 }
@@ -98,11 +111,17 @@ enum status evaluate_rows(struct comm *c, struct scorer *scorer, const struct ba
     struct look look = {
         .comm = c, .scorer = scorer, .source = source, .terms = t, .visit = visit, .context = context};
     struct sums gathered;
+    enum status st = OK;
+    look.gathers = t->scope != SCOPE_ROW;
     if (t->scope == SCOPE_BATCH) {
-        look.gathers = true;
-        TRY(look_at_all(&look, &gathered));
-        look.gathers = false;
+        st = look_at_all(&look, &gathered);
         look.gathered = &gathered.v[SUM_GATHERED];
+    } else if (t->scope == SCOPE_ORDER) {
+        st = look_at_steps(&look);
+        st = st == OK ? order_gather(c, &look.order, OK, &look.gathered) : st;
     }
-    return look_at_all(&look, out);
+    look.gathers = false;
+    st = st == OK ? look_at_all(&look, out) : st;
+    order_free(&look.order);
+    return st;
 }

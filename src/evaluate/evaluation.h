@@ -5,8 +5,9 @@
 #include "evaluate/sums.h"
 #include "score/scorer.h"
 
-/* Called for each of this rank's rows, where not NULL. */
-typedef void evaluate_visit(void *context, const struct sample *sample, const struct scored_row *row);
+/* Called for each of this rank's rows, where not NULL. sums: the row's own. */
+typedef void evaluate_visit(void *context, const struct sample *sample, const struct scored_row *row,
+                            const struct sums *sums);
 
 /* Collective. All rows of source (one epoch of its plan). The same bits for any rank count, except for the
  * count of FLOPs and of computed tokens: these depend on how rows are packed. Terms of batch scope take two

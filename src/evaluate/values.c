@@ -122,13 +122,11 @@ static enum status visit_best(struct reward_evaluation *e, const struct scored_r
     return OK;
 }
 
-static void visit(void *context, const struct sample *sample, const struct scored_row *row) {
+static void visit(void *context, const struct sample *sample, const struct scored_row *row,
+                  const struct sums *sums) {
     struct reward_evaluation *e = context;
-    const struct denominators unused = {.rows = 1, .target_tokens = 1};
-    struct sums sums = {0};
-    objective_row(e->terms, row, &unused, NULL, &sums); /* checked by evaluate_rows */
-    ratios_count(&e->ratios, VALUE_LOSS, sums.v[SUM_LOSS], row->n_pairs > 0);
-    ratios_count(&e->ratios, VALUE_MEAN, sums.v[SUM_VALUES], sums.v[SUM_RESPONSES]);
+    ratios_count(&e->ratios, VALUE_LOSS, sums->v[SUM_LOSS], row->n_pairs > 0);
+    ratios_count(&e->ratios, VALUE_MEAN, sums->v[SUM_VALUES], sums->v[SUM_RESPONSES]);
     for (int32_t i = 0; i < row->n_pairs; i++) {
         visit_pair(e, sample, row, &row->pairs[i]);
     }

@@ -22,4 +22,13 @@ double listwise_score(const struct response_score *r);
  * the kink the slope is 0. */
 objective_loss listwise_rrhf;
 
+/* Each response that is better than any, against all that are worse:
+ *     sum over t of -log(e^(c_t) / (e^(c_t) + sum over j worse than t of e^(c_j))).
+ * Over a strict order that is Plackett and Luce's likelihood of it; equal scores do not compete.
+ *
+ * pro: c_j = s_j (R_t - R_j), s = log p / tokens, and c_t with the widest of these gaps (1 each where pairs
+ * rank): Song et al. 2023 (PRO), eq. 8. No reference.
+ * bt_list: c = beta (log p - log p_ref): Rafailov et al. 2023, eq. 20. */
+objective_loss listwise_pro, listwise_bt;
+
 #endif

@@ -4,28 +4,8 @@
 #include <string.h>
 
 #include "objective/listwise.h"
+#include "objective/pairwise.h"
 #include "util/status.h"
-
-/* Losses of a row. */
-
-static double pair_loss(const struct objective *o, const struct terms *t, const struct scored_row *row,
-                        const double *gathered, double weight, const struct slope *slope) {
-    (void)gathered;
-    const struct response_score *chosen = &row->responses[0], *rejected = &row->responses[1];
-    struct pair_scores s = {.chosen = chosen->logp,
-                            .rejected = rejected->logp,
-                            .chosen_tokens = chosen->tokens > 0 ? chosen->tokens : 1,
-                            .rejected_tokens = rejected->tokens > 0 ? rejected->tokens : 1};
-    if (row->has_reference && !t->reference_free) {
-        s.reference_chosen = chosen->reference;
-        s.reference_rejected = rejected->reference;
-    }
-    struct pair_loss loss;
-    o->pair(&s, &t->options, &loss);
-    slope->logp[0] += weight * loss.d_chosen;
-    slope->logp[1] += weight * loss.d_rejected;
-    return loss.value;
-}
 
 /* The table. */
 
@@ -76,31 +56,79 @@ static const struct shown_list pairs = {of_pairs, COUNT_OF(of_pairs)};
 static const struct shown_list lists = {of_lists, COUNT_OF(of_lists)};
 static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
 
-#define PAIR(name, aliases, help, reads, takes, pair) \
-    { name, aliases, help, OVER_PAIRS, READS_LOGP | (reads), SCOPE_ROW, takes, pair_loss, pair, NULL, &pairs }
+#define PAIR(name, aliases, help, reads, takes, pair)                                                       \
+    {                                                                                                       \
+        name, aliases, help, OVER_PAIRS, READS_LOGP | (reads), SCOPE_ROW, takes, pairwise_loss, pair, NULL, \
+            &pairs                                                                                          \
+    }
+/* Against a reference; with `takes` beside what all of these take. */
+#define REFERRED(name, aliases, help, takes, pair) \
+    PAIR(name, aliases, help, READS_REFERENCE, TAKES_BETA | TAKES_LD_ALPHA | (takes), pair)
+/* The loss depends on the difference of the log-ratios alone, so that another divergence has a meaning. */
+#define OF_DIFFERENCE(name, aliases, help, takes, pair) \
+    REFERRED(name, aliases, help, TAKES_DIVERGENCE | (takes), pair)
+#define OF_ALL(name, scope, help, takes, loss, gather)                        \
+    {                                                                         \
+        name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, scope,      \
+            TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs \
+    }
+#define LIST(name, help, reads, takes, loss)                                                                 \
+    {                                                                                                        \
+        name, "", help, OVER_LISTS, READS_LOGP | READS_LABELS | (reads), SCOPE_ROW, takes, loss, NULL, NULL, \
+            &lists                                                                                           \
+    }
 
 static const struct objective table[] = {
     {"sft", "", "-log p of the target, mean over tokens or over sequences", OVER_SEQUENCES, READS_LOGP,
      SCOPE_ROW, 0, NULL, NULL, NULL, &sequences},
-    PAIR("sigmoid", "dpo cdpo", "-log s(beta (a - b)); with label smoothing conservative DPO",
-         READS_REFERENCE, TAKES_SMOOTHING, preference_sigmoid),
-    PAIR("ipo", "ipo_mean", "(a/n_c - b/n_r - 1/(2 beta))^2, on means over tokens", READS_REFERENCE, 0,
-         preference_ipo),
-    PAIR("ipo_sum", "", "(a - b - 1/(2 beta))^2, on sums, as in the DPO authors' code", READS_REFERENCE, 0,
-         preference_ipo_sum),
-    PAIR("hinge", "", "max(0, 1 - beta (a - b))", READS_REFERENCE, 0, preference_hinge),
-    PAIR("robust", "rdpo", "DPO unbiased under labels flipped with probability label_smoothing",
-         READS_REFERENCE, TAKES_SMOOTHING, preference_robust),
-    PAIR("apo_zero", "", "1 - s(beta a) + s(beta b): raises chosen, lowers rejected", READS_REFERENCE, 0,
-         preference_apo_zero),
-    PAIR("apo_down", "", "s(beta a) + 1 - s(beta (a - b)): lowers both, rejected more", READS_REFERENCE, 0,
-         preference_apo_down),
-    PAIR("sigmoid_norm", "dpo_norm", "-log s(beta (a/n_c - b/n_r)): DPO on means over tokens",
-         READS_REFERENCE, 0, preference_sigmoid_norm),
+    OF_DIFFERENCE("sigmoid", "dpo cdpo", "-log s(beta (a - b)); with label smoothing conservative DPO",
+                  TAKES_SMOOTHING, preference_sigmoid),
+    OF_DIFFERENCE("ipo", "ipo_mean", "(a/n_c - b/n_r - 1/(2 beta))^2, on means over tokens", 0,
+                  preference_ipo),
+    OF_DIFFERENCE("ipo_sum", "", "(a - b - 1/(2 beta))^2, on sums, as in the DPO authors' code", 0,
+                  preference_ipo_sum),
+    OF_DIFFERENCE("hinge", "", "max(0, 1 - beta (a - b))", 0, preference_hinge),
+    OF_DIFFERENCE("robust", "rdpo", "DPO unbiased under labels flipped with probability label_smoothing",
+                  TAKES_SMOOTHING, preference_robust),
+    REFERRED("apo_zero", "", "1 - s(beta a) + s(beta b): raises chosen, lowers rejected", 0,
+             preference_apo_zero),
+    REFERRED("apo_down", "", "s(beta a) + 1 - s(beta (a - b)): lowers both, rejected more", 0,
+             preference_apo_down),
+    OF_DIFFERENCE("sigmoid_norm", "dpo_norm", "-log s(beta (a/n_c - b/n_r)): DPO on means over tokens", 0,
+                  preference_sigmoid_norm),
+    OF_DIFFERENCE("exo_pair", "", "KL of s(beta (a - b)) from 1 - label_smoothing", TAKES_SMOOTHING,
+                  preference_exo_pair),
+    REFERRED("nca_pair", "", "-log s(beta a) - (log s(-beta a) + log s(-beta b)) / 2", 0,
+             preference_nca_pair),
+    REFERRED("bco_pair", "", "-log s(beta a) - log s(-beta b)", 0, preference_bco_pair),
+    REFERRED("sppo_hard", "", "(a - 1/(2 beta))^2 + (b + 1/(2 beta))^2", 0, preference_sppo_hard),
+    OF_DIFFERENCE("discopop", "", "from -log s(u) to exp(-u) by s(u / tau), u = beta (a - b)", TAKES_TAU,
+                  preference_discopop),
+    OF_ALL("bco", SCOPE_BATCH, "bco_pair with the batch's mean reward as its zero", 0, pairwise_bco,
+           pairwise_gather_bco),
+    OF_ALL("beta_dpo", SCOPE_BATCH,
+           "DPO with a beta for each pair, and less weight for pairs far off the batch's mean",
+           TAKES_BETA_SCALE, pairwise_beta_dpo, pairwise_gather_beta_dpo),
+    OF_ALL("aot", SCOPE_ORDER,
+           "DPO on quantiles: the batch's sorted log p(chosen) - log p(rejected) against the reference's",
+           TAKES_SMOOTHING, pairwise_aot, pairwise_gather_aot),
+    OF_ALL("aot_unpaired", SCOPE_ORDER, "DPO on quantiles: the batch's sorted a against its sorted b",
+           TAKES_SMOOTHING, pairwise_aot_unpaired, pairwise_gather_aot_unpaired),
     PAIR("slic", "", "max(0, margin - log p(chosen) + log p(rejected)): no reference", 0, TAKES_MARGIN,
          preference_slic),
-    {"rrhf", "", "sum over ranked pairs of max(0, s_worse - s_better), s = log p / tokens: no reference",
-     OVER_LISTS, READS_LOGP | READS_LABELS, SCOPE_ROW, 0, listwise_rrhf, NULL, NULL, &lists},
+    PAIR("cpo", "", "-log s(beta (log p(chosen) - log p(rejected))): no reference", 0,
+         TAKES_BETA | TAKES_SMOOTHING, preference_cpo),
+    PAIR("simpo", "", "-log s(beta (c - r) - gamma), means over tokens of log p: no reference", 0,
+         TAKES_BETA | TAKES_SMOOTHING | TAKES_GAMMA, preference_simpo),
+    PAIR("orpo", "", "-beta log s(log odds(c) - log odds(r)), means over tokens of log p: no reference", 0,
+         TAKES_BETA, preference_orpo),
+    LIST("rrhf", "sum over ranked pairs of max(0, s_worse - s_better), s = log p / tokens: no reference", 0,
+         0, listwise_rrhf),
+    LIST("pro",
+         "each response against all worse ones, s = log p / tokens times the gap of scores: no reference", 0,
+         0, listwise_pro),
+    LIST("bt_list", "-log of each response's share among itself and all worse ones, by beta times log-ratios",
+         READS_REFERENCE, TAKES_BETA, listwise_bt),
     {"reward", "", "-log s(r_c - r_r - margin) of a prompt's pairs", OVER_PROMPTS, READS_VALUE, SCOPE_ROW, 0,
      NULL, NULL, NULL, &prompts},
 };
@@ -179,7 +207,7 @@ static double row_loss(const struct terms *t, const struct scored_row *row, cons
     double value = 0;
     for (int k = 0; k < t->n; k++) {
         const struct objective *o = t->list[k].objective;
-        const double *gathered = o->scope == SCOPE_BATCH ? d->gathered : NULL;
+        const double *gathered = o->scope == SCOPE_ROW ? NULL : d->gathered;
         value += t->list[k].weight * o->loss(o, t, row, gathered, t->list[k].weight, slope);
     }
     return value;
@@ -329,18 +357,23 @@ static double terms_value(const struct terms *t, const struct sums *sums) {
 
 static const struct {
     const char *name;
+    const struct shown_list *shown;
     bool (*row)(const struct terms *t, const struct scored_row *row, const struct denominators *d,
                 const struct slope *slope, struct sums *sums);
     double (*value)(const struct terms *t, const struct sums *sums);
 } kinds[] = {
-    [OVER_SEQUENCES] = {"sequences", sequence_row, sequence_value},
-    [OVER_PAIRS] = {"pairs", pair_row, terms_value},
-    [OVER_LISTS] = {"prompts", list_row, terms_value},
-    [OVER_PROMPTS] = {"prompts", prompt_row, terms_value},
+    [OVER_SEQUENCES] = {"sequences", &sequences, sequence_row, sequence_value},
+    [OVER_PAIRS] = {"pairs", &pairs, pair_row, terms_value},
+    [OVER_LISTS] = {"prompts", &lists, list_row, terms_value},
+    [OVER_PROMPTS] = {"prompts", &prompts, prompt_row, terms_value},
 };
 
 const char *terms_rows(const struct terms *t) {
     return kinds[t->rows].name;
+}
+
+const struct shown_list *terms_shown(const struct terms *t, int term) {
+    return term < t->n ? t->list[term].objective->shown : kinds[t->rows].shown;
 }
 
 void objective_gather(const struct terms *t, const struct scored_row *row, struct sums *sums) {
@@ -348,6 +381,15 @@ void objective_gather(const struct terms *t, const struct scored_row *row, struc
         const struct objective *o = t->list[k].objective;
         if (o->scope == SCOPE_BATCH) {
             o->gather(o, t, row, &sums->v[SUM_GATHERED]);
+        }
+    }
+}
+
+void objective_order(const struct terms *t, const struct scored_row *row, double pair[2]) {
+    for (int k = 0; k < t->n; k++) {
+        const struct objective *o = t->list[k].objective;
+        if (o->scope == SCOPE_ORDER) {
+            o->gather(o, t, row, pair);
         }
     }
 }

@@ -12,6 +12,8 @@
  *   1. forward of all forests; objective_gather for each row into a struct sums (a slot's, pushed into a
  *      sums_tree), one sums_reduce over ranks;
  *   2. forward again, objective_row with denominators.gathered = &reduced.v[SUM_GATHERED], backward.
+ * Where a term needs the order of all rows (SCOPE_ORDER), the first pass takes objective_order's two numbers
+ * of each row, and gathered holds those of all ranks: their count, the first ones ascending, the second ones.
  */
 #ifndef COLLIMATE_OBJECTIVE_OBJECTIVE_H
 #define COLLIMATE_OBJECTIVE_OBJECTIVE_H
@@ -100,7 +102,7 @@ struct slope {
 
 /* What the rows of an objective are. */
 enum objective_rows { OVER_SEQUENCES, OVER_PAIRS, OVER_LISTS, OVER_PROMPTS };
-enum objective_scope { SCOPE_ROW, SCOPE_BATCH };
+enum objective_scope { SCOPE_ROW, SCOPE_BATCH, SCOPE_ORDER };
 
 /* A number that is shown: (v[plus] - v[minus]) / (v[over] + v[also]), or what `of` says. */
 struct shown {
@@ -116,13 +118,25 @@ struct shown_list {
 
 struct terms;
 struct objective;
-/* A row's value; adds weight times its slopes. gathered: GATHERED numbers over the batch, NULL in scope row.
- */
+/* A row's value; adds weight times its slopes. gathered: GATHERED numbers over the batch; in scope order the
+ * count and the two sorted columns; NULL in scope row. */
 typedef double objective_loss(const struct objective *o, const struct terms *t, const struct scored_row *row,
                               const double *gathered, double weight, const struct slope *slope);
 /* Adds what a row brings to the batch's GATHERED numbers. */
 typedef void objective_gathers(const struct objective *o, const struct terms *t, const struct scored_row *row,
                                double *gathered);
+
+/* Options that a row reads; an error elsewhere. */
+enum takes {
+    TAKES_BETA = 1,
+    TAKES_SMOOTHING = 2,
+    TAKES_MARGIN = 4,
+    TAKES_GAMMA = 8,
+    TAKES_TAU = 16,
+    TAKES_BETA_SCALE = 32,
+    TAKES_DIVERGENCE = 64,
+    TAKES_LD_ALPHA = 128
+};
 
 /* A row of the table. */
 struct objective {
@@ -130,10 +144,10 @@ struct objective {
     enum objective_rows rows;
     unsigned reads; /* enum reads */
     enum objective_scope scope;
-    enum { TAKES_SMOOTHING = 1, TAKES_MARGIN = 2 } takes; /* options; an error elsewhere */
+    unsigned takes; /* enum takes */
     objective_loss *loss;
     preference_loss *pair;     /* of pairs: what loss calls */
-    objective_gathers *gather; /* SCOPE_BATCH */
+    objective_gathers *gather; /* SCOPE_BATCH: adds to the batch's numbers; SCOPE_ORDER: sets the row's two */
     const struct shown_list *shown;
 };
 /* NULL if unknown. Takes names and aliases. */
@@ -146,7 +160,7 @@ enum { MOST_TERMS = 8 };
 struct terms {
     enum objective_rows rows;
     enum objective_scope scope; /* of the widest term */
-    unsigned reads;             /* of all terms together */
+    unsigned reads, takes;      /* of all terms together */
     bool sequence_sum;          /* sequences: sum per sequence, mean over sequences; otherwise over tokens */
     bool has_reference;         /* rewards are computed */
     bool reference_free;        /* losses see a reference of 0 */
@@ -159,15 +173,24 @@ struct terms {
     struct preference_options options;
     struct reward_options reward;
 };
-/* Local. dpo.loss: "sigmoid", "sigmoid+0.1*sft", "0.5*ipo + 0.5*hinge", "100*rrhf+sft". Sets rows, scope,
- * reads, the list and target_weight. Fails: ERR_USAGE naming the unknown loss and the known ones, or two that
- * do not go together. */
+/* Local. dpo.loss: "sigmoid", "sigmoid+0.1*sft", "0.5*ipo + 0.5*hinge", "100*rrhf+sft"; "sft" alone is over
+ * pairs, with no term. Sets rows, scope, reads, takes, the list and target_weight. Fails: ERR_USAGE naming
+ * the unknown loss and the known ones, or two that do not go together. */
 enum status terms_parse(const char *losses, struct terms *out);
-/* Local. Whether every term can take the options. Fails: ERR_USAGE; also when an option was given that no
- * term takes. given: those that were, by `takes`. */
-enum status terms_check(const struct terms *t, unsigned given);
+/* The keys of options that not all rows take; beta has a meaning in rewards as well. */
+struct option_key {
+    enum takes takes;
+    const char *key;
+};
+const struct option_key *terms_option_keys(int *count);
+/* Local. Whether every term can take the options; adds to reads what the options have read. Fails: ERR_USAGE;
+ * also when an option was given that no term takes, or one of the pair as a whole (divergence, ld_alpha) that
+ * not all take. given: those that were, by `takes`. */
+enum status terms_check(struct terms *t, unsigned given);
 /* Local. One row of the table, by name, as SFT and reward models have it. */
 void terms_one(const char *name, struct terms *out);
+/* What a term shows; without terms, what rows of its kind show. */
+const struct shown_list *terms_shown(const struct terms *t, int term);
 /* What the rows are called: "sequences", "pairs", "prompts". */
 const char *terms_rows(const struct terms *t);
 
@@ -178,6 +201,8 @@ struct denominators {
 };
 /* Adds what the term of batch scope gathers to sums->v[SUM_GATHERED…]. */
 void objective_gather(const struct terms *t, const struct scored_row *row, struct sums *sums);
+/* The row's two numbers for the term of scope order. */
+void objective_order(const struct terms *t, const struct scored_row *row, double pair[2]);
 /* Adds a row to sums, and gives d value / d score of its responses (slope may be NULL, and its members):
  * slopes by response are set, slopes by token are added to. Returns false when the row's value or a slope is
  * not finite. */

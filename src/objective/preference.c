@@ -101,3 +101,87 @@ void preference_slic(const struct pair_scores *s, const struct preference_option
     double gap = o->margin - (s->chosen - s->rejected);
     from_margin(out, gap > 0 ? gap : 0.0, gap > 0 ? -1.0 : 0.0, 1);
 }
+
+/* KL(p || q) of p = (s(u), s(-u)), u = beta delta, from q = (1 - e, e): Ji et al. 2024 (EXO), eq. 16 with two
+ * responses. */
+void preference_exo_pair(const struct pair_scores *s, const struct preference_options *o,
+                         struct pair_loss *out) {
+    double u = o->beta * (ratio_chosen(s) - ratio_rejected(s)), e = o->label_smoothing;
+    double wins = -softplus(-u) - log1p(-e), loses = -softplus(u) - log(e);
+    from_margin(out, logistic(u) * wins + logistic(-u) * loses, logistic_slope(u) * (wins - loses), o->beta);
+}
+
+/* -log s(beta a) - (log s(-beta a) + log s(-beta b)) / 2: Chen et al. 2024 (NCA), with the pair as the batch.
+ */
+void preference_nca_pair(const struct pair_scores *s, const struct preference_options *o,
+                         struct pair_loss *out) {
+    double u = o->beta * ratio_chosen(s), v = o->beta * ratio_rejected(s);
+    *out = (struct pair_loss){softplus(-u) + (softplus(u) + softplus(v)) / 2,
+                              o->beta * (logistic(u) / 2 - logistic(-u)), o->beta * logistic(v) / 2};
+}
+
+/* -log s(beta a) - log s(-beta b): Jung et al. 2024 (BCO) without its shift, as in TRL's DPO trainer. */
+void preference_bco_pair(const struct pair_scores *s, const struct preference_options *o,
+                         struct pair_loss *out) {
+    double u = o->beta * ratio_chosen(s), v = o->beta * ratio_rejected(s);
+    *out = (struct pair_loss){softplus(-u) + softplus(v), -o->beta * logistic(-u), o->beta * logistic(v)};
+}
+
+/* (a - 1/(2 beta))^2 + (b + 1/(2 beta))^2: Wu et al. 2024 (SPPO), eq. 4.7 with the chosen winning for sure.
+ */
+void preference_sppo_hard(const struct pair_scores *s, const struct preference_options *o,
+                          struct pair_loss *out) {
+    double u = ratio_chosen(s) - 1 / (2 * o->beta), v = ratio_rejected(s) + 1 / (2 * o->beta);
+    *out = (struct pair_loss){u * u + v * v, 2 * u, 2 * v};
+}
+
+/* m e^-u - (1 - m) log s(u), m = s(u / tau), u = beta delta: Lu et al. 2024 (DiscoPOP), eq. 5. The product of
+ * m and the exponential is one exponential, so that a lost pair does not make 0 times infinity. */
+void preference_discopop(const struct pair_scores *s, const struct preference_options *o,
+                         struct pair_loss *out) {
+    double u = o->beta * (ratio_chosen(s) - ratio_rejected(s)), x = u / o->tau;
+    double exponential = exp(-u - softplus(-x)), rest = logistic(-x);
+    double slope = exponential * (logistic(-x) / o->tau - 1) - rest * logistic(-u) -
+                   logistic_slope(x) / o->tau * softplus(-u);
+    from_margin(out, rest * softplus(-u) + exponential, slope, o->beta);
+}
+
+/* DPO's loss, smoothing included, at u of the policy alone. */
+static double smooth_loss(double u, double e, double *slope) {
+    *slope = e * logistic(u) - (1 - e) * logistic(-u);
+    return (1 - e) * softplus(-u) + e * softplus(u);
+}
+
+/* -log s(beta (log p(chosen) - log p(rejected))): Xu et al. 2024 (CPO), eq. 3, whose other half is SFT beside
+ * it. No reference. */
+void preference_cpo(const struct pair_scores *s, const struct preference_options *o, struct pair_loss *out) {
+    double slope;
+    double value = smooth_loss(o->beta * (s->chosen - s->rejected), o->label_smoothing, &slope);
+    from_margin(out, value, slope, o->beta);
+}
+
+/* -log s(beta (c - r) - gamma), c and r the means over tokens of log p: Meng et al. 2024 (SimPO), eq. 6. No
+ * reference. */
+void preference_simpo(const struct pair_scores *s, const struct preference_options *o,
+                      struct pair_loss *out) {
+    double n_c = (double)s->chosen_tokens, n_r = (double)s->rejected_tokens, slope;
+    double u = o->beta * (s->chosen / n_c - s->rejected / n_r - o->gamma / o->beta);
+    double value = smooth_loss(u, o->label_smoothing, &slope);
+    *out = (struct pair_loss){value, o->beta * slope / n_c, -o->beta * slope / n_r};
+}
+
+/* log(p / (1 - p)) of a mean log p below 0, by which a rounded 0 stands as well. */
+static double log_odds(double mean, double *slope) {
+    double x = fmin(mean, -1e-12);
+    *slope = -1 / expm1(x);
+    return x - log(-expm1(x));
+}
+
+/* -beta log s(log odds(chosen) - log odds(rejected)) of means over tokens: Hong et al. 2024 (ORPO), eq. 6 and
+ * 7, whose other half is SFT beside it. No reference. */
+void preference_orpo(const struct pair_scores *s, const struct preference_options *o, struct pair_loss *out) {
+    double n_c = (double)s->chosen_tokens, n_r = (double)s->rejected_tokens, by_chosen, by_rejected;
+    double u = log_odds(s->chosen / n_c, &by_chosen) - log_odds(s->rejected / n_r, &by_rejected);
+    double slope = -o->beta * logistic(-u);
+    *out = (struct pair_loss){o->beta * softplus(-u), slope * by_chosen / n_c, -slope * by_rejected / n_r};
+}

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "objective/divergence.h"
+
 struct pair_scores {
     double chosen, rejected;                     /* policy: sums of token log-probabilities */
     double reference_chosen, reference_rejected; /* 0 where reference-free */
@@ -16,7 +18,12 @@ struct pair_scores {
 };
 struct preference_options {
     double beta, label_smoothing;
-    double margin; /* delta of slic */
+    double margin;        /* delta of slic */
+    double gamma;         /* by how much simpo wants the mean rewards apart */
+    double tau;           /* of discopop, at most 1: how sharply it turns from one loss to the other */
+    double beta_scale;    /* of beta_dpo: how far a pair's beta follows its log-ratio */
+    double tail_discount; /* 1 - ld_alpha: by how much tokens past the shorter response count less */
+    struct divergence divergence; /* of the losses that take one */
 };
 struct pair_loss {
     double value, d_chosen, d_rejected;
@@ -26,6 +33,8 @@ typedef void preference_loss(const struct pair_scores *s, const struct preferenc
 
 /* One function a row of the table (objective.c); they check no options. */
 preference_loss preference_sigmoid, preference_ipo, preference_ipo_sum, preference_hinge, preference_robust,
-    preference_apo_zero, preference_apo_down, preference_sigmoid_norm, preference_slic;
+    preference_apo_zero, preference_apo_down, preference_sigmoid_norm, preference_slic, preference_exo_pair,
+    preference_nca_pair, preference_bco_pair, preference_sppo_hard, preference_discopop, preference_cpo,
+    preference_simpo, preference_orpo;
 
 #endif

@@ -32,7 +32,7 @@ static bool applies(const struct shown *m, const struct terms *t) {
 static bool is_repeated(const struct terms *t, int term) {
     bool found = false;
     for (int k = 0; k < term; k++) {
-        found = found || t->list[k].objective->shown == t->list[term].objective->shown;
+        found = found || terms_shown(t, k) == terms_shown(t, term);
     }
     return found;
 }
@@ -40,8 +40,8 @@ static bool is_repeated(const struct terms *t, int term) {
 enum status objective_show(const struct terms *t, const struct sums *sums,
                            enum status (*show)(void *context, const char *name, double value),
                            void *context) {
-    for (int k = 0; k < t->n; k++) {
-        const struct shown_list *l = t->list[k].objective->shown;
+    for (int k = 0; k < t->n || k == 0; k++) {
+        const struct shown_list *l = terms_shown(t, k);
         for (int i = 0; i < l->n && !is_repeated(t, k); i++) {
             if (applies(&l->list[i], t)) {
                 TRY(show(context, l->list[i].name, value_of(&l->list[i], t, sums)));

@@ -1,5 +1,6 @@
 /* From dpo.loss to what is minimized. */
 #include <ctype.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +14,34 @@ static bool is_term(const struct objective *o) {
     return o && o->loss;
 }
 
+/* Names that users of other programs look for, and why they are no row. */
+static enum status absent_loss(const char *name) {
+    static const struct {
+        const char *name, *why;
+    } absent[] = {
+        {"kto", "it reads single labelled responses; here rows are pairs or ranked responses"},
+        {"apo_zero_unpaired", "it reads single labelled responses; apo_zero is the same on pairs"},
+        {"tdpo",
+         "it reads the divergence of two models at each token, of which only log-probabilities are kept"},
+        {"wpo", "it weighs by the collision probability at each token, which no pass computes"},
+    };
+    for (int i = 0; i < COUNT_OF(absent); i++) {
+        if (strcmp(name, absent[i].name) == 0) {
+            return fail(ERR_USAGE, "dpo.loss: %s is not there: %s", name, absent[i].why);
+        }
+    }
+    return OK;
+}
+
 static enum status unknown_loss(const char *name) {
+    TRY(absent_loss(name));
     struct text known = {0};
     int count;
     const struct objective *table = objective_table(&count);
     for (int i = 0; i < count; i++) {
         TRY(is_term(&table[i]) ? text_printf(&known, "%s, ", table[i].name) : OK);
     }
-    TRY(text_puts(&known, "sft (as an add-on)"));
+    TRY(text_puts(&known, "sft"));
     enum status st = fail(ERR_USAGE, "dpo.loss: unknown loss \"%s\"; known: %s", name, known.data);
     text_free(&known);
     return st;
@@ -35,12 +56,13 @@ static enum status add_term(const struct objective *o, double weight, struct ter
                     out->rows == OVER_PAIRS ? out->list[0].objective->name : o->name,
                     out->rows == OVER_PAIRS ? o->name : out->list[0].objective->name);
     }
-    if (out->scope == SCOPE_BATCH && o->scope == SCOPE_BATCH) {
+    if (out->scope != SCOPE_ROW && o->scope != SCOPE_ROW) {
         return fail(ERR_USAGE, "dpo.loss: %s: a second loss that looks at the whole batch", o->name);
     }
     out->rows = o->rows;
     out->reads |= o->reads;
-    out->scope = o->scope == SCOPE_BATCH ? SCOPE_BATCH : out->scope;
+    out->takes |= o->takes;
+    out->scope = o->scope == SCOPE_ROW ? out->scope : o->scope;
     out->list[out->n++] = (struct term){o, weight};
     return OK;
 }
@@ -74,7 +96,7 @@ static bool ends_term(const char *text, size_t i, size_t start) {
 
 enum status terms_parse(const char *losses, struct terms *out) {
     out->n = 0;
-    out->reads = 0;
+    out->reads = out->takes = 0;
     out->scope = SCOPE_ROW;
     out->target_weight = 0;
     char text[256];
@@ -102,52 +124,111 @@ enum status terms_parse(const char *losses, struct terms *out) {
         start = i + 1;
     }
     if (out->n == 0) {
-        return fail(ERR_USAGE, "dpo.loss: \"%s\" holds no preference loss; use `collimate sft` for SFT alone",
-                    losses);
+        out->rows = OVER_PAIRS;
+        out->reads = READS_LOGP;
     }
     return OK;
 }
 
-/* The options of one loss; smoothing is 0 where it takes none. */
-static enum status check_options(const struct objective *o, const struct preference_options *options) {
-    double e = options->label_smoothing;
-    if ((o->reads & READS_REFERENCE) && (!(options->beta > 0) || !isfinite(options->beta))) {
-        return fail(ERR_USAGE, "beta is %g; it must be a positive number", options->beta);
-    }
-    bool is_robust = o->pair == preference_robust; /* divides by 1 - 2e */
-    double high = is_robust ? 0.5 : 1.0;
-    if (!(e >= 0) || e > high || (is_robust && e == high)) {
+const struct option_key *terms_option_keys(int *count) {
+    static const struct option_key keys[] = {
+        {TAKES_SMOOTHING, "dpo.label_smoothing"},
+        {TAKES_MARGIN, "dpo.margin"},
+        {TAKES_GAMMA, "dpo.gamma"},
+        {TAKES_TAU, "dpo.tau"},
+        {TAKES_BETA_SCALE, "dpo.beta_scale"},
+        {TAKES_DIVERGENCE, "dpo.divergence"},
+        {TAKES_LD_ALPHA, "dpo.ld_alpha"},
+    };
+    *count = COUNT_OF(keys);
+    return keys;
+}
+
+/* robust divides by 1 - 2e, exo_pair takes the logarithm of e. */
+static enum status check_smoothing(const struct objective *o, double e) {
+    double high = o->pair == preference_robust ? 0.5 : 1.0;
+    if (!(e >= 0) || e > high || (high < 1 && e == high)) {
         return fail(ERR_USAGE, "label smoothing is %g; the loss %s takes 0 to %g%s", e, o->name, high,
-                    is_robust ? ", less than that" : "");
+                    high < 1 ? ", less than that" : "");
     }
-    return (o->takes & TAKES_MARGIN) && !(options->margin >= 0 && isfinite(options->margin))
-               ? fail(ERR_USAGE, "margin is %g; it must be 0 or a positive number", options->margin)
+    return o->pair == preference_exo_pair && (e == 0 || e == 1)
+               ? fail(ERR_USAGE,
+                      "label smoothing is %g; the loss exo_pair takes more than 0 (dpo.label_smoothing=1e-3)",
+                      e)
                : OK;
 }
 
-enum status terms_check(const struct terms *t, unsigned given) {
-    unsigned takes = 0;
-    for (int k = 0; k < t->n; k++) {
-        const struct objective *o = t->list[k].objective;
-        struct preference_options options = t->options;
-        options.label_smoothing = o->takes & TAKES_SMOOTHING ? options.label_smoothing : 0;
-        TRY(check_options(o, &options));
-        takes |= o->takes;
-    }
-    if (given & ~takes & TAKES_SMOOTHING) {
-        return fail(ERR_USAGE,
-                    "dpo.label_smoothing has no effect with this dpo.loss; sigmoid and robust read "
-                    "it");
-    }
-    return given & ~takes & TAKES_MARGIN
-               ? fail(ERR_USAGE, "dpo.margin has no effect with this dpo.loss; slic reads it")
+/* min: that or more; above: more than that; to at most. */
+static enum status check_range(const char *what, double value, double min, bool above, double most) {
+    return !(above ? value > min : value >= min) || !(value <= most)
+               ? fail(ERR_USAGE, "%s is %g; it must be %s", what, value,
+                      above ? "a positive number" : "0 or a positive number")
                : OK;
+}
+
+static enum status check_options(const struct objective *o, const struct preference_options *p) {
+    const double most = DBL_MAX;
+    TRY(o->takes & TAKES_BETA ? check_range("beta", p->beta, 0, true, most) : OK);
+    TRY(o->takes & TAKES_SMOOTHING ? check_smoothing(o, p->label_smoothing) : OK);
+    TRY(o->takes & TAKES_MARGIN ? check_range("margin", p->margin, 0, false, most) : OK);
+    TRY(o->takes & TAKES_GAMMA ? check_range("gamma", p->gamma, 0, false, most) : OK);
+    TRY(o->takes & TAKES_BETA_SCALE ? check_range("beta_scale", p->beta_scale, 0, false, most) : OK);
+    return o->takes & TAKES_TAU && !(p->tau > 0 && p->tau <= 1)
+               ? fail(ERR_USAGE, "tau is %g; it must be above 0 and at most 1", p->tau)
+               : OK;
+}
+
+/* An option that is read by none, or not by all where it must be. */
+static enum status useless_option(const struct option_key *option, const char *losses) {
+    struct text readers = {0};
+    int count, n = 0;
+    const struct objective *table = objective_table(&count);
+    for (int i = 0; i < count; i++) {
+        if (is_term(&table[i]) && (table[i].takes & option->takes)) {
+            TRY(text_printf(&readers, "%s%s", n++ > 0 ? ", " : "", table[i].name));
+        }
+    }
+    enum status st =
+        fail(ERR_USAGE, "%s has no effect with %s dpo.loss; read by: %s", option->key, losses, readers.data);
+    text_free(&readers);
+    return st;
+}
+
+static enum status check_given(const struct terms *t, unsigned given) {
+    int count;
+    const struct option_key *keys = terms_option_keys(&count);
+    unsigned by_all = t->takes;
+    for (int k = 0; k < t->n; k++) {
+        by_all &= t->list[k].objective->takes;
+    }
+    for (int i = 0; i < count; i++) {
+        bool for_all = keys[i].takes & (TAKES_DIVERGENCE | TAKES_LD_ALPHA);
+        if (given & ~t->takes & keys[i].takes) {
+            return useless_option(&keys[i], "this");
+        }
+        if (for_all && (given & ~by_all & keys[i].takes)) {
+            return useless_option(&keys[i], "a part of this");
+        }
+    }
+    return OK;
+}
+
+enum status terms_check(struct terms *t, unsigned given) {
+    for (int k = 0; k < t->n; k++) {
+        TRY(check_options(t->list[k].objective, &t->options));
+    }
+    TRY(check_given(t, given));
+    if (t->options.tail_discount != 0) {
+        t->reads |= READS_TOKENS | READS_TOKEN_REFERENCE;
+    }
+    return OK;
 }
 
 void terms_one(const char *name, struct terms *out) {
     const struct objective *o = objective_find(name);
     out->rows = o->rows;
     out->reads = o->reads;
+    out->takes = o->takes;
     out->scope = o->scope;
     out->n = 1;
     out->list[0] = (struct term){o, 1};

@@ -11,11 +11,12 @@ struct eval_accuracy {
     double low, high;
 };
 
-static void add_accuracy(void *context, const struct sample *sample, const struct scored_row *row) {
+static void add_accuracy(void *context, const struct sample *sample, const struct scored_row *row,
+                         const struct sums *sums) {
     struct eval_accuracy *a = context;
     double accurate = 0;
     double pairs = row->n_pairs;
-    (void)sample;
+    (void)sample, (void)sums;
     for (int32_t i = 0; i < row->n_pairs; i++) {
         const struct compared *p = &row->pairs[i];
         accurate += row->responses[p->chosen].value > row->responses[p->rejected].value;

@@ -53,8 +53,7 @@ enum status step_continue(struct step *s) {
 static enum status forest_values(struct step *s, const struct batch *b, const struct forest_cut *cut,
                                  struct sums *sums) {
     const struct terms *terms = s->parts.terms;
-    const struct denominators d = {(double)b->place.count, b->global_target_tokens,
-                                   terms->scope == SCOPE_BATCH ? s->gathered : NULL};
+    const struct denominators d = {(double)b->place.count, b->global_target_tokens, s->gathered};
     for (int64_t i = 0; i < cut->last - cut->first; i++) {
         const struct scored_row row = scorer_row(&s->scorer, b, cut, cut->first + i);
         const struct slope slope = scorer_slope(&s->scorer, i);
@@ -88,7 +87,18 @@ static enum status forest_step(struct step *s, const struct batch *b, int64_t cu
     return OK;
 }
 
-/* First pass of scope batch, one forest: forward, and what its rows bring. Local. */
+/* What a row brings to the numbers of the batch. Local. */
+static enum status row_gather(struct step *s, const struct scored_row *row, struct sums *sums) {
+    double pair[2];
+    if (s->parts.terms->scope == SCOPE_BATCH) {
+        objective_gather(s->parts.terms, row, sums);
+        return OK;
+    }
+    objective_order(s->parts.terms, row, pair);
+    return order_add(&s->order, pair);
+}
+
+/* First pass of terms that see the batch, one forest: forward, and what its rows bring. Local. */
 static enum status forest_gather(struct step *s, const struct batch *b, const struct forest_cut *cut,
                                  struct sums *sums) {
     double began = clock_seconds();
@@ -96,7 +106,7 @@ static enum status forest_gather(struct step *s, const struct batch *b, const st
     TRY(scorer_run(&s->scorer, b->samples + cut->first, cut->last - cut->first));
     for (int64_t i = cut->first; i < cut->last; i++) {
         const struct scored_row row = scorer_row(&s->scorer, b, cut, i);
-        objective_gather(s->parts.terms, &row, sums);
+        TRY(row_gather(s, &row, sums));
     }
     s->spans[SPAN_FORWARD] += clock_seconds() - began;
     return OK;
@@ -114,20 +124,28 @@ static enum status slots_gather(struct step *s, const struct batch *b) {
     return OK;
 }
 
-/* Collective, whatever happens on this rank: the numbers that a term of scope batch needs before it can weigh
- * a row. A failure rides along, so that all ranks know of it. */
+/* Collective, whatever happened on this rank (st). A failure rides along, so that all ranks know of it. */
+static enum status gather_sums(struct step *s, enum status st) {
+    double values[GATHERED + 1] = {0};
+    memcpy(values, &s->sums.total.v[SUM_GATHERED], sizeof s->sums_gathered);
+    values[GATHERED] = st != OK;
+    TRY(sums_reduce(s->parts.comm, s->options.deterministic, values, GATHERED + 1));
+    memcpy(s->sums_gathered, values, sizeof s->sums_gathered);
+    s->gathered = s->sums_gathered;
+    return values[GATHERED] > 0 ? comm_agree(s->parts.comm, st) : OK;
+}
+
+/* Collective, whatever happens on this rank: the numbers that a term of scope batch or order needs before it
+ * can weigh a row. */
 static enum status gather(struct step *s, const struct batch *b) {
-    if (s->parts.terms->scope != SCOPE_BATCH) {
+    enum objective_scope scope = s->parts.terms->scope;
+    if (scope == SCOPE_ROW) {
         return OK;
     }
     sums_tree_begin(&s->sums, s->options.deterministic);
     enum status st = slots_gather(s, b);
-    double values[GATHERED + 1] = {0};
-    memcpy(values, &s->sums.total.v[SUM_GATHERED], sizeof s->gathered);
-    values[GATHERED] = st != OK;
-    TRY(sums_reduce(s->parts.comm, s->options.deterministic, values, GATHERED + 1));
-    memcpy(s->gathered, values, sizeof s->gathered);
-    return values[GATHERED] > 0 ? comm_agree(s->parts.comm, st) : OK;
+    return scope == SCOPE_BATCH ? gather_sums(s, st)
+                                : order_gather(s->parts.comm, &s->order, st, &s->gathered);
 }
 
 /* All slots of this rank; buckets leave in the last forest. Local. */
@@ -318,6 +336,7 @@ enum status step_open(const struct step_parts *parts, const struct step_options 
 
 void step_close(struct step *s) {
     stragglers_close(&s->stragglers);
+    order_free(&s->order);
     scorer_close(&s->scorer);
     gradient_close(&s->gradient);
     mem_free(s->closing);

@@ -19,6 +19,7 @@
 #define COLLIMATE_TRAIN_STEP_H
 
 #include "evaluate/evaluation.h"
+#include "evaluate/order.h"
 #include "train/gradient.h"
 #include "train/optimizer.h"
 #include "train/straggler.h"
@@ -80,7 +81,9 @@ struct step {
     struct scorer scorer;
     struct gradient_sum gradient;
     struct sums_tree sums;
-    double gathered[GATHERED]; /* over the batch; where a term has scope batch */
+    double sums_gathered[GATHERED]; /* over the batch; where a term has scope batch */
+    struct order order;             /* of its rows; where a term has scope order */
+    const double *gathered;         /* what the terms are given of these; NULL in scope row */
     struct stragglers stragglers;
     struct shard_map shares; /* who sums which squares of the gradient, and hashes which parameters */
     int64_t n_slots, n_squares;

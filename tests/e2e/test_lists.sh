@@ -52,7 +52,7 @@ column slic/metrics.jsonl loss | awk 'NR == 1 { first = $2 } { last = $2 } END {
     bad "slic does not fall"
 
 refuses 2 "reads a reference" $slic output=no dpo.loss=slic reference=init
-refuses 2 "reads a reference" $slic output=no dpo.loss=rrhf dpo.beta=0.2
+refuses 2 "takes beta" $slic output=no dpo.loss=rrhf dpo.beta=0.2
 refuses 2 "dpo.margin has no effect" $slic output=no dpo.margin=2
 refuses 2 "not in one sum" $slic output=no dpo.loss=sigmoid+rrhf
 refuses 2 "known: sigmoid" $slic output=no dpo.loss=reward

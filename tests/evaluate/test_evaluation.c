@@ -105,7 +105,9 @@ struct seen {
     double logp;
 };
 
-static void visit(void *context, const struct sample *sample, const struct scored_row *row) {
+static void visit(void *context, const struct sample *sample, const struct scored_row *row,
+                  const struct sums *sums) {
+    (void)sums;
     struct seen *seen = context;
     seen->rows[sample->row]++;
     seen->logp += row->responses[row->target].logp;

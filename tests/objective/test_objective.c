@@ -11,7 +11,8 @@
 static struct pair_loss run(const char *name, struct pair_scores s, double beta, double smoothing) {
     const struct objective *p = objective_find(name);
     assert_non_null(p);
-    struct preference_options o = {.beta = beta, .label_smoothing = smoothing, .margin = 1};
+    struct preference_options o = {
+        .beta = beta, .label_smoothing = smoothing, .margin = 1, .gamma = .5, .tau = .05};
     struct pair_loss out;
     p->pair(&s, &o, &out);
     return out;
@@ -73,8 +74,9 @@ static void test_finite_differences(void **state) {
         for (int k = 0; k < 50 && table[i].pair; k++) {
             struct pair_scores s = {4 * rng_normal(&r) - 30, 4 * rng_normal(&r) - 30, -30, -30,
                                     1 + rng_below(&r, 40),   1 + rng_below(&r, 40)};
-            struct preference_options o = {.beta = 0.05 + rng_uniform(&r), .margin = 1};
-            o.label_smoothing = table[i].takes & TAKES_SMOOTHING ? 0.4 * rng_uniform(&r) : 0;
+            struct preference_options o = {
+                .beta = 0.05 + rng_uniform(&r), .margin = 1, .gamma = .5, .tau = .5};
+            o.label_smoothing = table[i].takes & TAKES_SMOOTHING ? 0.01 + 0.4 * rng_uniform(&r) : 0;
             struct pair_loss at, up, down;
             table[i].pair(&s, &o, &at);
             struct pair_scores plus = s, minus = s;
@@ -94,6 +96,44 @@ static void test_finite_differences(void **state) {
             assert_near(at.d_rejected, (up.value - down.value) / (2 * h), 1e-7);
         }
     }
+}
+
+/* The golden pair's rewards are u = .1 and v = -.1. */
+static void test_more_closed_forms(void **state) {
+    (void)state;
+    const double s1 = 1 / (1 + exp(-.1)), s2 = 1 / (1 + exp(-.2)), e = .3;
+    assert_near(run("nca_pair", golden, .1, 0).value, -1.5 * log(s1) - .5 * log(1 - s1), 1e-15);
+    assert_near(run("bco_pair", golden, .1, 0).value, -2 * log(s1), 1e-15);
+    assert_near(run("sppo_hard", golden, .1, 0).value, 2 * 16, 1e-14);
+    assert_near(run("exo_pair", golden, .1, e).value, s2 * log(s2 / (1 - e)) + (1 - s2) * log((1 - s2) / e),
+                1e-15);
+    double m = 1 / (1 + exp(-.2 / .05));
+    assert_near(run("discopop", golden, .1, 0).value, m * exp(-.2) - (1 - m) * log(s2), 1e-15);
+    /* log p -20 and -25, of 10 and 20 tokens. */
+    assert_near(run("cpo", golden, .1, 0).value, log1p(exp(-.5)), 1e-15);
+    assert_near(run("cpo", golden, .1, e).value, (1 - e) * log1p(exp(-.5)) + e * log1p(exp(.5)), 1e-15);
+    assert_near(run("simpo", golden, 2, 0).value, log1p(exp(2 * .75 + .5)), 1e-15);
+    double odds = (exp(-2) / (1 - exp(-2))) / (exp(-1.25) / (1 - exp(-1.25)));
+    assert_near(run("orpo", golden, .1, 0).value, .1 * log1p(1 / odds), 1e-15);
+}
+
+/* What would be 0 times infinity, or the logarithm of 0. */
+static void test_more_limits(void **state) {
+    (void)state;
+    struct pair_scores won = {1e4, -1e4, 0, 0, 1, 1}, lost = {-1e4, 1e4, 0, 0, 1, 1},
+                       sure = {0, -1, 0, 0, 1, 1};
+    assert_near(run("discopop", won, 1, 0).value, 0, 0);
+    assert_near(run("discopop", lost, 1, 0).value, 2e4, 1e-15);
+    assert_near(run("discopop", lost, 1, 0).d_chosen, -1, 1e-15);
+    assert_near(run("exo_pair", won, 1, .1).value, -log(.9), 1e-15);
+    assert_near(run("exo_pair", lost, 1, .1).value, -log(.1), 1e-15);
+    assert_near(run("nca_pair", lost, 1, 0).value, 1.5e4, 1e-15);
+    assert_near(run("bco_pair", lost, 1, 0).value, 2e4, 1e-15);
+    assert_near(run("sppo_hard", won, .5, 0).value, 2 * 9999.0 * 9999.0, 1e-15);
+    assert_near(run("cpo", lost, 1, 0).value, 2e4, 1e-15);
+    assert_near(run("simpo", lost, 1, 0).value, 20000.5, 1e-15);
+    struct pair_loss l = run("orpo", sure, 1, 0); /* a response of probability 1 */
+    assert_true(l.value >= 0 && l.value < 1e-11 && isfinite(l.d_chosen) && l.d_rejected >= 0);
 }
 
 static struct pair_scores swapped(struct pair_scores s) {
@@ -131,7 +171,7 @@ static void test_limits(void **state) {
     for (int i = 0; i < count; i++) {
         for (int sign = -1; sign <= 1 && table[i].pair; sign += 2) {
             struct pair_scores s = {sign * 1e4, -sign * 1e4, 0, 0, 1, 1};
-            struct pair_loss l = run(table[i].name, s, 1.0, 0);
+            struct pair_loss l = run(table[i].name, s, 1.0, table[i].pair == preference_exo_pair ? 1e-3 : 0);
             assert_true(isfinite(l.value) && isfinite(l.d_chosen) && isfinite(l.d_rejected));
         }
     }
@@ -149,7 +189,7 @@ static void test_limits(void **state) {
 
 static enum status checked(const char *loss, double beta, double smoothing, double margin) {
     struct terms t = {
-        .options = {.beta = beta, .label_smoothing = smoothing, .margin = margin},
+        .options = {.beta = beta, .label_smoothing = smoothing, .margin = margin, .tau = .05},
     };
     assert_int_equal(terms_parse(loss, &t), OK);
     return terms_check(&t, (smoothing != 0 ? TAKES_SMOOTHING : 0) | (margin != 1 ? TAKES_MARGIN : 0));
@@ -168,6 +208,9 @@ static void test_names(void **state) {
     assert_int_equal(checked("sigmoid", 0, 0, 1), ERR_USAGE);
     assert_int_equal(checked("sigmoid", NAN, 0, 1), ERR_USAGE);
     assert_int_equal(checked("sigmoid", .1, 0, 2), ERR_USAGE);
+    assert_int_equal(checked("exo_pair", .1, 0, 1), ERR_USAGE);
+    assert_int_equal(checked("exo_pair", .1, 1e-3, 1), OK);
+    assert_int_equal(checked("cpo", 0, 0, 1), ERR_USAGE);
     assert_int_equal(checked("slic", .1, 0, 2), OK);
     assert_int_equal(checked("slic", .1, 0, -1), ERR_USAGE);
     assert_int_equal(checked("slic", .1, 0, INFINITY), ERR_USAGE);
@@ -181,8 +224,8 @@ static void test_table(void **state) {
     for (int i = 0; i < count; i++) {
         const struct objective *o = &table[i];
         assert_ptr_equal(objective_find(o->name), o);
-        assert_true((o->scope == SCOPE_BATCH) == (o->gather != NULL));
-        assert_true((o->pair != NULL) == (o->rows == OVER_PAIRS));
+        assert_true((o->scope != SCOPE_ROW) == (o->gather != NULL));
+        assert_true((o->pair != NULL) == (o->rows == OVER_PAIRS && o->scope == SCOPE_ROW));
         assert_true(o->shown->n > 0);
     }
 }
@@ -236,6 +279,8 @@ static void test_against_torch(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_more_closed_forms),
+        cmocka_unit_test(test_more_limits),
         cmocka_unit_test(test_at_equality),
         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_symmetries),

@@ -18,7 +18,13 @@ static void test_parse(void **state) {
     assert_true(r.list[0].weight == 0.5 && r.list[1].weight == 10 && r.target_weight == 0.2);
     assert_int_equal(terms_parse("sigmoidd", &r), ERR_USAGE);
     assert_non_null(strstr(status_message()->text, "robust"));
-    assert_int_equal(terms_parse("sft", &r), ERR_USAGE);
+    assert_int_equal(terms_parse("sft", &r), OK); /* no term; rows are pairs */
+    assert_true(r.n == 0 && r.target_weight == 1 && r.rows == OVER_PAIRS && r.reads == READS_LOGP);
+    static const char *const absent[] = {"kto", "apo_zero_unpaired", "tdpo", "wpo"};
+    for (int i = 0; i < COUNT_OF(absent); i++) {
+        assert_int_equal(terms_parse(absent[i], &r), ERR_USAGE);
+        assert_non_null(strstr(status_message()->text, "is not there: it "));
+    }
     assert_int_equal(terms_parse("", &r), ERR_USAGE);
     assert_int_equal(terms_parse("sigmoid+", &r), ERR_USAGE);
     assert_int_equal(terms_parse("x*sigmoid", &r), ERR_USAGE);
@@ -86,8 +92,8 @@ static void check_gradient(const struct terms *t) {
 
 static void test_gradients(void **state) {
     (void)state;
-    static const char *const losses[] = {"sigmoid", "sigmoid+0.1*sft", "0.5*ipo+0.25*robust+0.3*sft",
-                                         "sigmoid_norm", "slic+0.5*sft"};
+    static const char *const losses[] = {"sigmoid",      "sigmoid+0.1*sft", "0.5*ipo+0.25*robust+0.3*sft",
+                                         "sigmoid_norm", "slic+0.5*sft",    "2*sft"};
     struct terms sft = {0}, sums = {.sequence_sum = true};
     terms_one("sft", &sft);
     terms_one("sft", &sums);
