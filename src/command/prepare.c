@@ -12,6 +12,7 @@
 
 #include "command/line.h"
 #include "command/prepare_report.h"
+#include "data/foreign.h"
 #include "generated/version.h"
 #include "mpi/threads.h"
 #include "mpi/watchdog.h"
@@ -120,6 +121,9 @@ static enum status prepare_open(struct prepare *p) {
     p->job.tokenizer = p->tokenizer;
     p->job.token_chars = s->prepare.token_chars;
     p->job.threads = threads_of_rank(p->run->comm, p->run->settings->threads);
+    for (int i = 0; i < p->n_files; i++) {
+        TRY(foreign_check(p->files[i]));
+    }
     return open_templates(p);
 }
 
@@ -145,7 +149,7 @@ static enum status detect_here(const struct prepare *p, int64_t *format, int64_t
     snprintf(where, sizeof where, "%s, line %lld", records_file(p->input, r.file), (long long)r.line);
     json_t *json;
     enum record_format found = (enum record_format) * format;
-    TRY(json_parse(r.data, r.len, where, &json));
+    TRY(json_parse_record(r.data, r.len, where, &json));
     enum status st = json_is_object(json) ? OK : fail(ERR_DATA, "%s: expected a JSON object", where);
     st = st == OK && found == FORMAT_AUTO ? record_format_detect(json, where, &found) : st;
     *chat = st == OK && record_is_chat(found, json);

@@ -33,7 +33,7 @@ void prepare_block_free(struct block *b) {
 }
 
 bool prepare_trains_some(const struct prepare_job *job) {
-    return job->chat && job->chat->all_turns;
+    return job->chat && job->chat->all_turns && job->format == FORMAT_PROMPT_COMPLETION;
 }
 
 /* Lays the blocks end to end. */

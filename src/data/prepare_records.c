@@ -243,7 +243,7 @@ struct record prepare_record(const struct prepare_job *job, int64_t i) {
 static enum status parse(const struct prepare_job *job, const struct record *r, char where[512],
                          json_t **out) {
     snprintf(where, 512, "%s, line %lld", records_file(job->input, r->file), (long long)r->line);
-    TRY(json_parse(r->data, r->len, where, out));
+    TRY(json_parse_record(r->data, r->len, where, out));
     if (json_is_object(*out)) {
         return OK;
     }

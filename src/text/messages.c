@@ -80,7 +80,7 @@ static enum status add_message(struct conversation *c, const json_t *message, co
     content = json_is_null(content) ? NULL : content; /* beside tool_calls */
     if (!json_is_string(role) || !is_message(message, content)) {
         return fail(ERR_DATA, "%s: a message must have \"role\" and \"content\" as text%s", where,
-                    is_columns(message) ? "; this is a table by columns, write it as one record a line" : "");
+                    is_columns(message) ? "; a table by columns is to be written as one record a line" : "");
     }
     TRY(GROW_ARRAY(c->turns, c->capacity, c->count + 1));
     enum role known = role_of(json_string_value(role));

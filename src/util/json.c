@@ -98,6 +98,46 @@ done:
     return st;
 }
 
+/* Python's json.dumps writes NaN, which is no JSON. Gives a copy of data with null in its place. */
+static enum status replace_nans(const char *data, size_t n, char **out, size_t *out_n) {
+    char *copy;
+    TRY(NEW_ARRAY(copy, (int64_t)n + (int64_t)n / 3 + 1));
+    size_t used = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        char c = data[i];
+        if (!in_string && c == 'N' && n - i >= 3 && memcmp(data + i, "NaN", 3) == 0) {
+            for (const char *null = "null"; *null; null++) {
+                copy[used++] = *null;
+            }
+            i += 2;
+            continue;
+        }
+        if (in_string && c == '\\' && i + 1 < n) {
+            copy[used++] = c;
+            c = data[++i];
+        } else if (c == '"') {
+            in_string = !in_string;
+        }
+        copy[used++] = c;
+    }
+    *out = copy;
+    *out_n = used;
+    return OK;
+}
+
+enum status json_parse_record(const char *data, size_t n, const char *where, json_t **out) {
+    char *copy;
+    size_t copy_n;
+    if (!memmem(data, n, "NaN", 3)) {
+        return json_parse(data, n, where, out);
+    }
+    TRY(replace_nans(data, n, &copy, &copy_n));
+    enum status st = json_parse(copy, copy_n, where, out);
+    mem_free(copy);
+    return st;
+}
+
 enum status json_load(const char *path, json_t **out) {
     char *data;
     size_t n;

@@ -13,6 +13,8 @@
  * last wins, as in Python; integers beyond 64 bits become reals. The caller calls json_decref(*out). Fails:
  * ERR_DATA with line and column. */
 enum status json_parse(const char *data, size_t n, const char *where, json_t **out);
+/* The same for a record of data, where NaN, which Python writes, is null. */
+enum status json_parse_record(const char *data, size_t n, const char *where, json_t **out);
 /* Reads and parses a whole file. Fails: ERR_INPUT if it cannot be read, ERR_DATA. */
 enum status json_load(const char *path, json_t **out);
 

@@ -10,6 +10,7 @@ struct fixture {
     struct comm *c;
     char folder[64];
     char path[96];
+    bool masked; /* write_small: every third token is not trained */
 };
 
 /* Hand-made: one prompt 10..19; contents 100.., 200.., 300.. of 7, 3 and 12 tokens, each ended by 999; pairs
@@ -17,7 +18,7 @@ struct fixture {
 static void write_small(struct fixture *f, int32_t end_id) {
     enum { N = 25 };
     int32_t prompt[10], tokens[N];
-    uint8_t chars[N];
+    uint8_t chars[N], trained[N];
     const int lengths[3] = {7, 3, 12};
     int64_t prompt_offsets[2] = {0, 10}, offsets[4] = {0}, prompts[3] = {0}, chosen[2] = {0, 1},
             rejected[2] = {1, 2};
@@ -31,6 +32,7 @@ static void write_small(struct fixture *f, int32_t end_id) {
             bool is_end = i == lengths[r];
             tokens[at] = is_end ? 999 : 100 * (r + 1) + i;
             chars[at] = is_end || i % 3 == 2 ? 0 : 2;
+            trained[at] = at % 3 != 0;
             length_chars[r] += chars[at];
         }
         offsets[r + 1] = at;
@@ -43,6 +45,7 @@ static void write_small(struct fixture *f, int32_t end_id) {
                                 .response_tokens = tokens,
                                 .response_offsets = offsets,
                                 .response_token_chars = chars,
+                                .response_trained = f->masked ? trained : NULL,
                                 .response_prompt = prompts,
                                 .response_length_chars = length_chars,
                                 .chosen = chosen,
@@ -132,6 +135,54 @@ static void test_by_hand(void **state) {
         view_close(v);
         dataset_close(d);
     }
+}
+
+static uint64_t read_masked(struct fixture *f, const struct truncation *t, int64_t row, struct sample **out) {
+    struct dataset *d;
+    struct view *v;
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    assert_int_equal(dataset_size(d).has_trained, f->masked);
+    assert_int_equal(view_open(d, ROWS_PAIRS, t, &v), OK);
+    assert_int_equal(view_read(v, &row, 1, out, NULL), OK);
+    uint64_t hash = dataset_hash(d);
+    view_close(v);
+    dataset_close(d);
+    return hash;
+}
+
+/* What is trained goes with its tokens through a cut; an end token that is put back is like what it ends.
+ * Tokens of the file: 8, 4, 13; those at 0, 3, 6, … are not trained. */
+static void test_trained(void **state) {
+    struct fixture *f = *state;
+    const struct truncation whole = {.response_ratio = 1};
+    const struct truncation half = {.response_ratio = 0.5, .end_after_cut = true};
+    const uint8_t first[] = {0, 1, 1, 0, 1, 1, 0, 1}, second[] = {1, 0, 1, 1};
+    const uint8_t first_half[] = {0, 1, 1, 1}, second_half[] = {1, 1};
+    struct sample *s;
+    f->masked = true;
+    write_small(f, 999);
+    uint64_t masked = read_masked(f, &whole, 0, &s);
+    assert_memory_equal(s->responses[0].trained, first, sizeof first);
+    assert_memory_equal(s->responses[1].trained, second, sizeof second);
+    assert_int_equal(sample_scored(s, 0), 5);
+    assert_int_equal(sample_scored(s, 1), 3);
+    uint64_t hash = sample_hash(s, 0);
+    s->prompt_count = 0; /* then the first token has no predictor */
+    assert_int_equal(sample_scored(s, 0), 5);
+    assert_int_equal(sample_scored(s, 1), 2);
+    samples_free(s);
+    read_masked(f, &half, 0, &s);
+    assert_int_equal(s->responses[0].count, sizeof first_half);
+    assert_memory_equal(s->responses[0].trained, first_half, sizeof first_half);
+    assert_memory_equal(s->responses[1].trained, second_half, sizeof second_half);
+    samples_free(s);
+    f->masked = false;
+    write_small(f, 999);
+    assert_true(read_masked(f, &whole, 0, &s) != masked);
+    assert_null(s->responses[0].trained);
+    assert_int_equal(sample_scored(s, 0), 8);
+    assert_true(sample_hash(s, 0) != hash);
+    samples_free(s);
 }
 
 /* A file whose policy has no end token: the last token is content like any other. */
@@ -451,6 +502,7 @@ static int tear_down(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_trained),
         cmocka_unit_test(test_without_end_policy),
         cmocka_unit_test(test_against_plain),
         cmocka_unit_test(test_hash_and_refusals),

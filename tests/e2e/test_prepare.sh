@@ -25,6 +25,11 @@ printf '%s\n' '{"chosen": "\n\nHuman: hi\n\nAssistant: yes", "rejected": "\n\nHu
 prepare input=hh.jsonl output=hh.h5
 has hh.h5 'prompts +1, 23 tokens' 'responses +2, 16 tokens, with characters per token' 'pairs +1$' \
   'source .*\(hh\)' 'dropped +1: prompts differ' 'begin +no token' 'end +id 257 after'
+# NaN is no score; a null side is an empty response.
+printf '%s\n' '{"prompt": "a NaN\" NaN", "chosen": "b", "rejected": "c", "score_chosen": NaN, "score_rejected": 1}' \
+  '{"prompt": "a", "chosen": "b", "rejected": null}' > nan.jsonl
+prepare input=nan.jsonl output=nan.h5
+has nan.h5 'prompts +1, 10 tokens' 'pairs +1$' 'dropped +1: empty response'
 # Without the launch scripts' settings too, nothing speaks but the program.
 # shellcheck disable=SC2046
 env $(env | sed -n 's/^\(OMPI_[A-Za-z_]*\)=.*/-u \1/p') "$COLLIMATE" prepare tokenizer=bytes input=hh.jsonl output=alone.h5 2> alone.err
@@ -115,6 +120,10 @@ grep -q "longest: 34 tokens, hh.jsonl, line 1" err || bad "longest row: $(cat er
 
 # Refusals: one message, the documented code, on any number of ranks.
 expect() { bash "$here/expect.sh" "$@" || bad "expect $*"; }
+for magic in 'PAR1:a Parquet file' '\x28\xb5\x2f\xfd:zstd' 'version https\x3a//git-lfs:git lfs pull'; do
+  printf "${magic%%:*}and more" > foreign.jsonl
+  expect 65 "foreign.jsonl: .*${magic#*:}" 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=foreign.jsonl output=x.h5
+done
 sed '2000s/"chosen"/"chosen/' text.jsonl > broken.jsonl
 for launch in "" "mpirun -q -n 4"; do
   expect 65 'broken.jsonl, line 2000: not valid JSON' 20 $launch "$COLLIMATE" --quiet prepare tokenizer=bytes input=broken.jsonl output=x.h5

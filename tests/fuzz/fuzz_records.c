@@ -22,6 +22,8 @@ static void check_text(const struct record_text *r) {
 /* Each record in every format; the format of the first by its keys. */
 static enum record_format parse_all(const struct records_input *in) {
     static struct record_text text, scratch, post;
+    static const struct chat_format all = {.all_turns = true};
+    struct ignored ignored = {0};
     enum record_format detected = FORMAT_AUTO;
     const char *where = "line", *dropped;
     shp_begin(&post);
@@ -34,6 +36,10 @@ static enum record_format parse_all(const struct records_input *in) {
         }
         if (i == 0) {
             fuzz_fine(record_format_detect(json, where, &detected), ERR_DATA);
+        }
+        text.chat = i % 2 ? &all : NULL;
+        if (json_is_object(json)) {
+            ignored_count(&ignored, detected, json, false);
         }
         for (int format = FORMAT_AUTO; format <= FORMAT_ULTRAFEEDBACK; format++) {
             if (fuzz_fine(record_parse((enum record_format)format, json, where, &text), ERR_DATA)) {

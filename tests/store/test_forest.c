@@ -66,6 +66,28 @@ static void check_sharing(struct fixture *f, const char *name) {
     mem_free(separate);
 }
 
+/* Of some tokens alone: the log-probabilities that they have among all, chain. */
+static void check_trained(struct fixture *f, const char *name, const int32_t *ids, int32_t n,
+                          const double *chain) {
+    uint8_t trained[64];
+    double some[MOST_READOUTS], expected[MOST_READOUTS];
+    int32_t segment, count = 0, unscored = 0;
+    for (int32_t i = 0; i < n; i++) {
+        trained[i] = i % 3 != 1;
+        if (i > 0 && trained[i]) {
+            expected[count++] = chain[i - 1];
+        }
+    }
+    forest_clear(&f->forest);
+    MUST(forest_add(&f->forest, -1, ids, n, 0, &segment));
+    MUST(forest_score_trained(&f->forest, segment, trained, &unscored));
+    finish_forest(f);
+    assert_int_equal(unscored, 1);
+    assert_int_equal(f->forest.n_readouts, count);
+    logps_of(f, some);
+    same(name, "log-probabilities of some tokens", some, expected, count, 1);
+}
+
 /* A prompt of two segments, a nested child, an empty root: the same tokens in a row. */
 static void check_shapes(struct fixture *f, const char *name) {
     int32_t ids[64], n = 12, segment, child, unscored = 0;
@@ -80,6 +102,7 @@ static void check_shapes(struct fixture *f, const char *name) {
     assert_int_equal(unscored, 1);
     assert_int_equal(f->forest.n_readouts, n - 1);
     logps_of(f, chain);
+    check_trained(f, name, ids, n, chain);
     forest_clear(&f->forest);
     MUST(forest_add(&f->forest, -1, NULL, 0, 0, &segment)); /* no prompt */
     MUST(forest_add(&f->forest, segment, ids, 5, 0, &child));

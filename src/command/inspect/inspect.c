@@ -31,6 +31,10 @@ static enum status put_facts(const struct dataset *d, struct text *out) {
                          : text_puts(out, "begin         no token before prompts\n"));
     TRY(f->end_id >= 0 ? text_printf(out, "end           id %d after each response\n", f->end_id)
                        : text_puts(out, "end           no token after responses\n"));
+    if (f->template_hash != 0) {
+        hash_text(f->template_hash, hash);
+        TRY(text_printf(out, "chat template hash %s, for the day %s\n", hash, f->template_date));
+    }
     hash_text(f->source_hash, hash);
     TRY(text_printf(out, "source        %s (%s), hash %s\n", f->source, f->format, hash));
     TRY(text_printf(out, "made by       %s: %s\n", f->program ? f->program : "", f->command));
@@ -52,11 +56,11 @@ static enum status put_sizes(const struct dataset *d, struct text *out) {
                     is_view ? dataset_base_path(d) : ""));
     return text_printf(out,
                        "prompts       %lld, %lld tokens\n"
-                       "responses     %lld, %lld tokens%s\n"
+                       "responses     %lld, %lld tokens%s%s\n"
                        "pairs         %lld\n",
                        (long long)n.prompts, (long long)n.prompt_tokens, (long long)n.responses,
                        (long long)n.response_tokens, n.has_token_chars ? ", with characters per token" : "",
-                       (long long)n.pairs);
+                       n.has_trained ? ", some of them not trained" : "", (long long)n.pairs);
 }
 
 enum { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, LENGTH_KINDS };
