@@ -12,11 +12,11 @@
 
 #include "command/line.h"
 #include "command/prepare_report.h"
-#include "data/foreign.h"
 #include "generated/version.h"
 #include "mpi/threads.h"
 #include "mpi/watchdog.h"
 #include "util/clock.h"
+#include "util/foreign.h"
 #include "util/log.h"
 #include "util/mem.h"
 

@@ -1,6 +1,6 @@
 #include "evaluate/evaluation.h"
 
-#include "evaluate/order.h"
+#include "evaluate/batch_order.h"
 #include "mpi/exact.h"
 #include "util/mem.h"
 

@@ -18,8 +18,8 @@
 #ifndef COLLIMATE_TRAIN_STEP_H
 #define COLLIMATE_TRAIN_STEP_H
 
+#include "evaluate/batch_order.h"
 #include "evaluate/evaluation.h"
-#include "evaluate/order.h"
 #include "train/gradient.h"
 #include "train/optimizer.h"
 #include "train/straggler.h"

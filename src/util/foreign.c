@@ -1,6 +1,8 @@
 #include "util/foreign.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TO_JSONL "write it as JSON Lines first: in Python, datasets.Dataset.from_parquet(IN).to_json(OUT)"
@@ -26,6 +28,7 @@ static const struct foreign {
     {"\x04\x22\x4d\x18", 4, "compressed with lz4", "unpack it with \"lz4 -d\", or pack it with gzip"},
     {"PK\x03\x04", 4, "a zip archive, as torch.save() writes too", "unpack it; weights: " TO_SAFETENSORS},
     {"\x80\x02", 2, "a pickle of Python", TO_SAFETENSORS},
+    {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file", "prepared data are given as data=FILE"},
     {"GGUF", 4, "GGUF", "take the model's folder with safetensors"},
 };
 
@@ -39,4 +42,15 @@ enum status foreign_refuse(int descriptor, const char *path) {
         }
     }
     return OK;
+}
+
+enum status foreign_check(const char *path) {
+    struct stat facts;
+    int file = stat(path, &facts) == 0 && S_ISREG(facts.st_mode) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (file < 0) {
+        return OK;
+    }
+    enum status st = foreign_refuse(file, path);
+    close(file);
+    return st;
 }

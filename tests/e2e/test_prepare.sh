@@ -120,7 +120,7 @@ grep -q "longest: 34 tokens, hh.jsonl, line 1" err || bad "longest row: $(cat er
 
 # Refusals: one message, the documented code, on any number of ranks.
 expect() { bash "$here/expect.sh" "$@" || bad "expect $*"; }
-for magic in 'PAR1:a Parquet file' '\x28\xb5\x2f\xfd:zstd' 'version https\x3a//git-lfs:git lfs pull'; do
+for magic in 'PAR1:a Parquet table' '\x28\xb5\x2f\xfd:zstd' 'version https\x3a//git-lfs:git lfs pull'; do
   printf "${magic%%:*}and more" > foreign.jsonl
   expect 65 "foreign.jsonl: .*${magic#*:}" 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=foreign.jsonl output=x.h5
 done

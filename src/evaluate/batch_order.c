@@ -1,4 +1,4 @@
-#include "evaluate/order.h"
+#include "evaluate/batch_order.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* Two numbers of every row of a batch, sorted over all ranks, for terms of scope order. The same on every
  * rank and for every way of dealing the rows out. */
-#ifndef COLLIMATE_EVALUATE_ORDER_H
-#define COLLIMATE_EVALUATE_ORDER_H
+#ifndef COLLIMATE_EVALUATE_BATCH_ORDER_H
+#define COLLIMATE_EVALUATE_BATCH_ORDER_H
 
 #include "mpi/comm.h"
 
