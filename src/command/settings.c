@@ -215,7 +215,8 @@ static const struct option table[] = {
            "strength of the reference; without one the factor of what a loss compares"),
     NUMBER("dpo.label_smoothing", dpo.label_smoothing, "0", 0, 0.5, "", "dpo evaluate",
            "evaluate:model&evaluate:reference,dpo.loss",
-           "probability that a label is wrong; read by sigmoid, robust, exo_pair, cpo, simpo, aot"),
+           "probability that a label is wrong; read by sigmoid, robust, exo_pair, cpo, simpo, aot, "
+           "aot_unpaired"),
     BOOL("dpo.reference_free", dpo.reference_free, "false", "dpo", "@" LEARNT_READS_REFERENCE,
          "reference log-ratio replaced by 0 in the loss; rewards are shown against the model as it was at "
          "the start"),
