@@ -28,7 +28,6 @@ static const struct foreign {
     {"\x04\x22\x4d\x18", 4, "compressed with lz4", "unpack it with \"lz4 -d\", or pack it with gzip"},
     {"PK\x03\x04", 4, "a zip archive, as torch.save() writes too", "unpack it; weights: " TO_SAFETENSORS},
     {"\x80\x02", 2, "a pickle of Python", TO_SAFETENSORS},
-    {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file", "prepared data are given as data=FILE"},
     {"GGUF", 4, "GGUF", "take the model's folder with safetensors"},
 };
 
@@ -50,7 +49,12 @@ enum status foreign_check(const char *path) {
     if (file < 0) {
         return OK;
     }
+    char begin[8] = {0};
     enum status st = foreign_refuse(file, path);
+    if (st == OK && pread(file, begin, sizeof begin, 0) == sizeof begin &&
+        memcmp(begin, "\x89HDF\r\n\x1a\n", sizeof begin) == 0) {
+        st = fail(ERR_DATA, "%s: is an HDF5 file, not records; prepared data are given as data=FILE", path);
+    }
     close(file);
     return st;
 }
