@@ -16,17 +16,22 @@ void session_open(struct run *run, struct session *out) {
     *out = (struct session){.run = run, .comm = run->comm, .settings = run->settings};
 }
 
-void session_close(struct session *s) {
+void session_close_data(struct session *s) {
     rows_close(&s->train);
     rows_close(&s->eval);
+    if (s->tokenizer) {
+        tokenizer_close(s->tokenizer);
+        s->tokenizer = NULL;
+    }
+    text_free(&s->source);
+}
+
+void session_close(struct session *s) {
+    session_close_data(s);
     workspace_close(&s->workspace);
     if (s->model) {
         model_close(s->model);
     }
-    if (s->tokenizer) {
-        tokenizer_close(s->tokenizer);
-    }
-    text_free(&s->source);
     backend_close(s->backend);
     *s = (struct session){0};
 }

@@ -29,6 +29,8 @@ struct session {
 
 void session_open(struct run *run, struct session *out);
 void session_close(struct session *s);
+/* Local. Rows and tokenizer only, to be opened anew. */
+void session_close_data(struct session *s);
 
 /* Fails: ERR_USAGE naming the key where the text is empty. Local. */
 enum status session_need(const char *value, const char *key);

@@ -25,11 +25,10 @@ struct seat {
 struct preflight {
     struct run *run;
     struct comm *comm;
-    const char *command; /* that will be run */
     struct trainer trainer;
     struct model_config config;
     struct estimate need;
-    bool has_backend, has_model, has_rows, has_need;
+    bool has_backend, has_model, has_rows, has_output, has_need;
     struct seat *seats; /* of all ranks */
     int nodes;
     int64_t said[FINDINGS];
