@@ -11,25 +11,12 @@ static enum status look_at_slots(struct trainer *t, const struct model_config *c
     return t->session.train.view ? batch_check(&t->data.plan, t->session.comm->size) : OK;
 }
 
-static enum status look_at_rows(const struct rows *r, const struct model_config *config) {
-    int64_t most = config ? model_positions(config) : 0;
-    if (!r->view || most == 0 || r->longest_path <= most) {
-        return OK;
-    }
-    return fail(
-        ERR_DATA,
-        "%s: prompt and response have up to %lld tokens (row %lld), the model has %lld positions; set "
-        "truncate.max_length=%lld or less",
-        dataset_path(r->data), (long long)r->longest_path, (long long)r->longest_at, (long long)most,
-        (long long)most);
-}
-
 static enum status look_at_data(struct trainer *t, const struct model_config *config) {
-    return look_at_rows(&t->session.train, config);
+    return config ? session_check_rows(&t->session.train, config) : OK;
 }
 
 static enum status look_at_eval_data(struct trainer *t, const struct model_config *config) {
-    return look_at_rows(&t->session.eval, config);
+    return config ? session_check_rows(&t->session.eval, config) : OK;
 }
 
 enum status check_folder(struct comm *c, const char *folder) {

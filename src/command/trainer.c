@@ -252,7 +252,12 @@ static enum status find_limit(struct trainer *t) {
     double end = launch_end_time();
     t->began = clock_wall();
     TRY(stop_parse(t->session.settings->train.stop_before, t->began, &t->stop_at));
-    if (end > 0 && (t->stop_at == 0 || end < t->stop_at)) {
+    if (end > 0 && end <= t->began) {
+        log_root(LOG_WARN,
+                 "SLURM_JOB_END_TIME=%.0f is past, by %.0f s, and is not heeded: is it another job's, or the "
+                 "clock wrong? unset it, or set train.stop_before",
+                 end, t->began - end);
+    } else if (end > 0 && (t->stop_at == 0 || end < t->stop_at)) {
         t->stop_at = end;
     }
     return OK;

@@ -98,6 +98,7 @@ for more in '' --dry-run; do
 done
 refuses 65 'the model has 40 positions' preflight "${training[@]:1}" model=short output=short.run truncate.max_length=0 preflight.command=sft
 run 1 "${training[@]}" model=short output=short.run truncate.max_length=40 train.steps=1
+cp -r short base
 sed -i 's/"rope_theta": [0-9.]*/&, "rope_scaling": {"rope_type": "linear", "factor": 4.0}/' short/config.json
 run 1 "${training[@]}" model=short output=stretched truncate.max_length=100 train.steps=1
 
@@ -118,4 +119,18 @@ tasks 0 SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_PROCID=0
 tasks 0 SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_PROCID=0 SLURM_STEP_ID=4294967290 SLURM_STEP_NUM_TASKS=1
 tasks 0 SLURM_STEP_ID=0 SLURM_NTASKS=4 SLURM_PROCID=0 COLLIMATE_ALONE=1
 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=1 SLURM_PROCID=0 run 2 synth output=s.jsonl synth.rows=1
+
+# What a command line or an environment gets wrong is named, with what to do.
+cp init/config.json settings.yml
+refuses 2 '"settings.yml" exists, but only a name that ends with .yaml is a configuration' sft settings.yml
+refuses 2 '"nothere.yml" is neither key=value nor a file that exists' sft nothere.yml
+printf 'train:\n  stepz: 3\n' > 'lr=1.yaml'
+refuses 2 'lr=1.yaml, line 2.*train.stepz' sft lr=1.yaml
+mkdir 'a,b'
+cp train.jsonl 'a,b/t.jsonl'
+run 1 prepare input='a,b/t.jsonl' tokenizer=bytes output='a,b/t.h5'
+refuses 2 'train.stop_before: 2020-01-01T00:00:00Z is past, by .* s; set a time to come' "${training[@]}" output=late train.stop_before=2020-01-01T00:00:00Z
+SLURM_JOB_END_TIME=1000 run 1 "${training[@]}" output=late train.steps=2
+grep -q 'SLURM_JOB_END_TIME=1000 is past, by .* s, and is not heeded' err.txt || bad "a past end: $(cat err.txt)"
+refuses 65 'train.h5: prompt and response have up to .* the model has 40 positions' score data=train.h5 model=base output=scores.jsonl
 finish

@@ -19,6 +19,7 @@ struct seat {
     struct machine_memory memory;
     struct machine_link link;
     double copy_bytes_per_s; /* of a memcpy in this rank's memory, all ranks at once */
+    double name_s;           /* machine_find_name(); 0 but on the first rank of a host */
     int64_t device_free;     /* where the device's memory is not the host's; else 0 */
 };
 
