@@ -14,8 +14,8 @@
 #include "util/fault.h"
 #include "util/foreign.h"
 #include "util/mem.h"
+#include "util/process.h"
 #include "util/regular.h"
-#include "util/text.h"
 
 enum { RAW_BYTES = 1 << 17, INFLATED_BYTES = 1 << 18 };
 
@@ -271,8 +271,9 @@ int file_create(const char *path) {
     return fault_hits(FAULT_OPEN) ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 }
 
-static enum status write_whole(const char *path, const char *data, size_t len) {
-    int descriptor = file_create(path);
+/* path: what it will be, for messages. */
+static enum status write_whole(const char *temporary, const char *path, const char *data, size_t len) {
+    int descriptor = file_create(temporary);
     if (descriptor < 0) {
         return fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
@@ -294,6 +295,19 @@ static enum status write_whole(const char *path, const char *data, size_t len) {
     return st;
 }
 
+enum status file_temporary(const char *path, const char *owner, struct text *out) {
+    enum { MOST_OF_NAME = 160 }; /* of the 255 bytes that file systems take */
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char mine[PROCESS_NAME];
+    if (!owner) {
+        process_name(mine);
+        owner = mine;
+    }
+    size_t len = strlen(name);
+    name += len > MOST_OF_NAME ? len - MOST_OF_NAME : 0;
+    return text_printf(out, "%.*s%s.%s.tmp", slash ? (int)(slash + 1 - path) : 0, path, owner, name);
+}
+
 static enum status write_stream(const char *path, const char *data, size_t len) {
     int descriptor;
     TRY(output_stream_open(path, &descriptor));
@@ -305,8 +319,8 @@ static enum status write_stream(const char *path, const char *data, size_t len) 
 /* path: with its links followed. */
 static enum status replace(const char *path, const char *data, size_t len) {
     struct text temporary = {0};
-    TRY(text_printf(&temporary, "%s.tmp", path));
-    enum status st = write_whole(temporary.data, data, len);
+    TRY(file_temporary(path, NULL, &temporary));
+    enum status st = write_whole(temporary.data, path, data, len);
     st = st == OK ? output_put(temporary.data, path) : st;
     if (st != OK) {
         unlink(temporary.data); /* best effort: the failure that counts is recorded */
@@ -370,19 +384,40 @@ enum status folder_make(const char *path) {
     return st;
 }
 
-static bool is_temporary(const char *name) {
-    size_t length = strlen(name);
-    return length > 4 && strcmp(name + length - 4, ".tmp") == 0;
+/* What a version wrote that named no owner. */
+static bool is_of_old(const char *name) {
+    static const char *const ends[] = {".h5.tmp",    ".yaml.tmp",        ".json.tmp",
+                                       ".jsonl.tmp", ".safetensors.tmp", ".txt.tmp"};
+    for (int i = 0; i < COUNT_OF(ends); i++) {
+        if (text_ends(name, ends[i])) {
+            return true;
+        }
+    }
+    return strcmp(name, "latest.tmp") == 0;
 }
 
-enum status folder_sweep(const char *path, int *removed) {
+/* Is the file a temporary one that nobody writes any more? */
+static bool is_left(const char *name, const char *dead) {
+    char owner[PROCESS_NAME];
+    size_t len = strcspn(name, ".");
+    if (!text_ends(name, ".tmp") || len == 0 || len >= sizeof owner) {
+        return false;
+    }
+    snprintf(owner, sizeof owner, "%.*s", (int)len, name);
+    if (dead && strcmp(owner, dead) == 0) {
+        return true;
+    }
+    return process_is_name(owner) ? process_life(owner) == PROCESS_DEAD : is_of_old(name);
+}
+
+enum status folder_sweep(const char *path, const char *dead, int *removed) {
     DIR *directory = opendir(path);
     if (!directory) {
         return errno == ENOENT ? OK : fail(ERR_WRITE, "%s: cannot be read: %s", path, strerror(errno));
     }
     enum status st = OK;
     for (struct dirent *e = readdir(directory); e && st == OK; e = readdir(directory)) {
-        if (!is_temporary(e->d_name)) {
+        if (!is_left(e->d_name, dead)) {
             continue;
         }
         if (unlinkat(dirfd(directory), e->d_name, 0) == 0) {

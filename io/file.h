@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "util/status.h"
+#include "util/text.h"
 
 /* What a file that is read as a whole may hold: configurations and tokenizers take some MiB, the metrics of a
  * million steps half a GiB; gzip inflates to a thousand times its size, and none of these comes packed. */
@@ -14,8 +15,8 @@
 /* Whole file, inflated if it is gzip. Local; *data is NUL-terminated and freed with mem_free. Fails:
  * ERR_INPUT; ERR_DATA for damaged gzip, or more than FILE_BYTES. */
 enum status file_read(const char *path, char **data, size_t *len);
-/* Atomic replace: writes PATH.tmp, fsync, rename, fsync of the folder; beside a link's target, and into a
- * stream (io/output.h). Local. Fails: ERR_WRITE. */
+/* Atomic replace: writes a temporary file, fsync, rename, fsync of the folder; beside a link's target, and
+ * into a stream (io/output.h). Local. Fails: ERR_WRITE. */
 enum status file_write(const char *path, const char *data, size_t len);
 /* A new or empty file to write to. Local. -1 and errno where it cannot be. */
 int file_create(const char *path);
@@ -25,9 +26,14 @@ int file_sync(int descriptor);
 enum status file_sync_path(const char *path);
 /* mkdir -p. Local. Fails: ERR_WRITE. */
 enum status folder_make(const char *path);
-/* Removes the temporary files (NAME.tmp) that a writer of ours left in a folder when it was killed; a folder
+/* Appends the name under which path is written until it is whole, beside it: OWNER.NAME.tmp, so that writers
+ * of one file never meet; a long NAME is cut. owner: comm->owner where all ranks write; NULL: this process.
+ * Local. */
+enum status file_temporary(const char *path, const char *owner, struct text *out);
+/* Removes the temporary files that the dead left in a folder: processes of this host that live no more;
+ * `dead` (NULL: none), a process that is known to be; versions of this program that named no owner. A folder
  * that is not there has none. *removed counts up. Local. Fails: ERR_WRITE. */
-enum status folder_sweep(const char *path, int *removed);
+enum status folder_sweep(const char *path, const char *dead, int *removed);
 /* Makes a rename or a new entry in path's folder durable. Local. Fails: ERR_WRITE. */
 enum status file_sync_folder(const char *path);
 /* All of n bytes at an offset; a file that ends before is ERR_DATA. Local. */

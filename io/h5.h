@@ -1,9 +1,9 @@
 /* HDF5 behind one door. Nothing else in the program calls H5*.
  *
- * Two ways to a file. A struct h5_writer makes a new file, once, by all ranks: PATH.tmp is written, flushed,
- * closed, read back and compared by hash (OMPIO reports success on a full disk), fsynced and renamed. A
- * struct h5_file opens one that exists: h5_open by this rank alone and read-only (no MPI-IO underneath, so
- * reads are Local and never wait), h5_open_shared by all ranks for updates in place.
+ * Two ways to a file. A struct h5_writer makes a new file, once, by all ranks: a temporary file is written,
+ * flushed, closed, read back and compared by hash (OMPIO reports success on a full disk), fsynced and
+ * renamed. A struct h5_file opens one that exists: h5_open by this rank alone and read-only (no MPI-IO
+ * underneath, so reads are Local and never wait), h5_open_shared by all ranks for updates in place.
  *
  * Arrays are one- or two-dimensional with a fixed little-endian type. Filters need collective writes of whole
  * chunks, so a writer first moves the rows to the ranks that own their chunks; chunk size and order depend on

@@ -33,13 +33,13 @@ static void discard(struct h5_writer *w) {
 }
 
 /* Rank 0 tries the folder with plain calls first: their errors say more than MPI-IO's. */
-static enum status touch(const struct comm *c, const char *tmp) {
-    if (c->rank != 0) {
+static enum status touch(const struct h5_writer *w) {
+    if (w->c->rank != 0) {
         return OK;
     }
-    int file = file_create(tmp);
+    int file = file_create(w->tmp);
     if (file < 0 || close(file) != 0) {
-        return fail(ERR_WRITE, "%s: cannot be written: %s", tmp, strerror(errno));
+        return fail(ERR_WRITE, "%s: cannot be written: %s", w->path, strerror(errno));
     }
     return OK;
 }
@@ -50,13 +50,12 @@ static enum status writer_new(struct comm *c, const char *path, struct h5_writer
     *out = w;
     w->c = c;
     w->file = H5I_INVALID_HID;
-    struct text target = {0};
+    struct text target = {0}, temporary = {0};
     TRY(output_follow(path, &target));
     w->path = target.data; /* text and mem free alike */
-    size_t size = target.len + sizeof ".tmp";
-    TRY(NEW_ARRAY(w->tmp, (int64_t)size));
-    snprintf(w->tmp, size, "%s.tmp", w->path);
-    return touch(c, w->tmp);
+    TRY(file_temporary(w->path, c->owner, &temporary));
+    w->tmp = temporary.data;
+    return touch(w);
 }
 
 static hid_t writer_access(const struct h5_writer *w) {

@@ -21,7 +21,7 @@ struct ordered_file {
 
 static enum status open_temporary(struct ordered_file *f, int flags) {
     f->descriptor = fault_hits(FAULT_OPEN) ? -1 : open(f->temporary.data, O_WRONLY | O_CLOEXEC | flags, 0666);
-    return f->descriptor >= 0 ? OK : fail(ERR_WRITE, "%s: %s", f->temporary.data, strerror(errno));
+    return f->descriptor >= 0 ? OK : fail(ERR_WRITE, "%s: %s", f->path.data, strerror(errno));
 }
 
 static void release(struct ordered_file *f) {
@@ -38,7 +38,7 @@ static enum status name_files(struct ordered_file *f, const char *path) {
         return text_puts(&f->path, *path ? path : "standard output");
     }
     TRY(output_follow(path, &f->path));
-    return text_printf(&f->temporary, "%s.tmp", f->path.data);
+    return file_temporary(f->path.data, f->comm->owner, &f->temporary);
 }
 
 /* Rank 0's part: the file is there before the others look for it. */

@@ -2,9 +2,9 @@
  *
  * In rounds: each rank hands in its piece, a scan gives every piece its place, the ranks write side by side.
  * If the rounds cover consecutive rows and each rank a contiguous part of a round, the file does not depend
- * on the rank count. Written as FILE.tmp, synced, renamed at the end; beside a link's target. Where the
- * output is no file but a stream (io/output.h; no name at all: standard output), the pieces go through rank
- * 0.
+ * on the rank count. Written under a temporary name, synced, renamed at the end; beside a link's target.
+ * Where the output is no file but a stream (io/output.h; no name at all: standard output), the pieces go
+ * through rank 0.
  */
 #ifndef COLLIMATE_IO_ORDERED_H
 #define COLLIMATE_IO_ORDERED_H

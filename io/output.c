@@ -194,11 +194,6 @@ static enum status refuse_kind(const char *path, mode_t mode, enum output_form f
 /* A regular file, or the name of one that is not there. */
 static enum status check_file(const struct output_rules *rules, const char *path, off_t bytes,
                               const struct output_mark *marks, int n) {
-    struct text temporary = {0};
-    TRY(text_printf(&temporary, "%s.tmp", path));
-    enum status st = check_inputs(rules, temporary.data);
-    text_free(&temporary);
-    TRY(st);
     TRY(check_inputs(rules, path));
     if (bytes == 0 || rules->overwrite || output_has_mark(path, marks, n)) {
         return OK;

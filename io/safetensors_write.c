@@ -128,11 +128,26 @@ static void shard_name(const struct safetensors_writer *w, int shard, char *out,
     }
 }
 
-static enum status shard_path(const struct safetensors_writer *w, int shard, const char *suffix, char *out) {
+static enum status shard_path(const struct safetensors_writer *w, int shard, char *out) {
     char name[64];
     shard_name(w, shard, name, sizeof name);
-    int n = snprintf(out, PATH_BYTES, "%s/%s%s", w->folder, name, suffix);
+    int n = snprintf(out, PATH_BYTES, "%s/%s", w->folder, name);
     return n < PATH_BYTES ? OK : fail(ERR_WRITE, "%s: the path is too long", w->folder);
+}
+
+/* Where it is written. */
+static enum status shard_temporary(const struct safetensors_writer *w, int shard, char *out) {
+    struct text temporary = {0};
+    TRY(shard_path(w, shard, out));
+    enum status st = file_temporary(out, NULL, &temporary);
+    if (st == OK && temporary.len >= PATH_BYTES) {
+        st = fail(ERR_WRITE, "%s: the path is too long", w->folder);
+    }
+    if (st == OK) {
+        snprintf(out, PATH_BYTES, "%s", temporary.data);
+    }
+    text_free(&temporary);
+    return st;
 }
 
 static enum status put(struct safetensors_writer *w, const void *data, size_t n) {
@@ -210,10 +225,10 @@ static enum status finish_shard(struct safetensors_writer *w) {
 
 static enum status begin_shard(struct safetensors_writer *w, int shard) {
     char path[PATH_BYTES];
-    TRY(shard_path(w, shard, ".tmp", path));
+    TRY(shard_temporary(w, shard, path));
     w->descriptor = file_create(path);
     if (w->descriptor < 0) {
-        return fail(ERR_WRITE, "%s: %s", path, strerror(errno));
+        return fail(ERR_WRITE, "%s: cannot write the model: %s", w->folder, strerror(errno));
     }
     w->open_shard = shard;
     return write_header(w, shard);
@@ -327,14 +342,14 @@ static enum status publish(struct safetensors_writer *w) {
     for (int i = 0; i < w->n_shards; i++) {
         char from[PATH_BYTES];
         char to[PATH_BYTES];
-        TRY(shard_path(w, i, ".tmp", from));
-        TRY(shard_path(w, i, "", to));
+        TRY(shard_temporary(w, i, from));
+        TRY(shard_path(w, i, to));
         TRY(output_put(from, to));
     }
     TRY(w->n_shards > 1 ? write_index(w) : OK);
     TRY(remove_stale(w));
     char path[PATH_BYTES];
-    TRY(shard_path(w, 0, "", path));
+    TRY(shard_path(w, 0, path));
     return file_sync_folder(path);
 }
 
@@ -360,7 +375,7 @@ void safetensors_abandon(struct safetensors_writer *w) {
     }
     for (int i = 0; i < w->n_shards; i++) {
         char path[PATH_BYTES];
-        if (shard_path(w, i, ".tmp", path) == OK) {
+        if (shard_temporary(w, i, path) == OK) {
             unlink(path); /* gone already where it was renamed */
         }
     }

@@ -15,6 +15,12 @@ export OMPI_MCA_oob_tcp_keepalive_intvl OMPI_MCA_oob_tcp_keepalive_probes
 # Threads that wait for each other spin for some 50 us, then sleep. GCC's default is up to 15 ms: beside any other work on the
 # same cores a step of 2 threads then took 8 times as long.
 [ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
+# Every mpirun asks for its own host's name first, and waits some 10 s where nobody knows it. Looked at once.
+if [ -z "${COLLIMATE_HOST_SEEN:-}" ] && ! timeout 3 getent ahosts "$(uname -n)" > /dev/null 2>&1; then
+    echo "jobs/env.sh: the name of this host, $(uname -n), does not resolve: every mpirun will wait for that, some 10 s;" \
+        "add the line \"127.0.1.1 $(uname -n)\" to /etc/hosts" >&2
+fi
+export COLLIMATE_HOST_SEEN=1
 # The program: COLLIMATE, or what PATH has, or this checkout's build.
 : "${COLLIMATE:=$(command -v collimate || echo "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/release/collimate")}"
 export COLLIMATE

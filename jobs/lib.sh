@@ -35,15 +35,21 @@ _requeue() {
 }
 
 # The heartbeat is metrics.jsonl, which grows every step; it is looked at from the first step on, for what comes before that
-# (reference scores) may take any time. LIMIT has to be more than an evaluation and a checkpoint take. 9: it had to act.
+# (reference scores) may take any time. What counts is whether it is as it was at the look before (size and time, whatever clock
+# the file system has), and for how many looks: a job that was suspended has not looked. LIMIT has to be more than an evaluation
+# and a checkpoint take. 9: it had to act.
 _guard() {
-    local limit=$1 child=$2 file=$RUN/metrics.jsonl started now last
-    started=$(date +%s)
-    while sleep $((limit < 50 ? 1 + limit / 10 : 5)) && kill -0 "$child" 2> /dev/null; do
-        now=$(date +%s)
-        last=$(stat -c %Y "$file" 2> /dev/null || echo 0)
-        if [ "$last" -gt "$started" ] && [ $((now - last)) -gt "$limit" ]; then
-            echo "jobs/lib.sh: no step for $((now - last)) s, ending the run" >&2
+    local limit=$1 child=$2 file=$RUN/metrics.jsonl turn seen now still=0 moved=''
+    turn=$((limit < 50 ? 1 + limit / 10 : 5))
+    seen=$(stat -c '%s %y' "$file" 2> /dev/null)
+    while sleep $turn && kill -0 "$child" 2> /dev/null; do
+        now=$(stat -c '%s %y' "$file" 2> /dev/null)
+        still=$((still + turn))
+        if [ "$now" != "$seen" ]; then
+            seen=$now still=0 moved=1
+        fi
+        if [ -n "$moved" ] && [ $still -gt "$limit" ]; then
+            echo "jobs/lib.sh: no step for $still s ($file stands still), ending the run" >&2
             trap '' TERM # from here on to the end
             kill -TERM "$child"
             for _ in 1 2 3 4 5 6 7 8 9 10; do

@@ -121,6 +121,8 @@ static enum status open_world(struct comm *c) {
     int len;
     TRY(mpi_ok(MPI_Get_processor_name(name, &len), "MPI_Get_processor_name"));
     snprintf(c->host, sizeof c->host, "%.63s", name);
+    process_name(c->owner);
+    TRY(mpi_ok(MPI_Bcast(c->owner, sizeof c->owner, MPI_CHAR, 0, p->world.comm), "MPI_Bcast"));
     return c->node_size > 1 ? open_abort_flag(c) : OK;
 }
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/process.h"
 #include "util/status.h"
 
 struct comm_private;
@@ -19,6 +20,7 @@ struct comm {
     int rank, size;
     int node_rank, node_size; /* among the ranks of this host */
     char host[64];
+    char owner[PROCESS_NAME]; /* rank 0, as process_name() says: whose this job's files are */
     struct comm_private *mpi;
     struct watchdog *watchdog; /* NULL: none; watchdog.h */
 };

@@ -92,12 +92,16 @@ int main(int argc, char **argv) {
         return launch_rank() == 0 ? report(print_local(&line)) : OK;
     }
     struct comm *comm;
+    struct launch launch;
+    launch_look(&launch);
     enum status started = comm_start(&argc, &argv, &comm);
     if (started != OK) { /* perhaps on this rank alone, and there is nobody yet to agree with */
         log_any(LOG_ERROR, "%s", status_message()->text);
         return started;
     }
-    log_init(comm->rank, comm->size, line.quiet ? LOG_ERROR : LOG_INFO);
+    st = st == OK ? launch_check(&launch, comm->size) : st;
+    bool is_world = launch.tasks <= comm->size; /* else one of all these ranks 0 speaks */
+    log_init(is_world ? comm->rank : launch.rank, comm->size, line.quiet ? LOG_ERROR : LOG_INFO);
     st = st == OK ? work(comm, &line, argc, argv) : comm_agree(comm, st);
     int code = report(st);
     comm_finish(comm);

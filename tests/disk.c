@@ -6,8 +6,8 @@
  *   - LOST_RANK: what this rank makes durable of an HDF5 file is lost (EIO);
  *   - HANGS_RANK: it does not answer when this rank opens a file whose name ends with AT_FILE;
  *   - STOPS_RANK: this rank is stopped (SIGSTOP) at that moment;
- *   - READ_ONLY: a folder (absolute) that is read-only from when the file READ_ONLY_SINCE is there, which the
- *     READ_ONLY_LINES-th line that a rank flushes into the folder makes;
+ *   - READ_ONLY: a folder (absolute) that is read-only from when the file READ_ONLY_SINCE (a pattern) is
+ * there, which the READ_ONLY_LINES-th line that a rank flushes into the folder makes;
  *   - HELD_FILE: this rank waits behind its HELD_AT-th write or flush to a file whose name ends so, until it
  * is told to end (SIGUSR1, SIGTERM) and has heard it, or a file HELD_UNTIL is there: whoever tells it is
  * never too late. */
@@ -15,6 +15,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -49,8 +50,13 @@ static bool is_rank(const char *variable) {
 
 static bool is_read_only(const char *path) {
     const char *folder = getenv("READ_ONLY"), *since = getenv("READ_ONLY_SINCE");
-    struct stat facts;
-    return folder && since && strncmp(path, folder, strlen(folder)) == 0 && stat(since, &facts) == 0;
+    glob_t found;
+    if (!folder || !since || strncmp(path, folder, strlen(folder)) != 0 ||
+        glob(since, GLOB_NOSORT, NULL, &found) != 0) {
+        return false;
+    }
+    globfree(&found);
+    return true;
 }
 
 static int no(int error) {

@@ -5,7 +5,6 @@
 #include "command/embed.h"
 #include "command/select.h"
 #include "command/trainer.h"
-#include "io/file.h"
 #include "util/log.h"
 
 /* The embedding model is the session's for as long as this takes. */
@@ -40,11 +39,7 @@ static enum status select_first(struct run *run, struct text *view) {
     struct text embeddings = {0};
     struct selection_looks looks;
     enum status st;
-    TRY(session_need(s->model, "model"));
-    TRY(session_need(s->data, "data"));
-    TRY(session_need(s->output, "output"));
     TRY(selection_look(s->select.strategy, &looks));
-    TRY(comm_agree(run->comm, run->comm->rank == 0 ? folder_make(s->output) : OK));
     TRY_TO(done, comm_agree(run->comm, name_files(s->output, &embeddings, view)));
     if (looks.embeddings) {
         TRY_TO(done, embed_first(run, &embeddings));
@@ -106,15 +101,9 @@ enum status dpo_terms(const struct run *run, struct terms *out) {
 enum status command_dpo(struct run *run) {
     const struct settings *s = run->settings;
     struct terms terms;
-    struct text view = {0};
     TRY(dpo_terms(run, &terms));
-    enum status st = OK;
     if (*s->select.strategy && run->dry_run) {
         log_root(LOG_INFO, "dry run: nothing is selected; what follows is for all of the data");
-    } else if (*s->select.strategy) {
-        st = select_first(run, &view);
     }
-    st = st == OK ? trainer_run(run, &terms, view.len > 0 ? view.data : NULL) : st;
-    text_free(&view);
-    return st;
+    return trainer_run(run, &terms, *s->select.strategy ? select_first : NULL);
 }

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "command/checks.h"
 #include "command/facts.h"
 #include "command/run_folder.h"
 #include "command/session.h"
@@ -262,11 +263,18 @@ static enum status go_on(struct few_shot *f, int threads) {
                                                 .keep = (int)s->train.checkpoint_keep,
                                                 .resume = (enum resume)s->train.resume};
     TRY(few_shot_state_load(&f->trainer, &f->checkpoint));
+    if (f->trainer.adam.step > f->steps) {
+        return fail(ERR_USAGE,
+                    "%s: %lld updates are done, and few_shot.steps asks for %lld; set few_shot.steps=%lld or "
+                    "more, choose another output, or start anew with train.resume=never",
+                    s->output, (long long)f->trainer.adam.step, (long long)f->steps,
+                    (long long)f->trainer.adam.step);
+    }
     if (f->trainer.adam.step > 0) {
         log_root(LOG_INFO, "going on after update %lld of %lld", (long long)f->trainer.adam.step,
                  (long long)f->steps);
     }
-    return comm_agree(run->comm, open_metrics(f, s->output));
+    return OK;
 }
 
 /* Collective. */
@@ -280,11 +288,15 @@ static enum status few_shot_work(struct few_shot *f) {
     dense_set_threads(host.caps.threads);
     TRY(open_world(f));
     TRY(open_model(f));
+    TRY(run_folder_take(run, s->output, &folder));
+    enum status st = check_folder(run->comm, s->output);
     if (run->dry_run) {
-        return OK;
+        return comm_agree(run->comm, run_folder_finish(run, &host, &folder, st));
     }
-    TRY(run_folder_open(run, &host, s->output, &folder));
-    enum status st = *s->model ? OK : go_on(f, host.caps.threads);
+    st = st == OK ? run_folder_begin(run, &host, &folder) : st;
+    st = st == OK && !*s->model ? go_on(f, host.caps.threads) : st;
+    st = st == OK ? run_folder_accept(run, &host, &folder) : st;
+    st = st == OK && !*s->model ? comm_agree(run->comm, open_metrics(f, s->output)) : st;
     st = st == OK && !*s->model ? train(f) : st;
     st = st == OK ? few_shot_average_norm(&f->trainer, s->few_shot.norm_batches) : st;
     st = st == OK ? evaluate(f) : st;

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "generated/version.h"
 #include "io/yaml.h"
@@ -80,6 +81,15 @@ static enum status visit_key(void *context, const char *key, const char *value, 
     return options_set(source->options, key, value, where);
 }
 
+/* A file's name may hold a '=' too, behind what is no key. */
+static bool is_configuration(const struct options *options, const char *argument) {
+    char key[64];
+    size_t len = strcspn(argument, "=");
+    snprintf(key, sizeof key, "%.*s", (int)(len < sizeof key ? len : 0), argument);
+    return text_ends(argument, ".yaml") &&
+           (argument[len] == '\0' || (!options_knows(options, key) && access(argument, F_OK) == 0));
+}
+
 enum status line_configure(int argc, char **argv, struct options *options) {
     bool seen_command = false;
     for (int i = 1; i < argc; i++) {
@@ -88,7 +98,7 @@ enum status line_configure(int argc, char **argv, struct options *options) {
         }
         if (!seen_command) {
             seen_command = true;
-        } else if (text_ends(argv[i], ".yaml") && !strchr(argv[i], '=')) {
+        } else if (is_configuration(options, argv[i])) {
             struct source source = {.options = options, .path = argv[i]};
             TRY(yaml_read(argv[i], visit_key, &source));
         } else {

@@ -82,7 +82,7 @@ static enum status add_path(struct paths *p, const char *path, size_t n) {
 static enum status add_paths(struct paths *p, const char *list) {
     TRY(add_path(p, list, strlen(list)));
     for (const char *at = list; strchr(list, ',') && *at;) {
-        size_t n = strcspn(at, ",");
+        size_t n = text_list_name(at);
         TRY(add_path(p, at, n));
         at += n + (at[n] == ',');
     }

@@ -40,8 +40,7 @@ static void print_time(const struct estimate *e, int64_t steps) {
            e->step_seconds * (double)steps, (long long)steps);
 }
 
-/* Of the model that is to be trained, with its head. */
-static enum status read_config(const struct trainer *t, struct model_config *out) {
+enum status trainer_config(const struct trainer *t, struct model_config *out) {
     struct text folder = {0};
     enum status st = model_source_folder(t->session.settings->model, &folder);
     st = st == OK ? model_source_config(folder.data, out) : st;
@@ -63,7 +62,7 @@ enum status trainer_estimate(const struct trainer *t, struct estimate_options *o
         .source = &t->data,
         .eval_source = t->training.eval_data,
     };
-    return read_config(t, &out->config);
+    return trainer_config(t, &out->config);
 }
 
 enum status trainer_predict(struct trainer *t) {

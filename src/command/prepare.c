@@ -25,7 +25,7 @@ enum { CHECKED_RECORDS = 1000 }; /* for token boundaries, at most */
 static enum status split_files(const char *list, struct prepare *p) {
     int64_t capacity = 0;
     for (const char *at = list; *at;) {
-        size_t n = strcspn(at, ",");
+        size_t n = text_list_name(at);
         if (n > 0) {
             TRY(GROW_ARRAY(p->files, capacity, p->n_files + 1));
             p->files[p->n_files] = mem_strndup(at, n);

@@ -16,17 +16,22 @@ void session_open(struct run *run, struct session *out) {
     *out = (struct session){.run = run, .comm = run->comm, .settings = run->settings};
 }
 
-void session_close(struct session *s) {
+void session_close_data(struct session *s) {
     rows_close(&s->train);
     rows_close(&s->eval);
+    if (s->tokenizer) {
+        tokenizer_close(s->tokenizer);
+        s->tokenizer = NULL;
+    }
+    text_free(&s->source);
+}
+
+void session_close(struct session *s) {
+    session_close_data(s);
     workspace_close(&s->workspace);
     if (s->model) {
         model_close(s->model);
     }
-    if (s->tokenizer) {
-        tokenizer_close(s->tokenizer);
-    }
-    text_free(&s->source);
     backend_close(s->backend);
     *s = (struct session){0};
 }
@@ -127,6 +132,19 @@ struct truncation session_truncation(const struct settings *settings) {
     };
 }
 
+enum status session_check_rows(const struct rows *r, const struct model_config *config) {
+    int64_t most = model_positions(config);
+    if (!r->view || most == 0 || r->longest_path <= most) {
+        return OK;
+    }
+    return fail(
+        ERR_DATA,
+        "%s: prompt and response have up to %lld tokens (row %lld), the model has %lld positions; set "
+        "truncate.max_length=%lld or less",
+        dataset_path(r->data), (long long)r->longest_path, (long long)r->longest_at, (long long)most,
+        (long long)most);
+}
+
 enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out) {
     struct rows_request full = *request;
     TRY(session_need(request->path, request->key));
@@ -135,6 +153,7 @@ enum status session_open_rows(struct session *s, const struct rows_request *requ
     full.user = s->run->options->command;
     full.trust = s->settings->trust_data;
     TRY(rows_open(s->comm, &full, out));
+    TRY(s->model ? session_check_rows(out, &s->model->config) : OK);
     return session_check_tokenizer(s, out->data);
 }
 

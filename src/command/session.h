@@ -29,6 +29,8 @@ struct session {
 
 void session_open(struct run *run, struct session *out);
 void session_close(struct session *s);
+/* Local. Rows and tokenizer only, to be opened anew. */
+void session_close_data(struct session *s);
 
 /* Fails: ERR_USAGE naming the key where the text is empty. Local. */
 enum status session_need(const char *value, const char *key);
@@ -52,6 +54,9 @@ enum status session_open_data(const struct session *s, const char *path, struct 
 /* Local, the same on every rank. Fails: ERR_DATA where the data were tokenized with another tokenizer than
  * the model's, if it has one, and allow_other_tokenizer is not set. */
 enum status session_check_tokenizer(const struct session *s, const struct dataset *data);
+/* Local. Rows that are not open have no length. Fails: ERR_DATA where one is longer than the model's
+ * positions, naming file and row. */
+enum status session_check_rows(const struct rows *r, const struct model_config *config);
 /* Local. The truncation options. */
 struct truncation session_truncation(const struct settings *settings);
 

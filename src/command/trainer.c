@@ -1,8 +1,10 @@
 #include "command/trainer.h"
 
+#include "command/checks.h"
 #include "command/facts.h"
 #include "command/run_folder.h"
 #include "mpi/launch.h"
+#include "store/model_step.h"
 #include "train/speed.h"
 #include "train/stop.h"
 #include "util/clock.h"
@@ -90,8 +92,9 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    const struct rows_request train = {
-        .path = t->view ? t->view : settings->data, .key = "data", .kind = trainer_rows(&t->terms)};
+    const struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
+                                       .key = "data",
+                                       .kind = trainer_rows(&t->terms)};
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
@@ -113,13 +116,6 @@ static void warn_of_idle_ranks(const struct trainer *t) {
                  "train.batch or fewer ranks would do",
                  (long long)rows, t->data.size, (long long)(t->data.size - rows));
     }
-}
-
-static enum status open_rows(struct trainer *t) {
-    TRY(trainer_open_rows(t));
-    TRY(batch_check(&t->data.plan, t->session.comm->size));
-    warn_of_idle_ranks(t);
-    return OK;
 }
 
 /* Every rank's products at once, as in a step. */
@@ -169,7 +165,7 @@ static enum status explain_memory(struct trainer *t, enum status st) {
     if (st != ERR_SYSTEM || t->session.backend->caps.memory_total == 0) {
         return st;
     }
-    bool is_known = t->session.train.view || open_rows(t) == OK;
+    bool is_known = t->session.train.view || trainer_open_rows(t) == OK;
     is_known = is_known && comm_agree(t->session.comm, trainer_estimate(t, &options)) == OK &&
                estimate_memory(&options, &e) == OK;
     status_set(&failure);
@@ -222,11 +218,16 @@ done:
 static enum status save_model(struct trainer *t) {
     struct session *s = &t->session;
     struct text path = {0};
-    enum status st = comm_agree(s->comm, text_printf(&path, "%s/model", s->settings->output));
+    bool first = s->comm->rank == 0;
+    enum status st = text_printf(&path, "%s/model", s->settings->output);
+    st = comm_agree(s->comm, st == OK && first ? model_step_forget(path.data) : st);
     if (st == OK) {
         const struct model_save options = {
             .source = s->source.data, .carries = true, .tokenizer = s->tokenizer, .type = t->stored};
         st = model_folder_save(s->comm, s->model, path.data, &options);
+    }
+    if (st == OK) {
+        st = comm_agree(s->comm, first ? model_step_write(path.data, t->training.steps) : OK);
     }
     if (st == OK) {
         log_root(LOG_INFO, "model in %s, metrics in %s/metrics.jsonl, peak memory %.0f MiB", path.data,
@@ -251,7 +252,12 @@ static enum status find_limit(struct trainer *t) {
     double end = launch_end_time();
     t->began = clock_wall();
     TRY(stop_parse(t->session.settings->train.stop_before, t->began, &t->stop_at));
-    if (end > 0 && (t->stop_at == 0 || end < t->stop_at)) {
+    if (end > 0 && end <= t->began) {
+        log_root(LOG_WARN,
+                 "SLURM_JOB_END_TIME=%.0f is past, by %.0f s, and is not heeded: is it another job's, or the "
+                 "clock wrong? unset it, or set train.stop_before",
+                 end, t->began - end);
+    } else if (end > 0 && (t->stop_at == 0 || end < t->stop_at)) {
         t->stop_at = end;
     }
     return OK;
@@ -263,21 +269,51 @@ static enum status state_bytes(const struct trainer *t, int64_t *out) {
     return estimate_state_bytes(&options, out);
 }
 
-static enum status trainer_work(struct trainer *t) {
+struct acceptance {
+    struct trainer *t;
+    struct run_folder *folder;
+};
+
+/* Of the loop: the run goes on, or begins anew beside the model of another one. */
+static enum status accept_run(void *context, bool is_new) {
+    const struct acceptance *a = context;
+    struct session *s = &a->t->session;
+    struct text path = {0};
+    TRY(run_folder_accept(s->run, s->backend, a->folder));
+    enum status st = OK;
+    if (is_new && s->comm->rank == 0) {
+        st = text_printf(&path, "%s/model", s->settings->output);
+        st = st == OK ? model_step_remove(path.data) : st;
+    }
+    text_free(&path);
+    return comm_agree(s->comm, st);
+}
+
+/* Collective. Before a model is opened. */
+static enum status check_without_model(struct trainer *t) {
+    struct model_config config;
+    TRY(comm_agree(t->session.comm, trainer_config(t, &config)));
+    TRY(comm_agree(t->session.comm, session_open_tokenizer(&t->session)));
+    TRY(trainer_open_rows(t));
+    TRY(trainer_check(t, &config, NULL, NULL));
+    warn_of_idle_ranks(t);
+    return OK;
+}
+
+/* Collective. What takes long comes when all of the data has been looked at. */
+static enum status make_view(struct trainer *t, trainer_select *select) {
+    TRY(check_without_model(t));
+    session_close_data(&t->session);
+    return select(t->session.run, &t->view);
+}
+
+/* Collective. Everything that the folder has to be this job's for. */
+static enum status work_in(struct trainer *t, struct run_folder *folder, trainer_select *select) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    TRY(session_need(settings->model, "model"));
-    TRY(session_need(settings->data, "data"));
-    TRY(s->run->dry_run ? OK : session_need(settings->output, "output"));
-    TRY(comm_agree(s->comm, find_limit(t)));
-    comm_watch_signals();
+    struct acceptance acceptance = {.t = t, .folder = folder};
+    TRY(select ? make_view(t, select) : OK);
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
-    if (s->run->dry_run) {
-        TRY(comm_agree(s->comm, session_open_tokenizer(s)));
-        TRY(open_rows(t));
-        return trainer_predict(t);
-    }
-    s->head = model_head_for(t->terms.reads & READS_VALUE);
     if (!t->terms.has_reference || !*settings->reference) { /* else a second model is to fit for a while */
         TRY(comm_agree(s->comm, state_bytes(t, &s->beside)));
     }
@@ -285,20 +321,44 @@ static enum status trainer_work(struct trainer *t) {
     TRY(st == OK ? OK : explain_memory(t, st));
     TRY(session_need_head(s->model, settings->model, s->head));
     TRY(comm_agree(s->comm, choose_stored(t)));
-    TRY(open_rows(t));
-    struct run_folder folder;
-    TRY(run_folder_open(s->run, s->backend, settings->output, &folder));
+    TRY(trainer_open_rows(t));
+    TRY(trainer_check(t, &s->model->config, NULL, NULL));
+    warn_of_idle_ranks(t);
+    TRY(run_folder_begin(s->run, s->backend, folder));
+    t->training.accepted = accept_run;
+    t->training.accepted_context = &acceptance;
     st = prepare_reference(t);
     st = st == OK ? train(t) : st;
     st = st == OK ? OK : explain_memory(t, st);
-    st = st == OK ? save_model(t) : st;
+    return st == OK ? save_model(t) : st;
+}
+
+static enum status trainer_work(struct trainer *t, trainer_select *select) {
+    struct session *s = &t->session;
+    const struct settings *settings = s->settings;
+    TRY(session_need(settings->model, "model"));
+    TRY(session_need(settings->data, "data"));
+    TRY(s->run->dry_run ? OK : session_need(settings->output, "output"));
+    TRY(comm_agree(s->comm, find_limit(t)));
+    comm_watch_signals();
+    s->head = model_head_for(t->terms.reads & READS_VALUE);
+    if (s->run->dry_run) {
+        TRY(session_open_backend(s, NULL, settings->train.deterministic));
+        TRY(check_without_model(t));
+        return trainer_predict(t);
+    }
+    struct run_folder folder;
+    TRY(run_folder_take(s->run, settings->output, &folder));
+    t->has_folder = true;
+    enum status st = work_in(t, &folder, select);
     return comm_agree(s->comm, run_folder_finish(s->run, s->backend, &folder, st));
 }
 
-enum status trainer_run(struct run *run, const struct terms *terms, const char *view) {
-    struct trainer trainer = {.terms = *terms, .view = view};
+enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select) {
+    struct trainer trainer = {.terms = *terms, .command = run->options->command};
     session_open(run, &trainer.session);
-    enum status st = trainer_work(&trainer);
+    enum status st = trainer_work(&trainer, select);
     session_close(&trainer.session);
+    text_free(&trainer.view);
     return st;
 }

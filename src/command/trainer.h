@@ -10,7 +10,9 @@
 struct trainer {
     struct session session;
     struct terms terms;
-    const char *view; /* of settings->data, read in its place; NULL: none */
+    const char *command; /* that is run, or will be */
+    struct text view;    /* of settings->data, made by this job and read in its place; empty: none */
+    bool has_folder;     /* the output folder is this job's */
     struct batch_source data, eval_data;
     double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */
     enum stored_type stored; /* of the weights that are written */
@@ -27,13 +29,16 @@ enum status dpo_losses(const struct run *run, struct terms *out);
 
 /* The rows of the data that the terms are over. */
 enum row_kind trainer_rows(const struct terms *t);
-/* Collective. Trains on them, or predicts under --dry-run. view: of the settings' data, which this job made,
- * to be read in its place; NULL: none. */
-enum status trainer_run(struct run *run, const struct terms *terms, const char *view);
+/* Collective. Trains on them, or predicts under --dry-run. select: makes a view of the settings' data in the
+ * output folder, once all is checked that can be, to be read in its place; NULL: none. */
+typedef enum status trainer_select(struct run *run, struct text *view);
+enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select);
 
 /* Local. What an estimate of the run asks; t has its back end, and where more than the state's bytes are
  * asked its rows open; no model. */
 enum status trainer_estimate(const struct trainer *t, struct estimate_options *out);
+/* Local. The configuration of the model that is to be trained, with its head. */
+enum status trainer_config(const struct trainer *t, struct model_config *out);
 /* Collective. --dry-run: data report, memory per rank, step time; t has its back end and rows open, no model.
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);

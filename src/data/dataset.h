@@ -86,8 +86,9 @@ struct dataset_part {
     float *margin;                            /* NULL: none */
     int8_t *label;                            /* NULL: all 1 */
 };
-/* Collective. Writes path atomically (FILE.tmp, flush, verify, rename). The same data sets byte for byte for
- * any rank count. rank 0's facts win. Fails: ERR_WRITE, ERR_DATA for a token outside the vocabulary. */
+/* Collective. Writes path atomically (a temporary file, flush, verify, rename). The same data sets byte for
+ * byte for any rank count. rank 0's facts win. Fails: ERR_WRITE, ERR_DATA for a token outside the vocabulary.
+ */
 enum status dataset_write(struct comm *c, const char *path, const struct dataset_part *part,
                           const struct dataset_facts *facts);
 /* This rank's pairs of a view, as global response ids. */

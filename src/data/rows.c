@@ -44,6 +44,14 @@ static int64_t larger_id(int64_t largest, const int32_t *tokens, int32_t n) {
     return largest;
 }
 
+static void add_path(const struct sample *s, int response, struct rows *r) {
+    int64_t tokens = (int64_t)s->prompt_count + s->responses[response].count;
+    if (tokens > r->longest_path) {
+        r->longest_path = tokens;
+        r->longest_at = s->row;
+    }
+}
+
 /* This rank's part of the look at all rows. */
 static enum status scan_part(struct range part, struct rows *r) {
     r->largest_id = -1;
@@ -59,6 +67,7 @@ static enum status scan_part(struct range part, struct rows *r) {
                 const struct sample_response *response = &samples[i].responses[j];
                 scored += sample_scored(&samples[i], j);
                 r->largest_id = larger_id(r->largest_id, response->tokens, response->count);
+                add_path(&samples[i], j, r);
             }
             r->tokens += tokens;
             r->scored += scored;
@@ -92,6 +101,10 @@ static enum status scan(struct comm *c, struct rows *r) {
         (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9], sums[10]};
     TRY(comm_sum_f64(c, &r->attention_pairs, 1));
     TRY(comm_max_i64(c, &r->largest_id, 1));
+    int64_t mine = r->longest_path;
+    TRY(comm_max_i64(c, &r->longest_path, 1));
+    r->longest_at = mine == r->longest_path ? r->longest_at : INT64_MAX;
+    TRY(comm_min_i64(c, &r->longest_at, 1));
     TRY(comm_max_i64(c, &r->longest, 1));
     return lengths_reduce(c, &r->lengths);
 }

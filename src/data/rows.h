@@ -19,6 +19,8 @@ struct rows {
     int64_t longest;        /* tokens of the longest row */
     struct lengths lengths; /* tokens of each row */
     int64_t largest_id;     /* of the tokens that occur, -1: none does */
+    int64_t longest_path;   /* tokens of the longest prompt with one of its responses */
+    int64_t longest_at;     /* the first row with such a one */
     double attention_pairs; /* of all rows */
 };
 

@@ -11,11 +11,12 @@
 #include "util/mem.h"
 
 /* The step of a line up to keep_to; otherwise -1. A line without a step is the header, which is written anew.
- */
-static int64_t kept_step(const char *line, size_t len, int64_t keep_to) {
+ * where: file and line. */
+static int64_t kept_step(const char *line, size_t len, int64_t keep_to, const char *where) {
     json_t *object;
-    if (json_parse(line, len, "metrics", &object) != OK) {
-        status_clear(); /* half a line of a run that died: dropped */
+    if (json_parse(line, len, where, &object) != OK) {
+        log_root(LOG_WARN, "%s: dropped, the line is damaged: %s", where, status_message()->text);
+        status_clear();
         return -1;
     }
     const json_t *step = json_object_get(object, "step");
@@ -35,11 +36,13 @@ static enum status kept_lines(const char *path, int64_t keep_to, struct text *ou
     char *data = NULL;
     size_t len = 0;
     enum status st = access(path, F_OK) == 0 ? file_read(path, &data, &len) : OK;
-    int64_t last = 0;
-    for (size_t at = 0; at < len && st == OK;) {
-        const char *end = memchr(data + at, '\n', len - at);
+    int64_t last = 0, number = 1;
+    for (size_t at = 0; at < len && st == OK; number++) {
+        char where[512];
+        snprintf(where, sizeof where, "%.480s, line %lld", path, (long long)number);
+        const char *end = memchr(data + at, '\n', len - at); /* none: half a line of a run that died */
         size_t n = end ? (size_t)(end - data) - at : len - at;
-        int64_t step = end ? kept_step(data + at, n, keep_to) : -1;
+        int64_t step = end ? kept_step(data + at, n, keep_to, where) : -1;
         if (step >= 0) {
             st = text_append(out, data + at, n + 1);
             last = step;

@@ -15,8 +15,8 @@ struct metrics_file {
     FILE *file;
     char *path;
 };
-/* Local. Opens path, keeping its lines up to step `keep_to` (-1: none, a new file); warns where
- * the last of them are not there. Fails: ERR_WRITE. */
+/* Local. Opens path, keeping its lines up to step `keep_to` (-1: none, a new file); warns of
+ * damaged lines, which go, and where the last are not there. Fails: ERR_WRITE. */
 enum status metrics_open(const char *path, int64_t keep_to, struct metrics_file *out);
 /* Local. Appends one line (an object without its newline) and flushes. Fails: ERR_WRITE. */
 enum status metrics_write(struct metrics_file *m, const struct text *line);

@@ -225,7 +225,7 @@ struct files {
 /* Collective. */
 static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
     for (const char *at = o->data; *at;) {
-        size_t n = strcspn(at, ",");
+        size_t n = text_list_name(at);
         char *path = mem_strndup(at, n);
         enum status st = !path ? ERR_SYSTEM
                          : f->count < MOST_LABELS

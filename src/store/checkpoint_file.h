@@ -1,6 +1,6 @@
 /* Checkpoints: named arrays and a JSON state in one HDF5 file, written by all ranks.
  *
- * Written to FILE.tmp, flushed, closed, read back and compared by checksum, renamed, folder fsynced. Arrays
+ * Written beside, flushed, closed, read back and compared by checksum, renamed, folder fsynced. Arrays
  * are laid out by parameter arena, not by rank, so another rank count reads them.
  */
 #ifndef COLLIMATE_STORE_CHECKPOINT_FILE_H

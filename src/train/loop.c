@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "train/loop_internal.h"
@@ -108,13 +109,31 @@ static enum status stopped(const struct loop *l, enum stop why) {
     return fail(REQUEUE, "%s", text);
 }
 
+/* A step that failed is discarded. Says what is left. */
+static enum status step_failed(const struct loop *l, enum status st) {
+    struct message m = *status_message();
+    size_t used = strlen(m.text);
+    if (st != ERR_DATA) {
+        return st;
+    }
+    if (l->saved_step >= 0) {
+        snprintf(m.text + used, sizeof m.text - used, "; the checkpoint of step %lld stays",
+                 (long long)l->saved_step);
+    } else {
+        snprintf(m.text + used, sizeof m.text - used, "; there is no checkpoint yet");
+    }
+    status_set(&m);
+    return st;
+}
+
 /* Collective. */
 static enum status one_step(struct loop *l) {
     const struct training *t = l->t;
     const struct wish wish = {
         .context = l, .meanwhile = read_next, .ask = ask, .late_status = l->late_status};
     struct verdict verdict;
-    TRY(step_run(&l->step, &l->batch, &wish, &verdict)); /* collective, agrees inside */
+    enum status st = step_run(&l->step, &l->batch, &wish, &verdict); /* collective, agrees inside */
+    TRY(st == OK ? OK : step_failed(l, st));
     const struct decision decision = decide(l, verdict.asked);
     double next_tokens = verdict.asked[ASK_NEXT_TOKENS];
     double multiplier = schedule_multiplier(t->schedule, l->batch.step, t->warmup_steps, t->steps);
@@ -148,13 +167,24 @@ static enum status run_steps(struct loop *l) {
     return comm_agree(l->comm, l->late_status);
 }
 
+/* Fewer steps than are done would leave records of a run that never was. */
+static enum status check_steps(const struct loop *l) {
+    long long done = (long long)l->state.step, wanted = (long long)l->t->steps;
+    return done <= wanted
+               ? OK
+               : fail(
+                     ERR_USAGE,
+                     "%s: %lld updates are done, and train.steps or train.epochs asks for %lld; set "
+                     "train.steps=%lld or more, choose another output, or start anew with train.resume=never",
+                     l->t->checkpoint.run, done, wanted, done);
+}
+
 /* Collective. */
 static enum status resume(struct loop *l) {
     const struct training *t = l->t;
     bool found = false;
     TRY(training_state_load(l->comm, &t->checkpoint, t->optimizer, &l->state, &found));
     if (found) {
-        log_root(LOG_INFO, "going on after step %lld of %lld", (long long)l->state.step, (long long)t->steps);
         if (t->schedule != SCHEDULE_CONSTANT && l->state.total != t->steps) {
             return fail(
                 ERR_USAGE,
@@ -162,7 +192,10 @@ static enum status resume(struct loop *l) {
                 "it is %lld; set train.steps=%lld or start anew with train.resume=never",
                 (long long)l->state.total, (long long)t->steps, (long long)l->state.total);
         }
+        TRY(check_steps(l));
+        log_root(LOG_INFO, "going on after step %lld of %lld", (long long)l->state.step, (long long)t->steps);
     }
+    TRY(t->accepted ? t->accepted(t->accepted_context, !found) : OK);
     l->start_step = l->state.step;
     l->saved_step = found ? l->state.step : -1;
     struct text path = {0};

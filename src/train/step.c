@@ -62,7 +62,7 @@ static enum status forest_values(struct step *s, const struct batch *b, const st
             const struct response_score *first = &row.responses[0], *last = &row.responses[row.n - 1];
             return fail(ERR_DATA,
                         "step %lld: the loss of row %lld is not finite (%s %g and %g); lower "
-                        "train.learning_rate or look at the row; the last checkpoint stays",
+                        "train.learning_rate or look at the row",
                         (long long)b->step + 1, (long long)row.row, values ? "values" : "log-probabilities",
                         values ? first->value : first->logp, values ? last->value : last->logp);
         }
@@ -214,7 +214,7 @@ static enum status check_norm(const struct batch *b, double norm) {
                ? OK
                : fail(ERR_DATA,
                       "step %lld: the gradient norm is not finite (places %lld to %lld of epoch %lld); lower "
-                      "train.learning_rate or set train.clip; the last checkpoint stays",
+                      "train.learning_rate or set train.clip",
                       (long long)b->step + 1, (long long)b->place.first,
                       (long long)(b->place.first + b->place.count - 1), (long long)b->place.epoch);
 }

@@ -83,8 +83,16 @@ static bool parse_duration(const char *text, double *out) {
 enum status stop_parse(const char *text, double began, double *out) {
     double duration;
     *out = 0;
-    if (!*text || parse_time(text, out)) {
+    if (!*text) {
         return OK;
+    }
+    if (parse_time(text, out)) {
+        return *out > began
+                   ? OK
+                   : fail(ERR_USAGE,
+                          "train.stop_before: %s is past, by %.0f s; set a time to come, or a duration "
+                          "(2h30m), which counts from each start",
+                          text, began - *out);
     }
     if (!parse_duration(text, &duration)) {
         return fail(ERR_USAGE,

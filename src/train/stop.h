@@ -31,7 +31,8 @@ bool stop_wants_measure(const struct stop_facts *f, double began);
 void stop_describe(enum stop why, int64_t step, int64_t saved, char *out, size_t size);
 
 /* Local. A time: "2026-11-21T08:00:00Z" (UTC with the Z, else the local zone), or a duration from `began`:
- * "90" or "90s", "45m", "2h30m", "1d". Empty: *out 0. Fails: ERR_USAGE. */
+ * "90" or "90s", "45m", "2h30m", "1d". Empty: *out 0. Fails: ERR_USAGE, for a
+ * time that is past too. */
 enum status stop_parse(const char *text, double began, double *out);
 
 #endif

@@ -41,4 +41,8 @@ struct machine_link {
 };
 void machine_link(struct machine_link *out);
 
+/* Local. Seconds that it takes to find the address of this host's own name, which every mpirun asks for;
+ * negative where nobody knows it. */
+double machine_find_name(void);
+
 #endif

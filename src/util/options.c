@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/mem.h"
 
@@ -218,10 +219,20 @@ enum status options_set(struct options *o, const char *key, const char *value, c
     return OK;
 }
 
+bool options_knows(const struct options *o, const char *key) {
+    return find(o, key) >= 0;
+}
+
 enum status options_set_argument(struct options *o, const char *argument) {
     const char *equals = strchr(argument, '=');
     if (!equals || equals == argument) {
-        return fail(ERR_USAGE, "command line: \"%s\" is neither a file nor key=value", argument);
+        return access(argument, F_OK) == 0
+                   ? fail(ERR_USAGE,
+                          "command line: \"%s\" exists, but only a name that ends with .yaml is a "
+                          "configuration; rename it, or say what it is for (input=%s, data=%s, …)",
+                          argument, argument, argument)
+                   : fail(ERR_USAGE, "command line: \"%s\" is neither key=value nor a file that exists",
+                          argument);
     }
     if (!text_is_utf8(argument)) {
         return fail(ERR_USAGE, "command line: %.*s: the value is not UTF-8; a configuration cannot hold it",

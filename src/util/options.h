@@ -77,6 +77,8 @@ enum status options_learn(const struct options *o, const char *words, bool holds
 enum status options_narrow(struct options *o, const char *also);
 /* Whether the command takes the key of a row of the table. */
 bool options_takes(const struct options *o, int row);
+/* Local. Whether there is such a key, of whatever command. */
+bool options_knows(const struct options *o, const char *key);
 bool options_is_set(const struct options *o, const char *key);
 const char *options_source(const struct options *o, const char *key); /* "default" where not set */
 /* Appends a key's value as text. Fails: ERR_INTERNAL for an unknown key. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <utf8proc.h>
 
@@ -150,6 +151,10 @@ int text_distance(const char *a, const char *b) {
         }
     }
     return row[m];
+}
+
+size_t text_list_name(const char *list) {
+    return access(list, F_OK) == 0 ? strlen(list) : strcspn(list, ",");
 }
 
 bool text_starts(const char *s, const char *prefix) {

@@ -27,6 +27,9 @@ void text_free(struct text *t);
 
 /* Edit distance of two short names; used to name the nearest known key. */
 int text_distance(const char *a, const char *b);
+/* Bytes of the first of some files' names with commas between them; of all, where that is the name of a file.
+ */
+size_t text_list_name(const char *list);
 bool text_starts(const char *s, const char *prefix);
 bool text_ends(const char *s, const char *suffix);
 

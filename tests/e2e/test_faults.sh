@@ -41,7 +41,7 @@ placed() {
     read_only 4 'checkpoints/latest'
 }
 begun() {
-    with_disk READ_ONLY="$PWD/run" READ_ONLY_SINCE="$PWD/run/checkpoints/step-20.h5.tmp"
+    with_disk READ_ONLY="$PWD/run" READ_ONLY_SINCE="$PWD/run/checkpoints/*.step-20.h5.tmp"
     read_only 2 'checkpoints/step-20.h5'
 }
 between() {

@@ -56,14 +56,14 @@ disturbed() {
 }
 says() { grep -qE "$1" err.txt || bad "not said: $1; $(cat err.txt)"; }
 "$COLLIMATE" --quiet few-shot "${kept[@]}" output=whole || exit 1
-disturbed 137 /checkpoints/step-12.h5.tmp 1 9
-disturbed 85 /checkpoints/step-12.h5.tmp 1 10 # USR1, which the next update's end sees
+disturbed 137 .step-12.h5.tmp 1 9
+disturbed 85 .step-12.h5.tmp 1 10 # USR1, which the next update's end sees
 says 'going on after update 8 of 30$'
 says 'stopped on SIGUSR1 after update 13, '
 "$COLLIMATE" --quiet inspect input=killed/checkpoints/step-13.h5 > facts.txt
 grep -q '^array *users, 625 elements of 8 bytes, hash ' facts.txt && grep -q '"few_shot.batch": "8"' facts.txt ||
     bad "inspect of a checkpoint: $(cat facts.txt)"
-disturbed 137 /checkpoints/step-20.h5.tmp 1 9
+disturbed 137 .step-20.h5.tmp 1 9
 says 'going on after update 13 of 30$'
 refuses 2 'few_shot.batch (was 8, is 9)' few-shot "${kept[@]}" few_shot.batch=9 output=killed
 damage killed/checkpoints/step-16.h5

@@ -72,4 +72,47 @@ for n in 1 2 3 4; do
     sed -n "${n}p" submitted | grep -q -- "\.log $after--kill-on-invalid-dep=yes --requeue" || bad "job $n of the chain"
     bash -n "script.$n" || bad "the script of job $n"
 done
+
+# Its paths may hold anything that a name may: each job's commands get them whole.
+mkdir -p 'my data,a=b' run
+rm -f submitted started
+cat > bin/collimate << 'E'
+#!/bin/sh
+printf '%s\n' "$@" >> "$STARTED"
+E
+cat > bin/mpirun << 'E'
+#!/bin/sh
+while [ "${1##*/}" != collimate ]; do shift; done
+exec "$@"
+E
+chmod +x bin/*
+export COLLIMATE=$PWD/bin/collimate STARTED=$PWD/started
+HEARTBEAT_S=0 bash "$jobs/chain.sh" 'my data,a=b/$p 1.jsonl' heldout.jsonl 'a model' 'my data,a=b/run' > out.txt || bad "chain.sh with odd paths"
+for n in 1 2 3 4; do
+    bash "script.$n" || bad "job $n with odd paths"
+done
+for word in 'input=my data,a=b/$p 1.jsonl' 'tokenizer=a model' 'output=my data,a=b/run/train.h5' 'model=my data,a=b/run/sft/model' \
+    'reference=my data,a=b/run/sft/model' 'output=my data,a=b/run/evaluate.json'; do
+    grep -qxF "$word" started || bad "no job gets \"$word\": $(cat started)"
+done
+
+# The heartbeat guard asks whether the file changes, whatever its clock says; and acts where it does not.
+cat > bin/steps << 'E'
+for i in $(seq "$1"); do
+    echo x >> run/metrics.jsonl
+    touch -d '-1000 seconds' run/metrics.jsonl
+    sleep 0.1
+done
+[ "$2" = ends ] || sleep 100
+E
+guarded() { (HEARTBEAT_S=$1 SLURM_JOB_ID='' && . "$jobs/lib.sh" && run_until_done bash bin/steps "$2" "$3") 2> err.txt; }
+guarded 3 60 ends || bad "a run whose clock is late was ended: $(cat err.txt)"
+guarded 1 20 stands && bad "a run that stands still goes on"
+grep -q 'no step for .* (run/metrics.jsonl stands still), ending the run' err.txt || bad "the guard says: $(cat err.txt)"
+
+# A host whose own name nobody knows is told what to do, once.
+printf '#!/bin/sh\nexit 2\n' > bin/getent
+chmod +x bin/getent
+(unset COLLIMATE_HOST_SEEN && . "$jobs/env.sh" && . "$jobs/env.sh") 2> err.txt
+[ "$(wc -l < err.txt)" -eq 1 ] && grep -q 'does not resolve.*/etc/hosts' err.txt || bad "env.sh says: $(cat err.txt)"
 finish

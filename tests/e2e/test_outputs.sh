@@ -14,16 +14,15 @@ keeps() {
     before=$(sha256sum "$file")
     refuses "$@"
     [ "$(sha256sum "$file")" = "$before" ] || bad "$file has changed: $*"
-    [ ! -e "$file.tmp" ] || bad "$file.tmp is left: $*"
+    [ -z "$(compgen -G "*-*.$file.tmp")" ] || bad "a temporary file of $file is left: $*"
 }
 
 # Inputs, by device and inode: under their own name, by a link of either kind, as a file of a model's folder, as what a view
-# selects from, as the temporary name. overwrite=true does not change that.
+# selects from. overwrite=true does not change that.
 run 1 embed data=train.h5 $model output=e.h5
 run 1 select data=train.h5 embeddings=e.h5 select.strategy=easy output=view.h5
 ln train.h5 hard.h5
 ln -s train.h5 soft.h5
-cp train.jsonl x.h5.tmp
 for more in overwrite=false overwrite=true; do
     keeps train.jsonl 2 'is the input' prepare input=train.jsonl tokenizer=bytes output=train.jsonl $more
     keeps train.jsonl 2 'is the input' prepare input=view.h5,train.jsonl tokenizer=bytes output=./train.jsonl $more
@@ -36,7 +35,6 @@ for more in overwrite=false overwrite=true; do
     keeps init/model.safetensors 2 'is the input' score data=train.h5 $model output=init/model.safetensors $more
     keeps init/config.json 2 'is the input' init init.config=init/config.json output=init seed=5 $more
     keeps init/model.safetensors 2 'is the input' sft data=train.h5 $model output=init train.steps=1 $more
-    keeps x.h5.tmp 2 'is the input' prepare input=x.h5.tmp tokenizer=bytes output=x.h5 $more
 done
 run 1 sft data=train.h5 $model output=first train.steps=1 train.batch=8
 keeps first/model/model.safetensors 2 'where its input' sft data=train.h5 model=first/model output=first train.steps=2

@@ -147,7 +147,7 @@ expect 65 'every record was dropped' 20 "$COLLIMATE" --quiet prepare tokenizer=b
 expect 2 'tokenizer is not set' 20 "$COLLIMATE" --quiet prepare input=hh.jsonl output=x.h5
 expect 2 'input is not set' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes output=x.h5
 expect 2 'tokenize.begin' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=x.h5 tokenize.begin=maybe
-[ ! -e x.h5 ] && [ ! -e x.h5.tmp ] || bad "a refused command leaves a file"
+[ -z "$(find . -name "*x.h5*")" ] || bad "a refused command leaves a file"
 expect 66 'none: no such file or folder' 20 "$COLLIMATE" --quiet inspect input=none
 head -c 3000 one.h5 > cut.h5
 expect 65 'cut.h5' 20 "$COLLIMATE" --quiet inspect input=cut.h5

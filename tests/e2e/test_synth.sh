@@ -71,4 +71,4 @@ grep -q "output" err || bad "the message does not name the key: $(cat err)"
 "$COLLIMATE" synth output=none/x.jsonl 2>err && bad "a missing folder is an error"
 rc=0; "$COLLIMATE" synth output=none/x.jsonl 2>err || rc=$?
 [ $rc = 73 ] || bad "exit code $rc for a missing folder"
-[ ! -e one.jsonl.tmp ] || bad "a temporary file is left"
+[ -z "$(find . -name "*.tmp")" ] || bad "a temporary file is left"

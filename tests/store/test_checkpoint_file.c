@@ -1,6 +1,8 @@
 /* Checkpoints: written by this many ranks and read in other ranges, the newest whole one found, damage named,
  * and a full disk that costs neither the run nor the checkpoint before. */
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "store/checkpoint_file.h"
@@ -238,21 +240,58 @@ static void test_all_damaged(struct comm *c, const char *folder) {
     CHECK(strstr(status_message()->text, "train.resume=never"));
 }
 
-static void expect_sweep(const char *folder) {
-    char path[200];
-    int removed = 0;
-    const char *const names[] = {"a.h5.tmp", "keep.h5", ".tmp"};
-    for (int i = 0; i < COUNT_OF(names); i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
-        CHECK(file_write(path, "x", 1) == OK);
+/* A process of this host that has ended; its name is kept. */
+static void name_of_dead(char out[PROCESS_NAME]) {
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        process_name(out);
+        _exit(write(ends[1], out, PROCESS_NAME) == PROCESS_NAME ? 0 : 1);
     }
-    CHECK(folder_sweep(folder, &removed) == OK && removed == 1);
-    snprintf(path, sizeof path, "%s/a.h5.tmp", folder);
-    CHECK(access(path, F_OK) != 0);
-    snprintf(path, sizeof path, "%s/keep.h5", folder);
-    CHECK(access(path, F_OK) == 0);
+    CHECK(waitpid(child, NULL, 0) == child && read(ends[0], out, PROCESS_NAME) == PROCESS_NAME);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* Only what the dead left goes: not what this process writes, nor one of another host, nor a stranger's. */
+static void expect_sweep(const char *folder) {
+    static const char taken_over[] = "far-12-0badcafe-77", elsewhere[] = "node-2-99-01234567-1f";
+    char mine[PROCESS_NAME], dead[PROCESS_NAME], path[300];
+    process_name(mine);
+    name_of_dead(dead);
+    CHECK(process_is_name(mine) && process_life(mine) == PROCESS_LIVES);
+    CHECK(process_is_name(dead) && process_life(dead) == PROCESS_DEAD);
+    CHECK(process_is_name(elsewhere) && process_life(elsewhere) == PROCESS_UNKNOWN);
+    CHECK(!process_is_name("notes") && process_life("notes") == PROCESS_UNKNOWN);
+    const struct {
+        const char *owner, *name;
+        bool goes;
+    } files[] = {
+        {"", "a.h5.tmp", true},
+        {"", "latest.tmp", true},
+        {"", "keep.h5", false},
+        {"", ".tmp", false},
+        {"", "notes.tmp", false},
+        {dead, ".step-1.h5.tmp", true},
+        {dead, ".h5", false},
+        {mine, ".step-1.h5.tmp", false},
+        {taken_over, ".x.json.tmp", true},
+        {elsewhere, ".x.json.tmp", false},
+    };
+    int removed = 0, goes = 0;
+    for (int i = 0; i < COUNT_OF(files); i++) {
+        snprintf(path, sizeof path, "%s/%s%s", folder, files[i].owner, files[i].name);
+        CHECK(file_write(path, "x", 1) == OK);
+        goes += files[i].goes;
+    }
+    CHECK(folder_sweep(folder, taken_over, &removed) == OK && removed == goes);
+    for (int i = 0; i < COUNT_OF(files); i++) {
+        snprintf(path, sizeof path, "%s/%s%s", folder, files[i].owner, files[i].name);
+        CHECK((access(path, F_OK) != 0) == files[i].goes);
+    }
     snprintf(path, sizeof path, "%s/missing", folder);
-    CHECK(folder_sweep(path, &removed) == OK && removed == 1);
+    CHECK(folder_sweep(path, NULL, &removed) == OK && removed == goes);
 }
 
 static enum status write_big(struct comm *c, const char *path) {
@@ -269,24 +308,26 @@ static enum status write_big(struct comm *c, const char *path) {
 
 static void test_full_disk(struct comm *c, const char *disk) {
     enum { SMALL = 1000 };
-    char good[160], bad[160], temporary[170], state[] = "{\"step\": 1}";
+    struct text temporary = {0};
+    char good[160], bad[160], state[] = "{\"step\": 1}";
     double few[SMALL] = {1, 2, 3}, back[SMALL] = {0};
     if (!world_tiny_disk(c, disk)) {
         return;
     }
     snprintf(good, sizeof good, "%s/step-1.h5", disk);
     snprintf(bad, sizeof bad, "%s/step-2.h5", disk);
-    snprintf(temporary, sizeof temporary, "%s.tmp", bad);
+    CHECK(file_temporary(bad, c->owner, &temporary) == OK);
     struct range all = {0, SMALL}, none = {0, 0};
     const struct checkpoint_array small = {"parameters", SMALL, c->rank == 0 ? all : none, 8, few, NULL};
     CHECK(checkpoint_file_write(c, good, state, &small, 1) == OK);
     CHECK(write_big(c, bad) == ERR_WRITE); /* on every rank, whichever could not write */
-    CHECK(access(bad, F_OK) != 0 && access(temporary, F_OK) != 0);
+    CHECK(access(bad, F_OK) != 0 && access(temporary.data, F_OK) != 0);
     CHECK(comm_barrier(c) == OK);
     CHECK(write_big(c, good) == ERR_WRITE); /* over a good one: that stays */
     const struct checkpoint_array again = {"parameters", SMALL, all, 8, back, NULL};
     CHECK(checkpoint_file_read(c, good, &again, 1) == OK && memcmp(few, back, sizeof few) == 0);
     CHECK(comm_barrier(c) == OK);
+    text_free(&temporary);
     world_tiny_disk_remove(c, disk);
 }
 

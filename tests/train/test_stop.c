@@ -25,6 +25,7 @@ static void test_parse(void **state) {
     assert_true(parsed("1970-01-02T00:00:01Z") == 86401);
     assert_true(parsed("2026-11-21T08:00:00Z") == 1795248000);
     static const char *const wrong[] = {"soon",
+                                        "1970-01-01T00:16:40Z", /* the moment of the start */
                                         "2h2h",
                                         "30m2h",
                                         "5x",

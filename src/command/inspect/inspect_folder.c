@@ -10,6 +10,7 @@
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "model/config.h"
+#include "store/model_step.h"
 #include "util/json.h"
 #include "util/mem.h"
 
@@ -236,12 +237,23 @@ static enum status put_environment(const char *folder, struct text *out) {
     return st;
 }
 
+/* Which step the model is of; a leg that goes on beside it leaves it as it is until its own end. */
+static enum status put_model(const char *folder, struct text *out) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/model", folder);
+    int64_t step = model_step_read(path);
+    if (!inspect_exists(folder, "model/config.json")) {
+        return text_puts(out, "final model   none\n");
+    }
+    return step < 0 ? text_puts(out, "final model   model/, which does not say of which step it is\n")
+                    : text_printf(out, "final model   model/, of step %lld\n", (long long)step);
+}
+
 enum status inspect_run(const char *folder, struct text *out) {
     TRY(text_printf(out, "%s: run folder\n", folder));
     TRY(inspect_exists(folder, "environment.json") ? put_environment(folder, out) : OK);
     TRY(inspect_exists(folder, "metrics.jsonl") ? put_metrics(folder, out)
                                                 : text_puts(out, "metrics       none\n"));
     TRY(put_checkpoints(folder, out));
-    return text_printf(out, "final model   %s\n",
-                       inspect_exists(folder, "model/config.json") ? "model/" : "none");
+    return put_model(folder, out);
 }

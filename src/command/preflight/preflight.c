@@ -5,7 +5,7 @@
  * data and model are looked at as the run would, memory and disk are compared with what the run will take,
  * and a checkpoint's own path is written and read back at the output folder. */
 #include "command/preflight/preflight.h"
-#include "command/outputs.h"
+#include "command/checks.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -148,7 +148,7 @@ static enum status configure(struct preflight *p) {
     const struct trained *t;
     TRY(find_command(run, &t));
     TRY(options_narrow(run->options, t->command));
-    p->command = t->command;
+    p->trainer.command = t->command;
     TRY(t->terms(run, &p->trainer.terms));
     p->trainer.session.head = model_head_for(p->trainer.terms.reads & READS_VALUE);
     preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
@@ -182,12 +182,8 @@ static void check_models(struct preflight *p) {
 }
 
 /* Local facts, the same on all ranks. */
-static void check_slots(struct preflight *p) {
+static void say_slots(struct preflight *p) {
     const struct batch_plan *plan = &p->trainer.data.plan;
-    enum status st = batch_check(plan, p->comm->size);
-    if (preflight_failed(p, "slots", st)) {
-        return;
-    }
     int64_t most = (plan->slots + p->comm->size - 1) / p->comm->size;
     double share = (double)plan->slots / ((double)most * p->comm->size);
     bool uneven = plan->slots % p->comm->size != 0;
@@ -216,6 +212,14 @@ static void check_time(struct preflight *p) {
     }
 }
 
+static void found(void *context, const char *subject, enum status st) {
+    struct preflight *p = context;
+    if (!preflight_failed(p, subject, st) && strcmp(subject, "slots") == 0 && p->has_rows) {
+        say_slots(p);
+    }
+    p->has_output |= st == OK && strcmp(subject, "output") == 0;
+}
+
 static enum status checks(struct preflight *p) {
     struct session *s = &p->trainer.session;
     struct watchdog *watchdog = p->comm->watchdog;
@@ -230,15 +234,13 @@ static enum status checks(struct preflight *p) {
     watchdog_allow(watchdog, "reading the data", 1800);
     TRY(preflight_data(p));
     watchdog_allow(watchdog, "estimating memory", 0);
-    if (p->has_rows) {
-        check_slots(p);
-    }
+    TRY(trainer_check(&p->trainer, p->has_model ? &p->config : NULL, found, p));
     TRY(preflight_memory(p));
     if (p->has_need) {
         check_time(p);
     }
     watchdog_allow(watchdog, "writing at the output folder", 300);
-    return preflight_failed(p, "output", outputs_check(p->run, p->command)) ? OK : preflight_output(p);
+    return p->has_output ? preflight_output(p) : OK;
 }
 
 static enum status summary(struct preflight *p) {

@@ -19,17 +19,17 @@ struct seat {
     struct machine_memory memory;
     struct machine_link link;
     double copy_bytes_per_s; /* of a memcpy in this rank's memory, all ranks at once */
+    double name_s;           /* machine_find_name(); 0 but on the first rank of a host */
     int64_t device_free;     /* where the device's memory is not the host's; else 0 */
 };
 
 struct preflight {
     struct run *run;
     struct comm *comm;
-    const char *command; /* that will be run */
     struct trainer trainer;
     struct model_config config;
     struct estimate need;
-    bool has_backend, has_model, has_rows, has_need;
+    bool has_backend, has_model, has_rows, has_output, has_need;
     struct seat *seats; /* of all ranks */
     int nodes;
     int64_t said[FINDINGS];

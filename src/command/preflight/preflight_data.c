@@ -25,9 +25,9 @@ static double percent(int64_t part, int64_t whole) {
 
 /* Lengths. */
 
-/* Tokens of prompts, responses, and of prompt and response together, before any cut. */
+/* Tokens of prompts and of responses, before any cut. */
 struct look_lengths {
-    struct lengths prompts, responses, both;
+    struct lengths prompts, responses;
 };
 
 /* Local. */
@@ -47,35 +47,19 @@ static enum status add_lengths(const struct look *l, struct range part, struct l
             }
             previous = responses[i].prompt;
             lengths_add(&out->responses, responses[i].count);
-            lengths_add(&out->both, responses[i].prompt_count + responses[i].count);
         }
     }
     return OK;
 }
 
-/* Are positions enough for the longest path from a prompt's first token to a response's last? */
-static void say_positions(const struct look *l, int64_t longest) {
+/* What a row too many is refused for is in the list of the run's own checks. */
+static void say_positions(const struct look *l) {
     struct preflight *p = l->p;
-    const struct settings *s = p->run->settings;
-    int64_t limit = s->truncate.max_length, most = limit > 0 && limit < longest ? limit : longest;
-    int64_t positions = p->has_model ? model_positions(&p->config) : 0;
-    if (positions == 0) {
-        return;
-    }
-    if (most <= positions) {
+    int64_t most = p->has_model ? model_positions(&p->config) : 0;
+    if (most > 0 && l->rows->longest_path <= most) {
         preflight_say(p, FINDING_OK, l->key,
-                      "longest prompt + response: %lld tokens; the model has %lld positions", (long long)most,
-                      (long long)positions);
-    } else if (s->truncate.max_response > 0 || s->truncate.ratio < 1) {
-        preflight_say(
-            p, FINDING_WARN, l->key,
-            "prompt + response can have %lld tokens before responses are cut; the model has %lld positions",
-            (long long)most, (long long)positions);
-    } else {
-        preflight_refuse(p, ERR_DATA, l->key,
-                         "prompt + response have up to %lld tokens, the model has %lld positions; set "
-                         "truncate.max_length=%lld or less",
-                         (long long)most, (long long)positions, (long long)positions);
+                      "longest prompt + response: %lld tokens; the model has %lld positions",
+                      (long long)l->rows->longest_path, (long long)most);
     }
 }
 
@@ -91,8 +75,7 @@ static enum status print_lengths(const struct look *l, struct look_lengths *all)
         text_free(&line);
         TRY(st);
     }
-    TRY(lengths_reduce(l->p->comm, &all->both));
-    say_positions(l, all->both.most);
+    say_positions(l);
     return OK;
 }
 
@@ -103,7 +86,6 @@ static enum status look_at_lengths(const struct look *l) {
     enum status st;
     TRY_TO(agreed, lengths_open(&all.prompts, "prompt"));
     TRY_TO(agreed, lengths_open(&all.responses, "response"));
-    TRY_TO(agreed, lengths_open(&all.both, "prompt + response"));
     st = add_lengths(l, range_part(dataset_size(l->data).responses, c->rank, c->size), &all);
 agreed:
     st = comm_agree(c, st);
@@ -112,7 +94,6 @@ agreed:
     }
     lengths_close(&all.prompts);
     lengths_close(&all.responses);
-    lengths_close(&all.both);
     return st;
 }
 

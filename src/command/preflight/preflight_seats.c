@@ -1,4 +1,5 @@
 /* Ranks, hosts, cores, threads, devices: who sits where, and whether they get in each other's way. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +50,7 @@ static void take_seat(const struct preflight *p, struct seat *s) {
     machine_cores(&s->cores);
     machine_memory(&s->memory);
     machine_link(&s->link);
+    s->name_s = s->node_rank == 0 ? machine_find_name() : 0;
 }
 
 static bool first_of_node(const struct seat *s) {
@@ -114,6 +116,18 @@ static void say_node(struct preflight *p, const struct seat *first) {
     }
 }
 
+/* Open MPI asks for the name at each start. */
+static void say_name(struct preflight *p, const struct seat *s) {
+    static const double slow_s = 1;
+    if (s->name_s < 0 || s->name_s > slow_s) {
+        preflight_say(p, FINDING_WARN, "host",
+                      "%s: its own name %s (%.1f s): every mpirun waits for that, some 10 s; add the line "
+                      "\"127.0.1.1 %s\" to its /etc/hosts",
+                      s->host, s->name_s < 0 ? "does not resolve" : "resolves slowly", fabs(s->name_s),
+                      s->host);
+    }
+}
+
 static void say_threads(struct preflight *p) {
     int crowded = 0, rank = -1, uneven = 0;
     for (int r = 0; r < p->comm->size; r++) {
@@ -172,6 +186,7 @@ enum status preflight_seats(struct preflight *p) {
     for (int r = 0; r < p->comm->size; r++) {
         if (first_of_node(&p->seats[r])) {
             say_node(p, &p->seats[r]);
+            say_name(p, &p->seats[r]);
         }
     }
     say_threads(p);
