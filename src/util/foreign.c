@@ -28,7 +28,6 @@ static const struct foreign {
     {"\x04\x22\x4d\x18", 4, "compressed with lz4", "unpack it with \"lz4 -d\", or pack it with gzip"},
     {"PK\x03\x04", 4, "a zip archive, as torch.save() writes too", "unpack it; weights: " TO_SAFETENSORS},
     {"\x80\x02", 2, "a pickle of Python", TO_SAFETENSORS},
-    {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file", "prepared data are given as data=FILE"},
     {"GGUF", 4, "GGUF", "take the model's folder with safetensors"},
 };
 

@@ -5,8 +5,8 @@
 #include "util/status.h"
 
 /* Local. Fails: ERR_DATA in one line where an open file is a Git LFS pointer, a column table (Parquet,
- * Arrow), an HDF5 file, compressed with what is not read here (zstd, xz, bzip2, lz4), an archive, a pickle or
- * GGUF. */
+ * Arrow), compressed with what is not read here (zstd, xz, bzip2, lz4), an archive, a pickle or GGUF. HDF5
+ * is none of them: its own reader comes here too. */
 enum status foreign_refuse(int descriptor, const char *path);
 /* Local. The same for a path; what cannot be opened is left to whoever reads it. */
 enum status foreign_check(const char *path);
