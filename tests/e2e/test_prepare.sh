@@ -120,10 +120,6 @@ grep -q "longest: 34 tokens, hh.jsonl, line 1" err || bad "longest row: $(cat er
 
 # Refusals: one message, the documented code, on any number of ranks.
 expect() { bash "$here/expect.sh" "$@" || bad "expect $*"; }
-for magic in 'PAR1:a Parquet table' '\x28\xb5\x2f\xfd:zstd' 'version https\x3a//git-lfs:git lfs pull'; do
-  printf "${magic%%:*}and more" > foreign.jsonl
-  expect 65 "foreign.jsonl: .*${magic#*:}" 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=foreign.jsonl output=x.h5
-done
 sed '2000s/"chosen"/"chosen/' text.jsonl > broken.jsonl
 for launch in "" "mpirun -q -n 4"; do
   expect 65 'broken.jsonl, line 2000: not valid JSON' 20 $launch "$COLLIMATE" --quiet prepare tokenizer=bytes input=broken.jsonl output=x.h5
