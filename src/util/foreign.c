@@ -15,7 +15,7 @@ static const struct foreign {
     int bytes;
     const char *what, *advice;
 } kinds[] = {
-    {"version https://git-lfs.github.com/spec/", 40, "a Git LFS pointer, not the file itself",
+    {"version https://git-lfs", 23, "a Git LFS pointer, not the file itself",
      "fetch it with \"git lfs pull\""},
     {"PAR1", 4, "a Parquet table", TO_JSONL},
     {"ARROW1", 6, "an Arrow table",
@@ -28,20 +28,27 @@ static const struct foreign {
     {"\x04\x22\x4d\x18", 4, "compressed with lz4", "unpack it with \"lz4 -d\", or pack it with gzip"},
     {"PK\x03\x04", 4, "a zip archive, as torch.save() writes too", "unpack it; weights: " TO_SAFETENSORS},
     {"\x80\x02", 2, "a pickle of Python", TO_SAFETENSORS},
-    {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file", "prepared data are given as data=FILE"},
     {"GGUF", 4, "GGUF", "take the model's folder with safetensors"},
 };
 
-enum status foreign_refuse(int descriptor, const char *path) {
+/* Foreign to records alone: other readers are for just these. */
+static const struct foreign hdf5 = {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file",
+                                    "prepared data are given as data=FILE"};
+
+static enum status refuse_kinds(int descriptor, const char *path, const struct foreign *list, size_t count) {
     char begin[40];
     ssize_t n = pread(descriptor, begin, sizeof begin, 0);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        const struct foreign *f = &kinds[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct foreign *f = &list[i];
         if (n >= f->bytes && memcmp(begin, f->magic, (size_t)f->bytes) == 0) {
             return fail(ERR_DATA, "%s: is %s; %s", path, f->what, f->advice);
         }
     }
     return OK;
+}
+
+enum status foreign_refuse(int descriptor, const char *path) {
+    return refuse_kinds(descriptor, path, kinds, sizeof kinds / sizeof kinds[0]);
 }
 
 enum status foreign_check(const char *path) {
@@ -51,6 +58,7 @@ enum status foreign_check(const char *path) {
         return OK;
     }
     enum status st = foreign_refuse(file, path);
+    st = st == OK ? refuse_kinds(file, path, &hdf5, 1) : st;
     close(file);
     return st;
 }
