@@ -20,9 +20,9 @@
         }                                                  \
     } while (0)
 
-static const char *const language_models[] = {"llama", "llama-bias", "mistral", "neox", "neox-sequential",
-                                              "gpt2",  "qwen2",      "qwen3",   "phi",  "gemma",
-                                              "gemma2"};
+static const char *const language_models[] = {"llama",  "llama-bias", "mistral", "neox", "neox-sequential",
+                                              "gpt2",   "qwen2",      "qwen3",   "phi",  "gemma",
+                                              "gemma2", "smollm3"};
 
 enum { MOST_ROWS = 8, MOST_READOUTS = 256 };
 static struct comm *world;

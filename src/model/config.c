@@ -345,6 +345,10 @@ int model_window(const struct model_config *c, int64_t layer) {
     return c->window_layers[layer / 64] >> (layer % 64) & 1 ? c->window : 0;
 }
 
+bool model_turns(const struct model_config *c, int64_t layer) {
+    return !(c->plain_layers[layer / 64] >> (layer % 64) & 1);
+}
+
 /* Sets key unless it holds a value already. */
 static int set_missing(json_t *object, const char *key, json_t *value) {
     const json_t *old = json_object_get(object, key);
@@ -410,6 +414,16 @@ static int print_window(const struct model_config *c, json_t *o) {
     return bad | set_missing(o, "layer_types", types);
 }
 
+/* In SmolLM3's list a 1 says that the layer turns. */
+static int print_plain_layers(const struct model_config *c, json_t *o) {
+    int bad = 0;
+    json_t *list = json_array();
+    for (int64_t l = 0; l < c->layers; l++) {
+        bad |= json_array_append_new(list, json_integer(model_turns(c, l)));
+    }
+    return bad | json_object_set_new(o, "no_rope_layers", list);
+}
+
 static int print_keys(const struct model_config *c, json_t *o) {
     int bad = 0;
     for (const struct config_key *k = c->family->keys; k->name; k++) {
@@ -465,6 +479,9 @@ enum status model_config_print(const struct model_config *c, const json_t *sourc
     }
     if (c->family->base.window > 0) {
         bad |= print_window(c, o);
+    }
+    if (c->rope_choice) {
+        bad |= print_plain_layers(c, o);
     }
     bad |= json_object_set_new(o, "torch_dtype", json_string(dtype));
     bad |= json_object_set_new(o, "dtype", json_string(dtype));

@@ -60,6 +60,8 @@ struct model_config {
     double attention_softcap, logit_softcap;
     int window;                                    /* sliding window of some layers, 0: none */
     uint64_t window_layers[MODEL_MAX_LAYERS / 64]; /* bit l: layer l has it */
+    bool rope_choice;                              /* SmolLM3: some layers do not turn q and k */
+    uint64_t plain_layers[MODEL_MAX_LAYERS / 64];  /* bit l: layer l is one of them */
     bool residual_init; /* GPT-2: projections into the residual stream start 1 / sqrt(2 layers) as wide */
     double initializer_range;
     int32_t begin_id, end_id, pad_id; /* -1: none */
@@ -84,6 +86,9 @@ int64_t model_positions(const struct model_config *c);
 
 /* The window of a layer's attention, 0: none. */
 int model_window(const struct model_config *c, int64_t layer);
+
+/* Whether a layer turns its queries and keys by their positions. */
+bool model_turns(const struct model_config *c, int64_t layer);
 
 /* Policy FLOPs of a forward pass, per token, without attention scores: 2 x the parameters a token meets (head
  * only where scored). attention: 4 x width-of-heads per (query, key) pair. Backward is twice the forward. MFU

@@ -77,6 +77,7 @@ static const struct config_key gpt2_keys[] = {
 
 static const char *const no_refused[] = {NULL};
 static const char *const phi_refused[] = {"qk_layernorm", NULL};
+static const char *const smollm3_refused[] = {"use_sliding_window", NULL};
 static const char *const gemma_refused[] = {"use_bidirectional_attention", NULL};
 static const char *const gpt2_refused[] = {"add_cross_attention", "scale_attn_by_inverse_layer_idx", NULL};
 
@@ -151,6 +152,29 @@ static enum status adapt_qwen(const json_t *json, const char *where, struct mode
         return OK;
     }
     return take_window(json, where, c, first < 0 ? 0 : first, 1);
+}
+
+/* no_rope_layers has a 1 for each layer that turns; without it every fourth does not. */
+static enum status adapt_smollm3(const json_t *json, const char *where, struct model_config *c) {
+    const json_t *list = json_object_get(json, "no_rope_layers");
+    int64_t interval = 4;
+    TRY(json_take_int(json, "no_rope_layer_interval", where, &interval));
+    bool listed = list && !json_is_null(list);
+    if (listed ? (int64_t)json_array_size(list) != c->layers : interval < 1) {
+        return fail(ERR_DATA,
+                    "%s: no_rope_layers needs an entry for each of %lld layers, or an interval of at "
+                    "least 1",
+                    where, (long long)c->layers);
+    }
+    for (int64_t l = 0; l < c->layers; l++) {
+        const json_t *turns = json_array_get(list, (size_t)l);
+        if (listed && !json_is_integer(turns)) {
+            return fail(ERR_DATA, "%s: no_rope_layers[%lld] is neither 0 nor 1", where, (long long)l);
+        }
+        bool is_plain = listed ? json_integer_value(turns) == 0 : (l + 1) % interval == 0;
+        c->plain_layers[l / 64] |= (uint64_t)is_plain << (l % 64);
+    }
+    return OK;
 }
 
 static enum status adapt_gemma(const json_t *json, const char *where, struct model_config *c) {
@@ -309,6 +333,30 @@ static const struct family families[] = {
         .theta_key = "rope_theta",
         .rotary_share = 1,
         .adapt = adapt_qwen,
+    },
+    {
+        .type = "smollm3",
+        .causal = "SmolLM3ForCausalLM",
+        .classifier = "SmolLM3ForSequenceClassification",
+        .keys = llama_keys,
+        .activation_key = "hidden_act",
+        .refused = smollm3_refused,
+        .base = {.norm = NORM_RMS,
+                 .norm_epsilon = 1e-6,
+                 .gated = true,
+                 .initializer_range = 0.02,
+                 .embedding_scale = 1,
+                 .activation = ACTIVATION_SILU,
+                 .kv_heads = 4,
+                 .max_positions = 32768,
+                 .tied = true,
+                 .rope = {.theta = 2000000},
+                 .rope_choice = true,
+                 IDS(128000, 128001, 128004)},
+        .names = {LLAMA_NAMES, NORM2},
+        .theta_key = "rope_theta",
+        .rotary_share = 1,
+        .adapt = adapt_smollm3,
     },
     {
         .type = "phi",

@@ -65,7 +65,8 @@ static enum status copy_tensor(struct pass *p, struct tensor from, struct tensor
     return backend_copy(p->w->backend, to.data, from.data, from.rows * from.columns * dtype_size(from.type));
 }
 
-enum status layer_turn(struct pass *p, struct tensor x, int heads, struct tensor table, bool back) {
+enum status layer_turn(struct pass *p, int64_t l, struct tensor x, int heads, struct tensor table,
+                       bool back) {
     const struct model_config *c = &p->model->config;
     struct rope r = {
         .x = x,
@@ -76,7 +77,7 @@ enum status layer_turn(struct pass *p, struct tensor x, int heads, struct tensor
         .interleaved = c->rope.interleaved,
         .inverse = back,
     };
-    return c->rope.rotary_dim ? backend_rope(p->w->backend, &r) : OK;
+    return c->rope.rotary_dim && model_turns(c, l) ? backend_rope(p->w->backend, &r) : OK;
 }
 
 /* RMS norm of each head: rows are heads. */
@@ -101,7 +102,7 @@ static enum status project(struct pass *p, int64_t l, struct layer_state *s) {
         s->q = tensor_columns(s->qkv, 0, q);
         s->k = tensor_columns(s->qkv, q, kv);
         s->v = tensor_columns(s->qkv, q + kv, kv);
-        return layer_turn(p, tensor_columns(s->qkv, 0, q + kv), (int)(c->heads + c->kv_heads), p->table,
+        return layer_turn(p, l, tensor_columns(s->qkv, 0, q + kv), (int)(c->heads + c->kv_heads), p->table,
                           false);
     }
     TRY(pass_take(p, s->nq.rows, q, "queries", &s->q_raw));
@@ -116,8 +117,8 @@ static enum status project(struct pass *p, int64_t l, struct layer_state *s) {
         TRY(norm_heads(p, &plan->q_norm, s->q_raw, &s->q, &s->stat_q));
         TRY(norm_heads(p, &plan->k_norm, s->k_raw, &s->k, &s->stat_k));
     }
-    TRY(layer_turn(p, s->q, (int)c->heads, pass_layer_table(p, l), false));
-    return layer_turn(p, s->k, (int)c->kv_heads, p->table, false);
+    TRY(layer_turn(p, l, s->q, (int)c->heads, pass_layer_table(p, l), false));
+    return layer_turn(p, l, s->k, (int)c->kv_heads, p->table, false);
 }
 
 struct attention layer_attention_of(const struct pass *p, int64_t l, const struct layer_state *s) {

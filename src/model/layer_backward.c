@@ -121,11 +121,11 @@ static enum status unattend(struct pass *p, int64_t l, struct layer_state *s, st
     struct attention_gradient d = {.dout = dattended, .dq = g->q, .dk = g->k, .dv = g->v};
     TRY(backend_attention_gradient(p->w->backend, &a, &d));
     if (s->qkv.data) {
-        return layer_turn(p, tensor_columns(g->all, 0, q + kv), (int)(c->heads + c->kv_heads), p->table,
+        return layer_turn(p, l, tensor_columns(g->all, 0, q + kv), (int)(c->heads + c->kv_heads), p->table,
                           true);
     }
-    TRY(layer_turn(p, g->q, (int)c->heads, pass_layer_table(p, l), true));
-    TRY(layer_turn(p, g->k, (int)c->kv_heads, p->table, true));
+    TRY(layer_turn(p, l, g->q, (int)c->heads, pass_layer_table(p, l), true));
+    TRY(layer_turn(p, l, g->k, (int)c->kv_heads, p->table, true));
     if (c->qk_norm) {
         TRY(unnorm_heads(p, &plan->q_norm, s->q_raw, s->stat_q, &g->q));
         TRY(unnorm_heads(p, &plan->k_norm, s->k_raw, s->stat_k, &g->k));

@@ -105,7 +105,7 @@ const struct attention_map *pass_layer_map(const struct pass *p, int64_t l);
 struct norm layer_norm_of(const struct pass *p, const struct affine *a, struct tensor x, struct tensor y,
                           struct tensor statistics);
 /* Turns the heads in x by their positions (rotary embedding), or back for gradients. */
-enum status layer_turn(struct pass *p, struct tensor x, int heads, struct tensor table, bool back);
+enum status layer_turn(struct pass *p, int64_t l, struct tensor x, int heads, struct tensor table, bool back);
 struct attention layer_attention_of(const struct pass *p, int64_t l, const struct layer_state *s);
 
 enum status pass_take(struct pass *p, int64_t rows, int64_t columns, const char *what, struct tensor *out);

@@ -159,13 +159,17 @@ static int32_t pad_of_scores(const struct model_config *c) {
     return c->end_id == 0 ? 1 : 0;
 }
 
+static void put_score_head(struct model_config *c) {
+    c->head = HEAD_SCORE;
+    c->head_bias = false;
+    c->pad_id = pad_of_scores(c);
+}
+
 /* config.json, with a score head where one is asked for and there is none. */
 static enum status config_of(const char *folder, enum model_head head, struct model_config *out) {
     TRY(model_source_config(folder, out));
     if (head == HEAD_SCORE && out->head != HEAD_SCORE) {
-        out->head = HEAD_SCORE;
-        out->head_bias = false;
-        out->pad_id = pad_of_scores(out);
+        put_score_head(out);
     }
     return OK;
 }
@@ -222,8 +226,11 @@ static enum status open_shape(struct backend *b, const char *path, const struct 
             model_close(*out);
             *out = NULL;
         }
-        config.head = config.head == HEAD_SCORE ? HEAD_LANGUAGE : HEAD_SCORE;
-        config.head_bias = config.head_bias && config.head == HEAD_LANGUAGE;
+        if (config.head == HEAD_SCORE) {
+            config.head = HEAD_LANGUAGE;
+        } else {
+            put_score_head(&config);
+        }
     }
     if (st == OK && !*out) {
         st = fail(ERR_DATA, "%s: holds %lld parameters, no model of the shape of %s", path,

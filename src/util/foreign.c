@@ -15,7 +15,7 @@ static const struct foreign {
     int bytes;
     const char *what, *advice;
 } kinds[] = {
-    {"version https://git-lfs.github.com/spec/", 40, "a Git LFS pointer, not the file itself",
+    {"version https://git-lfs", 23, "a Git LFS pointer, not the file itself",
      "fetch it with \"git lfs pull\""},
     {"PAR1", 4, "a Parquet table", TO_JSONL},
     {"ARROW1", 6, "an Arrow table",
@@ -31,16 +31,24 @@ static const struct foreign {
     {"GGUF", 4, "GGUF", "take the model's folder with safetensors"},
 };
 
-enum status foreign_refuse(int descriptor, const char *path) {
+/* Foreign to records alone: other readers are for just these. */
+static const struct foreign hdf5 = {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file",
+                                    "prepared data are given as data=FILE"};
+
+static enum status refuse_kinds(int descriptor, const char *path, const struct foreign *list, size_t count) {
     char begin[40];
     ssize_t n = pread(descriptor, begin, sizeof begin, 0);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        const struct foreign *f = &kinds[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct foreign *f = &list[i];
         if (n >= f->bytes && memcmp(begin, f->magic, (size_t)f->bytes) == 0) {
             return fail(ERR_DATA, "%s: is %s; %s", path, f->what, f->advice);
         }
     }
     return OK;
+}
+
+enum status foreign_refuse(int descriptor, const char *path) {
+    return refuse_kinds(descriptor, path, kinds, sizeof kinds / sizeof kinds[0]);
 }
 
 enum status foreign_check(const char *path) {
@@ -51,10 +59,7 @@ enum status foreign_check(const char *path) {
     }
     char begin[8] = {0};
     enum status st = foreign_refuse(file, path);
-    if (st == OK && pread(file, begin, sizeof begin, 0) == sizeof begin &&
-        memcmp(begin, "\x89HDF\r\n\x1a\n", sizeof begin) == 0) {
-        st = fail(ERR_DATA, "%s: is an HDF5 file, not records; prepared data are given as data=FILE", path);
-    }
+    st = st == OK ? refuse_kinds(file, path, &hdf5, 1) : st;
     close(file);
     return st;
 }

@@ -84,6 +84,15 @@ paste <(values open.jsonl) <(values before_end.jsonl) | awk '{ d = $1 - $2; if (
 cmp -s <(values at_end.jsonl) <(values before_end.jsonl) && bad "the end token makes no difference"
 run 1 reward model=judge/model data=data.h5 train.steps=1 train.batch=8 output=judge2
 grep -q '"pad_token_id": 257' judge2/model/config.json || bad "training on changes where values are read"
+# One that begins with a language model reads at the end token whatever that folder's pad token is, and so do its checkpoints.
+sed 's/"pad_token_id": null/"pad_token_id": 257/' wide/model/config.json > padded_config.json
+cp padded_config.json wide/model/config.json
+grep -q '"pad_token_id": 257' wide/model/config.json || bad "no pad token to change"
+run 1 reward model=wide/model data=data.h5 train.steps=2 train.batch=8 output=fresh train.checkpoint_every=2
+run 1 score model=fresh/model data=data.h5 output=fresh.jsonl
+rm -r fresh/model
+run 1 score model=fresh/checkpoints/step-2.h5 data=data.h5 output=step.jsonl
+cmp -s <(values fresh.jsonl) <(values step.jsonl) || bad "a reward run's checkpoint has other values than its model"
 
 # What is something else is named, with what to do.
 printf 'PAR1\x15' > table.parquet

@@ -106,6 +106,21 @@ static void test_share(void **state) {
                      4);
 }
 
+/* Which layers turn: the list's, or all but every fourth. */
+static void test_plain_layers(void **state) {
+    (void)state;
+    struct model_config c = accepts("{\"model_type\":\"smollm3\"," SHAPE ",\"no_rope_layers\":[0,1]}");
+    assert_true(!model_turns(&c, 0) && model_turns(&c, 1));
+    c = accepts("{\"model_type\":\"smollm3\"," SHAPE ",\"no_rope_layer_interval\":2}");
+    assert_true(model_turns(&c, 0) && !model_turns(&c, 1));
+    c = accepts("{\"model_type\":\"smollm3\"," SHAPE "}");
+    assert_true(model_turns(&c, 0) && model_turns(&c, 1) && c.tied);
+    refuses("{\"model_type\":\"smollm3\"," SHAPE ",\"no_rope_layers\":[0]}", "no_rope_layers");
+    refuses("{\"model_type\":\"smollm3\"," SHAPE ",\"no_rope_layers\":[0,\"x\"]}", "no_rope_layers[1]");
+    refuses("{\"model_type\":\"smollm3\"," SHAPE ",\"no_rope_layer_interval\":0}", "no_rope_layers");
+    refuses("{\"model_type\":\"smollm3\"," SHAPE ",\"use_sliding_window\":true}", "use_sliding_window");
+}
+
 static void test_windows(void **state) {
     (void)state;
     struct model_config gemma = accepts("{\"model_type\":\"gemma2\"," SHAPE ",\"sliding_window\":9}");
@@ -166,6 +181,7 @@ static void test_printing(void **state) {
         "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"beta_fast\":20}}",
         "{\"model_type\":\"gemma2\"," SHAPE ",\"sliding_window\":9,\"attn_logit_softcapping\":null}",
         "{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_embd\":32,\"n_layer\":2,\"n_head\":4}",
+        "{\"model_type\":\"smollm3\"," SHAPE ",\"no_rope_layers\":[0,1]}",
         "{\"model_type\":\"qwen2\"," SHAPE
         ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":1}",
         "{\"model_type\":\"qwen2\"," SHAPE
@@ -240,9 +256,9 @@ static void test_rope(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts), cmocka_unit_test(test_positions), cmocka_unit_test(test_share),
-        cmocka_unit_test(test_windows), cmocka_unit_test(test_refusals),  cmocka_unit_test(test_printing),
-        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_plain_layers), cmocka_unit_test(test_layouts), cmocka_unit_test(test_positions),
+        cmocka_unit_test(test_share),        cmocka_unit_test(test_windows), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_printing),     cmocka_unit_test(test_rope),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
