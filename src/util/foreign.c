@@ -57,7 +57,6 @@ enum status foreign_check(const char *path) {
     if (file < 0) {
         return OK;
     }
-    char begin[8] = {0};
     enum status st = foreign_refuse(file, path);
     st = st == OK ? refuse_kinds(file, path, &hdf5, 1) : st;
     close(file);
