@@ -12,11 +12,12 @@
 
 /* The variables that change how a run behaves; nothing else of the environment is recorded.
  * lint/test_variables keeps those that the program itself reads in it. */
-static const char *const variables[] = {
-    "OMP_NUM_THREADS",    "OMP_PROC_BIND",        "OMP_PLACES",          "CUDA_VISIBLE_DEVICES",
-    "SLURM_JOB_ID",       "SLURM_JOB_NUM_NODES",  "SLURM_RESTART_COUNT", "SLURM_JOB_END_TIME",
-    "COLLIMATE_CHECK",    "COLLIMATE_FAULT",      "COLLIMATE_CPU_LEVEL", "COLLIMATE_PLUGIN_PATH",
-    "COLLIMATE_WATCHDOG", "OMPI_COMM_WORLD_SIZE", "OMPI_MCA_btl",        "OMPI_MCA_io"};
+static const char *const variables[] = {"OMP_NUM_THREADS",       "OMP_PROC_BIND",      "OMP_PLACES",
+                                        "CUDA_VISIBLE_DEVICES",  "SLURM_JOB_ID",       "SLURM_JOB_NUM_NODES",
+                                        "SLURM_RESTART_COUNT",   "SLURM_JOB_END_TIME", "COLLIMATE_ALONE",
+                                        "COLLIMATE_CHECK",       "COLLIMATE_FAULT",    "COLLIMATE_CPU_LEVEL",
+                                        "COLLIMATE_PLUGIN_PATH", "COLLIMATE_WATCHDOG", "OMPI_COMM_WORLD_SIZE",
+                                        "OMPI_MCA_btl",          "OMPI_MCA_io"};
 
 static enum status put(struct text *out, const char *name, const char *value) {
     TRY(text_printf(out, ",\n  \"%s\": ", name));
