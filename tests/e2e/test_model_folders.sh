@@ -66,7 +66,7 @@ sed 's/"max_position_embeddings": [0-9]*/"max_position_embeddings": 24/' config.
 sed 's/"max_position_embeddings": 24/&, "rope_scaling": {"rope_type": "yarn", "factor": 16}/' short.json > long.json
 run 1 init init.config=short.json tokenizer=bytes output=short
 run 1 init init.config=long.json tokenizer=bytes output=long
-refuses 65 "the model has positions for 24" score data=data.h5 model=short
+refuses 65 "the model has 24 positions" score data=data.h5 model=short
 run 1 score data=data.h5 model=long output=long.jsonl
 
 # A reward model whose pad token is its end token: as if the end tokens were not there.
