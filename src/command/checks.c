@@ -4,7 +4,7 @@
 #include "command/probe.h"
 #include "command/run_folder.h"
 
-enum { PROBE_BYTES = 64 << 10 };
+enum { PROBE_BYTES = 4 << 10 };
 
 static enum status look_at_slots(struct trainer *t, const struct model_config *config) {
     (void)config;

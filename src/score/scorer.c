@@ -145,7 +145,7 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
                                .target = sample->target,
                                .has_reference = b->reference != NULL,
                                .responses = scores,
-                               .pairs = &s->pairs[s->first_pair[place]]};
+                               .pairs = s->pairs ? &s->pairs[s->first_pair[place]] : NULL};
 }
 
 struct slope scorer_slope(const struct scorer *s, int64_t i) {

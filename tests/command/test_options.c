@@ -61,7 +61,7 @@ static void test_refusals(void **state) {
     refused(&f, "train.deterministic=yes", "neither true nor false");
     refused(&f, "dpo.beta=nan", "not a number");
     refused(&f, "output=caf\xe9", "output: the value is not UTF-8");
-    refused(&f, "novalue", "neither a file nor key=value");
+    refused(&f, "novalue", "is neither key=value nor a file");
     options_close(&f.options);
 }
 

@@ -10,7 +10,7 @@ fi
 . jobs/env.sh
 expect=$PWD/tests/expect.sh
 . tests/common.sh
-tiny_world
+tiny_world 45 4 96
 preload_disk
 trap 'umount "$work"/*/disk; rm -rf "$work"' EXIT
 mkdir try && mount -t tmpfs tmpfs try 2> /dev/null && umount try || { echo "skipped: mount is refused here"; exit 77; }
@@ -21,7 +21,7 @@ fails() {
     bash "$expect" "$2" "$3" 120 mpirun -q "${options[@]}" -n "$1" "$COLLIMATE" "${@:4}" || failures=$((failures + 1))
 }
 # a_disk: in this part's folder.
-a_disk() { mkdir disk && mount -t tmpfs -o size=8m tmpfs disk || exit 1; }
+a_disk() { mkdir disk && mount -t tmpfs -o size=16m tmpfs disk || exit 1; }
 # leaves BYTES: so much is free on the disk.
 leaves() {
     rm -f disk/filler
@@ -40,7 +40,7 @@ run 1 "${training[@]}" output=whole train.steps=6
 full_disk() {
     rm -rf disk/*
     run "$1" "${training[@]}" output=disk/run train.steps=2
-    leaves 65536 # enough for lines of text, not for a checkpoint
+    leaves 1310720 # enough for lines of text and the probe of a start, not for a checkpoint
     fails "$1" 73 "disk/run/checkpoints/step-4.h5.*$2" "${training[@]}" output=disk/run train.steps=6
     [ "$(ls disk/run/checkpoints)" = $'latest\nstep-2.h5' ] && [ "$(cat disk/run/checkpoints/latest)" = step-2.h5 ] ||
         bad "$OMPI_MCA_io, $1 ranks: $(ls disk/run/checkpoints)"
