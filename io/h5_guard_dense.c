@@ -56,7 +56,7 @@ static enum status node(const struct guard *g, uint64_t address, uint64_t n, int
     enum status st =
         is_ours && records ? OK : guard_bad(g, address, "a tree's node does not begin as ours do");
     st = st == OK ? GROW_ARRAY(out->data, out->capacity, out->used + (int64_t)own + 1) : st;
-    if (st == OK) {
+    if (st == OK && records) {
         memcpy(out->data + out->used, records, own);
         out->used += (int64_t)own;
         st = is_inner ? children(g, c, n, type, out) : OK;

@@ -69,12 +69,18 @@ static enum status entries(const struct guard *g, const struct chunks *all, stru
     return OK;
 }
 
+/* Bytes of an entry: an address, a size, a mask of filters. */
+static uint64_t entry_width(const struct chunks *all) {
+    uint64_t size = (uint64_t)size_width(all->bytes);
+    return ADDRESS_BYTES + MASK_BYTES + size;
+}
+
 /* The block behind the header: entries, or pages of them, each with a checksum, whose bits say which are
  * there. */
 static enum status fixed_array_block(const struct guard *g, const struct chunks *all, uint64_t address,
                                      uint64_t header, int page_bits) {
     enum { PREFIX = 14 };
-    uint64_t entry = (uint64_t)(ADDRESS_BYTES + size_width(all->bytes) + MASK_BYTES);
+    uint64_t entry = entry_width(all);
     uint64_t page = (uint64_t)1 << page_bits;
     uint64_t pages = all->n > page ? (all->n + page - 1) / page : 0;
     uint64_t bitmap = (pages + 7) / 8;
@@ -107,8 +113,8 @@ static enum status fixed_array(const struct guard *g, const struct chunks *all, 
     TRY(guard_read(g, address, BYTES, "a list of chunks lies outside of the file", &header));
     struct cursor c = {.at = header, .end = header + BYTES, .address = address};
     bool is_ours = cursor_begins(&c, "FAHD", 0) && cursor_take(&c, 1) == 1 &&
-                   cursor_take(&c, 1) == (uint64_t)(ADDRESS_BYTES + size_width(all->bytes) + MASK_BYTES) &&
-                   cursor_take(&c, 1) == (uint64_t)page_bits && cursor_take(&c, 8) == all->n;
+                   cursor_take(&c, 1) == entry_width(all) && cursor_take(&c, 1) == (uint64_t)page_bits &&
+                   cursor_take(&c, 8) == all->n;
     uint64_t block = cursor_take(&c, 8);
     mem_free(header);
     if (!is_ours || (uint64_t)g->size / ADDRESS_BYTES < all->n) {
