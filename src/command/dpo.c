@@ -83,6 +83,8 @@ enum status dpo_losses(const struct run *run, struct terms *out) {
                                                .gamma = s->dpo.gamma,
                                                .tau = s->dpo.tau,
                                                .beta_scale = s->dpo.beta_scale,
+                                               .desirable_weight = s->dpo.desirable_weight,
+                                               .undesirable_weight = s->dpo.undesirable_weight,
                                                .tail_discount = 1 - s->dpo.ld_alpha};
     TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
     TRY(terms_parse(s->dpo.loss, out));

@@ -91,8 +91,8 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
-           "record format; auto: by the keys of the first record"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|unpaired", "prepare",
+           NULL, "record format; auto: by the keys of the first record"),
     TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
          "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
@@ -208,7 +208,8 @@ static const struct option table[] = {
          "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm, exo_pair, nca_pair, "
          "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired; without a reference slic, cpo, "
          "simpo, orpo; on a "
-         "prompt's scored responses bt_list, without a reference rrhf, pro; sums of them with weights; \"+ "
+         "prompt's scored responses bt_list, without a reference rrhf, pro; on labelled responses kto, "
+         "apo_zero_unpaired; sums of them with weights; \"+ "
          "w*sft\" adds the chosen's token-mean loss, which may stand alone"),
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate",
            "evaluate:model&dpo:@" LEARNT_TAKES_BETA "&evaluate:reference,dpo.loss&score:reference",
@@ -231,6 +232,9 @@ static const struct option table[] = {
     NUMBER("dpo.beta_scale", dpo.beta_scale, "0.6", 0, 1e6, "", "dpo evaluate",
            "evaluate:model&evaluate:reference",
            "of beta_dpo: how far a pair's beta follows its log-ratio's distance from the batch's mean"),
+    NUMBER("dpo.desirable_weight", dpo.desirable_weight, "1", 0, 1e6, "", "dpo", NULL,
+           "of desirable responses in kto and apo_zero_unpaired"),
+    NUMBER("dpo.undesirable_weight", dpo.undesirable_weight, "1", 0, 1e6, "", "dpo", NULL, "of the others"),
     TEXT("dpo.divergence", dpo.divergence, "reverse_kl", "dpo evaluate", "evaluate:model&evaluate:reference",
          "from the reference, in losses of the log-ratios' difference: reverse_kl, forward_kl, js, "
          "alpha:NUMBER"),

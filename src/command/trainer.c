@@ -15,7 +15,8 @@ enum row_kind trainer_rows(const struct terms *t) {
     static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_CHOSEN,
                                           [OVER_PAIRS] = ROWS_PAIRS,
                                           [OVER_LISTS] = ROWS_PROMPTS,
-                                          [OVER_PROMPTS] = ROWS_COMPARED};
+                                          [OVER_PROMPTS] = ROWS_COMPARED,
+                                          [OVER_LABELED] = ROWS_LABELED};
     return kinds[t->rows];
 }
 
@@ -92,15 +93,24 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
+    int64_t mismatch = t->terms.reads & READS_MISMATCHED ? settings->train.batch : 0;
+    if (mismatch == 1) {
+        return fail(ERR_USAGE,
+                    "train.batch=1: dpo.loss=%s compares a response with those of other rows of the update; "
+                    "set train.batch to 2 or more",
+                    settings->dpo.loss);
+    }
     const struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
                                        .key = "data",
-                                       .kind = trainer_rows(&t->terms)};
+                                       .kind = trainer_rows(&t->terms),
+                                       .mismatch = mismatch};
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
                                           .key = "eval_data",
                                           .kind = trainer_rows(&t->terms),
-                                          .limit = settings->evaluate.rows};
+                                          .limit = settings->evaluate.rows,
+                                          .mismatch = mismatch};
         TRY(session_open_rows(s, &eval, &s->eval));
     }
     trainer_plan(t);

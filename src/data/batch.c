@@ -328,7 +328,8 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
     for (int64_t i = 0; i < b->n; i++) {
         const struct sample *sample = &b->samples[i];
         b->tokens += sample_tokens(sample);
-        b->target_tokens += sample->n_responses > 0 ? sample_scored(sample, sample->target) : 0;
+        b->target_tokens +=
+            sample->n_responses > 0 && sample->target >= 0 ? sample_scored(sample, sample->target) : 0;
     }
     if (s->reference) {
         TRY_TO(done, read_reference(s->reference, b));

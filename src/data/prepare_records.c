@@ -169,6 +169,7 @@ static enum status add_response(struct worker *w, struct block *b, int i, bool *
         .prompt = b->n_prompts - 1,
         .score = (float)w->text->scores[i],
         .worth = (float)w->text->worths[i],
+        .desirable = (int8_t)w->text->desirable,
         .length_chars = code_points(response->data ? response->data : "", response->len),
     };
     return OK;

@@ -32,6 +32,7 @@ struct rows_request {
     int64_t vocabulary; /* of the model that will read the rows, 0: not checked */
     const char *user;   /* what needs the rows, for messages */
     bool trust;         /* the file is not compared with its hashes */
+    int64_t mismatch;   /* of labelled rows: block of view_mismatch, 0: none */
 };
 /* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
  * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "data/comparisons.h"
+#include "data/labeled.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
@@ -31,6 +32,8 @@ struct view {
     int64_t rows;
     uint64_t hash;
     struct comparisons comparisons; /* where rows are prompts */
+    int64_t *kept;                  /* ids of the desirable responses, where only they are rows; else NULL */
+    int64_t block;                  /* of view_mismatch, 0: no second response */
     uint8_t *chars;                 /* scratch: characters of a response's tokens */
     int64_t chars_capacity;
 };
@@ -71,6 +74,7 @@ struct row_plan {
     int32_t n_responses, n_pairs;
     int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
     int64_t prompt_whole;
+    bool is_desirable;
 };
 
 static void plans_free(struct row_plans *p) {
@@ -136,9 +140,17 @@ static enum status is_too_long(struct view *v, const struct response *r, bool *o
 }
 
 /* Step 2: whether the row's prompt is cut. */
-static enum status wants_prompt_cut(struct view *v, const struct response *r, bool *out) {
+static enum status wants_prompt_cut(struct view *v, const struct planned_response *responses, int32_t n,
+                                    bool *out) {
+    const struct response *r = &responses[0].response;
     int64_t first, count;
     *out = false;
+    if (v->kind == ROWS_LABELED) {
+        for (int32_t i = 0; i < n && !*out; i++) {
+            TRY(is_too_long(v, &responses[i].response, out));
+        }
+        return OK;
+    }
     if (v->kind != ROWS_PAIRS && !rows_are_prompts(v)) {
         return is_too_long(v, r, out);
     }
@@ -225,12 +237,36 @@ static enum status find_prompt(struct view *v, int64_t row, struct row_plans *al
     return OK;
 }
 
+/* The row's own response, and the one that does not belong to its prompt; their ids are places of the row. */
+static enum status add_labeled(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
+    int64_t id;
+    bool other;
+    TRY(labeled_response(v->d, v->rows, row, &id, &p->is_desirable));
+    TRY(add_response(v, id, all, p));
+    all->responses[p->first_response].response.id = row;
+    if (v->block == 0) {
+        return OK;
+    }
+    const struct response own = all->responses[p->first_response].response;
+    TRY(labeled_response(v->d, v->rows, labeled_partner(v->rows, v->block, row), &id, &other));
+    TRY(add_response(v, id, all, p));
+    struct response *second = &all->responses[p->first_response + 1].response;
+    second->id = v->rows + row;
+    second->prompt = own.prompt;
+    second->prompt_first = own.prompt_first;
+    second->prompt_count = own.prompt_count;
+    return OK;
+}
+
 static enum status find_responses(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
     if (rows_are_prompts(v)) {
         return find_prompt(v, row, all, p);
     }
+    if (v->kind == ROWS_LABELED) {
+        return add_labeled(v, row, all, p);
+    }
     if (v->kind == ROWS_RESPONSES) {
-        return add_response(v, row, all, p);
+        return add_response(v, v->kept ? v->kept[row] : row, all, p);
     }
     struct pair pair;
     TRY(dataset_pair(v->d, row, &pair));
@@ -243,7 +279,7 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
     p->prompt_whole = p->prompt_count = first->prompt_count;
     if (v->t.max_length > 0) {
         bool cut;
-        TRY(wants_prompt_cut(v, first, &cut));
+        TRY(wants_prompt_cut(v, responses, p->n_responses, &cut));
         if (cut && p->prompt_count > v->t.max_prompt) {
             p->prompt_count = v->t.max_prompt;
         }
@@ -272,43 +308,13 @@ static int64_t plan_tokens(const struct row_plans *all, const struct row_plan *p
 
 /* Opening. */
 
-static enum status check_truncation(const struct dataset *d, const struct truncation *t) {
-    if (!(t->response_ratio > 0 && t->response_ratio <= 1)) {
-        return fail(ERR_USAGE, "truncate.ratio is %g; it must be above 0 and at most 1", t->response_ratio);
-    }
-    if (t->max_length < 0 || t->max_prompt < 0 || t->max_response < 0 || t->max_length == 1) {
-        return fail(ERR_USAGE,
-                    "truncate.max_length is %d; at least one token of the prompt and one of the "
-                    "response must fit",
-                    t->max_length);
-    }
-    if (t->max_length > 0 && t->max_prompt >= t->max_length) {
-        return fail(ERR_USAGE,
-                    "truncate.max_prompt (%d) leaves no room for a response in truncate.max_length (%d)",
-                    t->max_prompt, t->max_length);
-    }
-    if (t->response_ratio < 1 && t->unit == CUT_CHARS && !dataset_size(d).has_token_chars) {
-        return fail(ERR_USAGE,
-                    "%s: truncate.unit=chars needs characters per token; prepare it with prepare.token_chars",
-                    dataset_base_path(d));
-    }
-    return OK;
-}
-
-/* Options without effect are left out, so that they do not make side-cars stale. */
 static uint64_t hash_of(const struct view *v) {
-    const struct truncation *t = &v->t;
-    int64_t fields[8] = {t->max_length, t->max_response};
-    bool cuts = t->max_length > 0 || t->max_response > 0 || t->response_ratio < 1;
-    if (t->max_length > 0) {
-        fields[2] = t->max_prompt;
-        fields[3] = t->keep_start;
-        fields[4] = rows_are_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
+    uint64_t cut =
+        truncation_hash(&v->t, rows_are_prompts(v) ? ROWS_PAIRS : v->kind); /* which cut the same */
+    if (v->kind != ROWS_LABELED) {
+        return cut;
     }
-    fields[5] = t->response_ratio < 1 ? 1 + (int64_t)t->unit : 0;
-    fields[6] = cuts && t->end_after_cut;
-    memcpy(&fields[7], &t->response_ratio, sizeof fields[7]);
-    return hash_bytes(fields, sizeof fields, 0);
+    return hash_join(hash_join(cut, dataset_pairs_hash(v->d)), (uint64_t)v->block); /* ids are rows */
 }
 
 /* What only prompts as rows need. */
@@ -325,9 +331,19 @@ static enum status open_prompts(struct view *v) {
     return OK;
 }
 
+/* What the kind of rows needs beside the file. */
+static enum status open_kind(struct view *v, bool only_desirable) {
+    if (v->kind == ROWS_LABELED) {
+        return labeled_rows(v->d, &v->rows);
+    }
+    return rows_are_prompts(v) ? open_prompts(v)
+           : only_desirable    ? labeled_keep(v->d, &v->kept, &v->rows)
+                               : OK;
+}
+
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
     struct dataset_size size = dataset_size(d);
-    TRY(check_truncation(d, t));
+    TRY(truncation_check(d, t));
     if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
         return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
                     dataset_path(d));
@@ -345,7 +361,7 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->end_id = dataset_facts(d)->end_id;
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
-    enum status st = rows_are_prompts(v) ? open_prompts(v) : OK;
+    enum status st = open_kind(v, kind == ROWS_CHOSEN && size.has_desirable);
     if (st != OK) {
         view_close(v);
         return st;
@@ -357,13 +373,23 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
+        mem_free(v->kept);
         mem_free(v->chars);
         mem_free(v);
     }
 }
 
+void view_mismatch(struct view *v, int64_t block) {
+    v->block = block;
+    v->hash = hash_of(v);
+}
+
 int64_t view_rows(const struct view *v) {
     return v->rows;
+}
+
+int64_t view_ids(const struct view *v) {
+    return v->kind != ROWS_LABELED ? dataset_size(v->d).responses : v->block > 0 ? 2 * v->rows : v->rows;
 }
 
 uint64_t view_hash(const struct view *v) {
@@ -446,7 +472,9 @@ static enum status read_sample(struct view *v, const struct planned_response *re
             *mask += s->responses[i].count;
         }
     }
-    s->target = rows_are_prompts(v) ? best_response(s) : 0;
+    s->is_desirable = p->is_desirable;
+    s->is_mismatched = v->block > 0;
+    s->target = rows_are_prompts(v) ? best_response(s) : v->kind == ROWS_LABELED && !p->is_desirable ? -1 : 0;
     return OK;
 }
 

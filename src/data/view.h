@@ -17,18 +17,7 @@
 
 #include "data/dataset.h"
 #include "data/sample.h"
-
-enum cut_unit { CUT_TOKENS, CUT_CHARS };
-
-struct truncation {
-    int32_t max_length;    /* prompt + response tokens, 0: no limit */
-    int32_t max_prompt;    /* what an over-long row's prompt is cut to, 0: max_length / 2 */
-    bool keep_start;       /* of the prompt; otherwise keep its end */
-    double response_ratio; /* (0, 1]; 1: whole */
-    enum cut_unit unit;    /* what the ratio counts */
-    int32_t max_response;  /* fixed number of tokens, 0: no limit */
-    bool end_after_cut;    /* put the end token back after a cut */
-};
+#include "data/truncation.h"
 
 /* Counts for the report: every row read is in `rows`. */
 struct cut_counts {
@@ -45,16 +34,25 @@ struct cut_counts {
  * ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all responses where the file has no pairs.
  * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
  * order of prompts, and the responses that stand in one. ROWS_PROMPTS: the same
- * prompts with all of their responses; all prompts where the file has no pairs.
- * The last two hold an index of 16 bytes for each pair. */
-enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES, ROWS_COMPARED, ROWS_PROMPTS };
+ * prompts with all of their responses; all prompts where the file has no pairs. These two hold an index of 16
+ * bytes for each pair.
+ * ROWS_LABELED: responses that are desirable or not. Of pairs as TRL unpairs them: the chosen ones of a
+ * thousand pairs, then their rejected ones, and so on.
+ * In a file of labelled responses ROWS_CHOSEN are the desirable ones (an index of 8 bytes for each). */
+enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES, ROWS_COMPARED, ROWS_PROMPTS, ROWS_LABELED };
 
 struct view;
 /* Local. d is borrowed. Fails: ERR_USAGE for limits that contradict each other or when characters are counted
  * and the file has no token_chars, ERR_DATA when the kind needs pairs and there are none. */
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
 void view_close(struct view *v);
+/* Local. Labelled rows get a second response: that of the row before, of every `block` rows in the file's
+ * order, and the first one that of the last. A row's prompt is cut where either needs it. To be called before
+ * rows are read. */
+void view_mismatch(struct view *v, int64_t block);
 int64_t view_rows(const struct view *v);
+/* Ids of responses in samples are below this: so many rows does a side-car have. */
+int64_t view_ids(const struct view *v);
 /* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */
 enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost);
 /* Local. Samples of the rows, all in one allocation that ends with samples_free. counts (may be NULL) is

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "objective/labeled_loss.h"
 #include "objective/listwise.h"
 #include "objective/pairwise.h"
 #include "util/status.h"
@@ -13,6 +14,9 @@
     { name, OF_SUMS, plus, SUM_NONE, over, SUM_NONE, ALWAYS }
 #define REWARD(name, plus, minus) \
     { name, OF_SUMS, plus, minus, SUM_ROWS, SUM_NONE, WITH_REFERENCE }
+/* plus / over, less minus / also where there are these; no number where a divisor is 0. */
+#define MEANS(name, plus, over, minus, also) \
+    { name, OF_MEANS, plus, minus, over, also, ALWAYS }
 #define EXTREME(name, of) \
     { name, of, SUM_NONE, SUM_NONE, SUM_NONE, SUM_NONE, ALWAYS }
 #define LOSS EXTREME("loss", OF_LOSS)
@@ -36,6 +40,19 @@ static const struct shown of_pairs[] = {
     RATIO("logits/rejected", SUM_REJECTED_LOGITS, SUM_REJECTED_TOKENS),
     TOKENS,
 };
+static const struct shown of_labeled[] = {
+    LOSS,
+    NLL(WITH_TARGET),
+    RATIO("kl", SUM_KL, SUM_ROWS),
+    MEANS("rewards/chosen", SUM_REWARD_CHOSEN, SUM_DESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("rewards/rejected", SUM_REWARD_REJECTED, SUM_UNDESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("rewards/margins", SUM_REWARD_CHOSEN, SUM_DESIRABLE, SUM_REWARD_REJECTED, SUM_UNDESIRABLE),
+    MEANS("logps/chosen", SUM_TARGET_LOGP, SUM_DESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("logps/rejected", SUM_REJECTED_LOGP, SUM_UNDESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("logits/chosen", SUM_TARGET_LOGITS, SUM_TARGET_TOKENS, SUM_NONE, SUM_NONE),
+    MEANS("logits/rejected", SUM_REJECTED_LOGITS, SUM_REJECTED_TOKENS, SUM_NONE, SUM_NONE),
+    {"entropy", OF_SUMS, SUM_ENTROPY, SUM_NONE, SUM_TARGET_TOKENS, SUM_REJECTED_TOKENS, ALWAYS},
+};
 static const struct shown of_lists[] = {
     LOSS,
     NLL(ALWAYS),
@@ -54,6 +71,7 @@ static const struct shown of_prompts[] = {
 static const struct shown_list sequences = {of_sequences, COUNT_OF(of_sequences)};
 static const struct shown_list pairs = {of_pairs, COUNT_OF(of_pairs)};
 static const struct shown_list lists = {of_lists, COUNT_OF(of_lists)};
+static const struct shown_list labeled = {of_labeled, COUNT_OF(of_labeled)};
 static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
 
 #define PAIR(name, aliases, help, reads, takes, pair)                                                       \
@@ -71,6 +89,11 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
     {                                                                         \
         name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, scope,      \
             TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs \
+    }
+#define LABELED(name, scope, help, reads, loss, gather)                                                  \
+    {                                                                                                    \
+        name, "", help, OVER_LABELED, READS_LOGP | READS_REFERENCE | READS_LABELS | (reads), scope,      \
+            TAKES_BETA | TAKES_DESIRABLE_WEIGHT | TAKES_UNDESIRABLE_WEIGHT, loss, NULL, gather, &labeled \
     }
 #define LIST(name, help, reads, takes, loss)                                                                 \
     {                                                                                                        \
@@ -129,6 +152,11 @@ static const struct objective table[] = {
          0, listwise_pro),
     LIST("bt_list", "-log of each response's share among itself and all worse ones, by beta times log-ratios",
          READS_REFERENCE, TAKES_BETA, listwise_bt),
+    LABELED("kto", SCOPE_BATCH,
+            "labelled responses: 1 - s(beta (a - kl)), 1 - s(beta (kl - b)), kl from mismatched prompts",
+            READS_MISMATCHED, labeled_kto, labeled_gather_kto),
+    LABELED("apo_zero_unpaired", SCOPE_ROW, "labelled responses: 1 - s(beta a), s(beta b)", 0,
+            labeled_apo_zero, NULL),
     {"reward", "", "-log s(r_c - r_r - margin) of a prompt's pairs", OVER_PROMPTS, READS_VALUE, SCOPE_ROW, 0,
      NULL, NULL, NULL, &prompts},
 };
@@ -176,7 +204,11 @@ static void add_rejected(const struct response_score *r, struct sums *sums) {
     sums->v[SUM_ENTROPY] += r->entropy;
 }
 
-static void add_responses(const struct scored_row *row, struct sums *sums) {
+static void add_responses(const struct terms *t, const struct scored_row *row, struct sums *sums) {
+    if (t->rows == OVER_LABELED) { /* the second one is not the row's */
+        (row->is_desirable ? add_target : add_rejected)(&row->responses[0], sums);
+        return;
+    }
     for (int32_t i = 0; i < row->n; i++) {
         (i == row->target ? add_target : add_rejected)(&row->responses[i], sums);
     }
@@ -258,7 +290,7 @@ static bool scale_slopes(const struct scored_row *row, const struct slope *s, do
 /* The target's tokens are averaged over the whole batch. */
 static void raise_target(const struct scored_row *row, const struct denominators *d, double weight,
                          const struct slope *slope) {
-    if (slope->logp && weight != 0 && d->target_tokens > 0 && row->n > 0) {
+    if (slope->logp && weight != 0 && d->target_tokens > 0 && row->n > 0 && row->target >= 0) {
         slope->logp[row->target] -= weight / d->target_tokens;
     }
 }
@@ -271,7 +303,7 @@ static bool sequence_row(const struct terms *t, const struct scored_row *row, co
     }
     raise_target(row, d, t->sequence_sum ? 0 : 1, slope);
     sums->v[SUM_LOSS] -= logp;
-    add_responses(row, sums);
+    add_responses(t, row, sums);
     return isfinite(logp);
 }
 
@@ -282,8 +314,9 @@ static bool terms_row(const struct terms *t, const struct scored_row *row, const
     bool is_finite = scale_slopes(row, slope, d->rows);
     raise_target(row, d, t->target_weight, slope);
     sums->v[SUM_LOSS] += value;
-    add_responses(row, sums);
-    return is_finite && isfinite(value) && (row->n == 0 || isfinite(row->responses[row->target].logp));
+    add_responses(t, row, sums);
+    bool has_target = row->n > 0 && row->target >= 0;
+    return is_finite && isfinite(value) && (!has_target || isfinite(row->responses[row->target].logp));
 }
 
 static bool pair_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
@@ -295,6 +328,19 @@ static bool pair_row(const struct terms *t, const struct scored_row *row, const 
     if (row->has_reference) {
         add_rewards(t, row, sums);
     }
+    return is_finite;
+}
+
+static bool labeled_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                        const struct slope *slope, struct sums *sums) {
+    double unread[2] = {0, 0};
+    struct slope own = *slope;
+    own.logp = own.logp ? own.logp : unread;
+    bool is_finite = terms_row(t, row, d, &own, sums);
+    double reward = t->options.beta * (row->responses[0].logp - row->responses[0].reference);
+    sums->v[row->is_desirable ? SUM_DESIRABLE : SUM_UNDESIRABLE] += 1;
+    sums->v[row->is_desirable ? SUM_REWARD_CHOSEN : SUM_REWARD_REJECTED] += reward;
+    sums->v[SUM_KL] += t->scope == SCOPE_BATCH ? labeled_kl(d->gathered) : 0;
     return is_finite;
 }
 
@@ -366,6 +412,7 @@ static const struct {
     [OVER_PAIRS] = {"pairs", &pairs, pair_row, terms_value},
     [OVER_LISTS] = {"prompts", &lists, list_row, terms_value},
     [OVER_PROMPTS] = {"prompts", &prompts, prompt_row, terms_value},
+    [OVER_LABELED] = {"responses", &labeled, labeled_row, terms_value},
 };
 
 const char *terms_rows(const struct terms *t) {

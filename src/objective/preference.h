@@ -18,11 +18,12 @@ struct pair_scores {
 };
 struct preference_options {
     double beta, label_smoothing;
-    double margin;        /* delta of slic */
-    double gamma;         /* by how much simpo wants the mean rewards apart */
-    double tau;           /* of discopop, at most 1: how sharply it turns from one loss to the other */
-    double beta_scale;    /* of beta_dpo: how far a pair's beta follows its log-ratio */
-    double tail_discount; /* 1 - ld_alpha: by how much tokens past the shorter response count less */
+    double margin;     /* delta of slic */
+    double gamma;      /* by how much simpo wants the mean rewards apart */
+    double tau;        /* of discopop, at most 1: how sharply it turns from one loss to the other */
+    double beta_scale; /* of beta_dpo: how far a pair's beta follows its log-ratio */
+    double desirable_weight, undesirable_weight; /* of kto and apo_zero_unpaired */
+    double tail_discount;         /* 1 - ld_alpha: by how much tokens past the shorter response count less */
     struct divergence divergence; /* of the losses that take one */
 };
 struct pair_loss {

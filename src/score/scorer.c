@@ -144,6 +144,7 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
                                .n_pairs = sample->n_pairs,
                                .target = sample->target,
                                .has_reference = b->reference != NULL,
+                               .is_desirable = sample->is_desirable,
                                .responses = scores,
                                .pairs = s->pairs ? &s->pairs[s->first_pair[place]] : NULL};
 }

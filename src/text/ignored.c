@@ -15,6 +15,7 @@ static const char *const used[][16] = {
     [FORMAT_SHP] = {"post_id", "history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B",
                     "score_ratio"},
     [FORMAT_ULTRAFEEDBACK] = {"instruction", "completions"},
+    [FORMAT_UNPAIRED] = {"prompt", "completion", "label", "messages", "conversations"},
 };
 static const char *const to_templates[] = {"tools", "documents", "chat_template_kwargs"};
 static const char *const holders[] = {"prompt", "messages", "conversations",

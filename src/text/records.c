@@ -5,6 +5,7 @@
 
 #include "text/chat.h"
 #include "text/messages.h"
+#include "text/record_label.h"
 #include "util/mem.h"
 
 static const struct {
@@ -19,6 +20,7 @@ static const struct {
     {"responses", FORMAT_RESPONSES},
     {"shp", FORMAT_SHP},
     {"ultrafeedback", FORMAT_ULTRAFEEDBACK},
+    {"unpaired", FORMAT_UNPAIRED},
 };
 
 const char *record_format_name(enum record_format format) {
@@ -73,6 +75,8 @@ enum status record_format_detect(const json_t *record, const char *where, enum r
     if (json_object_get(record, "chosen") && json_object_get(record, "rejected")) { /* null is an empty one */
         bool hh = !context_of(record) && is_transcript(json_object_get(record, "chosen"));
         *out = hh ? FORMAT_HH : FORMAT_PREFERENCE;
+    } else if (prompt && has(record, "completion") && has(record, "label")) {
+        *out = FORMAT_UNPAIRED;
     } else if ((prompt && has(record, "completion")) || has(record, "messages") ||
                is_conversation(json_object_get(record, "conversations"))) {
         *out = FORMAT_PROMPT_COMPLETION;
@@ -366,14 +370,9 @@ done:
     return st;
 }
 
-static enum status parse_prompt_completion(const json_t *record, const char *where, struct record_text *r) {
+static enum status take_completion(const json_t *record, const char *where, struct record_text *r) {
     const json_t *prompt = json_object_get(record, "prompt");
     const json_t *completion = json_object_get(record, "completion");
-    bool label = true; /* unpaired data: only desired completions are examples */
-    TRY(json_take_bool(record, "label", where, &label));
-    if (!label) {
-        return drop(r, "label is false");
-    }
     const json_t *messages = json_object_get(record, has(record, "messages") ? "messages" : "conversations");
     if (messages && !completion) {
         TRY(parse_messages(record, messages, NULL, where, r));
@@ -388,6 +387,17 @@ static enum status parse_prompt_completion(const json_t *record, const char *whe
         add_response(r, NAN);
     }
     return !r->dropped && r->n_responses == 0 ? drop(r, "empty response") : OK;
+}
+
+static enum status parse_prompt_completion(const json_t *record, const char *where, struct record_text *r) {
+    bool label = true; /* unpaired data: only desired completions are examples */
+    TRY(json_take_bool(record, "label", where, &label));
+    return label ? take_completion(record, where, r) : drop(r, "label is false");
+}
+
+static enum status parse_unpaired(const json_t *record, const char *where, struct record_text *r) {
+    TRY(record_label(record, where, &r->desirable));
+    return r->desirable >= 0 ? take_completion(record, where, r) : drop(r, "no label");
 }
 
 /* A prompt alone: a string, or messages with the assistant's turn opened (or left open, if it has begun). */
@@ -544,6 +554,7 @@ enum status record_parse(enum record_format format, const json_t *record, const 
     TRY(text_puts(&out->subset, subset));
     if (format == FORMAT_AUTO) {
         TRY(record_format_detect(record, where, &format));
+        format = format == FORMAT_UNPAIRED ? FORMAT_PROMPT_COMPLETION : format;
     }
     switch (format) {
     case FORMAT_HH:
@@ -560,6 +571,8 @@ enum status record_parse(enum record_format format, const json_t *record, const 
         return parse_shp(record, where, out);
     case FORMAT_ULTRAFEEDBACK:
         return parse_ultrafeedback(record, where, out);
+    case FORMAT_UNPAIRED:
+        return parse_unpaired(record, where, out);
     case FORMAT_AUTO:
         break;
     }
@@ -572,6 +585,7 @@ bool record_is_chat(enum record_format format, const json_t *record) {
     case FORMAT_PREFERENCE:
         return is_conversation(json_object_get(record, "chosen"));
     case FORMAT_PROMPT_COMPLETION:
+    case FORMAT_UNPAIRED:
         return is_conversation(prompt) || has(record, "messages") || has(record, "conversations");
     case FORMAT_PROMPT:
     case FORMAT_RESPONSES:

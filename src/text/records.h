@@ -31,6 +31,7 @@ enum record_format {
     FORMAT_RESPONSES,         /* prompt, responses: [{text, score}] or strings; pairs of different scores */
     FORMAT_SHP,               /* history, human_ref_A, human_ref_B, labels (1: A), score_A, score_B */
     FORMAT_ULTRAFEEDBACK,     /* instruction, completions: score is the mean of the four ratings */
+    FORMAT_UNPAIRED,          /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
 };
 const char *record_format_name(enum record_format format);
 
@@ -58,6 +59,7 @@ struct record_text {
     struct text responses[RECORD_RESPONSES_MAX];
     double scores[RECORD_RESPONSES_MAX]; /* NaN: none */
     double worths[RECORD_RESPONSES_MAX]; /* what the responses are really worth; NaN: not known */
+    int desirable;                       /* of FORMAT_UNPAIRED: 1 or 0 */
     int n_pairs;
     struct {
         int chosen, rejected; /* responses */
@@ -81,7 +83,7 @@ void record_text_free(struct record_text *r);
 /* No responses and pairs, an empty prompt; `chat` and what was allocated are kept. */
 void record_text_clear(struct record_text *r);
 
-/* Local. Decides `auto` by a record's keys. Fails: ERR_DATA naming the keys seen. */
+/* Local. Decides `auto` by a file's first record's keys. Fails: ERR_DATA naming the keys seen. */
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out);
 /* Whether the record's texts are messages, which a chat template renders. */
 bool record_is_chat(enum record_format format, const json_t *record);
