@@ -12,6 +12,9 @@ static void print_memory(const struct estimate *e) {
     printf("memory per rank (MiB)\n");
     printf("  process      %10.1f\n", mib(e->baseline));
     printf("  parameters   %10.1f  %lld\n", mib(e->model), (long long)e->parameters);
+    if (e->reference) {
+        printf("  reference    %10.1f  follows\n", mib(e->reference));
+    }
     printf("  gradients    %10.1f\n", mib(e->gradients));
     printf("  optimizer    %10.1f  %lld states\n", mib(e->optimizer), (long long)e->state_arenas);
     if (e->partial) {
@@ -57,6 +60,7 @@ enum status trainer_estimate(const struct trainer *t, struct estimate_options *o
         .optimizer = trainer_optimizer(s->settings),
         .is_sharded = s->settings->train.shard_optimizer,
         .keep = t->training.keep,
+        .has_follower = s->settings->dpo.sync_reference,
         .rows = &s->train,
         .eval_rows = &s->eval,
         .source = &t->data,

@@ -241,8 +241,18 @@ static const struct option table[] = {
     NUMBER("dpo.ld_alpha", dpo.ld_alpha, "1", 0, 1, "", "dpo evaluate", "evaluate:model&evaluate:reference",
            "weight of the tokens past the length of the pair's shorter response (LD-DPO), in losses that "
            "read a reference"),
+    BOOL("dpo.sync_reference", dpo.sync_reference, "false", "dpo",
+         "@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
+         "the reference follows the policy (TR-DPO): a second model in memory, whose scores are computed for "
+         "every "
+         "batch; no side-car is read or written"),
+    NUMBER("dpo.reference_mixup_alpha", dpo.reference_mixup_alpha, "0.6", 1e-12, 1, "", "dpo",
+           "dpo.sync_reference", "share of the policy in an update of the reference; 1: a copy"),
+    INT("dpo.reference_sync_steps", dpo.reference_sync_steps, "512", 1, MOST, "steps", "dpo",
+        "dpo.sync_reference", "between updates of the reference"),
     TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate",
-         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free&evaluate:reference",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&evaluate:reference&!dpo.sync_reference",
          "side-car of reference scores; where not set: beside the data", PLACE),
 
     BOOL("reward.margin", reward.margin, "true", "reward evaluate",

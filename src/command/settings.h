@@ -67,7 +67,9 @@ struct settings {
         double beta, label_smoothing, margin, gamma, tau, beta_scale, ld_alpha;
         double desirable_weight, undesirable_weight;
         char *divergence;
-        bool reference_free;
+        bool reference_free, sync_reference;
+        double reference_mixup_alpha;
+        int64_t reference_sync_steps;
         char *reference_file; /* side-car path; "": beside the data */
     } dpo;
     struct {

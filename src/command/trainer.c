@@ -135,10 +135,60 @@ static enum status measure_speed(struct trainer *t) {
     return comm_sum_f64(t->session.comm, &t->training.peak_flops, 1);
 }
 
+static enum status follow(void *context, int64_t step) {
+    struct trainer *t = context;
+    return live_reference_follow(&t->follower, t->session.model->trained, step);
+}
+
+/* Local. The follower has its model. */
+static enum status open_follower(struct trainer *t, struct model *model, const char *folder) {
+    struct session *s = &t->session;
+    struct live_reference *r = &t->follower;
+    r->workspace = &t->follower_workspace;
+    r->tokens = t->terms.reads & READS_TOKEN_REFERENCE;
+    r->mixup = s->settings->dpo.reference_mixup_alpha;
+    r->every = s->settings->dpo.reference_sync_steps;
+    enum status st = live_reference_open(r, model, s->model);
+    st = st == OK ? session_need_head(model, folder, HEAD_LANGUAGE) : st;
+    return st == OK ? model_folder_hash(model, &s->train.reference_model) : st;
+}
+
+/* Collective. A reference that follows, in memory, in place of side-cars. */
+static enum status prepare_follower(struct trainer *t) {
+    struct session *s = &t->session;
+    const char *folder = *s->settings->reference ? s->settings->reference : s->settings->model;
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    struct model *model = NULL;
+    int64_t tokens = batch_forest_tokens(&t->data.plan, s->comm->size, &s->train.lengths);
+    if (s->eval.view) {
+        int64_t eval = batch_forest_tokens(&t->eval_data.plan, s->comm->size, &s->eval.lengths);
+        tokens = eval > tokens ? eval : tokens;
+    }
+    TRY(model_folder_open(s->comm, s->backend, folder, &options, &model));
+    enum status st = session_workspace(s, model, KEEP_NOTHING, tokens, &t->follower_workspace);
+    if (st != OK) {
+        model_close(model);
+        return st;
+    }
+    TRY(comm_agree(s->comm, open_follower(t, model, folder)));
+    t->data.score_reference = t->eval_data.score_reference = live_reference_score;
+    t->data.scores = t->eval_data.scores = &t->follower;
+    t->training.source.ahead = false;
+    t->training.reference = model->base;
+    t->training.updated = follow;
+    t->training.updated_context = t;
+    log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy", folder,
+             (long long)t->follower.every, t->follower.mixup);
+    return OK;
+}
+
 static enum status prepare_reference(struct trainer *t) {
     struct session *s = &t->session;
     if (!t->terms.has_reference) {
         return OK;
+    }
+    if (s->settings->dpo.sync_reference) {
+        return prepare_follower(t);
     }
     bool tokens = t->terms.reads & READS_TOKEN_REFERENCE;
     const struct reference_request train = {.rows = &s->train,
@@ -368,6 +418,8 @@ enum status trainer_run(struct run *run, const struct terms *terms, trainer_sele
     struct trainer trainer = {.terms = *terms, .command = run->options->command};
     session_open(run, &trainer.session);
     enum status st = trainer_work(&trainer, select);
+    live_reference_close(&trainer.follower);
+    workspace_close(&trainer.follower_workspace);
     session_close(&trainer.session);
     text_free(&trainer.view);
     return st;

@@ -139,6 +139,9 @@ static enum status one_step(struct loop *l) {
     double multiplier = schedule_multiplier(t->schedule, l->batch.step, t->warmup_steps, t->steps);
     l->learning_rate = t->optimizer->options.learning_rate * multiplier;
     l->late_status = step_update(&l->step, &verdict, multiplier); /* collective, agrees in the next closing */
+    if (t->updated && l->late_status == OK) {
+        l->late_status = t->updated(t->updated_context, l->batch.step + 1);
+    }
     l->state.step = l->batch.step + 1;
     l->state.sequence_tokens += verdict.sums.v[SUM_SEQUENCE_TOKENS];
     loop_report(l, &verdict);
@@ -249,7 +252,7 @@ static enum status loop_run(struct loop *l) {
 }
 
 enum status training_run(const struct training *t) {
-    struct loop loop = {.t = t, .comm = t->comm};
+    struct loop loop = {.t = t, .comm = t->comm, .state = {.reference = t->reference}};
     enum status st = loop_run(&loop);
     watchdog_phase(t->comm->watchdog, "ending the run");
     stragglers_report(&loop.step.stragglers);
