@@ -85,6 +85,7 @@ enum status dpo_losses(const struct run *run, struct terms *out) {
                                                .beta_scale = s->dpo.beta_scale,
                                                .desirable_weight = s->dpo.desirable_weight,
                                                .undesirable_weight = s->dpo.undesirable_weight,
+                                               .weighting = s->dpo.weighting,
                                                .tail_discount = 1 - s->dpo.ld_alpha};
     TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
     TRY(terms_parse(s->dpo.loss, out));

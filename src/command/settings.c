@@ -235,6 +235,10 @@ static const struct option table[] = {
     NUMBER("dpo.desirable_weight", dpo.desirable_weight, "1", 0, 1e6, "", "dpo", NULL,
            "of desirable responses in kto and apo_zero_unpaired"),
     NUMBER("dpo.undesirable_weight", dpo.undesirable_weight, "1", 0, 1e6, "", "dpo", NULL, "of the others"),
+    BOOL("dpo.weighting", dpo.weighting, "false", "dpo evaluate", "evaluate:model&evaluate:reference",
+         "a pair counts by how likely the policy is to write both responses (WPO), in losses of a pair that "
+         "read a "
+         "reference"),
     TEXT("dpo.divergence", dpo.divergence, "reverse_kl", "dpo evaluate", "evaluate:model&evaluate:reference",
          "from the reference, in losses of the log-ratios' difference: reverse_kl, forward_kl, js, "
          "alpha:NUMBER"),

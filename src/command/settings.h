@@ -67,7 +67,7 @@ struct settings {
         double beta, label_smoothing, margin, gamma, tau, beta_scale, ld_alpha;
         double desirable_weight, undesirable_weight;
         char *divergence;
-        bool reference_free, sync_reference;
+        bool reference_free, sync_reference, weighting;
         double reference_mixup_alpha;
         int64_t reference_sync_steps;
         char *reference_file; /* side-car path; "": beside the data */

@@ -48,7 +48,7 @@ enum status pass_forward(struct pass *p, const struct forest *f);
 
 /* Readout 1: log-probabilities of f's readouts. Host arrays of f->n_readouts; any may be NULL but logp. */
 struct token_scores {
-    double *logp, *entropy, *mean_logit;
+    double *logp, *entropy, *mean_logit, *collision; /* collision: log of the sum of squared probabilities */
     bool *is_top;
 };
 enum status pass_logps(struct pass *p, const struct token_scores *out);

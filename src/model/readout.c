@@ -48,6 +48,9 @@ static void copy_scores(const double *statistics, int32_t n, const struct token_
         if (out->mean_logit) {
             out->mean_logit[i] = row[HEAD_MEAN_LOGIT];
         }
+        if (out->collision) {
+            out->collision[i] = row[HEAD_COLLISION];
+        }
         if (out->is_top) {
             out->is_top[i] = row[HEAD_IS_TOP] != 0;
         }

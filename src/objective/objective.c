@@ -5,6 +5,7 @@
 
 #include "objective/labeled_loss.h"
 #include "objective/listwise.h"
+#include "objective/logistic.h"
 #include "objective/pairwise.h"
 #include "util/status.h"
 
@@ -13,7 +14,7 @@
 #define RATIO(name, plus, over) \
     { name, OF_SUMS, plus, SUM_NONE, over, SUM_NONE, ALWAYS }
 #define REWARD(name, plus, minus) \
-    { name, OF_SUMS, plus, minus, SUM_ROWS, SUM_NONE, WITH_REFERENCE }
+    { name, OF_SUMS, plus, minus, SUM_ROWS, SUM_NONE, WITH_REWARD }
 /* plus / over, less minus / also where there are these; no number where a divisor is 0. */
 #define MEANS(name, plus, over, minus, also) \
     { name, OF_MEANS, plus, minus, over, also, ALWAYS }
@@ -34,6 +35,8 @@ static const struct shown of_pairs[] = {
     REWARD("rewards/rejected", SUM_REWARD_REJECTED, SUM_NONE),
     REWARD("rewards/accuracies", SUM_ACCURATE, SUM_NONE),
     REWARD("rewards/margins", SUM_REWARD_CHOSEN, SUM_REWARD_REJECTED),
+    {"log_odds_ratio", OF_SUMS, SUM_LOG_ODDS_RATIO, SUM_NONE, SUM_ROWS, SUM_NONE, WITH_ODDS},
+    {"log_odds_chosen", OF_SUMS, SUM_LOG_ODDS, SUM_NONE, SUM_ROWS, SUM_NONE, WITH_ODDS},
     RATIO("logps/chosen", SUM_TARGET_LOGP, SUM_ROWS),
     RATIO("logps/rejected", SUM_REJECTED_LOGP, SUM_ROWS),
     RATIO("logits/chosen", SUM_TARGET_LOGITS, SUM_TARGET_TOKENS),
@@ -81,7 +84,7 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
     }
 /* Against a reference; with `takes` beside what all of these take. */
 #define REFERRED(name, aliases, help, takes, pair) \
-    PAIR(name, aliases, help, READS_REFERENCE, TAKES_BETA | TAKES_LD_ALPHA | (takes), pair)
+    PAIR(name, aliases, help, READS_REFERENCE, TAKES_BETA | TAKES_LD_ALPHA | TAKES_WEIGHTING | (takes), pair)
 /* The loss depends on the difference of the log-ratios alone, so that another divergence has a meaning. */
 #define OF_DIFFERENCE(name, aliases, help, takes, pair) \
     REFERRED(name, aliases, help, TAKES_DIVERGENCE | (takes), pair)
@@ -214,12 +217,46 @@ static void add_responses(const struct terms *t, const struct scored_row *row, s
     }
 }
 
+bool terms_have(const struct terms *t, preference_loss *pair) {
+    bool found = false;
+    for (int k = 0; k < t->n; k++) {
+        found = found || t->list[k].objective->pair == pair;
+    }
+    return found;
+}
+
+static bool compares_means(const struct terms *t) {
+    return terms_have(t, preference_simpo) || terms_have(t, preference_orpo);
+}
+
+bool terms_have_rewards(const struct terms *t) {
+    return t->has_reference || compares_means(t) || terms_have(t, preference_cpo);
+}
+
+static double compared_of(const struct terms *t, const struct scored_row *row, int side) {
+    const struct response_score *r = &row->responses[side];
+    if (row->has_reference) {
+        return r->logp - r->reference;
+    }
+    return compares_means(t) && r->tokens > 0 ? r->logp / (double)r->tokens : r->logp;
+}
+
+static void add_odds(const struct scored_row *row, struct sums *sums) {
+    const struct response_score *r = row->responses;
+    const struct pair_scores s = {.chosen = r[0].logp,
+                                  .rejected = r[1].logp,
+                                  .chosen_tokens = r[0].tokens > 0 ? r[0].tokens : 1,
+                                  .rejected_tokens = r[1].tokens > 0 ? r[1].tokens : 1};
+    double odds = preference_log_odds(&s);
+    sums->v[SUM_LOG_ODDS] += odds;
+    sums->v[SUM_LOG_ODDS_RATIO] -= softplus(-odds);
+}
+
 /* Rewards are beta times the log-ratios whatever the loss, with the true reference also where the loss does
  * without one; a tie is no success (TRL, DPO reference). */
 static void add_rewards(const struct terms *t, const struct scored_row *row, struct sums *sums) {
-    const struct response_score *r = row->responses;
-    double chosen = t->options.beta * (r[0].logp - r[0].reference);
-    double rejected = t->options.beta * (r[1].logp - r[1].reference);
+    double chosen = t->options.beta * compared_of(t, row, 0);
+    double rejected = t->options.beta * compared_of(t, row, 1);
     sums->v[SUM_REWARD_CHOSEN] += chosen;
     sums->v[SUM_REWARD_REJECTED] += rejected;
     sums->v[SUM_ACCURATE] += chosen > rejected;
@@ -325,8 +362,11 @@ static bool pair_row(const struct terms *t, const struct scored_row *row, const 
     struct slope own = *slope;
     own.logp = own.logp ? own.logp : unread;
     bool is_finite = terms_row(t, row, d, &own, sums);
-    if (row->has_reference) {
+    if (row->has_reference || terms_have_rewards(t)) {
         add_rewards(t, row, sums);
+    }
+    if (terms_have(t, preference_orpo)) {
+        add_odds(row, sums);
     }
     return is_finite;
 }

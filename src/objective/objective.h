@@ -45,6 +45,8 @@ enum sum {
     SUM_VALUES,
     SUM_DESIRABLE,   /* labelled responses: of those that are, rewards are SUM_REWARD_CHOSEN, */
     SUM_UNDESIRABLE, /* of those that are not SUM_REWARD_REJECTED */
+    SUM_LOG_ODDS, /* of pairs, where orpo reads them: log odds(chosen) - log odds(rejected), and its log s */
+    SUM_LOG_ODDS_RATIO,
     SUM_KL,      /* of labelled rows: the batch's distance from the reference that they were compared with */
     SUM_ENTROPY, /* over target and rejected tokens */
     SUM_SEQUENCE_TOKENS, /* prompt + response of every response that is the row's: TRL's num_tokens */
@@ -76,6 +78,7 @@ enum reads {
 /* What a model says of a response, and what is known beside it. What nobody reads is 0 or NULL. */
 struct response_score {
     double logp, entropy, mean_logit; /* sums over its scored tokens */
+    double collision;                 /* likewise: log of the probability that two draws are the same */
     int64_t tokens, top;              /* scored; of these the arg max */
     double value;                     /* of a score head */
     double reference;                 /* sum under the reference model, where the row has one */
@@ -115,8 +118,9 @@ enum objective_scope { SCOPE_ROW, SCOPE_BATCH, SCOPE_ORDER };
 struct shown {
     const char *name;
     enum { OF_SUMS, OF_MEANS, OF_LOSS, OF_LOWEST, OF_HIGHEST } of;
-    enum sum plus, minus, over, also;                     /* SUM_NONE: no such part */
-    enum { ALWAYS, WITH_TARGET, WITH_REFERENCE } applies; /* where SFT is added; where rewards are known */
+    enum sum plus, minus, over, also; /* SUM_NONE: no such part */
+    /* Where SFT is added; where rewards are known; where orpo is a term. */
+    enum { ALWAYS, WITH_TARGET, WITH_REWARD, WITH_ODDS } applies;
 };
 struct shown_list {
     const struct shown *list;
@@ -144,7 +148,8 @@ enum takes {
     TAKES_DIVERGENCE = 64,
     TAKES_LD_ALPHA = 128,
     TAKES_DESIRABLE_WEIGHT = 256,
-    TAKES_UNDESIRABLE_WEIGHT = 512
+    TAKES_UNDESIRABLE_WEIGHT = 512,
+    TAKES_WEIGHTING = 1024
 };
 
 /* A row of the table. */
@@ -200,6 +205,11 @@ enum status terms_check(struct terms *t, unsigned given);
 void terms_one(const char *name, struct terms *out);
 /* What a term shows; without terms, what rows of its kind show. */
 const struct shown_list *terms_shown(const struct terms *t, int term);
+/* Whether there are rewards: against a reference, or, as TRL shows them without one, beta times what cpo,
+ * simpo and orpo compare: a log-probability, or its mean over tokens. */
+bool terms_have_rewards(const struct terms *t);
+/* Whether this loss of a pair is one of the terms. */
+bool terms_have(const struct terms *t, preference_loss *pair);
 /* What the rows are called: "sequences", "pairs", "prompts". */
 const char *terms_rows(const struct terms *t);
 

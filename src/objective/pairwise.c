@@ -71,6 +71,15 @@ static void add_slopes(const struct terms *t, const struct scored_row *row, doub
     add_slope(t, row, REJECTED, weight * loss->d_rejected, slope);
 }
 
+static double weight_of(const struct terms *t, const struct scored_row *row) {
+    double log_weight = 0;
+    for (int side = 0; side < SIDES && t->options.weighting; side++) {
+        const struct response_score *r = &row->responses[side];
+        log_weight += (r->logp - r->collision) / (double)length_of(row, side);
+    }
+    return exp(log_weight);
+}
+
 double pairwise_loss(const struct objective *o, const struct terms *t, const struct scored_row *row,
                      const double *gathered, double weight, const struct slope *slope) {
     (void)gathered;
@@ -88,8 +97,9 @@ double pairwise_loss(const struct objective *o, const struct terms *t, const str
         loss.d_chosen *= by_chosen;
         loss.d_rejected *= by_rejected;
     }
-    add_slopes(t, row, weight, &loss, slope);
-    return loss.value;
+    double share = weight_of(t, row);
+    add_slopes(t, row, weight * share, &loss, slope);
+    return share * loss.value;
 }
 
 static double ratio_of(const struct terms *t, const struct scored_row *row, int side) {

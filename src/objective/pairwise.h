@@ -3,7 +3,9 @@
  *
  * With ld_alpha below 1, a token past the length of the shorter response counts ld_alpha in policy and
  * reference (Liu et al. 2024, LD-DPO, eq. 9); lengths that a loss divides by stay whole. With a divergence,
- * the log-ratios become f' of the ratios (divergence.h).
+ * the log-ratios become f' of the ratios (divergence.h). With weighting a pair's loss counts exp of the mean
+ * over each response's tokens of log p - log sum_v p_v^2, both responses' multiplied and held (Zhou et al.
+ * 2024, WPO, eq. 2), in the losses of a pair alone, as in TRL.
  */
 #ifndef COLLIMATE_OBJECTIVE_PAIRWISE_H
 #define COLLIMATE_OBJECTIVE_PAIRWISE_H

@@ -32,7 +32,8 @@ static double value_of(const struct shown *m, const struct terms *t, const struc
 
 static bool applies(const struct shown *m, const struct terms *t) {
     return m->applies == ALWAYS || (m->applies == WITH_TARGET && t->target_weight != 0) ||
-           (m->applies == WITH_REFERENCE && t->has_reference);
+           (m->applies == WITH_REWARD && terms_have_rewards(t)) ||
+           (m->applies == WITH_ODDS && terms_have(t, preference_orpo));
 }
 
 /* Whether an earlier term has the same list. */

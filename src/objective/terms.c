@@ -21,7 +21,7 @@ static enum status absent_loss(const char *name) {
     } absent[] = {
         {"tdpo",
          "it reads the divergence of two models at each token, of which only log-probabilities are kept"},
-        {"wpo", "it weighs by the collision probability at each token, which no pass computes"},
+        {"wpo", "it is a weight of the losses of pairs: dpo.weighting=true"},
     };
     for (int i = 0; i < COUNT_OF(absent); i++) {
         if (strcmp(name, absent[i].name) == 0) {
@@ -146,6 +146,7 @@ const struct option_key *terms_option_keys(int *count) {
         {TAKES_DIVERGENCE, "dpo.divergence"},
         {TAKES_LD_ALPHA, "dpo.ld_alpha"},
         {TAKES_DESIRABLE_WEIGHT, "dpo.desirable_weight"},
+        {TAKES_WEIGHTING, "dpo.weighting"},
         {TAKES_UNDESIRABLE_WEIGHT, "dpo.undesirable_weight"},
     };
     *count = COUNT_OF(keys);
@@ -213,7 +214,7 @@ static enum status check_given(const struct terms *t, unsigned given) {
         by_all &= t->list[k].objective->takes;
     }
     for (int i = 0; i < count; i++) {
-        bool for_all = keys[i].takes & (TAKES_DIVERGENCE | TAKES_LD_ALPHA);
+        bool for_all = keys[i].takes & (TAKES_DIVERGENCE | TAKES_LD_ALPHA | TAKES_WEIGHTING);
         if (given & ~t->takes & keys[i].takes) {
             return useless_option(&keys[i], "this");
         }

@@ -10,10 +10,19 @@ enum status scorer_open(struct model *m, struct workspace *w, enum pass_keep kee
 }
 
 void scorer_close(struct scorer *s) {
-    void *arrays[] = {s->tokens.logp,   s->tokens.entropy, s->tokens.mean_logit,
-                      s->tokens.is_top, s->values,         s->scores,
-                      s->first,         s->pairs,          s->first_pair,
-                      s->logp_slopes,   s->value_slopes,   s->token_slopes,
+    void *arrays[] = {s->tokens.logp,
+                      s->tokens.entropy,
+                      s->tokens.mean_logit,
+                      s->tokens.is_top,
+                      s->tokens.collision,
+                      s->values,
+                      s->scores,
+                      s->first,
+                      s->pairs,
+                      s->first_pair,
+                      s->logp_slopes,
+                      s->value_slopes,
+                      s->token_slopes,
                       s->weights};
     if (s->pass) {
         pass_close(s->pass);
@@ -27,8 +36,8 @@ void scorer_close(struct scorer *s) {
 
 static enum status grow_readouts(struct scorer *s, int64_t need) {
     return GROW_ARRAYS(s->cap_readouts, need, GROWN(s->tokens.logp), GROWN(s->tokens.entropy),
-                       GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->values),
-                       GROWN(s->token_slopes), GROWN(s->weights));
+                       GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->tokens.collision),
+                       GROWN(s->values), GROWN(s->token_slopes), GROWN(s->weights));
 }
 
 static enum status grow_scores(struct scorer *s, int64_t need) {
@@ -103,6 +112,7 @@ static void sum_tokens(struct scorer *s, struct response_score *score) {
         score->logp += s->tokens.logp[t];
         score->entropy += s->tokens.entropy[t];
         score->mean_logit += s->tokens.mean_logit[t];
+        score->collision += s->tokens.collision[t];
         score->top += s->tokens.is_top[t];
     }
 }

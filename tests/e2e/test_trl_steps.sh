@@ -4,8 +4,10 @@ set -u
 . tests/common.sh
 
 fixture=$FIXTURES/trl_steps
-for name in pairs unpaired bare; do
-    run 1 prepare input="$fixture/$name.jsonl" output=$name.h5 tokenizer=bytes tokenize.begin=$([ $name = bare ] && echo true || echo false)
+# begun, bare: with a beginning token, as the trainers of trl.experimental have it.
+for name in pairs unpaired begun bare; do
+    [[ $name == b* ]] && begin=true || begin=false
+    run 1 prepare input="$fixture/${name/begun/pairs}.jsonl" output=$name.h5 tokenizer=bytes tokenize.begin=$begin
 done
 [ "$failures" -eq 0 ] || exit 1
 
