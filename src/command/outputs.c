@@ -31,6 +31,7 @@ static const struct result {
      OUTPUT_TEXT,
      2,
      {{NULL, "{\"rows\": ", "\"data_hash\": "}, {NULL, "{\"pairs\": ", "\"data_hash\": "}}},
+    {"judge", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"verdicts\": ", "\"pairs\": ["}}},
     {"synth",
      PLACE_FILE,
      OUTPUT_TEXT,
@@ -115,9 +116,11 @@ static enum status add_base(struct paths *p, const char *view) {
 }
 
 static enum status list_inputs(const struct settings *s, struct paths *out) {
-    const char *const lists[] = {s->input,        s->data,           s->eval_data,      s->model,
-                                 s->reference,    s->tokenizer,      s->init.config,    s->embeddings,
-                                 s->select.model, s->select.compare, s->inspect.against};
+    const char *const lists[] = {
+        s->input,         s->data,           s->eval_data,       s->model,
+        s->reference,     s->tokenizer,      s->init.config,     s->embeddings,
+        s->select.model,  s->select.compare, s->inspect.against, s->judge.annotations,
+        s->judge.answers, s->judge.gamed};
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
     }
