@@ -115,9 +115,10 @@ static enum status add_base(struct paths *p, const char *view) {
 }
 
 static enum status list_inputs(const struct settings *s, struct paths *out) {
-    const char *const lists[] = {s->input,        s->data,           s->eval_data,      s->model,
-                                 s->reference,    s->tokenizer,      s->init.config,    s->embeddings,
-                                 s->select.model, s->select.compare, s->inspect.against};
+    const char *const lists[] = {
+        s->input,           s->data,        s->eval_data,        s->model,        s->reference,
+        s->tokenizer,       s->init.config, s->embeddings,       s->select.model, s->select.compare,
+        s->inspect.against, s->adapter,     s->reference_adapter};
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
     }
@@ -176,7 +177,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "checkpoints"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};

@@ -58,9 +58,18 @@ static const struct option table[] = {
          "run's "
          "folder, evaluated again without training",
          PLACE),
+    TEXT("adapter", adapter, "", MODEL_USERS, "evaluate:model",
+         "folder of a PEFT adapter (LoRA) put on model; training goes on with it, beside a frozen base",
+         PLACE),
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
+    TEXT(
+        "reference.adapter", reference_adapter, "", "dpo",
+        "@" LEARNT_READS_REFERENCE "&!dpo.reference_free&!reference&lora.rank,adapter",
+        "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
+        "set: the base alone, but an adapter that is trained further has to say",
+        PLACE),
     TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
          "side-car from embed; random does without", PLACE),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
@@ -201,6 +210,19 @@ static const struct option table[] = {
         FREE),
     CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS " few-shot", "few-shot:!model",
            "auto: go on if the run folder holds a checkpoint", PLACE),
+
+    INT("lora.rank", lora.rank, "0", 0, 65536, "", TRAINERS, "!adapter",
+        "of low-rank adapters, trained in the place of the model, which is frozen; 0: none"),
+    NUMBER("lora.alpha", lora.alpha, "0", 0, 1e6, "", TRAINERS, "lora.rank",
+           "adapters are scaled by alpha / rank; 0: by 1"),
+    NUMBER("lora.dropout", lora.dropout, "0", 0, 0.99, "", TRAINERS, "lora.rank",
+           "share of the adapters' inputs that is dropped in training"),
+    TEXT("lora.targets", lora.targets, "auto", TRAINERS, "lora.rank",
+         "modules that get adapters: names with commas between them, all-linear (all but the head), or auto: "
+         "those that PEFT takes for the family"),
+    BOOL("lora.rslora", lora.rslora, "false", TRAINERS, "lora.rank", "scaled by alpha / sqrt(rank) instead"),
+    CHOICE("lora.init", lora.init, "uniform", "uniform|gaussian", TRAINERS, "lora.rank",
+           "first values of A: uniform in +-1 / sqrt(inputs), or normal with deviation 1 / rank; B is 0"),
 
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),

@@ -68,8 +68,8 @@ enum lora_role lora_role(const struct model *m, const struct parameter *p) {
     if (product_of(m, m->bare, p, &first)) {
         return LORA_PRODUCT;
     }
-    bool is_table = p->offset == plan->embed.offset ||
-                    (plan->positions.arena && p->offset == plan->positions.offset);
+    bool is_table =
+        p->offset == plan->embed.offset || (plan->positions.arena && p->offset == plan->positions.offset);
     return is_table ? LORA_TABLE : LORA_HEAD;
 }
 
@@ -170,7 +170,8 @@ static enum status add_saved(struct model *m, struct lora *l, const struct param
     TRY(arena_add(l->arena, &copy, false, &to));
     return replace(m, l->plan, (struct place){m->base, p->offset}, to) > 0
                ? OK
-               : fail(ERR_DATA, "adapter: %s cannot be held whole: modules_to_save takes embeddings, norms and heads",
+               : fail(ERR_DATA,
+                      "adapter: %s cannot be held whole: modules_to_save takes embeddings, norms and heads",
                       p->name);
 }
 
@@ -309,8 +310,8 @@ enum status lora_initialize(struct lora *l, uint64_t seed) {
     return arena_refresh(l->arena);
 }
 
-/* W += scale B A of one module, all three as files store them but for W's order, which the product's place has:
- * rows [first, first + count) of ours. */
+/* W += scale B A of one module, all three as files store them but for W's order, which the product's place
+ * has: rows [first, first + count) of ours. */
 static enum status merge_one(struct model *m, const struct linear *w, const struct adapter *a) {
     int64_t n = a->count * w->in, na = a->rank * w->in, nb = a->count * a->rank;
     struct tensor weight = tensor_columns(m->base->master, w->weight.offset + a->first * w->in, n);
@@ -319,10 +320,10 @@ static enum status merge_one(struct model *m, const struct linear *w, const stru
     double *down = values + n, *up = down + na;
     enum status st;
     TRY_TO(done, backend_read_doubles(m->backend, values, weight));
-    TRY_TO(done, backend_read_doubles(m->backend, down,
-                                      tensor_columns(arena_values(a->a.arena), a->a.offset, na)));
-    TRY_TO(done, backend_read_doubles(m->backend, up,
-                                      tensor_columns(arena_values(a->b.arena), a->b.offset, nb)));
+    TRY_TO(done,
+           backend_read_doubles(m->backend, down, tensor_columns(arena_values(a->a.arena), a->a.offset, na)));
+    TRY_TO(done,
+           backend_read_doubles(m->backend, up, tensor_columns(arena_values(a->b.arena), a->b.offset, nb)));
 #pragma omp parallel for schedule(static) num_threads(m->backend->caps.threads)
     for (int64_t i = 0; i < a->count; i++) {
         for (int64_t k = 0; k < a->rank; k++) {

@@ -2,9 +2,10 @@
  *
  *     y = x W^T + b + scale * (drop(x) A^T) B^T,   A (rank, inputs), B (outputs, rank)
  *
- * A set of adapters has an arena and a plan of its own: the model's plan, with the set's products added to it and
- * the parameters that the set holds whole in the place of the model's. Passes go through the set that is in use,
- * or through the base alone, so that one model is its own reference. Names are PEFT's, as its files have them.
+ * A set of adapters has an arena and a plan of its own: the model's plan, with the set's products added to it
+ * and the parameters that the set holds whole in the place of the model's. Passes go through the set that is
+ * in use, or through the base alone, so that one model is its own reference. Names are PEFT's, as its files
+ * have them.
  */
 #ifndef COLLIMATE_MODEL_LORA_H
 #define COLLIMATE_MODEL_LORA_H

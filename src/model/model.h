@@ -42,9 +42,9 @@ struct pass;
 /* Local. A pass takes its memory from w between pass_forward and the next one. w is borrowed. */
 enum status pass_open(struct model *m, struct workspace *w, enum pass_keep keep, struct pass **out);
 void pass_close(struct pass *p);
-/* From now on adapters' inputs are dropped, in forward and backward, by numbers that are a function of (seed, step,
- * the row that a tree is named by, segment in the tree, position, module, column); step -1: they are not, as at
- * opening. */
+/* From now on adapters' inputs are dropped, in forward and backward, by numbers that are a function of (seed,
+ * step, the row that a tree is named by, segment in the tree, position, module, column); step -1: they are
+ * not, as at opening. */
 void pass_drop(struct pass *p, uint64_t seed, int64_t step);
 /* Local. Layers and final norm over f (borrowed until backward). Releases what the pass held before. Where f
  * has readouts, rows that none of them reads are left out of the last layer but for their keys and values,

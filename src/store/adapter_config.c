@@ -10,12 +10,30 @@
 #include "util/text.h"
 
 /* Keys that change nothing of what the tensors say, or that are read below. */
-static const char *const known[] = {
-    "peft_type",        "task_type",   "base_model_name_or_path", "revision",         "peft_version",
-    "auto_mapping",     "r",           "lora_alpha",              "lora_dropout",     "use_rslora",
-    "target_modules",   "bias",        "rank_pattern",            "alpha_pattern",    "modules_to_save",
-    "fan_in_fan_out",   "use_dora",    "init_lora_weights",       "inference_mode",   "megatron_core",
-    "exclude_modules",  "runtime_config", "qalora_group_size",    "ensure_weight_tying"};
+static const char *const known[] = {"peft_type",
+                                    "task_type",
+                                    "base_model_name_or_path",
+                                    "revision",
+                                    "peft_version",
+                                    "auto_mapping",
+                                    "r",
+                                    "lora_alpha",
+                                    "lora_dropout",
+                                    "use_rslora",
+                                    "target_modules",
+                                    "bias",
+                                    "rank_pattern",
+                                    "alpha_pattern",
+                                    "modules_to_save",
+                                    "fan_in_fan_out",
+                                    "use_dora",
+                                    "init_lora_weights",
+                                    "inference_mode",
+                                    "megatron_core",
+                                    "exclude_modules",
+                                    "runtime_config",
+                                    "qalora_group_size",
+                                    "ensure_weight_tying"};
 
 /* null, false, an empty list or object: the key asks for nothing. */
 static bool asks_nothing(const json_t *value) {
@@ -269,8 +287,8 @@ static enum status check_names(const struct reading *r) {
             found = found || is_name(r->out->modules[k].name, name);
         }
         if (!found) {
-            log_root(LOG_WARN, "%s: no module of a %s is named %s", r->where,
-                     r->model->config.family->causal, name ? name : "?");
+            log_root(LOG_WARN, "%s: no module of a %s is named %s", r->where, r->model->config.family->causal,
+                     name ? name : "?");
         }
     }
     return OK;

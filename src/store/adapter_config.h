@@ -1,7 +1,7 @@
 /* adapter_config.json of PEFT (0.21): which modules have adapters, of which ranks and scales.
  *
- * A configuration is its JSON object: what was read, or what PEFT would write for the adapters that were asked
- * for. What it asks for and we lack is refused by its key.
+ * A configuration is its JSON object: what was read, or what PEFT would write for the adapters that were
+ * asked for. What it asks for and we lack is refused by its key.
  */
 #ifndef COLLIMATE_STORE_ADAPTER_CONFIG_H
 #define COLLIMATE_STORE_ADAPTER_CONFIG_H
@@ -17,14 +17,14 @@ struct adapter_wanted {
     bool rslora, gaussian;
     const char *base; /* the model's folder, as PEFT's files name it */
 };
-/* Local. A configuration of new adapters for such a model; a score head is trained and saved whole. The caller
- * calls json_decref(). Fails: ERR_USAGE where the family has no default of its own. */
+/* Local. A configuration of new adapters for such a model; a score head is trained and saved whole. The
+ * caller calls json_decref(). Fails: ERR_USAGE where the family has no default of its own. */
 enum status adapter_config_make(const struct adapter_wanted *w, const struct model_config *model,
                                 json_t **out);
 /* Local. Of a folder. Fails: ERR_INPUT, ERR_DATA naming the key that asks for what we lack. */
 enum status adapter_config_read(const char *folder, json_t **out);
-/* Local. Its modules in such a model. where: begins the messages. Fails: ERR_DATA naming a target that the model
- * has not; a name in a list that fits nothing beside others that do is said in the log. */
+/* Local. Its modules in such a model. where: begins the messages. Fails: ERR_DATA naming a target that the
+ * model has not; a name in a list that fits nothing beside others that do is said in the log. */
 enum status adapter_config_layout(const json_t *config, const char *where, const struct model_config *model,
                                   struct lora_layout *out);
 

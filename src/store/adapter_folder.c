@@ -28,8 +28,9 @@ static enum status check_shape(const struct parameter *p, const struct stored_te
     int64_t shape[2];
     int dims = parameter_stored_shape(p, shape);
     if (t->n_dims != dims || t->shape[0] != shape[0] || (dims == 2 && t->shape[1] != shape[1])) {
-        return fail(ERR_DATA, "%s: tensor %s has %d dimensions, %lld x %lld; the model and r give %lld x %lld",
-                    path, t->name, t->n_dims, (long long)(t->n_dims > 0 ? t->shape[0] : 1),
+        return fail(ERR_DATA,
+                    "%s: tensor %s has %d dimensions, %lld x %lld; the model and r give %lld x %lld", path,
+                    t->name, t->n_dims, (long long)(t->n_dims > 0 ? t->shape[0] : 1),
                     (long long)(t->n_dims > 1 ? t->shape[1] : 1), (long long)shape[0],
                     (long long)(dims > 1 ? shape[1] : 1));
     }
@@ -60,7 +61,8 @@ static enum status check_extra(const struct safetensors *file, const char *path,
             found = find(file, a->parameters[k].name) == t;
         }
         if (!found) {
-            return fail(ERR_DATA, "%s: tensor %.200s has no place in the model that adapter_config.json describes",
+            return fail(ERR_DATA,
+                        "%s: tensor %.200s has no place in the model that adapter_config.json describes",
                         path, t->name);
         }
     }
@@ -100,8 +102,8 @@ static enum status write_config(const json_t *config, const char *folder) {
     struct text path = {0};
     struct text out = {0};
     char *printed = json_dumps(config, JSON_INDENT(2) | JSON_SORT_KEYS);
-    enum status st = printed ? text_printf(&out, "%s\n", printed)
-                             : fail(ERR_SYSTEM, "out of memory: adapter_config.json");
+    enum status st =
+        printed ? text_printf(&out, "%s\n", printed) : fail(ERR_SYSTEM, "out of memory: adapter_config.json");
     st = st == OK ? text_printf(&path, "%s/adapter_config.json", folder) : st;
     st = st == OK ? file_write(path.data, out.data, out.len) : st;
     mem_free(printed);

@@ -6,8 +6,8 @@
 #include "mpi/comm.h"
 #include "store/adapter_config.h"
 
-/* Local. The folder's tensors into a set that was opened by its configuration. Fails: ERR_INPUT, ERR_DATA naming
- * a tensor that is missing, misshapen or has no place. */
+/* Local. The folder's tensors into a set that was opened by its configuration. Fails: ERR_INPUT, ERR_DATA
+ * naming a tensor that is missing, misshapen or has no place. */
 enum status adapter_folder_read(const char *folder, struct lora *l);
 /* Local. Hash of the set's values and of what its layout says of them. */
 enum status adapter_hash(const struct lora *l, uint64_t *out);

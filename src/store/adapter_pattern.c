@@ -36,8 +36,8 @@ enum status adapter_pattern_matches(const char *regex, bool is_suffix, const cha
     enum status st = text_printf(&full, is_suffix ? "(?:.*\\.)?(?:%s)" : "%s", regex);
     pcre2_code *code = NULL;
     if (st == OK) {
-        code = pcre2_compile((PCRE2_SPTR)full.data, full.len,
-                             PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code_error, &at, NULL);
+        code = pcre2_compile((PCRE2_SPTR)full.data, full.len, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED,
+                             &code_error, &at, NULL);
         st = code ? match(code, name, out)
                   : fail(ERR_DATA, "adapter: \"%.200s\" is no expression that can be read", regex);
     }
