@@ -45,6 +45,7 @@ static const struct result {
       {NULL, "date,", NULL},
       {NULL, "rows,width,", NULL}}},
     {"init", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
+    {"merge", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
     {"sft", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"dpo", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"reward", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
@@ -214,8 +215,9 @@ done:
     return st;
 }
 
-/* Does one of a folder's weights say that init wrote it? */
-static bool is_made_by_init(const char *folder) {
+/* Does one of a folder's weights say that the command wrote it? */
+static bool is_made_by(const char *folder, const char *command) {
+    const char *mark = strcmp(command, "merge") == 0 ? OUTPUT_MADE_BY_MERGE : OUTPUT_MADE_BY_INIT;
     static const char *const files[] = {"model.safetensors", "model.safetensors.index.json"};
     char start[512];
     bool found = false;
@@ -224,7 +226,7 @@ static bool is_made_by_init(const char *folder) {
         int descriptor;
         if (inside(folder, files[i], &path) == OK && regular_open(path.data, &descriptor, NULL) == OK) {
             ssize_t n = pread(descriptor, start, sizeof start, 0);
-            found = n > 0 && memmem(start, (size_t)n, OUTPUT_MADE_BY_INIT, strlen(OUTPUT_MADE_BY_INIT));
+            found = n > 0 && memmem(start, (size_t)n, mark, strlen(mark));
             close(descriptor);
         }
         text_free(&path);
@@ -239,7 +241,7 @@ static enum status check_model(const struct output_rules *rules, const char *fol
         "merges.txt"};
     const struct output_mark any = {NULL, "", NULL};
     struct text path = {0};
-    int n = is_made_by_init(folder); /* then every file is its own */
+    int n = is_made_by(folder, rules->command); /* then every file is its own */
     enum status st = output_check(rules, folder, OUTPUT_FOLDER, NULL, 0);
     for (int i = 0; i < COUNT_OF(files) && st == OK; i++) {
         st = inside(folder, files[i], &path);

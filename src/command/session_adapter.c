@@ -32,16 +32,15 @@ enum status session_plan_adapters(struct session *s, const struct model_config *
     }
     TRY(is_read ? adapter_config_read(settings->adapter, &s->adapter_config)
                 : make_config(s, config, &s->adapter_config));
-    return adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", config,
-                                 &s->adapters);
+    return adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", is_new,
+                                 config, &s->adapters);
 }
 
 /* Local. */
 static enum status open_here(struct session *s) {
     const struct settings *settings = s->settings;
-    enum arena_kind kind = s->trains ? ARENA_TRAINED : ARENA_FROZEN;
     uint64_t hash;
-    TRY(lora_open(s->model, &s->adapters, kind, s->trains ? s->beside : 0, &s->lora));
+    TRY(lora_open(s->model, &s->adapters, ARENA_TRAINED, s->trains ? s->beside : 0, &s->lora));
     TRY(*settings->adapter ? adapter_folder_read(settings->adapter, s->lora)
                            : lora_initialize(s->lora, (uint64_t)settings->seed));
     TRY(adapter_hash(s->lora, &hash));
@@ -63,7 +62,7 @@ static enum status open_reference(struct session *s) {
     json_t *config = NULL;
     enum status st;
     TRY_TO(done, adapter_config_read(folder, &config));
-    TRY_TO(done, adapter_config_layout(config, folder, &s->model->config, &layout));
+    TRY_TO(done, adapter_config_layout(config, folder, false, &s->model->config, &layout));
     TRY_TO(done, lora_open(s->model, &layout, ARENA_FROZEN, 0, &s->reference_lora));
     st = adapter_folder_read(folder, s->reference_lora);
 done:

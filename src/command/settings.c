@@ -28,8 +28,8 @@
     }
 
 #define TRAINERS "sft dpo reward"
-#define MODEL_USERS "sft dpo reward score evaluate generate embed"
-#define ROW_READERS "sft dpo reward score evaluate generate"
+#define MODEL_USERS "sft dpo reward score evaluate generate embed merge"
+#define ROW_READERS "sft dpo reward score evaluate generate merge"
 
 /* How a run goes on with another value; where nothing is said: not at all. */
 #define FREE .resume = RESUME_FREE
@@ -41,13 +41,14 @@
 static const struct option table[] = {
     TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
     TEXT("output", output, "",
-         "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot", NULL,
+         "prepare init sft dpo reward merge score generate evaluate synth bench embed select few-shot", NULL,
          "file or run folder written; score, evaluate and generate write to standard output where it is not "
          "set, embed beside the data",
          PLACE),
-    BOOL("overwrite", overwrite, "false",
-         "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot inspect",
-         NULL, "output may replace what is no earlier result of the same command; never an input", PLACE),
+    BOOL(
+        "overwrite", overwrite, "false",
+        "prepare init sft dpo reward merge score generate evaluate synth bench embed select few-shot inspect",
+        NULL, "output may replace what is no earlier result of the same command; never an input", PLACE),
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
          PLACE),
@@ -129,7 +130,7 @@ static const struct option table[] = {
         "(as transformers does), or taken as text"),
 
     TEXT("init.config", init.config, "", "init", NULL, "config.json, or a model folder that has one"),
-    CHOICE("save.dtype", save.dtype, "auto", "auto|fp32|bf16|fp16", TRAINERS " init", NULL,
+    CHOICE("save.dtype", save.dtype, "auto", "auto|fp32|bf16|fp16", TRAINERS " init merge", NULL,
            "type of the weights that are written; auto: what most weights of the model that was read have "
            "(init: fp32); training itself is in fp32"),
 
@@ -361,7 +362,7 @@ static const struct option table[] = {
     INT("few_shot.world_seed", few_shot.world_seed, "0", 0, 4294967295.0, "", "few-shot", "!data",
         "likewise"),
 
-    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", "eval_data",
+    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate merge", "eval_data",
         "first rows only; 0: all", FREE),
     INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate", NULL,
         "resamples for confidence intervals"),

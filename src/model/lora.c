@@ -310,19 +310,6 @@ enum status lora_initialize(struct lora *l, uint64_t seed) {
     return arena_refresh(l->arena);
 }
 
-void lora_drop(struct lora *l, struct model *m, double rate) {
-    l->layout.dropout = rate;
-    for (int64_t i = 0; i < m->config.layers; i++) {
-        struct layer_plan *p = &l->plan->layers[i];
-        struct linear *products[] = {&p->qkv, &p->out, &p->up, &p->down};
-        for (int k = 0; k < COUNT_OF(products); k++) {
-            for (int n = 0; n < products[k]->n_adapters; n++) {
-                products[k]->adapters[n].dropout = rate;
-            }
-        }
-    }
-}
-
 /* W += scale B A of one module, all three as files store them but for W's order, which the product's place
  * has: rows [first, first + count) of ours. */
 static enum status merge_one(struct model *m, const struct linear *w, const struct adapter *a) {

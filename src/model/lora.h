@@ -53,9 +53,6 @@ void lora_use(struct model *m, const struct lora *l);
 struct arena *lora_arena(const struct lora *l);
 const struct lora_layout *lora_layout_of(const struct lora *l);
 
-/* Another rate of dropout. */
-void lora_drop(struct lora *l, struct model *m, double rate);
-
 /* Local. Random A and zero B from the seed; what is held whole stays. */
 enum status lora_initialize(struct lora *l, uint64_t seed);
 /* Local. The base's weights += scale * B A, on the host in double; its compute copy is renewed. What the set

@@ -171,6 +171,7 @@ enum status adapter_config_make(const struct adapter_wanted *w, const struct mod
 struct reading {
     const json_t *config;
     const char *where;
+    bool is_strict;
     const struct model *model; /* of the plan back end */
     struct lora_layout *out;
     int64_t rank;
@@ -271,27 +272,39 @@ static enum status take_parameter(const struct reading *r, const struct paramete
     return saved ? lora_layout_save(r->out, p->name) : OK;
 }
 
-/* A name in the list that fits no module of the model. */
-static enum status check_names(const struct reading *r) {
-    const json_t *list = json_object_get(r->config, "target_modules");
-    if (r->out->n == 0) {
-        return fail(ERR_DATA, "%s: no module of a %s fits target_modules; the first layer's are named as %s",
-                    r->where, r->model->config.family->causal,
-                    r->model->config.family->names.qkv ? r->model->config.family->names.qkv
-                                                       : r->model->config.family->names.q);
+/* Whether a module of the model has this name. */
+static bool has_module(const struct model *m, const char *name) {
+    for (int i = 0; i < m->base->n; i++) {
+        const struct parameter *p = &m->base->parameters[i];
+        char module[LORA_NAME];
+        const char *dot = strrchr(p->name, '.');
+        snprintf(module, sizeof module, "%.*s", (int)(dot ? dot - p->name : 0), p->name);
+        if (is_name(module, name)) {
+            return true;
+        }
     }
+    return false;
+}
+
+/* Names in the list that fit no module of the model. */
+static enum status check_names(const struct reading *r) {
+    const struct family *family = r->model->config.family;
+    const json_t *list = json_object_get(r->config, "target_modules");
+    const char *known_name = family->names.qkv ? family->names.qkv : family->names.q;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
-        bool found = false;
-        for (int64_t k = 0; k < r->out->n && name; k++) {
-            found = found || is_name(r->out->modules[k].name, name);
+        if (name && has_module(r->model, name)) {
+            continue;
         }
-        if (!found) {
-            log_root(LOG_WARN, "%s: no module of a %s is named %s", r->where, r->model->config.family->causal,
-                     name ? name : "?");
+        if (r->is_strict) {
+            return fail(ERR_USAGE, "%s: no module of a %s is named %s; they are named as %s", r->where,
+                        family->causal, name ? name : "?", known_name);
         }
+        log_root(LOG_WARN, "%s: no module of a %s is named %s", r->where, family->causal, name ? name : "?");
     }
-    return OK;
+    return r->out->n > 0 ? OK
+                         : fail(ERR_DATA, "%s: no module of a %s fits target_modules; they are named as %s",
+                                r->where, family->causal, known_name);
 }
 
 static enum status read_modules(struct reading *r) {
@@ -313,8 +326,8 @@ static enum status read_modules(struct reading *r) {
     return check_names(r);
 }
 
-enum status adapter_config_layout(const json_t *config, const char *where, const struct model_config *model,
-                                  struct lora_layout *out) {
+enum status adapter_config_layout(const json_t *config, const char *where, bool is_strict,
+                                  const struct model_config *model, struct lora_layout *out) {
     const struct backend_request request = {.device = "plan", .device_index = -1}; /* counts, holds nothing */
     struct backend *plan;
     struct model *m = NULL;
@@ -323,7 +336,7 @@ enum status adapter_config_layout(const json_t *config, const char *where, const
     TRY(backend_open(&request, &plan, why));
     enum status st = model_open(plan, model, &m);
     if (st == OK) {
-        struct reading r = {.config = config, .where = where, .model = m, .out = out};
+        struct reading r = {.config = config, .where = where, .is_strict = is_strict, .model = m, .out = out};
         st = read_modules(&r);
     }
     model_close(m);

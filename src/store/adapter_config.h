@@ -24,9 +24,10 @@ enum status adapter_config_make(const struct adapter_wanted *w, const struct mod
 /* Local. Of a folder. Fails: ERR_INPUT, ERR_DATA naming the key that asks for what we lack. */
 enum status adapter_config_read(const char *folder, json_t **out);
 /* Local. Its modules in such a model. where: begins the messages. Fails: ERR_DATA naming a target that the
- * model has not; a name in a list that fits nothing beside others that do is said in the log. */
-enum status adapter_config_layout(const json_t *config, const char *where, const struct model_config *model,
-                                  struct lora_layout *out);
+ * model has not; a name in a list that fits nothing beside others that do is refused where is_strict, else
+ * said in the log. */
+enum status adapter_config_layout(const json_t *config, const char *where, bool is_strict,
+                                  const struct model_config *model, struct lora_layout *out);
 
 /* Local. Python's re: whether the whole of name matches; with a suffix, whether "(.*\.)?(regex)" does. Fails:
  * ERR_DATA for an expression that PCRE2 does not take. */
