@@ -8,6 +8,8 @@ static const struct command table[] = {
     {"reward", "train a reward model on compared responses", command_reward, NULL},
     {"preflight", "before sft, dpo or reward: whether the run will work on this allocation, check by check",
      command_preflight, "sft dpo reward"},
+    {"merge", "a model with an adapter's products in its weights, and the proof that it says the same",
+     command_merge, NULL},
     {"evaluate", "loss, margins and accuracies with confidence intervals", command_evaluate, NULL},
     {"score", "log-probabilities and rewards of every response, JSON Lines", command_score, NULL},
     {"embed", "a vector for each response, from the hidden rows of a model", command_embed, NULL},

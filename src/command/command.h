@@ -38,6 +38,7 @@ enum status command_reward(struct run *run);
 enum status command_embed(struct run *run);
 enum status command_select(struct run *run);
 enum status command_few_shot(struct run *run);
+enum status command_merge(struct run *run);
 enum status command_preflight(struct run *run);
 
 #endif
