@@ -219,7 +219,8 @@ static enum status save_model(struct trainer *t) {
     struct session *s = &t->session;
     struct text path = {0};
     bool first = s->comm->rank == 0;
-    enum status st = text_printf(&path, "%s/model", s->settings->output);
+    enum status st = lease_check(t->training.checkpoint.lease);
+    st = st == OK ? text_printf(&path, "%s/model", s->settings->output) : st;
     st = comm_agree(s->comm, st == OK && first ? model_step_forget(path.data) : st);
     if (st == OK) {
         const struct model_save options = {
@@ -325,6 +326,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     TRY(trainer_check(t, &s->model->config, NULL, NULL));
     warn_of_idle_ranks(t);
     TRY(run_folder_begin(s->run, s->backend, folder));
+    t->training.checkpoint.lease = folder->lease;
     t->training.accepted = accept_run;
     t->training.accepted_context = &acceptance;
     st = prepare_reference(t);
