@@ -320,7 +320,6 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     }
     enum status st = session_open_model(s);
     TRY(st == OK ? OK : explain_memory(t, st));
-    TRY(session_need_head(s->model, settings->model, s->head));
     TRY(comm_agree(s->comm, choose_stored(t)));
     TRY(trainer_open_rows(t));
     TRY(trainer_check(t, &s->model->config, NULL, NULL));

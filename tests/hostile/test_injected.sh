@@ -10,7 +10,7 @@
 set -u
 . tests/common.sh
 tiny_world 24
-jobs=${JOBS:-$(($(nproc) + 2))}
+jobs=${JOBS:-$(nproc)} # ranks that wait poll: more would only take the cores from each other
 common="train.micro_tokens=512 watchdog_s=25"
 training="data=train.h5 model=init $common train.batch=8 train.checkpoint_every=1 train.checkpoint_keep=3"
 prepare() { echo "prepare input=train.jsonl tokenizer=bytes output=$1.h5"; }
@@ -111,21 +111,35 @@ run 1 --quiet $(generate old) generate.limit=2
 run 2 --quiet $(dpo old) train.steps=3
 damage old/checkpoints/step-3.h5
 touch failures.txt untouched.txt ended.txt
-mkdir whole
-for command in $commands; do
-    (cd whole && ln -sf ../train.jsonl ../train.h5 ../init . && lay "$command" && start "$command" once && digest "$command" once > "../$command.right") ||
-        bad "$command: $(tail -n 2 whole/err.txt)"
-    for kind in ${KINDS:-open read write sync close rename allocate collective}; do
-        (cd whole && places "$command" "$kind") | sed "s/^/$command $kind /"
-    done
-done > work.txt
-rm -rf whole
-while read -r command kind n rank; do
-    [ "$(wc -l < failures.txt)" -gt "${MOST:-30}" ] && break
+# beside COMMAND ...: in the background, as many at a time as there may be. mpirun reads what it can.
+beside() {
     while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
         wait -n
     done
-    attempt "$command" "$kind" "$n" "$rank" < /dev/null & # mpirun reads
+    "$@" < /dev/null &
+}
+in_folder() { # NAME COMMAND ...
+    mkdir "$1" && cd "$1" && ln -s ../train.jsonl ../train.h5 ../init . && "${@:2}" && cd .. && rm -rf "$1"
+}
+undisturbed() {
+    lay "$1"
+    start "$1" once && digest "$1" once > "../$1.right"
+}
+list() { places "$1" "$2" | sed "s/^/$1 $2 /" > "../$1.$2.work"; }
+for command in $commands; do
+    beside in_folder "whole.$command" undisturbed "$command"
+    for kind in ${KINDS:-open read write sync close rename allocate collective}; do
+        beside in_folder "list.$command.$kind" list "$command" "$kind"
+    done
+done
+wait
+for command in $commands; do
+    [ -s "$command.right" ] || bad "$command: $(tail -n 2 "whole.$command/err.txt")"
+done
+cat ./*.work > work.txt
+while read -r command kind n rank; do
+    [ "$(wc -l < failures.txt)" -gt "${MOST:-30}" ] && break
+    beside attempt "$command" "$kind" "$n" "$rank"
 done < work.txt
 wait
 failures=$((failures + $(wc -l < failures.txt)))
