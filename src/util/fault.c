@@ -41,19 +41,19 @@ void fault_init(int rank) {
     }
 }
 
-/* Whether these callers have been here before. Full, it forgets nothing and learns nothing. */
-static bool is_new(uint64_t callers) {
+/* Whether nothing came from this place before. Full, it forgets nothing and learns nothing. */
+static bool is_new(uintptr_t from) {
     enum { MOST = 1 << 14 };
-    static uint64_t seen[MOST];
+    static uintptr_t seen[MOST];
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     bool found = false;
     pthread_mutex_lock(&lock);
-    int i = (int)(callers % MOST), steps = 0;
-    while (seen[i] != 0 && seen[i] != callers && steps++ < MOST) {
+    int i = (int)(from % MOST), steps = 0;
+    while (seen[i] != 0 && seen[i] != from && steps++ < MOST) {
         i = (i + 1) % MOST;
     }
     if (seen[i] == 0) {
-        seen[i] = callers;
+        seen[i] = from;
         found = true;
     }
     pthread_mutex_unlock(&lock);
@@ -61,14 +61,14 @@ static bool is_new(uint64_t callers) {
 }
 
 static void list(enum fault kind, long n) {
-    enum { DEEP = 8, OWN = 2 };
+    enum { DEEP = 16, OWN = 2 };
     void *callers[DEEP + OWN];
     int found = backtrace(callers, DEEP + OWN);
-    uint64_t hash = 14695981039346656037U; /* FNV-1a */
+    bool is_worth_it = false;
     for (int i = OWN; i < found; i++) {
-        hash = (hash ^ (uint64_t)(uintptr_t)callers[i]) * 1099511628211U;
+        is_worth_it |= is_new((uintptr_t)callers[i]);
     }
-    if (is_new(hash | 1)) {
+    if (is_worth_it) {
         fprintf(stderr, "fault: place %s:%ld\n", kinds[kind].name, n);
     }
 }

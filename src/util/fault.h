@@ -5,7 +5,8 @@
  * collective. They are in every build, so that what is tested is what is shipped: where the variable is not
  * set a call costs one comparison. The counts and the plan are the process's, like the faults they stand for.
  * COLLIMATE_FAULT=KIND:?[@RANK] fails nothing and names on standard error the calls that are worth it: those
- * with callers of callers that no call before them had.
+ * that came through a line of the program that none before them came through, at any depth. Together they go
+ * through every way by which a failure of that kind is handed up.
  */
 #ifndef COLLIMATE_UTIL_FAULT_H
 #define COLLIMATE_UTIL_FAULT_H
