@@ -51,7 +51,7 @@ static enum status open_templates(struct prepare *p) {
     const struct settings *s = p->run->settings;
     const char *wanted = s->prepare.chat_template;
     char *folder = NULL;
-    p->chat.all_turns = s->prepare.train_turns == 0;
+    p->chat.all_turns = s->prepare.train_turns == 0 && s->prepare.hindsight == 0;
     p->job.chat = &p->chat;
     p->job.specials_as_text = s->tokenize.special_in_content == 1;
     if (strcmp(wanted, "transcript") == 0) {
@@ -194,7 +194,18 @@ static enum status plan(struct prepare *p) {
     TRY(comm_max_i64(c, &format, 1)); /* FORMAT_AUTO is 0: the one rank that knows wins */
     TRY(comm_max_i64(c, &chat, 1));
     p->job.format = (enum record_format)format;
+    p->job.hindsight = (struct hindsight){.kind = (enum hindsight_kind)s->prepare.hindsight,
+                                          .good = s->prepare.good_marker,
+                                          .bad = s->prepare.bad_marker,
+                                          .is_labelled = p->job.format == FORMAT_UNPAIRED,
+                                          .seed = (uint64_t)s->seed};
     p->templated = chat && p->chat.templates;
+    if (p->templated && p->job.hindsight.kind != HINDSIGHT_NONE) {
+        return fail(
+            ERR_USAGE,
+            "prepare.hindsight: messages of a chat template end where it ends them, so that no answer "
+            "can stand behind another; set prepare.chat_template=transcript");
+    }
     if (chat) {
         say_how(p);
     }

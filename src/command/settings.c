@@ -108,8 +108,16 @@ static const struct option table[] = {
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
-    CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,
+    CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", "prepare.hindsight=none",
            "\"messages\": which turns of the assistant are trained"),
+    CHOICE("prepare.hindsight", prepare.hindsight, "none", "none|chain|conditional", "prepare", NULL,
+           "for sft, answers behind words that say how good they are: chain (Chain of Hindsight: of a pair "
+           "one text with "
+           "one or both answers), conditional (both answers, a text each)"),
+    TEXT("prepare.good_marker", prepare.good_marker, " A good answer:", "prepare",
+         "prepare.hindsight=chain|conditional", "words before a good answer; a prompt alone ends with them"),
+    TEXT("prepare.bad_marker", prepare.bad_marker, " A bad answer:", "prepare",
+         "prepare.hindsight=chain|conditional", "words before a bad one"),
     BOOL("prepare.token_chars", prepare.token_chars, "true", "prepare", NULL,
          "store characters per token, for truncate.unit chars"),
     INT("prepare.limit", prepare.limit, "0", 0, MOST, "records", "prepare", NULL, "read at most; 0: all"),

@@ -28,6 +28,8 @@ struct settings {
         char *chat_template; /* "auto", "transcript", or a file */
         char *date;          /* of templates that ask; "": today */
         int train_turns;     /* 0 all, 1 last */
+        int hindsight;       /* enum hindsight_kind */
+        char *good_marker, *bad_marker;
     } prepare;
     struct {
         char *begin;            /* "auto", "true", "false" */

@@ -33,12 +33,13 @@ void prepare_block_free(struct block *b) {
 }
 
 bool prepare_trains_some(const struct prepare_job *job) {
-    return job->chat && job->chat->all_turns &&
-           (job->format == FORMAT_PROMPT_COMPLETION || job->format == FORMAT_UNPAIRED);
+    return job->hindsight.kind == HINDSIGHT_CHAIN ||
+           (job->chat && job->chat->all_turns &&
+            (job->format == FORMAT_PROMPT_COMPLETION || job->format == FORMAT_UNPAIRED));
 }
 
 bool prepare_labels(const struct prepare_job *job) {
-    return job->format == FORMAT_UNPAIRED;
+    return job->format == FORMAT_UNPAIRED && job->hindsight.kind == HINDSIGHT_NONE;
 }
 
 /* Lays the blocks end to end. */

@@ -237,6 +237,23 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, c
     return add_pairs(w, b, records, first_response);
 }
 
+/* A parsed record's rows: as it is, or as texts that say how good an answer is. */
+static enum status add_rows(struct worker *w, struct block *b, int64_t record, const struct record *records) {
+    const struct hindsight *h = &w->job->hindsight;
+    struct record_text *whole = w->text;
+    enum status st = OK;
+    if (h->kind == HINDSIGHT_NONE) {
+        return add_text(w, b, record, records);
+    }
+    for (int i = 0; i < hindsight_texts(h, whole) && st == OK; i++) {
+        st = hindsight_make(h, whole, i, records[0].index, w->scratch);
+        w->text = w->scratch;
+        st = st == OK ? add_text(w, b, record, records) : st;
+        w->text = whole;
+    }
+    return st;
+}
+
 struct record prepare_record(const struct prepare_job *job, int64_t i) {
     return job->groups ? job->groups->records[job->groups->first[i]] : records_at(job->input, i);
 }
@@ -281,7 +298,7 @@ static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     if (w->text->n_ties > 0) {
         prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties, place_in(&r));
     }
-    st = add_text(w, b, i, &r);
+    st = add_rows(w, b, i, &r);
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
@@ -335,7 +352,7 @@ static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     if (w->text->n_pairs == 0) {
         return OK; /* its pairs are counted where they were dropped */
     }
-    enum status st = add_text(w, b, i, records);
+    enum status st = add_rows(w, b, i, records);
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
