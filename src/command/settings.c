@@ -237,7 +237,8 @@ static const struct option table[] = {
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
     TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
          "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm, exo_pair, nca_pair, "
-         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired; without a reference slic, cpo, "
+         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired, tdpo1, tdpo2; without a reference "
+         "slic, cpo, "
          "simpo, orpo; on a "
          "prompt's scored responses bt_list, without a reference rrhf, pro; on labelled responses kto, "
          "apo_zero_unpaired; sums of them with weights; \"+ "
@@ -263,6 +264,8 @@ static const struct option table[] = {
     NUMBER("dpo.beta_scale", dpo.beta_scale, "0.6", 0, 1e6, "", "dpo evaluate",
            "evaluate:model&evaluate:reference",
            "of beta_dpo: how far a pair's beta follows its log-ratio's distance from the batch's mean"),
+    NUMBER("dpo.tdpo_alpha", dpo.tdpo_alpha, "0.5", 0, 1e6, "", "dpo", NULL,
+           "of tdpo2: how much the difference of the responses' divergences counts"),
     NUMBER("dpo.desirable_weight", dpo.desirable_weight, "1", 0, 1e6, "", "dpo", NULL,
            "of desirable responses in kto and apo_zero_unpaired"),
     NUMBER("dpo.undesirable_weight", dpo.undesirable_weight, "1", 0, 1e6, "", "dpo", NULL, "of the others"),

@@ -75,7 +75,7 @@ struct settings {
     struct {
         char *loss; /* a preference objective, or several with weights: "sigmoid", "sigmoid+0.1*sft" */
         double beta, label_smoothing, margin, gamma, tau, beta_scale, ld_alpha;
-        double desirable_weight, undesirable_weight;
+        double tdpo_alpha, desirable_weight, undesirable_weight;
         char *divergence;
         bool reference_free, sync_reference, weighting;
         double reference_mixup_alpha;

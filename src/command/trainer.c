@@ -142,6 +142,11 @@ static enum status follow(void *context, int64_t step) {
     return live_reference_follow(&t->follower, t->session.model->trained, step);
 }
 
+/* What is read at each token needs its hidden states. */
+static enum pass_keep follower_keep(const struct trainer *t) {
+    return t->terms.reads & READS_DIVERGENCE ? KEEP_INPUTS : KEEP_NOTHING;
+}
+
 /* Local. The follower has its model. */
 static enum status open_follower(struct trainer *t, struct model *model, const char *folder) {
     struct session *s = &t->session;
@@ -149,13 +154,14 @@ static enum status open_follower(struct trainer *t, struct model *model, const c
     r->workspace = &t->follower_workspace;
     r->tokens = t->terms.reads & READS_TOKEN_REFERENCE;
     r->mixup = s->settings->dpo.reference_mixup_alpha;
-    r->every = s->settings->dpo.reference_sync_steps;
+    r->every = s->settings->dpo.sync_reference ? s->settings->dpo.reference_sync_steps : 0;
+    r->keep = follower_keep(t);
     enum status st = live_reference_open(r, model, s->model);
     st = st == OK ? session_need_head(model, folder, HEAD_LANGUAGE) : st;
     return st == OK ? model_folder_hash(model, &s->train.reference_model) : st;
 }
 
-/* Collective. A reference that follows, in memory, in place of side-cars. */
+/* Collective. A reference that follows, or is read at each token: in memory, in place of side-cars. */
 static enum status prepare_follower(struct trainer *t) {
     struct session *s = &t->session;
     const char *folder = *s->settings->reference ? s->settings->reference : s->settings->model;
@@ -167,20 +173,28 @@ static enum status prepare_follower(struct trainer *t) {
         tokens = eval > tokens ? eval : tokens;
     }
     TRY(model_folder_open(s->comm, s->backend, folder, &options, &model));
-    enum status st = session_workspace(s, model, KEEP_NOTHING, tokens, &t->follower_workspace);
+    enum status st = session_workspace(s, model, follower_keep(t), tokens, &t->follower_workspace);
     if (st != OK) {
         model_close(model);
         return st;
     }
     TRY(comm_agree(s->comm, open_follower(t, model, folder)));
-    t->data.score_reference = t->eval_data.score_reference = live_reference_score;
-    t->data.scores = t->eval_data.scores = &t->follower;
-    t->training.source.ahead = false;
-    t->training.reference = model->base;
-    t->training.updated = follow;
-    t->training.updated_context = t;
-    log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy", folder,
-             (long long)t->follower.every, t->follower.mixup);
+    if (t->terms.reads & READS_DIVERGENCE) {
+        t->training.reference_scorer = &t->follower.scorer;
+        log_root(LOG_INFO, "the reference %s runs beside the policy, for the divergence at each token",
+                 folder);
+    } else {
+        t->data.score_reference = t->eval_data.score_reference = live_reference_score;
+        t->data.scores = t->eval_data.scores = &t->follower;
+        t->training.source.ahead = false;
+    }
+    if (s->settings->dpo.sync_reference) {
+        t->training.reference = model->base;
+        t->training.updated = follow;
+        t->training.updated_context = t;
+        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy", folder,
+                 (long long)t->follower.every, t->follower.mixup);
+    }
     return OK;
 }
 
@@ -189,7 +203,7 @@ static enum status prepare_reference(struct trainer *t) {
     if (!t->terms.has_reference) {
         return OK;
     }
-    if (s->settings->dpo.sync_reference) {
+    if (s->settings->dpo.sync_reference || t->terms.reads & READS_DIVERGENCE) {
         return prepare_follower(t);
     }
     bool tokens = t->terms.reads & READS_TOKEN_REFERENCE;

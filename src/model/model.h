@@ -70,8 +70,9 @@ enum status pass_logits(struct pass *p, const int32_t *at, int32_t n, float *out
 /* Gradients of the readouts made since pass_forward; adds d value / d parameter into the gradients of
  * m->trained. Runs once per forward. */
 struct readout_gradients {
-    const double *logp;   /* d value / d logp of each readout, or NULL */
-    const double *values; /* d value / d values of the last pass_values, or NULL */
+    const double *logp;       /* d value / d logp of each readout, or NULL */
+    const double *values;     /* d value / d values of the last pass_values, or NULL */
+    const double *divergence; /* d value / d divergence of each readout (divergence.h), or NULL */
 };
 /* on_final (may be NULL) is called as backward goes, with the offset in m->trained from which on all
  * gradients are final. */

@@ -80,6 +80,7 @@ enum status pass_logps(struct pass *p, const struct token_scores *out) {
     TRY(backend_read_doubles(b, p->numbers, p->score_statistics));
     copy_scores(p->numbers, n, out);
     p->is_scored = p->keep != KEEP_NOTHING;
+    p->diverges_from = NULL;
     if (!p->is_scored) {
         workspace_release(p->w, mark);
     }
@@ -267,6 +268,9 @@ static enum status values_backward(struct pass *p, const double *weights, struct
 enum status readouts_backward(struct pass *p, const struct readout_gradients *g, struct tensor dhidden) {
     if (g->logp && p->forest->n_readouts > 0) {
         TRY(logps_backward(p, g->logp, dhidden));
+    }
+    if (g->divergence && p->forest->n_readouts > 0) {
+        TRY(divergence_backward(p, g->divergence, dhidden));
     }
     return g->values ? values_backward(p, g->values, dhidden) : OK;
 }

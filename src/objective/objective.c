@@ -93,6 +93,12 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
         name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, scope,      \
             TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs \
     }
+/* DPO's loss with the divergence of two models at each token. */
+#define DIVERGENT(name, aliases, help, takes, loss)                                                  \
+    {                                                                                                \
+        name, aliases, help, OVER_PAIRS, READS_LOGP | READS_REFERENCE | READS_DIVERGENCE, SCOPE_ROW, \
+            TAKES_BETA | (takes), loss, preference_sigmoid, NULL, &pairs                             \
+    }
 #define LABELED(name, scope, help, reads, loss, gather)                                                  \
     {                                                                                                    \
         name, "", help, OVER_LABELED, READS_LOGP | READS_REFERENCE | READS_LABELS | (reads), scope,      \
@@ -140,6 +146,11 @@ static const struct objective table[] = {
            TAKES_SMOOTHING, pairwise_aot, pairwise_gather_aot),
     OF_ALL("aot_unpaired", SCOPE_ORDER, "DPO on quantiles: the batch's sorted a against its sorted b",
            TAKES_SMOOTHING, pairwise_aot_unpaired, pairwise_gather_aot_unpaired),
+    DIVERGENT("tdpo1", "",
+              "-log s(beta (a - b + D_c - D_r)), D: summed KL of the reference from the policy at each token",
+              0, pairwise_tdpo1),
+    DIVERGENT("tdpo2", "tdpo", "-log s(beta (a - b + alpha (D_c - D_r))), D_c held", TAKES_TDPO_ALPHA,
+              pairwise_tdpo2),
     PAIR("slic", "", "max(0, margin - log p(chosen) + log p(rejected)): no reference", 0, TAKES_MARGIN,
          preference_slic),
     PAIR("cpo", "", "-log s(beta (log p(chosen) - log p(rejected))): no reference", 0,
@@ -236,7 +247,8 @@ bool terms_have_rewards(const struct terms *t) {
 static double compared_of(const struct terms *t, const struct scored_row *row, int side) {
     const struct response_score *r = &row->responses[side];
     if (row->has_reference) {
-        return r->logp - r->reference;
+        /* TDPO's rewards, as its authors show them. */
+        return r->logp - r->reference + (t->reads & READS_DIVERGENCE ? pairwise_divergence(r) : 0);
     }
     return compares_means(t) && r->tokens > 0 ? r->logp / (double)r->tokens : r->logp;
 }

@@ -25,6 +25,7 @@ struct preference_options {
     double beta_scale; /* of beta_dpo: how far a pair's beta follows its log-ratio */
     double desirable_weight, undesirable_weight; /* of kto and apo_zero_unpaired */
     bool weighting;               /* pairs count by how likely the policy is to write them (WPO) */
+    double tdpo_alpha;            /* of tdpo2: how much the difference of divergences counts */
     double tail_discount;         /* 1 - ld_alpha: by how much tokens past the shorter response count less */
     struct divergence divergence; /* of the losses that take one */
 };

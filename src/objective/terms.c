@@ -19,8 +19,6 @@ static enum status absent_loss(const char *name) {
     static const struct {
         const char *name, *why;
     } absent[] = {
-        {"tdpo",
-         "it reads the divergence of two models at each token, of which only log-probabilities are kept"},
         {"wpo", "it is a weight of the losses of pairs: dpo.weighting=true"},
     };
     for (int i = 0; i < COUNT_OF(absent); i++) {
@@ -147,6 +145,7 @@ const struct option_key *terms_option_keys(int *count) {
         {TAKES_LD_ALPHA, "dpo.ld_alpha"},
         {TAKES_DESIRABLE_WEIGHT, "dpo.desirable_weight"},
         {TAKES_WEIGHTING, "dpo.weighting"},
+        {TAKES_TDPO_ALPHA, "dpo.tdpo_alpha"},
         {TAKES_UNDESIRABLE_WEIGHT, "dpo.undesirable_weight"},
     };
     *count = COUNT_OF(keys);
@@ -182,6 +181,7 @@ static enum status check_options(const struct objective *o, const struct prefere
     TRY(o->takes & TAKES_MARGIN ? check_range("margin", p->margin, 0, false, most) : OK);
     TRY(o->takes & TAKES_GAMMA ? check_range("gamma", p->gamma, 0, false, most) : OK);
     TRY(o->takes & TAKES_BETA_SCALE ? check_range("beta_scale", p->beta_scale, 0, false, most) : OK);
+    TRY(o->takes & TAKES_TDPO_ALPHA ? check_range("tdpo_alpha", p->tdpo_alpha, 0, false, most) : OK);
     bool weighs = o->takes & TAKES_DESIRABLE_WEIGHT;
     TRY(weighs ? check_range("desirable_weight", p->desirable_weight, 0, false, most) : OK);
     TRY(weighs ? check_range("undesirable_weight", p->undesirable_weight, 0, false, most) : OK);

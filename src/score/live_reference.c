@@ -19,14 +19,14 @@ static bool same_layout(const struct arena *a, const struct arena *b) {
 enum status live_reference_open(struct live_reference *r, struct model *reference,
                                 const struct model *policy) {
     r->model = reference;
-    if (policy->trained != policy->base || !same_layout(policy->base, reference->base)) {
+    if (r->every > 0 && (policy->trained != policy->base || !same_layout(policy->base, reference->base))) {
         return fail(ERR_USAGE,
                     "dpo.sync_reference: the reference does not have the parameters that are trained, so "
                     "that it cannot follow them");
     }
     int64_t n = policy->base->elements < MIXED_AT_ONCE ? policy->base->elements : MIXED_AT_ONCE;
     TRY(arena_take(reference->base, "the reference's update", n, policy->base->master.type, &r->scratch));
-    return scorer_open(reference, r->workspace, KEEP_NOTHING, &r->scorer);
+    return scorer_open(reference, r->workspace, r->keep, &r->scorer);
 }
 
 void live_reference_close(struct live_reference *r) {

@@ -9,10 +9,11 @@
 /* Zero-initialised; live_reference_close at the end. */
 struct live_reference {
     struct model *model;         /* owned */
-    struct workspace *workspace; /* borrowed; for passes over the largest forest, KEEP_NOTHING */
+    struct workspace *workspace; /* borrowed; for passes over the largest forest */
+    enum pass_keep keep;         /* of its passes: KEEP_INPUTS where its divergence is read */
     bool tokens;                 /* scores token by token as well */
     double mixup;                /* alpha of an update */
-    int64_t every;               /* steps between updates */
+    int64_t every;               /* steps between updates, 0: it stands still */
     struct scorer scorer;
     struct tensor scratch;
 };

@@ -49,7 +49,8 @@ enum status estimate_passes(const struct estimate_options *o, struct estimate *e
     if (o->eval_source) {
         const struct batch_source *s = o->eval_source;
         int64_t tokens = batch_forest_tokens(&s->plan, s->size, &o->eval_rows->lengths);
-        TRY(pass_memory(o, KEEP_NOTHING, tokens, &e->evaluation_pass));
+        TRY(pass_memory(o, o->reference_keep == KEEP_NOTHING ? KEEP_NOTHING : o->keep, tokens,
+                        &e->evaluation_pass));
     }
     if (o->has_follower) {
         int64_t tokens = e->forest_tokens;
@@ -58,7 +59,7 @@ enum status estimate_passes(const struct estimate_options *o, struct estimate *e
                 batch_forest_tokens(&o->eval_source->plan, o->eval_source->size, &o->eval_rows->lengths);
             tokens = eval > tokens ? eval : tokens;
         }
-        TRY(pass_memory(o, KEEP_NOTHING, tokens, &e->reference));
+        TRY(pass_memory(o, o->reference_keep, tokens, &e->reference));
     }
     return OK;
 }

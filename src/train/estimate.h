@@ -15,6 +15,7 @@ struct estimate_options {
     struct optimizer_options optimizer;
     bool is_sharded; /* the optimizer's state is, over the ranks */
     enum pass_keep keep;
+    enum pass_keep reference_keep;       /* of its pass */
     bool has_follower;                   /* a reference that follows: a second model, run over every batch */
     const struct rows *rows, *eval_rows; /* of the two sources */
     const struct batch_source *source, *eval_source; /* eval_source NULL: none */

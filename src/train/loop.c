@@ -250,7 +250,8 @@ static enum status open_step(struct loop *l) {
                                          .communication = t->communication,
                                          .clip = t->clip,
                                          .seed = t->seed,
-                                         .n_asked = ASK_COUNT};
+                                         .n_asked = ASK_COUNT,
+                                         .reference = t->reference_scorer};
     return step_open(&parts, &options, &l->step);
 }
 
