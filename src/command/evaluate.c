@@ -266,8 +266,9 @@ static enum status evaluate_work(struct evaluation *e) {
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));
-    TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;
+    request.kind = pairs ? ROWS_LABELED : request.kind;
+    TRY(session_open_rows(s, &request, &s->train));
     if (!pairs) {
         terms_one("sft", &e->terms);
     }

@@ -61,9 +61,10 @@ static const struct option table[] = {
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
-    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
+    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
-    TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
+    TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
+         "folder, tokenizer.json, or bytes; inspect, select: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
          "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
          "to it",
@@ -269,9 +270,13 @@ static const struct option table[] = {
          "random, easy, hard; over pairs also balanced; over prompts also centroid; or a mix: "
          "easy:0.5,random:0.5"),
     NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy&!select.count",
-           "of the pairs that is selected; over prompts: of the prompts, drawn at random, all where not set"),
+           "of the pairs that is selected; over prompts: of the prompts, as select.count takes them, all "
+           "where not "
+           "set"),
     INT("select.count", select.count, "0", 0, MOST, "pairs", "select dpo", "select.strategy",
-        "pairs selected, instead of a fraction; 0: by the fraction"),
+        "pairs selected, instead of a fraction; 0: by the fraction. Over prompts those that tell most: easy, "
+        "the "
+        "least similar; hard, the most similar; centroid, clusters farthest apart; random, at random"),
     CHOICE(
         "select.scope", select.scope, "auto", "auto|pairs|prompts", "select dpo", "select.strategy",
         "among the file's pairs, or one new pair among each prompt's responses; auto: prompts where one has "
@@ -284,7 +289,17 @@ static const struct option table[] = {
            "select.strategy=balanced", "first centers: k-means||, k-means++, or random rows"),
     TEXT("select.compare", select.compare, "", "select", "select.strategy",
          "other views of the same data, comma separated: how many pairs they share with this one"),
-    TEXT("select.report", select.report, "", "select", "select.strategy",
+    TEXT("select.export", select.export, "", "select", "select.strategy",
+         "JSON Lines for annotators: id, prompt, response_a, response_b (which is a is drawn), similarity, "
+         "cluster",
+         PLACE),
+    TEXT("select.exclude", select.exclude, "", "select", "select.strategy",
+         "pairs asked before are left out: exports, answers or views, comma separated"),
+    TEXT("select.answers", select.answers, "", "select", "!select.strategy",
+         "instead of a strategy: JSON Lines {\"id\", \"preference\": a|b|tie, \"annotator\"}, comma "
+         "separated, "
+         "that become a view of labeled pairs"),
+    TEXT("select.report", select.report, "", "select", "select.strategy,select.answers",
          "JSON report; where not set: beside the output"),
 
     CHOICE("few_shot.model", few_shot.model, "np", "btl|dpl|np", "few-shot", NULL,

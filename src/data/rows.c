@@ -120,6 +120,10 @@ static void report(const struct rows *r, const char *key) {
     log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
              dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
              (long long)r->longest);
+    if (view_unlabeled(r->view) > 0) {
+        log_root(LOG_WARN, "%s: %lld of %lld pairs have no label and are left out", key,
+                 (long long)view_unlabeled(r->view), (long long)dataset_size(r->data).pairs);
+    }
     if (c->margins > 0) {
         log_root(LOG_INFO, "%s: %lld of %lld pairs have a margin", key, (long long)c->margins,
                  (long long)c->pairs);

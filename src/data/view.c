@@ -25,7 +25,8 @@
 
 struct view {
     struct dataset *d;
-    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES */
+    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES; ROWS_LABELED ROWS_PAIRS */
+    int64_t *labeled;   /* pair of each row; NULL: they are the same */
     struct truncation t;
     int32_t end_id;
     int64_t rows;
@@ -233,7 +234,7 @@ static enum status find_responses(struct view *v, int64_t row, struct row_plans 
         return add_response(v, row, all, p);
     }
     struct pair pair;
-    TRY(dataset_pair(v->d, row, &pair));
+    TRY(dataset_pair(v->d, v->labeled ? v->labeled[row] : row, &pair));
     return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
 }
 
@@ -327,7 +328,9 @@ static enum status open_prompts(struct view *v) {
 
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
     struct dataset_size size = dataset_size(d);
+    bool labeled = kind == ROWS_LABELED || (kind == ROWS_PREFERRED && size.pairs > 0);
     TRY(check_truncation(d, t));
+    kind = kind == ROWS_LABELED ? ROWS_PAIRS : kind == ROWS_PREFERRED ? ROWS_CHOSEN : kind;
     if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
         return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
                     dataset_path(d));
@@ -346,6 +349,7 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
     enum status st = rows_are_prompts(v) ? open_prompts(v) : OK;
+    st = labeled ? labeled_rows(d, &v->labeled, &v->rows) : st;
     if (st != OK) {
         view_close(v);
         return st;
@@ -357,6 +361,7 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
+        mem_free(v->labeled);
         mem_free(v->chars);
         mem_free(v);
     }
@@ -364,6 +369,12 @@ void view_close(struct view *v) {
 
 int64_t view_rows(const struct view *v) {
     return v->rows;
+}
+
+int64_t view_unlabeled(const struct view *v) {
+    return v->labeled            ? dataset_size(v->d).pairs - v->rows
+           : v->comparisons.list ? dataset_size(v->d).pairs - v->comparisons.n
+                                 : 0;
 }
 
 uint64_t view_hash(const struct view *v) {

@@ -15,6 +15,7 @@ enum labels { BY_SCORE, EQUAL_SCORES, NO_SCORES, BY_FILE };
 /* Responses of prompts; or of pairs, two each. */
 struct world {
     bool of_pairs;
+    int copies; /* of a prompt's responses so many are distinct and come again; 0: all are */
     int n_prompts, n;
     float rows[PROMPTS * MOST * WIDTH]; /* embeddings */
     float score[PROMPTS * MOST];
@@ -59,6 +60,12 @@ static bool file_pair(const struct world *w, int prompt, int *chosen, int *rejec
     return w->of_pairs || (labels_of(w, prompt) == BY_FILE && count_of(w, prompt) >= 2);
 }
 
+/* Tokens differ, but for those that `copies` makes equal. */
+static int64_t token_of(const struct world *w, int prompt, int response) {
+    int place = response - w->first[prompt];
+    return 1 + w->first[prompt] + (w->copies ? place % w->copies : place);
+}
+
 static void write_data(struct comm *c, struct world *w) {
     struct range mine = range_part(w->n_prompts, c->rank, c->size);
     struct dataset_part p = {.n_prompts = mine.last - mine.first};
@@ -80,6 +87,7 @@ static void write_data(struct comm *c, struct world *w) {
         for (int r = w->first[prompt]; r < w->first[prompt + 1]; r++) {
             p.response_prompt[p.n_responses] = i;
             p.response_score[p.n_responses] = w->score[r];
+            p.response_tokens[p.n_responses] = (int32_t)token_of(w, prompt, r);
             p.response_offsets[++p.n_responses] = r - before + 1;
         }
         if (file_pair(w, prompt, &chosen, &rejected)) {
@@ -137,6 +145,8 @@ static int run_selection(struct comm *c, const struct world *w, struct selection
     asked.report = "";
     asked.command = "collimate select";
     asked.compare = asked.compare ? asked.compare : "";
+    asked.exclude = asked.exclude ? asked.exclude : "";
+    asked.export = "";
     asked.fraction = 0.5;
     const struct backend_request request = {
         .device = "cpu", .compute = "fp32", .threads = 1, .device_ranks = 1, .deterministic = true};
