@@ -241,6 +241,7 @@ static enum status evaluate_reward(struct evaluation *e) {
         .workspace = &s->workspace,
         .rows = &s->train,
         .source = &source,
+        .label_margin = settings->evaluate.label_margin,
         .reward = {.use_margin = settings->reward.margin, .centering = settings->reward.centering},
         .intervals = interval_options(settings),
     };

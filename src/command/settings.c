@@ -360,6 +360,11 @@ static const struct option table[] = {
         "resamples for confidence intervals"),
     NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate",
            "evaluate.bootstrap!=0", "of the intervals"),
+    NUMBER("evaluate.label_margin", evaluate.label_margin, "0", 0, 1e12, "", "evaluate",
+           "evaluate:model&evaluate:@" LEARNT_REWARD_MODEL,
+           "labels that a reward model saves: the share of pairs whose rewards differ by less, for "
+           "annotators, and how "
+           "far it agrees with the labels of the others; 0: not said"),
 
     INT("generate.max_new_tokens", generate.max_new_tokens, "128", 1, 1 << 24, "tokens", "generate", NULL,
         "at most"),

@@ -102,7 +102,7 @@ struct settings {
     } few_shot;
     struct {
         int64_t rows, bootstrap;
-        double confidence;
+        double confidence, label_margin;
     } evaluate;
     struct {
         int64_t max_new_tokens, top_k, batch, limit;

@@ -65,6 +65,7 @@ struct view;
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
 void view_close(struct view *v);
 int64_t view_rows(const struct view *v);
+bool view_is_of_prompts(const struct view *v); /* ROWS_COMPARED, ROWS_PROMPTS */
 /* Pairs of the file that are left out because they have no label; 0 for kinds that take them. */
 int64_t view_unlabeled(const struct view *v);
 /* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */

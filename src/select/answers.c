@@ -55,13 +55,14 @@ static bool preference_of(const json_t *line, struct question q, struct vote *v)
     if (!text) {
         return false;
     }
-    v->is_a = strcasecmp(text, "a") == 0;
+    bool is_a = strcasecmp(text, "a") == 0;
+    v->low_is_a = q.a < q.b;
     if (strcasecmp(text, "tie") == 0) {
         v->preference = PREFER_NEITHER;
         return true;
     }
-    v->preference = v->is_a == (q.a < q.b) ? PREFER_LOW : PREFER_HIGH;
-    return v->is_a || strcasecmp(text, "b") == 0;
+    v->preference = is_a == v->low_is_a ? PREFER_LOW : PREFER_HIGH;
+    return is_a || strcasecmp(text, "b") == 0;
 }
 
 static enum status add_answer(struct answers *a, const json_t *line, const struct record *r) {

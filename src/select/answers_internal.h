@@ -13,7 +13,7 @@ struct vote {
     int64_t line;
     int32_t file;
     int8_t preference;
-    bool is_a; /* the side that was shown as a is preferred */
+    bool low_is_a; /* the lower response was shown as a */
 };
 
 enum answer_fault {
@@ -34,6 +34,7 @@ struct fault_count {
 struct verdict {
     struct pair_key key;
     int64_t votes[PREFERENCES];
+    bool low_is_a; /* in the first of them */
 };
 
 struct answers {

@@ -50,7 +50,7 @@ enum status answers_merge(struct answers *a) {
         struct verdict *last = a->n_verdicts > 0 ? &a->verdicts[a->n_verdicts - 1] : NULL;
         if (!last || pair_key_order(&last->key, &v->key) != 0) {
             last = &a->verdicts[a->n_verdicts++];
-            *last = (struct verdict){.key = v->key};
+            *last = (struct verdict){.key = v->key, .low_is_a = v->low_is_a};
         }
         last->votes[v->preference]++;
     }

@@ -34,7 +34,7 @@ static int64_t votes_of(const struct verdict *v) {
 static void agree(const struct answers *a, struct totals *t) {
     double same = 0;
     double answers = 0;
-    double of[PREFERENCES] = {0};
+    double of[PREFERENCES] = {0}; /* a, b, tie */
     double expected = 0;
     for (int64_t i = 0; i < a->n_verdicts; i++) {
         const struct verdict *v = &a->verdicts[i];
@@ -46,8 +46,10 @@ static void agree(const struct answers *a, struct totals *t) {
         answers += n;
         for (int p = 0; p < PREFERENCES; p++) {
             same += (double)v->votes[p] * (double)(v->votes[p] - 1) / (n - 1);
-            of[p] += (double)v->votes[p];
         }
+        of[0] += (double)v->votes[v->low_is_a ? PREFER_LOW : PREFER_HIGH];
+        of[1] += (double)v->votes[v->low_is_a ? PREFER_HIGH : PREFER_LOW];
+        of[2] += (double)v->votes[PREFER_NEITHER];
     }
     for (int p = 0; p < PREFERENCES; p++) {
         expected += of[p] * (of[p] - 1) / (answers * (answers - 1));
@@ -123,7 +125,7 @@ static enum status print_places(const struct answers *a, struct text *out) {
     int64_t of_a = 0;
     for (int64_t i = 0; i < a->n; i++) {
         decided += a->votes[i].preference != PREFER_NEITHER;
-        of_a += a->votes[i].preference != PREFER_NEITHER && a->votes[i].is_a;
+        of_a += a->votes[i].preference == (a->votes[i].low_is_a ? PREFER_LOW : PREFER_HIGH);
     }
     if (decided == 0) {
         return OK;

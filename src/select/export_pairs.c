@@ -23,7 +23,8 @@ enum status selection_export(const struct selection *s) {
     struct text text = {0};
     struct ordered_file *file;
     TRY(ordered_open(s->comm, s->options->export, &file));
-    enum status st = ordered_append(file, print_all(s, &text), text.data, text.len);
+    enum status st = print_all(s, &text);
+    st = ordered_append(file, st, text.data, text.len);
     text_free(&text);
     if (st != OK) {
         ordered_abandon(file);
