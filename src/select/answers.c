@@ -46,7 +46,7 @@ static enum status annotator_of(const json_t *line, uint64_t *out) {
     TRY(mem_ok(text));
     *out = hash_bytes(text, strlen(text), 1);
     *out += *out == 0;
-    free(text); /* Jansson's */
+    mem_free(text);
     return OK;
 }
 

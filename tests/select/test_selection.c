@@ -1,179 +1,8 @@
 /* The whole of a selection, from embeddings in a file to the view that is written, beside plain loops over
  * all rows: prompts with none to nine responses, equal ones among them, labels by the file and by score;
  * pairs with tied similarities and an odd count; rows without a number refused by name. */
-#include "data/sidecar.h"
-#include "select/pairs.h"
-#include "select/selection.h"
-#include "tests/small_world.h"
-#include "util/json.h"
+#include "tests/selection_world.h"
 #include "util/log.h"
-
-enum { PROMPTS = 60, PAIRS = 101, WIDTH = 4, MOST = 9, BLOBS = 4 };
-static const int counts[] = {2, 3, 4, 5, 1, 8, 0, 9};
-enum labels { BY_SCORE, EQUAL_SCORES, NO_SCORES, BY_FILE };
-
-/* Responses of prompts; or of pairs, two each. */
-struct world {
-    bool of_pairs;
-    int copies; /* of a prompt's responses so many are distinct and come again; 0: all are */
-    int n_prompts, n;
-    float rows[PROMPTS * MOST * WIDTH]; /* embeddings */
-    float score[PROMPTS * MOST];
-    int first[PAIRS + 1];
-    char data[96], embeddings[96], view[96], other[96], report[96];
-};
-
-static enum labels labels_of(const struct world *w, int prompt) {
-    return w->of_pairs || prompt % 6 > 3 ? BY_SCORE : (enum labels)(prompt % 6);
-}
-
-static int count_of(const struct world *w, int prompt) {
-    return w->first[prompt + 1] - w->first[prompt];
-}
-
-static float draw(int64_t what, int64_t i, int64_t below) {
-    return (float)world_draw(what, i, below);
-}
-
-/* Coarse numbers, so that similarities tie; every ninth prompt has equal responses; pairs lie in blobs. */
-static void fill(struct world *w) {
-    for (int p = 0; p < w->n_prompts; p++) {
-        w->first[p + 1] = w->first[p] + (w->of_pairs ? 2 : counts[p % COUNT_OF(counts)]);
-        for (int i = w->first[p]; i < w->first[p + 1]; i++) {
-            int like = p % 9 == 4 ? w->first[p] : w->copies ? w->first[p] + (i - w->first[p]) % w->copies : i;
-            for (int d = 0; d < WIDTH; d++) {
-                w->rows[i * WIDTH + d] =
-                    w->of_pairs ? 8.0f * (float)(d == p % 10 % BLOBS) + draw(21, like * WIDTH + d, 5)
-                                : draw(22, like * WIDTH + d, 9) - 4.5f;
-            }
-            enum labels labels = labels_of(w, p);
-            w->score[i] = labels == EQUAL_SCORES ? 1
-                          : labels == NO_SCORES  ? NAN
-                                                 : draw(23, w->copies ? like : i, 1000);
-        }
-    }
-    w->n = w->first[w->n_prompts];
-}
-
-/* A prompt's pair in the file: for BY_FILE its last response before its first, whatever the scores. */
-static bool file_pair(const struct world *w, int prompt, int *chosen, int *rejected) {
-    *chosen = w->first[prompt + 1] - 1;
-    *rejected = w->first[prompt];
-    return w->of_pairs || (labels_of(w, prompt) == BY_FILE && count_of(w, prompt) >= 2);
-}
-
-/* Tokens differ, but for those that `copies` makes equal. */
-static int64_t token_of(const struct world *w, int prompt, int response) {
-    int place = response - w->first[prompt];
-    return 1 + w->first[prompt] + (w->copies ? place % w->copies : place);
-}
-
-static void write_data(struct comm *c, struct world *w) {
-    struct range mine = range_part(w->n_prompts, c->rank, c->size);
-    struct dataset_part p = {.n_prompts = mine.last - mine.first};
-    struct dataset_facts facts = world_facts();
-    int before = w->first[mine.first];
-    int64_t most = w->first[mine.last] - before;
-    p.prompt_tokens = world_array(p.n_prompts, 4);
-    p.prompt_offsets = world_array(p.n_prompts + 1, 8);
-    p.response_tokens = world_array(most, 4);
-    p.response_offsets = world_array(most + 1, 8);
-    p.response_prompt = world_array(most, 8);
-    p.response_score = world_array(most, 4);
-    p.response_length_chars = world_array(most, 4);
-    p.chosen = world_array(p.n_prompts, 8);
-    p.rejected = world_array(p.n_prompts, 8);
-    for (int64_t i = 0; i < p.n_prompts; i++) {
-        int prompt = (int)(mine.first + i), chosen, rejected;
-        p.prompt_offsets[i + 1] = i + 1;
-        for (int r = w->first[prompt]; r < w->first[prompt + 1]; r++) {
-            p.response_prompt[p.n_responses] = i;
-            p.response_score[p.n_responses] = w->score[r];
-            p.response_tokens[p.n_responses] = (int32_t)token_of(w, prompt, r);
-            p.response_offsets[++p.n_responses] = r - before + 1;
-        }
-        if (file_pair(w, prompt, &chosen, &rejected)) {
-            p.chosen[p.n_pairs] = chosen - before;
-            p.rejected[p.n_pairs++] = rejected - before;
-        }
-    }
-    CHECK(dataset_write(c, w->data, &p, &facts) == OK);
-    world_part_free(&p);
-}
-
-static void write_embeddings(struct comm *c, const struct world *w) {
-    struct sidecar_key key = {.model = 1, .compute = "fp32", .recipe = "mean"};
-    struct sidecar *s;
-    struct dataset *d;
-    struct range mine = range_part(w->n, c->rank, c->size);
-    int64_t ids[PROMPTS * MOST];
-    for (int64_t i = mine.first; i < mine.last; i++) {
-        ids[i - mine.first] = i;
-    }
-    CHECK(dataset_open(c, w->data, &d) == OK);
-    key.data = dataset_hash(d);
-    dataset_close(d);
-    CHECK(sidecar_open(c, w->embeddings, &key, w->n, WIDTH, true, &s) == OK);
-    CHECK(sidecar_write_values(s, ids, mine.last - mine.first, w->rows + mine.first * WIDTH) == OK);
-    CHECK(sidecar_close(s) == OK);
-}
-
-static struct world *world_make(struct comm *c, const char *folder, bool of_pairs, int copies) {
-    struct world *w = world_array(1, sizeof *w);
-    w->of_pairs = of_pairs;
-    w->copies = copies;
-    w->n_prompts = of_pairs ? PAIRS : PROMPTS;
-    snprintf(w->data, sizeof w->data, "%s/data%d-%d.h5", folder, of_pairs, copies);
-    snprintf(w->embeddings, sizeof w->embeddings, "%s/data%d-%d.embeddings.h5", folder, of_pairs, copies);
-    snprintf(w->view, sizeof w->view, "%s/view.h5", folder);
-    snprintf(w->other, sizeof w->other, "%s/other.h5", folder);
-    snprintf(w->report, sizeof w->report, "%s/view.json", folder);
-    fill(w);
-    write_data(c, w);
-    write_embeddings(c, w);
-    return w;
-}
-
-/* Collective. The selected pairs, in the view's order; returns how many, -1 after a failure. What is asked
- * for is completed with the files of the world and a half as the fraction. */
-static int run_selection(struct comm *c, const struct world *w, struct selection_options asked,
-                         struct pair *out) {
-    struct selection_looks looks;
-    char why[256];
-    CHECK(selection_look(asked.strategy, &looks) == OK);
-    asked.comm = c;
-    asked.data = w->data;
-    asked.embeddings = w->embeddings;
-    asked.output = w->view;
-    asked.report = "";
-    asked.command = "collimate select";
-    asked.compare = asked.compare ? asked.compare : "";
-    asked.exclude = asked.exclude ? asked.exclude : "";
-    asked.export = "";
-    asked.fraction = 0.5;
-    const struct backend_request request = {
-        .device = "cpu", .compute = "fp32", .threads = 1, .device_ranks = 1, .deterministic = true};
-    CHECK(!looks.clusters || backend_open(&request, &asked.backend, why) == OK);
-    enum status st = comm_agree(c, selection_run(&asked));
-    backend_close(asked.backend);
-    if (st != OK) {
-        return -1;
-    }
-    struct dataset *d;
-    CHECK(dataset_open(c, w->view, &d) == OK);
-    int n = (int)dataset_size(d).pairs;
-    for (int64_t i = 0; i < n && i < PAIRS; i++) {
-        CHECK(dataset_pair(d, i, &out[i]) == OK);
-    }
-    dataset_close(d);
-    return n;
-}
-
-static double number_in(const json_t *object, const char *key) {
-    const json_t *member = json_object_get(object, key);
-    CHECK(json_is_number(member));
-    return json_number_value(member);
-}
 
 /* A distribution of the report: these numbers, in bins that hold them all. */
 static void check_distribution(const json_t *similarity, const char *name, const double *values, int n) {
@@ -201,17 +30,6 @@ static void check_distribution(const json_t *similarity, const char *name, const
     CHECK(counted == n && off <= n / 4); /* what lies on an edge may fall to either side */
 }
 
-static double cosine(const struct world *w, int a, int b) {
-    double product = 0, aa = 0, bb = 0;
-    for (int d = 0; d < WIDTH; d++) {
-        double x = w->rows[a * WIDTH + d], y = w->rows[b * WIDTH + d];
-        product += x * y;
-        aa += x * x;
-        bb += y * y;
-    }
-    return product / (sqrt(aa) * sqrt(bb));
-}
-
 /* What a prompt's two responses must have become: false where they are dropped. */
 static bool expected_label(const struct world *w, int prompt, int a, int b, struct pair *out) {
     int chosen, rejected;
@@ -226,20 +44,6 @@ static bool expected_label(const struct world *w, int prompt, int a, int b, stru
     bool swap = w->score[b] > w->score[a];
     *out = (struct pair){.chosen = swap ? b : a, .rejected = swap ? a : b, .label = 1};
     return w->score[a] != w->score[b];
-}
-
-/* The first least (sign 1) or greatest (-1) cosine of a prompt. */
-static void extreme(const struct world *w, int prompt, int sign, int *a, int *b) {
-    double best = INFINITY;
-    for (int i = w->first[prompt]; i < w->first[prompt + 1]; i++) {
-        for (int j = i + 1; j < w->first[prompt + 1]; j++) {
-            if (sign * cosine(w, i, j) < best - 1e-12) {
-                best = sign * cosine(w, i, j);
-                *a = i;
-                *b = j;
-            }
-        }
-    }
 }
 
 /* The report of a selection within prompts: what was dropped and why, the distributions. */
@@ -501,111 +305,6 @@ static void test_random(struct comm *c, const struct world *prompts, const struc
     CHECK(sums[0] == 771529 && sums[1] == 507240);
 }
 
-/* Every prompt has two different responses, which come again and again: that is its pair, whatever is asked
- * for; the file may know it by other copies. */
-static void test_copies(struct comm *c, const struct world *w) {
-    static const char *const strategies[] = {"easy", "hard", "centroid", "random"};
-    struct pair pairs[PAIRS];
-    for (int k = 0; k < COUNT_OF(strategies); k++) {
-        int n = run_selection(
-            c, w, (struct selection_options){.strategy = strategies[k], .scope = SCOPE_PROMPTS}, pairs);
-        int at = 0;
-        for (int p = 0; p < PROMPTS; p++) {
-            int chosen, rejected, first = w->first[p], count = count_of(w, p);
-            bool known = file_pair(w, p, &chosen, &rejected) && (chosen - rejected) % 2 != 0;
-            bool equal = w->score[first] == w->score[first + 1] && !known;
-            if (count < 2 || equal) {
-                continue;
-            }
-            CHECK(at < n && (pairs[at].chosen - pairs[at].rejected) % 2 != 0);
-            CHECK(at < n && pairs[at].chosen >= first && pairs[at].chosen < first + count);
-            CHECK(at < n && (!known || (pairs[at].chosen == chosen && pairs[at].rejected == rejected)));
-            at++;
-        }
-        CHECK(at == n && n > PROMPTS / 3);
-    }
-}
-
-static int prompt_of(const struct world *w, int64_t response) {
-    int p = 0;
-    while (w->first[p + 1] <= response) {
-        p++;
-    }
-    return p;
-}
-
-/* Rounds of ten prompts, each without what was asked before: the least similar pairs of all first. */
-static void test_count_and_exclude(struct comm *c, const struct world *w) {
-    enum { ROUND = 10, ROUNDS = 3 };
-    struct pair pairs[PAIRS];
-    bool seen[PROMPTS] = {false};
-    double last = -2;
-    char views[ROUNDS * 100] = "", name[100];
-    for (int round = 0; round < ROUNDS; round++) {
-        double least = 2, most = -2;
-        int n = run_selection(
-            c, w, (struct selection_options){.strategy = "easy", .count = ROUND, .exclude = views}, pairs);
-        CHECK(n == ROUND);
-        for (int i = 0; i < n; i++) {
-            int p = prompt_of(w, pairs[i].chosen), a = 0, b = 0;
-            CHECK(!seen[p]);
-            seen[p] = true;
-            extreme(w, p, 1, &a, &b);
-            double s = cosine(w, (int)pairs[i].chosen, (int)pairs[i].rejected);
-            CHECK(fabs(s - cosine(w, a, b)) < 1e-12);
-            least = fmin(least, s);
-            most = fmax(most, s);
-        }
-        CHECK(least >= last);
-        last = most;
-        snprintf(name, sizeof name, "%.80s.%d.h5", w->view, round);
-        CHECK(comm_barrier(c) == OK && (c->rank > 0 || rename(w->view, name) == 0));
-        CHECK(comm_barrier(c) == OK);
-        snprintf(views + strlen(views), sizeof views - strlen(views), "%s%s", round ? "," : "", name);
-    }
-    /* What is left holds other pairs of the same prompts as well, behind all other prompts. */
-    int n = run_selection(c, w, (struct selection_options){.strategy = "easy", .exclude = views}, pairs);
-    int again = 0;
-    for (int i = 0; i < n; i++) {
-        int p = prompt_of(w, pairs[i].chosen), a = 0, b = 0;
-        extreme(w, p, 1, &a, &b);
-        again += seen[p];
-        CHECK(!seen[p] || (pairs[i].chosen != a && pairs[i].chosen != b) ||
-              (pairs[i].rejected != a && pairs[i].rejected != b));
-    }
-    CHECK(again > 5);
-    CHECK(run_selection(c, w,
-                        (struct selection_options){.strategy = "easy", .count = PROMPTS, .exclude = views},
-                        pairs) == -1);
-    CHECK(c->rank > 0 || strstr(status_message()->text, "that are left"));
-    /* A mix takes its shares, each part its own first. */
-    n = run_selection(c, w, (struct selection_options){.strategy = "easy:0.5,hard:0.5", .count = ROUND},
-                      pairs);
-    CHECK(n == ROUND);
-}
-
-/* Where labels are needed, pairs without one are left out. */
-static void test_needed_labels(struct comm *c, const struct world *w) {
-    struct pair pairs[PAIRS];
-    json_t *report;
-    int all =
-        run_selection(c, w, (struct selection_options){.strategy = "hard", .scope = SCOPE_PROMPTS}, pairs);
-    int unlabeled = 0;
-    for (int i = 0; i < all; i++) {
-        unlabeled += pairs[i].label == 0;
-    }
-    int n = run_selection(
-        c, w, (struct selection_options){.strategy = "hard", .scope = SCOPE_PROMPTS, .needs_labels = true},
-        pairs);
-    CHECK(unlabeled > 0 && n == all - unlabeled);
-    for (int i = 0; i < n; i++) {
-        CHECK(pairs[i].label == 1);
-    }
-    CHECK(json_load(w->report, &report) == OK);
-    CHECK(number_in(json_object_get(report, "dropped"), "no label and no scores") == unlabeled);
-    json_decref(report);
-}
-
 static void test_refusals(struct comm *c, struct world *prompts, struct world *pairs_world) {
     struct pair pairs[PAIRS];
     prompts->rows[(prompts->first[10] + 1) * WIDTH] = NAN;
@@ -630,19 +329,15 @@ int main(int argc, char **argv) {
     }
     log_init(c->rank, c->size, LOG_ERROR);
     world_folder(c, folder);
-    struct world *prompts = world_make(c, folder, false, 0), *copies = world_make(c, folder, false, 2);
+    struct world *prompts = world_make(c, folder, false, 0);
     struct world *pairs = world_make(c, folder, true, 0);
     test_extremes(c, prompts);
     test_centroid(c, prompts);
     test_over_pairs(c, pairs);
     test_balanced(c, pairs);
     test_random(c, prompts, pairs);
-    test_copies(c, copies);
-    test_count_and_exclude(c, prompts);
-    test_needed_labels(c, prompts);
     test_refusals(c, prompts, pairs);
     mem_free(prompts);
-    mem_free(copies);
     mem_free(pairs);
     world_folder_remove(c, folder);
     int64_t all = failures;
