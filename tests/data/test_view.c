@@ -2,6 +2,7 @@
 #include "tests/unit.h"
 
 #include "data/view.h"
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
 
 enum { PROMPTS = 120, MOST = 512 };
