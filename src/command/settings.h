@@ -96,7 +96,7 @@ struct settings {
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
@@ -114,7 +114,7 @@ struct settings {
     } few_shot;
     struct {
         int64_t rows, bootstrap;
-        double confidence;
+        double confidence, label_margin;
     } evaluate;
     struct {
         int64_t max_new_tokens, top_k, batch, limit;
