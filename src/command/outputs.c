@@ -136,21 +136,21 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->input,
         s->data,
         s->eval_data,
-        s->embeddings, /* data */
+        s->embeddings,
         s->model,
         s->reference,
         s->tokenizer,
         s->adapter,
-        s->reference_adapter, /* models */
-        s->init.config,       /* init */
+        s->reference_adapter,
+        s->init.config,
         s->select.model,
         s->select.compare,
         s->select.exclude,
-        s->select.answers,  /* select */
-        s->inspect.against, /* inspect */
+        s->select.answers,
+        s->inspect.against,
         s->judge.annotations,
         s->judge.answers,
-        s->judge.gamed, /* judge */
+        s->judge.gamed,
     };
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
