@@ -72,7 +72,9 @@ static enum status take_keys(const json_t *json, const char *where, struct model
         }
         if (k->type == KEY_INT) {
             TRY(json_take_int(json, k->name, where, field));
-        } else if (k->type == KEY_NUMBER) {
+        } else if (k->type == KEY_CAP && value && json_is_null(value)) {
+            *(double *)field = 0;
+        } else if (k->type != KEY_BOOL) {
             TRY(json_take_number(json, k->name, where, field));
         } else {
             TRY(json_take_bool(json, k->name, where, field));
@@ -257,13 +259,11 @@ static int print_keys(const struct model_config *c, json_t *o) {
     int bad = 0;
     for (const struct config_key *k = c->family->keys; k->name; k++) {
         const void *field = (const char *)c + k->offset;
-        const json_t *old = json_object_get(o, k->name);
-        if (old && json_is_null(old) && k->type == KEY_NUMBER) {
-            continue; /* null is a soft cap that is off */
-        }
-        json_t *value = k->type == KEY_INT      ? json_integer(*(const int64_t *)field)
-                        : k->type == KEY_NUMBER ? json_real(*(const double *)field)
-                                                : json_boolean(*(const bool *)field);
+        bool is_off = k->type == KEY_CAP && *(const double *)field == 0;
+        json_t *value = is_off                ? json_null()
+                        : k->type == KEY_INT  ? json_integer(*(const int64_t *)field)
+                        : k->type == KEY_BOOL ? json_boolean(*(const bool *)field)
+                                              : json_real(*(const double *)field);
         bad |= json_object_set_new(o, k->name, value);
     }
     return bad;

@@ -10,6 +10,8 @@
     { name_, KEY_INT, offsetof(struct model_config, field), true }
 #define NUMBER(name_, field) \
     { name_, KEY_NUMBER, offsetof(struct model_config, field), false }
+#define CAP(name_, field) \
+    { name_, KEY_CAP, offsetof(struct model_config, field), false }
 #define BOOL(name_, field) \
     { name_, KEY_BOOL, offsetof(struct model_config, field), false }
 
@@ -44,8 +46,8 @@ static const struct config_key gemma_cap_keys[] = {
     BOOL("attention_bias", qkv_bias),
     BOOL("attention_bias", out_bias),
     INT("query_pre_attn_scalar", query_scalar),
-    NUMBER("attn_logit_softcapping", attention_softcap),
-    NUMBER("final_logit_softcapping", logit_softcap),
+    CAP("attn_logit_softcapping", attention_softcap),
+    CAP("final_logit_softcapping", logit_softcap),
     END,
 };
 static const struct config_key neox_keys[] = {

@@ -7,10 +7,11 @@
 
 #include "model/config.h"
 
-enum config_key_type { KEY_INT, KEY_NUMBER, KEY_BOOL };
+/* KEY_CAP: a number, whose null is 0: none. */
+enum config_key_type { KEY_INT, KEY_NUMBER, KEY_BOOL, KEY_CAP };
 struct config_key {
     const char *name;
-    enum config_key_type type; /* field: int64_t, double, bool */
+    enum config_key_type type; /* field: int64_t, double, bool, double */
     size_t offset;             /* in struct model_config */
     bool required;
 };

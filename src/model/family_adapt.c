@@ -133,30 +133,23 @@ enum status adapt_gemma(const json_t *json, const char *where, struct model_conf
     return OK;
 }
 
-static enum status take_gemma_scales(const json_t *json, const char *where, struct model_config *c) {
+static enum status take_gemma_scales(const char *where, struct model_config *c) {
     c->embedding_scale = sqrt((double)c->width);
     if (c->query_scalar < 1) {
         return fail(ERR_DATA, "%s: query_pre_attn_scalar is %lld; expected at least 1", where,
                     (long long)c->query_scalar);
     }
     c->attention_scale = 1 / sqrt((double)c->query_scalar);
-    const char *softcaps[] = {"attn_logit_softcapping", "final_logit_softcapping"};
-    double *fields[] = {&c->attention_softcap, &c->logit_softcap};
-    for (int i = 0; i < 2; i++) {
-        if (json_is_null(json_object_get(json, softcaps[i]))) {
-            *fields[i] = 0;
-        }
-    }
     return OK;
 }
 
 enum status adapt_gemma2(const json_t *json, const char *where, struct model_config *c) {
-    TRY(take_gemma_scales(json, where, c));
+    TRY(take_gemma_scales(where, c));
     return take_window(json, where, c, every, 2);
 }
 
 enum status adapt_gemma3(const json_t *json, const char *where, struct model_config *c) {
-    TRY(take_gemma_scales(json, where, c));
+    TRY(take_gemma_scales(where, c));
     if (json_is_null(json_object_get(json, "sliding_window"))) {
         return fail(ERR_DATA, "%s: sliding_window is null; which layers turn by rope_local_base_freq?",
                     where);

@@ -188,12 +188,13 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
     TRY(pass_take(p, n, w->in, "rows", &hidden));
     TRY(pass_take(p, n, w->out, "logits", &logits));
     TRY(backend_gather(b, hidden, p->hidden, rows));
+    TRY(take_scaled(p, hidden, &hidden));
     struct gemm g = {
         .a = hidden,
         .b = place_view(w->weight, w->out, w->in),
         .c = logits,
         .transpose_b = true,
-        .alpha = m->config.logit_scale,
+        .alpha = 1,
         .bias = place_view(w->bias, 1, w->out),
     };
     TRY(backend_gemm(b, &g));
