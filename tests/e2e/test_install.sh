@@ -31,7 +31,7 @@ source [lindex $argv 0]
 ModulesHelp
 TCL
     tclsh modulecmd.tcl "$work/$module" > module.txt 2> help.txt || bad "the module file does not run: $(cat module.txt help.txt)"
-    [ "$(cat module.txt)" = "$(printf '%s\n' "PATH=$work/second/bin" "XDG_DATA_DIRS=$work/second/share" "COLLIMATE_ROOT=$work/second")" ] ||
+    [ "$(cat module.txt)" = "$(printf '%s\n' "PATH=$work/second/bin" "COLLIMATE_ROOT=$work/second")" ] ||
         bad "the module file sets: $(cat module.txt)"
     grep -q "collimate $version: " help.txt || bad "the module's help: $(cat help.txt)"
 fi
