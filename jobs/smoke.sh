@@ -35,18 +35,21 @@ step synth output=pairs.jsonl synth.rows=16 synth.length=4 seed=1
 step prepare input=pairs.jsonl tokenizer=bytes output=pairs.h5
 step init init.config=config.json tokenizer=bytes output=init
 step sft data=pairs.h5 model=init output=sft train.batch=8 train.steps=2
-launches=("")
-! command -v mpirun > /dev/null || launches+=("-n 2")
-for launch in "${launches[@]}"; do
-    # shellcheck disable=SC2086
-    step $launch dpo data=pairs.h5 model=sft/model output="dpo$launch" train.batch=8 train.steps=2
+dpo() { # OUTPUT [-n RANKS]
+    step "${@:2}" dpo data=pairs.h5 model=sft/model output="$1" train.batch=8 train.steps=2
     # A policy that is its own reference has a loss of log 2.
-    grep -q '^{"step": 1, "loss": 0\.69314[67]' "dpo$launch/metrics.jsonl" || {
-        echo "smoke: FAILED: the first loss is not log 2: $(tail -n +2 "dpo$launch/metrics.jsonl" | head -n 1 | cut -c1-40)" >&2
+    grep -q '^{"step": 1, "loss": 0\.69314[67]' "$1/metrics.jsonl" || {
+        echo "smoke: FAILED: the first loss is not log 2: $(tail -n +2 "$1/metrics.jsonl" | head -n 1 | cut -c1-40)" >&2
         exit 1
     }
-done
+}
+dpo dpo
+ranks='one rank; no mpirun is here'
+if command -v mpirun > /dev/null; then
+    dpo dpo-2 -n 2
+    ranks='one rank and two'
+fi
 step evaluate data=pairs.h5 model=dpo/model reference=sft/model evaluate.bootstrap=0 output=evaluate.json
 step generate data=pairs.h5 model=dpo/model output=answers.jsonl generate.limit=2 generate.max_new_tokens=4
 [ "$(wc -l < answers.jsonl)" -eq 2 ] || { echo "smoke: FAILED: not one answer per prompt" >&2; exit 1; }
-echo "smoke: ok, $("$COLLIMATE" --version | head -n 1 | tr -s ' '), on ${#launches[@]} of 2 ways to start"
+echo "smoke: ok, $("$COLLIMATE" --version | head -n 1 | tr -s ' '), on $ranks"
