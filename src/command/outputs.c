@@ -210,7 +210,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "adapter", "checkpoints"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};

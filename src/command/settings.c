@@ -205,6 +205,8 @@ static const struct option table[] = {
         "0: before the first and after the last update", FREE),
     BOOL("train.profile", train.profile, "false", TRAINERS, NULL,
          "time by operation and by collective, at the end and in metrics.jsonl", FREE),
+    BOOL("train.tensorboard", train.tensorboard, "false", TRAINERS " few-shot", "few-shot:!model",
+         "the numbers of metrics.jsonl also as event files in the run folder's tensorboard/", FREE),
     TEXT(
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "

@@ -53,7 +53,7 @@ struct settings {
         double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha, clip;
         int schedule;
         int64_t warmup_steps;
-        bool shuffle, deterministic, shard_optimizer, profile;
+        bool shuffle, deterministic, shard_optimizer, profile, tensorboard;
         int communication; /* enum communication */
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;

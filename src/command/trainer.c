@@ -83,6 +83,7 @@ void trainer_plan(struct trainer *t) {
         .checkpoint_every = settings->train.checkpoint_every,
         .evaluate_every = settings->train.evaluate_every,
         .profile = settings->train.profile,
+        .tensorboard = settings->train.tensorboard,
         .began = t->began,
         .stop_at = t->stop_at,
         .checkpoint = {.run = settings->output,
