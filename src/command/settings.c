@@ -92,7 +92,10 @@ static const struct option table[] = {
 
     CHOICE("prepare.format", prepare.format, "auto",
            "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
-           "record format; auto: by the keys of the first record"),
+           "record format; auto: by the keys of most records"),
+    BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
+         "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
+         "dropped, and counted by reason with their first lines"),
     TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
          "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),

@@ -21,7 +21,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars;
+        bool token_chars, strict;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio;
         char *chat_template; /* "auto", "transcript", or a file */

@@ -240,9 +240,11 @@ struct record prepare_record(const struct prepare_job *job, int64_t i) {
     return job->groups ? job->groups->records[job->groups->first[i]] : records_at(job->input, i);
 }
 
-static enum status parse(const struct prepare_job *job, const struct record *r, char where[512],
-                         json_t **out) {
+static void place_name(const struct prepare_job *job, const struct record *r, char where[512]) {
     snprintf(where, 512, "%s, line %lld", records_file(job->input, r->file), (long long)r->line);
+}
+
+static enum status parse(const struct record *r, const char *where, json_t **out) {
     TRY(json_parse_record(r->data, r->len, where, out));
     if (json_is_object(*out)) {
         return OK;
@@ -251,8 +253,13 @@ static enum status parse(const struct prepare_job *job, const struct record *r, 
     return fail(ERR_DATA, "%s: expected a JSON object", where);
 }
 
-static enum status add_dropped(struct worker *w, struct block *b, int64_t i, struct prepare_place place) {
-    prepare_drop(&b->drops, w->text->dropped, 1, place);
+static enum status add_dropped(struct worker *w, struct block *b, int64_t i, const char *where,
+                               struct prepare_place place) {
+    if (strcmp(w->text->dropped, RECORD_UNWANTED) == 0) { /* the data say so */
+        prepare_drop(&b->drops, w->text->dropped, 1, place);
+    } else {
+        TRY(prepare_empty(w->job, &b->drops, w->text->dropped, where, place));
+    }
     if (w->text->detail[0] && b->first[FIRST_REFUSED] == 0) {
         b->first[FIRST_REFUSED] = i + 1;
         snprintf(b->refusal, sizeof b->refusal, "%s", w->text->detail);
@@ -260,19 +267,51 @@ static enum status add_dropped(struct worker *w, struct block *b, int64_t i, str
     return OK;
 }
 
+/* Why a record is not among its like; NULL: it is. */
+static enum status find_stranger(const struct prepare_job *job, const json_t *json, const char *where,
+                                 const char **why) {
+    enum record_format found = job->format;
+    bool templates = job->chat && job->chat->templates;
+    *why = NULL;
+    TRY(job->mixed ? record_format_detect(json, where, &found) : OK);
+    if (!record_formats_join(found, job->format)) {
+        *why = "of another format than most";
+    } else if (templates &&
+               record_texts(job->format, json) == (job->templated ? TEXTS_STRINGS : TEXTS_MESSAGES)) {
+        *why = job->templated ? "strings among messages" : "messages among strings";
+    }
+    return OK;
+}
+
+/* Fills w->text from the record's JSON. */
+static enum status take_record(struct worker *w, struct block *b, const struct record *r, const char *where) {
+    const struct prepare_job *job = w->job;
+    json_t *json;
+    const char *stranger;
+    TRY(parse(r, where, &json));
+    enum status st = find_stranger(job, json, where, &stranger);
+    if (st == OK && !stranger) {
+        st = record_parse(job->format, json, where, w->text);
+        ignored_count(&b->ignored, job->format, json, job->chat && job->chat->templates);
+    } else if (st == OK) {
+        w->text->dropped = stranger;
+    }
+    json_decref(json);
+    return st;
+}
+
 static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     struct record r = records_at(w->job->input, i);
     char where[512];
-    json_t *json;
-    TRY(parse(w->job, &r, where, &json));
-    enum status st = record_parse(w->job->format, json, where, w->text);
-    bool templated = w->job->chat && w->job->chat->templates;
-    ignored_count(&b->ignored, w->job->format, json, templated);
-    json_decref(json);
-    TRY(st);
+    place_name(w->job, &r, where);
+    record_text_clear(w->text);
     b->counts[COUNT_RECORDS]++;
+    enum status st = take_record(w, b, &r, where);
+    if (st != OK) {
+        return prepare_bad(w->job, &b->drops, st, where, place_in(&r));
+    }
     if (w->text->dropped) {
-        return add_dropped(w, b, i, place_in(&r));
+        return add_dropped(w, b, i, where, place_in(&r));
     }
     if (w->text->n_skipped > 0) {
         prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped, place_in(&r));
@@ -310,6 +349,30 @@ static enum status filter_post(struct worker *w, struct block *b, struct prepare
     return OK;
 }
 
+static enum status add_to_post(struct worker *w, struct block *b, const struct record *r, const char *where,
+                               int line) {
+    const struct prepare_job *job = w->job;
+    const char *dropped = NULL;
+    json_t *json = NULL;
+    enum status st = parse(r, where, &json);
+    if (st == OK) {
+        const struct shp_record record = {
+            .json = json, .where = where, .line = line, .min_ratio = job->min_score_ratio};
+        st = shp_add(w->text, &record, w->scratch, &dropped);
+        json_decref(json);
+    }
+    if (st != OK) {
+        return prepare_bad(job, &b->drops, st, where, place_in(r));
+    }
+    if (dropped && w->scratch->dropped) {
+        return prepare_empty(job, &b->drops, dropped, where, place_in(r));
+    }
+    if (dropped) { /* by a filter */
+        prepare_drop(&b->drops, dropped, 1, place_in(r));
+    }
+    return OK;
+}
+
 /* An SHP post: all its records become one prompt. */
 static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     const struct record_groups *g = w->job->groups;
@@ -317,18 +380,9 @@ static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     char where[512];
     shp_begin(w->text);
     for (int64_t k = 0; k < g->first[i + 1] - g->first[i]; k++) {
-        const char *dropped = NULL;
-        json_t *json;
-        TRY(parse(w->job, &records[k], where, &json));
-        const struct shp_record record = {
-            .json = json, .where = where, .line = (int)k, .min_ratio = w->job->min_score_ratio};
-        enum status st = shp_add(w->text, &record, w->scratch, &dropped);
-        json_decref(json);
-        TRY(st);
         b->counts[COUNT_RECORDS]++;
-        if (dropped) {
-            prepare_drop(&b->drops, dropped, 1, place_in(&records[k]));
-        }
+        place_name(w->job, &records[k], where);
+        TRY(add_to_post(w, b, &records[k], where, (int)k));
     }
     TRY(filter_post(w, b, place_in(&records[0])));
     if (w->text->n_pairs == 0) {

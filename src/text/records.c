@@ -372,7 +372,7 @@ static enum status parse_prompt_completion(const json_t *record, const char *whe
     bool label = true; /* unpaired data: only desired completions are examples */
     TRY(json_take_bool(record, "label", where, &label));
     if (!label) {
-        return drop(r, "label is false");
+        return drop(r, RECORD_UNWANTED);
     }
     const json_t *messages = json_object_get(record, has(record, "messages") ? "messages" : "conversations");
     if (messages && !completion) {
@@ -566,21 +566,35 @@ enum status record_parse(enum record_format format, const json_t *record, const 
     return fail(ERR_INTERNAL, "unknown record format %d", (int)format);
 }
 
-bool record_is_chat(enum record_format format, const json_t *record) {
+bool record_formats_join(enum record_format a, enum record_format b) {
+    bool pairs = (a == FORMAT_HH || a == FORMAT_PREFERENCE) && (b == FORMAT_HH || b == FORMAT_PREFERENCE);
+    return a == b || pairs;
+}
+
+static enum record_texts texts_of(const json_t *value) {
+    return is_conversation(value) ? TEXTS_MESSAGES : json_is_string(value) ? TEXTS_STRINGS : TEXTS_NONE;
+}
+
+enum record_texts record_texts(enum record_format format, const json_t *record) {
     const json_t *prompt = json_object_get(record, "prompt");
     switch (format) {
     case FORMAT_PREFERENCE:
-        return is_conversation(json_object_get(record, "chosen"));
+        return texts_of(json_object_get(record, "chosen"));
     case FORMAT_PROMPT_COMPLETION:
-        return is_conversation(prompt) || has(record, "messages") || has(record, "conversations");
+        return has(record, "messages") || has(record, "conversations") ? TEXTS_MESSAGES : texts_of(prompt);
     case FORMAT_PROMPT:
     case FORMAT_RESPONSES:
-        return is_conversation(prompt);
+        return texts_of(prompt);
     case FORMAT_AUTO:
+        return TEXTS_NONE;
     case FORMAT_HH:
     case FORMAT_SHP:
     case FORMAT_ULTRAFEEDBACK:
         break;
     }
-    return false;
+    return TEXTS_STRINGS;
+}
+
+bool record_is_chat(enum record_format format, const json_t *record) {
+    return record_texts(format, record) == TEXTS_MESSAGES;
 }

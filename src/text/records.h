@@ -22,7 +22,7 @@
 #include "util/text.h"
 
 enum record_format {
-    FORMAT_AUTO,              /* by the keys of the first record */
+    FORMAT_AUTO,              /* by the keys of most records */
     FORMAT_HH,                /* chosen, rejected: transcripts (optional chosen_score, rejected_score) */
     FORMAT_PREFERENCE,        /* (prompt,) chosen, rejected: strings or messages; optional margin, scores */
     FORMAT_PROMPT_COMPLETION, /* prompt, completion (label: false is dropped); or messages, the last the
@@ -31,10 +31,14 @@ enum record_format {
     FORMAT_RESPONSES,         /* prompt, responses: [{text, score}] or strings; pairs of different scores */
     FORMAT_SHP,               /* history, human_ref_A, human_ref_B, labels (1: A), score_A, score_B */
     FORMAT_ULTRAFEEDBACK,     /* instruction, completions: score is the mean of the four ratings */
+    FORMAT_LAST = FORMAT_ULTRAFEEDBACK
 };
 const char *record_format_name(enum record_format format);
 
 enum { RECORD_RESPONSES_MAX = 64 };
+
+/* Why a record that is not bad gives nothing. */
+#define RECORD_UNWANTED "label is false"
 
 /* How conversations become text. */
 struct chat_format {
@@ -83,7 +87,11 @@ void record_text_clear(struct record_text *r);
 
 /* Local. Decides `auto` by a record's keys. Fails: ERR_DATA naming the keys seen. */
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out);
-/* Whether the record's texts are messages, which a chat template renders. */
+/* Whether records of both may stand in one file as one format: transcripts are pairs as others are. */
+bool record_formats_join(enum record_format a, enum record_format b);
+/* What the record's texts are; messages are what a chat template renders. */
+enum record_texts { TEXTS_NONE, TEXTS_STRINGS, TEXTS_MESSAGES, TEXTS_COUNT };
+enum record_texts record_texts(enum record_format format, const json_t *record);
 bool record_is_chat(enum record_format format, const json_t *record);
 /* Local. One record's prompt, responses and pairs (winner first; ties give none and are counted). Fails:
  * ERR_DATA with `where` for wrong types, missing keys, more than RECORD_RESPONSES_MAX responses. */
