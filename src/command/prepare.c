@@ -52,6 +52,7 @@ static enum status open_templates(struct prepare *p) {
     const struct settings *s = p->run->settings;
     const char *wanted = s->prepare.chat_template;
     char *folder = NULL;
+    p->chat.strings = s->prepare.strings_as_chat;
     p->chat.all_turns = s->prepare.train_turns == 0;
     p->job.chat = &p->chat;
     p->job.specials_as_text = s->tokenize.special_in_content == 1;
@@ -62,6 +63,12 @@ static enum status open_templates(struct prepare *p) {
     enum status st = template_folder_open(folder, &p->templates);
     mem_free(folder);
     TRY(st);
+    if (p->chat.strings && p->templates.count == 0 && strcmp(wanted, "auto") == 0) {
+        return fail(
+            ERR_USAGE,
+            "prepare.strings_as_chat: %s has no chat template; give one with prepare.chat_template=FILE",
+            s->tokenizer);
+    }
     TRY(strcmp(wanted, "auto") == 0 ? OK : template_folder_replace(&p->templates, wanted));
     p->chat.templates = p->templates.count > 0 ? &p->templates : NULL;
     p->chat.date = p->date;
@@ -171,9 +178,8 @@ static enum status plan(struct prepare *p) {
     p->job.check_stride = (p->all_records + CHECKED_RECORDS - 1) / CHECKED_RECORDS;
     p->job.strict = s->prepare.strict;
     TRY(prepare_choose_format(p));
-    bool chat = p->job.templated;
-    p->templated = chat && p->chat.templates;
-    if (chat) {
+    p->templated = p->chats && p->chat.templates;
+    if (p->chats) {
         say_how(p);
     }
     return comm_agree(c, choose_specials(p));

@@ -105,7 +105,13 @@ enum status prepare_choose_format(struct prepare *p) {
     TRY(v.known == 0 ? comm_agree(c, st) : OK);
     p->job.format = choose(&v);
     p->job.mixed = given == FORMAT_AUTO;
-    p->job.templated = v.texts[TEXTS_MESSAGES][p->job.format] > v.texts[TEXTS_STRINGS][p->job.format];
+    const int64_t *texts[] = {v.texts[TEXTS_STRINGS], v.texts[TEXTS_MESSAGES]};
+    p->chats = texts[1][p->job.format] > texts[0][p->job.format];
+    if (p->chat.templates && p->chat.strings && p->job.format != FORMAT_TEXT) {
+        p->chats = true; /* whatever the texts are */
+    } else if (p->chat.templates) {
+        p->job.refused = p->chats ? TEXTS_STRINGS : TEXTS_MESSAGES;
+    }
     bool several = v.known - v.formats[p->job.format] > v.known / STRANGERS_SHARE;
     return several ? comm_agree(c, name_stranger(p, p->job.format, &v)) : OK;
 }

@@ -193,6 +193,12 @@ static void report_counts(const struct prepare *p, const int64_t *counts, int64_
                "prompts that began with the beginning token already: it stands there once");
     warn_count(counts[COUNT_EMPTY_PROMPTS],
                "prompts without any token: the first token of their responses cannot be scored");
+    if (counts[COUNT_FOUND_PROMPTS] > 0) {
+        log_root(LOG_INFO,
+                 "%lld prompts are what chosen and rejected begin with in common, up to a word: there is no "
+                 "\"prompt\"",
+                 (long long)counts[COUNT_FOUND_PROMPTS]);
+    }
     log_root(LOG_INFO, "responses without end token: %lld of %lld", (long long)counts[COUNT_WITHOUT_END],
              (long long)responses);
 }

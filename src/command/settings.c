@@ -91,14 +91,19 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
-           "record format; auto: by the keys of most records"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text", "prepare",
+           NULL, "record format; auto: by the keys of most records"),
     BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
          "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
          "dropped, and counted by reason with their first lines"),
     TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
          "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
+    BOOL(
+        "prepare.strings_as_chat", prepare.strings_as_chat, "false", "prepare",
+        "prepare.chat_template!=transcript",
+        "with a chat template: HH transcripts, prompts and responses that are strings, SHP and UltraFeedback "
+        "go through it too, as turns of user and assistant"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
     CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,

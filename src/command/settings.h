@@ -21,7 +21,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars, strict;
+        bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio;
         char *chat_template; /* "auto", "transcript", or a file */

@@ -229,6 +229,7 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, c
     count_first(b, COUNT_SPECIALS, specials > 0, FIRST_SPECIALS, record);
     count_first(b, COUNT_UNTRAINED, w->text->n_untrained, FIRST_UNTRAINED, record);
     b->counts[COUNT_BEHIND] += w->text->n_behind;
+    b->counts[COUNT_FOUND_PROMPTS] += w->text->found_prompt;
     for (int i = 0; i < w->text->n_responses; i++) {
         TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, i, record) : OK);
     }
@@ -267,35 +268,30 @@ static enum status add_dropped(struct worker *w, struct block *b, int64_t i, con
     return OK;
 }
 
-/* Why a record is not among its like; NULL: it is. */
-static enum status find_stranger(const struct prepare_job *job, const json_t *json, const char *where,
-                                 const char **why) {
+/* Fills w->text from the record's JSON; what is of another format, and does not fail in this one, is a drop.
+ */
+static enum status take_json(struct worker *w, struct block *b, const json_t *json, const char *where) {
+    const struct prepare_job *job = w->job;
     enum record_format found = job->format;
-    bool templates = job->chat && job->chat->templates;
-    *why = NULL;
     TRY(job->mixed ? record_format_detect(json, where, &found) : OK);
-    if (!record_formats_join(found, job->format)) {
-        *why = "of another format than most";
-    } else if (templates &&
-               record_texts(job->format, json) == (job->templated ? TEXTS_STRINGS : TEXTS_MESSAGES)) {
-        *why = job->templated ? "strings among messages" : "messages among strings";
+    if (job->refused != TEXTS_NONE && record_texts(job->format, json) == job->refused) {
+        w->text->dropped =
+            job->refused == TEXTS_STRINGS ? "strings among messages" : "messages among strings";
+        return OK;
     }
+    TRY(record_parse(job->format, json, where, w->text));
+    if (!record_formats_join(found, job->format)) {
+        w->text->dropped = "of another format than most";
+        return OK;
+    }
+    ignored_count(&b->ignored, job->format, json, job->chat && job->chat->templates);
     return OK;
 }
 
-/* Fills w->text from the record's JSON. */
 static enum status take_record(struct worker *w, struct block *b, const struct record *r, const char *where) {
-    const struct prepare_job *job = w->job;
     json_t *json;
-    const char *stranger;
     TRY(parse(r, where, &json));
-    enum status st = find_stranger(job, json, where, &stranger);
-    if (st == OK && !stranger) {
-        st = record_parse(job->format, json, where, w->text);
-        ignored_count(&b->ignored, job->format, json, job->chat && job->chat->templates);
-    } else if (st == OK) {
-        w->text->dropped = stranger;
-    }
+    enum status st = take_json(w, b, json, where);
     json_decref(json);
     return st;
 }
@@ -397,6 +393,7 @@ static enum status worker_open(struct worker *w, const struct prepare_job *job) 
     TRY(NEW_ARRAY(w->text, 1));
     w->text->chat = job->chat;
     TRY(NEW_ARRAY(w->scratch, 1));
+    w->scratch->chat = job->chat;
     return encoder_open(job->tokenizer, &w->encoder);
 }
 

@@ -24,10 +24,10 @@ struct prepare_job {
     int64_t max_pairs;                  /* of an SHP post; 0: all */
     const struct chat_format *chat;     /* how messages become text; NULL: transcripts */
     bool specials_as_text;              /* special tokens in users' text are text */
-    bool mixed;     /* records may be of any format: those that are not of `format` are dropped */
-    bool templated; /* the records' texts are messages, for a template: strings among them are dropped, or the
-                       other way round; read where there are templates */
-    bool strict;    /* the first bad record is an error; else it is dropped */
+    bool mixed; /* records may be of any format: those that are not of `format` are dropped */
+    enum record_texts
+        refused;          /* with templates: strings among messages, or the other way round, are dropped */
+    bool strict;          /* the first bad record is an error; else it is dropped */
     int64_t check_stride; /* one record in so many is checked for token boundaries */
     int threads;
 };
@@ -43,6 +43,7 @@ enum prepare_count {
     COUNT_BOUNDARY_MOVED, /* … where that gives other ids */
     COUNT_SPECIALS,       /* records with a special token in what users wrote */
     COUNT_UNTRAINED,      /* assistant turns that are not trained, since the template has them otherwise */
+    COUNT_FOUND_PROMPTS,  /* prompts that are what chosen and rejected have in common */
     COUNT_BEHIND,         /* messages behind the last one of the assistant */
     PREPARE_COUNTS
 };
