@@ -122,6 +122,8 @@ enum status session_need_head(const struct model *m, const char *folder, enum mo
 
 struct truncation session_truncation(const struct settings *settings) {
     return (struct truncation){
+        .how = (enum cut_length[]){LENGTH_CUTS_PROMPT, LENGTH_CUTS_PROMPT, LENGTH_CUTS_ROW,
+                                   LENGTH_DROPS_ROW}[settings->truncate.keep],
         .max_length = (int32_t)settings->truncate.max_length,
         .max_prompt = (int32_t)settings->truncate.max_prompt,
         .keep_start = settings->truncate.keep == 1,

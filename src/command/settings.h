@@ -41,7 +41,7 @@ struct settings {
     } init;
     struct {
         int64_t max_length, max_prompt, max_response;
-        int keep; /* 0 end, 1 start */
+        int keep; /* 0 end, 1 start, 2 row_start, 3 whole */
         double ratio;
         int unit; /* 0 tokens, 1 chars */
         bool end_after_cut;
