@@ -31,6 +31,7 @@ static const struct result {
      OUTPUT_TEXT,
      2,
      {{NULL, "{\"rows\": ", "\"data_hash\": "}, {NULL, "{\"pairs\": ", "\"data_hash\": "}}},
+    {"judge", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"verdicts\": ", "\"pairs\": ["}}},
     {"synth",
      PLACE_FILE,
      OUTPUT_TEXT,
@@ -45,6 +46,7 @@ static const struct result {
       {NULL, "date,", NULL},
       {NULL, "rows,width,", NULL}}},
     {"init", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
+    {"merge", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
     {"sft", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"dpo", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"reward", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
@@ -129,9 +131,11 @@ static enum status add_base(struct paths *p, const char *view) {
 }
 
 static enum status list_inputs(const struct settings *s, struct paths *out) {
-    const char *const lists[] = {s->input,        s->data,           s->eval_data,      s->model,
-                                 s->reference,    s->tokenizer,      s->init.config,    s->embeddings,
-                                 s->select.model, s->select.compare, s->inspect.against};
+    const char *const lists[] = {
+        s->input,         s->data,           s->eval_data,       s->model,
+        s->reference,     s->tokenizer,      s->init.config,     s->embeddings,
+        s->select.model,  s->select.compare, s->inspect.against, s->judge.annotations,
+        s->judge.answers, s->judge.gamed,    s->adapter,         s->reference_adapter};
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
     }
@@ -190,7 +194,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "checkpoints"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};
@@ -227,8 +231,8 @@ done:
     return st;
 }
 
-/* Does a file's beginning say that init wrote it? One that is not there does not. */
-static enum status says_init(const char *path, bool *out) {
+/* Does a file's beginning have the mark? One that is not there has none. */
+static enum status begins_with(const char *path, const char *mark, bool *out) {
     char start[512];
     int descriptor;
     if (access(path, F_OK) != 0) {
@@ -236,19 +240,21 @@ static enum status says_init(const char *path, bool *out) {
     }
     TRY(regular_open(path, &descriptor, NULL));
     ssize_t n = pread(descriptor, start, sizeof start, 0);
-    *out = n > 0 && memmem(start, (size_t)n, OUTPUT_MADE_BY_INIT, strlen(OUTPUT_MADE_BY_INIT));
+    *out = n > 0 && memmem(start, (size_t)n, mark, strlen(mark));
     close(descriptor);
     return OK;
 }
 
-static enum status is_made_by_init(const char *folder, bool *out) {
+/* Does one of a folder's weights say that the command wrote it? */
+static enum status is_made_by(const char *folder, const char *command, bool *out) {
+    const char *mark = strcmp(command, "merge") == 0 ? OUTPUT_MADE_BY_MERGE : OUTPUT_MADE_BY_INIT;
     static const char *const files[] = {"model.safetensors", "model.safetensors.index.json"};
     struct text path = {0};
     enum status st = OK;
     *out = false;
     for (int i = 0; i < COUNT_OF(files) && st == OK && !*out; i++) {
         st = inside(folder, files[i], &path);
-        st = st == OK ? says_init(path.data, out) : st;
+        st = st == OK ? begins_with(path.data, mark, out) : st;
     }
     text_free(&path);
     return st;
@@ -263,7 +269,7 @@ static enum status check_model(const struct output_rules *rules, const char *fol
     struct text path = {0};
     bool is_own = false; /* then every file is */
     enum status st = output_check(rules, folder, OUTPUT_FOLDER, NULL, 0);
-    st = st == OK ? is_made_by_init(folder, &is_own) : st;
+    st = st == OK ? is_made_by(folder, rules->command, &is_own) : st;
     for (int i = 0; i < COUNT_OF(files) && st == OK; i++) {
         st = inside(folder, files[i], &path);
         st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &any, is_own) : st;

@@ -11,6 +11,7 @@ enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 struct settings {
     bool allow_other_tokenizer, trust_data;
     char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
+    char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
     double watchdog_s;
@@ -60,6 +61,13 @@ struct settings {
         int resume; /* 0 auto, 1 never, 2 must */
     } train;
     struct {
+        int64_t rank; /* 0: no adapters */
+        double alpha, dropout;
+        char *targets;
+        bool rslora;
+        int init; /* 0 uniform, 1 gaussian */
+    } lora;
+    struct {
         int loss; /* 0 token_mean, 1 sequence_sum */
     } sft;
     struct {
@@ -77,6 +85,10 @@ struct settings {
         bool per_token;
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
+    struct {
+        char *annotations, *answers, *gamed;
+        double sensitivity, specificity;
+    } judge;
     struct {
         int pooling; /* 0 mean, 1 last */
         int text;    /* 0 response, 1 full */
