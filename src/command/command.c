@@ -18,6 +18,7 @@ static const struct command table[] = {
     {"few-shot", "reward models on embeddings that learn a user's wishes from a few choices",
      command_few_shot, NULL},
     {"generate", "responses to prompts, JSON Lines", command_generate, NULL},
+    {"judge", "win rates and ratings of systems that answered the same prompts", command_judge, NULL},
     {"inspect", "any file or folder of ours: what is in it, lengths, what made it", command_inspect, NULL},
     {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",
      command_synth, NULL},

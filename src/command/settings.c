@@ -29,6 +29,8 @@
 
 #define TRAINERS "sft dpo reward"
 #define MODEL_USERS "sft dpo reward score evaluate generate embed merge"
+#define WRITERS \
+    "prepare init sft dpo reward merge score generate evaluate judge synth bench embed select few-shot"
 #define ROW_READERS "sft dpo reward score evaluate generate merge"
 
 /* How a run goes on with another value; where nothing is said: not at all. */
@@ -40,15 +42,13 @@
 
 static const struct option table[] = {
     TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
-    TEXT("output", output, "",
-         "prepare init sft dpo reward merge score generate evaluate synth bench embed select few-shot", NULL,
-         "file or run folder written; score, evaluate and generate write to standard output where it is not "
+    TEXT("output", output, "", WRITERS, NULL,
+         "file or run folder written; score, evaluate, generate and judge write to standard output where it "
+         "is not "
          "set, embed beside the data",
          PLACE),
-    BOOL(
-        "overwrite", overwrite, "false",
-        "prepare init sft dpo reward merge score generate evaluate synth bench embed select few-shot inspect",
-        NULL, "output may replace what is no earlier result of the same command; never an input", PLACE),
+    BOOL("overwrite", overwrite, "false", WRITERS " inspect", NULL,
+         "output may replace what is no earlier result of the same command; never an input", PLACE),
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
          PLACE),
@@ -364,10 +364,27 @@ static const struct option table[] = {
 
     INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate merge", "eval_data",
         "first rows only; 0: all", FREE),
-    INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate", NULL,
+    INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate judge", NULL,
         "resamples for confidence intervals"),
-    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate",
+    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate judge",
            "evaluate.bootstrap!=0", "of the intervals"),
+
+    TEXT("judge.annotations", judge.annotations, "", "judge", NULL,
+         "verdicts: AlpacaEval's annotations.json, or records {row, a, b, preference} with a, b names of "
+         "systems and the preference a, b, tie or 0 to 1 for b",
+         PLACE),
+    TEXT("judge.answers", judge.answers, "", "judge", "!judge.annotations",
+         "two or more files of answers with rewards (generate with reward_model), comma separated; the "
+         "higher reward wins",
+         PLACE),
+    TEXT("judge.gamed", judge.gamed, "", "judge", "judge.annotations",
+         "AlpacaEval's df_gamed.csv: difficulties of its instructions, and two baselines, for the "
+         "length-controlled win rate",
+         PLACE),
+    NUMBER("judge.sensitivity", judge.sensitivity, "1", 0, 1, "", "judge", NULL,
+           "how often the judge prefers b where b is better; with specificity: corrected_win_rate"),
+    NUMBER("judge.specificity", judge.specificity, "1", 0, 1, "", "judge", NULL,
+           "how often it prefers a where a is better"),
 
     INT("generate.max_new_tokens", generate.max_new_tokens, "128", 1, 1 << 24, "tokens", "generate", NULL,
         "at most"),

@@ -86,6 +86,10 @@ struct settings {
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
     struct {
+        char *annotations, *answers, *gamed;
+        double sensitivity, specificity;
+    } judge;
+    struct {
         int pooling; /* 0 mean, 1 last */
         int text;    /* 0 response, 1 full */
         int64_t layer, max_length;

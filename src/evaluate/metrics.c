@@ -6,6 +6,7 @@
 
 #include "io/file.h"
 #include "util/clock.h"
+#include "util/fault.h"
 #include "util/json.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -62,7 +63,7 @@ enum status metrics_open(const char *path, int64_t keep_to, struct metrics_file 
     enum status st;
     TRY_TO(done, kept_lines(path, keep_to, &lines));
     TRY_TO(done, file_write(path, lines.data, lines.len));
-    FILE *file = fopen(path, "a");
+    FILE *file = fault_hits(FAULT_OPEN) ? NULL : fopen(path, "a");
     if (!file) {
         st = fail(ERR_WRITE, "%s: cannot append: %s", path, strerror(errno));
         goto done;
@@ -76,15 +77,16 @@ done:
 }
 
 enum status metrics_write(struct metrics_file *m, const struct text *line) {
-    if (fwrite(line->data, 1, line->len, m->file) != line->len || fputs("}\n", m->file) == EOF ||
-        fflush(m->file) != 0) {
+    if (fault_hits(FAULT_WRITE) || fwrite(line->data, 1, line->len, m->file) != line->len ||
+        fputs("}\n", m->file) == EOF || fflush(m->file) != 0) {
         return fail(ERR_WRITE, "%s: cannot write: %s", m->path, strerror(errno));
     }
     return OK;
 }
 
 enum status metrics_sync(struct metrics_file *m) {
-    if (fsync(fileno(m->file)) != 0 && errno != EINVAL && errno != EROFS) { /* these: nothing to wait for */
+    if ((fault_hits(FAULT_SYNC) || fsync(fileno(m->file)) != 0) && errno != EINVAL &&
+        errno != EROFS) { /* these: nothing to wait for */
         return fail(ERR_WRITE, "%s: fsync: %s", m->path, strerror(errno));
     }
     return OK;
