@@ -1,4 +1,6 @@
-/* A row is planned (view_plan.c), then read. */
+/* Opening a view and reading its rows (view_plan.c says what each will be). The data are never copied; what
+ * every step takes is counted.
+ */
 #include "data/view_internal.h"
 
 #include <math.h>
@@ -10,8 +12,6 @@
 bool view_is_of_prompts(const struct view *v) {
     return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
 }
-
-/* Opening. */
 
 static enum status check_truncation(const struct dataset *d, const struct truncation *t) {
     if (!(t->response_ratio > 0 && t->response_ratio <= 1)) {
@@ -40,12 +40,15 @@ static enum status check_truncation(const struct dataset *d, const struct trunca
 static uint64_t hash_of(const struct view *v) {
     const struct truncation *t = &v->t;
     int64_t fields[8] = {t->max_length, t->max_response};
-    bool cuts = t->max_length > 0 || t->max_response > 0 || t->response_ratio < 1;
-    if (t->max_length > 0) {
+    bool cuts =
+        (t->max_length > 0 && t->how == LENGTH_CUTS_PROMPT) || t->max_response > 0 || t->response_ratio < 1;
+    if (t->max_length > 0 && t->how == LENGTH_CUTS_PROMPT) {
         fields[2] = t->max_prompt;
         fields[3] = t->keep_start;
         fields[4] = view_is_of_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
     }
+    fields[3] += t->max_length > 0 && t->how == LENGTH_CUTS_ROW ? 2 : 0;
+    fields[0] = t->how == LENGTH_DROPS_ROW ? 0 : fields[0]; /* what stays is whole */
     fields[5] = t->response_ratio < 1 ? 1 + (int64_t)t->unit : 0;
     fields[6] = cuts && t->end_after_cut;
     memcpy(&fields[7], &t->response_ratio, sizeof fields[7]);
@@ -89,7 +92,12 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
     enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
-    st = labeled ? labeled_rows(d, &v->labeled, &v->rows) : st;
+    v->unlabeled = v->comparisons.list ? size.pairs - v->comparisons.n : 0;
+    if (st == OK && labeled) {
+        st = labeled_rows(d, &v->kept, &v->rows);
+        v->unlabeled = size.pairs - v->rows;
+    }
+    st = st == OK ? plan_leave_out(v) : st;
     if (st != OK) {
         view_close(v);
         return st;
@@ -101,8 +109,8 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
-        mem_free(v->labeled);
         mem_free(v->chars);
+        mem_free(v->kept);
         mem_free(v);
     }
 }
@@ -112,9 +120,11 @@ int64_t view_rows(const struct view *v) {
 }
 
 int64_t view_unlabeled(const struct view *v) {
-    return v->labeled            ? dataset_size(v->d).pairs - v->rows
-           : v->comparisons.list ? dataset_size(v->d).pairs - v->comparisons.n
-                                 : 0;
+    return v->unlabeled;
+}
+
+int64_t view_left_out(const struct view *v) {
+    return v->left_out;
 }
 
 uint64_t view_hash(const struct view *v) {

@@ -1,4 +1,4 @@
-/* Shared by view.c (opening, reading) and view_plan.c (what a row will be). */
+/* Rows as they are planned, before a token is read. Private to src/data/view*.c. */
 #ifndef COLLIMATE_DATA_VIEW_INTERNAL_H
 #define COLLIMATE_DATA_VIEW_INTERNAL_H
 
@@ -8,10 +8,11 @@
 struct view {
     struct dataset *d;
     enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES; ROWS_LABELED ROWS_PAIRS */
-    int64_t *labeled;   /* pair of each row; NULL: they are the same */
     struct truncation t;
     int32_t end_id;
     int64_t rows;
+    int64_t *kept; /* the file's rows that are not left out; NULL: all */
+    int64_t left_out, unlabeled;
     uint64_t hash;
     struct comparisons comparisons; /* where rows are prompts */
     uint8_t *chars;                 /* scratch: characters of a response's tokens */
@@ -44,13 +45,9 @@ struct row_plan {
     int64_t prompt_whole;
 };
 
-/* A list of rows, planned. */
-struct view_plan {
-    struct view *view;
-    struct row_plans all;
-    struct row_plan *rows;
-    int64_t n;
-};
+static inline int64_t row_in_file(const struct view *v, int64_t row) {
+    return v->kept ? v->kept[row] : row;
+}
 
 static inline int64_t cut_tokens(const struct cut *c) {
     return c->keep + c->end;
@@ -60,10 +57,19 @@ static inline bool is_cut(const struct cut *c) {
     return c->keep < c->content || (c->has_end && !c->end);
 }
 
-/* Tokens of a row: its prompt once. Local. */
-int64_t view_plan_tokens(const struct view_plan *plan, const struct row_plan *p);
+/* A list of rows, planned. */
+struct view_plan {
+    struct view *view;
+    struct row_plans all;
+    struct row_plan *rows;
+    int64_t n;
+};
 /* Local. rows NULL: the n from `first` on. */
 enum status view_plan_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
                            struct view_plan **out);
+/* Tokens of a row: its prompt once. Local. */
+int64_t view_plan_tokens(const struct view_plan *plan, const struct row_plan *p);
+/* Local. Takes the rows that max_length leaves out from v->rows and v->kept. */
+enum status plan_leave_out(struct view *v);
 
 #endif

@@ -17,12 +17,17 @@
 #include "data/view_internal.h"
 #include "util/mem.h"
 
+static void plans_free(struct row_plans *p) {
+    mem_free(p->responses);
+    mem_free(p->pairs);
+}
+
 /* At most `limit` tokens in all, but never nothing of the content: with no room for both, content wins. */
-static void cut_to_limit(const struct view *v, struct cut *c, int64_t limit) {
+static void cut_to_limit(struct cut *c, int64_t limit, bool end_after_cut) {
     if (cut_tokens(c) <= limit) {
         return;
     }
-    c->end = c->has_end && v->t.end_after_cut && (limit > 1 || c->content == 0);
+    c->end = c->has_end && end_after_cut && (limit > 1 || c->content == 0);
     int64_t keep = limit - c->end;
     if (keep < c->keep) {
         c->keep = keep < 1 && c->content > 0 ? 1 : keep;
@@ -61,7 +66,7 @@ static enum status cut_response(struct view *v, const struct response *r, struct
         }
     }
     if (v->t.max_response > 0) {
-        cut_to_limit(v, &c, v->t.max_response);
+        cut_to_limit(&c, v->t.max_response, v->t.end_after_cut);
     }
     *out = c;
     return OK;
@@ -172,7 +177,7 @@ static enum status find_responses(struct view *v, int64_t row, struct row_plans 
         return add_response(v, row, all, p);
     }
     struct pair pair;
-    TRY(dataset_pair(v->d, v->labeled ? v->labeled[row] : row, &pair));
+    TRY(dataset_pair(v->d, row, &pair));
     return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
 }
 
@@ -180,25 +185,24 @@ static enum status find_responses(struct view *v, int64_t row, struct row_plans 
 static enum status cut_row(struct view *v, struct planned_response *responses, struct row_plan *p) {
     const struct response *first = &responses[0].response;
     p->prompt_whole = p->prompt_count = first->prompt_count;
-    if (v->t.max_length > 0) {
+    bool cuts_prompt = v->t.max_length > 0 && v->t.how == LENGTH_CUTS_PROMPT;
+    if (cuts_prompt) {
         bool cut;
         TRY(wants_prompt_cut(v, first, &cut));
         if (cut && p->prompt_count > v->t.max_prompt) {
             p->prompt_count = v->t.max_prompt;
         }
-        for (int32_t i = 0; i < p->n_responses; i++) {
-            cut_to_limit(v, &responses[i].cut, v->t.max_length - p->prompt_count);
-        }
+    }
+    for (int32_t i = 0; i < p->n_responses && v->t.max_length > 0 && v->t.how != LENGTH_DROPS_ROW; i++) {
+        cut_to_limit(&responses[i].cut, v->t.max_length - p->prompt_count, cuts_prompt && v->t.end_after_cut);
     }
     p->prompt_first = first->prompt_first + (v->t.keep_start ? 0 : p->prompt_whole - p->prompt_count);
     return OK;
 }
 
-/* A prompt without responses is a row without tokens. */
+/* Row `row` of the file at the end of all; a prompt without responses is a row without tokens. */
 static enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    *p = (struct row_plan){.row = v->labeled ? v->labeled[row] : row,
-                           .first_response = all->n_responses,
-                           .first_pair = all->n_pairs};
+    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
@@ -220,7 +224,8 @@ enum status view_plan_rows(struct view *v, const int64_t *rows, int64_t first, i
     plan->n = n;
     TRY_TO(failed, NEW_ARRAY(plan->rows, n));
     for (int64_t i = 0; i < n; i++) {
-        TRY_TO(failed, plan_row(v, rows ? rows[i] : first + i, &plan->all, &plan->rows[i]));
+        int64_t row = row_in_file(v, rows ? rows[i] : first + i);
+        TRY_TO(failed, plan_row(v, row, &plan->all, &plan->rows[i]));
     }
     *out = plan;
     return OK;
@@ -235,8 +240,7 @@ enum status view_plan_open(struct view *v, const int64_t *rows, int64_t n, struc
 
 void view_plan_close(struct view_plan *plan) {
     if (plan) {
-        mem_free(plan->all.responses);
-        mem_free(plan->all.pairs);
+        plans_free(&plan->all);
         mem_free(plan->rows);
         mem_free(plan);
     }
@@ -244,4 +248,42 @@ void view_plan_close(struct view_plan *plan) {
 
 enum status view_plan_cost(const struct view_plan *plan, int64_t i, int32_t *out) {
     return to_int(view_plan_tokens(plan, &plan->rows[i]), "tokens of a row", out);
+}
+
+/* Whether max_length leaves a row out. */
+static bool is_left_out(const struct view *v, const struct row_plans *all, const struct row_plan *p) {
+    bool out = false;
+    for (int32_t i = 0; i < p->n_responses; i++) {
+        const struct planned_response *r = &all->responses[p->first_response + i];
+        int64_t tokens = r->response.prompt_count;
+        tokens += v->t.how == LENGTH_DROPS_ROW ? cut_tokens(&r->cut) : 1;
+        out |= tokens > v->t.max_length;
+    }
+    return out;
+}
+
+enum status plan_leave_out(struct view *v) {
+    struct row_plans all = {0};
+    int64_t kept = 0;
+    if (v->t.max_length == 0 || v->t.how == LENGTH_CUTS_PROMPT) {
+        return OK;
+    }
+    int64_t *list;
+    TRY(NEW_ARRAY(list, v->rows));
+    enum status st = OK;
+    for (int64_t i = 0; i < v->rows && st == OK; i++) {
+        int64_t row = row_in_file(v, i);
+        struct row_plan p = {.row = row};
+        all.n_responses = all.n_pairs = 0;
+        st = find_responses(v, row, &all, &p);
+        if (st == OK && !is_left_out(v, &all, &p)) {
+            list[kept++] = row;
+        }
+    }
+    plans_free(&all);
+    mem_free(v->kept);
+    v->kept = list;
+    v->left_out = v->rows - kept;
+    v->rows = kept;
+    return st;
 }

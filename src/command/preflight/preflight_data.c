@@ -133,9 +133,6 @@ static void say_tokenizer(const struct look *l) {
     struct preflight *p = l->p;
     const struct dataset_facts *facts = dataset_facts(l->data);
     const struct tokenizer *t = p->trainer.session.tokenizer;
-    if (preflight_failed(p, l->key, rows_check_vocabulary(l->rows, p->config.vocabulary))) {
-        return;
-    }
     if (!t) {
         preflight_say(p, FINDING_WARN, l->key,
                       "the model folder has no tokenizer: that it is the data's (%s) cannot be checked",
