@@ -9,6 +9,10 @@
 #include "util/hash.h"
 #include "util/mem.h"
 
+bool view_is_of_prompts(const struct view *v) {
+    return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
+}
+
 static enum status check_truncation(const struct dataset *d, const struct truncation *t) {
     if (!(t->response_ratio > 0 && t->response_ratio <= 1)) {
         return fail(ERR_USAGE, "truncate.ratio is %g; it must be above 0 and at most 1", t->response_ratio);
@@ -41,7 +45,7 @@ static uint64_t hash_of(const struct view *v) {
     if (t->max_length > 0 && t->how == LENGTH_CUTS_PROMPT) {
         fields[2] = t->max_prompt;
         fields[3] = t->keep_start;
-        fields[4] = rows_are_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
+        fields[4] = view_is_of_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
     }
     fields[3] += t->max_length > 0 && t->how == LENGTH_CUTS_ROW ? 2 : 0;
     fields[0] = t->how == LENGTH_DROPS_ROW ? 0 : fields[0]; /* what stays is whole */
@@ -71,7 +75,9 @@ static enum status open_prompts(struct view *v) {
 
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
     struct dataset_size size = dataset_size(d);
+    bool labeled = kind == ROWS_LABELED || (kind == ROWS_PREFERRED && size.pairs > 0);
     TRY(check_truncation(d, t));
+    kind = kind == ROWS_LABELED ? ROWS_PAIRS : kind == ROWS_PREFERRED ? ROWS_CHOSEN : kind;
     if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
         return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
                     dataset_path(d));
@@ -89,7 +95,8 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->end_id = dataset_facts(d)->end_id;
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
-    enum status st = rows_are_prompts(v) ? open_prompts(v) : OK;
+    enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
+    st = labeled ? labeled_rows(d, &v->labeled, &v->rows) : st;
     st = st == OK ? plan_leave_out(v) : st;
     if (st != OK) {
         view_close(v);
@@ -102,6 +109,7 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
+        mem_free(v->labeled);
         mem_free(v->chars);
         mem_free(v->kept);
         mem_free(v);
@@ -114,6 +122,12 @@ int64_t view_rows(const struct view *v) {
 
 int64_t view_left_out(const struct view *v) {
     return v->left_out;
+}
+
+int64_t view_unlabeled(const struct view *v) {
+    return v->labeled            ? dataset_size(v->d).pairs - v->rows - v->left_out
+           : v->comparisons.list ? dataset_size(v->d).pairs - v->comparisons.n
+                                 : 0;
 }
 
 uint64_t view_hash(const struct view *v) {
@@ -196,7 +210,7 @@ static enum status read_sample(struct view *v, const struct planned_response *re
             *mask += s->responses[i].count;
         }
     }
-    s->target = rows_are_prompts(v) ? best_response(s) : 0;
+    s->target = view_is_of_prompts(v) ? best_response(s) : 0;
     return OK;
 }
 

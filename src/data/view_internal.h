@@ -7,7 +7,8 @@
 
 struct view {
     struct dataset *d;
-    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES */
+    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES; ROWS_LABELED ROWS_PAIRS */
+    int64_t *labeled;   /* pair of each row; NULL: they are the same */
     struct truncation t;
     int32_t end_id;
     int64_t rows;
@@ -44,10 +45,6 @@ struct row_plan {
     int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
     int64_t prompt_whole;
 };
-
-static inline bool rows_are_prompts(const struct view *v) {
-    return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
-}
 
 static inline int64_t cut_tokens(const struct cut *c) {
     return c->keep + c->end;

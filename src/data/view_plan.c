@@ -83,7 +83,7 @@ static enum status is_too_long(struct view *v, const struct response *r, bool *o
 static enum status wants_prompt_cut(struct view *v, const struct response *r, bool *out) {
     int64_t first, count;
     *out = false;
-    if (v->kind != ROWS_PAIRS && !rows_are_prompts(v)) {
+    if (v->kind != ROWS_PAIRS && !view_is_of_prompts(v)) {
         return is_too_long(v, r, out);
     }
     TRY(dataset_prompt_responses(v->d, r->prompt, &first, &count));
@@ -170,14 +170,14 @@ static enum status find_prompt(struct view *v, int64_t row, struct row_plans *al
 }
 
 static enum status find_responses(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    if (rows_are_prompts(v)) {
+    if (view_is_of_prompts(v)) {
         return find_prompt(v, row, all, p);
     }
     if (v->kind == ROWS_RESPONSES) {
         return add_response(v, row, all, p);
     }
     struct pair pair;
-    TRY(dataset_pair(v->d, row, &pair));
+    TRY(dataset_pair(v->d, v->labeled ? v->labeled[row] : row, &pair));
     return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
 }
 
@@ -201,7 +201,9 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
 }
 
 enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
+    *p = (struct row_plan){.row = v->labeled ? v->labeled[row] : row,
+                           .first_response = all->n_responses,
+                           .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
