@@ -55,6 +55,7 @@ static void write_small(struct fixture *f, int32_t end_id) {
                                 .rejected = rejected};
     struct dataset_facts facts = world_facts();
     facts.end_id = end_id;
+    assert_int_equal(at, N);
     assert_int_equal(dataset_write(f->c, f->path, &part, &facts), OK);
 }
 
@@ -182,7 +183,6 @@ static void test_trl(void **state) {
     json_decref(all);
 }
 
-/* Prompt 10; pairs of 8 and 4, 4 and 13 tokens. A row keeps its number in the file. */
 static void test_left_out(void **state) {
     struct fixture *f = *state;
     const struct {
