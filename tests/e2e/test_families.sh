@@ -44,4 +44,5 @@ all=$(cd "$families" && for f in */kind; do echo "${f%/kind}"; done)
 odd() { lane "$(awk 'NR % 2' <<< "$all")"; }
 even() { lane "$(awk 'NR % 2 == 0' <<< "$all")"; }
 together odd even
+refuses 2 "no reward model begins with GraniteForCausalLM" reward data="$(echo */granite/pairs.h5)" model="$(echo */granite)" output=judge train.steps=1
 finish
