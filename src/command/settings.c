@@ -28,8 +28,10 @@
     }
 
 #define TRAINERS "sft dpo reward"
-#define MODEL_USERS "sft dpo reward score evaluate generate embed"
-#define ROW_READERS "sft dpo reward score evaluate generate"
+#define MODEL_USERS "sft dpo reward score evaluate generate embed merge"
+#define WRITERS \
+    "prepare init sft dpo reward merge score generate evaluate judge synth bench embed select few-shot"
+#define ROW_READERS "sft dpo reward score evaluate generate merge"
 
 /* How a run goes on with another value; where nothing is said: not at all. */
 #define FREE .resume = RESUME_FREE
@@ -40,14 +42,13 @@
 
 static const struct option table[] = {
     TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
-    TEXT("output", output, "",
-         "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot", NULL,
-         "file or run folder written; score, evaluate and generate write to standard output where it is not "
+    TEXT("output", output, "", WRITERS, NULL,
+         "file or run folder written; score, evaluate, generate and judge write to standard output where it "
+         "is not "
          "set, embed beside the data",
          PLACE),
-    BOOL("overwrite", overwrite, "false",
-         "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot inspect",
-         NULL, "output may replace what is no earlier result of the same command; never an input", PLACE),
+    BOOL("overwrite", overwrite, "false", WRITERS " inspect", NULL,
+         "output may replace what is no earlier result of the same command; never an input", PLACE),
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
          PLACE),
@@ -58,12 +59,22 @@ static const struct option table[] = {
          "run's "
          "folder, evaluated again without training",
          PLACE),
+    TEXT("adapter", adapter, "", MODEL_USERS, "evaluate:model",
+         "folder of a PEFT adapter (LoRA) put on model; training goes on with it, beside a frozen base",
+         PLACE),
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
-    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
+    TEXT(
+        "reference.adapter", reference_adapter, "", "dpo",
+        "@" LEARNT_READS_REFERENCE "&!dpo.reference_free&!reference&lora.rank,adapter",
+        "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
+        "set: the base alone, but an adapter that is trained further has to say",
+        PLACE),
+    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
-    TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
+    TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
+         "folder, tokenizer.json, or bytes; inspect, select: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
          "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
          "to it",
@@ -91,11 +102,19 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
-           "record format; auto: by the keys of the first record"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text", "prepare",
+           NULL, "record format; auto: by the keys of most records"),
+    BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
+         "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
+         "dropped, and counted by reason with their first lines"),
     TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
          "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
+    BOOL(
+        "prepare.strings_as_chat", prepare.strings_as_chat, "false", "prepare",
+        "prepare.chat_template!=transcript",
+        "with a chat template: HH transcripts, prompts and responses that are strings, SHP and UltraFeedback "
+        "go through it too, as turns of user and assistant"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
     CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,
@@ -120,17 +139,20 @@ static const struct option table[] = {
         "(as transformers does), or taken as text"),
 
     TEXT("init.config", init.config, "", "init", NULL, "config.json, or a model folder that has one"),
-    CHOICE("save.dtype", save.dtype, "auto", "auto|fp32|bf16|fp16", TRAINERS " init", NULL,
+    CHOICE("save.dtype", save.dtype, "auto", "auto|fp32|bf16|fp16", TRAINERS " init merge", NULL,
            "type of the weights that are written; auto: what most weights of the model that was read have "
            "(init: fp32); training itself is in fp32"),
 
     INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, "evaluate:model",
         "prompt + response at most; 0: no limit"),
     INT("truncate.max_prompt", truncate.max_prompt, "0", 0, 1 << 30, "tokens", ROW_READERS,
-        "truncate.max_length&evaluate:model",
+        "truncate.max_length&truncate.keep=end|start&evaluate:model",
         "what an over-long row's prompt is cut to; 0: half of max_length"),
-    CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS,
-           "truncate.max_length&evaluate:model", "which part of a cut prompt stays"),
+    CHOICE("truncate.keep", truncate.keep, "end", "end|start|row_start|whole", ROW_READERS,
+           "truncate.max_length&evaluate:model",
+           "what stays of an over-long row: its prompt's end or start; row_start: prompt + response from the "
+           "start, without an end token, and no row whose prompt fills max_length (TRL's "
+           "truncation_mode=keep_start); whole: no over-long row at all (TRL's reward trainer)"),
     NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo reward score evaluate", "evaluate:model",
            "share of each response that stays, from its start"),
     CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo reward score evaluate",
@@ -168,8 +190,10 @@ static const struct option table[] = {
            "smoothing"),
     NUMBER("train.clip", train.clip, "1", 0, 1e9, "", TRAINERS, NULL,
            "global gradient norm at most; 0: no clipping"),
-    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine", TRAINERS, NULL,
-           "learning rate schedule"),
+    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine|constant_with_warmup",
+           TRAINERS, NULL,
+           "learning rate schedule; warm-up begins at 0 as in transformers, but constant's at 1 / "
+           "(warmup_steps + 1)"),
     INT("train.warmup_steps", train.warmup_steps, "0", 0, MOST, "updates", TRAINERS, NULL, "of the schedule"),
     BOOL("train.shuffle", train.shuffle, "true", TRAINERS, NULL, "a new order of rows each epoch"),
     BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", "bench:bench.kind=step|ops",
@@ -194,6 +218,8 @@ static const struct option table[] = {
         "0: before the first and after the last update", FREE),
     BOOL("train.profile", train.profile, "false", TRAINERS, NULL,
          "time by operation and by collective, at the end and in metrics.jsonl", FREE),
+    BOOL("train.tensorboard", train.tensorboard, "false", TRAINERS " few-shot", "few-shot:!model",
+         "the numbers of metrics.jsonl also as event files in the run folder's tensorboard/", FREE),
     TEXT(
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "
@@ -201,6 +227,19 @@ static const struct option table[] = {
         FREE),
     CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS " few-shot", "few-shot:!model",
            "auto: go on if the run folder holds a checkpoint", PLACE),
+
+    INT("lora.rank", lora.rank, "0", 0, 65536, "", TRAINERS, "!adapter",
+        "of low-rank adapters, trained in the place of the model, which is frozen; 0: none"),
+    NUMBER("lora.alpha", lora.alpha, "0", 0, 1e6, "", TRAINERS, "lora.rank",
+           "adapters are scaled by alpha / rank; 0: by 1"),
+    NUMBER("lora.dropout", lora.dropout, "0", 0, 0.99, "", TRAINERS, "lora.rank",
+           "share of the adapters' inputs that is dropped in training"),
+    TEXT("lora.targets", lora.targets, "auto", TRAINERS, "lora.rank",
+         "modules that get adapters: names with commas between them, all-linear (all but the head), or auto: "
+         "those that PEFT takes for the family"),
+    BOOL("lora.rslora", lora.rslora, "false", TRAINERS, "lora.rank", "scaled by alpha / sqrt(rank) instead"),
+    CHOICE("lora.init", lora.init, "uniform", "uniform|gaussian", TRAINERS, "lora.rank",
+           "first values of A: uniform in +-1 / sqrt(inputs), or normal with deviation 1 / rank; B is 0"),
 
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
@@ -269,9 +308,13 @@ static const struct option table[] = {
          "random, easy, hard; over pairs also balanced; over prompts also centroid; or a mix: "
          "easy:0.5,random:0.5"),
     NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy&!select.count",
-           "of the pairs that is selected; over prompts: of the prompts, drawn at random, all where not set"),
+           "of the pairs that is selected; over prompts: of the prompts, as select.count takes them, all "
+           "where not "
+           "set"),
     INT("select.count", select.count, "0", 0, MOST, "pairs", "select dpo", "select.strategy",
-        "pairs selected, instead of a fraction; 0: by the fraction"),
+        "pairs selected, instead of a fraction; 0: by the fraction. Over prompts those that tell most: easy, "
+        "the "
+        "least similar; hard, the most similar; centroid, clusters farthest apart; random, at random"),
     CHOICE(
         "select.scope", select.scope, "auto", "auto|pairs|prompts", "select dpo", "select.strategy",
         "among the file's pairs, or one new pair among each prompt's responses; auto: prompts where one has "
@@ -284,7 +327,17 @@ static const struct option table[] = {
            "select.strategy=balanced", "first centers: k-means||, k-means++, or random rows"),
     TEXT("select.compare", select.compare, "", "select", "select.strategy",
          "other views of the same data, comma separated: how many pairs they share with this one"),
-    TEXT("select.report", select.report, "", "select", "select.strategy",
+    TEXT("select.export", select.export, "", "select", "select.strategy",
+         "JSON Lines for annotators: id, prompt, response_a, response_b (which is a is drawn), similarity, "
+         "cluster",
+         PLACE),
+    TEXT("select.exclude", select.exclude, "", "select", "select.strategy",
+         "pairs asked before are left out: exports, answers or views, comma separated"),
+    TEXT("select.answers", select.answers, "", "select", "!select.strategy",
+         "instead of a strategy: JSON Lines {\"id\", \"preference\": a|b|tie, \"annotator\"}, comma "
+         "separated, "
+         "that become a view of labeled pairs"),
+    TEXT("select.report", select.report, "", "select", "select.strategy,select.answers",
          "JSON report; where not set: beside the output"),
 
     CHOICE("few_shot.model", few_shot.model, "np", "btl|dpl|np", "few-shot", NULL,
@@ -339,12 +392,34 @@ static const struct option table[] = {
     INT("few_shot.world_seed", few_shot.world_seed, "0", 0, 4294967295.0, "", "few-shot", "!data",
         "likewise"),
 
-    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", "eval_data",
+    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate merge", "eval_data",
         "first rows only; 0: all", FREE),
-    INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate", NULL,
+    INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate judge", NULL,
         "resamples for confidence intervals"),
-    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate",
+    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate judge",
            "evaluate.bootstrap!=0", "of the intervals"),
+    NUMBER("evaluate.label_margin", evaluate.label_margin, "0", 0, 1e12, "", "evaluate",
+           "evaluate:model&evaluate:@" LEARNT_REWARD_MODEL,
+           "labels that a reward model saves: the share of pairs whose rewards differ by less, for "
+           "annotators, and how "
+           "far it agrees with the labels of the others; 0: not said"),
+
+    TEXT("judge.annotations", judge.annotations, "", "judge", NULL,
+         "verdicts: AlpacaEval's annotations.json, or records {row, a, b, preference} with a, b names of "
+         "systems and the preference a, b, tie or 0 to 1 for b",
+         PLACE),
+    TEXT("judge.answers", judge.answers, "", "judge", "!judge.annotations",
+         "two or more files of answers with rewards (generate with reward_model), comma separated; the "
+         "higher reward wins",
+         PLACE),
+    TEXT("judge.gamed", judge.gamed, "", "judge", "judge.annotations",
+         "AlpacaEval's df_gamed.csv: difficulties of its instructions, and two baselines, for the "
+         "length-controlled win rate",
+         PLACE),
+    NUMBER("judge.sensitivity", judge.sensitivity, "1", 0, 1, "", "judge", NULL,
+           "how often the judge prefers b where b is better; with specificity: corrected_win_rate"),
+    NUMBER("judge.specificity", judge.specificity, "1", 0, 1, "", "judge", NULL,
+           "how often it prefers a where a is better"),
 
     INT("generate.max_new_tokens", generate.max_new_tokens, "128", 1, 1 << 24, "tokens", "generate", NULL,
         "at most"),

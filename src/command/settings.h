@@ -11,6 +11,7 @@ enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 struct settings {
     bool allow_other_tokenizer, trust_data;
     char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
+    char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
     double watchdog_s;
@@ -21,7 +22,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars;
+        bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio;
         char *chat_template; /* "auto", "transcript", or a file */
@@ -41,7 +42,7 @@ struct settings {
     } init;
     struct {
         int64_t max_length, max_prompt, max_response;
-        int keep; /* 0 end, 1 start */
+        int keep; /* 0 end, 1 start, 2 row_start, 3 whole */
         double ratio;
         int unit; /* 0 tokens, 1 chars */
         bool end_after_cut;
@@ -52,13 +53,20 @@ struct settings {
         double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha, clip;
         int schedule;
         int64_t warmup_steps;
-        bool shuffle, deterministic, shard_optimizer, profile;
+        bool shuffle, deterministic, shard_optimizer, profile, tensorboard;
         int communication; /* enum communication */
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
         char *stop_before;
         int resume; /* 0 auto, 1 never, 2 must */
     } train;
+    struct {
+        int64_t rank; /* 0: no adapters */
+        double alpha, dropout;
+        char *targets;
+        bool rslora;
+        int init; /* 0 uniform, 1 gaussian */
+    } lora;
     struct {
         int loss; /* 0 token_mean, 1 sequence_sum */
     } sft;
@@ -78,13 +86,17 @@ struct settings {
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
     struct {
+        char *annotations, *answers, *gamed;
+        double sensitivity, specificity;
+    } judge;
+    struct {
         int pooling; /* 0 mean, 1 last */
         int text;    /* 0 response, 1 full */
         int64_t layer, max_length;
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
@@ -102,7 +114,7 @@ struct settings {
     } few_shot;
     struct {
         int64_t rows, bootstrap;
-        double confidence;
+        double confidence, label_margin;
     } evaluate;
     struct {
         int64_t max_new_tokens, top_k, batch, limit;

@@ -14,6 +14,8 @@ struct trainer {
     struct text view;    /* of settings->data, made by this job and read in its place; empty: none */
     bool has_folder;     /* the output folder is this job's */
     struct batch_source data, eval_data;
+    struct estimate need; /* where has_need */
+    bool has_need;
     double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */
     enum stored_type stored; /* of the weights that are written */
     struct training training;
@@ -36,9 +38,9 @@ enum status trainer_run(struct run *run, const struct terms *terms, trainer_sele
 
 /* Local. What an estimate of the run asks; t has its back end, and where more than the state's bytes are
  * asked its rows open; no model. */
-enum status trainer_estimate(const struct trainer *t, struct estimate_options *out);
-/* Local. The configuration of the model that is to be trained, with its head. */
-enum status trainer_config(const struct trainer *t, struct model_config *out);
+enum status trainer_estimate(struct trainer *t, struct estimate_options *out);
+/* Local. The configuration of the model that is to be trained, with its head and adapters. */
+enum status trainer_config(struct trainer *t, struct model_config *out);
 /* Collective. --dry-run: data report, memory per rank, step time; t has its back end and rows open, no model.
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);

@@ -135,6 +135,7 @@ static const char *const gpt2_refused[] = {"add_cross_attention", "scale_attn_by
 static const struct family families[] = {
     {
         .type = "llama",
+        .lora_targets = "q_proj,v_proj",
         .causal = "LlamaForCausalLM",
         .classifier = "LlamaForSequenceClassification",
         .keys = llama_keys,
@@ -147,6 +148,7 @@ static const struct family families[] = {
     },
     {
         .type = "mistral",
+        .lora_targets = "q_proj,v_proj",
         .causal = "MistralForCausalLM",
         .classifier = "MistralForSequenceClassification",
         .keys = mistral_keys,
@@ -160,6 +162,7 @@ static const struct family families[] = {
     },
     {
         .type = "gpt_neox",
+        .lora_targets = "query_key_value",
         .causal = "GPTNeoXForCausalLM",
         .classifier = "GPTNeoXForSequenceClassification",
         .keys = neox_keys,
@@ -183,6 +186,7 @@ static const struct family families[] = {
     },
     {
         .type = "gpt2",
+        .lora_targets = "c_attn",
         .causal = "GPT2LMHeadModel",
         .classifier = "GPT2ForSequenceClassification",
         .keys = gpt2_keys,
@@ -206,6 +210,7 @@ static const struct family families[] = {
     },
     {
         .type = "qwen2",
+        .lora_targets = "q_proj,v_proj",
         .causal = "Qwen2ForCausalLM",
         .classifier = "Qwen2ForSequenceClassification",
         .keys = mistral_keys,
@@ -220,6 +225,7 @@ static const struct family families[] = {
     },
     {
         .type = "qwen3",
+        .lora_targets = "q_proj,v_proj",
         .causal = "Qwen3ForCausalLM",
         .classifier = "Qwen3ForSequenceClassification",
         .keys = attention_bias_keys,
@@ -258,6 +264,7 @@ static const struct family families[] = {
     },
     {
         .type = "phi",
+        .lora_targets = "q_proj,v_proj,fc1,fc2",
         .causal = "PhiForCausalLM",
         .classifier = "PhiForSequenceClassification",
         .keys = phi_keys,
@@ -282,6 +289,7 @@ static const struct family families[] = {
     },
     {
         .type = "gemma",
+        .lora_targets = "q_proj,v_proj",
         .causal = "GemmaForCausalLM",
         .classifier = "GemmaForSequenceClassification",
         .keys = attention_bias_keys,
@@ -296,6 +304,7 @@ static const struct family families[] = {
     },
     {
         .type = "gemma2",
+        .lora_targets = "q_proj,v_proj",
         .causal = "Gemma2ForCausalLM",
         .classifier = "Gemma2ForSequenceClassification",
         .keys = gemma_cap_keys,

@@ -40,6 +40,7 @@ struct family {
     double rotary_share;                                        /* default share of a head that turns */
     double long_from; /* original positions where config.json does not say (Phi-3); 0: as many as it has. Its
                          scalings are longrope, whatever older files call them */
+    const char *lora_targets; /* modules that PEFT gives adapters to, comma separated; NULL: it names none */
     /* What keys and base cannot say; NULL: nothing. */
     enum status (*adapt)(const json_t *json, const char *where, struct model_config *c);
 };

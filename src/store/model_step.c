@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "util/fault.h"
 #include "util/json.h"
 
 #define STEP_FILE "step.json"
@@ -63,7 +64,9 @@ static bool is_ours(const char *name) {
                                         "special_tokens_map.json",
                                         "tokenizer_config.json",
                                         "added_tokens.json",
-                                        "tokenizer.model"};
+                                        "tokenizer.model",
+                                        "adapter_config.json",
+                                        "adapter_model.safetensors"};
     for (int i = 0; i < COUNT_OF(names); i++) {
         if (strcmp(names[i], name) == 0) {
             return true;
@@ -74,7 +77,7 @@ static bool is_ours(const char *name) {
 
 enum status model_step_remove(const char *folder) {
     TRY(model_step_forget(folder));
-    DIR *directory = opendir(folder);
+    DIR *directory = fault_hits(FAULT_OPEN) ? NULL : opendir(folder);
     if (!directory) {
         return OK; /* there is none */
     }
