@@ -51,6 +51,8 @@ static const struct result {
     {"few-shot", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
 };
 static const struct output_mark report_of_select = {NULL, "{\"strategy\": ", NULL};
+static const struct output_mark report_of_generate = {NULL, "{\"responses\": ", "\"logp\": "};
+static const struct output_mark saved_by_generate = {"preferences", NULL, NULL};
 static const struct output_mark report_of_inspect = {NULL, "{\"file\": ", NULL};
 static const struct output_mark embeddings_of_dpo = {"embeddings", NULL, NULL};
 
@@ -115,9 +117,21 @@ static enum status add_base(struct paths *p, const char *view) {
 }
 
 static enum status list_inputs(const struct settings *s, struct paths *out) {
-    const char *const lists[] = {s->input,        s->data,           s->eval_data,      s->model,
-                                 s->reference,    s->tokenizer,      s->init.config,    s->embeddings,
-                                 s->select.model, s->select.compare, s->inspect.against};
+    const char *const lists[] = {s->input,
+                                 s->data,
+                                 s->eval_data,
+                                 s->model,
+                                 s->reference,
+                                 s->tokenizer,
+                                 s->init.config,
+                                 s->embeddings,
+                                 s->select.model,
+                                 s->select.compare,
+                                 s->inspect.against,
+                                 s->reward_model,
+                                 s->generate.reference,
+                                 s->generate.expert,
+                                 s->generate.antiexpert};
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
     }
@@ -259,6 +273,15 @@ static enum status check_report(const struct output_rules *rules, const struct s
     return st;
 }
 
+/* What generate writes beside its lines. */
+static enum status check_generated(const struct output_rules *rules, const struct settings *s) {
+    if (*s->generate.save) {
+        TRY(output_check(rules, s->generate.save, OUTPUT_HDF5, &saved_by_generate, 1));
+    }
+    return *s->generate.report ? output_check(rules, s->generate.report, OUTPUT_TEXT, &report_of_generate, 1)
+                               : OK;
+}
+
 static enum status check_all(const struct output_rules *rules, const struct settings *s) {
     const struct result *r = results;
     while (r < results + COUNT_OF(results) && strcmp(r->command, rules->command) != 0) {
@@ -266,6 +289,9 @@ static enum status check_all(const struct output_rules *rules, const struct sett
     }
     if (strcmp(rules->command, "inspect") == 0 && *s->inspect.report) {
         return output_check(rules, s->inspect.report, OUTPUT_TEXT, &report_of_inspect, 1);
+    }
+    if (strcmp(rules->command, "generate") == 0) {
+        TRY(check_generated(rules, s));
     }
     if (r == results + COUNT_OF(results) || !*s->output) {
         return OK;

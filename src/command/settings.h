@@ -10,7 +10,8 @@ enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 
 struct settings {
     bool allow_other_tokenizer, trust_data;
-    char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
+    char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *reward_model, *tokenizer,
+        *device;
     int64_t threads, seed, device_ranks;
     bool overwrite;
     double watchdog_s;
@@ -105,9 +106,11 @@ struct settings {
         double confidence;
     } evaluate;
     struct {
-        int64_t max_new_tokens, top_k, batch, limit;
-        double temperature, top_p;
-        bool stop_at_end;
+        int64_t max_new_tokens, top_k, batch, limit, samples, best_of;
+        double temperature, top_p, min_p, repetition_penalty;
+        int rule; /* enum rule_kind */
+        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report;
+        bool stop_at_end, per_token;
     } generate;
     struct {
         int kind; /* 0 pairs (numeric: two conflicting users), 1 text */
