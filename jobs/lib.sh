@@ -4,6 +4,7 @@
 #     - passes USR1 on (Slurm sends it before the limit): collimate checkpoints at the next step and exits 85;
 #     - requeues the job on 85, and on a lost node or rank, at most MAX_RESTARTS times;
 #     - ends COMMAND and requeues the job when the run folder's heartbeat stands still for HEARTBEAT_S seconds;
+#     - starts COMMAND again where a rank died before the program's first word;
 #     - ends with COMMAND's exit code otherwise.
 # Needs in the environment: RUN (the run folder). Optional: MAX_RESTARTS (20), HEARTBEAT_S (0: no guard).
 # A job that is cancelled (scancel JOB) stays cancelled: Slurm refuses to requeue it.
@@ -62,10 +63,9 @@ _guard() {
     done
 }
 
-run_until_done() {
-    local child='' guard='' rc=0 why
-    trap 'kill -USR1 ${child:-$!} 2> /dev/null' USR1
-    trap 'kill -TERM ${child:-$!} 2> /dev/null' TERM
+# _run COMMAND...: once, under the guard, which requeues where it had to act. Returns COMMAND's exit code.
+_run() {
+    local guard='' rc=0
     "$@" &
     child=$!
     if [ "${HEARTBEAT_S:-0}" -gt 0 ]; then
@@ -82,6 +82,22 @@ run_until_done() {
         wait "$guard" 2> /dev/null
         [ $? -ne 9 ] || _requeue "$rc" "its heartbeat stood still"
     fi
+    return "$rc"
+}
+
+run_until_done() {
+    local child='' rc=0 why start before
+    trap 'kill -USR1 ${child:-$!} 2> /dev/null' USR1
+    trap 'kill -TERM ${child:-$!} 2> /dev/null' TERM
+    for start in 1 2 3 4 5; do
+        before=$(stat -c '%s %y' "$RUN/log.txt" 2> /dev/null)
+        _run "$@"
+        rc=$?
+        # A segmentation fault before the run's first line: with Slurm 22.05 and PMIx 4.2.2 some 3 of 100 starts on busy nodes
+        # die in MPI_Init (a rank is past its last barrier while another is in the first).
+        [ "$rc" -eq 139 ] && [ "$(stat -c '%s %y' "$RUN/log.txt" 2> /dev/null)" = "$before" ] && [ "$start" -lt 5 ] || break
+        echo "jobs/lib.sh: exit code 139 before the program's first word, start number $((start + 1))" >&2
+    done
     if why=$(_again_because "$rc"); then
         _requeue "$rc" "$why"
     fi

@@ -1,4 +1,4 @@
-/* evaluate: loss, margins, accuracies over exact rows, with bootstrap confidence intervals, as one object. */
+/* evaluate: loss, margins, accuracies over exact rows, with confidence intervals, as one object. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -131,7 +131,7 @@ static void visit(void *context, const struct sample *sample, const struct score
     if (scored->has_reference) {
         visit_rewards(e, sample, row);
     }
-    ratios_end_row(&e->ratios, scored->row);
+    ratios_end_row(&e->ratios, evaluation_unit(sample));
 }
 
 static enum status print_hashes(const struct session *s, struct text *out) {
@@ -188,15 +188,23 @@ static enum status open_workspace(struct session *s, const struct batch_source *
     return session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace);
 }
 
+static enum status open_ratios(struct evaluation *e) {
+    const struct interval_options intervals = interval_options(e->session.settings);
+    int broken_down = e->terms.has_reference ? breakdown_size(facts_of(e)) : 0;
+    TRY(ratios_open(&intervals, VALUE_COUNT + broken_down, &e->ratios));
+    ratios_are_shares(&e->ratios, VALUE_ACCURACY, 1);
+    ratios_are_shares(&e->ratios, VALUE_LOGP_ACCURACY, 1);
+    ratios_are_shares(&e->ratios, VALUE_TOKEN_ACCURACY, 1 + LABELS_MEASURES + broken_down);
+    return OK;
+}
+
 static enum status run_rows(struct evaluation *e) {
     struct session *s = &e->session;
     struct scorer scorer = {0};
     struct sums sums;
-    int n = VALUE_COUNT + (e->terms.has_reference ? breakdown_size(facts_of(e)) : 0);
     struct batch_source source = session_evaluation(s, &s->train);
     TRY(open_workspace(s, &source));
-    const struct interval_options intervals = interval_options(s->settings);
-    enum status st = ratios_open(&intervals, n, &e->ratios);
+    enum status st = open_ratios(e);
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
     watchdog_phase(s->comm->watchdog, "evaluating");

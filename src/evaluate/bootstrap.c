@@ -1,10 +1,10 @@
 #include "evaluate/bootstrap.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "util/mem.h"
 #include "util/rng.h"
+#include "util/student.h"
 
 enum status bootstrap_open(uint64_t seed, int64_t samples, int values, struct bootstrap *out) {
     *out = (struct bootstrap){.seed = seed, .samples = samples, .values = values};
@@ -44,8 +44,8 @@ static int poisson(const uint64_t at[POISSON_MOST], uint64_t uniform) {
     return k;
 }
 
-void bootstrap_add(struct bootstrap *b, int64_t row, const double *numerators, const double *denominators) {
-    struct rng rng = rng_stream(b->seed, RNG_BOOTSTRAP, row, 0);
+void bootstrap_add(struct bootstrap *b, int64_t unit, const double *numerators, const double *denominators) {
+    struct rng rng = rng_stream(b->seed, RNG_BOOTSTRAP, unit, 0);
     int64_t n = 2 * (int64_t)b->values;
     uint64_t at[POISSON_MOST];
     poisson_table(at);
@@ -63,42 +63,73 @@ void bootstrap_add(struct bootstrap *b, int64_t row, const double *numerators, c
     }
 }
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return x < y ? -1 : x > y;
+/* What the resamples say of a ratio. */
+struct spread {
+    double ratio, weight; /* weight: D */
+    double variance;      /* of the ratio, before any correction */
+    double units;         /* m */
+};
+
+static struct spread spread_of(const struct bootstrap *b, const double *sums, int v, const double *total) {
+    struct spread s = {.ratio = total[0] / total[1], .weight = total[1]};
+    double squares = 0;
+    double weights = 0;
+    for (int64_t i = 0; i < b->samples; i++) {
+        const double *pair = sums + 2 * (i * b->values + v);
+        double off = pair[0] - s.ratio * pair[1];
+        squares += off * off;
+        weights += (pair[1] - s.weight) * (pair[1] - s.weight);
+    }
+    s.variance = squares / (double)b->samples / (s.weight * s.weight);
+    s.units = s.weight * s.weight / (weights / (double)b->samples);
+    return s;
 }
 
-/* Linear interpolation between order statistics, as numpy.quantile does. */
-static double quantile(const double *sorted, int64_t n, double q) {
-    double place = q * (double)(n - 1);
-    int64_t i = (int64_t)place;
-    double next = i + 1 < n ? sorted[i + 1] : sorted[i];
-    return sorted[i] + (place - (double)i) * (next - sorted[i]);
+/* The normal distribution's quantile is Student's with this many degrees of freedom. */
+static const double normal = 1e6;
+
+static void wilson(const struct spread *s, double p, double t, double *low, double *high) {
+    double odds = s->ratio * (1 - s->ratio);
+    double trials = odds > 0 && s->variance > 0 ? fmin(odds / s->variance, s->weight) : s->units;
+    double z = student_quantile(p, normal);
+    double correction = s->weight > 1 ? student_quantile(p, s->weight - 1) / t : 1;
+    trials *= fmin(correction * correction, 1);
+    double center = (s->ratio + z * z / (2 * trials)) / (1 + z * z / trials);
+    double half = z * sqrt(odds / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials);
+    *low = s->ratio > 0 ? fmax(center - half, 0) : 0;
+    *high = s->ratio < 1 ? fmin(center + half, 1) : 1;
 }
 
-enum status bootstrap_intervals(struct comm *c, struct bootstrap *b, double confidence, double *low,
-                                double *high) {
-    double *ratios = NULL;
+static void interval(const struct spread *s, double confidence, bool is_share, double *low, double *high) {
+    *low = *high = NAN;
+    if (!(s->units >= 1.5)) { /* one unit; m is known to a few percent */
+        return;
+    }
+    double p = (1 + confidence) / 2;
+    double t = student_quantile(p, s->units - 1);
+    if (is_share) {
+        wilson(s, p, t, low, high);
+        return;
+    }
+    double half = t * sqrt(s->variance * s->units / (s->units - 1));
+    *low = s->ratio - half;
+    *high = s->ratio + half;
+}
+
+enum status bootstrap_intervals(struct comm *c, struct bootstrap *b, double confidence, const double *totals,
+                                const bool *shares, double *low, double *high) {
     double *sums = NULL;
-    enum status st = NEW_ARRAY(ratios, b->samples);
-    st = st == OK ? NEW_ARRAY(sums, b->sums.n) : st;
+    enum status st = NEW_ARRAY(sums, b->sums.n);
     TRY_TO(done, comm_agree(c, st));
     TRY_TO(done, exact_reduce(c, &b->sums, sums));
     for (int v = 0; v < b->values; v++) {
-        int64_t n = 0;
-        for (int64_t s = 0; s < b->samples; s++) {
-            const double *pair = sums + 2 * (s * b->values + v);
-            if (pair[1] > 0) { /* a resample of a few rows may hold none */
-                ratios[n++] = pair[0] / pair[1];
-            }
+        low[v] = high[v] = NAN;
+        if (b->samples > 0 && totals[2 * v + 1] > 0) {
+            const struct spread s = spread_of(b, sums, v, totals + 2 * v);
+            interval(&s, confidence, shares[v], &low[v], &high[v]);
         }
-        qsort(ratios, (size_t)n, sizeof *ratios, ascending);
-        low[v] = n > 0 ? quantile(ratios, n, (1 - confidence) / 2) : NAN;
-        high[v] = n > 0 ? quantile(ratios, n, (1 + confidence) / 2) : NAN;
     }
 done:
     mem_free(sums);
-    mem_free(ratios);
     return st;
 }

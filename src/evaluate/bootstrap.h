@@ -1,9 +1,18 @@
-/* Bootstrap confidence intervals of ratios of sums over rows, without keeping the rows.
+/* Confidence intervals of ratios of sums over units (prompts with all that belongs to them), without keeping
+ * the units.
  *
- * The Poisson bootstrap: resample b counts row i Poisson(1) times, where the count is a function of (seed, i,
- * b), so ranks add up their rows' shares of every resample and nothing has to be gathered; exact sums, so
- * that the bits depend on no rank count. For many rows it is the multinomial bootstrap (Chamandy et al. 2012,
- * "Estimating uncertainty for massive data streams").
+ * The Poisson bootstrap: resample b counts unit i Poisson(1) times, where the count is a function of (seed,
+ * i, b). So ranks add up their shares of every resample and nothing has to be gathered, whoever has which
+ * part of a unit; exact sums, so that the bits depend on no rank count (Chamandy et al. 2012, "Estimating
+ * uncertainty for massive data streams").
+ *
+ * The resamples give the variance of the ratio R = N/D with units as clusters, from N* - R D*, and how many
+ * units of equal weight there are, m = D^2 / var D*. Percentiles of resamples are too narrow for few units;
+ * instead:
+ * - R +- t s, with Student's t of m - 1 degrees of freedom and s^2 the variance times m / (m - 1);
+ * - for shares Wilson's interval, whose number of trials is R (1 - R) / variance, at most D, corrected for
+ * the degrees of freedom (Korn and Graubard 1998, "Confidence intervals for proportions with small expected
+ *   number of positive counts estimated from survey data"); m trials where the share is 0 or 1.
  */
 #ifndef COLLIMATE_EVALUATE_BOOTSTRAP_H
 #define COLLIMATE_EVALUATE_BOOTSTRAP_H
@@ -15,15 +24,16 @@ struct bootstrap {
     int64_t samples;
     int values;             /* ratios */
     struct exact_sums sums; /* samples x values x 2: numerator, denominator */
-    exact_units *row;       /* scratch: the same of one row, values x 2 */
+    exact_units *row;       /* scratch: the same of one unit's part, values x 2 */
 };
 /* Local. samples 0: nothing is kept and all intervals are NaN. */
 enum status bootstrap_open(uint64_t seed, int64_t samples, int values, struct bootstrap *out);
 void bootstrap_close(struct bootstrap *b);
-/* Local. A row's numerators and denominators (values each). */
-void bootstrap_add(struct bootstrap *b, int64_t row, const double *numerators, const double *denominators);
-/* Collective. low, high (values each): percentiles at `confidence`. */
-enum status bootstrap_intervals(struct comm *c, struct bootstrap *b, double confidence, double *low,
-                                double *high);
+/* Local. Numerators and denominators (values each) of a unit, or of a part of it. */
+void bootstrap_add(struct bootstrap *b, int64_t unit, const double *numerators, const double *denominators);
+/* Collective. totals (values x 2): sums over all units, by turns; shares (values): which ratios are shares of
+ * the denominator. low, high (values): ends of the intervals, NaN where there are fewer than two units. */
+enum status bootstrap_intervals(struct comm *c, struct bootstrap *b, double confidence, const double *totals,
+                                const bool *shares, double *low, double *high);
 
 #endif

@@ -2,7 +2,14 @@
 
 #include "evaluate/batch_order.h"
 #include "mpi/exact.h"
+#include "util/hash.h"
 #include "util/mem.h"
+
+int64_t evaluation_unit(const struct sample *s) {
+    return s->prompt_count <= 1
+               ? s->row
+               : (int64_t)hash_bytes(s->prompt, (size_t)s->prompt_count * sizeof *s->prompt, 0);
+}
 
 void evaluate_count_work(const struct scorer *scorer, double passes, struct sums *sums) {
     sums->v[SUM_FLOPS] += passes * scorer_flops(scorer);

@@ -5,6 +5,10 @@
 #include "evaluate/sums.h"
 #include "score/scorer.h"
 
+/* What rows of one prompt have in common, for ratios_end_row: the hash of the prompt's tokens; of a row
+ * without a prompt (at most a begin token) its own number. */
+int64_t evaluation_unit(const struct sample *s);
+
 /* Called for each of this rank's rows, where not NULL. sums: the row's own. */
 typedef void evaluate_visit(void *context, const struct sample *sample, const struct scored_row *row,
                             const struct sums *sums);

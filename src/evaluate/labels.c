@@ -25,6 +25,12 @@ struct agreement {
     int64_t labeled;
 };
 
+static enum status open_ratios(struct agreement *a, const struct interval_options *intervals) {
+    TRY(ratios_open(intervals, LABELS_MEASURES, &a->ratios));
+    ratios_are_shares(&a->ratios, 0, LABELS_MEASURES);
+    return OK;
+}
+
 /* The labeled pairs of a block. *prompt: of the last one, -1 before the first; what a prompt's pairs sum to
  * is resampled together. */
 static enum status count_block(struct agreement *a, struct range block, int64_t *prompt) {
@@ -96,7 +102,7 @@ enum status labels_evaluate(struct comm *c, struct dataset *data, int64_t rows,
                             const struct interval_options *intervals, struct text *out) {
     struct agreement a = {.data = data};
     int64_t pairs = dataset_size(data).pairs;
-    enum status st = comm_agree(c, ratios_open(intervals, LABELS_MEASURES, &a.ratios));
+    enum status st = comm_agree(c, open_ratios(&a, intervals));
     st = st == OK ? measure(c, &a, rows > 0 && rows < pairs ? rows : pairs, out) : st;
     ratios_close(&a.ratios);
     return st;

@@ -11,6 +11,7 @@ enum status ratios_open(const struct interval_options *o, int n, struct ratios *
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         TRY(NEW_ARRAY(*arrays[i], n));
     }
+    TRY(NEW_ARRAY(out->shares, n));
     TRY(NEW_ARRAY(out->totals, 2 * (int64_t)n));
     TRY(exact_open(2 * (int64_t)n, &out->exact));
     return bootstrap_open(o->seed, o->samples, n, &out->bootstrap);
@@ -21,9 +22,16 @@ void ratios_close(struct ratios *r) {
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
     }
+    mem_free(r->shares);
     exact_close(&r->exact);
     bootstrap_close(&r->bootstrap);
     *r = (struct ratios){0};
+}
+
+void ratios_are_shares(struct ratios *r, int first, int n) {
+    for (int v = first; v < first + n; v++) {
+        r->shares[v] = true;
+    }
 }
 
 void ratios_count(struct ratios *r, int v, double numerator, double denominator) {
@@ -31,19 +39,19 @@ void ratios_count(struct ratios *r, int v, double numerator, double denominator)
     r->denominators[v] += denominator;
 }
 
-void ratios_end_row(struct ratios *r, int64_t row) {
+void ratios_end_row(struct ratios *r, int64_t unit) {
     for (int v = 0; v < r->n; v++) {
         exact_add(&r->exact, 2 * v, exact_of(&r->exact, r->numerators[v]), 1);
         exact_add(&r->exact, 2 * v + 1, exact_of(&r->exact, r->denominators[v]), 1);
     }
-    bootstrap_add(&r->bootstrap, row, r->numerators, r->denominators);
+    bootstrap_add(&r->bootstrap, unit, r->numerators, r->denominators);
     memset(r->numerators, 0, (size_t)r->n * sizeof *r->numerators);
     memset(r->denominators, 0, (size_t)r->n * sizeof *r->denominators);
 }
 
 enum status ratios_reduce(struct comm *c, struct ratios *r) {
     TRY(exact_reduce(c, &r->exact, r->totals));
-    return bootstrap_intervals(c, &r->bootstrap, r->confidence, r->low, r->high);
+    return bootstrap_intervals(c, &r->bootstrap, r->confidence, r->totals, r->shares, r->low, r->high);
 }
 
 double ratios_rows(const struct ratios *r, int v) {

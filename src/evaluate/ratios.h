@@ -1,4 +1,4 @@
-/* Ratios of sums over rows, each with a bootstrap interval: what evaluations count and print. The same bits
+/* Ratios of sums over rows, each with a confidence interval: what evaluations count and print. The same bits
  * for any rank count. */
 #ifndef COLLIMATE_EVALUATE_RATIOS_H
 #define COLLIMATE_EVALUATE_RATIOS_H
@@ -15,6 +15,7 @@ struct interval_options {
 struct ratios {
     int n;
     double *numerators, *denominators; /* of the row at hand */
+    bool *shares;                      /* ratios that are shares of their denominator */
     struct exact_sums exact;           /* numerator and denominator of each ratio */
     struct bootstrap bootstrap;
     double confidence;
@@ -25,10 +26,14 @@ struct ratios {
 /* Local. n ratios. Closed after failures too. */
 enum status ratios_open(const struct interval_options *o, int n, struct ratios *out);
 void ratios_close(struct ratios *r);
+/* Local. Ratios first, first + 1, … count how many of their denominator have something: their intervals are
+ * those of shares, within [0, 1]. The same on all ranks. */
+void ratios_are_shares(struct ratios *r, int first, int n);
 /* Local. Adds to ratio v of the row at hand. */
 void ratios_count(struct ratios *r, int v, double numerator, double denominator);
-/* Local. Ends the row, which is resampled as a whole: what was counted since the last one is its share. */
-void ratios_end_row(struct ratios *r, int64_t row);
+/* Local. Ends the row: what was counted since the last one belongs to this unit, which is resampled as a
+ * whole. Rows of one prompt have one unit (evaluation_unit), on whatever rank. */
+void ratios_end_row(struct ratios *r, int64_t unit);
 /* Collective. */
 enum status ratios_reduce(struct comm *c, struct ratios *r);
 

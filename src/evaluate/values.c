@@ -132,7 +132,7 @@ static void visit(void *context, const struct sample *sample, const struct score
     }
     enum status st = visit_best(e, row);
     e->status = e->status == OK ? st : e->status;
-    ratios_end_row(&e->ratios, row->row);
+    ratios_end_row(&e->ratios, evaluation_unit(sample));
 }
 
 static enum status put_best(struct reward_evaluation *e) {
@@ -181,10 +181,19 @@ static enum status print_result(struct reward_evaluation *e) {
     return text_puts(out, "}\n");
 }
 
+static enum status open_ratios(struct reward_evaluation *e) {
+    int n = breakdown_size(e->facts);
+    TRY(ratios_open(&e->options->intervals, VALUE_BREAKDOWN + n, &e->ratios));
+    ratios_are_shares(&e->ratios, VALUE_ACCURACY, 1);
+    ratios_are_shares(&e->ratios, VALUE_TRUTH, 1 + LABELS_MEASURES);
+    ratios_are_shares(&e->ratios, VALUE_HIT, 1 + n);
+    return OK;
+}
+
 static enum status run_rows(struct reward_evaluation *e) {
     const struct values_options *o = e->options;
     struct scorer scorer = {0};
-    enum status st = ratios_open(&o->intervals, VALUE_BREAKDOWN + breakdown_size(e->facts), &e->ratios);
+    enum status st = open_ratios(e);
     st = st == OK ? scorer_open(o->model, o->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(o->comm, st));
     watchdog_phase(o->comm->watchdog, "evaluating");

@@ -76,11 +76,26 @@ JSON
 "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
 "$COLLIMATE" --quiet synth output=heldout.jsonl synth.rows=20 synth.length=4 seed=2 || exit 1
 
+# started COMMAND…: srun of MPI processes. With Debian's Slurm 22.05 and PMIx 4.2.2 some 3 of 100 such starts on a busy machine die
+# inside MPI_Init: a process is past its last barrier while a peer is still in the first, which does not yet know what to do
+# with a message (signal 11 in Open MPI's btl_tcp). That is before the program's first word, and such a start is made again.
+started() {
+    local rc
+    for _ in 1 2 3 4 5; do
+        login timeout 60 "$@" 2> started.err
+        rc=$?
+        cat started.err >&2
+        grep -q 'task [0-9]*: Segmentation fault' started.err && grep -q 'Failing at address: (nil)' started.err || break
+        echo "MPI_Init died under srun; started again" >&2
+    done
+    return $rc
+}
+
 # srun with PMIx, over all nodes: the same bytes as one process writes.
 srun_synth() {
     "$COLLIMATE" --quiet synth output=one.jsonl synth.rows=40 synth.length=4 seed=1 &&
-        login timeout 60 srun --mpi=pmix -N3 -n6 "$COLLIMATE" --quiet synth output="$PWD/train.jsonl" synth.rows=40 \
-            synth.length=4 seed=1 && cmp one.jsonl train.jsonl
+        started srun --mpi=pmix -N3 -n6 "$COLLIMATE" --quiet synth output="$PWD/train.jsonl" synth.rows=40 \
+            synth.length=4 seed=1 overwrite=true && cmp one.jsonl train.jsonl
 }
 ok "srun --mpi=pmix on 3 nodes" srun_synth
 
@@ -109,10 +124,10 @@ ok "jobs/*.sbatch are accepted" files
 
 # preflight over nodes, and of a folder that each of them has for itself.
 preflight() {
-    login timeout 200 srun --mpi=pmix -N3 -n3 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output="$PWD/fly" \
+    started srun --mpi=pmix -N3 -n3 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output="$PWD/fly" \
         dpo.beta=0.1 train.batch=8 > preflight.out 2> preflight.err && grep -q '^ok *ranks *3 on 3 hosts' preflight.out &&
         grep -qE '^(ok|warn) *output .* written by all ranks' preflight.out && [ ! -e fly ] || { cat preflight.out; return 1; }
-    login timeout 200 srun -Q --mpi=pmix -N2 -n2 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output=/tmp/fly \
+    started srun -Q --mpi=pmix -N2 -n2 "$COLLIMATE" --quiet preflight data="$DATA" model="$MODEL" output=/tmp/fly \
         dpo.beta=0.1 train.batch=8 > preflight.out 2> preflight.err
     [ $? -eq 73 ] && grep -q '^refuse *output .*every host must see the same folder' preflight.out ||
         { cat preflight.out preflight.err; return 1; }

@@ -44,6 +44,15 @@ done
 for code in 0 1 2 65 70 73; do
     under $code "" bash -c "exit $code"
 done
+# A rank that dies before the run's first line is started again on the spot, five times at most; one that dies later is not.
+mkdir -p run
+under 139 "" bash -c 'echo x >> starts; exit 139'
+[ "$(wc -l < starts)" -eq 5 ] || bad "a start that dies: $(cat err.txt)"
+under 0 "" bash -c '[ "$(wc -l < starts)" -eq 7 ] || { echo x >> starts; exit 139; }'
+rm -f starts
+under 139 "" bash -c 'echo x >> starts; echo x >> run/log.txt; exit 139'
+[ "$(wc -l < starts)" -eq 1 ] || bad "a run that dies was started again: $(cat err.txt)"
+rm -rf run starts
 # An array's last task has the number of the array; scontrol takes all tasks by that.
 SLURM_ARRAY_JOB_ID=20 SLURM_ARRAY_TASK_ID=4 under 85 "requeue 20_4" bash -c 'exit 85'
 SLURM_RESTART_COUNT=20 under 85 "" bash -c 'exit 85'

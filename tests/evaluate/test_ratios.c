@@ -1,9 +1,8 @@
 /* Ratios on 1, 2 and 4 ranks: their values beside plain sums, their intervals beside a bootstrap that draws
- * row by row in double, what is printed of them; breakdowns by hand. */
+ * row by row in double and formulas written anew, what is printed of them; breakdowns by hand. */
 #include "evaluate/breakdown.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/check.h"
@@ -11,6 +10,7 @@
 #include "util/log.h"
 #include "util/mem.h"
 #include "util/rng.h"
+#include "util/student.h"
 
 enum { ROWS = 37, SAMPLES = 64, RATIOS = 3 };
 
@@ -23,9 +23,9 @@ static void share(int row, double numerator[RATIOS], double denominator[RATIOS])
     numerator[2] = denominator[2] = 0;
 }
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+/* Rows by twos belong to one unit. */
+static int64_t unit_of(int row) {
+    return row / 2;
 }
 
 /* The smallest k with uniform < sum of e^-1 / i! up to k. */
@@ -39,17 +39,15 @@ static int poisson(double uniform) {
     return k;
 }
 
-/* numpy.quantile of a ratio over the resamples. */
-static double quantile_of(int v, uint64_t seed, double q) {
-    static double numerators[SAMPLES], denominators[SAMPLES];
-    double ratios[SAMPLES];
-    int n = 0;
-    memset(numerators, 0, sizeof numerators);
-    memset(denominators, 0, sizeof denominators);
+/* Row by row in double: the ratio, its variance over the resamples, the number of units that they show. */
+static void resample(int v, uint64_t seed, double *ratio, double *variance, double *units) {
+    double numerators[SAMPLES] = {0}, denominators[SAMPLES] = {0}, n = 0, d = 0, squares = 0, weights = 0;
     for (int row = 0; row < ROWS; row++) {
-        struct rng rng = rng_stream(seed, RNG_BOOTSTRAP, row, 0);
+        struct rng rng = rng_stream(seed, RNG_BOOTSTRAP, unit_of(row), 0);
         double numerator[RATIOS], denominator[RATIOS];
         share(row, numerator, denominator);
+        n += numerator[v];
+        d += denominator[v];
         for (int s = 0; s < SAMPLES; s++) {
             int times = poisson((double)(rng_u64(&rng) >> 11) * 0x1p-53);
             numerators[s] += times * numerator[v];
@@ -57,14 +55,13 @@ static double quantile_of(int v, uint64_t seed, double q) {
         }
     }
     for (int s = 0; s < SAMPLES; s++) {
-        if (denominators[s] > 0) {
-            ratios[n++] = numerators[s] / denominators[s];
-        }
+        double off = numerators[s] - n / d * denominators[s];
+        squares += off * off;
+        weights += (denominators[s] - d) * (denominators[s] - d);
     }
-    qsort(ratios, (size_t)n, sizeof *ratios, ascending);
-    double place = q * (n - 1);
-    int i = (int)place;
-    return i + 1 < n ? ratios[i] + (place - i) * (ratios[i + 1] - ratios[i]) : ratios[n - 1];
+    *ratio = n / d;
+    *variance = squares / SAMPLES / (d * d);
+    *units = d * d / (weights / SAMPLES);
 }
 
 /* Rows dealt one by one, each counted in two parts. */
@@ -76,7 +73,27 @@ static void count_rows(struct comm *c, struct ratios *r) {
             ratios_count(r, v, 0.5 * numerator[v], denominator[v]);
             ratios_count(r, v, 0.5 * numerator[v], 0);
         }
-        ratios_end_row(r, row);
+        ratios_end_row(r, unit_of(row));
+    }
+}
+
+/* Ratio 0 is a share: Wilson's interval; ratio 1 a mean: Student's. */
+static void check_interval(const struct ratios *r, int v) {
+    double ratio, variance, units;
+    resample(v, 5, &ratio, &variance, &units);
+    double t = student_quantile(0.95, units - 1);
+    if (v == 1) {
+        double half = t * sqrt(variance * units / (units - 1));
+        CHECK(fabs(r->low[v] - (ratio - half)) <= 1e-12 && fabs(r->high[v] - (ratio + half)) <= 1e-12);
+        return;
+    }
+    double z = 1.6448536269514722; /* the normal distribution's 95 % point */
+    double n = fmin(ratio * (1 - ratio) / variance, ROWS);
+    n *= fmin(1, pow(student_quantile(0.95, ROWS - 1) / t, 2));
+    /* Its ends solve (ratio - x)^2 = z^2 x (1 - x) / n. */
+    for (int i = 0; i < 2; i++) {
+        double x = i == 0 ? r->low[v] : r->high[v];
+        CHECK((x < ratio) == (i == 0) && fabs((ratio - x) * (ratio - x) - z * z * x * (1 - x) / n) <= 1e-6);
     }
 }
 
@@ -84,6 +101,7 @@ static void test_intervals(struct comm *c) {
     const struct interval_options o = {.samples = SAMPLES, .confidence = 0.9, .seed = 5};
     struct ratios r;
     CHECK(ratios_open(&o, RATIOS, &r) == OK);
+    ratios_are_shares(&r, 0, 1);
     count_rows(c, &r);
     CHECK(ratios_reduce(c, &r) == OK);
     for (int v = 0; v < 2; v++) {
@@ -96,9 +114,7 @@ static void test_intervals(struct comm *c) {
         }
         CHECK(ratios_rows(&r, v) == denominators);
         CHECK(ratios_value(&r, v) == numerators / denominators);
-        CHECK(fabs(r.low[v] - quantile_of(v, 5, 0.05)) <= 1e-12);
-        CHECK(fabs(r.high[v] - quantile_of(v, 5, 0.95)) <= 1e-12);
-        CHECK(r.low[v] < r.high[v]);
+        check_interval(&r, v);
     }
     CHECK(ratios_rows(&r, 2) == 0 && isnan(ratios_value(&r, 2)) && isnan(r.low[2]));
     ratios_close(&r);
