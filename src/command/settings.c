@@ -347,6 +347,11 @@ static const struct option table[] = {
         "resamples for confidence intervals"),
     NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate",
            "evaluate.bootstrap!=0", "of the intervals"),
+    INT("evaluate.kl_positions", evaluate.kl_positions, "0", 0, 512, "tokens", "evaluate", "reference",
+        "of a response, at each of which the mean KL(model || reference) is shown; 0: none"),
+    INT("evaluate.kl_samples", evaluate.kl_samples, "0", 0, 4096, "responses", "evaluate",
+        "evaluate.kl_positions",
+        "drawn from the model for each prompt at temperature 1, for the same along what it says itself"),
 
     INT("generate.max_new_tokens", generate.max_new_tokens, "128", 1, 1 << 24, "tokens", "generate", NULL,
         "at most"),

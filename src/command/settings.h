@@ -102,7 +102,7 @@ struct settings {
         double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
     } few_shot;
     struct {
-        int64_t rows, bootstrap;
+        int64_t rows, bootstrap, kl_positions, kl_samples;
         double confidence;
     } evaluate;
     struct {

@@ -40,6 +40,21 @@ done
     bad "not three lines a prompt"
 cmp <(number logp drawn.jsonl) <(number drawn_logp drawn.jsonl) || bad "temperature 1 draws from something else"
 
+# KL by position: of responses that are given, here those that were drawn, and of the same drawn again.
+"$COLLIMATE" --quiet evaluate data=drawn.h5 model=model1 reference=model2 evaluate.kl_positions=8 \
+    evaluate.kl_samples=3 evaluate.bootstrap=50 output=kl.json || bad "evaluate"
+mpirun -q -n 3 "$COLLIMATE" --quiet evaluate data=drawn.h5 model=model1 reference=model2 evaluate.kl_positions=8 \
+    evaluate.kl_samples=3 evaluate.bootstrap=50 output=ranks.json || bad "evaluate on 3 ranks"
+cmp kl.json ranks.json || bad "another KL by position on 3 ranks"
+list token_kl drawn.jsonl | tr -d '[]' |
+    awk -F, '{ for (i = 1; i <= NF; i++) { sum[i] += $i; n[i]++ } }
+        END { for (i = 1; i <= 8; i++) printf "%.9f %d\n", sum[i] / n[i], n[i] }' > want
+for name in kl_given kl_sampled; do
+    grep -o "\"$name\": {.*" kl.json | grep -o '"kl": [^,]*, "responses": [0-9]*' | head -8 |
+        sed 's/"[a-z]*"//g; s/[:,]/ /g' | awk '{ printf "%.9f %d\n", $(NF - 1), $NF }' | cmp - want ||
+        bad "$name is not the mean of token_kl: $(cat kl.json want)"
+done
+
 # Lists of parameters; ranks and batches change nothing.
 rules="generate.rule=kl_threshold generate.mix=0,0.5 generate.threshold=0.5,100 generate.reference=model2 \
     generate.samples=2 reward_model=rm/model"
