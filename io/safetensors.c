@@ -315,8 +315,8 @@ static enum status refuse_folder(const char *folder) {
         const char *name, *what;
     } others[] = {
         {"adapter_config.json",
-         "a PEFT adapter, not a whole model: merge it with peft (merge_and_unload()) and "
-         "save what comes out (save_pretrained())"},
+         "a PEFT adapter, not a whole model: give it as adapter=FOLDER beside the model=FOLDER that it was "
+         "made for"},
         {"pytorch_model.bin",
          "weights in pytorch_model.bin: load the folder in transformers and save it anew "
          "(save_pretrained() writes safetensors)"},
@@ -354,6 +354,19 @@ done:
     safetensors_close(s);
     text_free(&path);
     return st;
+}
+
+enum status safetensors_open_file(const char *path, struct safetensors **out) {
+    struct safetensors *s;
+    TRY(NEW_ARRAY(s, 1));
+    enum status st = read_shard(s, path);
+    st = st == OK ? sort_names(s, path) : st;
+    if (st != OK) {
+        safetensors_close(s);
+        return st;
+    }
+    *out = s;
+    return OK;
 }
 
 void safetensors_close(struct safetensors *s) {

@@ -24,6 +24,8 @@ struct stored_tensor {
 struct safetensors;
 /* Local. folder holds model.safetensors or an index with its shards. Fails: ERR_INPUT, ERR_DATA. */
 enum status safetensors_open(const char *folder, struct safetensors **out);
+/* Local. One file under whatever name. */
+enum status safetensors_open_file(const char *path, struct safetensors **out);
 /* Local. Whether the folder has such files. */
 bool safetensors_are_in(const char *folder);
 void safetensors_close(struct safetensors *s);
@@ -45,6 +47,8 @@ enum status safetensors_create(const char *folder, enum stored_type type, int64_
 /* Before the first value: a word in the files' metadata that says what wrote them (no quotes in it).
  * Borrowed. */
 void safetensors_made_by(struct safetensors_writer *w, const char *made_by);
+/* Before the first value: the files' name before ".safetensors", in the place of "model". Borrowed. */
+void safetensors_name(struct safetensors_writer *w, const char *stem);
 enum status safetensors_declare(struct safetensors_writer *w, const char *name, int n_dims,
                                 const int64_t *shape);
 enum status safetensors_write(struct safetensors_writer *w, const float *data, int64_t count);

@@ -29,6 +29,7 @@ struct declared {
 struct safetensors_writer {
     char *folder;
     const char *made_by; /* NULL: it does not say; borrowed */
+    const char *stem;    /* of the files' names; borrowed */
     enum stored_type type;
     int64_t shard_bytes;
     struct declared *tensors;
@@ -74,10 +75,15 @@ enum status safetensors_create(const char *folder, enum stored_type type, int64_
         return ERR_SYSTEM;
     }
     w->type = type;
+    w->stem = "model";
     w->shard_bytes = shard_bytes > 0 ? shard_bytes : default_shard_bytes;
     w->descriptor = -1;
     *out = w;
     return OK;
+}
+
+void safetensors_name(struct safetensors_writer *w, const char *stem) {
+    w->stem = stem;
 }
 
 void safetensors_made_by(struct safetensors_writer *w, const char *made_by) {
@@ -122,9 +128,9 @@ static void deal_shards(struct safetensors_writer *w) {
 
 static void shard_name(const struct safetensors_writer *w, int shard, char *out, size_t size) {
     if (w->n_shards == 1) {
-        snprintf(out, size, "model.safetensors");
+        snprintf(out, size, "%s.safetensors", w->stem);
     } else {
-        snprintf(out, size, "model-%05d-of-%05d.safetensors", shard + 1, w->n_shards);
+        snprintf(out, size, "%s-%05d-of-%05d.safetensors", w->stem, shard + 1, w->n_shards);
     }
 }
 
@@ -313,7 +319,7 @@ static enum status write_index(const struct safetensors_writer *w) {
         TRY_TO(done, text_printf(&index, ": \"%s\"", name));
     }
     TRY_TO(done, text_puts(&index, "\n  }\n}\n"));
-    TRY_TO(done, text_printf(&path, "%s/model.safetensors.index.json", w->folder));
+    TRY_TO(done, text_printf(&path, "%s/%s.safetensors.index.json", w->folder, w->stem));
     st = file_write(path.data, index.data, index.len);
 done:
     text_free(&index);
@@ -324,10 +330,10 @@ done:
 /* Readers prefer a single file to an index: the one that does not belong to this model goes. */
 static enum status remove_stale(const struct safetensors_writer *w) {
     char path[PATH_BYTES];
-    const char *name = w->n_shards > 1 ? "model.safetensors" : "model.safetensors.index.json";
-    int n = snprintf(path, sizeof path, "%s/%s", w->folder, name);
+    const char *name = w->n_shards > 1 ? ".safetensors" : ".safetensors.index.json";
+    int n = snprintf(path, sizeof path, "%s/%s%s", w->folder, w->stem, name);
     if (n >= PATH_BYTES || (unlink(path) != 0 && errno != ENOENT)) {
-        return fail(ERR_WRITE, "%s/%s: cannot remove the older model's file", w->folder, name);
+        return fail(ERR_WRITE, "%s/%s%s: cannot remove the older model's file", w->folder, w->stem, name);
     }
     return OK;
 }

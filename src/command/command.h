@@ -30,6 +30,7 @@ enum status command_dpo(struct run *run);
 enum status command_score(struct run *run);
 enum status command_generate(struct run *run);
 enum status command_evaluate(struct run *run);
+enum status command_judge(struct run *run);
 enum status command_synth(struct run *run);
 enum status command_inspect(struct run *run);
 enum status command_bench(struct run *run);
@@ -37,6 +38,7 @@ enum status command_reward(struct run *run);
 enum status command_embed(struct run *run);
 enum status command_select(struct run *run);
 enum status command_few_shot(struct run *run);
+enum status command_merge(struct run *run);
 enum status command_preflight(struct run *run);
 
 #endif

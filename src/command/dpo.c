@@ -14,6 +14,7 @@ static enum status embed_first(struct run *run, struct text *path) {
     struct dataset *data = NULL;
     if (*settings.select.model) {
         settings.model = settings.select.model;
+        settings.adapter = "";
     }
     session_open(run, &session);
     session.settings = &settings;

@@ -92,7 +92,10 @@ enum status facts_collect(const struct trainer *t, struct facts *out) {
     const struct sums_order order = {.is_fixed = t->data.plan.deterministic};
     *out = (struct facts){0};
     TRY(add_keys(s->run->options, order, out));
-    TRY(add_hash(out, "model contents", s->model_hash));
+    TRY(add_hash(out, "model contents", s->base_hash));
+    if (s->lora) { /* as they began */
+        TRY(add_hash(out, "adapter contents", s->model_hash));
+    }
     TRY(add_hash(out, "data", dataset_hash(s->train.data)));
     TRY(add_hash(out, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n)));
     if (t->terms.has_reference) {

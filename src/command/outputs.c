@@ -31,6 +31,7 @@ static const struct result {
      OUTPUT_TEXT,
      2,
      {{NULL, "{\"rows\": ", "\"data_hash\": "}, {NULL, "{\"pairs\": ", "\"data_hash\": "}}},
+    {"judge", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"verdicts\": ", "\"pairs\": ["}}},
     {"synth",
      PLACE_FILE,
      OUTPUT_TEXT,
@@ -45,6 +46,7 @@ static const struct result {
       {NULL, "date,", NULL},
       {NULL, "rows,width,", NULL}}},
     {"init", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
+    {"merge", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
     {"sft", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"dpo", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"reward", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
@@ -117,21 +119,16 @@ static enum status add_base(struct paths *p, const char *view) {
 }
 
 static enum status list_inputs(const struct settings *s, struct paths *out) {
-    const char *const lists[] = {s->input,
-                                 s->data,
-                                 s->eval_data,
-                                 s->model,
-                                 s->reference,
-                                 s->tokenizer,
-                                 s->init.config,
-                                 s->embeddings,
-                                 s->select.model,
-                                 s->select.compare,
-                                 s->inspect.against,
-                                 s->reward_model,
-                                 s->generate.reference,
-                                 s->generate.expert,
-                                 s->generate.antiexpert};
+    const char *const lists[] = {s->input,           s->data,
+                                 s->eval_data,       s->model,
+                                 s->reference,       s->tokenizer,
+                                 s->init.config,     s->embeddings,
+                                 s->select.model,    s->select.compare,
+                                 s->inspect.against, s->judge.annotations,
+                                 s->judge.answers,   s->judge.gamed,
+                                 s->adapter,         s->reference_adapter,
+                                 s->reward_model,    s->generate.reference,
+                                 s->generate.expert, s->generate.antiexpert};
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
     }
@@ -190,7 +187,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "checkpoints"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};
@@ -227,8 +224,9 @@ done:
     return st;
 }
 
-/* Does one of a folder's weights say that init wrote it? */
-static bool is_made_by_init(const char *folder) {
+/* Does one of a folder's weights say that the command wrote it? */
+static bool is_made_by(const char *folder, const char *command) {
+    const char *mark = strcmp(command, "merge") == 0 ? OUTPUT_MADE_BY_MERGE : OUTPUT_MADE_BY_INIT;
     static const char *const files[] = {"model.safetensors", "model.safetensors.index.json"};
     char start[512];
     bool found = false;
@@ -237,7 +235,7 @@ static bool is_made_by_init(const char *folder) {
         int descriptor;
         if (inside(folder, files[i], &path) == OK && regular_open(path.data, &descriptor, NULL) == OK) {
             ssize_t n = pread(descriptor, start, sizeof start, 0);
-            found = n > 0 && memmem(start, (size_t)n, OUTPUT_MADE_BY_INIT, strlen(OUTPUT_MADE_BY_INIT));
+            found = n > 0 && memmem(start, (size_t)n, mark, strlen(mark));
             close(descriptor);
         }
         text_free(&path);
@@ -252,7 +250,7 @@ static enum status check_model(const struct output_rules *rules, const char *fol
         "merges.txt"};
     const struct output_mark any = {NULL, "", NULL};
     struct text path = {0};
-    int n = is_made_by_init(folder); /* then every file is its own */
+    int n = is_made_by(folder, rules->command); /* then every file is its own */
     enum status st = output_check(rules, folder, OUTPUT_FOLDER, NULL, 0);
     for (int i = 0; i < COUNT_OF(files) && st == OK; i++) {
         st = inside(folder, files[i], &path);

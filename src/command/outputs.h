@@ -9,6 +9,7 @@
 #define OUTPUT_CONFIG_BEGINS "# collimate "
 /* In the metadata of weights that `init` wrote. */
 #define OUTPUT_MADE_BY_INIT "collimate init"
+#define OUTPUT_MADE_BY_MERGE "collimate merge"
 
 /* Collective. Looks at every name that the command will write, derived ones too, before it does any work.
  * command: the one that will run. Fails: ERR_USAGE where a name is an input, no fitting place, or a file that

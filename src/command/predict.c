@@ -12,6 +12,9 @@ static void print_memory(const struct estimate *e) {
     printf("memory per rank (MiB)\n");
     printf("  process      %10.1f\n", mib(e->baseline));
     printf("  parameters   %10.1f  %lld\n", mib(e->model), (long long)e->parameters);
+    if (e->frozen > 0) {
+        printf("  frozen base  %10.1f  %lld\n", mib(e->base), (long long)e->frozen);
+    }
     printf("  gradients    %10.1f\n", mib(e->gradients));
     printf("  optimizer    %10.1f  %lld states\n", mib(e->optimizer), (long long)e->state_arenas);
     if (e->partial) {
@@ -22,6 +25,10 @@ static void print_memory(const struct estimate *e) {
     printf("  operations   %10.1f\n", mib(e->inside));
     printf("  batches      %10.1f\n", mib(e->batches));
     printf("  total        %10.1f\n", mib(e->total));
+    if (e->frozen > 0) {
+        printf("  adapters save %9.1f  of parameters, gradients and optimizer of the whole model\n",
+               mib(e->saved));
+    }
 }
 
 static void print_rows(const char *name, const struct rows *r) {
@@ -40,16 +47,19 @@ static void print_time(const struct estimate *e, int64_t steps) {
            e->step_seconds * (double)steps, (long long)steps);
 }
 
-enum status trainer_config(const struct trainer *t, struct model_config *out) {
+enum status trainer_config(struct trainer *t, struct model_config *out) {
+    struct session *s = &t->session;
     struct text folder = {0};
     enum status st = model_source_folder(t->session.settings->model, &folder);
     st = st == OK ? model_source_config(folder.data, out) : st;
     out->head = model_head_for(t->terms.reads & READS_VALUE);
     text_free(&folder);
+    st = st == OK ? session_plan_adapters(s, out) : st;
+    out->lora = s->adapter_config ? &s->adapters : NULL;
     return st;
 }
 
-enum status trainer_estimate(const struct trainer *t, struct estimate_options *out) {
+enum status trainer_estimate(struct trainer *t, struct estimate_options *out) {
     const struct session *s = &t->session;
     *out = (struct estimate_options){
         .comm = s->comm,

@@ -33,6 +33,8 @@ void session_close(struct session *s) {
         model_close(s->model);
     }
     backend_close(s->backend);
+    json_decref(s->adapter_config);
+    lora_layout_free(&s->adapters);
     *s = (struct session){0};
 }
 
@@ -98,17 +100,23 @@ enum status session_open_tokenizer(struct session *s) {
 }
 
 enum status session_open_model(struct session *s) {
-    const struct model_folder_options options = {
-        .head = s->head, .seed = (uint64_t)s->settings->seed, .beside = s->beside};
+    bool is_frozen = s->trains && (s->settings->lora.rank > 0 || *s->settings->adapter);
+    const struct model_folder_options options = {.head = s->head,
+                                                 .seed = (uint64_t)s->settings->seed,
+                                                 .kind = is_frozen ? ARENA_FROZEN : ARENA_TRAINED,
+                                                 .beside = is_frozen ? 0 : s->beside};
     TRY(session_need(s->settings->model, "model"));
     watchdog_phase(s->comm->watchdog, "reading the model");
     TRY(comm_agree(s->comm, model_source_folder(s->settings->model, &s->source)));
     TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));
     enum status st = model_folder_hash(s->model, &s->model_hash);
+    s->base_hash = s->model_hash;
     if (st == OK) {
         st = session_open_tokenizer(s);
     }
-    return comm_agree(s->comm, st);
+    st = st == OK ? session_plan_adapters(s, &s->model->config) : st;
+    TRY(comm_agree(s->comm, st));
+    return s->adapter_config ? session_open_adapters(s) : OK;
 }
 
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head) {
@@ -227,7 +235,11 @@ static enum status fill_reference(const struct session *s, struct model *model, 
 enum status session_reference(struct session *s, const struct reference_request *request) {
     const char *folder = s->settings->reference;
     if (!*folder) {
-        return fill_reference(s, s->model, s->model_hash, request);
+        uint64_t own;
+        TRY(session_use_reference(s, &own));
+        enum status filled = fill_reference(s, s->model, own, request);
+        lora_use(s->model, s->lora);
+        return filled;
     }
     const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
     struct model *reference = NULL;

@@ -9,6 +9,7 @@
 #include "command/command.h"
 #include "data/batch.h"
 #include "data/rows.h"
+#include "model/lora.h"
 #include "score/reference.h"
 #include "store/model_folder.h"
 
@@ -20,7 +21,13 @@ struct session {
     enum model_head head; /* a causal folder is opened with a new score head where that is asked for */
     int64_t beside;       /* bytes that training takes beside the parameters, in one allocation with them */
     struct model *model;
-    uint64_t model_hash;         /* of the weights as read, and of the configuration */
+    uint64_t model_hash;    /* of the weights as read, and of the configuration; with adapters of theirs */
+    uint64_t base_hash;     /* the same without adapters */
+    bool trains;            /* adapters are trained, beside a frozen base */
+    json_t *adapter_config; /* of the adapters (session_plan_adapters()); NULL: none */
+    struct lora_layout adapters; /* their modules */
+    struct lora *lora;           /* on the model, where it is open */
+    struct lora *reference_lora; /* of reference.adapter, on the same model */
     struct text source;          /* folder of the model's config.json and tokenizer */
     struct tokenizer *tokenizer; /* of that folder; NULL where it has none */
     struct rows train, eval;     /* `data` and `eval_data` */
@@ -40,6 +47,18 @@ enum status session_need(const char *value, const char *key);
 enum status session_open_backend(struct session *s, const char *device, bool deterministic);
 /* Collective. The model of settings->model with its hash and its tokenizer. */
 enum status session_open_model(struct session *s);
+/* Local. What adapters a model of this configuration is to have: those of `adapter`, or new ones where
+ * lora.rank asks for them; does nothing the second time. Fails: ERR_USAGE, ERR_INPUT, ERR_DATA naming what of
+ * the adapter's file is not supported or does not fit. */
+enum status session_plan_adapters(struct session *s, const struct model_config *config);
+/* Collective. Opens them on the model, which passes go through them from now on: what `adapter` holds, or the
+ * initial values of new ones. */
+enum status session_open_adapters(struct session *s);
+/* Collective. From now on passes over the model give the reference: the base alone, or reference.adapter on
+ * it; *hash: of that. Ended by lora_use(model, s->lora). */
+enum status session_use_reference(struct session *s, uint64_t *hash);
+/* Whether the policy, as it begins, must agree with its reference. */
+bool session_begins_at_reference(const struct session *s);
 /* Local. The tokenizer of settings->model; NULL where it has none, which is fine for training on ids. */
 enum status session_open_tokenizer(struct session *s);
 /* Local. Fails: ERR_USAGE where the model has the other head. */

@@ -28,8 +28,10 @@
     }
 
 #define TRAINERS "sft dpo reward"
-#define MODEL_USERS "sft dpo reward score evaluate generate embed"
-#define ROW_READERS "sft dpo reward score evaluate generate"
+#define MODEL_USERS "sft dpo reward score evaluate generate embed merge"
+#define WRITERS \
+    "prepare init sft dpo reward merge score generate evaluate judge synth bench embed select few-shot"
+#define ROW_READERS "sft dpo reward score evaluate generate merge"
 
 /* How a run goes on with another value; where nothing is said: not at all. */
 #define FREE .resume = RESUME_FREE
@@ -40,14 +42,13 @@
 
 static const struct option table[] = {
     TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
-    TEXT("output", output, "",
-         "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot", NULL,
-         "file or run folder written; score, evaluate and generate write to standard output where it is not "
+    TEXT("output", output, "", WRITERS, NULL,
+         "file or run folder written; score, evaluate, generate and judge write to standard output where it "
+         "is not "
          "set, embed beside the data",
          PLACE),
-    BOOL("overwrite", overwrite, "false",
-         "prepare init sft dpo reward score generate evaluate synth bench embed select few-shot inspect",
-         NULL, "output may replace what is no earlier result of the same command; never an input", PLACE),
+    BOOL("overwrite", overwrite, "false", WRITERS " inspect", NULL,
+         "output may replace what is no earlier result of the same command; never an input", PLACE),
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
          PLACE),
@@ -58,11 +59,20 @@ static const struct option table[] = {
          "run's "
          "folder, evaluated again without training",
          PLACE),
+    TEXT("adapter", adapter, "", MODEL_USERS, "evaluate:model",
+         "folder of a PEFT adapter (LoRA) put on model; training goes on with it, beside a frozen base",
+         PLACE),
     TEXT("reward_model", reward_model, "", "generate", NULL,
          "folder of a reward model with the same tokenizer: each response gets its reward"),
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
+    TEXT(
+        "reference.adapter", reference_adapter, "", "dpo",
+        "@" LEARNT_READS_REFERENCE "&!dpo.reference_free&!reference&lora.rank,adapter",
+        "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
+        "set: the base alone, but an adapter that is trained further has to say",
+        PLACE),
     TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
          "side-car from embed; random does without", PLACE),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
@@ -122,7 +132,7 @@ static const struct option table[] = {
         "(as transformers does), or taken as text"),
 
     TEXT("init.config", init.config, "", "init", NULL, "config.json, or a model folder that has one"),
-    CHOICE("save.dtype", save.dtype, "auto", "auto|fp32|bf16|fp16", TRAINERS " init", NULL,
+    CHOICE("save.dtype", save.dtype, "auto", "auto|fp32|bf16|fp16", TRAINERS " init merge", NULL,
            "type of the weights that are written; auto: what most weights of the model that was read have "
            "(init: fp32); training itself is in fp32"),
 
@@ -203,6 +213,19 @@ static const struct option table[] = {
         FREE),
     CHOICE("train.resume", train.resume, "auto", "auto|never|must", TRAINERS " few-shot", "few-shot:!model",
            "auto: go on if the run folder holds a checkpoint", PLACE),
+
+    INT("lora.rank", lora.rank, "0", 0, 65536, "", TRAINERS, "!adapter",
+        "of low-rank adapters, trained in the place of the model, which is frozen; 0: none"),
+    NUMBER("lora.alpha", lora.alpha, "0", 0, 1e6, "", TRAINERS, "lora.rank",
+           "adapters are scaled by alpha / rank; 0: by 1"),
+    NUMBER("lora.dropout", lora.dropout, "0", 0, 0.99, "", TRAINERS, "lora.rank",
+           "share of the adapters' inputs that is dropped in training"),
+    TEXT("lora.targets", lora.targets, "auto", TRAINERS, "lora.rank",
+         "modules that get adapters: names with commas between them, all-linear (all but the head), or auto: "
+         "those that PEFT takes for the family"),
+    BOOL("lora.rslora", lora.rslora, "false", TRAINERS, "lora.rank", "scaled by alpha / sqrt(rank) instead"),
+    CHOICE("lora.init", lora.init, "uniform", "uniform|gaussian", TRAINERS, "lora.rank",
+           "first values of A: uniform in +-1 / sqrt(inputs), or normal with deviation 1 / rank; B is 0"),
 
     CHOICE("sft.loss", sft.loss, "token_mean", "token_mean|sequence_sum", "sft", NULL,
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
@@ -341,17 +364,34 @@ static const struct option table[] = {
     INT("few_shot.world_seed", few_shot.world_seed, "0", 0, 4294967295.0, "", "few-shot", "!data",
         "likewise"),
 
-    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate", "eval_data",
+    INT("evaluate.rows", evaluate.rows, "0", 0, MOST, "rows", TRAINERS " evaluate merge", "eval_data",
         "first rows only; 0: all", FREE),
-    INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate", NULL,
+    INT("evaluate.bootstrap", evaluate.bootstrap, "1000", 0, 1000000, "samples", "evaluate judge", NULL,
         "resamples for confidence intervals"),
-    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate",
+    NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate judge",
            "evaluate.bootstrap!=0", "of the intervals"),
     INT("evaluate.kl_positions", evaluate.kl_positions, "0", 0, 512, "tokens", "evaluate", "reference",
         "of a response, at each of which the mean KL(model || reference) is shown; 0: none"),
     INT("evaluate.kl_samples", evaluate.kl_samples, "0", 0, 4096, "responses", "evaluate",
         "evaluate.kl_positions",
         "drawn from the model for each prompt at temperature 1, for the same along what it says itself"),
+
+    TEXT("judge.annotations", judge.annotations, "", "judge", NULL,
+         "verdicts: AlpacaEval's annotations.json, or records {row, a, b, preference} with a, b names of "
+         "systems and the preference a, b, tie or 0 to 1 for b",
+         PLACE),
+    TEXT("judge.answers", judge.answers, "", "judge", "!judge.annotations",
+         "two or more files of answers with rewards (generate with reward_model), comma separated; the "
+         "higher reward wins",
+         PLACE),
+    TEXT("judge.gamed", judge.gamed, "", "judge", "judge.annotations",
+         "AlpacaEval's df_gamed.csv: difficulties of its instructions, and two baselines, for the "
+         "length-controlled win rate",
+         PLACE),
+    NUMBER("judge.sensitivity", judge.sensitivity, "1", 0, 1, "", "judge", NULL,
+           "how often the judge prefers b where b is better; with specificity: corrected_win_rate"),
+    NUMBER("judge.specificity", judge.specificity, "1", 0, 1, "", "judge", NULL,
+           "how often it prefers a where a is better"),
 
     INT("generate.max_new_tokens", generate.max_new_tokens, "128", 1, 1 << 24, "tokens", "generate", NULL,
         "at most"),

@@ -12,6 +12,7 @@ struct settings {
     bool allow_other_tokenizer, trust_data;
     char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *reward_model, *tokenizer,
         *device;
+    char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
     double watchdog_s;
@@ -61,6 +62,13 @@ struct settings {
         int resume; /* 0 auto, 1 never, 2 must */
     } train;
     struct {
+        int64_t rank; /* 0: no adapters */
+        double alpha, dropout;
+        char *targets;
+        bool rslora;
+        int init; /* 0 uniform, 1 gaussian */
+    } lora;
+    struct {
         int loss; /* 0 token_mean, 1 sequence_sum */
     } sft;
     struct {
@@ -78,6 +86,10 @@ struct settings {
         bool per_token;
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
+    struct {
+        char *annotations, *answers, *gamed;
+        double sensitivity, specificity;
+    } judge;
     struct {
         int pooling; /* 0 mean, 1 last */
         int text;    /* 0 response, 1 full */

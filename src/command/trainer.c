@@ -4,6 +4,7 @@
 #include "command/facts.h"
 #include "command/run_folder.h"
 #include "mpi/launch.h"
+#include "store/adapter_folder.h"
 #include "store/model_step.h"
 #include "train/speed.h"
 #include "train/stop.h"
@@ -76,6 +77,7 @@ void trainer_plan(struct trainer *t) {
         .warmup_steps = settings->train.warmup_steps,
         .schedule = (enum schedule)settings->train.schedule,
         .clip = settings->train.clip,
+        .seed = (uint64_t)settings->seed,
         .communication = (enum communication)settings->train.communication,
         .bucket_bytes = settings->train.bucket_bytes,
         .checkpoint_every = settings->train.checkpoint_every,
@@ -201,6 +203,7 @@ static enum status train(struct trainer *t) {
     TRY_TO(done, measure_speed(t));
     t->training.model = s->model;
     t->training.optimizer = &optimizer;
+    t->training.begins_at_reference = t->terms.has_reference && session_begins_at_reference(s);
     t->training.checkpoint.facts = facts.list;
     t->training.checkpoint.n_facts = (int)facts.n;
     log_root(LOG_INFO, "%lld parameters, %lld updates of %lld rows, %d ranks with %d threads each",
@@ -215,13 +218,27 @@ done:
     return st;
 }
 
+/* adapter/ as PEFT has it, in the place of model/. */
+static enum status save_adapters(struct trainer *t, const char *folder) {
+    struct session *s = &t->session;
+    const struct adapter_save options = {.config = s->adapter_config,
+                                         .type = s->settings->save.dtype > 0 ? t->stored : STORED_F32};
+    json_t *base = json_string(s->settings->model);
+    bool bad = json_object_set_new(s->adapter_config, "base_model_name_or_path", base) != 0;
+    TRY(comm_agree(s->comm, bad ? fail(ERR_SYSTEM, "out of memory: adapter_config.json") : OK));
+    return adapter_folder_save(s->comm, s->lora, folder, &options);
+}
+
 static enum status save_model(struct trainer *t) {
     struct session *s = &t->session;
     struct text path = {0};
     bool first = s->comm->rank == 0;
-    enum status st = text_printf(&path, "%s/model", s->settings->output);
+    const char *what = s->lora ? "adapter" : "model";
+    enum status st = text_printf(&path, "%s/%s", s->settings->output, what);
     st = comm_agree(s->comm, st == OK && first ? model_step_forget(path.data) : st);
-    if (st == OK) {
+    if (st == OK && s->lora) {
+        st = save_adapters(t, path.data);
+    } else if (st == OK) {
         const struct model_save options = {
             .source = s->source.data, .carries = true, .tokenizer = s->tokenizer, .type = t->stored};
         st = model_folder_save(s->comm, s->model, path.data, &options);
@@ -230,7 +247,7 @@ static enum status save_model(struct trainer *t) {
         st = comm_agree(s->comm, first ? model_step_write(path.data, t->training.steps) : OK);
     }
     if (st == OK) {
-        log_root(LOG_INFO, "model in %s, metrics in %s/metrics.jsonl, peak memory %.0f MiB", path.data,
+        log_root(LOG_INFO, "%s in %s, metrics in %s/metrics.jsonl, peak memory %.0f MiB", what, path.data,
                  s->settings->output, (double)mem_peak_resident() / (1 << 20));
     }
     text_free(&path);
@@ -263,7 +280,7 @@ static enum status find_limit(struct trainer *t) {
     return OK;
 }
 
-static enum status state_bytes(const struct trainer *t, int64_t *out) {
+static enum status state_bytes(struct trainer *t, int64_t *out) {
     struct estimate_options options;
     TRY(trainer_estimate(t, &options));
     return estimate_state_bytes(&options, out);
@@ -283,6 +300,9 @@ static enum status accept_run(void *context, bool is_new) {
     enum status st = OK;
     if (is_new && s->comm->rank == 0) {
         st = text_printf(&path, "%s/model", s->settings->output);
+        st = st == OK ? model_step_remove(path.data) : st;
+        text_clear(&path);
+        st = st == OK ? text_printf(&path, "%s/adapter", s->settings->output) : st;
         st = st == OK ? model_step_remove(path.data) : st;
     }
     text_free(&path);
@@ -333,6 +353,19 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     return st == OK ? save_model(t) : st;
 }
 
+/* The reference of an adapter that is trained further would be another model than the policy that begins. */
+static enum status check_reference(const struct trainer *t) {
+    const struct settings *s = t->session.settings;
+    bool is_open = t->terms.has_reference && *s->adapter && !*s->reference && !*s->reference_adapter;
+    return is_open && !t->terms.reference_free
+               ? fail(ERR_USAGE,
+                      "adapter is trained further, and its reference is not said: set reference.adapter=%s "
+                      "(the "
+                      "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
+                      s->adapter)
+               : OK;
+}
+
 static enum status trainer_work(struct trainer *t, trainer_select *select) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
@@ -342,6 +375,8 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     TRY(comm_agree(s->comm, find_limit(t)));
     comm_watch_signals();
     s->head = model_head_for(t->terms.reads & READS_VALUE);
+    s->trains = true;
+    TRY(check_reference(t));
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
         TRY(check_without_model(t));

@@ -36,9 +36,9 @@ enum status trainer_run(struct run *run, const struct terms *terms, trainer_sele
 
 /* Local. What an estimate of the run asks; t has its back end, and where more than the state's bytes are
  * asked its rows open; no model. */
-enum status trainer_estimate(const struct trainer *t, struct estimate_options *out);
-/* Local. The configuration of the model that is to be trained, with its head. */
-enum status trainer_config(const struct trainer *t, struct model_config *out);
+enum status trainer_estimate(struct trainer *t, struct estimate_options *out);
+/* Local. The configuration of the model that is to be trained, with its head and adapters. */
+enum status trainer_config(struct trainer *t, struct model_config *out);
 /* Collective. --dry-run: data report, memory per rank, step time; t has its back end and rows open, no model.
  * Prints on standard output. */
 enum status trainer_predict(struct trainer *t);

@@ -23,8 +23,8 @@ struct parameter {
     bool stored_transposed; /* GPT-2's Conv1D: the file holds W^T */
     int64_t stored_heads;   /* GPT-NeoX's query_key_value: the file's rows are [head][q, k, v][head_dim], ours
                                [q, k, v][head][head_dim]; 0: as the file has them */
-    enum { INIT_NORMAL, INIT_ZERO, INIT_ONE } init;
-    double deviation; /* of INIT_NORMAL */
+    enum { INIT_NORMAL, INIT_ZERO, INIT_ONE, INIT_UNIFORM } init;
+    double deviation; /* of INIT_NORMAL; of INIT_UNIFORM the bound */
 };
 
 enum arena_kind {
@@ -93,6 +93,8 @@ enum status arena_refresh(struct arena *a);
 /* Local. Random initialisation as transformers does: normal(0, deviation), zero biases, one norms; a function
  * of (seed, parameter name, element), so the same on any rank. */
 enum status arena_initialize(struct arena *a, uint64_t seed);
+/* Local. Of parameter i alone, and without arena_refresh(). */
+enum status arena_initialize_one(struct arena *a, int i, uint64_t seed);
 
 /* The values themselves, 1 x elements: master, or compute where frozen. */
 struct tensor arena_values(const struct arena *a);

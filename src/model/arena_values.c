@@ -130,12 +130,13 @@ static void draw_rows(const struct parameter *p, double deviation, uint64_t seed
     for (int64_t r = 0; r < rows; r++) {
         struct rng g = rng_stream(seed, RNG_INIT, name, first + r);
         for (int64_t j = 0; j < columns; j++) {
-            out[r * columns + j] = (float)(deviation * rng_normal(&g));
+            double draw = p->init == INIT_UNIFORM ? 2 * rng_uniform(&g) - 1 : rng_normal(&g);
+            out[r * columns + j] = (float)(deviation * draw);
         }
     }
 }
 
-static enum status initialize_one(struct arena *a, int i, uint64_t seed) {
+enum status arena_initialize_one(struct arena *a, int i, uint64_t seed) {
     const struct parameter *p = &a->parameters[i];
     int64_t rows = p->stored_transposed ? p->columns : p->rows;
     int64_t columns = p->stored_transposed ? p->rows : p->columns;
@@ -146,7 +147,7 @@ static enum status initialize_one(struct arena *a, int i, uint64_t seed) {
     TRY(NEW_ARRAY(values, step * columns));
     for (int64_t r = 0; r < rows && st == OK; r += step) {
         int64_t count = rows - r < step ? rows - r : step;
-        if (p->init == INIT_NORMAL) {
+        if (p->init == INIT_NORMAL || p->init == INIT_UNIFORM) {
             draw_rows(p, p->deviation, seed, r, count, values);
         }
         for (int64_t e = 0; p->init == INIT_ONE && e < count * columns; e++) {
@@ -160,7 +161,7 @@ static enum status initialize_one(struct arena *a, int i, uint64_t seed) {
 
 enum status arena_initialize(struct arena *a, uint64_t seed) {
     for (int i = 0; i < a->n; i++) {
-        TRY(initialize_one(a, i, seed));
+        TRY(arena_initialize_one(a, i, seed));
     }
     return arena_refresh(a);
 }

@@ -34,8 +34,11 @@ static inline enum model_head model_head_for(bool values) {
     return values ? HEAD_SCORE : HEAD_LANGUAGE;
 }
 
+struct lora_layout;
+
 struct model_config {
     const struct family *family;
+    const struct lora_layout *lora; /* adapters in use beside a frozen base (lora.h); NULL: none. Borrowed */
     enum model_head head;
     int64_t vocabulary, width, layers, heads, kv_heads, head_dim, ffn;
     int64_t max_positions;
@@ -96,5 +99,10 @@ bool model_turns(const struct model_config *c, int64_t layer);
 double model_flops_layers(const struct model_config *c);    /* per token */
 double model_flops_head(const struct model_config *c);      /* per scored token */
 double model_flops_attention(const struct model_config *c); /* per query-key pair, all layers */
+/* Forward and backward of a training step, in forwards: a frozen base has no weight gradients. Adapters' own
+ * products are not counted. */
+static inline double model_flops_training(const struct model_config *c) {
+    return c->lora ? 2 : 3;
+}
 
 #endif

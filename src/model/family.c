@@ -236,6 +236,7 @@ static enum status adapt_gpt2(const json_t *json, const char *where, struct mode
 static const struct family families[] = {
     {
         .type = "llama",
+        .lora_targets = "q_proj,v_proj",
         .causal = "LlamaForCausalLM",
         .classifier = "LlamaForSequenceClassification",
         .keys = llama_keys,
@@ -248,6 +249,7 @@ static const struct family families[] = {
     },
     {
         .type = "mistral",
+        .lora_targets = "q_proj,v_proj",
         .causal = "MistralForCausalLM",
         .classifier = "MistralForSequenceClassification",
         .keys = mistral_keys,
@@ -261,6 +263,7 @@ static const struct family families[] = {
     },
     {
         .type = "gpt_neox",
+        .lora_targets = "query_key_value",
         .causal = "GPTNeoXForCausalLM",
         .classifier = "GPTNeoXForSequenceClassification",
         .keys = neox_keys,
@@ -284,6 +287,7 @@ static const struct family families[] = {
     },
     {
         .type = "gpt2",
+        .lora_targets = "c_attn",
         .causal = "GPT2LMHeadModel",
         .classifier = "GPT2ForSequenceClassification",
         .keys = gpt2_keys,
@@ -307,6 +311,7 @@ static const struct family families[] = {
     },
     {
         .type = "qwen2",
+        .lora_targets = "q_proj,v_proj",
         .causal = "Qwen2ForCausalLM",
         .classifier = "Qwen2ForSequenceClassification",
         .keys = mistral_keys,
@@ -321,6 +326,7 @@ static const struct family families[] = {
     },
     {
         .type = "qwen3",
+        .lora_targets = "q_proj,v_proj",
         .causal = "Qwen3ForCausalLM",
         .classifier = "Qwen3ForSequenceClassification",
         .keys = attention_bias_keys,
@@ -360,6 +366,7 @@ static const struct family families[] = {
     },
     {
         .type = "phi",
+        .lora_targets = "q_proj,v_proj,fc1,fc2",
         .causal = "PhiForCausalLM",
         .classifier = "PhiForSequenceClassification",
         .keys = phi_keys,
@@ -384,6 +391,7 @@ static const struct family families[] = {
     },
     {
         .type = "gemma",
+        .lora_targets = "q_proj,v_proj",
         .causal = "GemmaForCausalLM",
         .classifier = "GemmaForSequenceClassification",
         .keys = attention_bias_keys,
@@ -398,6 +406,7 @@ static const struct family families[] = {
     },
     {
         .type = "gemma2",
+        .lora_targets = "q_proj,v_proj",
         .causal = "Gemma2ForCausalLM",
         .classifier = "Gemma2ForSequenceClassification",
         .keys = gemma2_keys,

@@ -37,6 +37,7 @@ struct family {
     bool heads_interleaved;                   /* qkv rows [head][q, k, v][head_dim] */
     const char *theta_key, *rotary_share_key; /* transformers 4; NULL: none */
     double rotary_share;                      /* default share of a head that turns */
+    const char *lora_targets; /* modules that PEFT gives adapters to, comma separated; NULL: it names none */
     /* What keys and base cannot say; NULL: nothing. */
     enum status (*adapt)(const json_t *json, const char *where, struct model_config *c);
 };

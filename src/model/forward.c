@@ -10,6 +10,7 @@ enum status pass_open(struct model *m, struct workspace *w, enum pass_keep keep,
     p->w = w;
     p->keep = keep;
     p->mark = workspace_mark(w);
+    p->drop_step = -1;
     if (NEW_ARRAY(p->layers, m->config.layers) != OK) {
         mem_free(p);
         return ERR_SYSTEM;
@@ -32,6 +33,8 @@ void pass_close(struct pass *p) {
     mem_free(p->wanted);
     mem_free(p->scratch);
     mem_free(p->numbers);
+    mem_free(p->drop_keys);
+    mem_free(p->mask);
     mem_free(p->value_rows);
     mem_free(p->value_hidden);
     mem_free(p->layers);
@@ -301,6 +304,7 @@ enum status pass_forward(struct pass *p, const struct forest *f) {
         return fail(ERR_INTERNAL, "pass: an empty forest, or forest_finish() was not called");
     }
     TRY(rows_of_readouts(p, f, &in));
+    TRY(adapters_name_tokens(p, f));
     TRY(tree_lengths(p, f, &in));
     TRY(trunk_run(p, &in));
     p->is_forward_done = true;

@@ -58,7 +58,8 @@ static struct gemm product_of(const struct linear *w, int64_t first, struct tens
 static enum status apply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
                          struct tensor y, double beta) {
     struct gemm g = product_of(w, first, x, y, beta);
-    return backend_gemm(p->w->backend, &g);
+    TRY(backend_gemm(p->w->backend, &g));
+    return adapters_apply(p, w, first, x, y);
 }
 
 static enum status copy_tensor(struct pass *p, struct tensor from, struct tensor to) {
@@ -164,6 +165,10 @@ static enum status feed(struct pass *p, const struct layer_plan *plan, struct la
     struct activate a = {.kind = c->activation, .gate = s->gate, .y = s->activated};
     if (c->gated) {
         a.up = tensor_columns(s->up, c->ffn, c->ffn);
+    }
+    if (plan->up.n_adapters > 0) {
+        TRY(apply(p, &plan->up, 0, s->n2, s->up, 0));
+        return backend_activate(p->w->backend, &a);
     }
     struct gemm g = product_of(&plan->up, 0, s->n2, s->up, 0);
     return backend_gemm_activate(p->w->backend, &g, &a);

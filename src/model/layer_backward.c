@@ -33,7 +33,8 @@ static enum status unapply(struct pass *p, const struct linear *w, int64_t first
         .alpha = 1,
         .beta = beta,
     };
-    return dx.data ? backend_gemm(b, &input) : OK;
+    TRY(dx.data ? backend_gemm(b, &input) : OK);
+    return adapters_unapply(p, w, first, x, dy, dx);
 }
 
 /* dx += the norm's gradient for dy. */

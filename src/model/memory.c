@@ -1,4 +1,5 @@
 /* How much memory a pass takes: counted by running it on the plan back end, which computes nothing. */
+#include "model/lora.h"
 #include "model/pass_internal.h"
 #include "util/mem.h"
 
@@ -43,6 +44,13 @@ static enum status fill_forest(struct forest *f, const struct model_config *c, i
     return st == OK ? forest_finish(f, INT32_MAX, 0) : st;
 }
 
+/* A model like one of this configuration, with adapters beside a frozen base where it has them. */
+static enum status open_counted(struct backend *b, const struct model_config *c, struct model **out) {
+    struct lora *l;
+    TRY(model_open_as(b, c, c->lora ? ARENA_FROZEN : ARENA_TRAINED, 0, out));
+    return c->lora ? lora_open(*out, c->lora, ARENA_TRAINED, 0, &l) : OK;
+}
+
 static enum status run_once(struct model *m, struct workspace *w, enum pass_keep keep,
                             const struct forest *f) {
     struct pass *p = NULL;
@@ -50,6 +58,9 @@ static enum status run_once(struct model *m, struct workspace *w, enum pass_keep
     enum status st = OK;
     TRY_TO(done, NEW_ARRAY(logps, (int64_t)f->n_readouts + 1));
     TRY_TO(done, pass_open(m, w, keep, &p));
+    if (m->config.lora && keep != KEEP_NOTHING) {
+        pass_drop(p, 0, 0);
+    }
     TRY_TO(done, pass_forward(p, f));
     if (m->config.head == HEAD_LANGUAGE) {
         TRY_TO(done, pass_logps(p, &(struct token_scores){.logp = logps}));
@@ -76,7 +87,7 @@ enum status pass_bytes(const struct model_config *c, const struct backend_caps *
     struct forest f = {0};
     enum status st = OK;
     TRY_TO(done, open_plan(caps, &b));
-    TRY_TO(done, model_open(b, c, &m));
+    TRY_TO(done, open_counted(b, c, &m));
     TRY_TO(done, arena_need_gradients(m->trained));
     TRY_TO(done, workspace_open(b, WORKSPACE_BYTES, &w));
     /* Rows that go on in the last layer: copies of fewer than all of them can take more than all. */
@@ -110,7 +121,7 @@ enum status cache_bytes(const struct model_config *c, const struct backend_caps 
     most = most > sequences ? most : sequences;
     TRY(size_mul(sequences, c->vocabulary, "logits", &logit_count));
     TRY_TO(done, open_plan(caps, &b));
-    TRY_TO(done, model_open(b, c, &m));
+    TRY_TO(done, open_counted(b, c, &m));
     TRY_TO(done, workspace_open(b, WORKSPACE_BYTES, &w));
     TRY_TO(done, cache_open(m, &w, sequences, max_tokens, &cache));
     /* The fullest group of prompts there can be, then a step of all sequences. */

@@ -18,7 +18,9 @@ struct model {
     struct backend *backend;
     struct arena *base;      /* the parameters that config.json and files name, in order of use in forward */
     struct arena *trained;   /* what gradients are for: base itself, or one beside a frozen base; or NULL */
-    struct model_plan *plan; /* which parameter plays which role in which layer (params.c) */
+    struct model_plan *plan; /* which parameter plays which role in which layer (params.c), in use */
+    struct model_plan *bare; /* the same without adapters */
+    struct lora *loras;      /* sets of adapters (lora.h) */
 };
 
 /* Local. Parameters are not set. Fused weights (GPT-NeoX's query_key_value, GPT-2's c_attn) are one
@@ -40,6 +42,10 @@ struct pass;
 /* Local. A pass takes its memory from w between pass_forward and the next one. w is borrowed. */
 enum status pass_open(struct model *m, struct workspace *w, enum pass_keep keep, struct pass **out);
 void pass_close(struct pass *p);
+/* From now on adapters' inputs are dropped, in forward and backward, by numbers that are a function of (seed,
+ * step, the row that a tree is named by, segment in the tree, position, module, column); step -1: they are
+ * not, as at opening. */
+void pass_drop(struct pass *p, uint64_t seed, int64_t step);
 /* Local. Layers and final norm over f (borrowed until backward). Releases what the pass held before. Where f
  * has readouts, rows that none of them reads are left out of the last layer but for their keys and values,
  * and the other readouts below take only rows that f reads; a forest without readouts has every row. Passes

@@ -5,10 +5,20 @@
 #include "model/family.h"
 #include "model/model.h"
 
+/* Of outputs [first, first + count) of a product: lora.h. */
+struct adapter {
+    int64_t first, count, rank;
+    double scale, dropout;
+    struct place a, b; /* (rank, in), (count, rank) */
+    uint64_t stream;   /* of its dropout: a hash of its module's name */
+};
+enum { LINEAR_ADAPTERS = 3 }; /* q, k, v of one product */
 /* y = x W^T + b: W (out, in). */
 struct linear {
     struct place weight, bias;
     int64_t out, in;
+    int n_adapters;
+    struct adapter adapters[LINEAR_ADAPTERS];
 };
 /* A norm's weight and bias, of n elements. */
 struct affine {
@@ -29,6 +39,10 @@ struct model_plan {
     struct affine final_norm;
     struct linear head; /* the embedding where tied; one output for a score head */
 };
+
+/* Local. Closes m's sets. */
+void lora_close_all(struct model *m);
+void model_plan_free(struct model_plan *plan); /* NULL is fine */
 
 /* Equal for maps of equal content. */
 uint64_t model_map_id(const struct attention_map *map);

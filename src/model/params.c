@@ -180,12 +180,14 @@ enum status model_open_as(struct backend *b, const struct model_config *config, 
     enum status st = OK;
     TRY(NEW_ARRAY(m, 1));
     m->config = *config;
+    m->config.lora = NULL;
     m->backend = b;
     TRY_TO(failed, NEW_ARRAY(m->plan, 1));
     TRY_TO(failed, arena_open(b, kind, &m->base));
     TRY_TO(failed, lay_out(m));
     TRY_TO(failed, arena_allocate(m->base, beside));
     m->trained = kind == ARENA_TRAINED ? m->base : NULL;
+    m->bare = m->plan;
     *out = m;
     return OK;
 failed:
@@ -197,17 +199,24 @@ enum status model_open(struct backend *b, const struct model_config *config, str
     return model_open_as(b, config, ARENA_TRAINED, 0, out);
 }
 
+void model_plan_free(struct model_plan *plan) {
+    if (plan) {
+        mem_free(plan->layers);
+    }
+    mem_free(plan);
+}
+
 void model_close(struct model *m) {
     if (!m) {
         return;
+    }
+    if (m->loras) {
+        lora_close_all(m);
     }
     if (m->trained != m->base) {
         arena_close(m->trained);
     }
     arena_close(m->base);
-    if (m->plan) {
-        mem_free(m->plan->layers);
-    }
-    mem_free(m->plan);
+    model_plan_free(m->plan);
     mem_free(m);
 }

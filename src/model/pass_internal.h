@@ -71,6 +71,12 @@ struct pass {
     int64_t cap_rows, cap_numbers, cap_lengths, cap_wanted, cap_scratch;
     struct rope_cache rope;
 
+    uint64_t drop_seed; /* of pass_drop() */
+    int64_t drop_step;
+    uint64_t *drop_keys; /* of the forest's tokens */
+    float *mask;         /* scratch */
+    int64_t cap_drop_keys, cap_mask;
+
     struct tensor tokens, positions, active_rows; /* I32 */
     struct tensor table, table_active;            /* rope */
     struct cache *cache;
@@ -115,6 +121,14 @@ enum status pass_take_readout(struct pass *p, int64_t rows, int64_t columns, con
 enum status pass_put_ids(struct pass *p, const int32_t *ids, int32_t n, const char *what, struct tensor *out);
 /* The active row of a forest row; ERR_INTERNAL where the last layer left it out. */
 enum status pass_active_row(const struct pass *p, int32_t row, int32_t *out);
+/* Adapters of the outputs [first, first + y.columns) of a product: y += what they say of x; the gradients of
+ * theirs for dy, and dx += that of the input where dx is wanted. */
+enum status adapters_apply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
+                           struct tensor y);
+enum status adapters_unapply(struct pass *p, const struct linear *w, int64_t first, struct tensor x,
+                             struct tensor dy, struct tensor dx);
+/* What dropout draws the forest's tokens by, where it is on. */
+enum status adapters_name_tokens(struct pass *p, const struct forest *f);
 /* At least n doubles of scratch in p->numbers. */
 enum status pass_need_numbers(struct pass *p, int64_t n);
 /* Logits of active rows, on the host. */

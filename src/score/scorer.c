@@ -25,6 +25,10 @@ void scorer_close(struct scorer *s) {
     *s = (struct scorer){0};
 }
 
+void scorer_drop(struct scorer *s, uint64_t seed, int64_t step) {
+    pass_drop(s->pass, seed, step);
+}
+
 static enum status grow_readouts(struct scorer *s, int64_t need) {
     return GROW_ARRAYS(s->cap_readouts, need, GROWN(s->tokens.logp), GROWN(s->tokens.entropy),
                        GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->values),

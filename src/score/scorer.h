@@ -37,6 +37,9 @@ struct scorer {
 enum status scorer_open(struct model *m, struct workspace *w, enum pass_keep keep, struct scorer *out);
 void scorer_close(struct scorer *s);
 
+/* From now on adapters' inputs are dropped as pass_drop() says. */
+void scorer_drop(struct scorer *s, uint64_t seed, int64_t step);
+
 /* Local. Forward and readout. scores are owned by s and valid until the next run.
  * Fails: ERR_DATA naming the row of a token outside the vocabulary. */
 enum status scorer_run(struct scorer *s, const struct sample *samples, int64_t n);

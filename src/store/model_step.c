@@ -63,7 +63,9 @@ static bool is_ours(const char *name) {
                                         "special_tokens_map.json",
                                         "tokenizer_config.json",
                                         "added_tokens.json",
-                                        "tokenizer.model"};
+                                        "tokenizer.model",
+                                        "adapter_config.json",
+                                        "adapter_model.safetensors"};
     for (int i = 0; i < COUNT_OF(names); i++) {
         if (strcmp(names[i], name) == 0) {
             return true;

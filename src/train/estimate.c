@@ -1,23 +1,28 @@
 #include "train/estimate.h"
 
+#include "model/lora.h"
 #include "train/speed.h"
 #include "util/mem.h"
 
 /* Arenas stand on large pages. */
 enum { LARGE_PAGE = 2 << 20 };
 
-/* The arena's size from a model on the back end that counts and holds nothing. */
-static enum status count_parameters(const struct model_config *config, int64_t *out) {
+/* The arenas' sizes from a model on the back end that counts and holds nothing. *base 0: it is what is
+ * trained. */
+static enum status count_parameters(const struct model_config *config, int64_t *trained, int64_t *base) {
     const struct backend_request request = {.device = "plan", .device_index = -1};
     struct backend *plan;
-    struct model *model;
+    struct model *model = NULL;
+    struct lora *lora;
     char why[256];
     TRY(backend_open(&request, &plan, why));
     enum status st = model_open(plan, config, &model);
+    st = st == OK && config->lora ? lora_open(model, config->lora, ARENA_TRAINED, 0, &lora) : st;
     if (st == OK) {
-        *out = model->trained->elements;
-        model_close(model);
+        *trained = model->trained->elements;
+        *base = config->lora ? model->base->elements : 0;
     }
+    model_close(model);
     backend_close(plan);
     return st;
 }
@@ -58,11 +63,25 @@ static int64_t count_partial_arenas(const struct batch_source *source) {
     return n;
 }
 
+/* What training so many parameters takes: master values, gradients, states, and a copy where the types
+ * differ. */
+static int64_t trained_bytes(const struct estimate_options *o, int64_t parameters) {
+    const struct backend_caps *caps = &o->backend->caps;
+    struct shard_map shards = shards_of(o, parameters);
+    int64_t states = optimizer_states(&o->optimizer) * shard_count(&shards, shards.rank);
+    return (2 * parameters + states) * dtype_size(caps->master) +
+           (caps->compute != caps->master ? parameters * dtype_size(caps->compute) : 0);
+}
+
 /* Local. */
 static enum status count_memory(const struct estimate_options *o, struct estimate *e) {
     const struct backend_caps *caps = &o->backend->caps;
     const struct batch_plan *plan = &o->source->plan;
-    TRY(count_parameters(&o->config, &e->parameters));
+    TRY(count_parameters(&o->config, &e->parameters, &e->frozen));
+    e->base = on_pages(e->frozen * dtype_size(caps->compute));
+    e->saved = e->frozen > 0 ? trained_bytes(o, e->frozen) - e->frozen * dtype_size(caps->compute) -
+                                   trained_bytes(o, e->parameters)
+                             : 0;
     int64_t arena = on_pages(e->parameters * dtype_size(caps->master));
     struct shard_map shards = shards_of(o, e->parameters);
     e->inside = backend_scratch_bytes(o->backend, o->config.width, o->config.vocabulary);
@@ -87,7 +106,7 @@ enum status estimate_memory(const struct estimate_options *o, struct estimate *o
     TRY(comm_agree(c, count_memory(o, &e)));
     TRY(comm_max_i64(c, &e.baseline, 1));
     TRY(comm_max_i64(c, &e.optimizer, 1));
-    e.total = e.baseline + e.model + e.gradients + e.optimizer + e.partial + e.batches + e.inside +
+    e.total = e.baseline + e.base + e.model + e.gradients + e.optimizer + e.partial + e.batches + e.inside +
               estimate_pass(&e);
     *out = e;
     return OK;
@@ -99,7 +118,7 @@ static double step_flops(const struct estimate_options *o) {
                       (double)r->scored * model_flops_head(&o->config) +
                       r->attention_pairs * model_flops_attention(&o->config)) /
                      (double)r->n;
-    return 3 * per_row * (double)o->source->plan.batch;
+    return model_flops_training(&o->config) * per_row * (double)o->source->plan.batch;
 }
 
 enum status estimate_training(const struct estimate_options *o, struct estimate *out) {
@@ -112,8 +131,8 @@ enum status estimate_training(const struct estimate_options *o, struct estimate 
 }
 
 enum status estimate_state_bytes(const struct estimate_options *o, int64_t *out) {
-    int64_t parameters = 0;
-    TRY(count_parameters(&o->config, &parameters));
+    int64_t parameters = 0, frozen = 0;
+    TRY(count_parameters(&o->config, &parameters, &frozen));
     struct shard_map shards = shards_of(o, parameters);
     *out = (parameters + optimizer_states(&o->optimizer) * shard_count(&shards, shards.rank)) *
            dtype_size(o->backend->caps.master);

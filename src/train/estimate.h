@@ -11,7 +11,7 @@
 struct estimate_options {
     struct comm *comm;
     struct backend *backend;
-    struct model_config config; /* of the model that is to be trained, with its head */
+    struct model_config config; /* of the model that is to be trained, with its head and adapters */
     struct optimizer_options optimizer;
     bool is_sharded; /* the optimizer's state is, over the ranks */
     enum pass_keep keep;
@@ -21,8 +21,11 @@ struct estimate_options {
 
 /* Bytes, where nothing else is said. */
 struct estimate {
-    int64_t parameters, state_arenas, partial_arenas; /* counts */
-    int64_t forest_tokens;                            /* of the largest forest of any update, at most */
+    int64_t parameters, state_arenas, partial_arenas; /* counts; parameters: those that are trained */
+    int64_t frozen;                                   /* parameters of the base beside adapters; 0: none */
+    int64_t base;                                     /* their bytes */
+    int64_t saved; /* bytes that training the whole model would take in the place of base and adapters */
+    int64_t forest_tokens; /* of the largest forest of any update, at most */
     int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
     int64_t total;       /* of the above, with the larger of the two passes */
     double peak_flops;   /* of products over all ranks, measured, per second */

@@ -30,7 +30,10 @@ struct training {
     int64_t bucket_bytes, checkpoint_every, evaluate_every;
     double began, stop_at; /* since the epoch: of the command, and when it has to have ended (0: any time) */
     struct checkpoint_options checkpoint; /* run folder, facts, how many to keep, whether to go on */
-    double peak_flops;                    /* of all ranks together, measured; 0: no mfu */
+    bool begins_at_reference; /* the policy is its reference as it begins: a first step that says otherwise is
+                                 refused */
+    uint64_t seed;            /* of adapters' dropout */
+    double peak_flops;        /* of all ranks together, measured; 0: no mfu */
     /* Collective, once nothing is left that could refuse the run, before anything of it is written. is_new:
      * it goes on from no checkpoint. */
     enum status (*accepted)(void *context, bool is_new);

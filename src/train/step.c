@@ -78,7 +78,7 @@ static enum status forest_step(struct step *s, const struct batch *b, int64_t cu
     double began = clock_seconds();
     step_beat(s, "running a forest", b->step + 1);
     TRY(scorer_run(&s->scorer, b->samples + cut->first, cut->last - cut->first));
-    evaluate_count_work(&s->scorer, 3, sums);
+    evaluate_count_work(&s->scorer, model_flops_training(&s->parts.model->config), sums);
     TRY(forest_values(s, b, cut, sums));
     double middle = clock_seconds();
     TRY(scorer_backward(&s->scorer, is_last ? gradient_final : NULL, &s->gradient));
@@ -267,6 +267,9 @@ static enum status close_step(struct step *s, const struct batch *b, const struc
 enum status step_run(struct step *s, const struct batch *b, const struct wish *w, struct verdict *out) {
     *out = (struct verdict){0};
     memset(s->spans, 0, sizeof s->spans);
+    if (s->parts.model->config.lora) {
+        scorer_drop(&s->scorer, s->options.seed, b->step);
+    }
     TRY(gather(s, b));
     sums_tree_begin(&s->sums, s->options.deterministic);
     enum status st = gradient_begin(&s->gradient);

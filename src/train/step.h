@@ -42,6 +42,7 @@ struct step_parts {
 };
 
 struct step_options {
+    uint64_t seed; /* of adapters' dropout */
     int64_t slots; /* that an update is cut into, over all ranks */
     bool deterministic;
     enum pass_keep keep; /* KEEP_ALL or KEEP_INPUTS */

@@ -392,7 +392,8 @@ enum status options_print(const struct options *o, bool comments, struct text *o
          * others) or mean something else than where it is not set. */
         bool defaults = comments && o->command;
         size_t n = strcspn(row->key, ".") + 1; /* with the point */
-        bool nested = row->key[n - 1] == '.';
+        /* "reference.adapter" stands whole: "reference" is a key too. */
+        bool nested = row->key[n - 1] == '.' && options_find(o, row->key, n - 1) < 0;
         if (nested && strncmp(section, row->key, n) != 0) {
             bool empty = defaults && !any_set(o, row->key, n);
             TRY(text_printf(out, "%s%.*s:\n", empty ? "#" : "", (int)n - 1, row->key));

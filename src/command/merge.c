@@ -1,0 +1,196 @@
+/* merge: a model with an adapter's products in its weights, as a model folder, and the proof: the
+ * log-probabilities (a reward model's values) of all responses of the data under model + adapter beside those
+ * under the folder as it was written, in the type that it was written in. */
+#include <math.h>
+#include <stdio.h>
+
+#include "command/outputs.h"
+#include "command/session.h"
+#include "score/scorer.h"
+#include "score/work.h"
+#include "util/mem.h"
+
+enum { BLOCK_ROWS = 32 };
+
+struct merge_job {
+    struct session session;
+    enum stored_type type;
+    struct scorer scorer;
+    double *before, *now; /* by response: rows are responses; of this rank's blocks */
+    double worst;
+    int64_t worst_row;
+};
+
+static enum status score_forest(struct merge_job *job, const struct sample *samples, int64_t n) {
+    bool is_value = model_gives_values(&job->session.model->config);
+    TRY(scorer_run(&job->scorer, samples, n));
+    for (int64_t i = 0; i < n; i++) {
+        const struct response_score *s = &job->scorer.scores[job->scorer.first[i]];
+        double score = is_value ? s->value : s->logp;
+        if (!isfinite(score)) {
+            return fail(ERR_DATA, "merge: the log-probability of response %lld is not finite",
+                        (long long)samples[i].row);
+        }
+        job->now[samples[i].row] = score;
+    }
+    return OK;
+}
+
+static enum status score_block(struct merge_job *job, int64_t block) {
+    struct rows *r = &job->session.train;
+    int64_t first = block * BLOCK_ROWS, ends[BLOCK_ROWS];
+    int64_t n = r->n - first < BLOCK_ROWS ? r->n - first : BLOCK_ROWS;
+    int32_t cost[BLOCK_ROWS];
+    struct sample *samples = NULL;
+    enum status st = OK;
+    TRY(view_read_range(r->view, (struct range){first, first + n}, &samples, NULL));
+    for (int64_t i = 0; i < n; i++) {
+        cost[i] = (int32_t)sample_tokens(&samples[i]);
+    }
+    int64_t runs = batch_cut(cost, n, job->session.settings->train.micro_tokens, ends);
+    for (int64_t k = 0, at = 0; k < runs && st == OK; at = ends[k++]) {
+        st = score_forest(job, samples + at, ends[k] - at);
+    }
+    samples_free(samples);
+    return st;
+}
+
+static enum status score_blocks(void *context, const int64_t *blocks, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        TRY(score_block(context, blocks[i]));
+    }
+    return OK;
+}
+
+static enum status nothing(void *context) {
+    (void)context;
+    return OK;
+}
+
+static int64_t rows_before(void *context, int64_t block) {
+    const struct merge_job *job = context;
+    int64_t n = job->session.train.n;
+    return block * BLOCK_ROWS < n ? block * BLOCK_ROWS : n;
+}
+
+/* Collective. All rows under the model that is open, into job->now. */
+static enum status score_rows(struct merge_job *job) {
+    struct session *s = &job->session;
+    struct work work = {.context = job,
+                        .label = "merge",
+                        .unit = "responses",
+                        .phase = "scoring from response",
+                        .n = (s->train.n + BLOCK_ROWS - 1) / BLOCK_ROWS,
+                        .round = s->comm->size,
+                        .done_before = rows_before,
+                        .compute = score_blocks,
+                        .write = nothing};
+    int64_t tokens = rows_forest_tokens(&s->train, BLOCK_ROWS, s->settings->train.micro_tokens);
+    TRY(session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace));
+    TRY(comm_agree(s->comm, scorer_open(s->model, &s->workspace, KEEP_NOTHING, &job->scorer)));
+    enum status st = work_run(s->comm, &work);
+    scorer_close(&job->scorer);
+    workspace_close(&s->workspace);
+    s->workspace = (struct workspace){0};
+    return st;
+}
+
+/* Local. */
+static enum status merge_here(struct merge_job *job) {
+    struct session *s = &job->session;
+    TRY(lora_merge(s->model, s->lora));
+    lora_use(s->model, NULL);
+    int wanted = s->settings->save.dtype;
+    job->type = wanted > 0 ? (enum stored_type)(wanted - 1) : STORED_F32;
+    return wanted > 0 ? OK : model_folder_type(s->source.data, &job->type);
+}
+
+/* Collective. The merged model, written and read again in the place of the one that was open. */
+static enum status replace_model(struct merge_job *job) {
+    struct session *s = &job->session;
+    const char *output = s->settings->output;
+    TRY(comm_agree(s->comm, merge_here(job)));
+    const struct model_save options = {.source = s->source.data,
+                                       .carries = true,
+                                       .tokenizer = s->tokenizer,
+                                       .made_by = OUTPUT_MADE_BY_MERGE,
+                                       .type = job->type};
+    TRY(model_folder_save(s->comm, s->model, output, &options));
+    const struct model_folder_options again = {.head = s->model->config.head};
+    model_close(s->model);
+    s->model = NULL;
+    s->lora = NULL;
+    return model_folder_open(s->comm, s->backend, output, &again, &s->model);
+}
+
+/* Collective. */
+static enum status compare(struct merge_job *job) {
+    struct comm *c = job->session.comm;
+    double worst = 0;
+    for (int64_t i = 0; i < job->session.train.n; i++) {
+        double off = fabs(job->now[i] - job->before[i]);
+        job->worst_row = off > worst ? i : job->worst_row;
+        worst = fmax(worst, off);
+    }
+    job->worst = worst;
+    TRY(comm_max_f64(c, &job->worst, 1));
+    job->worst_row = worst == job->worst ? job->worst_row : -1;
+    return comm_max_i64(c, &job->worst_row, 1);
+}
+
+static void report(const struct merge_job *job) {
+    static const char *const names[] = {[STORED_F32] = "fp32", [STORED_BF16] = "bf16", [STORED_F16] = "fp16"};
+    const struct session *s = &job->session;
+    log_root(LOG_INFO, "merged model in %s, as %s", s->settings->output, names[job->type]);
+    if (s->comm->rank == 0) {
+        printf("{\"output\": \"%s\", \"type\": \"%s\", \"responses\": %lld, \"worst_difference\": %.6g, "
+               "\"worst_response\": %lld}\n",
+               s->settings->output, names[job->type], (long long)s->train.n, job->worst,
+               (long long)job->worst_row);
+    }
+}
+
+static enum status prove(struct merge_job *job) {
+    int64_t n = job->session.train.n;
+    TRY(NEW_ARRAY(job->before, n));
+    return NEW_ARRAY(job->now, n);
+}
+
+static enum status merge_work(struct merge_job *job) {
+    struct session *s = &job->session;
+    const struct rows_request request = {.path = s->settings->data,
+                                         .key = "data",
+                                         .kind = ROWS_RESPONSES,
+                                         .limit = s->settings->evaluate.rows};
+    TRY(session_need(s->settings->model, "model"));
+    TRY(session_need(s->settings->adapter, "adapter"));
+    TRY(session_need(s->settings->output, "output"));
+    TRY(session_need(s->settings->data, "data"));
+    TRY(session_open_backend(s, NULL, true));
+    TRY(session_open_model(s));
+    TRY(session_open_rows(s, &request, &s->train));
+    if (s->run->dry_run) {
+        return OK;
+    }
+    TRY(comm_agree(s->comm, prove(job)));
+    TRY(score_rows(job));
+    double *scores = job->before;
+    job->before = job->now;
+    job->now = scores;
+    TRY(replace_model(job));
+    TRY(score_rows(job));
+    TRY(compare(job));
+    report(job);
+    return OK;
+}
+
+enum status command_merge(struct run *run) {
+    struct merge_job job = {0};
+    session_open(run, &job.session);
+    enum status st = merge_work(&job);
+    scorer_close(&job.scorer);
+    mem_free(job.before);
+    mem_free(job.now);
+    session_close(&job.session);
+    return st;
+}

@@ -1,0 +1,105 @@
+/* Adapters of a session: which, on what, and when they are off. */
+#include <string.h>
+
+#include "command/session.h"
+#include "store/adapter_folder.h"
+#include "util/hash.h"
+#include "util/log.h"
+
+static bool asks_for_base(const char *adapter) {
+    return !*adapter || strcmp(adapter, "none") == 0;
+}
+
+static enum status make_config(const struct session *s, const struct model_config *config, json_t **out) {
+    const struct settings *settings = s->settings;
+    const struct adapter_wanted wanted = {
+        .rank = settings->lora.rank,
+        .alpha = settings->lora.alpha > 0 ? settings->lora.alpha : (double)settings->lora.rank,
+        .dropout = settings->lora.dropout,
+        .targets = settings->lora.targets,
+        .rslora = settings->lora.rslora,
+        .gaussian = settings->lora.init == 1,
+        .base = settings->model,
+    };
+    return adapter_config_make(&wanted, config, out);
+}
+
+enum status session_plan_adapters(struct session *s, const struct model_config *config) {
+    const struct settings *settings = s->settings;
+    bool is_new = s->trains && settings->lora.rank > 0, is_read = *settings->adapter;
+    if (s->adapter_config || (!is_new && !is_read)) {
+        return OK;
+    }
+    TRY(is_read ? adapter_config_read(settings->adapter, &s->adapter_config)
+                : make_config(s, config, &s->adapter_config));
+    return adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", is_new,
+                                 config, &s->adapters);
+}
+
+/* Local. */
+static enum status open_here(struct session *s) {
+    const struct settings *settings = s->settings;
+    uint64_t hash;
+    TRY(lora_open(s->model, &s->adapters, ARENA_TRAINED, s->trains ? s->beside : 0, &s->lora));
+    TRY(*settings->adapter ? adapter_folder_read(settings->adapter, s->lora)
+                           : lora_initialize(s->lora, (uint64_t)settings->seed));
+    TRY(adapter_hash(s->lora, &hash));
+    s->model_hash = hash_join(s->base_hash, hash);
+    log_root(LOG_INFO, "adapters on %lld modules: %lld parameters beside %lld of %s",
+             (long long)s->adapters.n, (long long)arena_parameter_count(lora_arena(s->lora)),
+             (long long)arena_parameter_count(s->model->base), settings->model);
+    return OK;
+}
+
+enum status session_open_adapters(struct session *s) {
+    return comm_agree(s->comm, open_here(s));
+}
+
+/* Local. */
+static enum status open_reference(struct session *s) {
+    const char *folder = s->settings->reference_adapter;
+    struct lora_layout layout = {0};
+    json_t *config = NULL;
+    enum status st;
+    TRY_TO(done, adapter_config_read(folder, &config));
+    TRY_TO(done, adapter_config_layout(config, folder, false, &s->model->config, &layout));
+    TRY_TO(done, lora_open(s->model, &layout, ARENA_FROZEN, 0, &s->reference_lora));
+    st = adapter_folder_read(folder, s->reference_lora);
+done:
+    lora_use(s->model, s->lora);
+    lora_layout_free(&layout);
+    json_decref(config);
+    return st;
+}
+
+enum status session_use_reference(struct session *s, uint64_t *hash) {
+    const char *folder = s->settings->reference_adapter;
+    uint64_t own = 0;
+    *hash = s->base_hash;
+    if (!s->lora) {
+        return OK;
+    }
+    if (asks_for_base(folder)) {
+        lora_use(s->model, NULL);
+        return OK;
+    }
+    enum status st = s->reference_lora ? OK : open_reference(s);
+    st = st == OK ? adapter_hash(s->reference_lora, &own) : st;
+    TRY(comm_agree(s->comm, st));
+    *hash = hash_join(s->base_hash, own);
+    lora_use(s->model, s->reference_lora);
+    return OK;
+}
+
+bool session_begins_at_reference(const struct session *s) {
+    const struct settings *settings = s->settings;
+    if (*settings->reference) {
+        return false;
+    }
+    if (!s->lora) {
+        return true;
+    }
+    /* New adapters change nothing at first, whatever is dropped of their inputs. */
+    bool is_new = !*settings->adapter && asks_for_base(settings->reference_adapter);
+    return is_new || (s->train.reference_model == s->model_hash && s->adapters.dropout == 0);
+}

@@ -1,0 +1,39 @@
+/* Verdicts on pairs of answers to the same prompt: which of two systems said it better. */
+#ifndef COLLIMATE_EVALUATE_VERDICTS_H
+#define COLLIMATE_EVALUATE_VERDICTS_H
+
+#include <stdint.h>
+
+#include "util/status.h"
+
+struct verdict {
+    int32_t first, second; /* systems; the judge saw them in this order, where it saw both */
+    int64_t prompt;        /* what verdicts on the same prompt have in common */
+    int64_t record;        /* which one on this pair of systems, as the file has them, from 0 */
+    double preference;     /* of the second: 1, of the first: 0, a tie: 0.5 */
+    int64_t length[2];     /* characters of both answers; -1 where unknown */
+};
+
+struct verdicts {
+    char **systems; /* by first appearance */
+    int64_t n_systems, systems_capacity;
+    struct verdict *list;
+    int64_t n, capacity;
+    int64_t without; /* records that give no preference */
+};
+void verdicts_free(struct verdicts *v);
+/* Local. A system's number; a new name is added. */
+enum status verdicts_system(struct verdicts *v, const char *name, int32_t *out);
+/* Local. Adds a verdict. */
+enum status verdicts_add(struct verdicts *v, struct verdict verdict);
+
+/* Local. Adds a file's verdicts: AlpacaEval's annotations.json (generator_1, generator_2, output_1, output_2,
+ * preference 1 to 2, 0 a tie), or {"row": n, "a": name, "b": name, "preference": "a" | "b" | "tie" or 0 to 1
+ * for b}; an array or JSON Lines. Fails: ERR_INPUT, ERR_DATA with the record's number. */
+enum status verdicts_read(const char *path, struct verdicts *v);
+/* Local. Two files of answers, JSON Lines of `generate` with rewards: on each row that both have, the higher
+ * reward is preferred. names: what the systems are called. Fails as verdicts_read; ERR_DATA where no row is
+ * in both. */
+enum status verdicts_from_rewards(const char *const paths[2], const char *const names[2], struct verdicts *v);
+
+#endif
