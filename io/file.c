@@ -38,7 +38,9 @@ static enum status read_some(int descriptor, const char *path, int64_t offset, v
                              size_t *got) {
     *got = 0;
     while (*got < n) {
-        ssize_t now = pread(descriptor, (char *)out + *got, n - *got, (off_t)(offset + (int64_t)*got));
+        ssize_t now = fault_hits(FAULT_READ)
+                          ? -1
+                          : pread(descriptor, (char *)out + *got, n - *got, (off_t)(offset + (int64_t)*got));
         if (now < 0 && errno == EINTR) {
             continue;
         }
@@ -253,11 +255,11 @@ int file_sync(int descriptor) {
         rc = sync_file_range(descriptor, at, piece, all);
     }
     bool has_lost = rc != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT); /* said only once */
-    return has_lost ? -1 : fsync(descriptor);
+    return has_lost || fault_hits(FAULT_SYNC) ? -1 : fsync(descriptor);
 }
 
 enum status file_sync_path(const char *path) {
-    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+    int descriptor = fault_hits(FAULT_OPEN) ? -1 : open(path, O_WRONLY | O_CLOEXEC);
     if (descriptor < 0) {
         return fail(ERR_WRITE, "%s: cannot be opened for fsync: %s", path, strerror(errno));
     }
@@ -289,7 +291,8 @@ static enum status write_whole(const char *temporary, const char *path, const ch
     if (st == OK && file_sync(descriptor) != 0) {
         st = fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
-    if (close(descriptor) != 0 && st == OK) {
+    bool closed = close(descriptor) == 0;
+    if ((!closed || fault_hits(FAULT_CLOSE)) && st == OK) {
         st = fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
     return st;
@@ -344,10 +347,10 @@ enum status file_sync_folder(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = !slash ? mem_strdup(".") : mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
     TRY(mem_ok(folder));
-    int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int descriptor = fault_hits(FAULT_OPEN) ? -1 : open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     enum status st = OK;
     /* Some file systems cannot sync a folder (EINVAL): their renames are as durable as they get. */
-    if (descriptor < 0 || (fsync(descriptor) != 0 && errno != EINVAL)) {
+    if (descriptor < 0 || ((fault_hits(FAULT_SYNC) || fsync(descriptor) != 0) && errno != EINVAL)) {
         st = fail(ERR_WRITE, "%s: cannot sync the folder: %s", folder, strerror(errno));
     }
     if (descriptor >= 0) {
@@ -373,7 +376,7 @@ enum status folder_make(const char *path) {
         }
         bool cut = *p == '/';
         *p = cut ? '\0' : *p;
-        int error = mkdir(partial, 0777) == 0 ? 0 : errno;
+        int error = !fault_hits(FAULT_OPEN) && mkdir(partial, 0777) == 0 ? 0 : errno;
         if (error != 0 && !is_folder(partial)) {
             st = fail(ERR_WRITE, "%s: cannot make the folder: %s", partial,
                       error == EEXIST ? "a file of that name is in the way" : strerror(error));
@@ -411,7 +414,7 @@ static bool is_left(const char *name, const char *dead) {
 }
 
 enum status folder_sweep(const char *path, const char *dead, int *removed) {
-    DIR *directory = opendir(path);
+    DIR *directory = fault_hits(FAULT_OPEN) ? NULL : opendir(path);
     if (!directory) {
         return errno == ENOENT ? OK : fail(ERR_WRITE, "%s: cannot be read: %s", path, strerror(errno));
     }

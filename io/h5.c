@@ -10,6 +10,7 @@
 #include "io/h5_guard.h"
 #include "mpi/comm_handle.h"
 #include "mpi/watchdog.h"
+#include "util/fault.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
@@ -204,7 +205,7 @@ enum status h5_plain_open(const char *path, struct h5_plain *out) {
     if (!strchr(path, ':')) {
         return OK;
     }
-    out->descriptor = open(path, O_RDWR | O_CLOEXEC);
+    out->descriptor = fault_hits(FAULT_OPEN) ? -1 : open(path, O_RDWR | O_CLOEXEC);
     snprintf(out->link, sizeof out->link, "/proc/self/fd/%d", out->descriptor);
     if (out->descriptor < 0 || access(out->link, R_OK | W_OK) != 0) {
         enum status st =
@@ -244,9 +245,12 @@ enum status h5_open(const char *path, const char *content, int version, struct h
     TRY(new_file(path, &f));
     enum status st = OK;
     hid_t access = local_access();
-    f->id = H5Fopen(path, H5F_ACC_RDONLY, access);
+    errno = 0;
+    f->id = fault_hits(FAULT_OPEN) ? H5I_INVALID_HID : H5Fopen(path, H5F_ACC_RDONLY, access);
     if (f->id < 0) {
-        st = h5_fail(ERR_DATA, path, "cannot be opened; truncated or damaged");
+        bool is_full = errno == EMFILE || errno == ENFILE || errno == ENOMEM; /* no fault of the file */
+        st = is_full ? fail(ERR_INPUT, "%s: %s", path, strerror(errno))
+                     : h5_fail(ERR_DATA, path, "cannot be opened; truncated or damaged");
     }
     if (access >= 0) {
         H5Pclose(access);
@@ -279,16 +283,17 @@ enum status h5_open_shared(struct comm *c, const char *path, const char *content
     if (st == OK) {
         st = new_file(path, &f);
     }
+    st = comm_agree(c, st); /* nobody enters what is collective unless all do */
     hid_t access = st == OK ? h5_parallel_access(c) : H5I_INVALID_HID;
     if (st == OK && access < 0) {
         st = h5_fail(ERR_SYSTEM, path, "no parallel access");
     }
-    st = comm_agree(c, st); /* nobody enters the collective open unless all do */
+    st = comm_agree(c, st);
     if (st == OK && f) {
         f->c = c;
         watchdog_wait(c->watchdog, "opening a file");
         f->id = H5Fopen(plain.path, H5F_ACC_RDWR, access);
-        if (f->id < 0) {
+        if (f->id < 0 || fault_hits(FAULT_OPEN)) {
             st = h5_fail(ERR_DATA, path, "cannot be opened for writing; read-only, truncated or damaged");
         } else {
             st = check_content(f, content, version);
@@ -327,7 +332,7 @@ enum status h5_close_shared(struct h5_file *f) {
     struct comm *c = f->c;
     watchdog_wait(c->watchdog, "closing a file");
     h5_columns_close(f);
-    if (H5Fclose(f->id) < 0) {
+    if (H5Fclose(f->id) < 0 || fault_hits(FAULT_CLOSE)) {
         st = h5_fail(ERR_WRITE, f->path, "cannot be closed; is the disk full?");
     }
     f->id = H5I_INVALID_HID;

@@ -333,7 +333,7 @@ static enum status array_create(struct transit *t) {
         t->array = H5Dcreate2(t->w->file, spec->name, h5_disk_type(spec->type), space, H5P_DEFAULT, creation,
                               H5P_DEFAULT);
     }
-    if (t->array < 0) {
+    if (t->array < 0 || fault_hits(FAULT_WRITE)) {
         st = h5_fail(ERR_WRITE, t->w->path, "%s: cannot be created", spec->name);
     }
     if (creation >= 0) {
@@ -377,12 +377,14 @@ static enum status reserve(const struct transit *t) {
     if (is_over_limit(t->w->reserved_bytes)) {
         return refuse_room(t, bytes, EFBIG);
     }
-    int file = t->w->c->rank == 0 ? open(t->w->tmp, O_WRONLY | O_CLOEXEC) : -1;
+    int file = t->w->c->rank == 0 && !fault_hits(FAULT_OPEN) ? open(t->w->tmp, O_WRONLY | O_CLOEXEC) : -1;
     if (file < 0) {
         return t->w->c->rank != 0 ? OK
-                                  : fail(ERR_WRITE, "%s: cannot be opened: %s", t->w->tmp, strerror(errno));
+                                  : fail(ERR_WRITE, "%s: cannot be opened: %s", t->w->path, strerror(errno));
     }
-    int error = fallocate(file, FALLOC_FL_KEEP_SIZE, 0, t->w->reserved_bytes) == 0 ? 0 : errno;
+    bool has_room =
+        !fault_hits(FAULT_WRITE) && fallocate(file, FALLOC_FL_KEEP_SIZE, 0, t->w->reserved_bytes) == 0;
+    int error = has_room ? 0 : errno;
     bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG || error == EIO;
     if (error != 0 && !is_full && lacks_room(file, t->w->reserved_bytes)) {
         error = ENOSPC;

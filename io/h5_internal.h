@@ -21,7 +21,8 @@ enum status h5_fail(enum status code, const char *path, const char *format, ...)
 /* On disk (little-endian) and in memory. */
 hid_t h5_disk_type(enum array_type type);
 hid_t h5_memory_type(enum array_type type);
-/* File access of all ranks through MPI-IO; negative on failure. Local. */
+/* Collective: HDF5 duplicates the communicator. File access of all ranks through MPI-IO; negative on
+ * failure, perhaps not on all. */
 hid_t h5_parallel_access(const struct comm *c);
 /* The path of a file that is there, as MPI-IO takes it: ROMIO reads what stands before a colon as a file
  * system's name, so that such a path becomes that of the open descriptor. Closed when MPI-IO has opened the

@@ -11,6 +11,7 @@
 #include "io/h5_internal.h"
 #include "io/output.h"
 #include "mpi/watchdog.h"
+#include "util/fault.h"
 #include "util/mem.h"
 
 static void writer_free(struct h5_writer *w) {
@@ -79,7 +80,8 @@ static enum status create_shared(struct h5_writer *w) {
     if (access >= 0 && creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
         w->file = H5Fcreate(plain.path, H5F_ACC_TRUNC, creation, access);
     }
-    enum status st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be created");
+    enum status st =
+        w->file >= 0 && !fault_hits(FAULT_OPEN) ? OK : h5_fail(ERR_WRITE, w->path, "cannot be created");
     if (creation >= 0) {
         H5Pclose(creation);
     }
@@ -124,7 +126,7 @@ static enum status put(struct h5_writer *w, const char *name, hid_t disk, hid_t 
     watchdog_wait(w->c->watchdog, "writing an attribute");
     hid_t attribute = H5Acreate2(w->file, name, disk, space, H5P_DEFAULT, H5P_DEFAULT);
     enum status st = OK;
-    if (attribute < 0 || H5Awrite(attribute, memory, value) < 0) {
+    if (attribute < 0 || H5Awrite(attribute, memory, value) < 0 || fault_hits(FAULT_WRITE)) {
         st = h5_fail(ERR_WRITE, w->path, "attribute \"%s\" cannot be written", name);
     }
     if (attribute >= 0) {
@@ -218,8 +220,9 @@ static enum status verify(const struct h5_writer *w) {
     return summed;
 }
 
-static enum status sync_file(const char *path) {
-    int file = open(path, O_RDWR | O_CLOEXEC);
+/* path: what it will be, for messages. */
+static enum status sync_file(const char *temporary, const char *path) {
+    int file = fault_hits(FAULT_OPEN) ? -1 : open(temporary, O_RDWR | O_CLOEXEC);
     if (file < 0) {
         return fail(ERR_WRITE, "%s: cannot be opened for fsync: %s", path, strerror(errno));
     }
@@ -233,7 +236,7 @@ static enum status sync_file(const char *path) {
 }
 
 static enum status put_in_place(const struct h5_writer *w) {
-    TRY(sync_file(w->tmp));
+    TRY(sync_file(w->tmp, w->path));
     TRY(output_put(w->tmp, w->path));
     return file_sync_folder(w->path);
 }
@@ -242,7 +245,7 @@ static enum status put_in_place(const struct h5_writer *w) {
 static enum status flush_and_close(struct h5_writer *w) {
     enum status st = OK;
     watchdog_wait(w->c->watchdog, "closing a file");
-    if (H5Fclose(w->file) < 0) {
+    if (H5Fclose(w->file) < 0 || fault_hits(FAULT_CLOSE)) {
         st = h5_fail(ERR_WRITE, w->path, "cannot be closed; is the disk full?");
     }
     w->file = H5I_INVALID_HID;
@@ -251,17 +254,16 @@ static enum status flush_and_close(struct h5_writer *w) {
 
 enum status h5_forget_holes(struct h5_writer *w) {
     struct h5_plain plain;
+    TRY(comm_agree(w->c, h5_plain_open(w->tmp, &plain)));
     hid_t access = writer_access(w);
-    enum status st = h5_plain_open(w->tmp, &plain);
-    if (st == OK && access < 0) {
-        st = h5_fail(ERR_SYSTEM, w->path, "no parallel access");
-    }
+    enum status st = access >= 0 ? OK : h5_fail(ERR_SYSTEM, w->path, "no parallel access");
     st = comm_agree(w->c, st);
     st = st == OK ? flush_and_close(w) : st;
     if (st == OK) {
         watchdog_wait(w->c->watchdog, "opening a file");
         w->file = H5Fopen(plain.path, H5F_ACC_RDWR, access);
-        st = w->file >= 0 ? OK : h5_fail(ERR_WRITE, w->path, "cannot be opened again");
+        st = w->file >= 0 && !fault_hits(FAULT_OPEN) ? OK
+                                                     : h5_fail(ERR_WRITE, w->path, "cannot be opened again");
         st = comm_agree(w->c, st);
     }
     h5_plain_close(&plain);

@@ -15,6 +15,7 @@
 #include "mpi/launch.h"
 #include "mpi/watchdog.h"
 #include "util/clock.h"
+#include "util/fault.h"
 #include "util/json.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -57,20 +58,14 @@ static void take_word(const json_t *object, const char *key, char *out, size_t s
     snprintf(out, size, "%.*s", (int)size - 1, value ? value : "");
 }
 
-/* *there: a file is there, whatever it says. Local. */
-static enum status look(const char *path, struct holder *h, bool *there) {
+/* What stands in an open lease: nobody's that could be named leaves *h without an owner. */
+static void read_holder(int file, const char *path, struct holder *h) {
     json_t *object;
     *h = (struct holder){.beat_s = beat_s};
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    *there = file >= 0;
-    if (file < 0) {
-        return errno == ENOENT ? OK : fail(ERR_WRITE, "%s: cannot be read: %s", path, strerror(errno));
-    }
-    ssize_t n = read(file, h->text, sizeof h->text - 1);
-    close(file);
+    ssize_t n = pread(file, h->text, sizeof h->text - 1, 0);
     if (json_parse(h->text, n > 0 ? (size_t)n : 0, path, &object) != OK) {
-        status_clear(); /* nobody's that could be named; it may still be written to */
-        return OK;
+        status_clear(); /* it may still be written to */
+        return;
     }
     take_word(object, "owner", h->owner, sizeof h->owner);
     take_word(object, "host", h->host, sizeof h->host);
@@ -80,6 +75,18 @@ static enum status look(const char *path, struct holder *h, bool *there) {
     double beat = json_number_value(json_object_get(object, "beat_s"));
     h->beat_s = beat > 0 && beat < 60 ? beat : beat_s;
     json_decref(object);
+}
+
+/* *there: a file is there, whatever it says. Local. */
+static enum status look(const char *path, struct holder *h, bool *there) {
+    *h = (struct holder){.beat_s = beat_s};
+    int file = fault_hits(FAULT_OPEN) ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *there = file >= 0;
+    if (file < 0) {
+        return errno == ENOENT ? OK : fail(ERR_WRITE, "%s: cannot be read: %s", path, strerror(errno));
+    }
+    read_holder(file, path, h);
+    close(file);
     return OK;
 }
 
@@ -123,7 +130,7 @@ static enum status put_aside(struct lease *l, const struct holder *seen) {
     bool there;
     enum status st;
     TRY_TO(done, file_temporary(l->path, NULL, &aside));
-    if (rename(l->path, aside.data) != 0) {
+    if (fault_hits(FAULT_RENAME) || rename(l->path, aside.data) != 0) {
         st = errno == ENOENT ? OK : fail(ERR_WRITE, "%s: cannot be taken over: %s", l->path, strerror(errno));
         goto done;
     }
@@ -166,12 +173,12 @@ static enum status meet(struct lease *l) {
 }
 
 static enum status write_text(const char *path, int flags, const char *text) {
-    int file = open(path, O_WRONLY | O_CLOEXEC | flags, 0666);
+    int file = fault_hits(FAULT_OPEN) ? -1 : open(path, O_WRONLY | O_CLOEXEC | flags, 0666);
     size_t len = strlen(text);
     if (file < 0) {
         return fail(ERR_WRITE, "%s: cannot be written: %s", path, strerror(errno));
     }
-    bool written = write(file, text, len) == (ssize_t)len;
+    bool written = !fault_hits(FAULT_WRITE) && write(file, text, len) == (ssize_t)len;
     if (close(file) != 0 || !written) {
         return fail(ERR_WRITE, "%s: cannot be written: %s", path, strerror(errno));
     }
@@ -185,8 +192,12 @@ static enum status make(struct lease *l, bool *made) {
     enum status st;
     print(l, text);
     TRY_TO(done, file_temporary(l->path, NULL, &whole));
-    TRY_TO(done, write_text(whole.data, O_CREAT | O_TRUNC, text));
-    *made = link(whole.data, l->path) == 0;
+    st = write_text(whole.data, O_CREAT | O_TRUNC, text);
+    if (st != OK) {
+        unlink(whole.data);
+        goto done;
+    }
+    *made = !fault_hits(FAULT_RENAME) && link(whole.data, l->path) == 0;
     int error = *made ? 0 : errno;
     unlink(whole.data);
     if (error != 0 && error != EEXIST) { /* a file system without links */
@@ -214,23 +225,37 @@ static enum status acquire(struct lease *l) {
 
 /* The pulse. */
 
-/* Renews it. Whoever has taken the lease over ends this job; one that is gone is made again. */
+static enum status judge(const struct lease *l, const struct holder *now) {
+    return !*now->owner || strcmp(now->owner, l->comm->owner) == 0
+               ? OK
+               : fail(ERR_LOST,
+                      "%s: process %lld on %s has taken it over, for this one gave no sign of life (was it "
+                      "stopped?); nothing more is written there",
+                      l->what, (long long)now->pid, now->host);
+}
+
+/* Renews it. Whoever has taken the lease over ends this job; one that is gone is made again. A disk that is
+ * full or read-only is no matter here: what the run itself writes will say so. What is looked at and what is
+ * written to is one open file: taken over in between it is nobody's any more. */
 static void beat(struct lease *l) {
     struct holder now;
     char text[LEASE_BYTES];
-    bool there = false, made;
+    bool made;
     l->pulse++;
-    if (look(l->path, &now, &there) == OK && there && *now.owner && strcmp(now.owner, l->comm->owner) != 0) {
-        fail(ERR_LOST,
-             "%s: process %lld on %s has taken it over, for this one gave no sign of life (was it stopped?)",
-             l->what, (long long)now.pid, now.host);
+    int file = open(l->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) {
+        if (errno == ENOENT && make(l, &made) != OK) {
+            status_clear();
+        }
+        return;
+    }
+    read_holder(file, l->path, &now);
+    if (judge(l, &now) != OK) {
         comm_abort(l->comm, ERR_LOST);
     }
     print(l, text);
-    enum status st = there ? write_text(l->path, 0, text) : make(l, &made);
-    if (st != OK) {
-        status_clear(); /* a disk that is full or read-only: what the run itself writes will say so */
-    }
+    (void)!pwrite(file, text, strlen(text), 0);
+    close(file);
 }
 
 static void *keep(void *argument) {
@@ -315,6 +340,16 @@ enum status lease_take(struct comm *c, const char *path, const char *what, struc
         *out = NULL;
     }
     return st;
+}
+
+enum status lease_check(const struct lease *l) {
+    struct holder now;
+    bool there = false;
+    if (!l || look(l->path, &now, &there) != OK || !there) { /* its pulse sees to it */
+        status_clear();
+        return OK;
+    }
+    return judge(l, &now);
 }
 
 const char *lease_predecessor(const struct lease *l) {

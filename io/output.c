@@ -63,7 +63,9 @@ enum status output_stream_open(const char *path, int *descriptor) {
     enum { TRIES = 200 };
     static const struct timespec pause = {0, 50000000};
     int number = named_descriptor(path);
-    *descriptor = number >= 0 ? dup(number) : open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    *descriptor = fault_hits(FAULT_OPEN) ? -1
+                  : number >= 0          ? dup(number)
+                                         : open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     for (int i = 0; i < TRIES && *descriptor < 0 && errno == ENXIO; i++) {
         nanosleep(&pause, NULL);
         *descriptor = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -115,7 +117,7 @@ static enum status refuse_input(const char *path, const char *input) {
 
 /* Is path one of the files in an input folder? */
 static enum status check_folder(const char *path, const char *folder) {
-    DIR *directory = opendir(folder);
+    DIR *directory = fault_hits(FAULT_OPEN) ? NULL : opendir(folder);
     enum status st = OK;
     struct text name = {0};
     for (struct dirent *e = directory ? readdir(directory) : NULL; e && st == OK; e = readdir(directory)) {
@@ -148,16 +150,15 @@ static enum status check_inputs(const struct output_rules *rules, const char *pa
 }
 
 /* The first line, or as much of it as is needed, with its end cut off. */
-static size_t first_line(const char *path, char *out, size_t size) {
+static enum status first_line(const char *path, char *out, size_t size) {
     int descriptor;
-    if (regular_open(path, &descriptor, NULL) != OK) {
-        return 0;
-    }
-    ssize_t n = pread(descriptor, out, size - 1, 0);
+    TRY(regular_open(path, &descriptor, NULL));
+    ssize_t n = fault_hits(FAULT_READ) ? -1 : pread(descriptor, out, size - 1, 0);
+    enum status st = n >= 0 ? OK : fail(ERR_INPUT, "%s: %s", path, strerror(errno));
     close(descriptor);
     out[n < 0 ? 0 : n] = '\0';
     out[strcspn(out, "\n")] = '\0';
-    return strlen(out);
+    return st;
 }
 
 static bool fits(const char *text, bool is_content, const struct output_mark *mark) {
@@ -166,21 +167,18 @@ static bool fits(const char *text, bool is_content, const struct output_mark *ma
                             (!mark->holds || strstr(text, mark->holds));
 }
 
-bool output_has_mark(const char *path, const struct output_mark *marks, int n) {
+enum status output_has_mark(const char *path, const struct output_mark *marks, int n, bool *found) {
     enum { LINE_BYTES = 1 << 16 };
     char *text = NULL;
     bool is_h5 = n > 0 && marks[0].content;
-    bool found = false;
-    if (is_h5 ? h5_content(path, &text) != OK
-              : NEW_ARRAY(text, LINE_BYTES) != OK || first_line(path, text, LINE_BYTES) == 0) {
-        mem_free(text);
-        return false;
-    }
-    for (int i = 0; i < n && !found; i++) {
-        found = fits(text, is_h5, &marks[i]);
+    enum status st = is_h5 ? OK : NEW_ARRAY(text, LINE_BYTES);
+    st = st != OK ? st : is_h5 ? h5_content(path, &text) : first_line(path, text, LINE_BYTES);
+    *found = false;
+    for (int i = 0; i < n && st == OK && *text && !*found; i++) {
+        *found = fits(text, is_h5, &marks[i]);
     }
     mem_free(text);
-    return found;
+    return st == ERR_DATA ? OK : st; /* that: no file of ours */
 }
 
 static enum status refuse_kind(const char *path, mode_t mode, enum output_form form) {
@@ -194,14 +192,16 @@ static enum status refuse_kind(const char *path, mode_t mode, enum output_form f
 /* A regular file, or the name of one that is not there. */
 static enum status check_file(const struct output_rules *rules, const char *path, off_t bytes,
                               const struct output_mark *marks, int n) {
+    bool is_result = bytes == 0 || rules->overwrite;
     TRY(check_inputs(rules, path));
-    if (bytes == 0 || rules->overwrite || output_has_mark(path, marks, n)) {
-        return OK;
-    }
-    return fail(ERR_USAGE,
-                "output: %s exists and is no earlier result of %s; name another file, remove it, or set "
-                "overwrite=true",
-                path, rules->command);
+    TRY(is_result ? OK : output_has_mark(path, marks, n, &is_result));
+    return is_result
+               ? OK
+               : fail(
+                     ERR_USAGE,
+                     "output: %s exists and is no earlier result of %s; name another file, remove it, or set "
+                     "overwrite=true",
+                     path, rules->command);
 }
 
 enum status output_check(const struct output_rules *rules, const char *path, enum output_form form,

@@ -35,8 +35,9 @@ struct output_rules {
 /* Local. marks: n of them. Fails: ERR_USAGE where path must not be written; ERR_SYSTEM. */
 enum status output_check(const struct output_rules *rules, const char *path, enum output_form form,
                          const struct output_mark *marks, int n);
-/* Local. Whether a regular file has one of the marks. */
-bool output_has_mark(const char *path, const struct output_mark *marks, int n);
+/* Local. *found: a regular file has one of the marks. Fails where it cannot be read: ERR_INPUT, ERR_SYSTEM.
+ */
+enum status output_has_mark(const char *path, const struct output_mark *marks, int n, bool *found);
 
 /* Local. Appends the name that a file has when links are followed, also one that is not there yet. Fails:
  * ERR_WRITE for links that go in a circle. */

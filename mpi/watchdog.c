@@ -1,12 +1,15 @@
 #include "mpi/watchdog.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -172,19 +175,45 @@ static bool all_wait(const struct watchdog *w, double now) {
            now - w->wait_s >= w->bound_s + r->age_s + now - w->heard_s;
 }
 
+/* Whether this process has a pipe, a terminal or a socket as its standard streams, that whoever reads there
+ * has let fill up: a pager, a slow program. Other sockets are MPI's, which may listen. */
+static bool reader_is_slow(void) {
+    enum { FILES = 1024 };
+    struct pollfd files[FILES];
+    for (int i = 0; i < FILES; i++) {
+        files[i] = (struct pollfd){.fd = i, .events = POLLOUT};
+    }
+    if (poll(files, FILES, 0) < 0) {
+        return true; /* as good as unknown */
+    }
+    for (int i = 0; i < FILES; i++) {
+        struct stat facts;
+        int mode = files[i].revents == 0 ? fcntl(i, F_GETFL) : -1;
+        if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY || fstat(i, &facts) != 0) {
+            continue;
+        }
+        if (S_ISFIFO(facts.st_mode) || isatty(i) || (i <= STDERR_FILENO && S_ISSOCK(facts.st_mode))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The main line is in nobody's hands but its own and takes no processor time at all: a disk that does not
- * answer. Alone it keeps nobody waiting, and may stand before a full pipe. Under the lock. */
+ * answer. A rank that is alone waits for no other in a collective call either, and keeps nobody waiting: it
+ * may stand before a full pipe. Under the lock. */
 static bool stands_still(struct watchdog *w, double now) {
     struct timespec used;
-    if (w->size == 1 || clock_gettime(w->main_clock, &used) != 0) {
+    bool is_alone = w->size == 1;
+    if (clock_gettime(w->main_clock, &used) != 0) {
         return false;
     }
     double used_s = (double)used.tv_sec + 1e-9 * (double)used.tv_nsec;
-    if (used_s != w->main_used_s || w->wait) {
+    if (used_s != w->main_used_s || (w->wait && !is_alone)) {
         w->main_used_s = used_s;
         w->moved_s = now;
     }
-    return now - w->moved_s >= w->bound_s + grace_s(w);
+    return now - w->moved_s >= w->bound_s + grace_s(w) && !(is_alone && reader_is_slow());
 }
 
 /* One look around, with one clock for all comparisons. Under the lock. */
@@ -229,8 +258,8 @@ static void *watch(void *argument) {
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     pthread_mutex_lock(&w->lock);
-    double turn_s = fmin(w->bound_s / TURNS, most_turn_s);
     while (!w->closing || !pulse_is_done(&w->ring)) {
+        double turn_s = fmin(w->bound_s / TURNS, most_turn_s);
         double now = clock_seconds(), gap_s = now - w->looked_s;
         if (gap_s > overslept * turn_s + 1) { /* this process was stopped: what it missed is nobody's fault */
             w->heard_s += gap_s;
@@ -307,15 +336,31 @@ static enum status wanted_bound(double seconds, double *out) {
     return OK;
 }
 
-enum status watchdog_start(struct comm *c, double seconds) {
+/* Collective. */
+static enum status agree_on_bound(struct comm *c, double seconds, double *out) {
+    TRY(comm_agree(c, c->rank == 0 ? wanted_bound(seconds, out) : OK));
+    return comm_broadcast(c, 0, out, sizeof *out);
+}
+
+enum status watchdog_start(struct comm *c) {
     double bound_s = 0;
-    TRY(comm_agree(c, c->rank == 0 ? wanted_bound(seconds, &bound_s) : OK));
-    TRY(comm_broadcast(c, 0, &bound_s, sizeof bound_s));
+    TRY(agree_on_bound(c, 0, &bound_s));
     if (bound_s == 0) {
         return OK;
     }
     TRY(comm_agree(c, watchdog_start_any(c, bound_s, &c->watchdog)));
     c->mpi->world.watchdog = c->watchdog;
+    return OK;
+}
+
+enum status watchdog_set(struct comm *c, double seconds) {
+    double bound_s = 0;
+    TRY(agree_on_bound(c, seconds, &bound_s));
+    if (c->watchdog) {
+        pthread_mutex_lock(&c->watchdog->lock);
+        c->watchdog->bound_s = bound_s;
+        pthread_mutex_unlock(&c->watchdog->lock);
+    }
     return OK;
 }
 

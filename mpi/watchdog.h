@@ -9,6 +9,7 @@
  *     rank left a collective write that the others are still in). Rank 0 says so, and names one that waits
  *     elsewhere;
  *   - its own main line waits for nobody and takes no processor time at all (a disk that does not answer).
+ *     A rank that is alone waits for nobody whatever it is in, and may stand before a pipe that nobody reads.
  *     Local work may take any time: it shows by what it computes, so nothing is to be reported from within;
  *   - its own main line went over a bound that it set itself: training knows how long a step takes.
  * The first two need MPI_THREAD_MULTIPLE. The last two speak seconds later than a neighbor would, and one
@@ -26,9 +27,12 @@
 #include "mpi/comm.h"
 
 struct watchdog;
-/* Collective. Sets c->watchdog. seconds: 0 is 60, and COLLIMATE_WATCHDOG in rank 0's environment wins; less
- * than 25 becomes 25. COLLIMATE_WATCHDOG=off: no thread, c->watchdog stays NULL (fine for all others). */
-enum status watchdog_start(struct comm *c, double seconds);
+/* Collective. Sets c->watchdog, before any file is read that could say how long its bound is to be: 60 s, or
+ * what COLLIMATE_WATCHDOG in rank 0's environment says; less than 25 becomes 25. COLLIMATE_WATCHDOG=off: no
+ * thread, c->watchdog stays NULL (fine for all others). Fails: ERR_USAGE, ERR_SYSTEM. */
+enum status watchdog_start(struct comm *c);
+/* Collective. The bound is so long from here on; 0 and COLLIMATE_WATCHDOG as above. */
+enum status watchdog_set(struct comm *c, double seconds);
 /* Collective. */
 void watchdog_stop(struct comm *c);
 

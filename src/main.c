@@ -37,8 +37,9 @@ static enum status work(struct comm *comm, const struct line *line, int argc, ch
                       .dry_run = line->dry_run,
                       .argc = argc,
                       .argv = argv};
+    TRY(watchdog_start(comm));
     enum status st = comm_agree(comm, configure(line, &run));
-    st = st == OK ? watchdog_start(comm, settings.watchdog_s) : st;
+    st = st == OK ? watchdog_set(comm, settings.watchdog_s) : st;
     watchdog_phase(comm->watchdog, "starting %s", line->command->name);
     if (st == OK) {
         st = line->print_config ? line_print_config(&run) : start(line, &run);

@@ -8,6 +8,7 @@
  *   - STOPS_RANK: this rank is stopped (SIGSTOP) at that moment;
  *   - READ_ONLY: a folder (absolute) that is read-only from when the file READ_ONLY_SINCE (a pattern) is
  * there, which the READ_ONLY_LINES-th line that a rank flushes into the folder makes;
+ *   - LYING_LOCKS: every lock is given to everybody who asks, and nobody has one;
  *   - HELD_FILE: this rank waits behind its HELD_AT-th write or flush to a file whose name ends so, until it
  * is told to end (SIGUSR1, SIGTERM) and has heard it, or a file HELD_UNTIL is there: whoever tells it is
  * never too late. */
@@ -23,6 +24,7 @@
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -215,6 +217,29 @@ int fsync(int file) {
     }
     return (int)syscall(SYS_fsync, file);
 }
+
+int flock(int file, int operation) {
+    return getenv("LYING_LOCKS") ? 0 : (int)syscall(SYS_flock, file, operation);
+}
+
+int fcntl(int file, int command, ...) {
+    va_list arguments;
+    va_start(arguments, command);
+    void *argument = va_arg(arguments, void *);
+    va_end(arguments);
+    bool takes =
+        command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
+    bool asks = command == F_GETLK || command == F_OFD_GETLK;
+    if (getenv("LYING_LOCKS") && (takes || asks)) {
+        if (asks) {
+            ((struct flock *)argument)->l_type = F_UNLCK;
+        }
+        return 0;
+    }
+    return (int)syscall(SYS_fcntl, file, command, argument);
+}
+
+int fcntl64(int file, int command, ...) __attribute__((alias("fcntl")));
 
 int fallocate(int file, int mode, off_t at, off_t length) {
     int error = getenv("NO_RESERVE") || is_rank("FULL_RANK") ? EOPNOTSUPP : refusal(file);

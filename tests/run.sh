@@ -4,6 +4,7 @@
 #   tests/run.sh --preset asan    the same under AddressSanitizer and UBSan
 #   tests/run.sh -L mpi           arguments go to ctest
 #   TIDY=all tests/run.sh -L lint    clang-tidy over all sources, not only over those that changed
+#   tests/run.sh -L slow          what goes all the way and takes hours; in no other run
 #   tests/run.sh -LE cluster      without the runs under a real Slurm, and without installing it (no service is started)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,4 +30,7 @@ if [ $slurm = 1 ]; then
 fi
 build_tests "$preset"
 # One more than there are cores: tests also wait, for disks and for launchers. A test that takes both of two cores counts twice.
+case " $* " in
+*" -L slow "*) set -- -C slow "$@" ;;
+esac
 ctest --preset "$preset" -j "$(($(nproc) + 1))" "$@"

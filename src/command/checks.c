@@ -1,22 +1,88 @@
 #include "command/checks.h"
 
+#include "command/needs.h"
 #include "command/outputs.h"
 #include "command/probe.h"
 #include "command/run_folder.h"
+#include "store/model_folder.h"
+#include "util/log.h"
 
 enum { PROBE_BYTES = 4 << 10 };
+
+/* A model folder's headers, which is what can be said of it before it is opened. Collective. */
+static enum status look_at_folder(struct trainer *t, const char *folder, enum model_head head,
+                                  struct model_config *out) {
+    enum status st = model_folder_check(folder, head, out);
+    st = st == OK ? session_need_config_head(out, folder, head) : st;
+    return comm_agree(t->session.comm, st);
+}
+
+/* A dry run asks for no weights. */
+static enum status look_at_model(struct trainer *t, const struct model_config *config) {
+    const struct session *s = &t->session;
+    struct model_config own;
+    (void)config;
+    if (s->model) {
+        return session_need_head(s->model, s->settings->model, s->head);
+    }
+    TRY(session_need(s->settings->model, "model"));
+    return s->run->dry_run ? OK : look_at_folder(t, s->settings->model, s->head, &own);
+}
+
+static enum status look_at_reference(struct trainer *t, const struct model_config *config) {
+    const struct session *s = &t->session;
+    const char *folder = s->settings->reference;
+    struct model_config own;
+    (void)config;
+    if (!t->terms.has_reference || !*folder || s->run->dry_run) {
+        return OK;
+    }
+    TRY(look_at_folder(t, folder, HEAD_LANGUAGE, &own));
+    enum status st = s->train.view ? rows_check_vocabulary(&s->train, own.vocabulary) : OK;
+    st = st == OK && s->eval.view ? rows_check_vocabulary(&s->eval, own.vocabulary) : st;
+    return st == OK ? OK : note("checking the data against reference %s", folder);
+}
 
 static enum status look_at_slots(struct trainer *t, const struct model_config *config) {
     (void)config;
     return t->session.train.view ? batch_check(&t->data.plan, t->session.comm->size) : OK;
 }
 
+static enum status look_at_rows(const struct rows *rows, const struct model_config *config) {
+    if (!config || !rows->view) {
+        return OK;
+    }
+    TRY(rows_check_vocabulary(rows, config->vocabulary));
+    return session_check_rows(rows, config);
+}
+
 static enum status look_at_data(struct trainer *t, const struct model_config *config) {
-    return config ? session_check_rows(&t->session.train, config) : OK;
+    return look_at_rows(&t->session.train, config);
 }
 
 static enum status look_at_eval_data(struct trainer *t, const struct model_config *config) {
-    return config ? session_check_rows(&t->session.eval, config) : OK;
+    return look_at_rows(&t->session.eval, config);
+}
+
+/* A dry run may be for another machine: it is told. */
+static enum status refuse_here(const struct trainer *t, enum status st) {
+    if (st == OK || !t->session.run->dry_run) {
+        return st;
+    }
+    log_root(LOG_WARN, "here the run would be refused: %s", status_message()->text);
+    status_clear();
+    return OK;
+}
+
+static enum status look_at_memory(struct trainer *t, const struct model_config *config) {
+    struct estimate_options options;
+    if (!config || !t->session.train.view || !t->session.backend) {
+        return OK;
+    }
+    TRY(comm_agree(t->session.comm, trainer_estimate(t, &options)));
+    TRY(estimate_memory(&options, &t->need));
+    t->has_need = true;
+    return refuse_here(t, comm_agree(t->session.comm, needs_memory(t, &t->need)));
 }
 
 enum status check_folder(struct comm *c, const char *folder) {
@@ -41,15 +107,20 @@ static enum status look_at_output(struct trainer *t, const struct model_config *
     return comm_agree(run->comm, run_folder_finish(run, NULL, &folder, check_folder(run->comm, output)));
 }
 
+static enum status look_at_room(struct trainer *t, const struct model_config *config) {
+    (void)config;
+    bool is_known = t->has_need && *t->session.settings->output;
+    return is_known ? refuse_here(t, needs_room(t, &t->need)) : OK;
+}
+
 enum status trainer_check(struct trainer *t, const struct model_config *config, check_found *found,
                           void *context) {
     static const struct {
         const char *subject;
         enum status (*look)(struct trainer *t, const struct model_config *config);
-    } checks[] = {{"slots", look_at_slots},
-                  {"data", look_at_data},
-                  {"eval_data", look_at_eval_data},
-                  {"output", look_at_output}};
+    } checks[] = {{"model", look_at_model},   {"reference", look_at_reference}, {"slots", look_at_slots},
+                  {"data", look_at_data},     {"eval_data", look_at_eval_data}, {"memory", look_at_memory},
+                  {"output", look_at_output}, {"output", look_at_room}};
     for (int i = 0; i < COUNT_OF(checks); i++) {
         enum status st = checks[i].look(t, config);
         if (found) {

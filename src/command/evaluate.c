@@ -254,6 +254,7 @@ static enum status evaluate_reward(struct evaluation *e) {
         .workspace = &s->workspace,
         .rows = &s->train,
         .source = &source,
+        .label_margin = settings->evaluate.label_margin,
         .reward = {.use_margin = settings->reward.margin, .centering = settings->reward.centering},
         .intervals = interval_options(settings),
     };
@@ -279,8 +280,9 @@ static enum status evaluate_work(struct evaluation *e) {
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));
-    TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;
+    request.kind = pairs ? ROWS_LABELED : request.kind;
+    TRY(session_open_rows(s, &request, &s->train));
     if (!pairs) {
         terms_one("sft", &e->terms);
     }

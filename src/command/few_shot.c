@@ -241,23 +241,19 @@ static enum status deliver(struct few_shot *f, const char *folder) {
 }
 
 static enum status open_metrics(struct few_shot *f, const char *folder) {
-    struct text path = {0};
     int64_t step = f->trainer.adam.step;
-    if (f->run->comm->rank != 0) {
-        return OK;
-    }
-    enum status st = text_printf(&path, "%s/metrics.jsonl", folder);
-    st = st == OK ? metrics_open(path.data, step > 0 ? step : -1, &f->metrics) : st;
-    text_free(&path);
-    return st;
+    bool tensorboard = f->run->settings->train.tensorboard;
+    return f->run->comm->rank == 0 ? metrics_open(folder, step > 0 ? step : -1, tensorboard, &f->metrics)
+                                   : OK;
 }
 
 /* Collective. Where an unfinished run left off. */
-static enum status go_on(struct few_shot *f, int threads) {
+static enum status go_on(struct few_shot *f, const struct lease *lease, int threads) {
     struct run *run = f->run;
     const struct settings *s = run->settings;
     TRY(comm_agree(run->comm, facts_few_shot(run, world_hash(&f->world), threads, &f->facts)));
     f->checkpoint = (struct checkpoint_options){.run = s->output,
+                                                .lease = lease,
                                                 .facts = f->facts.list,
                                                 .n_facts = (int)f->facts.n,
                                                 .keep = (int)s->train.checkpoint_keep,
@@ -294,12 +290,13 @@ static enum status few_shot_work(struct few_shot *f) {
         return comm_agree(run->comm, run_folder_finish(run, &host, &folder, st));
     }
     st = st == OK ? run_folder_begin(run, &host, &folder) : st;
-    st = st == OK && !*s->model ? go_on(f, host.caps.threads) : st;
+    st = st == OK && !*s->model ? go_on(f, folder.lease, host.caps.threads) : st;
     st = st == OK ? run_folder_accept(run, &host, &folder) : st;
     st = st == OK && !*s->model ? comm_agree(run->comm, open_metrics(f, s->output)) : st;
     st = st == OK && !*s->model ? train(f) : st;
     st = st == OK ? few_shot_average_norm(&f->trainer, s->few_shot.norm_batches) : st;
     st = st == OK ? evaluate(f) : st;
+    st = st == OK ? comm_agree(run->comm, lease_check(folder.lease)) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
     st = st == OK && !*s->model ? checkpoint_prune(run->comm, s->output, 0) : st; /* done: begins anew */
     metrics_close(&f->metrics);

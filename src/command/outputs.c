@@ -55,6 +55,7 @@ static const struct result {
 static const struct output_mark report_of_select = {NULL, "{\"strategy\": ", NULL};
 static const struct output_mark report_of_generate = {NULL, "{\"responses\": ", "\"logp\": "};
 static const struct output_mark saved_by_generate = {"preferences", NULL, NULL};
+static const struct output_mark export_of_select = {NULL, "{\"id\": ", "\"response_a\": "};
 static const struct output_mark report_of_inspect = {NULL, "{\"file\": ", NULL};
 static const struct output_mark embeddings_of_dpo = {"embeddings", NULL, NULL};
 
@@ -93,42 +94,70 @@ static enum status add_paths(struct paths *p, const char *list) {
     return OK;
 }
 
-/* What a view selects from is an input as well; a path that is none of ours is somebody else's to refuse. */
+/* *content: of a file of ours; NULL: it is none, and somebody else's to refuse. Fails: ERR_INPUT, ERR_SYSTEM.
+ */
+static enum status find_content(const char *path, char **content) {
+    struct stat facts;
+    *content = NULL;
+    if (stat(path, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+        return OK;
+    }
+    enum status st = h5_content(path, content);
+    return st == ERR_DATA ? OK : st;
+}
+
+/* What a view selects from is an input as well. */
 static enum status add_base(struct paths *p, const char *view) {
-    char *content = NULL;
+    char *content;
     char *link = NULL;
     struct h5_file *f;
     struct text path = {0};
-    if (h5_content(view, &content) != OK || strcmp(content, "selection") != 0 ||
-        h5_open(view, NULL, 0, &f) != OK) {
-        mem_free(content);
+    TRY(find_content(view, &content));
+    bool is_view = content && strcmp(content, "selection") == 0;
+    mem_free(content);
+    if (!is_view) {
         return OK;
     }
+    TRY(h5_open(view, NULL, 0, &f));
     const char *slash = strrchr(view, '/');
     enum status st = h5_get_text(f, "selects", &link);
     if (st == OK && link[0] != '/' && slash) {
         st = text_append(&path, view, (size_t)(slash + 1 - view));
     }
-    st = st == OK ? text_puts(&path, link) : OK;
+    st = st == OK ? text_puts(&path, link) : st;
+    st = st == ERR_DATA ? OK : st;
     st = st == OK && path.data ? add_path(p, path.data, path.len) : st;
     h5_close(f);
     text_free(&path);
     mem_free(link);
-    mem_free(content);
     return st;
 }
 
 static enum status list_inputs(const struct settings *s, struct paths *out) {
-    const char *const lists[] = {s->input,           s->data,
-                                 s->eval_data,       s->model,
-                                 s->reference,       s->tokenizer,
-                                 s->init.config,     s->embeddings,
-                                 s->select.model,    s->select.compare,
-                                 s->inspect.against, s->judge.annotations,
-                                 s->judge.answers,   s->judge.gamed,
-                                 s->adapter,         s->reference_adapter,
-                                 s->reward_model,    s->generate.reference,
-                                 s->generate.expert, s->generate.antiexpert};
+    const char *const lists[] = {
+        s->input,
+        s->data,
+        s->eval_data,
+        s->embeddings,
+        s->model,
+        s->reference,
+        s->tokenizer,
+        s->adapter,
+        s->reference_adapter,
+        s->init.config,
+        s->select.model,
+        s->select.compare,
+        s->select.exclude,
+        s->select.answers,
+        s->inspect.against,
+        s->judge.annotations,
+        s->judge.answers,
+        s->judge.gamed,
+        s->reward_model,
+        s->generate.reference,
+        s->generate.expert,
+        s->generate.antiexpert,
+    };
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
     }
@@ -187,7 +216,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "adapter", "checkpoints"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};
@@ -224,23 +253,33 @@ done:
     return st;
 }
 
+/* Does a file's beginning hold the mark? One that is not there does not. */
+static enum status holds_mark(const char *path, const char *mark, bool *out) {
+    char start[512];
+    int descriptor;
+    if (access(path, F_OK) != 0) {
+        return OK;
+    }
+    TRY(regular_open(path, &descriptor, NULL));
+    ssize_t n = pread(descriptor, start, sizeof start, 0);
+    *out = n > 0 && memmem(start, (size_t)n, mark, strlen(mark));
+    close(descriptor);
+    return OK;
+}
+
 /* Does one of a folder's weights say that the command wrote it? */
-static bool is_made_by(const char *folder, const char *command) {
+static enum status is_made_by(const char *folder, const char *command, bool *out) {
     const char *mark = strcmp(command, "merge") == 0 ? OUTPUT_MADE_BY_MERGE : OUTPUT_MADE_BY_INIT;
     static const char *const files[] = {"model.safetensors", "model.safetensors.index.json"};
-    char start[512];
-    bool found = false;
-    for (int i = 0; i < COUNT_OF(files) && !found; i++) {
-        struct text path = {0};
-        int descriptor;
-        if (inside(folder, files[i], &path) == OK && regular_open(path.data, &descriptor, NULL) == OK) {
-            ssize_t n = pread(descriptor, start, sizeof start, 0);
-            found = n > 0 && memmem(start, (size_t)n, mark, strlen(mark));
-            close(descriptor);
-        }
-        text_free(&path);
+    struct text path = {0};
+    enum status st = OK;
+    *out = false;
+    for (int i = 0; i < COUNT_OF(files) && st == OK && !*out; i++) {
+        st = inside(folder, files[i], &path);
+        st = st == OK ? holds_mark(path.data, mark, out) : st;
     }
-    return found;
+    text_free(&path);
+    return st;
 }
 
 static enum status check_model(const struct output_rules *rules, const char *folder) {
@@ -250,22 +289,34 @@ static enum status check_model(const struct output_rules *rules, const char *fol
         "merges.txt"};
     const struct output_mark any = {NULL, "", NULL};
     struct text path = {0};
-    int n = is_made_by(folder, rules->command); /* then every file is its own */
+    bool is_own = false; /* then every file is */
     enum status st = output_check(rules, folder, OUTPUT_FOLDER, NULL, 0);
+    st = st == OK ? is_made_by(folder, rules->command, &is_own) : st;
     for (int i = 0; i < COUNT_OF(files) && st == OK; i++) {
         st = inside(folder, files[i], &path);
-        st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &any, n) : st;
+        st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &any, is_own) : st;
     }
     text_free(&path);
     return st;
 }
 
-/* The report that lies beside a view, where it is not named. */
-static enum status check_report(const struct output_rules *rules, const struct settings *s) {
+/* The report of select, which lies beside its view or its export where it is not named; and the export. */
+static enum status check_select(const struct output_rules *rules, const struct settings *s) {
     struct text path = {0};
-    size_t n = strlen(s->output) - (text_ends(s->output, ".h5") ? 3 : 0);
-    enum status st = *s->select.report ? text_puts(&path, s->select.report)
-                                       : text_printf(&path, "%.*s.json", (int)n, s->output);
+    const char *beside = *s->output ? s->output : s->select.export;
+    size_t n = strlen(beside) - (text_ends(beside, ".h5") ? 3 : text_ends(beside, ".jsonl") ? 6 : 0);
+    enum status st = OK;
+    if (!*beside) {
+        return OK;
+    }
+    if (*s->select.export) {
+        TRY(output_check(rules, s->select.export, OUTPUT_TEXT, &export_of_select, 1));
+        if (strcmp(s->select.export, s->output) == 0 || strcmp(s->select.export, s->select.report) == 0) {
+            return fail(ERR_USAGE, "select.export: %s is the name of another result too", s->select.export);
+        }
+    }
+    st = *s->select.report ? text_puts(&path, s->select.report)
+                           : text_printf(&path, "%.*s.json", (int)n, beside);
     st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &report_of_select, 1) : st;
     text_free(&path);
     return st;
@@ -291,14 +342,14 @@ static enum status check_all(const struct output_rules *rules, const struct sett
     if (strcmp(rules->command, "generate") == 0) {
         TRY(check_generated(rules, s));
     }
+    TRY(strcmp(rules->command, "select") == 0 ? check_select(rules, s) : OK);
     if (r == results + COUNT_OF(results) || !*s->output) {
         return OK;
     }
     if (r->place != PLACE_FILE) {
         return r->place == PLACE_RUN ? check_run(rules, s) : check_model(rules, s->output);
     }
-    TRY(output_check(rules, s->output, r->form, r->marks, r->n));
-    return strcmp(r->command, "select") == 0 ? check_report(rules, s) : OK;
+    return output_check(rules, s->output, r->form, r->marks, r->n);
 }
 
 enum status outputs_check(struct run *run, const char *command) {

@@ -8,6 +8,7 @@
 #include "command/outputs.h"
 #include "io/file.h"
 #include "util/clock.h"
+#include "util/fault.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -44,7 +45,7 @@ done:
 static enum status open_log(struct run_folder *folder) {
     struct text path = {0};
     TRY(text_printf(&path, "%s/log.txt", folder->path));
-    FILE *file = fopen(path.data, "a");
+    FILE *file = fault_hits(FAULT_OPEN) ? NULL : fopen(path.data, "a");
     enum status st = file ? OK : fail(ERR_WRITE, "%s: cannot append: %s", path.data, strerror(errno));
     text_free(&path);
     if (!file) {
@@ -56,7 +57,7 @@ static enum status open_log(struct run_folder *folder) {
     mem_free(folder->held); /* open_memstream allocates as mem does */
     folder->held = NULL;
     folder->log = file;
-    return fflush(file) == 0
+    return !fault_hits(FAULT_WRITE) && fflush(file) == 0
                ? OK
                : fail(ERR_WRITE, "%s/log.txt: cannot append: %s", folder->path, strerror(errno));
 }
@@ -152,9 +153,11 @@ static enum status close_records(struct run *run, const struct backend *b, struc
     if (st != OK) {
         log_any(LOG_DEBUG, "ends with code %d", (int)st);
     }
-    enum status written = folder->accepted ? write_environment(run, b, folder, &end) : OK;
+    enum status written = folder->accepted ? lease_check(folder->lease) : OK;
+    written = written == OK && folder->accepted ? write_environment(run, b, folder, &end) : written;
     log_tee(NULL);
-    if (fclose(folder->log) != 0 && written == OK) {
+    bool closed = fclose(folder->log) == 0;
+    if ((!closed || fault_hits(FAULT_CLOSE)) && written == OK) {
         written = fail(ERR_WRITE, "%s/log.txt: cannot close: %s", folder->path, strerror(errno));
     }
     mem_free(folder->held);

@@ -120,7 +120,12 @@ enum status session_open_model(struct session *s) {
 }
 
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head) {
-    if (m->config.head == head) {
+    return session_need_config_head(&m->config, folder, head);
+}
+
+enum status session_need_config_head(const struct model_config *config, const char *folder,
+                                     enum model_head head) {
+    if (config->head == head) {
         return OK;
     }
     return head != HEAD_LANGUAGE

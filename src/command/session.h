@@ -63,6 +63,8 @@ bool session_begins_at_reference(const struct session *s);
 enum status session_open_tokenizer(struct session *s);
 /* Local. Fails: ERR_USAGE where the model has the other head. */
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head);
+enum status session_need_config_head(const struct model_config *config, const char *folder,
+                                     enum model_head head);
 
 /* Collective. rows_open with the settings' truncation, the model's vocabulary and the command's name, which
  * the request leaves out, and session_check_tokenizer. */

@@ -73,9 +73,10 @@ static const struct option table[] = {
         "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
         "set: the base alone, but an adapter that is trained further has to say",
         PLACE),
-    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
+    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
-    TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
+    TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
+         "folder, tokenizer.json, or bytes; inspect, select: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
          "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
          "to it",
@@ -206,6 +207,8 @@ static const struct option table[] = {
         "0: before the first and after the last update", FREE),
     BOOL("train.profile", train.profile, "false", TRAINERS, NULL,
          "time by operation and by collective, at the end and in metrics.jsonl", FREE),
+    BOOL("train.tensorboard", train.tensorboard, "false", TRAINERS " few-shot", "few-shot:!model",
+         "the numbers of metrics.jsonl also as event files in the run folder's tensorboard/", FREE),
     TEXT(
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "
@@ -294,9 +297,13 @@ static const struct option table[] = {
          "random, easy, hard; over pairs also balanced; over prompts also centroid; or a mix: "
          "easy:0.5,random:0.5"),
     NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy&!select.count",
-           "of the pairs that is selected; over prompts: of the prompts, drawn at random, all where not set"),
+           "of the pairs that is selected; over prompts: of the prompts, as select.count takes them, all "
+           "where not "
+           "set"),
     INT("select.count", select.count, "0", 0, MOST, "pairs", "select dpo", "select.strategy",
-        "pairs selected, instead of a fraction; 0: by the fraction"),
+        "pairs selected, instead of a fraction; 0: by the fraction. Over prompts those that tell most: easy, "
+        "the "
+        "least similar; hard, the most similar; centroid, clusters farthest apart; random, at random"),
     CHOICE(
         "select.scope", select.scope, "auto", "auto|pairs|prompts", "select dpo", "select.strategy",
         "among the file's pairs, or one new pair among each prompt's responses; auto: prompts where one has "
@@ -309,7 +316,17 @@ static const struct option table[] = {
            "select.strategy=balanced", "first centers: k-means||, k-means++, or random rows"),
     TEXT("select.compare", select.compare, "", "select", "select.strategy",
          "other views of the same data, comma separated: how many pairs they share with this one"),
-    TEXT("select.report", select.report, "", "select", "select.strategy",
+    TEXT("select.export", select.export, "", "select", "select.strategy",
+         "JSON Lines for annotators: id, prompt, response_a, response_b (which is a is drawn), similarity, "
+         "cluster",
+         PLACE),
+    TEXT("select.exclude", select.exclude, "", "select", "select.strategy",
+         "pairs asked before are left out: exports, answers or views, comma separated"),
+    TEXT("select.answers", select.answers, "", "select", "!select.strategy",
+         "instead of a strategy: JSON Lines {\"id\", \"preference\": a|b|tie, \"annotator\"}, comma "
+         "separated, "
+         "that become a view of labeled pairs"),
+    TEXT("select.report", select.report, "", "select", "select.strategy,select.answers",
          "JSON report; where not set: beside the output"),
 
     CHOICE("few_shot.model", few_shot.model, "np", "btl|dpl|np", "few-shot", NULL,
@@ -370,6 +387,11 @@ static const struct option table[] = {
         "resamples for confidence intervals"),
     NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate judge",
            "evaluate.bootstrap!=0", "of the intervals"),
+    NUMBER("evaluate.label_margin", evaluate.label_margin, "0", 0, 1e12, "", "evaluate",
+           "evaluate:model&evaluate:@" LEARNT_REWARD_MODEL,
+           "labels that a reward model saves: the share of pairs whose rewards differ by less, for "
+           "annotators, and how "
+           "far it agrees with the labels of the others; 0: not said"),
     INT("evaluate.kl_positions", evaluate.kl_positions, "0", 0, 512, "tokens", "evaluate", "reference",
         "of a response, at each of which the mean KL(model || reference) is shown; 0: none"),
     INT("evaluate.kl_samples", evaluate.kl_samples, "0", 0, 4096, "responses", "evaluate",

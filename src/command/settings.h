@@ -54,7 +54,7 @@ struct settings {
         double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha, clip;
         int schedule;
         int64_t warmup_steps;
-        bool shuffle, deterministic, shard_optimizer, profile;
+        bool shuffle, deterministic, shard_optimizer, profile, tensorboard;
         int communication; /* enum communication */
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
@@ -97,7 +97,7 @@ struct settings {
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
@@ -115,7 +115,7 @@ struct settings {
     } few_shot;
     struct {
         int64_t rows, bootstrap, kl_positions, kl_samples;
-        double confidence;
+        double confidence, label_margin;
     } evaluate;
     struct {
         int64_t max_new_tokens, top_k, batch, limit, samples, best_of;

@@ -13,8 +13,8 @@
 #include "util/mem.h"
 
 enum row_kind trainer_rows(const struct terms *t) {
-    static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_CHOSEN,
-                                          [OVER_PAIRS] = ROWS_PAIRS,
+    static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_PREFERRED,
+                                          [OVER_PAIRS] = ROWS_LABELED,
                                           [OVER_LISTS] = ROWS_PROMPTS,
                                           [OVER_PROMPTS] = ROWS_COMPARED};
     return kinds[t->rows];
@@ -83,6 +83,7 @@ void trainer_plan(struct trainer *t) {
         .checkpoint_every = settings->train.checkpoint_every,
         .evaluate_every = settings->train.evaluate_every,
         .profile = settings->train.profile,
+        .tensorboard = settings->train.tensorboard,
         .began = t->began,
         .stop_at = t->stop_at,
         .checkpoint = {.run = settings->output,
@@ -234,7 +235,8 @@ static enum status save_model(struct trainer *t) {
     struct text path = {0};
     bool first = s->comm->rank == 0;
     const char *what = s->lora ? "adapter" : "model";
-    enum status st = text_printf(&path, "%s/%s", s->settings->output, what);
+    enum status st = lease_check(t->training.checkpoint.lease);
+    st = st == OK ? text_printf(&path, "%s/%s", s->settings->output, what) : st;
     st = comm_agree(s->comm, st == OK && first ? model_step_forget(path.data) : st);
     if (st == OK && s->lora) {
         st = save_adapters(t, path.data);
@@ -339,12 +341,12 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     }
     enum status st = session_open_model(s);
     TRY(st == OK ? OK : explain_memory(t, st));
-    TRY(session_need_head(s->model, settings->model, s->head));
     TRY(comm_agree(s->comm, choose_stored(t)));
     TRY(trainer_open_rows(t));
     TRY(trainer_check(t, &s->model->config, NULL, NULL));
     warn_of_idle_ranks(t);
     TRY(run_folder_begin(s->run, s->backend, folder));
+    t->training.checkpoint.lease = folder->lease;
     t->training.accepted = accept_run;
     t->training.accepted_context = &acceptance;
     st = prepare_reference(t);

@@ -14,6 +14,8 @@ struct trainer {
     struct text view;    /* of settings->data, made by this job and read in its place; empty: none */
     bool has_folder;     /* the output folder is this job's */
     struct batch_source data, eval_data;
+    struct estimate need; /* where has_need */
+    bool has_need;
     double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */
     enum stored_type stored; /* of the weights that are written */
     struct training training;

@@ -131,6 +131,10 @@ struct tokenizer;
 enum status dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model,
                                       bool allow);
 
+/* Local. The tokenizer that made the file: of `path`, or where that is "" of where the file says it was.
+ * Fails: as tokenizer_open; ERR_DATA for another one. */
+enum status dataset_open_tokenizer(const struct dataset *d, const char *path, struct tokenizer **out);
+
 struct pair {
     int64_t row, chosen, rejected, source;
     float margin;
@@ -139,6 +143,8 @@ struct pair {
 /* All Local (independent reads). Those of a range fill out[0, last - first). */
 enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out);
 enum status dataset_pairs(struct dataset *d, struct range rows, struct pair *out);
+/* The labels of pairs, without a look at the rest. */
+enum status dataset_labels(struct dataset *d, struct range rows, int8_t *out);
 struct response {
     int64_t id, prompt;
     int64_t first, count;               /* tokens in /responses/tokens */

@@ -1,5 +1,7 @@
 #include "data/rows.h"
 
+#include <math.h>
+
 #include "mpi/watchdog.h"
 #include "util/log.h"
 
@@ -52,6 +54,14 @@ static void add_path(const struct sample *s, int response, struct rows *r) {
     }
 }
 
+static bool is_ordered(const struct sample *s) {
+    int scores = 0;
+    for (int i = 0; i < s->n_responses; i++) {
+        scores += !isnan(s->responses[i].score);
+    }
+    return scores > 1 || (s->n_pairs > 0 && s->pairs[0].label);
+}
+
 /* This rank's part of the look at all rows. */
 static enum status scan_part(struct range part, struct rows *r) {
     r->largest_id = -1;
@@ -71,6 +81,7 @@ static enum status scan_part(struct range part, struct rows *r) {
             }
             r->tokens += tokens;
             r->scored += scored;
+            r->ordered += is_ordered(&samples[i]);
             r->longest = tokens > r->longest ? tokens : r->longest;
             lengths_add(&r->lengths, tokens);
             r->attention_pairs += sample_attention_pairs(&samples[i]);
@@ -83,6 +94,7 @@ static enum status scan_part(struct range part, struct rows *r) {
 static enum status scan(struct comm *c, struct rows *r) {
     TRY(comm_agree(c, lengths_open(&r->lengths, "row")));
     TRY(comm_agree(c, scan_part(range_part(r->n, c->rank, c->size), r)));
+    TRY(comm_sum_i64(c, &r->ordered, 1));
     int64_t sums[] = {r->tokens,
                       r->scored,
                       r->counts.rows,
@@ -120,6 +132,14 @@ static void report(const struct rows *r, const char *key) {
     log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
              dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
              (long long)r->longest);
+    if (view_unlabeled(r->view) > 0) {
+        log_root(LOG_WARN, "%s: %lld of %lld pairs have no label and are left out", key,
+                 (long long)view_unlabeled(r->view), (long long)dataset_size(r->data).pairs);
+    }
+    if (view_is_of_prompts(r->view) && r->ordered < r->n) {
+        log_root(LOG_WARN, "%s: %lld of %lld prompts have neither a labeled pair nor two scores", key,
+                 (long long)(r->n - r->ordered), (long long)r->n);
+    }
     if (c->margins > 0) {
         log_root(LOG_INFO, "%s: %lld of %lld pairs have a margin", key, (long long)c->margins,
                  (long long)c->pairs);
@@ -151,6 +171,11 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
         return fail(ERR_DATA, "%s: no rows of the kind that %s needs", request->path, request->user);
     }
     TRY(scan(c, out));
+    if (view_is_of_prompts(out->view) && out->ordered == 0) {
+        return fail(ERR_DATA,
+                    "%s: its prompts have neither labeled pairs nor scores, and one of them is needed here",
+                    request->path);
+    }
     TRY(request->vocabulary > 0 ? rows_check_vocabulary(out, request->vocabulary) : OK);
     report(out, request->key);
     return OK;

@@ -25,7 +25,8 @@
 
 struct view {
     struct dataset *d;
-    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES */
+    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES; ROWS_LABELED ROWS_PAIRS */
+    int64_t *labeled;   /* pair of each row; NULL: they are the same */
     struct truncation t;
     int32_t end_id;
     int64_t rows;
@@ -35,7 +36,7 @@ struct view {
     int64_t chars_capacity;
 };
 
-static bool rows_are_prompts(const struct view *v) {
+bool view_is_of_prompts(const struct view *v) {
     return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
 }
 
@@ -139,7 +140,7 @@ static enum status is_too_long(struct view *v, const struct response *r, bool *o
 static enum status wants_prompt_cut(struct view *v, const struct response *r, bool *out) {
     int64_t first, count;
     *out = false;
-    if (v->kind != ROWS_PAIRS && !rows_are_prompts(v)) {
+    if (v->kind != ROWS_PAIRS && !view_is_of_prompts(v)) {
         return is_too_long(v, r, out);
     }
     TRY(dataset_prompt_responses(v->d, r->prompt, &first, &count));
@@ -226,14 +227,14 @@ static enum status find_prompt(struct view *v, int64_t row, struct row_plans *al
 }
 
 static enum status find_responses(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    if (rows_are_prompts(v)) {
+    if (view_is_of_prompts(v)) {
         return find_prompt(v, row, all, p);
     }
     if (v->kind == ROWS_RESPONSES) {
         return add_response(v, row, all, p);
     }
     struct pair pair;
-    TRY(dataset_pair(v->d, row, &pair));
+    TRY(dataset_pair(v->d, v->labeled ? v->labeled[row] : row, &pair));
     return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
 }
 
@@ -257,7 +258,9 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
 
 /* A prompt without responses is a row without tokens. */
 static enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
+    *p = (struct row_plan){.row = v->labeled ? v->labeled[row] : row,
+                           .first_response = all->n_responses,
+                           .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
@@ -303,7 +306,7 @@ static uint64_t hash_of(const struct view *v) {
     if (t->max_length > 0) {
         fields[2] = t->max_prompt;
         fields[3] = t->keep_start;
-        fields[4] = rows_are_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
+        fields[4] = view_is_of_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
     }
     fields[5] = t->response_ratio < 1 ? 1 + (int64_t)t->unit : 0;
     fields[6] = cuts && t->end_after_cut;
@@ -327,7 +330,9 @@ static enum status open_prompts(struct view *v) {
 
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
     struct dataset_size size = dataset_size(d);
+    bool labeled = kind == ROWS_LABELED || (kind == ROWS_PREFERRED && size.pairs > 0);
     TRY(check_truncation(d, t));
+    kind = kind == ROWS_LABELED ? ROWS_PAIRS : kind == ROWS_PREFERRED ? ROWS_CHOSEN : kind;
     if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
         return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
                     dataset_path(d));
@@ -345,7 +350,8 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->end_id = dataset_facts(d)->end_id;
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
-    enum status st = rows_are_prompts(v) ? open_prompts(v) : OK;
+    enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
+    st = labeled ? labeled_rows(d, &v->labeled, &v->rows) : st;
     if (st != OK) {
         view_close(v);
         return st;
@@ -357,6 +363,7 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
+        mem_free(v->labeled);
         mem_free(v->chars);
         mem_free(v);
     }
@@ -364,6 +371,12 @@ void view_close(struct view *v) {
 
 int64_t view_rows(const struct view *v) {
     return v->rows;
+}
+
+int64_t view_unlabeled(const struct view *v) {
+    return v->labeled            ? dataset_size(v->d).pairs - v->rows
+           : v->comparisons.list ? dataset_size(v->d).pairs - v->comparisons.n
+                                 : 0;
 }
 
 uint64_t view_hash(const struct view *v) {
@@ -446,7 +459,7 @@ static enum status read_sample(struct view *v, const struct planned_response *re
             *mask += s->responses[i].count;
         }
     }
-    s->target = rows_are_prompts(v) ? best_response(s) : 0;
+    s->target = view_is_of_prompts(v) ? best_response(s) : 0;
     return OK;
 }
 

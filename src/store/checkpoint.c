@@ -134,10 +134,12 @@ enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o,
     enum status st = made;
     st = st == OK ? parts_open(c, contents->arrays, contents->n_arrays, false, &parts) : st;
     st = st == OK ? parts_move(&parts, true) : st;
+    st = st == OK ? lease_check(o->lease) : st;
     st = st == OK ? make_path(c, o, contents->step, &path) : st;
     st = st == OK ? checkpoint_print_state(o, &contents->state, &json) : st;
     TRY_TO(done, comm_agree(c, st));
     TRY_TO(done, checkpoint_file_write(c, path.data, json.data, parts.arrays, parts.n));
+    TRY_TO(done, comm_agree(c, lease_check(o->lease))); /* the writing may have taken long */
     TRY_TO(done, checkpoint_prune(c, o->run, o->keep));
     log_root(LOG_INFO, "checkpoint %s", path.data);
 done:

@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "backend/backend.h"
+#include "io/lease.h"
 #include "mpi/shard.h"
 #include "util/text.h"
 
@@ -29,6 +30,7 @@ struct fact {
 enum resume { RESUME_AUTO, RESUME_NEVER, RESUME_MUST }; /* as train.resume's words are in order */
 struct checkpoint_options {
     const char *run;
+    const struct lease *lease; /* of the run's folder, on rank 0; NULL: none */
     const struct fact *facts;
     int n_facts;
     int keep;
@@ -52,7 +54,7 @@ struct checkpoint_contents {
     int n_arrays;
 };
 /* Collective. Writes run/checkpoints/step-N.h5 and keeps the newest o->keep; nothing of that where a rank's
- * `made`, the making of its contents, is not OK. Fails: that, ERR_WRITE. */
+ * `made`, the making of its contents, is not OK, or the lease is lost. Fails: that, ERR_LOST, ERR_WRITE. */
 enum status checkpoint_save(struct comm *c, const struct checkpoint_options *o,
                             const struct checkpoint_contents *contents, enum status made);
 

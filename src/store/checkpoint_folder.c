@@ -8,6 +8,7 @@
 
 #include "io/file.h"
 #include "store/checkpoint_file_internal.h"
+#include "util/fault.h"
 #include "util/log.h"
 #include "util/mem.h"
 #include "util/text.h"
@@ -38,7 +39,7 @@ static int64_t step_of(const char *name) {
 
 /* Local. A folder that is not there holds nothing. */
 static enum status list_steps(const char *folder, struct step_list *out) {
-    DIR *directory = opendir(folder);
+    DIR *directory = fault_hits(FAULT_OPEN) ? NULL : opendir(folder);
     if (!directory) {
         return errno == ENOENT ? OK : fail(ERR_INPUT, "%s: cannot be read: %s", folder, strerror(errno));
     }
@@ -146,7 +147,7 @@ static enum status set_aside(const struct text *folder, int64_t step) {
     struct text from = {0}, to = {0};
     enum status st = text_printf(&from, "%s/step-%lld.h5", folder->data, (long long)step);
     st = st == OK ? text_printf(&to, "%s.damaged", from.data) : st;
-    if (st == OK && rename(from.data, to.data) != 0) {
+    if (st == OK && (fault_hits(FAULT_RENAME) || rename(from.data, to.data) != 0)) {
         st = fail(ERR_WRITE, "%s: cannot be renamed: %s", from.data, strerror(errno));
     }
     if (st == OK) {

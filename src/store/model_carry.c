@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "util/fault.h"
 #include "util/log.h"
 #include "util/mem.h"
 #include "util/regular.h"
@@ -103,7 +104,7 @@ done:
 
 static enum status carry_folder(const char *from, const char *to, int depth) {
     enum status st = OK;
-    DIR *entries = opendir(from);
+    DIR *entries = fault_hits(FAULT_OPEN) ? NULL : opendir(from);
     if (!entries) {
         log_root(LOG_WARN, "not carried over: %s cannot be read", from);
         return OK;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "util/fault.h"
 #include "util/json.h"
 
 #define STEP_FILE "step.json"
@@ -76,7 +77,7 @@ static bool is_ours(const char *name) {
 
 enum status model_step_remove(const char *folder) {
     TRY(model_step_forget(folder));
-    DIR *directory = opendir(folder);
+    DIR *directory = fault_hits(FAULT_OPEN) ? NULL : opendir(folder);
     if (!directory) {
         return OK; /* there is none */
     }

@@ -6,6 +6,7 @@
 
 #include "io/file.h"
 #include "text/tokenizer_internal.h"
+#include "util/fault.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
@@ -300,7 +301,7 @@ static enum status copy_templates(const char *from, const char *to) {
     enum status st;
     TRY_TO(done, text_printf(&source, "%s/%s", from, TEMPLATES));
     TRY_TO(done, text_printf(&target, "%s/%s", to, TEMPLATES));
-    entries = opendir(source.data);
+    entries = fault_hits(FAULT_OPEN) ? NULL : opendir(source.data);
     st = entries ? copy_entries(entries, source.data, target.data) : OK;
 done:
     if (entries) {

@@ -222,13 +222,10 @@ static enum status resume(struct loop *l) {
     TRY(t->accepted ? t->accepted(t->accepted_context, !found) : OK);
     l->start_step = l->state.step;
     l->saved_step = found ? l->state.step : -1;
-    struct text path = {0};
     enum status st = OK;
     if (l->comm->rank == 0) {
-        st = text_printf(&path, "%s/metrics.jsonl", t->checkpoint.run);
-        st = st == OK ? metrics_open(path.data, found ? l->state.step : -1, &l->metrics) : st;
+        st = metrics_open(t->checkpoint.run, found ? l->state.step : -1, t->tensorboard, &l->metrics);
     }
-    text_free(&path);
     return comm_agree(l->comm, st);
 }
 

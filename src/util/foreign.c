@@ -1,4 +1,5 @@
 #include "util/foreign.h"
+#include "util/fault.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -53,7 +54,9 @@ enum status foreign_refuse(int descriptor, const char *path) {
 
 enum status foreign_check(const char *path) {
     struct stat facts;
-    int file = stat(path, &facts) == 0 && S_ISREG(facts.st_mode) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int file = stat(path, &facts) == 0 && S_ISREG(facts.st_mode) && !fault_hits(FAULT_OPEN)
+                   ? open(path, O_RDONLY | O_CLOEXEC)
+                   : -1;
     if (file < 0) {
         return OK;
     }

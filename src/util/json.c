@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "util/fault.h"
 #include "util/foreign.h"
 #include "util/mem.h"
 #include "util/regular.h"
@@ -68,7 +69,7 @@ static enum status read_all(const char *path, char **data, size_t *n) {
         close(descriptor);
         return ERR_DATA;
     }
-    FILE *file = fdopen(descriptor, "rb");
+    FILE *file = fault_hits(FAULT_OPEN) ? NULL : fdopen(descriptor, "rb");
     if (!file) {
         close(descriptor);
         return fail(ERR_SYSTEM, "%s: %s", path, strerror(errno));
@@ -85,7 +86,7 @@ static enum status read_all(const char *path, char **data, size_t *n) {
             break;
         }
     }
-    if (ferror(file)) {
+    if (ferror(file) || fault_hits(FAULT_READ)) {
         st = fail(ERR_INPUT, "%s: %s", path, strerror(errno));
         goto done;
     }

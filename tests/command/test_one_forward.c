@@ -171,10 +171,10 @@ static struct backend *with_threads(int threads) {
 static void check_both(struct model *m, struct model *again, const char *name) {
     static struct drawn_text with_one;
     struct model *reference;
-    /* Dynamic rope turns by the length of the whole sequence, which a decoder does not know before its end.
-     */
-    bool is_dynamic = m->config.rope.scaling == ROPE_DYNAMIC;
-    make_prompts(m->config.vocabulary, is_dynamic ? m->config.max_positions : model_positions(&m->config));
+    /* Dynamic and longrope turn by the length of the whole sequence, which a decoder does not know before its
+     * end. */
+    int64_t most = model_rope_break(&m->config);
+    make_prompts(m->config.vocabulary, most < INT64_MAX ? most : model_positions(&m->config));
     check_policy(m, name);
     decode(again, NULL, (struct rule){0}, 3, &with_one);
     decode(m, NULL, (struct rule){0}, 16, &text);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What Open MPI does not notice: a stopped rank, in training and in the other long commands; a collective write that one rank
-# has left and the others wait in, because the disk was full for it alone; a disk that does not answer. After 25 s everything
+# has left and the others wait in, because the disk was full for it alone; a disk that does not answer, to one rank of two, to
+# the only one, and where the configuration lies. After 25 s everything
 # ends with code 75 and a line that says who waited where for what, since when. Of a stopped rank its neighbor speaks; on a busy
 # machine another rank may come first or two may speak, so the verdict does not depend on who spoke.
 set -u
@@ -30,6 +31,11 @@ start prepare_full full 2 prepare input=big.jsonl output=full.h5 tokenizer=bytes
 start sft_full full 2 "${training[@]}" output=sft_full train.steps=2 train.checkpoint_every=1
 with_disk HANGS_RANK=1 AT_FILE=model.safetensors
 start score_hangs hangs 2 score "${all[@]}" output=hangs.jsonl
+with_disk HANGS_RANK=0 AT_FILE=model.safetensors
+start alone_hangs hangs 1 embed "${all[@]}" output=alone.h5
+echo 'output: late.h5' > late.yaml
+with_disk HANGS_RANK=1 AT_FILE=late.yaml
+COLLIMATE_WATCHDOG=25 start late_hangs hangs 2 embed "${all[@]}" late.yaml
 
 # All of them wait at the same time, so that the test takes the 25 s once.
 for i in "${!names[@]}"; do
@@ -63,7 +69,9 @@ for i in "${!names[@]}"; do
         ;;
     hangs)
         who="rank 1 of 2 on [^ ]+: nothing for $seconds \\($since\\)"
+        [ "$name" = alone_hangs ] && who=${who/1 of 2/0 of 1}
         doing='while reading the model \(for [^;]*'
+        [ "$name" = late_hangs ] && doing='while starting \(for [^;]*'
         ;;
     *)
         who="rank [0-9] of [24] on [^ ]+: (no sign of rank [0-9] on [^ ]+ for|nothing for) $seconds \\($since(, when it was [^)]+)?\\)"
@@ -73,8 +81,10 @@ for i in "${!names[@]}"; do
         most=3
         ;;
     esac
+    before='; before that: [a-z].*'
+    [ "$name" = late_hangs ] && before=
     lines=$(grep -c '^collimate: watchdog: ' "$name.err")
-    whole=$(grep -cE "^collimate: watchdog: $who $doing; before that: [a-z].*; a rank, the network or a disk is lost" "$name.err")
+    whole=$(grep -cE "^collimate: watchdog: $who $doing$before; a rank, the network or a disk is lost" "$name.err")
     if [ "$lines" -lt 1 ] || [ "$lines" -gt $most ] || [ "$whole" -ne "$lines" ]; then
         bad "$name: $(cat "$name.err")"
     fi

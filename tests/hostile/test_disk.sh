@@ -40,10 +40,15 @@ run 1 "${training[@]}" output=whole train.steps=6
 full_disk() {
     rm -rf disk/*
     run "$1" "${training[@]}" output=disk/run train.steps=2
-    leaves 1310720 # enough for lines of text and the probe of a start, not for a checkpoint
+    # Enough for lines of text, not for a checkpoint: once the run has begun, for a start asks for all of it.
+    (until [ "$(wc -l < disk/run/metrics.jsonl)" -gt 3 ]; do sleep 0.02; done; leaves 1310720; touch "filled.$1") &
+    local disk_options=("${options[@]}") options=("${preload[@]}" "${options[@]}" -x HELD_FILE=/metrics.jsonl -x HELD_AT=1 -x "HELD_UNTIL=$PWD/filled.$1")
+    rm -f "filled.$1"
     fails "$1" 73 "disk/run/checkpoints/step-4.h5.*$2" "${training[@]}" output=disk/run train.steps=6
     [ "$(ls disk/run/checkpoints)" = $'latest\nstep-2.h5' ] && [ "$(cat disk/run/checkpoints/latest)" = step-2.h5 ] ||
         bad "$OMPI_MCA_io, $1 ranks: $(ls disk/run/checkpoints)"
+    options=("${disk_options[@]}")
+    wait
     rm disk/filler
     run $((4 / $1)) "${training[@]}" output=disk/run train.steps=6
     same whole disk/run

@@ -1,5 +1,6 @@
 /* The watchdog bites a process whose main line goes over its bound or does nothing at all, with code 75 and
- * one line, and leaves alone one that stays below it, works for any time, or was stopped as a whole. */
+ * one line, also where it is the only rank, and leaves alone one that stays below it, works for any time,
+ * stands before a pipe with nobody to wait for it, or was stopped as a whole. */
 #include "tests/unit.h"
 
 #include <signal.h>
@@ -67,6 +68,42 @@ static void hang_anywhere(struct watchdog *w) {
     pause_ms(60000);
 }
 
+/* The same within what would be a wait for others, were there any. */
+static void hang_in_wait(struct watchdog *w) {
+    watchdog_phase(w, "writing all.h5");
+    watchdog_wait(w, "opening a file");
+    pause_ms(60000);
+}
+
+/* A wait that looks around from time to time. */
+static void look_long(struct watchdog *w) {
+    watchdog_wait(w, "a pulse of whoever holds the folder");
+    work_ms(2000);
+    watchdog_go(w);
+}
+
+/* Whoever reads has something else to do for a while. */
+static void write_to_slow_reader(struct watchdog *w) {
+    static char block[1 << 20];
+    int ends[2];
+    watchdog_phase(w, "generating");
+    assert_int_equal(pipe(ends), 0);
+    pid_t reader = fork();
+    if (reader == 0) {
+        close(ends[1]);
+        pause_ms(3000);
+        while (read(ends[0], block, sizeof block) > 0) {
+        }
+        _exit(0);
+    }
+    close(ends[0]);
+    if (write(ends[1], block, sizeof block) != sizeof block) {
+        _exit(1);
+    }
+    close(ends[1]);
+    waitpid(reader, NULL, 0);
+}
+
 /* Stopped by its parent for longer than the bound, just after it has begun; then done. */
 static void be_stopped(struct watchdog *w) {
     watchdog_allow(w, "running a forest in step 4", 0);
@@ -79,7 +116,7 @@ struct child {
     int said; /* its standard error */
 };
 
-static struct child begin(void (*main_line)(struct watchdog *w)) {
+static struct child begin(int size, void (*main_line)(struct watchdog *w)) {
     int ends[2];
     assert_int_equal(pipe(ends), 0);
     pid_t id = fork();
@@ -87,7 +124,7 @@ static struct child begin(void (*main_line)(struct watchdog *w)) {
     if (id == 0) {
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
-        struct comm c = {.rank = 0, .size = 4, .host = "node07"};
+        struct comm c = {.rank = 0, .size = size, .host = "node07"};
         if (watchdog_start_any(&c, 1, &c.watchdog) != OK) {
             _exit(1);
         }
@@ -116,20 +153,26 @@ static int end(struct child child, char *said, size_t size) {
 
 static void test_bites(void **state) {
     (void)state;
-    static void (*const bad[])(struct watchdog *) = {overrun, hang, hang_anywhere};
+    static void (*const bad[])(struct watchdog *) = {overrun, hang, hang_anywhere, hang_anywhere,
+                                                     hang_in_wait};
+    static const int sizes[] = {4, 4, 4, 1, 1};
     static const char *const parts[][7] = {{"while running a forest in step 3 (for ",
                                             "waiting for the others in allreduce since",
                                             "before that: starting", "reading the model", "broadcast"},
                                            {"while writing a checkpoint (for "},
-                                           {"while reading the model (for "}};
+                                           {"while reading the model (for "},
+                                           {"while reading the model (for "},
+                                           {"while writing all.h5 (for ", "in opening a file since"}};
     struct child children[COUNT_OF(bad)];
     char said[2048];
     for (int i = 0; i < COUNT_OF(bad); i++) { /* all at the same time */
-        children[i] = begin(bad[i]);
+        children[i] = begin(sizes[i], bad[i]);
     }
     for (int i = 0; i < COUNT_OF(bad); i++) {
         assert_int_equal(end(children[i], said, sizeof said), ERR_LOST);
-        bool is_whole = strstr(said, "rank 0 of 4 on node07: nothing for ") && strstr(said, " s (since 20");
+        char who[64];
+        snprintf(who, sizeof who, "rank 0 of %d on node07: nothing for ", sizes[i]);
+        bool is_whole = strstr(said, who) && strstr(said, " s (since 20");
         for (int k = 0; k < COUNT_OF(parts[i]) && parts[i][k]; k++) {
             is_whole = is_whole && strstr(said, parts[i][k]);
         }
@@ -141,11 +184,13 @@ static void test_bites(void **state) {
 
 static void test_left_alone(void **state) {
     (void)state;
-    static void (*const fine[])(struct watchdog *) = {beat, take_long, work_long, wait_long, be_stopped};
+    static void (*const fine[])(struct watchdog *) = {
+        beat, take_long, work_long, wait_long, work_long, look_long, write_to_slow_reader, be_stopped};
+    static const int sizes[] = {4, 4, 4, 4, 1, 1, 1, 1};
     struct child children[COUNT_OF(fine)];
     char said[2048];
     for (int i = 0; i < COUNT_OF(fine); i++) { /* all at the same time */
-        children[i] = begin(fine[i]);
+        children[i] = begin(sizes[i], fine[i]);
     }
     int stopped;
     assert_int_equal(waitpid(children[COUNT_OF(fine) - 1].id, &stopped, WUNTRACED),

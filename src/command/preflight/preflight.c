@@ -83,28 +83,6 @@ bool preflight_failed(struct preflight *p, const char *subject, enum status st) 
     return true;
 }
 
-const char *preflight_size(double bytes, char out[32]) {
-    static const char *const units[] = {"B", "KB", "MB", "GB", "TB", "PB"};
-    int i = 0;
-    for (; bytes >= 999.5 && i < COUNT_OF(units) - 1; i++) {
-        bytes /= 1000;
-    }
-    snprintf(out, 32, i == 0 || bytes >= 99.95 ? "%.0f %s" : "%.1f %s", bytes, units[i]);
-    return out;
-}
-
-const char *preflight_duration(double seconds, char out[32]) {
-    static const struct {
-        double seconds;
-        const char *unit;
-    } units[] = {{86400, "days"}, {3600, "h"}, {60, "min"}, {1, "s"}};
-    int i = 0;
-    for (; i < COUNT_OF(units) - 1 && seconds < 1.5 * units[i].seconds; i++) {
-    }
-    snprintf(out, 32, "%.3g %s", seconds / units[i].seconds, units[i].unit);
-    return out;
-}
-
 /* Whether a key is set that this one of the commands takes and the others do not. */
 static bool has_own_key(const struct options *o, const char *command) {
     for (int i = 0; i < o->count; i++) {
@@ -155,29 +133,21 @@ static enum status configure(struct preflight *p) {
     return OK;
 }
 
-/* Collective. The model folder, and the reference's. */
-static void check_models(struct preflight *p) {
+/* The shape, which is enough for most checks; whether all else of it is there is in the list of them. */
+static enum status look_at_shape(struct preflight *p) {
+    TRY(session_need(p->run->settings->model, "model"));
+    return trainer_config(&p->trainer, &p->config);
+}
+
+static void say_models(struct preflight *p, const char *subject) {
     const struct settings *s = p->run->settings;
-    struct model_config reference;
-    enum status st = session_need(s->model, "model");
-    st = st == OK ? model_folder_check(s->model, p->trainer.session.head, &p->config) : st;
-    if (st == OK && p->config.head != p->trainer.session.head) {
-        st = fail(ERR_USAGE, "%s is a reward model; a language model is needed here", s->model);
-    }
-    const struct family *family = p->config.family;
-    p->has_model = family != NULL; /* its shape is enough for the other checks */
-    if (preflight_failed(p, "model", comm_agree(p->comm, st)) || !family) {
-        return;
-    }
-    preflight_say(p, FINDING_OK, "model",
-                  "%s: %s, %lld layers of width %lld, vocabulary %lld; every tensor is there", s->model,
-                  family->causal, (long long)p->config.layers, (long long)p->config.width,
-                  (long long)p->config.vocabulary);
-    if (p->trainer.terms.has_reference && *s->reference) {
-        st = comm_agree(p->comm, model_folder_check(s->reference, HEAD_LANGUAGE, &reference));
-        if (!preflight_failed(p, "reference", st)) {
-            preflight_say(p, FINDING_OK, "reference", "%s: every tensor is there", s->reference);
-        }
+    if (strcmp(subject, "model") == 0) {
+        preflight_say(p, FINDING_OK, "model",
+                      "%s: %s, %lld layers of width %lld, vocabulary %lld; every tensor is there", s->model,
+                      p->config.family->causal, (long long)p->config.layers, (long long)p->config.width,
+                      (long long)p->config.vocabulary);
+    } else if (p->trainer.terms.has_reference && *s->reference) {
+        preflight_say(p, FINDING_OK, "reference", "%s: every tensor is there", s->reference);
     }
 }
 
@@ -204,18 +174,23 @@ static void check_time(struct preflight *p) {
     double end = launch_end_time(), left = end > 0 ? end - clock_wall() : 0;
     char step[32], all[32];
     preflight_say(p, FINDING_OK, "time", "about %s a step by the products' %.4g GFLOP/s, %lld steps: %s",
-                  preflight_duration(p->need.step_seconds, step), p->need.peak_flops / 1e9,
-                  (long long)p->trainer.training.steps, preflight_duration(seconds, all));
+                  needs_duration(p->need.step_seconds, step), p->need.peak_flops / 1e9,
+                  (long long)p->trainer.training.steps, needs_duration(seconds, all));
     if (end > 0) {
-        preflight_say(p, FINDING_OK, "time", "the job ends in %s%s", preflight_duration(left, all),
+        preflight_say(p, FINDING_OK, "time", "the job ends in %s%s", needs_duration(left, all),
                       seconds < left ? "" : ": the run will checkpoint before that and needs a requeue");
     }
 }
 
 static void found(void *context, const char *subject, enum status st) {
     struct preflight *p = context;
-    if (!preflight_failed(p, subject, st) && strcmp(subject, "slots") == 0 && p->has_rows) {
-        say_slots(p);
+    if (!preflight_failed(p, subject, st)) {
+        bool is_model = strcmp(subject, "model") == 0 || strcmp(subject, "reference") == 0;
+        if (strcmp(subject, "slots") == 0 && p->has_rows) {
+            say_slots(p);
+        } else if (is_model && p->has_model) {
+            say_models(p, subject);
+        }
     }
     p->has_output |= st == OK && strcmp(subject, "output") == 0;
 }
@@ -230,7 +205,9 @@ static enum status checks(struct preflight *p) {
     watchdog_allow(watchdog, "checking collectives", 0);
     TRY(preflight_collectives(p));
     watchdog_allow(watchdog, "looking at the model", 0);
-    check_models(p);
+    st = comm_agree(p->comm, look_at_shape(p));
+    p->has_model = st == OK;
+    status_clear(); /* the list of checks says why not */
     watchdog_allow(watchdog, "reading the data", 1800);
     TRY(preflight_data(p));
     watchdog_allow(watchdog, "estimating memory", 0);

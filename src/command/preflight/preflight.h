@@ -5,6 +5,7 @@
 #ifndef COLLIMATE_COMMAND_PREFLIGHT_H
 #define COLLIMATE_COMMAND_PREFLIGHT_H
 
+#include "command/needs.h"
 #include "command/trainer.h"
 #include "util/machine.h"
 
@@ -55,9 +56,5 @@ enum status preflight_collectives(struct preflight *p);
 enum status preflight_data(struct preflight *p);
 enum status preflight_memory(struct preflight *p);
 enum status preflight_output(struct preflight *p);
-
-/* Writes "3.2 GB" of bytes, "2.5 h" of seconds into out and returns it. */
-const char *preflight_size(double bytes, char out[32]);
-const char *preflight_duration(double seconds, char out[32]);
 
 #endif

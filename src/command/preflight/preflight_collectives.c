@@ -33,13 +33,13 @@ static struct carrier find_carrier(const struct preflight *p) {
     if (p->nodes == 1) {
         c.bytes_per_s = slowest->copy_bytes_per_s;
         snprintf(c.name, sizeof c.name, "a memcpy of %s/s on every rank at once",
-                 preflight_size(c.bytes_per_s, size));
+                 needs_size(c.bytes_per_s, size));
     } else {
         c.bytes_per_s = slowest->link.bytes_per_s;
         bool said = c.bytes_per_s > 0;
         snprintf(c.name, sizeof c.name,
                  said ? "the link (%.31s on %.40s, %s/s)" : "a link whose rate is not known",
-                 slowest->link.name, slowest->host, said ? preflight_size(c.bytes_per_s, size) : "");
+                 slowest->link.name, slowest->host, said ? needs_size(c.bytes_per_s, size) : "");
     }
     return c;
 }
@@ -56,8 +56,8 @@ static void say_result(struct preflight *p, int kind, int64_t bytes, const struc
     bool is_large = bytes >= 1 << 20;
     preflight_say(p, is_large && share < poor_share ? FINDING_WARN : FINDING_OK, "collectives",
                   "%s %s: right up to %s, which takes %.3g ms: %s/s on each link%s", collective_name(kind),
-                  collective_type(kind), preflight_size((double)bytes, size), r->times.median * 1e3,
-                  preflight_size(r->bus, rate), beside);
+                  collective_type(kind), needs_size((double)bytes, size), r->times.median * 1e3,
+                  needs_size(r->bus, rate), beside);
 }
 
 /* Collective. One line for a kind. */

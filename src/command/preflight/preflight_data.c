@@ -112,6 +112,10 @@ static void say_cuts(const struct look *l) {
                       "nothing",
                       (long long)c->alike, (long long)c->pairs, (long long)c->alike_cut);
     }
+    if (view_unlabeled(l->rows->view) > 0) {
+        preflight_say(l->p, FINDING_WARN, l->key, "%lld of %lld pairs have no label and are left out",
+                      (long long)view_unlabeled(l->rows->view), (long long)dataset_size(l->data).pairs);
+    }
     bool none = dataset_facts(l->data)->end_id < 0;
     preflight_say(l->p, none || c->without_end > 0 ? FINDING_WARN : FINDING_OK, l->key,
                   none ? "prepared without end tokens: the model does not learn to stop (%lld of %lld rows)"
@@ -129,9 +133,6 @@ static void say_tokenizer(const struct look *l) {
     struct preflight *p = l->p;
     const struct dataset_facts *facts = dataset_facts(l->data);
     const struct tokenizer *t = p->trainer.session.tokenizer;
-    if (preflight_failed(p, l->key, rows_check_vocabulary(l->rows, p->config.vocabulary))) {
-        return;
-    }
     if (!t) {
         preflight_say(p, FINDING_WARN, l->key,
                       "the model folder has no tokenizer: that it is the data's (%s) cannot be checked",

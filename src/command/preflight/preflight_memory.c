@@ -8,26 +8,14 @@ static const double full_share = 0.9;
 
 static void judge(struct preflight *p, double need, double have, const char *what) {
     char a[32], b[32];
-    preflight_size(need, a);
-    preflight_size(have, b);
+    needs_size(need, a);
+    needs_size(have, b);
     if (have <= 0) {
         preflight_say(p, FINDING_WARN, "memory", "%s: %s needed, how much there is cannot be seen", what, a);
-    } else if (need > have) {
-        preflight_refuse(
-            p, ERR_SYSTEM, "memory",
-            "%s: %s needed, %s left; take more hosts or fewer ranks a host, train.recompute=layers, a "
-            "smaller train.micro_tokens, or an optimizer with less state",
-            what, a, b);
-    } else {
+    } else if (need <= have) { /* else the list of checks has refused it */
         preflight_say(p, need > full_share * have ? FINDING_WARN : FINDING_OK, "memory",
                       "%s: %s needed, %s left", what, a, b);
     }
-}
-
-/* Host memory of a run with its model on a device: what the process itself, batches and gradients take. */
-static double host_bytes(const struct preflight *p, const struct seat *s) {
-    const struct estimate *n = &p->need;
-    return s->device_free > 0 ? (double)(n->baseline + n->batches + n->gradients) : (double)n->total;
 }
 
 static void judge_node(struct preflight *p, const struct seat *first) {
@@ -38,7 +26,8 @@ static void judge_node(struct preflight *p, const struct seat *first) {
              group ? " in a control group with a limit" : "");
     /* What the processes hold already is in the estimate and no longer in what is left. */
     double held = (double)p->need.baseline * first->node_size;
-    judge(p, host_bytes(p, first) * first->node_size, left > 0 ? (double)left + held : 0, what);
+    judge(p, needs_host(&p->need, first->device_free > 0) * first->node_size,
+          left > 0 ? (double)left + held : 0, what);
 }
 
 static void judge_rank(struct preflight *p, int rank) {
@@ -46,7 +35,7 @@ static void judge_rank(struct preflight *p, int rank) {
     char what[64];
     if (s->memory.process > 0) {
         snprintf(what, sizeof what, "rank %d, limit of its address space", rank);
-        judge(p, host_bytes(p, s), (double)s->memory.process, what);
+        judge(p, needs_host(&p->need, s->device_free > 0), (double)s->memory.process, what);
     }
     if (s->device_free > 0) {
         int sharing = 0;
@@ -80,10 +69,9 @@ enum status preflight_memory(struct preflight *p) {
         p, FINDING_OK, "memory",
         "a rank takes %s: parameters, gradients and %lld states of %lld parameters %s, activations of "
         "%lld tokens %s, the process itself %.0f MB",
-        preflight_size((double)n->total, total), (long long)n->state_arenas, (long long)n->parameters,
-        preflight_size((double)(n->model + n->gradients + n->optimizer + n->partial), state),
-        (long long)n->forest_tokens, preflight_size((double)estimate_pass(n), pass),
-        (double)n->baseline / 1e6);
+        needs_size((double)n->total, total), (long long)n->state_arenas, (long long)n->parameters,
+        needs_size((double)(n->model + n->gradients + n->optimizer + n->partial), state),
+        (long long)n->forest_tokens, needs_size((double)estimate_pass(n), pass), (double)n->baseline / 1e6);
     for (int r = 0; r < p->comm->size; r++) {
         if (p->seats[r].node_rank == 0) {
             judge_node(p, &p->seats[r]);
