@@ -104,11 +104,19 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
-           "record format; auto: by the keys of the first record"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text", "prepare",
+           NULL, "record format; auto: by the keys of most records"),
+    BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
+         "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
+         "dropped, and counted by reason with their first lines"),
     TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
          "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
+    BOOL(
+        "prepare.strings_as_chat", prepare.strings_as_chat, "false", "prepare",
+        "prepare.chat_template!=transcript",
+        "with a chat template: HH transcripts, prompts and responses that are strings, SHP and UltraFeedback "
+        "go through it too, as turns of user and assistant"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
     CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,
@@ -140,10 +148,13 @@ static const struct option table[] = {
     INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, "evaluate:model",
         "prompt + response at most; 0: no limit"),
     INT("truncate.max_prompt", truncate.max_prompt, "0", 0, 1 << 30, "tokens", ROW_READERS,
-        "truncate.max_length&evaluate:model",
+        "truncate.max_length&truncate.keep=end|start&evaluate:model",
         "what an over-long row's prompt is cut to; 0: half of max_length"),
-    CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS,
-           "truncate.max_length&evaluate:model", "which part of a cut prompt stays"),
+    CHOICE("truncate.keep", truncate.keep, "end", "end|start|row_start|whole", ROW_READERS,
+           "truncate.max_length&evaluate:model",
+           "what stays of an over-long row: its prompt's end or start; row_start: prompt + response from the "
+           "start, without an end token, and no row whose prompt fills max_length (TRL's "
+           "truncation_mode=keep_start); whole: no over-long row at all (TRL's reward trainer)"),
     NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo reward score evaluate", "evaluate:model",
            "share of each response that stays, from its start"),
     CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo reward score evaluate",
@@ -181,8 +192,10 @@ static const struct option table[] = {
            "smoothing"),
     NUMBER("train.clip", train.clip, "1", 0, 1e9, "", TRAINERS, NULL,
            "global gradient norm at most; 0: no clipping"),
-    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine", TRAINERS, NULL,
-           "learning rate schedule"),
+    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine|constant_with_warmup",
+           TRAINERS, NULL,
+           "learning rate schedule; warm-up begins at 0 as in transformers, but constant's at 1 / "
+           "(warmup_steps + 1)"),
     INT("train.warmup_steps", train.warmup_steps, "0", 0, MOST, "updates", TRAINERS, NULL, "of the schedule"),
     BOOL("train.shuffle", train.shuffle, "true", TRAINERS, NULL, "a new order of rows each epoch"),
     BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", "bench:bench.kind=step|ops",

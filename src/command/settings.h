@@ -23,7 +23,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars;
+        bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio;
         char *chat_template; /* "auto", "transcript", or a file */
@@ -43,7 +43,7 @@ struct settings {
     } init;
     struct {
         int64_t max_length, max_prompt, max_response;
-        int keep; /* 0 end, 1 start */
+        int keep; /* 0 end, 1 start, 2 row_start, 3 whole */
         double ratio;
         int unit; /* 0 tokens, 1 chars */
         bool end_after_cut;

@@ -40,7 +40,7 @@
 
 /* Version 2 has /responses/trained, which a reader of version 1 would pass over. */
 enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_VERSION = 2 };
-enum { DATASET_DROP_REASONS = 16 };
+enum { DATASET_DROP_REASONS = 16, DATASET_REASON_BYTES = 64 };
 
 /* What made the file. Strings are owned by the struct's holder. */
 struct dataset_facts {
@@ -60,7 +60,7 @@ struct dataset_facts {
     char **subsets; /* of a benchmark, in order of first appearance */
     int n_dropped;
     struct {
-        char reason[48];
+        char reason[DATASET_REASON_BYTES];
         int64_t count;
     } dropped[DATASET_DROP_REASONS];
 };

@@ -209,7 +209,8 @@ static enum status resume(struct loop *l) {
     bool found = false;
     TRY(training_state_load(l->comm, &t->checkpoint, t->optimizer, &l->state, &found));
     if (found) {
-        if (t->schedule != SCHEDULE_CONSTANT && l->state.total != t->steps) {
+        bool by_total = t->schedule == SCHEDULE_LINEAR || t->schedule == SCHEDULE_COSINE;
+        if (by_total && l->state.total != t->steps) {
             return fail(
                 ERR_USAGE,
                 "train.schedule: the run was started for %lld steps and its rates depend on that; now "
