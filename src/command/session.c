@@ -101,11 +101,13 @@ enum status session_open_tokenizer(struct session *s) {
 
 enum status session_open_model(struct session *s) {
     bool is_frozen = s->trains && (s->settings->lora.rank > 0 || *s->settings->adapter);
-    const struct model_folder_options options = {.head = s->head,
+    enum model_head head = s->head;
+    TRY(session_need(s->settings->model, "model"));
+    TRY(comm_agree(s->comm, session_adapter_head(s, &head)));
+    const struct model_folder_options options = {.head = head,
                                                  .seed = (uint64_t)s->settings->seed,
                                                  .kind = is_frozen ? ARENA_FROZEN : ARENA_TRAINED,
                                                  .beside = is_frozen ? 0 : s->beside};
-    TRY(session_need(s->settings->model, "model"));
     watchdog_phase(s->comm->watchdog, "reading the model");
     TRY(comm_agree(s->comm, model_source_folder(s->settings->model, &s->source)));
     TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));

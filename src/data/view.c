@@ -55,10 +55,6 @@ static uint64_t hash_of(const struct view *v) {
     return hash_bytes(fields, sizeof fields, 0);
 }
 
-static int64_t row_in_file(const struct view *v, int64_t row) {
-    return v->kept ? v->kept[row] : row;
-}
-
 /* What only prompts as rows need. */
 static enum status open_prompts(struct view *v) {
     TRY(comparisons_open(v->d, &v->comparisons));
@@ -96,7 +92,11 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
     enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
-    st = labeled ? labeled_rows(d, &v->labeled, &v->rows) : st;
+    v->unlabeled = v->comparisons.list ? size.pairs - v->comparisons.n : 0;
+    if (st == OK && labeled) {
+        st = labeled_rows(d, &v->kept, &v->rows);
+        v->unlabeled = size.pairs - v->rows;
+    }
     st = st == OK ? plan_leave_out(v) : st;
     if (st != OK) {
         view_close(v);
@@ -109,7 +109,6 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
-        mem_free(v->labeled);
         mem_free(v->chars);
         mem_free(v->kept);
         mem_free(v);
@@ -120,14 +119,12 @@ int64_t view_rows(const struct view *v) {
     return v->rows;
 }
 
-int64_t view_left_out(const struct view *v) {
-    return v->left_out;
+int64_t view_unlabeled(const struct view *v) {
+    return v->unlabeled;
 }
 
-int64_t view_unlabeled(const struct view *v) {
-    return v->labeled            ? dataset_size(v->d).pairs - v->rows - v->left_out
-           : v->comparisons.list ? dataset_size(v->d).pairs - v->comparisons.n
-                                 : 0;
+int64_t view_left_out(const struct view *v) {
+    return v->left_out;
 }
 
 uint64_t view_hash(const struct view *v) {

@@ -72,11 +72,11 @@ struct view;
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
 void view_close(struct view *v);
 int64_t view_rows(const struct view *v);
-/* Rows that max_length left out; samples name rows by their place in the file. */
-int64_t view_left_out(const struct view *v);
 bool view_is_of_prompts(const struct view *v); /* ROWS_COMPARED, ROWS_PROMPTS */
 /* Pairs of the file that are left out because they have no label; 0 for kinds that take them. */
 int64_t view_unlabeled(const struct view *v);
+/* Rows that max_length left out; samples name rows by their place in the file. */
+int64_t view_left_out(const struct view *v);
 /* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */
 enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost);
 /* Local. Samples of the rows, all in one allocation that ends with samples_free. counts (may be NULL) is

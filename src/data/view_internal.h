@@ -8,12 +8,11 @@
 struct view {
     struct dataset *d;
     enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES; ROWS_LABELED ROWS_PAIRS */
-    int64_t *labeled;   /* pair of each row; NULL: they are the same */
     struct truncation t;
     int32_t end_id;
     int64_t rows;
-    int64_t *kept; /* the rows that are not left out; NULL: all */
-    int64_t left_out;
+    int64_t *kept; /* the file's rows that are not left out; NULL: all */
+    int64_t left_out, unlabeled;
     uint64_t hash;
     struct comparisons comparisons; /* where rows are prompts */
     uint8_t *chars;                 /* scratch: characters of a response's tokens */
@@ -46,6 +45,10 @@ struct row_plan {
     int64_t prompt_whole;
 };
 
+static inline int64_t row_in_file(const struct view *v, int64_t row) {
+    return v->kept ? v->kept[row] : row;
+}
+
 static inline int64_t cut_tokens(const struct cut *c) {
     return c->keep + c->end;
 }
@@ -58,7 +61,7 @@ void plans_free(struct row_plans *p);
 /* Local. Row `row` of the file at the end of all; a prompt without responses is a row without tokens. */
 enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p);
 int64_t plan_tokens(const struct row_plans *all, const struct row_plan *p);
-/* Local. Takes the rows that max_length leaves out from v->rows. */
+/* Local. Takes the rows that max_length leaves out from v->rows and v->kept. */
 enum status plan_leave_out(struct view *v);
 
 #endif

@@ -177,7 +177,7 @@ static enum status find_responses(struct view *v, int64_t row, struct row_plans 
         return add_response(v, row, all, p);
     }
     struct pair pair;
-    TRY(dataset_pair(v->d, v->labeled ? v->labeled[row] : row, &pair));
+    TRY(dataset_pair(v->d, row, &pair));
     return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
 }
 
@@ -201,9 +201,7 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
 }
 
 enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    *p = (struct row_plan){.row = v->labeled ? v->labeled[row] : row,
-                           .first_response = all->n_responses,
-                           .first_pair = all->n_pairs};
+    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
@@ -234,17 +232,21 @@ enum status plan_leave_out(struct view *v) {
     if (v->t.max_length == 0 || v->t.how == LENGTH_CUTS_PROMPT) {
         return OK;
     }
-    TRY(NEW_ARRAY(v->kept, v->rows));
+    int64_t *list;
+    TRY(NEW_ARRAY(list, v->rows));
     enum status st = OK;
-    for (int64_t row = 0; row < v->rows && st == OK; row++) {
+    for (int64_t i = 0; i < v->rows && st == OK; i++) {
+        int64_t row = row_in_file(v, i);
         struct row_plan p = {.row = row};
         all.n_responses = all.n_pairs = 0;
         st = find_responses(v, row, &all, &p);
         if (st == OK && !is_left_out(v, &all, &p)) {
-            v->kept[kept++] = row;
+            list[kept++] = row;
         }
     }
     plans_free(&all);
+    mem_free(v->kept);
+    v->kept = list;
     v->left_out = v->rows - kept;
     v->rows = kept;
     return st;
