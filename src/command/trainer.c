@@ -354,19 +354,6 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     return st == OK ? save_model(t) : st;
 }
 
-/* The reference of an adapter that is trained further would be another model than the policy that begins. */
-static enum status check_reference(const struct trainer *t) {
-    const struct settings *s = t->session.settings;
-    bool is_open = t->terms.has_reference && *s->adapter && !*s->reference && !*s->reference_adapter;
-    return is_open && !t->terms.reference_free
-               ? fail(ERR_USAGE,
-                      "adapter is trained further, and its reference is not said: set reference.adapter=%s "
-                      "(the "
-                      "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
-                      s->adapter)
-               : OK;
-}
-
 static enum status trainer_work(struct trainer *t, trainer_select *select) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
@@ -377,7 +364,6 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     comm_watch_signals();
     s->head = model_head_for(t->terms.reads & READS_VALUE);
     s->trains = true;
-    TRY(check_reference(t));
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
         TRY(check_without_model(t));
