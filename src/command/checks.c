@@ -26,7 +26,20 @@ static enum status look_at_model(struct trainer *t, const struct model_config *c
         return session_need_head(s->model, s->settings->model, s->head);
     }
     TRY(session_need(s->settings->model, "model"));
-    return s->run->dry_run ? OK : look_at_folder(t, s->settings->model, s->head, &own);
+    TRY(s->run->dry_run ? OK : look_at_folder(t, s->settings->model, s->head, &own));
+    return comm_agree(s->comm, trainer_config(t, &own));
+}
+
+enum status check_reference(const struct trainer *t) {
+    const struct settings *s = t->session.settings;
+    bool is_open = t->terms.has_reference && *s->adapter && !*s->reference && !*s->reference_adapter;
+    return is_open && !t->terms.reference_free
+               ? fail(ERR_USAGE,
+                      "adapter is trained further, and its reference is not said: set reference.adapter=%s "
+                      "(the "
+                      "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
+                      s->adapter)
+               : OK;
 }
 
 static enum status look_at_reference(struct trainer *t, const struct model_config *config) {
@@ -34,6 +47,7 @@ static enum status look_at_reference(struct trainer *t, const struct model_confi
     const char *folder = s->settings->reference;
     struct model_config own;
     (void)config;
+    TRY(check_reference(t));
     if (!t->terms.has_reference || !*folder || s->run->dry_run) {
         return OK;
     }

@@ -152,12 +152,13 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     double tokens = sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS];
     TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
     TRY(print_hashes(&e->session, out));
-    if (e->terms.target_weight != 0) {
-        TRY(metrics_put(out, "", "loss_with_sft", objective_value(&e->terms, sums)));
+    bool with_sft = e->terms.target_weight != 0;
+    if (with_sft) { /* as everywhere, "loss" is what is minimized */
+        TRY(metrics_put(out, "", "loss", objective_value(&e->terms, sums)));
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            names[v] = name_of(v);
+            names[v] = v == VALUE_LOSS && with_sft ? "preference_loss" : name_of(v);
             TRY(metrics_put(out, "", names[v], ratios_value(&e->ratios, v)));
         }
     }
@@ -249,6 +250,7 @@ static enum status evaluate_reward(struct evaluation *e) {
         .workspace = &s->workspace,
         .rows = &s->train,
         .source = &source,
+        .label_margin = settings->evaluate.label_margin,
         .reward = {.use_margin = settings->reward.margin, .centering = settings->reward.centering},
         .intervals = interval_options(settings),
     };
@@ -274,8 +276,9 @@ static enum status evaluate_work(struct evaluation *e) {
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));
-    TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;
+    request.kind = pairs ? ROWS_LABELED : request.kind;
+    TRY(session_open_rows(s, &request, &s->train));
     if (!pairs) {
         terms_one("sft", &e->terms);
     }

@@ -56,6 +56,9 @@ static enum status prompt_span(struct generation *g, int64_t row, int64_t *first
     const struct settings *s = g->session.settings;
     int64_t most = s->truncate.max_length;
     TRY(dataset_prompt(g->data, row, first, count));
+    if (s->truncate.keep > 1) {
+        return fail(ERR_USAGE, "truncate.keep: a prompt alone keeps its end or its start; set end or start");
+    }
     if (most > 0 && *count + s->generate.max_new_tokens > most) {
         int64_t kept = s->truncate.max_prompt > 0 ? s->truncate.max_prompt : (most + 1) / 2;
         if (kept < *count) {

@@ -137,6 +137,8 @@ enum status session_need_config_head(const struct model_config *config, const ch
 
 struct truncation session_truncation(const struct settings *settings) {
     return (struct truncation){
+        .how = (enum cut_length[]){LENGTH_CUTS_PROMPT, LENGTH_CUTS_PROMPT, LENGTH_CUTS_ROW,
+                                   LENGTH_DROPS_ROW}[settings->truncate.keep],
         .max_length = (int32_t)settings->truncate.max_length,
         .max_prompt = (int32_t)settings->truncate.max_prompt,
         .keep_start = settings->truncate.keep == 1,

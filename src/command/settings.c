@@ -71,9 +71,10 @@ static const struct option table[] = {
         "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
         "set: the base alone, but an adapter that is trained further has to say",
         PLACE),
-    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
+    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
-    TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
+    TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
+         "folder, tokenizer.json, or bytes; inspect, select: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
          "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
          "to it",
@@ -101,11 +102,19 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback", "prepare", NULL,
-           "record format; auto: by the keys of the first record"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text", "prepare",
+           NULL, "record format; auto: by the keys of most records"),
+    BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
+         "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
+         "dropped, and counted by reason with their first lines"),
     TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
          "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
+    BOOL(
+        "prepare.strings_as_chat", prepare.strings_as_chat, "false", "prepare",
+        "prepare.chat_template!=transcript",
+        "with a chat template: HH transcripts, prompts and responses that are strings, SHP and UltraFeedback "
+        "go through it too, as turns of user and assistant"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
     CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,
@@ -137,10 +146,13 @@ static const struct option table[] = {
     INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, "evaluate:model",
         "prompt + response at most; 0: no limit"),
     INT("truncate.max_prompt", truncate.max_prompt, "0", 0, 1 << 30, "tokens", ROW_READERS,
-        "truncate.max_length&evaluate:model",
+        "truncate.max_length&truncate.keep=end|start&evaluate:model",
         "what an over-long row's prompt is cut to; 0: half of max_length"),
-    CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS,
-           "truncate.max_length&evaluate:model", "which part of a cut prompt stays"),
+    CHOICE("truncate.keep", truncate.keep, "end", "end|start|row_start|whole", ROW_READERS,
+           "truncate.max_length&evaluate:model",
+           "what stays of an over-long row: its prompt's end or start; row_start: prompt + response from the "
+           "start, without an end token, and no row whose prompt fills max_length (TRL's "
+           "truncation_mode=keep_start); whole: no over-long row at all (TRL's reward trainer)"),
     NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo reward score evaluate", "evaluate:model",
            "share of each response that stays, from its start"),
     CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo reward score evaluate",
@@ -178,8 +190,10 @@ static const struct option table[] = {
            "smoothing"),
     NUMBER("train.clip", train.clip, "1", 0, 1e9, "", TRAINERS, NULL,
            "global gradient norm at most; 0: no clipping"),
-    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine", TRAINERS, NULL,
-           "learning rate schedule"),
+    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine|constant_with_warmup",
+           TRAINERS, NULL,
+           "learning rate schedule; warm-up begins at 0 as in transformers, but constant's at 1 / "
+           "(warmup_steps + 1)"),
     INT("train.warmup_steps", train.warmup_steps, "0", 0, MOST, "updates", TRAINERS, NULL, "of the schedule"),
     BOOL("train.shuffle", train.shuffle, "true", TRAINERS, NULL, "a new order of rows each epoch"),
     BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", "bench:bench.kind=step|ops",
@@ -204,6 +218,8 @@ static const struct option table[] = {
         "0: before the first and after the last update", FREE),
     BOOL("train.profile", train.profile, "false", TRAINERS, NULL,
          "time by operation and by collective, at the end and in metrics.jsonl", FREE),
+    BOOL("train.tensorboard", train.tensorboard, "false", TRAINERS " few-shot", "few-shot:!model",
+         "the numbers of metrics.jsonl also as event files in the run folder's tensorboard/", FREE),
     TEXT(
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "
@@ -292,9 +308,13 @@ static const struct option table[] = {
          "random, easy, hard; over pairs also balanced; over prompts also centroid; or a mix: "
          "easy:0.5,random:0.5"),
     NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy&!select.count",
-           "of the pairs that is selected; over prompts: of the prompts, drawn at random, all where not set"),
+           "of the pairs that is selected; over prompts: of the prompts, as select.count takes them, all "
+           "where not "
+           "set"),
     INT("select.count", select.count, "0", 0, MOST, "pairs", "select dpo", "select.strategy",
-        "pairs selected, instead of a fraction; 0: by the fraction"),
+        "pairs selected, instead of a fraction; 0: by the fraction. Over prompts those that tell most: easy, "
+        "the "
+        "least similar; hard, the most similar; centroid, clusters farthest apart; random, at random"),
     CHOICE(
         "select.scope", select.scope, "auto", "auto|pairs|prompts", "select dpo", "select.strategy",
         "among the file's pairs, or one new pair among each prompt's responses; auto: prompts where one has "
@@ -307,7 +327,17 @@ static const struct option table[] = {
            "select.strategy=balanced", "first centers: k-means||, k-means++, or random rows"),
     TEXT("select.compare", select.compare, "", "select", "select.strategy",
          "other views of the same data, comma separated: how many pairs they share with this one"),
-    TEXT("select.report", select.report, "", "select", "select.strategy",
+    TEXT("select.export", select.export, "", "select", "select.strategy",
+         "JSON Lines for annotators: id, prompt, response_a, response_b (which is a is drawn), similarity, "
+         "cluster",
+         PLACE),
+    TEXT("select.exclude", select.exclude, "", "select", "select.strategy",
+         "pairs asked before are left out: exports, answers or views, comma separated"),
+    TEXT("select.answers", select.answers, "", "select", "!select.strategy",
+         "instead of a strategy: JSON Lines {\"id\", \"preference\": a|b|tie, \"annotator\"}, comma "
+         "separated, "
+         "that become a view of labeled pairs"),
+    TEXT("select.report", select.report, "", "select", "select.strategy,select.answers",
          "JSON report; where not set: beside the output"),
 
     CHOICE("few_shot.model", few_shot.model, "np", "btl|dpl|np", "few-shot", NULL,
@@ -368,6 +398,11 @@ static const struct option table[] = {
         "resamples for confidence intervals"),
     NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate judge",
            "evaluate.bootstrap!=0", "of the intervals"),
+    NUMBER("evaluate.label_margin", evaluate.label_margin, "0", 0, 1e12, "", "evaluate",
+           "evaluate:model&evaluate:@" LEARNT_REWARD_MODEL,
+           "labels that a reward model saves: the share of pairs whose rewards differ by less, for "
+           "annotators, and how "
+           "far it agrees with the labels of the others; 0: not said"),
 
     TEXT("judge.annotations", judge.annotations, "", "judge", NULL,
          "verdicts: AlpacaEval's annotations.json, or records {row, a, b, preference} with a, b names of "

@@ -22,7 +22,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars;
+        bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio;
         char *chat_template; /* "auto", "transcript", or a file */
@@ -42,7 +42,7 @@ struct settings {
     } init;
     struct {
         int64_t max_length, max_prompt, max_response;
-        int keep; /* 0 end, 1 start */
+        int keep; /* 0 end, 1 start, 2 row_start, 3 whole */
         double ratio;
         int unit; /* 0 tokens, 1 chars */
         bool end_after_cut;
@@ -53,7 +53,7 @@ struct settings {
         double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha, clip;
         int schedule;
         int64_t warmup_steps;
-        bool shuffle, deterministic, shard_optimizer, profile;
+        bool shuffle, deterministic, shard_optimizer, profile, tensorboard;
         int communication; /* enum communication */
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
@@ -96,7 +96,7 @@ struct settings {
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
@@ -114,7 +114,7 @@ struct settings {
     } few_shot;
     struct {
         int64_t rows, bootstrap;
-        double confidence;
+        double confidence, label_margin;
     } evaluate;
     struct {
         int64_t max_new_tokens, top_k, batch, limit;

@@ -13,8 +13,8 @@
 #include "util/mem.h"
 
 enum row_kind trainer_rows(const struct terms *t) {
-    static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_CHOSEN,
-                                          [OVER_PAIRS] = ROWS_PAIRS,
+    static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_PREFERRED,
+                                          [OVER_PAIRS] = ROWS_LABELED,
                                           [OVER_LISTS] = ROWS_PROMPTS,
                                           [OVER_PROMPTS] = ROWS_COMPARED};
     return kinds[t->rows];
@@ -83,6 +83,7 @@ void trainer_plan(struct trainer *t) {
         .checkpoint_every = settings->train.checkpoint_every,
         .evaluate_every = settings->train.evaluate_every,
         .profile = settings->train.profile,
+        .tensorboard = settings->train.tensorboard,
         .began = t->began,
         .stop_at = t->stop_at,
         .checkpoint = {.run = settings->output,

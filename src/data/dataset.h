@@ -40,7 +40,7 @@
 
 /* Version 2 has /responses/trained, which a reader of version 1 would pass over. */
 enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_VERSION = 2 };
-enum { DATASET_DROP_REASONS = 16 };
+enum { DATASET_DROP_REASONS = 16, DATASET_REASON_BYTES = 64 };
 
 /* What made the file. Strings are owned by the struct's holder. */
 struct dataset_facts {
@@ -60,7 +60,7 @@ struct dataset_facts {
     char **subsets; /* of a benchmark, in order of first appearance */
     int n_dropped;
     struct {
-        char reason[48];
+        char reason[DATASET_REASON_BYTES];
         int64_t count;
     } dropped[DATASET_DROP_REASONS];
 };
@@ -131,6 +131,10 @@ struct tokenizer;
 enum status dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model,
                                       bool allow);
 
+/* Local. The tokenizer that made the file: of `path`, or where that is "" of where the file says it was.
+ * Fails: as tokenizer_open; ERR_DATA for another one. */
+enum status dataset_open_tokenizer(const struct dataset *d, const char *path, struct tokenizer **out);
+
 struct pair {
     int64_t row, chosen, rejected, source;
     float margin;
@@ -139,6 +143,8 @@ struct pair {
 /* All Local (independent reads). Those of a range fill out[0, last - first). */
 enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out);
 enum status dataset_pairs(struct dataset *d, struct range rows, struct pair *out);
+/* The labels of pairs, without a look at the rest. */
+enum status dataset_labels(struct dataset *d, struct range rows, int8_t *out);
 struct response {
     int64_t id, prompt;
     int64_t first, count;               /* tokens in /responses/tokens */

@@ -1,276 +1,17 @@
-/* A row is planned, then read: lengths and offsets first, for which only the tables of responses and prompts
- * are looked at; tokens only of rows that this rank owns. So every rank can deal all rows of an update to
- * slots by their costs without reading a token that is not its own.
- *
- *     file       | prompt ............ | response ................. end |
- *     1. share   |                     | response ....... |              share of tokens or characters,
- * max_response
- *     2. prompt  |      | prompt ..... |                                 where the longest of the row does
- * not fit, keep its start or its end, max_prompt
- *     3. length  |      | prompt ..... | response ... |                  max_length for both: the response
- * gives way
- *     4. end     |      | prompt ..... | response ... end |              where the cut is to have one
- *
- * A prompt is cut once for all its responses (it is computed once); the data are never copied; what every
- * step takes is counted.
+/* Opening a view and reading its rows (view_plan.c says what each will be). The data are never copied; what
+ * every step takes is counted.
  */
-#include "data/view.h"
+#include "data/view_internal.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "data/comparisons.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
-struct view {
-    struct dataset *d;
-    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES */
-    struct truncation t;
-    int32_t end_id;
-    int64_t rows;
-    uint64_t hash;
-    struct comparisons comparisons; /* where rows are prompts */
-    uint8_t *chars;                 /* scratch: characters of a response's tokens */
-    int64_t chars_capacity;
-};
-
-static bool rows_are_prompts(const struct view *v) {
+bool view_is_of_prompts(const struct view *v) {
     return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
 }
-
-/* What stays of a response: `keep` tokens of its content from the start, then the end token if `end`. */
-struct cut {
-    int64_t content; /* tokens before the end token */
-    int64_t keep;
-    bool has_end, end; /* in the file, after the cut */
-};
-
-static int64_t cut_tokens(const struct cut *c) {
-    return c->keep + c->end;
-}
-
-static bool is_cut(const struct cut *c) {
-    return c->keep < c->content || (c->has_end && !c->end);
-}
-
-/* Rows as they will be read: lists that all of them share. */
-struct planned_response {
-    struct response response;
-    struct cut cut;
-};
-struct row_plans {
-    struct planned_response *responses;
-    struct sample_pair *pairs;
-    int64_t n_responses, n_pairs, response_capacity, pair_capacity;
-};
-/* One of them: its responses and pairs are ranges of the lists. */
-struct row_plan {
-    int64_t row;
-    int64_t first_response, first_pair;
-    int32_t n_responses, n_pairs;
-    int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
-    int64_t prompt_whole;
-};
-
-static void plans_free(struct row_plans *p) {
-    mem_free(p->responses);
-    mem_free(p->pairs);
-}
-
-/* At most `limit` tokens in all, but never nothing of the content: with no room for both, content wins. */
-static void cut_to_limit(const struct view *v, struct cut *c, int64_t limit) {
-    if (cut_tokens(c) <= limit) {
-        return;
-    }
-    c->end = c->has_end && v->t.end_after_cut && (limit > 1 || c->content == 0);
-    int64_t keep = limit - c->end;
-    if (keep < c->keep) {
-        c->keep = keep < 1 && c->content > 0 ? 1 : keep;
-    }
-}
-
-/* The longest prefix of the content with at most `most` characters; later bytes of a character count 0 and
- * stay with it. */
-static enum status tokens_of_chars(struct view *v, const struct response *r, int64_t content, int64_t most,
-                                   int64_t *keep) {
-    TRY(GROW_ARRAY(v->chars, v->chars_capacity, content));
-    TRY(dataset_response_token_chars(v->d, r->first, content, v->chars));
-    int64_t sum = 0, n = 0;
-    while (n < content && sum + v->chars[n] <= most) {
-        sum += v->chars[n++];
-    }
-    *keep = n;
-    return OK;
-}
-
-/* Step 1: what depends on the response alone. */
-static enum status cut_response(struct view *v, const struct response *r, struct cut *out) {
-    bool has_end = v->end_id >= 0 && r->count > 0;
-    struct cut c = {.content = r->count - has_end, .has_end = has_end, .end = has_end};
-    c.keep = c.content;
-    if (v->t.response_ratio < 1) {
-        int64_t keep = (int64_t)((double)c.content * v->t.response_ratio);
-        if (v->t.unit == CUT_CHARS) {
-            int64_t most = (int64_t)((double)r->length_chars * v->t.response_ratio);
-            TRY(tokens_of_chars(v, r, c.content, most < 1 ? 1 : most, &keep));
-        }
-        keep = keep < 1 ? 1 : keep;
-        if (keep < c.keep) {
-            c.keep = keep;
-            c.end = has_end && v->t.end_after_cut;
-        }
-    }
-    if (v->t.max_response > 0) {
-        cut_to_limit(v, &c, v->t.max_response);
-    }
-    *out = c;
-    return OK;
-}
-
-static enum status is_too_long(struct view *v, const struct response *r, bool *out) {
-    struct cut c;
-    TRY(cut_response(v, r, &c));
-    *out = r->prompt_count + cut_tokens(&c) > v->t.max_length;
-    return OK;
-}
-
-/* Step 2: whether the row's prompt is cut. */
-static enum status wants_prompt_cut(struct view *v, const struct response *r, bool *out) {
-    int64_t first, count;
-    *out = false;
-    if (v->kind != ROWS_PAIRS && !rows_are_prompts(v)) {
-        return is_too_long(v, r, out);
-    }
-    TRY(dataset_prompt_responses(v->d, r->prompt, &first, &count));
-    for (int64_t id = first; id < first + count && !*out; id++) {
-        struct response sibling;
-        TRY(dataset_response(v->d, id, &sibling));
-        TRY(is_too_long(v, &sibling, out));
-    }
-    return OK;
-}
-
-static enum status add_response(struct view *v, int64_t id, struct row_plans *all, struct row_plan *p) {
-    TRY(GROW_ARRAY(all->responses, all->response_capacity, all->n_responses + 1));
-    struct planned_response *r = &all->responses[all->n_responses];
-    TRY(dataset_response(v->d, id, &r->response));
-    TRY(cut_response(v, &r->response, &r->cut));
-    all->n_responses++;
-    p->n_responses++;
-    return OK;
-}
-
-static int32_t place_of(const struct row_plans *all, const struct row_plan *p, int64_t id) {
-    for (int32_t i = 0; i < p->n_responses; i++) {
-        if (all->responses[p->first_response + i].response.id == id) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-/* The place of a pair's side, which is added where it is not there yet. */
-static enum status take_side(struct view *v, int64_t id, struct row_plans *all, struct row_plan *p,
-                             int32_t *place) {
-    *place = place_of(all, p, id);
-    if (*place < 0) {
-        *place = p->n_responses;
-        return add_response(v, id, all, p);
-    }
-    return OK;
-}
-
-static enum status add_pair(struct view *v, const struct pair *pair, struct row_plans *all,
-                            struct row_plan *p) {
-    TRY(GROW_ARRAY(all->pairs, all->pair_capacity, all->n_pairs + 1));
-    struct sample_pair *out = &all->pairs[all->n_pairs];
-    *out = (struct sample_pair){
-        .row = pair->row, .source = pair->source, .margin = pair->margin, .label = pair->label};
-    TRY(take_side(v, pair->chosen, all, p, &out->chosen));
-    TRY(take_side(v, pair->rejected, all, p, &out->rejected));
-    const struct planned_response *own = &all->responses[p->first_response];
-    if (own[out->chosen].response.prompt != own[out->rejected].response.prompt) {
-        return fail(ERR_DATA, "%s: pair %lld joins responses to different prompts (%lld and %lld)",
-                    dataset_path(v->d), (long long)pair->row, (long long)own[out->chosen].response.prompt,
-                    (long long)own[out->rejected].response.prompt);
-    }
-    all->n_pairs++;
-    p->n_pairs++;
-    return OK;
-}
-
-static enum status add_prompt(struct view *v, int64_t prompt, struct row_plans *all, struct row_plan *p) {
-    int64_t first, count;
-    TRY(dataset_prompt_responses(v->d, prompt, &first, &count));
-    for (int64_t id = first; id < first + count; id++) {
-        TRY(add_response(v, id, all, p));
-    }
-    return OK;
-}
-
-static enum status find_prompt(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    const struct comparisons *c = &v->comparisons;
-    if (c->n_groups == 0) { /* a file without pairs */
-        return add_prompt(v, row, all, p);
-    }
-    if (v->kind == ROWS_PROMPTS) {
-        TRY(add_prompt(v, c->list[c->group_first[row]].prompt, all, p));
-    }
-    for (int64_t i = c->group_first[row]; i < c->group_first[row + 1]; i++) {
-        struct pair pair;
-        TRY(dataset_pair(v->d, c->list[i].row, &pair));
-        TRY(add_pair(v, &pair, all, p));
-    }
-    return OK;
-}
-
-static enum status find_responses(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    if (rows_are_prompts(v)) {
-        return find_prompt(v, row, all, p);
-    }
-    if (v->kind == ROWS_RESPONSES) {
-        return add_response(v, row, all, p);
-    }
-    struct pair pair;
-    TRY(dataset_pair(v->d, row, &pair));
-    return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
-}
-
-/* Steps 2 and 3. */
-static enum status cut_row(struct view *v, struct planned_response *responses, struct row_plan *p) {
-    const struct response *first = &responses[0].response;
-    p->prompt_whole = p->prompt_count = first->prompt_count;
-    if (v->t.max_length > 0) {
-        bool cut;
-        TRY(wants_prompt_cut(v, first, &cut));
-        if (cut && p->prompt_count > v->t.max_prompt) {
-            p->prompt_count = v->t.max_prompt;
-        }
-        for (int32_t i = 0; i < p->n_responses; i++) {
-            cut_to_limit(v, &responses[i].cut, v->t.max_length - p->prompt_count);
-        }
-    }
-    p->prompt_first = first->prompt_first + (v->t.keep_start ? 0 : p->prompt_whole - p->prompt_count);
-    return OK;
-}
-
-/* A prompt without responses is a row without tokens. */
-static enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
-    TRY(find_responses(v, row, all, p));
-    return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
-}
-
-static int64_t plan_tokens(const struct row_plans *all, const struct row_plan *p) {
-    int64_t sum = p->prompt_count;
-    for (int32_t i = 0; i < p->n_responses; i++) {
-        sum += cut_tokens(&all->responses[p->first_response + i].cut);
-    }
-    return sum;
-}
-
-/* Opening. */
 
 static enum status check_truncation(const struct dataset *d, const struct truncation *t) {
     if (!(t->response_ratio > 0 && t->response_ratio <= 1)) {
@@ -299,12 +40,15 @@ static enum status check_truncation(const struct dataset *d, const struct trunca
 static uint64_t hash_of(const struct view *v) {
     const struct truncation *t = &v->t;
     int64_t fields[8] = {t->max_length, t->max_response};
-    bool cuts = t->max_length > 0 || t->max_response > 0 || t->response_ratio < 1;
-    if (t->max_length > 0) {
+    bool cuts =
+        (t->max_length > 0 && t->how == LENGTH_CUTS_PROMPT) || t->max_response > 0 || t->response_ratio < 1;
+    if (t->max_length > 0 && t->how == LENGTH_CUTS_PROMPT) {
         fields[2] = t->max_prompt;
         fields[3] = t->keep_start;
-        fields[4] = rows_are_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
+        fields[4] = view_is_of_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
     }
+    fields[3] += t->max_length > 0 && t->how == LENGTH_CUTS_ROW ? 2 : 0;
+    fields[0] = t->how == LENGTH_DROPS_ROW ? 0 : fields[0]; /* what stays is whole */
     fields[5] = t->response_ratio < 1 ? 1 + (int64_t)t->unit : 0;
     fields[6] = cuts && t->end_after_cut;
     memcpy(&fields[7], &t->response_ratio, sizeof fields[7]);
@@ -327,7 +71,9 @@ static enum status open_prompts(struct view *v) {
 
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
     struct dataset_size size = dataset_size(d);
+    bool labeled = kind == ROWS_LABELED || (kind == ROWS_PREFERRED && size.pairs > 0);
     TRY(check_truncation(d, t));
+    kind = kind == ROWS_LABELED ? ROWS_PAIRS : kind == ROWS_PREFERRED ? ROWS_CHOSEN : kind;
     if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
         return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
                     dataset_path(d));
@@ -345,7 +91,13 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->end_id = dataset_facts(d)->end_id;
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
-    enum status st = rows_are_prompts(v) ? open_prompts(v) : OK;
+    enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
+    v->unlabeled = v->comparisons.list ? size.pairs - v->comparisons.n : 0;
+    if (st == OK && labeled) {
+        st = labeled_rows(d, &v->kept, &v->rows);
+        v->unlabeled = size.pairs - v->rows;
+    }
+    st = st == OK ? plan_leave_out(v) : st;
     if (st != OK) {
         view_close(v);
         return st;
@@ -358,12 +110,21 @@ void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
         mem_free(v->chars);
+        mem_free(v->kept);
         mem_free(v);
     }
 }
 
 int64_t view_rows(const struct view *v) {
     return v->rows;
+}
+
+int64_t view_unlabeled(const struct view *v) {
+    return v->unlabeled;
+}
+
+int64_t view_left_out(const struct view *v) {
+    return v->left_out;
 }
 
 uint64_t view_hash(const struct view *v) {
@@ -378,7 +139,7 @@ enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *
     for (int64_t i = 0; i < n && st == OK; i++) {
         struct row_plan p;
         all.n_responses = all.n_pairs = 0;
-        st = plan_row(v, rows[i], &all, &p);
+        st = plan_row(v, row_in_file(v, rows[i]), &all, &p);
         st = st == OK ? to_int(plan_tokens(&all, &p), "tokens of a row", &cost[i]) : st;
     }
     plans_free(&all);
@@ -446,7 +207,7 @@ static enum status read_sample(struct view *v, const struct planned_response *re
             *mask += s->responses[i].count;
         }
     }
-    s->target = rows_are_prompts(v) ? best_response(s) : 0;
+    s->target = view_is_of_prompts(v) ? best_response(s) : 0;
     return OK;
 }
 
@@ -538,7 +299,7 @@ static enum status read_rows(struct view *v, const int64_t *rows, int64_t first,
     enum status st;
     TRY_TO(done, NEW_ARRAY(plans, n));
     for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, plan_row(v, rows ? rows[i] : first + i, &all, &plans[i]));
+        TRY_TO(done, plan_row(v, row_in_file(v, rows ? rows[i] : first + i), &all, &plans[i]));
         TRY_TO(done, size_add(tokens, plan_tokens(&all, &plans[i]), "tokens of rows", &tokens));
     }
     TRY_TO(done, allocate_samples(n, &all, tokens, dataset_size(v->d).has_trained, &samples));

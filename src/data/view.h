@@ -7,6 +7,9 @@
  * or nothing, as the DPO reference does;
  * 3. if they still do, the response is cut to max_length - prompt.
  * An end token that a cut removed is put back if end_after_cut: on top of a share, within the two limits.
+ * By LENGTH_CUTS_ROW steps 2 and 3 are TRL's truncation_mode=keep_start instead: the response is cut to
+ * max_length - prompt, without an end token, and rows whose prompt leaves no room are left out; by
+ * LENGTH_DROPS_ROW rows with a longer prompt + response are left out, as TRL's reward trainer does.
  *
  * Pairs share their prompt, and a response may stand in several pairs: for rows of more than one response the
  * prompt is cut if any of the prompt's responses in the file asks for it, so that a response has the same
@@ -19,8 +22,10 @@
 #include "data/sample.h"
 
 enum cut_unit { CUT_TOKENS, CUT_CHARS };
+enum cut_length { LENGTH_CUTS_PROMPT, LENGTH_CUTS_ROW, LENGTH_DROPS_ROW };
 
 struct truncation {
+    enum cut_length how;   /* what max_length does */
     int32_t max_length;    /* prompt + response tokens, 0: no limit */
     int32_t max_prompt;    /* what an over-long row's prompt is cut to, 0: max_length / 2 */
     bool keep_start;       /* of the prompt; otherwise keep its end */
@@ -43,18 +48,33 @@ struct cut_counts {
 
 /* Rows of training, scoring and evaluation.
  * ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all responses where the file has no pairs.
+ * ROWS_LABELED, ROWS_PREFERRED: the same of those pairs that have a label, with an index of 8 bytes for each
+ * where some have none; what trains and evaluates reads these.
  * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
  * order of prompts, and the responses that stand in one. ROWS_PROMPTS: the same
  * prompts with all of their responses; all prompts where the file has no pairs.
  * The last two hold an index of 16 bytes for each pair. */
-enum row_kind { ROWS_PAIRS, ROWS_CHOSEN, ROWS_RESPONSES, ROWS_COMPARED, ROWS_PROMPTS };
+enum row_kind {
+    ROWS_PAIRS,
+    ROWS_CHOSEN,
+    ROWS_RESPONSES,
+    ROWS_COMPARED,
+    ROWS_PROMPTS,
+    ROWS_LABELED,
+    ROWS_PREFERRED
+};
 
 struct view;
 /* Local. d is borrowed. Fails: ERR_USAGE for limits that contradict each other or when characters are counted
- * and the file has no token_chars, ERR_DATA when the kind needs pairs and there are none. */
+ * and the file has no token_chars, ERR_DATA when the kind needs pairs, or labels, and there are none. */
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
 void view_close(struct view *v);
 int64_t view_rows(const struct view *v);
+bool view_is_of_prompts(const struct view *v); /* ROWS_COMPARED, ROWS_PROMPTS */
+/* Pairs of the file that are left out because they have no label; 0 for kinds that take them. */
+int64_t view_unlabeled(const struct view *v);
+/* Rows that max_length left out; samples name rows by their place in the file. */
+int64_t view_left_out(const struct view *v);
 /* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */
 enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost);
 /* Local. Samples of the rows, all in one allocation that ends with samples_free. counts (may be NULL) is

@@ -3,7 +3,12 @@
  * Each layer has a key and a value buffer of sequences x max_tokens rows; sequence i's tokens lie at
  * i * max_tokens. Buffers start from zero and every row is added to once, so that the model's scatter_add
  * serves as the write.
+ *
+ * With longrope a sequence that passes its original positions is computed again from its first token, since
+ * all its keys turn by other angles from there on; transformers does so too.
  */
+#include <string.h>
+
 #include "model/pass_internal.h"
 #include "util/mem.h"
 
@@ -15,6 +20,7 @@ struct cache {
     int32_t sequences, max_tokens;
     struct tensor keys, values; /* (layers * sequences * max_tokens, K hd) */
     int32_t *lengths;           /* tokens in the cache, per sequence */
+    int32_t *known;             /* sequences x max_tokens of them, only with longrope */
     struct forest forest;
     int32_t *rows, *positions, *lengths_now, *wanted; /* of a run's tokens */
     int64_t cap_rows;
@@ -66,6 +72,9 @@ enum status cache_open(struct model *m, struct workspace *w, int32_t sequences, 
     TRY_TO(failed, NEW_ARRAY(c->lengths, sequences));
     TRY_TO(failed, NEW_ARRAY(c->spans, sequences));
     TRY_TO(failed, NEW_ARRAY(c->ranges, sequences));
+    if (m->config.rope.scaling == ROPE_LONG) {
+        TRY_TO(failed, NEW_ARRAY(c->known, (int64_t)sequences * max_tokens));
+    }
     TRY_TO(failed, open_buffers(c));
     TRY_TO(failed, pass_open(m, w, KEEP_NOTHING, &c->pass));
     *out = c;
@@ -83,6 +92,7 @@ void cache_close(struct cache *c) {
     workspace_release(c->w, c->mark);
     forest_free(&c->forest);
     mem_free(c->lengths);
+    mem_free(c->known);
     mem_free(c->spans);
     mem_free(c->ranges);
     mem_free(c->rows);
@@ -119,6 +129,10 @@ static enum status prefill_group(struct cache *c, int32_t sequence, const int32_
     for (int32_t i = 0; i < n; i++) {
         int32_t s = sequence + i, count = offsets[i + 1] - offsets[i];
         TRY(forest_add(f, -1, tokens + offsets[i], count, s, &segment));
+        if (c->known) {
+            memmove(c->known + (int64_t)s * c->max_tokens, tokens + offsets[i],
+                    (size_t)count * sizeof *tokens);
+        }
         for (int32_t j = 0; j < count; j++, at++) {
             c->rows[at] = s * c->max_tokens + j;
             c->lengths_now[at] = count;
@@ -189,8 +203,8 @@ enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t 
     return OK;
 }
 
-enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
-                       float *logits) {
+static enum status step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
+                        float *logits) {
     int64_t vocabulary = c->model->config.vocabulary;
     TRY(reserve(c, n));
     for (int32_t i = 0; i < n; i++) {
@@ -221,4 +235,38 @@ enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t 
         .attend_cache = true,
     };
     return n > 0 ? run(c, &in, n, logits) : OK;
+}
+
+/* Whether the next token of s is the first that turns by the long factors. */
+static bool passes(const struct cache *c, int32_t s) {
+    return s >= 0 && s < c->sequences && c->lengths[s] < c->max_tokens &&
+           c->lengths[s] == model_rope_break(&c->model->config);
+}
+
+/* The same with longrope: runs of sequences that go on as they are, between those that begin again. */
+static enum status step_long(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
+                             float *logits) {
+    int64_t vocabulary = c->model->config.vocabulary;
+    for (int32_t i = 0; i < n;) {
+        int32_t last = i;
+        while (last < n && !passes(c, sequences[last])) {
+            last++;
+        }
+        TRY(step(c, sequences + i, tokens + i, last - i, logits + i * vocabulary));
+        for (; i < last; i++) {
+            c->known[(int64_t)sequences[i] * c->max_tokens + c->lengths[sequences[i]] - 1] = tokens[i];
+        }
+        if (last < n) {
+            int32_t s = sequences[last], *known = c->known + (int64_t)s * c->max_tokens;
+            known[c->lengths[s]] = tokens[last];
+            TRY(cache_start(c, s, known, c->lengths[s] + 1, logits + last * vocabulary));
+            i = last + 1;
+        }
+    }
+    return OK;
+}
+
+enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
+                       float *logits) {
+    return c->known ? step_long(c, sequences, tokens, n, logits) : step(c, sequences, tokens, n, logits);
 }

@@ -38,6 +38,18 @@ static struct head head_of(const struct pass *p) {
     };
 }
 
+/* t, scaled as the logits are: itself, or a copy. */
+static enum status take_scaled(struct pass *p, struct tensor t, struct tensor *out) {
+    double scale = p->model->config.logit_scale;
+    *out = t;
+    if (scale == 1) {
+        return OK;
+    }
+    TRY(pass_take(p, t.rows, t.columns, "readouts", out));
+    TRY(backend_zero_tensor(p->w->backend, *out));
+    return backend_add(p->w->backend, *out, scale, t);
+}
+
 static void copy_scores(const double *statistics, int32_t n, const struct token_scores *out) {
     for (int32_t i = 0; i < n; i++) {
         const double *row = statistics + (int64_t)i * HEAD_STATISTICS;
@@ -71,6 +83,7 @@ enum status pass_logps(struct pass *p, const struct token_scores *out) {
     TRY(pass_take(p, n, p->model->config.width, "readouts", &p->score_hidden));
     TRY(pass_take_readout(p, n, HEAD_STATISTICS, "readouts", &p->score_statistics));
     TRY(backend_gather(b, p->score_hidden, p->hidden, p->score_rows));
+    TRY(take_scaled(p, p->score_hidden, &p->score_hidden));
     struct head h = head_of(p);
     TRY(backend_head(b, &h));
     TRY(pass_need_numbers(p, (int64_t)n * HEAD_STATISTICS));
@@ -175,6 +188,7 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
     TRY(pass_take(p, n, w->in, "rows", &hidden));
     TRY(pass_take(p, n, w->out, "logits", &logits));
     TRY(backend_gather(b, hidden, p->hidden, rows));
+    TRY(take_scaled(p, hidden, &hidden));
     struct gemm g = {
         .a = hidden,
         .b = place_view(w->weight, w->out, w->in),
@@ -223,6 +237,7 @@ static enum status logps_backward(struct pass *p, const double *weights, struct 
         .dbias = place_gradient(w->bias, 1, w->out),
     };
     TRY(backend_head_gradient(b, &h, &g));
+    TRY(take_scaled(p, d, &d));
     TRY(backend_scatter_add(b, dhidden, d, p->score_rows));
     workspace_release(p->w, mark);
     return OK;

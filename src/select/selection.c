@@ -46,6 +46,7 @@ static enum status open_all(struct selection *s) {
                                              dataset_size(s->data).responses, &s->embeddings, &s->key);
         TRY(comm_agree(s->comm, st));
     }
+    TRY(asked_read(s->comm, o->exclude, s->data, &s->asked));
     TRY(comm_agree(s->comm, over_prompts_largest(s, &largest)));
     TRY(comm_max_i64(s->comm, &largest, 1));
     s->over_prompts = o->scope == SCOPE_PROMPTS || (o->scope == SCOPE_AUTO && largest > 2);
@@ -72,6 +73,7 @@ static void selection_close(struct selection *s) {
     if (s->data) {
         dataset_close(s->data);
     }
+    asked_free(&s->asked);
     mem_free(s->candidates);
     mem_free(s->all);
     mem_free(s->quota);
@@ -84,6 +86,9 @@ enum status selection_run(const struct selection_options *options) {
     st = st == OK ? selection_count(&s) : st;
     if (st == OK && *options->output) {
         st = selection_write(&s);
+    }
+    if (st == OK && *options->export) {
+        st = selection_export(&s);
     }
     if (st == OK) {
         st = selection_report(&s);

@@ -190,7 +190,8 @@ static enum status resume(struct loop *l) {
     bool found = false;
     TRY(training_state_load(l->comm, &t->checkpoint, t->optimizer, &l->state, &found));
     if (found) {
-        if (t->schedule != SCHEDULE_CONSTANT && l->state.total != t->steps) {
+        bool by_total = t->schedule == SCHEDULE_LINEAR || t->schedule == SCHEDULE_COSINE;
+        if (by_total && l->state.total != t->steps) {
             return fail(
                 ERR_USAGE,
                 "train.schedule: the run was started for %lld steps and its rates depend on that; now "
@@ -203,13 +204,10 @@ static enum status resume(struct loop *l) {
     TRY(t->accepted ? t->accepted(t->accepted_context, !found) : OK);
     l->start_step = l->state.step;
     l->saved_step = found ? l->state.step : -1;
-    struct text path = {0};
     enum status st = OK;
     if (l->comm->rank == 0) {
-        st = text_printf(&path, "%s/metrics.jsonl", t->checkpoint.run);
-        st = st == OK ? metrics_open(path.data, found ? l->state.step : -1, &l->metrics) : st;
+        st = metrics_open(t->checkpoint.run, found ? l->state.step : -1, t->tensorboard, &l->metrics);
     }
-    text_free(&path);
     return comm_agree(l->comm, st);
 }
 
@@ -248,6 +246,7 @@ static enum status loop_run(struct loop *l) {
     step_clock(&l->step);
     TRY(run_steps(l));
     progress_end(&l->progress, (double)(l->state.step - l->start_step));
+    TRY(comm_agree(l->comm, loop_close(l)));
     if (t->profile) {
         TRY(profile_report(l->comm, t->model->base->backend, profile_began, l->state.step, &l->metrics));
     }
@@ -255,7 +254,7 @@ static enum status loop_run(struct loop *l) {
 }
 
 enum status training_run(const struct training *t) {
-    struct loop loop = {.t = t, .comm = t->comm};
+    struct loop loop = {.t = t, .comm = t->comm, .began_s = clock_seconds()};
     enum status st = loop_run(&loop);
     watchdog_phase(t->comm->watchdog, "ending the run");
     stragglers_report(&loop.step.stragglers);

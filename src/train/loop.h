@@ -38,7 +38,8 @@ struct training {
      * it goes on from no checkpoint. */
     enum status (*accepted)(void *context, bool is_new);
     void *accepted_context;
-    bool profile; /* time by operation and by collective at the end: profile.h */
+    bool profile;     /* time by operation and by collective at the end: profile.h */
+    bool tensorboard; /* an event file beside metrics.jsonl */
 };
 
 /* Collective. Trains to training.steps, from the run's newest checkpoint where there is one. Returns REQUEUE

@@ -128,6 +128,7 @@ static enum status configure(struct preflight *p) {
     TRY(options_narrow(run->options, t->command));
     p->trainer.command = t->command;
     TRY(t->terms(run, &p->trainer.terms));
+    p->trainer.session.trains = true;
     p->trainer.session.head = model_head_for(p->trainer.terms.reads & READS_VALUE);
     preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
     return OK;
