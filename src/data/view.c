@@ -204,6 +204,8 @@ static void count_pair(const struct planned_response *responses, const struct sa
     const struct sample_response *b = &s->responses[pair->rejected];
     counts->pairs++;
     counts->margins += !isnan(pair->margin);
+    counts->against += pair->label && a->score < b->score; /* NaN: neither */
+    counts->level += pair->label && a->score == b->score;
     if (a->count != b->count || memcmp(a->tokens, b->tokens, (size_t)a->count * sizeof *a->tokens) != 0) {
         return;
     }
@@ -236,6 +238,8 @@ static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
     to->margins += from->margins;
     to->alike += from->alike;
     to->alike_cut += from->alike_cut;
+    to->against += from->against;
+    to->level += from->level;
 }
 
 /* What a buffer of samples holds. */

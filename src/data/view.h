@@ -44,6 +44,8 @@ struct cut_counts {
     int64_t pairs, margins; /* pairs of the rows, and those of them that have a margin */
     int64_t alike;          /* pairs whose sides have the same tokens, */
     int64_t alike_cut;      /* and those of them of which a side is cut */
+    int64_t against;        /* labeled pairs whose rejected side has the higher score, */
+    int64_t level;          /* and the same one */
 };
 
 /* Rows of training, scoring and evaluation.

@@ -258,9 +258,10 @@ static enum status parse_prompt_completion(const json_t *record, const char *whe
     return !r->dropped && r->n_responses == 0 ? record_drop(r, "empty response") : OK;
 }
 
-/* A prompt alone: a string, or messages with the assistant's turn opened (or left open, if it has begun). */
+/* A prompt alone: a string, or messages (also under the names that whole chats have) with the assistant's
+ * turn opened (or left open, if it has begun). */
 enum status record_take_prompt(const json_t *record, const char *where, struct record_text *r) {
-    const json_t *prompt = json_object_get(record, "prompt");
+    const json_t *prompt = record_context(record);
     if (!is_conversation(prompt)) {
         return record_append(&r->prompt, record, "prompt", where);
     }
@@ -344,7 +345,7 @@ enum record_texts record_texts(enum record_format format, const json_t *record) 
                                                                                      : texts_of(prompt);
     case FORMAT_PROMPT:
     case FORMAT_RESPONSES:
-        return texts_of(prompt);
+        return texts_of(record_context(record));
     case FORMAT_ALPACA:
         return TEXTS_MESSAGES;
     case FORMAT_AUTO:
