@@ -265,6 +265,7 @@ static enum status loop_run(struct loop *l) {
     step_clock(&l->step);
     TRY(run_steps(l));
     progress_end(&l->progress, (double)(l->state.step - l->start_step));
+    TRY(comm_agree(l->comm, loop_close(l)));
     if (t->profile) {
         TRY(profile_report(l->comm, t->model->base->backend, profile_began, l->state.step, &l->metrics));
     }
@@ -272,7 +273,7 @@ static enum status loop_run(struct loop *l) {
 }
 
 enum status training_run(const struct training *t) {
-    struct loop loop = {.t = t, .comm = t->comm};
+    struct loop loop = {.t = t, .comm = t->comm, .began_s = clock_seconds()};
     enum status st = loop_run(&loop);
     watchdog_phase(t->comm->watchdog, "ending the run");
     stragglers_report(&loop.step.stragglers);

@@ -57,6 +57,17 @@ echo "{\"instruction\": \"i\", \"completions\": [$(rating a 1), $(rating b 5), $
 prepare input=ultrafeedback.jsonl output=ultrafeedback.h5
 has ultrafeedback.h5 'responses +2, 6 tokens' 'pairs +1$' 'dropped +1: responses empty or unrated'
 
+# Sides that are the same, and labels that scores speak against: said here and at each start.
+printf '%s\n' '{"prompt": "q", "chosen": "a", "rejected": "a"}' '{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 7}' \
+  '{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 5, "score_rejected": 5}' \
+  '{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 7, "score_rejected": 2}' > scores.jsonl
+"$COLLIMATE" prepare tokenizer=bytes input=scores.jsonl output=scores.h5 2> err
+for said in '1 pairs have the same tokens' '1 pairs have the higher score on the rejected side' '1 pairs have the same score'; do
+  grep -q "warning: $said" err || bad "no '$said': $(cat err)"
+done
+"$COLLIMATE" evaluate --dry-run data=scores.h5 model="$FIXTURES/dpo_steps/model" allow_other_tokenizer=true 2> err
+grep -q 'of 4 pairs 1 have the higher score on the rejected side, 1 the same on both' err || bad "scores at a start: $(cat err)"
+
 # Special tokens that the text brings itself: the beginning token stands there once, the end token is not doubled.
 mkdir tokenizer
 cat > tokenizer/tokenizer.json << 'JSON'
