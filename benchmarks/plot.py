@@ -5,6 +5,7 @@ real-study FOLDER held-out loss, margin, accuracy and rewards along training, by
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
 run RUN...        loss, margins, accuracies and gradient norm of training runs: their folders (or metrics.jsonl), beside each other
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
+kl JSON...        KL by position of the response: what `collimate evaluate` gives with evaluate.kl_positions
 scaling CSV       efficiency against ranks, weak and strong, by task (benchmarks/scaling.sh)
 
 FILE's ending says what it is: .png, .svg, .pdf. A kind is a function below and a row in `kinds`. Needs matplotlib.
@@ -239,6 +240,29 @@ def drift(inputs, output):
     plt.close(figure)
 
 
+def kl(inputs, output):
+    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    for path in inputs:
+        with open(path) as file:
+            result = json.load(file)
+        for name, style in (("kl_given", "-"), ("kl_sampled", "--")):
+            places = sorted((int(place), row) for place, row in result.get(name, {}).items())
+            if not places:
+                continue
+            x = [place for place, _ in places]
+            line, = axes.plot(x, [row["kl"] for _, row in places], style, label=f"{path}: {name[3:]} responses")
+            if all("interval" in row and None not in row["interval"] for _, row in places):
+                axes.fill_between(x, [row["interval"][0] for _, row in places], [row["interval"][1] for _, row in places],
+                                  alpha=0.2, color=line.get_color())
+    axes.set_xlabel("position in the response, tokens")
+    axes.set_ylabel("KL(model || reference), nats")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
 def scaling(inputs, output):
     path, = inputs
     with open(path) as file:
@@ -271,7 +295,8 @@ def scaling(inputs, output):
     plt.close(figure)
 
 
-kinds = {"run": run, "np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift, "scaling": scaling}
+kinds = {"run": run, "np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift, "kl": kl,
+         "scaling": scaling}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/evaluate_kl.h"
 #include "command/trainer.h"
 #include "evaluate/breakdown.h"
 #include "evaluate/evaluation.h"
@@ -167,8 +168,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     if (e->terms.has_reference) {
         TRY(breakdown_print(&e->ratios, VALUE_BREAKDOWN, facts_of(e), out));
     }
-    TRY(ratios_print(&e->ratios, names, VALUE_COUNT, out));
-    return text_puts(out, "}\n");
+    return ratios_print(&e->ratios, names, VALUE_COUNT, out);
 }
 
 static enum status deliver(const struct evaluation *e) {
@@ -211,7 +211,12 @@ static enum status run_rows(struct evaluation *e) {
     watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &sums));
     TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
-    st = print_result(e, &sums);
+    TRY_TO(done, comm_agree(s->comm, print_result(e, &sums)));
+    if (s->settings->evaluate.kl_positions > 0) {
+        const struct interval_options intervals = interval_options(s->settings);
+        TRY_TO(done, evaluate_kl(s, &intervals, &e->out));
+    }
+    st = text_puts(&e->out, "}\n");
     st = st == OK ? deliver(e) : st;
     st = comm_agree(s->comm, st);
 done:

@@ -53,6 +53,8 @@ static const struct result {
     {"few-shot", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
 };
 static const struct output_mark report_of_select = {NULL, "{\"strategy\": ", NULL};
+static const struct output_mark report_of_generate = {NULL, "{\"responses\": ", "\"logp\": "};
+static const struct output_mark saved_by_generate = {"preferences", NULL, NULL};
 static const struct output_mark export_of_select = {NULL, "{\"id\": ", "\"response_a\": "};
 static const struct output_mark report_of_inspect = {NULL, "{\"file\": ", NULL};
 static const struct output_mark embeddings_of_dpo = {"embeddings", NULL, NULL};
@@ -151,6 +153,10 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->judge.annotations,
         s->judge.answers,
         s->judge.gamed,
+        s->reward_model,
+        s->generate.reference,
+        s->generate.expert,
+        s->generate.antiexpert,
     };
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
@@ -309,11 +315,23 @@ static enum status check_select(const struct output_rules *rules, const struct s
             return fail(ERR_USAGE, "select.export: %s is the name of another result too", s->select.export);
         }
     }
+    if (!*s->select.report && output_is_stream(beside)) {
+        return OK;
+    }
     st = *s->select.report ? text_puts(&path, s->select.report)
                            : text_printf(&path, "%.*s.json", (int)n, beside);
     st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &report_of_select, 1) : st;
     text_free(&path);
     return st;
+}
+
+/* What generate writes beside its lines. */
+static enum status check_generated(const struct output_rules *rules, const struct settings *s) {
+    if (*s->generate.save) {
+        TRY(output_check(rules, s->generate.save, OUTPUT_HDF5, &saved_by_generate, 1));
+    }
+    return *s->generate.report ? output_check(rules, s->generate.report, OUTPUT_TEXT, &report_of_generate, 1)
+                               : OK;
 }
 
 static enum status check_all(const struct output_rules *rules, const struct settings *s) {
@@ -323,6 +341,9 @@ static enum status check_all(const struct output_rules *rules, const struct sett
     }
     if (strcmp(rules->command, "inspect") == 0 && *s->inspect.report) {
         return output_check(rules, s->inspect.report, OUTPUT_TEXT, &report_of_inspect, 1);
+    }
+    if (strcmp(rules->command, "generate") == 0) {
+        TRY(check_generated(rules, s));
     }
     TRY(strcmp(rules->command, "select") == 0 ? check_select(rules, s) : OK);
     if (r == results + COUNT_OF(results) || !*s->output) {

@@ -169,6 +169,7 @@ enum status session_open_rows(struct session *s, const struct rows_request *requ
     full.vocabulary = s->model ? s->model->config.vocabulary : 0;
     full.user = s->run->options->command;
     full.trust = s->settings->trust_data;
+    full.seen = &s->run->seen;
     TRY(rows_open(s->comm, &full, out));
     TRY(s->model ? session_check_rows(out, &s->model->config) : OK);
     return session_check_tokenizer(s, out->data);
@@ -182,7 +183,7 @@ enum status session_check_tokenizer(const struct session *s, const struct datase
 
 enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
     TRY(dataset_open(s->comm, path, out));
-    TRY(dataset_verify(s->comm, *out, s->settings->trust_data));
+    TRY(dataset_verify_once(s->comm, *out, s->settings->trust_data, &s->run->seen));
     return session_check_tokenizer(s, *out);
 }
 

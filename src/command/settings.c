@@ -62,6 +62,8 @@ static const struct option table[] = {
     TEXT("adapter", adapter, "", MODEL_USERS, "evaluate:model",
          "folder of a PEFT adapter (LoRA) put on model; training goes on with it, beside a frozen base",
          PLACE),
+    TEXT("reward_model", reward_model, "", "generate", NULL,
+         "folder of a reward model with the same tokenizer: each response gets its reward"),
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
@@ -403,6 +405,11 @@ static const struct option table[] = {
            "labels that a reward model saves: the share of pairs whose rewards differ by less, for "
            "annotators, and how "
            "far it agrees with the labels of the others; 0: not said"),
+    INT("evaluate.kl_positions", evaluate.kl_positions, "0", 0, 512, "tokens", "evaluate", "reference",
+        "of a response, at each of which the mean KL(model || reference) is shown; 0: none"),
+    INT("evaluate.kl_samples", evaluate.kl_samples, "0", 0, 4096, "responses", "evaluate",
+        "evaluate.kl_positions",
+        "drawn from the model for each prompt at temperature 1, for the same along what it says itself"),
 
     TEXT("judge.annotations", judge.annotations, "", "judge", NULL,
          "verdicts: AlpacaEval's annotations.json, or records {row, a, b, preference} with a, b names of "
@@ -428,7 +435,44 @@ static const struct option table[] = {
         "sample among the k most likely; 0: all"),
     NUMBER("generate.top_p", generate.top_p, "1", 0, 1, "", "generate", "generate.temperature",
            "sample among the fewest that hold this share"),
-    INT("generate.batch", generate.batch, "16", 1, 65536, "prompts", "generate", NULL,
+    NUMBER("generate.min_p", generate.min_p, "0", 0, 1, "", "generate", "generate.temperature",
+           "sample among those at least this share as likely as the likeliest; 0: all"),
+    NUMBER("generate.repetition_penalty", generate.repetition_penalty, "1", 0.01, 100, "", "generate", NULL,
+           "logits of tokens that prompt or response hold already are divided by it where positive, else "
+           "multiplied; 1: none"),
+    CHOICE(
+        "generate.rule", generate.rule, "none", "none|mix|length_control|kl_threshold|proxy", "generate",
+        NULL,
+        "what is drawn from: the model; reference + mix * (model - reference); the model for the first "
+        "generate.tokens tokens and then the reference; the model where KL(model, reference) is above "
+        "generate.threshold, else mix * model + (1 - mix) * reference; model + mix * (expert - antiexpert)"),
+    TEXT("generate.mix", generate.mix, "", "generate", "generate.rule=mix|kl_threshold|proxy",
+         "the rule's weight on logits, or several, comma separated: all responses for each; where not set 1, "
+         "and 0 with kl_threshold (there 0.5 is the published one)"),
+    TEXT("generate.tokens", generate.tokens, "", "generate", "generate.rule=length_control",
+         "of a response that the model says, or several numbers, comma separated"),
+    TEXT("generate.threshold", generate.threshold, "", "generate", "generate.rule=kl_threshold",
+         "nats, or several, comma separated"),
+    TEXT("generate.reference", generate.reference, "", "generate", NULL,
+         "model folder: the rules' second voice, and what every response's KL is against"),
+    TEXT("generate.expert", generate.expert, "", "generate", "generate.rule=proxy", "model folder"),
+    TEXT("generate.antiexpert", generate.antiexpert, "", "generate", "generate.rule=proxy", "model folder"),
+    INT("generate.samples", generate.samples, "1", 1, 65536, "responses", "generate", "generate.temperature",
+        "drawn for each prompt, which is computed once"),
+    INT("generate.best_of", generate.best_of, "0", 0, 65536, "responses", "generate",
+        "generate.temperature&reward_model&!generate.samples",
+        "drawn for each prompt, of which the one with the highest reward is written; 0: all are"),
+    TEXT("generate.stop", generate.stop, "", "generate", NULL,
+         "text that ends a response and is left out of its text, or a JSON list of such"),
+    BOOL("generate.per_token", generate.per_token, "false", "generate", NULL,
+         "lists token_logp, and with a reference token_reference_logp and token_kl, beside the sums"),
+    TEXT("generate.save", generate.save, "", "generate", NULL,
+         "preference file of what was drawn: ids as drawn, rewards as scores, and with these a pair for any "
+         "two responses of a prompt whose rewards differ",
+         PLACE),
+    TEXT("generate.report", generate.report, "", "generate", NULL,
+         "JSON Lines file: for each value of the rule's parameters the means of KL and reward", PLACE),
+    INT("generate.batch", generate.batch, "16", 1, 65536, "responses", "generate", NULL,
         "decoded together on a rank"),
     INT("generate.limit", generate.limit, "0", 0, MOST, "prompts", "generate", NULL,
         "first prompts only; 0: all"),

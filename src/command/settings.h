@@ -10,7 +10,8 @@ enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 
 struct settings {
     bool allow_other_tokenizer, trust_data;
-    char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
+    char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *reward_model, *tokenizer,
+        *device;
     char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
@@ -113,13 +114,15 @@ struct settings {
         double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
     } few_shot;
     struct {
-        int64_t rows, bootstrap;
+        int64_t rows, bootstrap, kl_positions, kl_samples;
         double confidence, label_margin;
     } evaluate;
     struct {
-        int64_t max_new_tokens, top_k, batch, limit;
-        double temperature, top_p;
-        bool stop_at_end;
+        int64_t max_new_tokens, top_k, batch, limit, samples, best_of;
+        double temperature, top_p, min_p, repetition_penalty;
+        int rule; /* enum rule_kind */
+        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report;
+        bool stop_at_end, per_token;
     } generate;
     struct {
         int kind; /* 0 pairs (numeric: two conflicting users), 1 text */

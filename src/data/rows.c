@@ -169,7 +169,7 @@ static void report(const struct rows *r, const char *key) {
 
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out) {
     TRY(dataset_open(c, request->path, &out->data));
-    TRY(dataset_verify(c, out->data, request->trust));
+    TRY(dataset_verify_once(c, out->data, request->trust, request->seen));
     watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));
     out->n = view_rows(out->view);

@@ -175,11 +175,56 @@ enum status pass_means(struct pass *p, const int32_t *spans, int32_t n, int laye
     return OK;
 }
 
+/* Logits on the device to the host, as floats. */
+static enum status fetch_logits(struct pass *p, struct tensor logits, float *out) {
+    struct backend *b = p->w->backend;
+    int64_t values = logits.rows * logits.columns;
+    if (logits.type == DTYPE_F32) {
+        return backend_read(b, out, logits.data, values * (int64_t)sizeof *out);
+    }
+    TRY(pass_need_numbers(p, values));
+    TRY(backend_read_doubles(b, p->numbers, logits));
+    for (int64_t i = 0; i < values; i++) {
+        out[i] = (float)p->numbers[i];
+    }
+    return OK;
+}
+
+/* The head's own way over logits on the device: its call. */
+static enum status take_read(struct pass *p, struct tensor logits, const int32_t *targets, double softcap,
+                             struct read_logits *out) {
+    *out = (struct read_logits){.logits = logits, .softcap = softcap};
+    TRY(pass_put_ids(p, targets, (int32_t)logits.rows, "targets", &out->targets));
+    return pass_take_readout(p, logits.rows, HEAD_STATISTICS, "readouts", &out->statistics);
+}
+
+/* Soft caps of logits that are on the host or (CPU) on the device. */
+static enum status cap_logits(struct pass *p, struct tensor logits, float *out) {
+    double cap = p->model->config.logit_softcap;
+    struct read_logits call;
+    if (cap > 0) {
+        TRY(GROW_ARRAY(p->scratch, p->cap_scratch, logits.rows));
+        for (int32_t i = 0; i < logits.rows; i++) {
+            p->scratch[i] = -1;
+        }
+        TRY(take_read(p, logits, p->scratch, cap, &call));
+    }
+    if (cap > 0 && backend_reads_logits(p->w->backend)) {
+        TRY(backend_read_logits(p->w->backend, &call));
+        cap = 0;
+    }
+    TRY(fetch_logits(p, logits, out));
+    for (int64_t i = 0; cap > 0 && i < logits.rows * logits.columns; i++) {
+        out[i] = (float)(cap * tanh((double)out[i] / cap));
+    }
+    return OK;
+}
+
 enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n, float *out) {
     const struct model *m = p->model;
     const struct linear *w = &m->plan->head;
     struct backend *b = p->w->backend;
-    int64_t mark = workspace_mark(p->w), values = n * w->out;
+    int64_t mark = workspace_mark(p->w);
     struct tensor rows, hidden, logits;
     if (n == 0) {
         return OK;
@@ -198,13 +243,8 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
         .bias = place_view(w->bias, 1, w->out),
     };
     TRY(backend_gemm(b, &g));
-    TRY(pass_need_numbers(p, values));
-    TRY(backend_read_doubles(b, p->numbers, logits));
+    TRY(cap_logits(p, logits, out));
     workspace_release(p->w, mark);
-    double cap = m->config.logit_softcap;
-    for (int64_t i = 0; i < values; i++) {
-        out[i] = (float)(cap > 0 ? cap * tanh(p->numbers[i] / cap) : p->numbers[i]);
-    }
     return OK;
 }
 
@@ -214,6 +254,46 @@ enum status pass_logits(struct pass *p, const int32_t *at, int32_t n, float *out
     }
     TRY(active_rows(p, at, n));
     return pass_active_logits(p, p->scratch, n, out);
+}
+
+/* On the host in double, where the back end has no way of the head's. */
+static double host_logp(const float *row, int64_t n, int32_t target) {
+    double largest = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        largest = (double)row[i] > largest ? (double)row[i] : largest;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        sum += exp((double)row[i] - largest);
+    }
+    return (double)row[target] - largest - log(sum);
+}
+
+enum status pass_token_logps(struct pass *p, const float *logits, const int32_t *targets, int32_t n,
+                             double *out) {
+    struct backend *b = p->w->backend;
+    int64_t vocabulary = p->model->config.vocabulary, mark = workspace_mark(p->w);
+    if (!backend_reads_logits(b) || b->caps.compute != DTYPE_F32) {
+        for (int32_t i = 0; i < n; i++) {
+            out[i] = host_logp(logits + i * vocabulary, vocabulary, targets[i]);
+        }
+        return OK;
+    }
+    struct tensor rows;
+    struct read_logits call;
+    if (n == 0) {
+        return OK;
+    }
+    TRY(pass_take(p, n, vocabulary, "logits", &rows));
+    TRY(backend_write(b, rows.data, logits, n * vocabulary * (int64_t)sizeof *logits));
+    TRY(take_read(p, rows, targets, 0, &call));
+    TRY(backend_read_logits(b, &call));
+    TRY(pass_need_numbers(p, (int64_t)n * HEAD_STATISTICS));
+    TRY(backend_read_doubles(b, p->numbers, call.statistics));
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = p->numbers[(int64_t)i * HEAD_STATISTICS + HEAD_LOGP];
+    }
+    workspace_release(p->w, mark);
+    return OK;
 }
 
 static enum status logps_backward(struct pass *p, const double *weights, struct tensor dhidden) {

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "data/view.h"
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
 #include "util/json.h"
 
@@ -141,8 +141,7 @@ static void test_by_hand(void **state) {
 }
 
 static void expect_side(const json_t *side, const struct sample *s, int response) {
-    const json_t *ids = json_array_get(side, 0);
-    const json_t *mask = json_array_get(side, 1);
+    const json_t *ids = json_array_get(side, 0), *mask = json_array_get(side, 1);
     const struct sample_response *r = &s->responses[response];
     assert_int_equal(json_array_size(ids), s->prompt_count + r->count);
     for (int i = 0; i < s->prompt_count + r->count; i++) {
@@ -157,9 +156,8 @@ static void expect_side(const json_t *side, const struct sample *s, int response
  * rows that are left out. */
 static void test_trl(void **state) {
     struct fixture *f = *state;
-    json_t *all;
+    json_t *all, *rows;
     const char *length;
-    json_t *rows;
     write_small(f, 999);
     assert_int_equal(json_load(FIXTURES "/trl_rows.json", &all), OK);
     json_object_foreach(all, length, rows) {

@@ -1,58 +1,12 @@
-/* generate: a response to each prompt of a preference file, as JSON Lines in row order.
- *
- * Rows are dealt to the ranks in rounds of consecutive rows, so output is written as it comes and no rank
- * holds more than its share of a round; neither the rank count nor the batch changes a byte of it.
- */
-#include <stdio.h>
+/* What `generate` finds before it begins: prompts, stop set, ids without a token. */
 #include <unistd.h>
 
-#include "command/session.h"
-#include "decode/decoder.h"
-#include "io/ordered.h"
-#include "score/work.h"
-#include "util/clock.h"
+#include "command/generate/generate.h"
 #include "util/json.h"
 #include "util/log.h"
 #include "util/mem.h"
 
-/* Rows of a rank in a round, for each of its sequences: the end of a round leaves sequences idle. */
-enum { ROUNDS_PER_SEQUENCE = 16, MOST_STOPS = 64 };
-
-struct generation {
-    struct session session;
-    struct dataset *data;
-    struct decoder_options options;
-    struct decoder *decoder;
-    struct ordered_file *file; /* NULL: standard output */
-    int32_t stops[MOST_STOPS];
-    bool *barred; /* ids that the tokenizer does not have */
-    int64_t n;    /* prompts */
-    int32_t longest;
-    int64_t tokens, stopped, cut; /* counts, of this rank */
-    struct work work;
-    struct text text; /* of this rank in this round */
-    int64_t done;     /* rows of this rank in earlier rounds */
-};
-
-/* A rank's prompts of a round, and the responses to them. */
-struct share {
-    int64_t n;
-    int32_t *tokens; /* prompts, longest apart */
-    struct prompt *prompts;
-    int32_t *generated; /* max_new_tokens apart */
-    struct response_tokens *responses;
-};
-
-static void share_free(struct share *s) {
-    mem_free(s->tokens);
-    mem_free(s->prompts);
-    mem_free(s->generated);
-    mem_free(s->responses);
-    *s = (struct share){0};
-}
-
-/* The part of a prompt that is used: [*first, *first + *count) of /prompts/tokens. */
-static enum status prompt_span(struct generation *g, int64_t row, int64_t *first, int64_t *count) {
+enum status generate_prompt_span(struct generation *g, int64_t row, int64_t *first, int64_t *count) {
     const struct settings *s = g->session.settings;
     int64_t most = s->truncate.max_length;
     TRY(dataset_prompt(g->data, row, first, count));
@@ -70,8 +24,7 @@ static enum status prompt_span(struct generation *g, int64_t row, int64_t *first
     return OK;
 }
 
-/* What an empty prompt is replaced by: a decoder needs a token to go on from. */
-static int32_t first_token(const struct generation *g) {
+int32_t generate_first_token(const struct generation *g) {
     const struct dataset_facts *facts = dataset_facts(g->data);
     const struct model_config *config = &g->session.model->config;
     int32_t known[] = {facts->begin_id, config->begin_id, facts->end_id, config->end_id};
@@ -107,8 +60,8 @@ static enum status scan(struct generation *g) {
     g->longest = 1;
     for (int64_t row = part.first; row < part.last; row++) {
         int64_t first, count;
-        TRY(prompt_span(g, row, &first, &count));
-        if (count == 0 && first_token(g) < 0) {
+        TRY(generate_prompt_span(g, row, &first, &count));
+        if (count == 0 && generate_first_token(g) < 0) {
             return fail(
                 ERR_DATA,
                 "%s: prompt %lld is empty, and neither the data nor the model knows a beginning or end "
@@ -240,8 +193,7 @@ static enum status bar_unknown(struct generation *g) {
     return OK;
 }
 
-/* Options, stop set, row count, longest prompt. */
-static enum status look(struct generation *g) {
+enum status generate_look(struct generation *g) {
     struct session *s = &g->session;
     const struct settings *settings = s->settings;
     g->n = dataset_size(g->data).prompts;
@@ -250,7 +202,11 @@ static enum status look(struct generation *g) {
     }
     g->options.sampling = (struct sampling){.temperature = settings->generate.temperature,
                                             .top_k = settings->generate.top_k,
-                                            .top_p = settings->generate.top_p};
+                                            .top_p = settings->generate.top_p,
+                                            .min_p = settings->generate.min_p};
+    g->options.repetition_penalty = settings->generate.repetition_penalty;
+    g->samples =
+        (int32_t)(settings->generate.best_of > 0 ? settings->generate.best_of : settings->generate.samples);
     g->options.seed = (uint64_t)settings->seed;
     g->options.max_new_tokens = (int32_t)settings->generate.max_new_tokens;
     g->options.sequences = (int32_t)settings->generate.batch;
@@ -258,6 +214,7 @@ static enum status look(struct generation *g) {
     if (st == OK) {
         st = read_stops(g);
     }
+    st = st == OK ? generate_read_strings(g) : st;
     st = st == OK ? bar_unknown(g) : st;
     TRY(comm_agree(s->comm, st));
     int64_t longest = g->longest;
@@ -273,161 +230,4 @@ static enum status look(struct generation *g) {
              (long long)g->n, g->longest, (long long)g->cut);
     g->cut = 0;
     return OK;
-}
-
-static enum status predict(struct generation *g) {
-    struct text resolved = {0};
-    int64_t bytes = 0;
-    const struct model *m = g->session.model;
-    enum status st = decoder_bytes(&m->config, &m->backend->caps, &g->options, &bytes);
-    if (st == OK) {
-        st = options_print(g->session.run->options, false, &resolved);
-    }
-    if (st == OK && g->session.comm->rank == 0) {
-        printf("%sprompts %lld, the longest of %d tokens\nmemory per rank (MiB)\n  parameters %10.1f\n"
-               "  cache      %10.1f  %d sequences of up to %d tokens\n",
-               resolved.data, (long long)g->n, g->longest,
-               (double)(m->base->elements * dtype_size(m->backend->caps.master)) / (1 << 20),
-               (double)bytes / (1 << 20), g->options.sequences, g->longest + g->options.max_new_tokens);
-    }
-    text_free(&resolved);
-    return comm_agree(g->session.comm, st);
-}
-
-static enum status open_decoder(struct generation *g) {
-    struct session *s = &g->session;
-    int64_t bytes;
-    TRY(decoder_bytes(&s->model->config, &s->backend->caps, &g->options, &bytes));
-    TRY(workspace_open(s->backend, bytes, &s->workspace));
-    return decoder_open(s->model, &s->workspace, &g->options, &g->decoder);
-}
-
-static enum status share_read(struct generation *g, const int64_t *rows, int64_t n, struct share *s) {
-    s->n = n;
-    int64_t prompt_tokens, new_tokens;
-    TRY(size_mul(s->n, g->longest, "prompt tokens", &prompt_tokens));
-    TRY(size_mul(s->n, g->options.max_new_tokens, "new tokens", &new_tokens));
-    TRY(NEW_ARRAY(s->tokens, prompt_tokens));
-    TRY(NEW_ARRAY(s->prompts, s->n));
-    TRY(NEW_ARRAY(s->generated, new_tokens));
-    TRY(NEW_ARRAY(s->responses, s->n));
-    for (int64_t i = 0; i < s->n; i++) {
-        int32_t *tokens = s->tokens + i * g->longest;
-        int64_t first, count;
-        TRY(prompt_span(g, rows[i], &first, &count));
-        if (count > 0) {
-            TRY(dataset_prompt_tokens(g->data, first, count, tokens));
-        } else {
-            tokens[0] = first_token(g);
-            count = 1;
-        }
-        s->prompts[i] = (struct prompt){.row = rows[i], .tokens = tokens, .count = (int32_t)count};
-        s->responses[i].tokens = s->generated + i * g->options.max_new_tokens;
-    }
-    return OK;
-}
-
-static enum status print_row(const struct generation *g, int64_t row, const struct response_tokens *r,
-                             struct text *scratch, struct text *out) {
-    TRY(text_printf(out, "{\"row\": %lld, \"tokens\": [", (long long)row));
-    for (int32_t t = 0; t < r->count; t++) {
-        TRY(text_printf(out, "%s%d", t ? ", " : "", r->tokens[t]));
-    }
-    TRY(text_puts(out, "]"));
-    if (g->session.tokenizer) {
-        text_clear(scratch);
-        TRY(tokenizer_decode_after(g->session.tokenizer, r->tokens, r->count, true, scratch));
-        TRY(text_puts(out, ", \"text\": "));
-        TRY(text_json(out, scratch->data ? scratch->data : "", scratch->len));
-    }
-    return text_puts(out, "}\n");
-}
-
-static void show_progress(void *context, int64_t done) {
-    struct generation *g = context;
-    progress_update(&g->work.progress, (double)(g->done + done) * g->session.comm->size, NULL);
-}
-
-static enum status generate_rows(void *context, const int64_t *rows, int64_t n) {
-    struct generation *g = context;
-    struct share s = {0};
-    struct text scratch = {0};
-    enum status st;
-    text_clear(&g->text);
-    TRY_TO(done, share_read(g, rows, n, &s));
-    TRY_TO(done, decoder_run(g->decoder, s.prompts, s.n, s.responses, show_progress, g));
-    for (int64_t i = 0; i < s.n; i++) {
-        TRY_TO(done, print_row(g, rows[i], &s.responses[i], &scratch, &g->text));
-        g->tokens += s.responses[i].count;
-        g->stopped += s.responses[i].stopped;
-    }
-    g->done += s.n;
-done:
-    share_free(&s);
-    text_free(&scratch);
-    return st;
-}
-
-static enum status write_rows(void *context) {
-    struct generation *g = context;
-    return ordered_append(g->file, OK, g->text.data ? g->text.data : "", g->text.len);
-}
-
-static enum status run_all(struct generation *g) {
-    struct comm *c = g->session.comm;
-    const char *output = g->session.settings->output;
-    double start = clock_seconds();
-    TRY(ordered_open(c, output, &g->file));
-    g->work = (struct work){
-        .context = g,
-        .label = "generate",
-        .unit = "prompts",
-        .phase = "generating from prompt",
-        .n = g->n,
-        .round = (int64_t)g->options.sequences * ROUNDS_PER_SEQUENCE * c->size,
-        .compute = generate_rows,
-        .write = write_rows,
-    };
-    TRY(work_run(c, &g->work));
-    struct ordered_file *file = g->file;
-    g->file = NULL;
-    TRY(ordered_finish(file));
-    int64_t counts[] = {g->tokens, g->stopped};
-    TRY(comm_sum_i64(c, counts, COUNT_OF(counts)));
-    double seconds = clock_seconds() - start;
-    log_root(LOG_INFO,
-             "%lld responses, %lld tokens (%lld responses ended by themselves), %.1f s, %.0f tokens/s",
-             (long long)g->n, (long long)counts[0], (long long)counts[1], seconds,
-             (double)counts[0] / (seconds > 0 ? seconds : 1));
-    return OK;
-}
-
-enum status command_generate(struct run *run) {
-    struct generation g = {0};
-    enum status st;
-    session_open(run, &g.session);
-    struct session *s = &g.session;
-    TRY_TO(done, session_need(run->settings->data, "data"));
-    TRY_TO(done, session_need(run->settings->model, "model"));
-    TRY_TO(done, session_open_backend(s, NULL, true));
-    TRY_TO(done, session_open_model(s));
-    TRY_TO(done, session_need_head(s->model, run->settings->model, HEAD_LANGUAGE));
-    TRY_TO(done, session_open_data(s, run->settings->data, &g.data));
-    TRY_TO(done, look(&g));
-    if (run->dry_run) {
-        TRY_TO(done, predict(&g));
-        goto done;
-    }
-    TRY_TO(done, comm_agree(run->comm, open_decoder(&g)));
-    TRY_TO(done, run_all(&g));
-done:
-    ordered_abandon(g.file);
-    mem_free(g.barred);
-    text_free(&g.text);
-    decoder_close(g.decoder);
-    if (g.data) {
-        dataset_close(g.data);
-    }
-    session_close(s);
-    return st;
 }
