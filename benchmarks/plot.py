@@ -3,15 +3,18 @@
 np-study FOLDER   accuracy against the number of context pairs, beside the published curves (jobs/np-study.sh)
 real-study FOLDER held-out loss, margin, accuracy and rewards along training, by subset (jobs/real-study.sh)
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
+run RUN...        loss, margins, accuracies and gradient norm of training runs: their folders (or metrics.jsonl), beside each other
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
+kl JSON...        KL by position of the response: what `collimate evaluate` gives with evaluate.kl_positions
 scaling CSV       efficiency against ranks, weak and strong, by task (benchmarks/scaling.sh)
 
-A kind is a function below and a row in `kinds`. Needs matplotlib.
+FILE's ending says what it is: .png, .svg, .pdf. A kind is a function below and a row in `kinds`. Needs matplotlib.
 """
 import argparse
 import csv
 import glob
 import json
+import math
 import os
 import statistics
 
@@ -130,6 +133,91 @@ def selection(inputs, output):
     plt.close(figure)
 
 
+def read_run(path):
+    """{measure: [(step, value)]}; a value that was not finite is a gap, half a line of a run that goes on is left out."""
+    if os.path.isdir(path):
+        path = os.path.join(path, "metrics.jsonl")
+    if not os.path.isfile(path):
+        raise SystemExit(f"{path}: is not there; RUN is a folder that sft, dpo, reward or few-shot wrote")
+    series = {}
+    with open(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                break
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise SystemExit(f"{path}, line {number}: {error}")
+            for measure, value in row.items():
+                if "step" in row and (value is None or isinstance(value, (int, float))):
+                    series.setdefault(measure, []).append((row["step"], float("nan") if value is None else value))
+    if "loss" not in series:
+        raise SystemExit(f"{path}: has no update yet")
+    return series
+
+
+def smooth(values, window):
+    """Mean over the last `window` that are numbers."""
+    out = []
+    for i in range(len(values)):
+        part = [value for value in values[max(0, i - window + 1):i + 1] if math.isfinite(value)]
+        out.append(sum(part) / len(part) if part else float("nan"))
+    return out
+
+
+def run_names(paths):
+    """The shortest ends of the paths that differ from each other."""
+    parts = [[part for part in os.path.normpath(path).split(os.sep) if part != "metrics.jsonl"] for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(set(map(tuple, parts))):
+            break
+    return names
+
+
+def draw_series(axes, series, measure, color, name):
+    """Updates: as they are, pale, and their running mean; evaluations: dashed, with marks. Whether there is anything."""
+    train, evaluation = series.get(measure, []), series.get("eval_" + measure, [])
+    if train:
+        steps, values = zip(*train)
+        window = max(1, len(values) // 25)
+        axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.3 if window > 1 else 1,
+                  label=None if window > 1 else name)
+        if window > 1:
+            axes.plot(steps, smooth(values, window), color=color, linewidth=1.5, label=name)
+    if evaluation:
+        axes.plot(*zip(*evaluation), color=color, linestyle="--", marker="o", markersize=3,
+                  label=None if train else name)
+    return bool(train or evaluation)
+
+
+def run(inputs, output):
+    panels = [(("loss",), "loss"), (("rewards/margins", "margin"), "margins"),
+              (("rewards/accuracies", "accuracy", "mean_token_accuracy"), "accuracies"), (("grad_norm",), "gradient norm")]
+    runs = list(zip(run_names(inputs), map(read_run, inputs)))
+    figure, places = plt.subplots(2, 2, figsize=(10, 6.4))
+    for axes, (measures, title) in zip(places.flat, panels):
+        drawn = set()
+        for i, (name, series) in enumerate(runs):
+            has = [m for m in measures if m in series or "eval_" + m in series]
+            if has and draw_series(axes, series, has[0], f"C{i % 10}", name):
+                drawn.add(has[0])
+        axes.set_title(f"{title} ({', '.join(sorted(drawn))})" if drawn - {"loss", "grad_norm"} else title, fontsize=10)
+        axes.set_xlabel("updates")
+        axes.grid(alpha=0.3)
+        if not drawn:
+            axes.text(0.5, 0.5, "none in " + ("these runs" if len(runs) > 1 else "this run"), ha="center", va="center",
+                      transform=axes.transAxes, color="gray")
+        if drawn == {"grad_norm"}:
+            axes.set_yscale("log")
+    places[0, 0].legend(fontsize=8)
+    kind = "pale: each update; solid: their running mean" if any(len(s["loss"]) >= 50 for _, s in runs) else "solid: each update"
+    figure.suptitle(kind + ("; dashed: held-out rows" if any("eval_loss" in s for _, s in runs) else ""), fontsize=10)
+    figure.tight_layout()
+    figure.savefig(output, dpi=110)
+    plt.close(figure)
+
+
 def drift(inputs, output):
     figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.8))
     for path in inputs:
@@ -147,6 +235,29 @@ def drift(inputs, output):
         axes.set_title(name + ": median, 5 to 95 %", fontsize=10)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
+def kl(inputs, output):
+    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    for path in inputs:
+        with open(path) as file:
+            result = json.load(file)
+        for name, style in (("kl_given", "-"), ("kl_sampled", "--")):
+            places = sorted((int(place), row) for place, row in result.get(name, {}).items())
+            if not places:
+                continue
+            x = [place for place, _ in places]
+            line, = axes.plot(x, [row["kl"] for _, row in places], style, label=f"{path}: {name[3:]} responses")
+            if all("interval" in row and None not in row["interval"] for _, row in places):
+                axes.fill_between(x, [row["interval"][0] for _, row in places], [row["interval"][1] for _, row in places],
+                                  alpha=0.2, color=line.get_color())
+    axes.set_xlabel("position in the response, tokens")
+    axes.set_ylabel("KL(model || reference), nats")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(output, dpi=150)
     plt.close(figure)
@@ -184,7 +295,8 @@ def scaling(inputs, output):
     plt.close(figure)
 
 
-kinds = {"np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift, "scaling": scaling}
+kinds = {"run": run, "np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift, "kl": kl,
+         "scaling": scaling}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

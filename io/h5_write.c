@@ -212,6 +212,9 @@ static enum status verify(const struct h5_writer *w) {
             st = fail(ERR_WRITE, "%s: %s reads back differently", w->tmp, w->written[i].name);
         }
     }
+    if (st == ERR_SYSTEM) {
+        return st; /* no memory to read it back in */
+    }
     if (st != OK) { /* whatever the reader said, it is the writing that failed */
         struct message message = *status_message();
         return fail(ERR_WRITE, "%s: what was written does not read back; is the disk full? %.600s", w->path,

@@ -9,9 +9,9 @@
 #   STUDY=quick bash jobs/real-study.sh        the first of these in little: to see it work, not to learn from it
 # Writes to RUN (runs/real-study): table.txt; final.csv, curves.csv (loss, accuracy, margins, rewards along training),
 # labels.csv (share of each subset's labels that the truth or a reward model agrees with), drift.csv (how far
-# embeddings move in training), similarity.csv (of the responses of a pair meanwhile), real-study.png. Intervals are
-# Student's at 95 % over seeds, differences between subsets are paired by seed. What is finished is not run again: after
-# an interruption the same command goes on. FRESH=1 begins anew.
+# embeddings move in training), budget.csv (labels until a margin is reached), similarity.csv (of the responses of a
+# pair meanwhile), real-study.png. Intervals are Student's at 95 % over seeds, differences between subsets are paired
+# by seed. What is finished is not run again: after an interruption the same command goes on. FRESH=1 begins anew.
 set -euo pipefail
 input=${1:+$(realpath "$1")}
 base=${MODEL:+$(realpath "$MODEL")}
@@ -315,6 +315,7 @@ collect() {
     done
     awk -F, -v pairs='easy-random random-hard easy-hard centroid-random centroid-easy' -f jobs/intervals.awk \
         <(cat "$run/final.csv" "$run/labels.csv") > "$run/table.csv"
+    budget > "$run/budget.csv"
 }
 
 # table WORLD ITEMS MEASURE...: a row for each item of table.csv, a column for each measure, mean and interval.
@@ -341,6 +342,62 @@ table() {
                 }
             }
         }' "$run/table.csv"
+}
+# What labels buy: how many pairs of each subset had been trained on when the held-out margin first was what random's
+# is in the end (or MARGIN), by straight lines between evaluations; nothing where it never was.
+budget() {
+    echo 'world,seed,subset,margin,labels,of'
+    awk -F, -v batch="$batch" -v given="${MARGIN:-}" '
+        FNR == 1 { next }
+        {
+            run = $1 "," $2
+            n[run, $3]++
+            step[run, $3, n[run, $3]] = $4
+            margin[run, $3, n[run, $3]] = $7
+            subsets[$3] = runs[run] = 1
+        }
+        function reached(run, subset, goal,    i, a, b, last) {
+            for (i = 1; i <= n[run, subset]; i++) {
+                b = margin[run, subset, i]
+                if (b >= goal) {
+                    last = i > 1 ? step[run, subset, i - 1] : 0
+                    a = i > 1 ? margin[run, subset, i - 1] : 0
+                    return batch * (last + (b > a ? (goal - a) / (b - a) : 1) * (step[run, subset, i] - last))
+                }
+            }
+            return ""
+        }
+        END {
+            for (run in runs) {
+                for (subset in subsets) {
+                    goal = given != "" ? given : margin[run, "random", n[run, "random"]]
+                    if (n[run, subset] && goal != "") {
+                        of = batch * step[run, subset, n[run, subset]]
+                        print run "," subset "," goal "," reached(run, subset, goal) "," of
+                    }
+                }
+            }
+        }' "$run/curves.csv" | sort
+}
+budget_table() {
+    printf '\nlabels until the held-out margin is %s, and the share of them that random would have taken as well\n' \
+        "${MARGIN:-what random reaches in the end}"
+    awk -F, -v world="$1" '
+        FNR == 1 || $1 != world { next }
+        $5 == "" { never[$3]++; seen[$3] = 1; next }
+        { labels[$3] += $5; n[$3]++; of[$3] = $6; seen[$3] = 1 }
+        END {
+            k = split("random easy hard centroid", item, " ")
+            for (i = 1; i <= k; i++) {
+                s = item[i]
+                if (!seen[s]) continue
+                if (!n[s]) { printf "  %-16s never, in %d seeds\n", s, never[s]; continue }
+                mean = labels[s] / n[s]
+                printf "  %-16s %7.0f of %d", s, mean, of[s]
+                if (n["random"]) printf ", %3.0f %%", 100 * mean / (labels["random"] / n["random"])
+                printf never[s] ? " (never in %d of the seeds)\n" : "\n", never[s]
+            }
+        }' "$run/budget.csv"
 }
 # Which differences an interval separates from 0, in words.
 verdict() {
@@ -396,6 +453,7 @@ report() {
         printf '\nlabels of the subset: share that the truth agrees with, that a reward model agrees with (trained on\n'
         printf 'other rows), and how often that reward model finds the truth\n'
         table "$world" 'random easy hard centroid' labels/agree_with_truth accuracy truth_accuracy
+        budget_table "$world"
         drift_table "$world"
     done
 }

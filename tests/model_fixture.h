@@ -20,9 +20,10 @@
         }                                                  \
     } while (0)
 
-static const char *const language_models[] = {"llama",  "llama-bias", "mistral", "neox", "neox-sequential",
-                                              "gpt2",   "qwen2",      "qwen3",   "phi",  "gemma",
-                                              "gemma2", "smollm3"};
+static const char *const language_models[] = {
+    "llama", "llama-bias", "mistral", "neox",   "neox-sequential", "gpt2",  "qwen2",
+    "qwen3", "phi",        "gemma",   "gemma2", "smollm3",         "olmo2", "granite",
+    "phi3",  "phi4-mini",  "gemma3",  "cohere", "cohere2"};
 
 enum { MOST_ROWS = 8, MOST_READOUTS = 256 };
 static struct comm *world;

@@ -85,6 +85,7 @@ static enum status check_floating(const char *operation, const char *name, struc
     }
 OPERATIONS(RUN)
 OPTIONAL_OPERATIONS(RUN)
+CPU_OPERATIONS(RUN)
 
 /* A copy or a fill; bytes > 0. from: NULL where nothing is read. */
 static enum status run_move(struct backend *b, enum moved row, void *to, const void *from, int64_t bytes) {
@@ -432,6 +433,23 @@ enum status backend_head(struct backend *b, const struct head *h) {
     TRY(check_head(b, "head", h));
     TRY(APART("head", "statistics", h->statistics, h->hidden, h->weight, h->bias, h->targets));
     return h->hidden.rows == 0 ? OK : run_head(b, h);
+}
+
+bool backend_reads_logits(const struct backend *b) {
+    return b->ops->read_logits != NULL;
+}
+
+enum status backend_read_logits(struct backend *b, const struct read_logits *call) {
+    static const char OPERATION[] = "read_logits";
+    if (!backend_reads_logits(b)) {
+        return broken(OPERATION, "logits", "not on this back end");
+    }
+    TRY(check_tensor(OPERATION, "logits", call->logits, ANY, ANY, b->caps.compute));
+    TRY(check_ids(OPERATION, "targets", call->targets, call->logits.rows));
+    TRY(check_tensor(OPERATION, "statistics", call->statistics, call->logits.rows, HEAD_STATISTICS,
+                     b->caps.readout));
+    TRY(APART(OPERATION, "statistics", call->statistics, call->logits, call->targets));
+    return is_nothing(call->logits) ? OK : run_read_logits(b, call);
 }
 
 enum status backend_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g) {

@@ -26,13 +26,14 @@
 #include "backend/operations.h"
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 5 };
+enum { BACKEND_API_VERSION = 6 };
 
 struct backend_caps {
     const char *name;      /* "cpu", "check:cpu", "plan", "cuda" */
     char description[160]; /* for the log: library, instruction set, device */
     enum dtype master, compute, readout;
     bool deterministic; /* same bits for the same operations, whatever the thread count */
+    bool steady_rows;   /* a row's bits do not depend on what is computed beside it, or on how many rows */
     int threads;
     int64_t memory_free, memory_total; /* bytes; 0 unknown */
 };
@@ -103,6 +104,7 @@ struct backend_ops {
     /* A function per row of operations.h: enum status (*gemm)(struct backend *, const struct gemm *), … */
     OPERATIONS(BACKEND_ENTRY)
     OPTIONAL_OPERATIONS(BACKEND_ENTRY)
+    CPU_OPERATIONS(BACKEND_ENTRY)
 };
 #undef BACKEND_ENTRY
 
@@ -179,6 +181,9 @@ enum status backend_attention_gradient(struct backend *b, const struct attention
                                        const struct attention_gradient *g);
 enum status backend_head(struct backend *b, const struct head *h);
 enum status backend_head_gradient(struct backend *b, const struct head *h, const struct head_gradient *g);
+/* Fails: ERR_INTERNAL where the back end has it not. */
+enum status backend_read_logits(struct backend *b, const struct read_logits *call);
+bool backend_reads_logits(const struct backend *b);
 enum status backend_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
 enum status backend_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
 enum status backend_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans);

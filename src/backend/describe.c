@@ -244,6 +244,13 @@ void describe_head(struct head *call, struct described *out) {
     out->flops = logits_flops(call);
 }
 
+void describe_read_logits(struct read_logits *call, struct described *out) {
+    begin(out);
+    use(out, "logits", &call->logits, USE_UPDATE);
+    use_index(out, "targets", &call->targets, INDEX_ROWS, -1, call->logits.columns);
+    use(out, "statistics", &call->statistics, USE_WRITE);
+}
+
 /* Logits once more, dhidden, and dweight where it is asked for; as if every row had a weight. */
 void describe_head_gradient(struct head_backward *call, struct described *out) {
     struct head_gradient *g = &call->gradient;
@@ -267,6 +274,6 @@ void describe_optimizer(struct optimizer_step *call, struct described *out) {
 
 const char *operation_name(int operation) {
 #define NAME(name, type) #name,
-    static const char *const names[] = {OPERATIONS(NAME) OPTIONAL_OPERATIONS(NAME)};
+    static const char *const names[] = {OPERATIONS(NAME) OPTIONAL_OPERATIONS(NAME) CPU_OPERATIONS(NAME)};
     return operation >= 0 && operation < OPERATION_COUNT ? names[operation] : "unknown";
 }

@@ -141,6 +141,15 @@ struct head_backward {
     struct head_gradient gradient;
 };
 
+/* The head's numbers of rows of logits that are there: softcap(logits) in place, then a row's statistics as
+ * the head makes them, to the bit where the rows are the head's own products. OPTIONAL, of the CPU. */
+struct read_logits {
+    struct tensor logits;     /* (n, V), compute type, contiguous */
+    struct tensor targets;    /* as the head's */
+    struct tensor statistics; /* likewise */
+    double softcap;
+};
+
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 /* One update of a range of the arena, PyTorch semantics (torch.optim 2.x); 1 x n tensors of master type.
  * gradient_scale multiplies gradients first (clipping). bias_correction1, 2: 1 - beta^t, given by the caller.
@@ -223,9 +232,14 @@ struct pool {
     X(optimizer, struct optimizer_step)
 /* Those that a back end may leave out: the front takes others in their place. */
 #define OPTIONAL_OPERATIONS(X) X(gemm_activate, struct gemm_activate)
+/* Of those, what only the CPU has. */
+#define CPU_OPERATIONS(X) X(read_logits, struct read_logits)
 
 #define OPERATION_NUMBER(name, type) OPERATION_##name,
-enum operation_row { OPERATIONS(OPERATION_NUMBER) OPTIONAL_OPERATIONS(OPERATION_NUMBER) OPERATION_COUNT };
+enum operation_row {
+    OPERATIONS(OPERATION_NUMBER) OPTIONAL_OPERATIONS(OPERATION_NUMBER) CPU_OPERATIONS(OPERATION_NUMBER)
+        OPERATION_COUNT
+};
 #undef OPERATION_NUMBER
 
 /* What an operation does with a tensor. */
@@ -256,6 +270,7 @@ struct described {
 #define OPERATION_DESCRIBE(name, type) void describe_##name(type *call, struct described *out);
 OPERATIONS(OPERATION_DESCRIBE)
 OPTIONAL_OPERATIONS(OPERATION_DESCRIBE)
+CPU_OPERATIONS(OPERATION_DESCRIBE)
 #undef OPERATION_DESCRIBE
 /* Of an enum operation_row. */
 const char *operation_name(int operation);

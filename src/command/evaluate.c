@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/evaluate_kl.h"
 #include "command/trainer.h"
 #include "evaluate/breakdown.h"
 #include "evaluate/evaluation.h"
@@ -152,12 +153,13 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     double tokens = sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS];
     TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
     TRY(print_hashes(&e->session, out));
-    if (e->terms.target_weight != 0) {
-        TRY(metrics_put(out, "", "loss_with_sft", objective_value(&e->terms, sums)));
+    bool with_sft = e->terms.target_weight != 0;
+    if (with_sft) { /* as everywhere, "loss" is what is minimized */
+        TRY(metrics_put(out, "", "loss", objective_value(&e->terms, sums)));
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            names[v] = name_of(v);
+            names[v] = v == VALUE_LOSS && with_sft ? "preference_loss" : name_of(v);
             TRY(metrics_put(out, "", names[v], ratios_value(&e->ratios, v)));
         }
     }
@@ -166,8 +168,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     if (e->terms.has_reference) {
         TRY(breakdown_print(&e->ratios, VALUE_BREAKDOWN, facts_of(e), out));
     }
-    TRY(ratios_print(&e->ratios, names, VALUE_COUNT, out));
-    return text_puts(out, "}\n");
+    return ratios_print(&e->ratios, names, VALUE_COUNT, out);
 }
 
 static enum status deliver(const struct evaluation *e) {
@@ -210,7 +211,12 @@ static enum status run_rows(struct evaluation *e) {
     watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &sums));
     TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
-    st = print_result(e, &sums);
+    TRY_TO(done, comm_agree(s->comm, print_result(e, &sums)));
+    if (s->settings->evaluate.kl_positions > 0) {
+        const struct interval_options intervals = interval_options(s->settings);
+        TRY_TO(done, evaluate_kl(s, &intervals, &e->out));
+    }
+    st = text_puts(&e->out, "}\n");
     st = st == OK ? deliver(e) : st;
     st = comm_agree(s->comm, st);
 done:
@@ -249,6 +255,7 @@ static enum status evaluate_reward(struct evaluation *e) {
         .workspace = &s->workspace,
         .rows = &s->train,
         .source = &source,
+        .label_margin = settings->evaluate.label_margin,
         .reward = {.use_margin = settings->reward.margin, .centering = settings->reward.centering},
         .intervals = interval_options(settings),
     };
@@ -274,8 +281,9 @@ static enum status evaluate_work(struct evaluation *e) {
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));
-    TRY(session_open_rows(s, &request, &s->train));
     bool pairs = request.kind == ROWS_PAIRS;
+    request.kind = pairs ? ROWS_LABELED : request.kind;
+    TRY(session_open_rows(s, &request, &s->train));
     if (!pairs) {
         terms_one("sft", &e->terms);
     }

@@ -241,15 +241,10 @@ static enum status deliver(struct few_shot *f, const char *folder) {
 }
 
 static enum status open_metrics(struct few_shot *f, const char *folder) {
-    struct text path = {0};
     int64_t step = f->trainer.adam.step;
-    if (f->run->comm->rank != 0) {
-        return OK;
-    }
-    enum status st = text_printf(&path, "%s/metrics.jsonl", folder);
-    st = st == OK ? metrics_open(path.data, step > 0 ? step : -1, &f->metrics) : st;
-    text_free(&path);
-    return st;
+    bool tensorboard = f->run->settings->train.tensorboard;
+    return f->run->comm->rank == 0 ? metrics_open(folder, step > 0 ? step : -1, tensorboard, &f->metrics)
+                                   : OK;
 }
 
 /* Collective. Where an unfinished run left off. */

@@ -3,6 +3,7 @@
  * under the folder as it was written, in the type that it was written in. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "command/outputs.h"
 #include "command/session.h"
@@ -138,16 +139,23 @@ static enum status compare(struct merge_job *job) {
     return comm_max_i64(c, &job->worst_row, 1);
 }
 
-static void report(const struct merge_job *job) {
+static enum status report(const struct merge_job *job) {
     static const char *const names[] = {[STORED_F32] = "fp32", [STORED_BF16] = "bf16", [STORED_F16] = "fp16"};
     const struct session *s = &job->session;
+    struct text out = {0};
+    enum status st = text_puts(&out, "{\"output\": ");
+    st = st == OK ? text_json(&out, s->settings->output, strlen(s->settings->output)) : st;
+    st = st == OK ? text_printf(&out, ", \"type\": \"%s\", \"responses\": %lld, \"worst_difference\": ",
+                                names[job->type], (long long)s->train.n)
+                  : st;
+    st = st == OK ? text_json_number(&out, job->worst) : st;
+    st = st == OK ? text_printf(&out, ", \"worst_response\": %lld}\n", (long long)job->worst_row) : st;
     log_root(LOG_INFO, "merged model in %s, as %s", s->settings->output, names[job->type]);
-    if (s->comm->rank == 0) {
-        printf("{\"output\": \"%s\", \"type\": \"%s\", \"responses\": %lld, \"worst_difference\": %.6g, "
-               "\"worst_response\": %lld}\n",
-               s->settings->output, names[job->type], (long long)s->train.n, job->worst,
-               (long long)job->worst_row);
+    if (st == OK && s->comm->rank == 0) {
+        printf("%s", out.data);
     }
+    text_free(&out);
+    return comm_agree(s->comm, st);
 }
 
 static enum status prove(struct merge_job *job) {
@@ -180,8 +188,7 @@ static enum status merge_work(struct merge_job *job) {
     TRY(replace_model(job));
     TRY(score_rows(job));
     TRY(compare(job));
-    report(job);
-    return OK;
+    return report(job);
 }
 
 enum status command_merge(struct run *run) {

@@ -58,7 +58,7 @@ enum status needs_memory(const struct trainer *t, const struct estimate *e) {
     machine_memory(&memory);
     /* What the processes hold already is in the estimate and no longer in what is left; an open model twice.
      */
-    double need = needs_host(e, is_apart) - (is_open && !is_apart ? (double)e->model : 0);
+    double need = needs_host(e, is_apart) - (is_open && !is_apart ? (double)(e->base + e->model) : 0);
     double held = (double)e->baseline;
     int64_t left = machine_memory_left(&memory);
     if (left > 0) {

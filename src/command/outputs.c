@@ -53,6 +53,9 @@ static const struct result {
     {"few-shot", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
 };
 static const struct output_mark report_of_select = {NULL, "{\"strategy\": ", NULL};
+static const struct output_mark report_of_generate = {NULL, "{\"responses\": ", "\"logp\": "};
+static const struct output_mark saved_by_generate = {"preferences", NULL, NULL};
+static const struct output_mark export_of_select = {NULL, "{\"id\": ", "\"response_a\": "};
 static const struct output_mark report_of_inspect = {NULL, "{\"file\": ", NULL};
 static const struct output_mark embeddings_of_dpo = {"embeddings", NULL, NULL};
 
@@ -132,10 +135,29 @@ static enum status add_base(struct paths *p, const char *view) {
 
 static enum status list_inputs(const struct settings *s, struct paths *out) {
     const char *const lists[] = {
-        s->input,         s->data,           s->eval_data,       s->model,
-        s->reference,     s->tokenizer,      s->init.config,     s->embeddings,
-        s->select.model,  s->select.compare, s->inspect.against, s->judge.annotations,
-        s->judge.answers, s->judge.gamed,    s->adapter,         s->reference_adapter};
+        s->input,
+        s->data,
+        s->eval_data,
+        s->embeddings,
+        s->model,
+        s->reference,
+        s->tokenizer,
+        s->adapter,
+        s->reference_adapter,
+        s->init.config,
+        s->select.model,
+        s->select.compare,
+        s->select.exclude,
+        s->select.answers,
+        s->inspect.against,
+        s->judge.annotations,
+        s->judge.answers,
+        s->judge.gamed,
+        s->reward_model,
+        s->generate.reference,
+        s->generate.expert,
+        s->generate.antiexpert,
+    };
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
     }
@@ -194,7 +216,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "adapter", "checkpoints"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};
@@ -278,15 +300,38 @@ static enum status check_model(const struct output_rules *rules, const char *fol
     return st;
 }
 
-/* The report that lies beside a view, where it is not named. */
-static enum status check_report(const struct output_rules *rules, const struct settings *s) {
+/* The report of select, which lies beside its view or its export where it is not named; and the export. */
+static enum status check_select(const struct output_rules *rules, const struct settings *s) {
     struct text path = {0};
-    size_t n = strlen(s->output) - (text_ends(s->output, ".h5") ? 3 : 0);
-    enum status st = *s->select.report ? text_puts(&path, s->select.report)
-                                       : text_printf(&path, "%.*s.json", (int)n, s->output);
+    const char *beside = *s->output ? s->output : s->select.export;
+    size_t n = strlen(beside) - (text_ends(beside, ".h5") ? 3 : text_ends(beside, ".jsonl") ? 6 : 0);
+    enum status st = OK;
+    if (!*beside) {
+        return OK;
+    }
+    if (*s->select.export) {
+        TRY(output_check(rules, s->select.export, OUTPUT_TEXT, &export_of_select, 1));
+        if (strcmp(s->select.export, s->output) == 0 || strcmp(s->select.export, s->select.report) == 0) {
+            return fail(ERR_USAGE, "select.export: %s is the name of another result too", s->select.export);
+        }
+    }
+    if (!*s->select.report && output_is_stream(beside)) {
+        return OK;
+    }
+    st = *s->select.report ? text_puts(&path, s->select.report)
+                           : text_printf(&path, "%.*s.json", (int)n, beside);
     st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &report_of_select, 1) : st;
     text_free(&path);
     return st;
+}
+
+/* What generate writes beside its lines. */
+static enum status check_generated(const struct output_rules *rules, const struct settings *s) {
+    if (*s->generate.save) {
+        TRY(output_check(rules, s->generate.save, OUTPUT_HDF5, &saved_by_generate, 1));
+    }
+    return *s->generate.report ? output_check(rules, s->generate.report, OUTPUT_TEXT, &report_of_generate, 1)
+                               : OK;
 }
 
 static enum status check_all(const struct output_rules *rules, const struct settings *s) {
@@ -297,14 +342,17 @@ static enum status check_all(const struct output_rules *rules, const struct sett
     if (strcmp(rules->command, "inspect") == 0 && *s->inspect.report) {
         return output_check(rules, s->inspect.report, OUTPUT_TEXT, &report_of_inspect, 1);
     }
+    if (strcmp(rules->command, "generate") == 0) {
+        TRY(check_generated(rules, s));
+    }
+    TRY(strcmp(rules->command, "select") == 0 ? check_select(rules, s) : OK);
     if (r == results + COUNT_OF(results) || !*s->output) {
         return OK;
     }
     if (r->place != PLACE_FILE) {
         return r->place == PLACE_RUN ? check_run(rules, s) : check_model(rules, s->output);
     }
-    TRY(output_check(rules, s->output, r->form, r->marks, r->n));
-    return strcmp(r->command, "select") == 0 ? check_report(rules, s) : OK;
+    return output_check(rules, s->output, r->form, r->marks, r->n);
 }
 
 enum status outputs_check(struct run *run, const char *command) {

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "command/line.h"
+#include "command/prepare_format.h"
 #include "command/prepare_report.h"
 #include "generated/version.h"
 #include "mpi/threads.h"
@@ -51,6 +52,7 @@ static enum status open_templates(struct prepare *p) {
     const struct settings *s = p->run->settings;
     const char *wanted = s->prepare.chat_template;
     char *folder = NULL;
+    p->chat.strings = s->prepare.strings_as_chat;
     p->chat.all_turns = s->prepare.train_turns == 0 && s->prepare.hindsight == 0;
     p->job.chat = &p->chat;
     p->job.specials_as_text = s->tokenize.special_in_content == 1;
@@ -61,6 +63,12 @@ static enum status open_templates(struct prepare *p) {
     enum status st = template_folder_open(folder, &p->templates);
     mem_free(folder);
     TRY(st);
+    if (p->chat.strings && p->templates.count == 0 && strcmp(wanted, "auto") == 0) {
+        return fail(
+            ERR_USAGE,
+            "prepare.strings_as_chat: %s has no chat template; give one with prepare.chat_template=FILE",
+            s->tokenizer);
+    }
     TRY(strcmp(wanted, "auto") == 0 ? OK : template_folder_replace(&p->templates, wanted));
     p->chat.templates = p->templates.count > 0 ? &p->templates : NULL;
     p->chat.date = p->date;
@@ -139,26 +147,6 @@ static void prepare_close(struct prepare *p) {
     mem_free(p->files);
 }
 
-/* The format of record 0, which is on the first rank that has any, and whether it holds messages. */
-static enum status detect_here(const struct prepare *p, int64_t *format, int64_t *chat) {
-    if (records_count(p->input) == 0 || records_at(p->input, 0).index != 0) {
-        return OK;
-    }
-    struct record r = records_at(p->input, 0);
-    char where[512];
-    snprintf(where, sizeof where, "%s, line %lld", records_file(p->input, r.file), (long long)r.line);
-    json_t *json;
-    enum record_format found = (enum record_format) * format;
-    TRY(json_parse_record(r.data, r.len, where, &json));
-    enum status st = json_is_object(json) ? OK : fail(ERR_DATA, "%s: expected a JSON object", where);
-    st = st == OK && found == FORMAT_AUTO ? record_format_detect(json, where, &found) : st;
-    *chat = st == OK && record_is_chat(found, json);
-    json_decref(json);
-    TRY(st);
-    *format = found;
-    return OK;
-}
-
 static void say_how(const struct prepare *p) {
     const struct settings *s = p->run->settings;
     bool automatic = strcmp(s->prepare.chat_template, "auto") == 0;
@@ -169,6 +157,21 @@ static void say_how(const struct prepare *p) {
         log_root(LOG_INFO, "messages become HH transcripts%s",
                  automatic ? ": the tokenizer has no chat template (prepare.chat_template)" : "");
     }
+}
+
+/* The same on every rank. */
+static enum status choose_hindsight(struct prepare *p) {
+    const struct settings *s = p->run->settings;
+    p->job.hindsight = (struct hindsight){.kind = (enum hindsight_kind)s->prepare.hindsight,
+                                          .good = s->prepare.good_marker,
+                                          .bad = s->prepare.bad_marker,
+                                          .is_labelled = p->job.format == FORMAT_UNPAIRED,
+                                          .seed = (uint64_t)s->seed};
+    return p->templated && p->job.hindsight.kind != HINDSIGHT_NONE
+               ? fail(ERR_USAGE, "prepare.hindsight: messages of a chat template end where it ends them, so "
+                                 "that no answer "
+                                 "can stand behind another; set prepare.chat_template=transcript")
+               : OK;
 }
 
 /* Collective. Format, limits and the boundary check's stride. */
@@ -188,25 +191,11 @@ static enum status plan(struct prepare *p) {
     p->job.input = p->input;
     p->all_records = limit < total ? limit : total;
     p->job.check_stride = (p->all_records + CHECKED_RECORDS - 1) / CHECKED_RECORDS;
-    int64_t format = s->prepare.format;
-    int64_t chat = 0;
-    TRY(comm_agree(c, detect_here(p, &format, &chat)));
-    TRY(comm_max_i64(c, &format, 1)); /* FORMAT_AUTO is 0: the one rank that knows wins */
-    TRY(comm_max_i64(c, &chat, 1));
-    p->job.format = (enum record_format)format;
-    p->job.hindsight = (struct hindsight){.kind = (enum hindsight_kind)s->prepare.hindsight,
-                                          .good = s->prepare.good_marker,
-                                          .bad = s->prepare.bad_marker,
-                                          .is_labelled = p->job.format == FORMAT_UNPAIRED,
-                                          .seed = (uint64_t)s->seed};
-    p->templated = chat && p->chat.templates;
-    if (p->templated && p->job.hindsight.kind != HINDSIGHT_NONE) {
-        return fail(
-            ERR_USAGE,
-            "prepare.hindsight: messages of a chat template end where it ends them, so that no answer "
-            "can stand behind another; set prepare.chat_template=transcript");
-    }
-    if (chat) {
+    p->job.strict = s->prepare.strict;
+    TRY(prepare_choose_format(p));
+    p->templated = p->chats && p->chat.templates;
+    TRY(choose_hindsight(p));
+    if (p->chats) {
         say_how(p);
     }
     return comm_agree(c, choose_specials(p));

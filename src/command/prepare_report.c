@@ -121,9 +121,7 @@ static enum status merge_drops(struct comm *c, struct prepare_drops *d) {
     if (st == OK) {
         *d = (struct prepare_drops){0};
         for (int r = 0; r < c->size; r++) {
-            for (int i = 0; i < all[r].n; i++) {
-                prepare_drop(d, all[r].list[i].reason, all[r].list[i].count, all[r].list[i].first);
-            }
+            prepare_drops_merge(d, &all[r]);
         }
         qsort(d->list, (size_t)d->n, sizeof d->list[0], by_reason);
     }
@@ -181,6 +179,17 @@ static int64_t count_alike(const struct dataset_part *part) {
     return alike;
 }
 
+/* Labeled pairs of this rank whose scores say the other way round, or nothing. */
+static void count_scores(const struct dataset_part *part, int64_t *against, int64_t *level) {
+    *against = *level = 0;
+    for (int64_t i = 0; i < part->n_pairs; i++) {
+        float chosen = part->response_score[part->chosen[i]];
+        float rejected = part->response_score[part->rejected[i]];
+        *against += part->label[i] && chosen < rejected; /* NaN: neither */
+        *level += part->label[i] && chosen == rejected;
+    }
+}
+
 static void warn_count(int64_t count, const char *text) {
     if (count > 0) {
         log_root(LOG_WARN, "%lld %s", (long long)count, text);
@@ -195,6 +204,12 @@ static void report_counts(const struct prepare *p, const int64_t *counts, int64_
                "prompts that began with the beginning token already: it stands there once");
     warn_count(counts[COUNT_EMPTY_PROMPTS],
                "prompts without any token: the first token of their responses cannot be scored");
+    if (counts[COUNT_FOUND_PROMPTS] > 0) {
+        log_root(LOG_INFO,
+                 "%lld prompts are what chosen and rejected begin with in common, up to a word: there is no "
+                 "\"prompt\"",
+                 (long long)counts[COUNT_FOUND_PROMPTS]);
+    }
     log_root(LOG_INFO, "responses without end token: %lld of %lld", (long long)counts[COUNT_WITHOUT_END],
              (long long)responses);
 }
@@ -262,8 +277,49 @@ static void report_drops(const struct prepare *p) {
     for (int i = 0; i < d->n; i++) {
         char place[512];
         name_place(p, &d->list[i].first, place);
-        log_root(LOG_WARN, "dropped %lld: %s%s", (long long)d->list[i].count, d->list[i].reason, place);
+        const char *detail = d->list[i].detail;
+        log_root(LOG_WARN, "dropped %lld: %s%s%s%s%s", (long long)d->list[i].count, d->list[i].reason, place,
+                 *detail ? " (" : "", detail, *detail ? ")" : "");
     }
+}
+
+/* Nothing is left of `what`: says of what most of it died. */
+static enum status refuse_nothing(const struct prepare *p, const char *what) {
+    const struct prepare_drops *d = &p->prepared.drops;
+    char place[512] = "";
+    int most = 0;
+    for (int i = 1; i < d->n; i++) {
+        most = d->list[i].count > d->list[most].count ? i : most;
+    }
+    if (d->n > 0) {
+        name_place(p, &d->list[most].first, place);
+    }
+    const char *detail = d->n > 0 ? d->list[most].detail : "";
+    return fail(ERR_DATA, "%s: every record was dropped: %s%s%s%s%s", what,
+                d->n > 0 ? d->list[most].reason : "nothing in them", place, *detail ? " (" : "", detail,
+                *detail ? ")" : "");
+}
+
+/* Collective. A file of several of which nothing is left. */
+static enum status check_files(const struct prepare *p) {
+    const struct prepared *d = &p->prepared;
+    int64_t *counts = NULL; /* records, then prompts, by file */
+    TRY(comm_agree(p->run->comm, NEW_ARRAY(counts, 2 * (int64_t)p->n_files)));
+    for (int64_t i = 0; i < p->job.records && !p->job.groups; i++) {
+        counts[place_of(p, i).file]++;
+    }
+    for (int64_t i = 0; i < d->part.n_prompts && !p->job.groups; i++) {
+        counts[p->n_files + place_of(p, d->prompt_record[i]).file]++;
+    }
+    enum status st = comm_sum_i64(p->run->comm, counts, 2 * p->n_files);
+    for (int i = 0; i < p->n_files && st == OK; i++) {
+        if (counts[i] > 0 && counts[p->n_files + i] == 0) {
+            st = fail(ERR_DATA, "%s: every record of this file was dropped; leave it out, or mend it",
+                      p->files[i]);
+        }
+    }
+    mem_free(counts);
+    return st;
 }
 
 enum { SHOWN_TOKENS = 200 }; /* of a text of the first row, at most */
@@ -314,7 +370,8 @@ static enum status show_first(const struct prepare *p) {
 enum status prepare_report(struct prepare *p) {
     struct comm *c = p->run->comm;
     struct prepared *d = &p->prepared;
-    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs, count_alike(&d->part)};
+    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs, count_alike(&d->part), 0, 0};
+    count_scores(&d->part, &sizes[4], &sizes[5]);
     struct longest longest;
     struct prepare_place moved;
     TRY(comm_sum_i64(c, sizes, COUNT_OF(sizes)));
@@ -334,11 +391,14 @@ enum status prepare_report(struct prepare *p) {
     report_counts(p, d->counts, sizes[1]);
     report_boundaries(p, &moved, sizes[1]);
     warn_count(sizes[3], "pairs have the same tokens on both sides: they teach nothing");
+    warn_count(sizes[4], "pairs have the higher score on the rejected side: the label counts");
+    warn_count(sizes[5], "pairs have the same score on both sides: the label counts");
     TRY(report_chats(p));
     report_drops(p);
     TRY(comm_agree(c, report_ignored(&d->ignored)));
     if (sizes[0] == 0) {
-        return fail(ERR_DATA, "%s: every record was dropped", p->run->settings->input);
+        return refuse_nothing(p, p->run->settings->input);
     }
+    TRY(check_files(p));
     return show_first(p);
 }

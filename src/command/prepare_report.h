@@ -13,7 +13,8 @@ struct prepare {
     struct template_folder templates;
     struct chat_format chat;
     char date[32];  /* chat.date */
-    bool templated; /* the first record's text comes from a template */
+    bool chats;     /* most records' texts are turns */
+    bool templated; /* … which a template renders */
     struct records_input *input;
     struct prepare_job job;
     int64_t all_records; /* over ranks, within the limit */

@@ -186,7 +186,7 @@ static enum status choose_rows(const struct session *s, enum row_kind *out) {
         bool is_view = strcmp(dataset_path(data), dataset_base_path(data)) != 0;
         bool leaves_prompts = !is_view && pairs.n_groups < dataset_size(data).prompts;
         bool is_repeated = pairs.n_groups < pairs.n;
-        *out = !is_repeated ? ROWS_PAIRS : leaves_prompts ? ROWS_RESPONSES : ROWS_PROMPTS;
+        *out = !is_repeated ? ROWS_LABELED : leaves_prompts ? ROWS_RESPONSES : ROWS_PROMPTS;
     }
     comparisons_close(&pairs);
     dataset_close(data);
@@ -202,7 +202,7 @@ static enum status score_work(struct score_job *job) {
     TRY(session_open_model(s));
     TRY(check_options(s));
     TRY(choose_rows(s, &request.kind));
-    job->is_pairs = request.kind == ROWS_PAIRS;
+    job->is_pairs = request.kind == ROWS_LABELED;
     TRY(session_open_rows(s, &request, &s->train));
     if (s->run->dry_run) {
         return OK;

@@ -1,14 +1,19 @@
-/* select: a view of a preference file with the pairs that a strategy chooses. */
+/* select: a view of a preference file with the pairs that a strategy chooses, for training or for annotators;
+ * or with those that annotators have answered. */
 #include "command/select.h"
 
 #include "command/line.h"
 #include "command/session.h"
+#include "data/question.h"
+#include "select/answers.h"
 
-struct selection_options select_options(const struct run *run) {
+struct selection_options select_options(struct run *run) {
     const struct settings *s = run->settings;
     return (struct selection_options){
         .comm = run->comm,
         .compare = s->select.compare,
+        .exclude = s->select.exclude,
+        .export = "",
         .strategy = s->select.strategy,
         .scope = (enum selection_scope)s->select.scope,
         .fraction = s->select.fraction,
@@ -18,6 +23,7 @@ struct selection_options select_options(const struct run *run) {
         .seeding = (enum kmeans_seeding)s->select.seeding,
         .seed = s->seed,
         .trust_data = s->trust_data,
+        .seen = &run->seen,
     };
 }
 
@@ -39,18 +45,55 @@ enum status select_run(struct run *run, struct selection_options options) {
     return st;
 }
 
+static enum status take_answers(struct run *run) {
+    const struct settings *s = run->settings;
+    struct text command = {0};
+    TRY(run->dry_run ? OK : session_need(s->output, "output"));
+    enum status st = comm_agree(run->comm, line_text(run, &command));
+    const struct answers_options options = {.comm = run->comm,
+                                            .data = s->data,
+                                            .answers = s->select.answers,
+                                            .output = run->dry_run ? "" : s->output,
+                                            .report = s->select.report,
+                                            .command = command.data,
+                                            .trust_data = s->trust_data};
+    st = st == OK ? answers_run(&options) : st;
+    text_free(&command);
+    return st;
+}
+
+/* Collective. The tokenizer is looked for before any work. */
+static enum status open_tokenizer(struct run *run, struct tokenizer **out) {
+    struct dataset *data;
+    TRY(dataset_open(run->comm, run->settings->data, &data));
+    enum status st = dataset_open_tokenizer(data, run->settings->tokenizer, out);
+    dataset_close(data);
+    return comm_agree(run->comm, st);
+}
+
 enum status command_select(struct run *run) {
     const struct settings *s = run->settings;
     struct selection_options options = select_options(run);
+    struct tokenizer *tokenizer = NULL;
+    TRY(session_need(s->data, "data"));
+    if (*s->select.answers) {
+        return take_answers(run);
+    }
+    if (!*s->select.strategy) {
+        return fail(ERR_USAGE, "select.strategy is not set; give random, easy, hard, centroid, balanced or a "
+                               "mix (or select.answers=FILE for what annotators answered)");
+    }
+    TRY(run->dry_run || *s->select.export ? OK : session_need(s->output, "output"));
+    TRY(*s->select.export ? open_tokenizer(run, &tokenizer) : OK);
     options.data = s->data;
     options.embeddings = s->embeddings;
     options.output = run->dry_run ? "" : s->output;
+    options.export = run->dry_run ? "" : s->select.export;
     options.report = s->select.report;
-    TRY(session_need(s->data, "data"));
-    if (!*s->select.strategy) {
-        return fail(ERR_USAGE, "select.strategy is not set; give random, easy, hard, centroid, balanced or a "
-                               "mix");
+    options.tokenizer = tokenizer;
+    enum status st = select_run(run, options);
+    if (tokenizer) {
+        tokenizer_close(tokenizer);
     }
-    TRY(run->dry_run ? OK : session_need(s->output, "output"));
-    return select_run(run, options);
+    return st;
 }

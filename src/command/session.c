@@ -101,11 +101,13 @@ enum status session_open_tokenizer(struct session *s) {
 
 enum status session_open_model(struct session *s) {
     bool is_frozen = s->trains && (s->settings->lora.rank > 0 || *s->settings->adapter);
-    const struct model_folder_options options = {.head = s->head,
+    enum model_head head = s->head;
+    TRY(session_need(s->settings->model, "model"));
+    TRY(comm_agree(s->comm, session_adapter_head(s, &head)));
+    const struct model_folder_options options = {.head = head,
                                                  .seed = (uint64_t)s->settings->seed,
                                                  .kind = is_frozen ? ARENA_FROZEN : ARENA_TRAINED,
                                                  .beside = is_frozen ? 0 : s->beside};
-    TRY(session_need(s->settings->model, "model"));
     watchdog_phase(s->comm->watchdog, "reading the model");
     TRY(comm_agree(s->comm, model_source_folder(s->settings->model, &s->source)));
     TRY(model_folder_open(s->comm, s->backend, s->settings->model, &options, &s->model));
@@ -135,6 +137,8 @@ enum status session_need_config_head(const struct model_config *config, const ch
 
 struct truncation session_truncation(const struct settings *settings) {
     return (struct truncation){
+        .how = (enum cut_length[]){LENGTH_CUTS_PROMPT, LENGTH_CUTS_PROMPT, LENGTH_CUTS_ROW,
+                                   LENGTH_DROPS_ROW}[settings->truncate.keep],
         .max_length = (int32_t)settings->truncate.max_length,
         .max_prompt = (int32_t)settings->truncate.max_prompt,
         .keep_start = settings->truncate.keep == 1,
@@ -165,6 +169,7 @@ enum status session_open_rows(struct session *s, const struct rows_request *requ
     full.vocabulary = s->model ? s->model->config.vocabulary : 0;
     full.user = s->run->options->command;
     full.trust = s->settings->trust_data;
+    full.seen = &s->run->seen;
     TRY(rows_open(s->comm, &full, out));
     TRY(s->model ? session_check_rows(out, &s->model->config) : OK);
     return session_check_tokenizer(s, out->data);
@@ -178,7 +183,7 @@ enum status session_check_tokenizer(const struct session *s, const struct datase
 
 enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
     TRY(dataset_open(s->comm, path, out));
-    TRY(dataset_verify(s->comm, *out, s->settings->trust_data));
+    TRY(dataset_verify_once(s->comm, *out, s->settings->trust_data, &s->run->seen));
     return session_check_tokenizer(s, *out);
 }
 
@@ -239,7 +244,8 @@ static enum status fill_reference(const struct session *s, struct model *model, 
 
 enum status session_reference(struct session *s, const struct reference_request *request) {
     const char *folder = s->settings->reference;
-    if (!*folder) {
+    bool is_own = s->lora && strcmp(folder, s->settings->model) == 0; /* the base alone: no second model */
+    if (!*folder || is_own) {
         uint64_t own;
         TRY(session_use_reference(s, &own));
         enum status filled = fill_reference(s, s->model, own, request);

@@ -51,6 +51,8 @@ enum status session_open_model(struct session *s);
  * lora.rank asks for them; does nothing the second time. Fails: ERR_USAGE, ERR_INPUT, ERR_DATA naming what of
  * the adapter's file is not supported or does not fit. */
 enum status session_plan_adapters(struct session *s, const struct model_config *config);
+/* Local. The head that the model is to be opened with: where nothing is trained, that of `adapter`. */
+enum status session_adapter_head(const struct session *s, enum model_head *out);
 /* Collective. Opens them on the model, which passes go through them from now on: what `adapter` holds, or the
  * initial values of new ones. */
 enum status session_open_adapters(struct session *s);

@@ -32,8 +32,24 @@ enum status session_plan_adapters(struct session *s, const struct model_config *
     }
     TRY(is_read ? adapter_config_read(settings->adapter, &s->adapter_config)
                 : make_config(s, config, &s->adapter_config));
+    if (config->head == HEAD_LANGUAGE && adapter_config_head(s->adapter_config) == HEAD_SCORE) {
+        return fail(ERR_USAGE, "%s is the adapter of a reward model; a language model is needed here",
+                    settings->adapter);
+    }
     return adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", is_new,
                                  config, &s->adapters);
+}
+
+enum status session_adapter_head(const struct session *s, enum model_head *out) {
+    json_t *config = NULL;
+    *out = s->head;
+    if (s->trains || !*s->settings->adapter) {
+        return OK;
+    }
+    TRY(adapter_config_read(s->settings->adapter, &config));
+    *out = adapter_config_head(config);
+    json_decref(config);
+    return OK;
 }
 
 /* Local. */

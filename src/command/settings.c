@@ -62,6 +62,8 @@ static const struct option table[] = {
     TEXT("adapter", adapter, "", MODEL_USERS, "evaluate:model",
          "folder of a PEFT adapter (LoRA) put on model; training goes on with it, beside a frozen base",
          PLACE),
+    TEXT("reward_model", reward_model, "", "generate", NULL,
+         "folder of a reward model with the same tokenizer: each response gets its reward"),
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
@@ -71,9 +73,10 @@ static const struct option table[] = {
         "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
         "set: the base alone, but an adapter that is trained further has to say",
         PLACE),
-    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data",
+    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
-    TEXT("tokenizer", tokenizer, "", "prepare init inspect", NULL, "folder, tokenizer.json, or bytes"),
+    TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
+         "folder, tokenizer.json, or bytes; inspect, select: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
          "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
          "to it",
@@ -101,11 +104,19 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|unpaired", "prepare",
-           NULL, "record format; auto: by the keys of the first record"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text|unpaired",
+           "prepare", NULL, "record format; auto: by the keys of most records"),
+    BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
+         "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
+         "dropped, and counted by reason with their first lines"),
     TEXT("prepare.chat_template", prepare.chat_template, "auto", "prepare", NULL,
          "how messages become text: auto (the chat template of the tokenizer's folder, else transcript), "
          "transcript (HH's \"\\n\\nHuman: … \\n\\nAssistant: …\"), or a template's file"),
+    BOOL(
+        "prepare.strings_as_chat", prepare.strings_as_chat, "false", "prepare",
+        "prepare.chat_template!=transcript",
+        "with a chat template: HH transcripts, prompts and responses that are strings, SHP and UltraFeedback "
+        "go through it too, as turns of user and assistant"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
     CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", "prepare.hindsight=none",
@@ -145,10 +156,13 @@ static const struct option table[] = {
     INT("truncate.max_length", truncate.max_length, "0", 0, 1 << 30, "tokens", ROW_READERS, "evaluate:model",
         "prompt + response at most; 0: no limit"),
     INT("truncate.max_prompt", truncate.max_prompt, "0", 0, 1 << 30, "tokens", ROW_READERS,
-        "truncate.max_length&evaluate:model",
+        "truncate.max_length&truncate.keep=end|start&evaluate:model",
         "what an over-long row's prompt is cut to; 0: half of max_length"),
-    CHOICE("truncate.keep", truncate.keep, "end", "end|start", ROW_READERS,
-           "truncate.max_length&evaluate:model", "which part of a cut prompt stays"),
+    CHOICE("truncate.keep", truncate.keep, "end", "end|start|row_start|whole", ROW_READERS,
+           "truncate.max_length&evaluate:model",
+           "what stays of an over-long row: its prompt's end or start; row_start: prompt + response from the "
+           "start, without an end token, and no row whose prompt fills max_length (TRL's "
+           "truncation_mode=keep_start); whole: no over-long row at all (TRL's reward trainer)"),
     NUMBER("truncate.ratio", truncate.ratio, "1", 0, 1, "", "sft dpo reward score evaluate", "evaluate:model",
            "share of each response that stays, from its start"),
     CHOICE("truncate.unit", truncate.unit, "tokens", "tokens|chars", "sft dpo reward score evaluate",
@@ -186,8 +200,10 @@ static const struct option table[] = {
            "smoothing"),
     NUMBER("train.clip", train.clip, "1", 0, 1e9, "", TRAINERS, NULL,
            "global gradient norm at most; 0: no clipping"),
-    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine", TRAINERS, NULL,
-           "learning rate schedule"),
+    CHOICE("train.schedule", train.schedule, "constant", "constant|linear|cosine|constant_with_warmup",
+           TRAINERS, NULL,
+           "learning rate schedule; warm-up begins at 0 as in transformers, but constant's at 1 / "
+           "(warmup_steps + 1)"),
     INT("train.warmup_steps", train.warmup_steps, "0", 0, MOST, "updates", TRAINERS, NULL, "of the schedule"),
     BOOL("train.shuffle", train.shuffle, "true", TRAINERS, NULL, "a new order of rows each epoch"),
     BOOL("train.deterministic", train.deterministic, "false", TRAINERS " bench", "bench:bench.kind=step|ops",
@@ -212,6 +228,8 @@ static const struct option table[] = {
         "0: before the first and after the last update", FREE),
     BOOL("train.profile", train.profile, "false", TRAINERS, NULL,
          "time by operation and by collective, at the end and in metrics.jsonl", FREE),
+    BOOL("train.tensorboard", train.tensorboard, "false", TRAINERS " few-shot", "few-shot:!model",
+         "the numbers of metrics.jsonl also as event files in the run folder's tensorboard/", FREE),
     TEXT(
         "train.stop_before", train.stop_before, "", TRAINERS, NULL,
         "checkpoint in time and end with code 85: a duration (9000, 2h30m) or a time (2026-11-21T08:00:00Z); "
@@ -321,9 +339,13 @@ static const struct option table[] = {
          "random, easy, hard; over pairs also balanced; over prompts also centroid; or a mix: "
          "easy:0.5,random:0.5"),
     NUMBER("select.fraction", select.fraction, "0.5", 0, 1, "", "select dpo", "select.strategy&!select.count",
-           "of the pairs that is selected; over prompts: of the prompts, drawn at random, all where not set"),
+           "of the pairs that is selected; over prompts: of the prompts, as select.count takes them, all "
+           "where not "
+           "set"),
     INT("select.count", select.count, "0", 0, MOST, "pairs", "select dpo", "select.strategy",
-        "pairs selected, instead of a fraction; 0: by the fraction"),
+        "pairs selected, instead of a fraction; 0: by the fraction. Over prompts those that tell most: easy, "
+        "the "
+        "least similar; hard, the most similar; centroid, clusters farthest apart; random, at random"),
     CHOICE(
         "select.scope", select.scope, "auto", "auto|pairs|prompts", "select dpo", "select.strategy",
         "among the file's pairs, or one new pair among each prompt's responses; auto: prompts where one has "
@@ -336,7 +358,17 @@ static const struct option table[] = {
            "select.strategy=balanced", "first centers: k-means||, k-means++, or random rows"),
     TEXT("select.compare", select.compare, "", "select", "select.strategy",
          "other views of the same data, comma separated: how many pairs they share with this one"),
-    TEXT("select.report", select.report, "", "select", "select.strategy",
+    TEXT("select.export", select.export, "", "select", "select.strategy",
+         "JSON Lines for annotators: id, prompt, response_a, response_b (which is a is drawn), similarity, "
+         "cluster",
+         PLACE),
+    TEXT("select.exclude", select.exclude, "", "select", "select.strategy",
+         "pairs asked before are left out: exports, answers or views, comma separated"),
+    TEXT("select.answers", select.answers, "", "select", "!select.strategy",
+         "instead of a strategy: JSON Lines {\"id\", \"preference\": a|b|tie, \"annotator\"}, comma "
+         "separated, "
+         "that become a view of labeled pairs"),
+    TEXT("select.report", select.report, "", "select", "select.strategy,select.answers",
          "JSON report; where not set: beside the output"),
 
     CHOICE("few_shot.model", few_shot.model, "np", "btl|dpl|np", "few-shot", NULL,
@@ -397,6 +429,16 @@ static const struct option table[] = {
         "resamples for confidence intervals"),
     NUMBER("evaluate.confidence", evaluate.confidence, "0.95", 0.5, 0.9999, "", "evaluate judge",
            "evaluate.bootstrap!=0", "of the intervals"),
+    NUMBER("evaluate.label_margin", evaluate.label_margin, "0", 0, 1e12, "", "evaluate",
+           "evaluate:model&evaluate:@" LEARNT_REWARD_MODEL,
+           "labels that a reward model saves: the share of pairs whose rewards differ by less, for "
+           "annotators, and how "
+           "far it agrees with the labels of the others; 0: not said"),
+    INT("evaluate.kl_positions", evaluate.kl_positions, "0", 0, 512, "tokens", "evaluate", "reference",
+        "of a response, at each of which the mean KL(model || reference) is shown; 0: none"),
+    INT("evaluate.kl_samples", evaluate.kl_samples, "0", 0, 4096, "responses", "evaluate",
+        "evaluate.kl_positions",
+        "drawn from the model for each prompt at temperature 1, for the same along what it says itself"),
 
     TEXT("judge.annotations", judge.annotations, "", "judge", NULL,
          "verdicts: AlpacaEval's annotations.json, or records {row, a, b, preference} with a, b names of "
@@ -422,7 +464,44 @@ static const struct option table[] = {
         "sample among the k most likely; 0: all"),
     NUMBER("generate.top_p", generate.top_p, "1", 0, 1, "", "generate", "generate.temperature",
            "sample among the fewest that hold this share"),
-    INT("generate.batch", generate.batch, "16", 1, 65536, "prompts", "generate", NULL,
+    NUMBER("generate.min_p", generate.min_p, "0", 0, 1, "", "generate", "generate.temperature",
+           "sample among those at least this share as likely as the likeliest; 0: all"),
+    NUMBER("generate.repetition_penalty", generate.repetition_penalty, "1", 0.01, 100, "", "generate", NULL,
+           "logits of tokens that prompt or response hold already are divided by it where positive, else "
+           "multiplied; 1: none"),
+    CHOICE(
+        "generate.rule", generate.rule, "none", "none|mix|length_control|kl_threshold|proxy", "generate",
+        NULL,
+        "what is drawn from: the model; reference + mix * (model - reference); the model for the first "
+        "generate.tokens tokens and then the reference; the model where KL(model, reference) is above "
+        "generate.threshold, else mix * model + (1 - mix) * reference; model + mix * (expert - antiexpert)"),
+    TEXT("generate.mix", generate.mix, "", "generate", "generate.rule=mix|kl_threshold|proxy",
+         "the rule's weight on logits, or several, comma separated: all responses for each; where not set 1, "
+         "and 0 with kl_threshold (there 0.5 is the published one)"),
+    TEXT("generate.tokens", generate.tokens, "", "generate", "generate.rule=length_control",
+         "of a response that the model says, or several numbers, comma separated"),
+    TEXT("generate.threshold", generate.threshold, "", "generate", "generate.rule=kl_threshold",
+         "nats, or several, comma separated"),
+    TEXT("generate.reference", generate.reference, "", "generate", NULL,
+         "model folder: the rules' second voice, and what every response's KL is against"),
+    TEXT("generate.expert", generate.expert, "", "generate", "generate.rule=proxy", "model folder"),
+    TEXT("generate.antiexpert", generate.antiexpert, "", "generate", "generate.rule=proxy", "model folder"),
+    INT("generate.samples", generate.samples, "1", 1, 65536, "responses", "generate", "generate.temperature",
+        "drawn for each prompt, which is computed once"),
+    INT("generate.best_of", generate.best_of, "0", 0, 65536, "responses", "generate",
+        "generate.temperature&reward_model&!generate.samples",
+        "drawn for each prompt, of which the one with the highest reward is written; 0: all are"),
+    TEXT("generate.stop", generate.stop, "", "generate", NULL,
+         "text that ends a response and is left out of its text, or a JSON list of such"),
+    BOOL("generate.per_token", generate.per_token, "false", "generate", NULL,
+         "lists token_logp, and with a reference token_reference_logp and token_kl, beside the sums"),
+    TEXT("generate.save", generate.save, "", "generate", NULL,
+         "preference file of what was drawn: ids as drawn, rewards as scores, and with these a pair for any "
+         "two responses of a prompt whose rewards differ",
+         PLACE),
+    TEXT("generate.report", generate.report, "", "generate", NULL,
+         "JSON Lines file: for each value of the rule's parameters the means of KL and reward", PLACE),
+    INT("generate.batch", generate.batch, "16", 1, 65536, "responses", "generate", NULL,
         "decoded together on a rank"),
     INT("generate.limit", generate.limit, "0", 0, MOST, "prompts", "generate", NULL,
         "first prompts only; 0: all"),

@@ -10,7 +10,8 @@ enum { RECOMPUTE_NONE, RECOMPUTE_LAYERS };
 
 struct settings {
     bool allow_other_tokenizer, trust_data;
-    char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *tokenizer, *device;
+    char *input, *output, *data, *eval_data, *embeddings, *model, *reference, *reward_model, *tokenizer,
+        *device;
     char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
@@ -22,7 +23,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars;
+        bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio;
         char *chat_template; /* "auto", "transcript", or a file */
@@ -44,7 +45,7 @@ struct settings {
     } init;
     struct {
         int64_t max_length, max_prompt, max_response;
-        int keep; /* 0 end, 1 start */
+        int keep; /* 0 end, 1 start, 2 row_start, 3 whole */
         double ratio;
         int unit; /* 0 tokens, 1 chars */
         bool end_after_cut;
@@ -55,7 +56,7 @@ struct settings {
         double learning_rate, beta1, beta2, epsilon, weight_decay, momentum, alpha, clip;
         int schedule;
         int64_t warmup_steps;
-        bool shuffle, deterministic, shard_optimizer, profile;
+        bool shuffle, deterministic, shard_optimizer, profile, tensorboard;
         int communication; /* enum communication */
         int recompute;
         int64_t bucket_bytes, checkpoint_every, checkpoint_keep, evaluate_every;
@@ -101,7 +102,7 @@ struct settings {
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
@@ -118,13 +119,15 @@ struct settings {
         double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
     } few_shot;
     struct {
-        int64_t rows, bootstrap;
-        double confidence;
+        int64_t rows, bootstrap, kl_positions, kl_samples;
+        double confidence, label_margin;
     } evaluate;
     struct {
-        int64_t max_new_tokens, top_k, batch, limit;
-        double temperature, top_p;
-        bool stop_at_end;
+        int64_t max_new_tokens, top_k, batch, limit, samples, best_of;
+        double temperature, top_p, min_p, repetition_penalty;
+        int rule; /* enum rule_kind */
+        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report;
+        bool stop_at_end, per_token;
     } generate;
     struct {
         int kind; /* 0 pairs (numeric: two conflicting users), 1 text */

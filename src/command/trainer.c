@@ -13,11 +13,11 @@
 #include "util/mem.h"
 
 enum row_kind trainer_rows(const struct terms *t) {
-    static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_CHOSEN,
-                                          [OVER_PAIRS] = ROWS_PAIRS,
+    static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_PREFERRED,
+                                          [OVER_PAIRS] = ROWS_LABELED,
                                           [OVER_LISTS] = ROWS_PROMPTS,
                                           [OVER_PROMPTS] = ROWS_COMPARED,
-                                          [OVER_LABELED] = ROWS_LABELED};
+                                          [OVER_LABELED] = ROWS_UNPAIRED};
     return kinds[t->rows];
 }
 
@@ -84,6 +84,7 @@ void trainer_plan(struct trainer *t) {
         .checkpoint_every = settings->train.checkpoint_every,
         .evaluate_every = settings->train.evaluate_every,
         .profile = settings->train.profile,
+        .tensorboard = settings->train.tensorboard,
         .began = t->began,
         .stop_at = t->stop_at,
         .checkpoint = {.run = settings->output,
@@ -428,19 +429,6 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     return st == OK ? save_model(t) : st;
 }
 
-/* The reference of an adapter that is trained further would be another model than the policy that begins. */
-static enum status check_reference(const struct trainer *t) {
-    const struct settings *s = t->session.settings;
-    bool is_open = t->terms.has_reference && *s->adapter && !*s->reference && !*s->reference_adapter;
-    return is_open && !t->terms.reference_free
-               ? fail(ERR_USAGE,
-                      "adapter is trained further, and its reference is not said: set reference.adapter=%s "
-                      "(the "
-                      "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
-                      s->adapter)
-               : OK;
-}
-
 static enum status trainer_work(struct trainer *t, trainer_select *select) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
@@ -451,7 +439,6 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     comm_watch_signals();
     s->head = model_head_for(t->terms.reads & READS_VALUE);
     s->trains = true;
-    TRY(check_reference(t));
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
         TRY(check_without_model(t));

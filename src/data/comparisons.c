@@ -4,7 +4,7 @@
 
 #include "util/mem.h"
 
-enum { PAIRS_AT_A_TIME = 256 };
+enum { PAIRS_AT_A_TIME = 256, LABELS_AT_A_TIME = 4096 };
 
 static int by_prompt(const void *a, const void *b) {
     const struct comparison *x = a;
@@ -63,6 +63,52 @@ enum status comparisons_open(struct dataset *d, struct comparisons *out) {
 failed:
     comparisons_close(out);
     return st;
+}
+
+static enum status count_labels(struct dataset *d, int64_t *out) {
+    struct range all = {0, dataset_size(d).pairs};
+    int8_t labels[LABELS_AT_A_TIME];
+    *out = 0;
+    for (int64_t first = 0; first < all.last; first += LABELS_AT_A_TIME) {
+        struct range rows = range_block(all, first, LABELS_AT_A_TIME);
+        TRY(dataset_labels(d, rows, labels));
+        for (int64_t i = 0; i < rows.last - rows.first; i++) {
+            *out += labels[i] != 0;
+        }
+    }
+    return OK;
+}
+
+static enum status list_labeled(struct dataset *d, int64_t *out) {
+    struct range all = {0, dataset_size(d).pairs};
+    int8_t labels[LABELS_AT_A_TIME];
+    for (int64_t first = 0; first < all.last; first += LABELS_AT_A_TIME) {
+        struct range rows = range_block(all, first, LABELS_AT_A_TIME);
+        TRY(dataset_labels(d, rows, labels));
+        for (int64_t row = rows.first; row < rows.last; row++) {
+            if (labels[row - rows.first] != 0) {
+                *out++ = row;
+            }
+        }
+    }
+    return OK;
+}
+
+enum status labeled_rows(struct dataset *d, int64_t **rows, int64_t *n) {
+    int64_t all = dataset_size(d).pairs;
+    *rows = NULL;
+    TRY(count_labels(d, n));
+    if (*n == 0) {
+        return fail(ERR_DATA,
+                    "%s: none of its %lld pairs has a label, and labels are needed here; `collimate select "
+                    "--help` says how answers become labels (select.answers)",
+                    dataset_path(d), (long long)all);
+    }
+    if (*n == all) {
+        return OK;
+    }
+    TRY(NEW_ARRAY(*rows, *n));
+    return list_labeled(d, *rows);
 }
 
 void comparisons_close(struct comparisons *c) {

@@ -17,4 +17,8 @@ struct comparisons {
 enum status comparisons_open(struct dataset *d, struct comparisons *out);
 void comparisons_close(struct comparisons *c);
 
+/* Local. Rows of /pairs that have a label, in order: mem_free. NULL where all have one, and *n is their
+ * number. Fails: ERR_DATA where none has one. */
+enum status labeled_rows(struct dataset *d, int64_t **rows, int64_t *n);
+
 #endif

@@ -327,6 +327,21 @@ enum status dataset_compare_tokenizer(const struct dataset *d, const struct toke
     return OK;
 }
 
+enum status dataset_open_tokenizer(const struct dataset *d, const char *path, struct tokenizer **out) {
+    struct tokenizer *t;
+    path = *path ? path : d->facts.tokenizer;
+    if (tokenizer_open(path, &t) != OK) {
+        return note("reading the tokenizer of %s; tokenizer=FOLDER names another place", d->path);
+    }
+    if (tokenizer_hash(t) != d->facts.tokenizer_hash) {
+        tokenizer_close(t);
+        return fail(ERR_DATA, "%s was not tokenized with %s; give its own with tokenizer=FOLDER", d->path,
+                    path);
+    }
+    *out = t;
+    return OK;
+}
+
 /* Rows. */
 
 static enum status check_id(const struct dataset *d, const char *what, int64_t id, int64_t below) {
@@ -352,6 +367,15 @@ enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out) {
     }
     *out = p;
     return OK;
+}
+
+enum status dataset_labels(struct dataset *d, struct range rows, int8_t *out) {
+    if (rows.first >= rows.last) {
+        return OK;
+    }
+    TRY(check_id(d, "pair", rows.first, d->size.pairs));
+    TRY(check_id(d, "pair", rows.last - 1, d->size.pairs));
+    return h5_read(d->columns[PAIR_LABEL], rows.first, rows.last - rows.first, out);
 }
 
 enum status dataset_pairs(struct dataset *d, struct range rows, struct pair *out) {

@@ -42,7 +42,7 @@
 /* Version 2 has /responses/trained, 3 /responses/desirable, which readers of the versions before would pass
  * over. */
 enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_TRAINED = 2, DATASET_FORMAT_VERSION = 3 };
-enum { DATASET_DROP_REASONS = 16 };
+enum { DATASET_DROP_REASONS = 16, DATASET_REASON_BYTES = 64 };
 
 /* What made the file. Strings are owned by the struct's holder. */
 struct dataset_facts {
@@ -62,7 +62,7 @@ struct dataset_facts {
     char **subsets; /* of a benchmark, in order of first appearance */
     int n_dropped;
     struct {
-        char reason[48];
+        char reason[DATASET_REASON_BYTES];
         int64_t count;
     } dropped[DATASET_DROP_REASONS];
 };
@@ -130,11 +130,26 @@ uint64_t dataset_hash(const struct dataset *d);
  * has none of its labels and scores, that is said. trust: says that nothing is compared instead. Fails:
  * ERR_DATA naming what was changed. */
 enum status dataset_verify(struct comm *c, struct dataset *d, bool trust);
+/* Files that a job has compared with one of their hashes: what they were like then. */
+struct dataset_seen {
+    int n; /* more than there is room for take the place of the first */
+    struct {
+        int64_t device, inode, size, seconds, nanoseconds; /* the last two: of the last change */
+        int64_t hash;                                      /* the one that was compared */
+    } files[24];
+};
+/* Collective. The same, but files that the job has compared before, and that have not changed since, are not
+ * compared again. */
+enum status dataset_verify_once(struct comm *c, struct dataset *d, bool trust, struct dataset_seen *seen);
 /* Local. Fails: ERR_DATA where the file was not tokenized with t, the tokenizer of `model`; a warning where
  * that is allowed. */
 struct tokenizer;
 enum status dataset_compare_tokenizer(const struct dataset *d, const struct tokenizer *t, const char *model,
                                       bool allow);
+
+/* Local. The tokenizer that made the file: of `path`, or where that is "" of where the file says it was.
+ * Fails: as tokenizer_open; ERR_DATA for another one. */
+enum status dataset_open_tokenizer(const struct dataset *d, const char *path, struct tokenizer **out);
 
 struct pair {
     int64_t row, chosen, rejected, source;
@@ -144,6 +159,8 @@ struct pair {
 /* All Local (independent reads). Those of a range fill out[0, last - first). */
 enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out);
 enum status dataset_pairs(struct dataset *d, struct range rows, struct pair *out);
+/* The labels of pairs, without a look at the rest. */
+enum status dataset_labels(struct dataset *d, struct range rows, int8_t *out);
 struct response {
     int64_t id, prompt;
     int64_t first, count;               /* tokens in /responses/tokens */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "text/shp.h"
+#include "util/hash.h"
 #include "util/mem.h"
 
 /* A record's key on its way to the rank that looks after it; back comes where the post appears first. */
@@ -19,6 +20,8 @@ struct header {
     int64_t index, line, len;
     int64_t file;
 };
+
+enum { BAD_RECORD = 0xbad }; /* seed of their keys */
 
 struct mail {
     int64_t *send, *receive; /* bytes, by rank */
@@ -62,16 +65,23 @@ static int64_t sum(const int64_t *values, int n) {
     return total;
 }
 
+/* A bad record is a post of its own, which is dropped later. */
 static enum status key_of(const struct records_input *input, int64_t i, struct key *out) {
     struct record r = records_at(input, i);
     char where[512];
-    json_t *json;
+    json_t *json = NULL;
     snprintf(where, sizeof where, "%s, line %lld", records_file(input, r.file), (long long)r.line);
-    TRY(json_parse(r.data, r.len, where, &json));
     out->index = r.index;
-    enum status st = json_is_object(json) ? shp_post_key(json, where, &out->hash)
-                                          : fail(ERR_DATA, "%s: expected a JSON object", where);
+    enum status st = json_parse_record(r.data, r.len, where, &json);
+    st = st != OK               ? st
+         : json_is_object(json) ? shp_post_key(json, where, &out->hash)
+                                : fail(ERR_DATA, "%s: expected a JSON object", where);
     json_decref(json);
+    if (st == ERR_DATA) {
+        out->hash = hash_bytes(&r.index, sizeof r.index, BAD_RECORD);
+        status_clear();
+        st = OK;
+    }
     return st;
 }
 

@@ -47,6 +47,13 @@ void prepare_block_free(struct block *b);
 bool prepare_labels(const struct prepare_job *job);
 /* Whether responses say which of their tokens are trained. */
 bool prepare_trains_some(const struct prepare_job *job);
+/* Local. A record that ended with st, which is no failure of it alone unless it is ERR_DATA: dropped with
+ * what its message says behind `where`, and OK; st where the job is strict. */
+enum status prepare_bad(const struct prepare_job *job, struct prepare_drops *d, enum status st,
+                        const char *where, struct prepare_place place);
+/* Local. A record that gives nothing: dropped, or, where the job is strict, ERR_DATA. */
+enum status prepare_empty(const struct prepare_job *job, struct prepare_drops *d, const char *reason,
+                          const char *where, struct prepare_place place);
 /* Local. Lays the blocks end to end and frees them; the first that failed gives its message. */
 enum status prepare_join(const struct prepare_job *job, struct block *blocks, int n_blocks,
                          struct prepared *out);

@@ -4,7 +4,8 @@
 #include "data/prepare_internal.h"
 #include "util/mem.h"
 
-void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count, struct prepare_place place) {
+static int drop_place(struct prepare_drops *d, const char *reason, int64_t count,
+                      struct prepare_place place) {
     int i = 0;
     while (i < d->n && strncmp(d->list[i].reason, reason, sizeof d->list[i].reason - 1) != 0) {
         i++;
@@ -19,6 +20,57 @@ void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count, st
     }
     d->list[i].count += count;
     d->list[i].first = d->list[i].first.line == 0 ? place : d->list[i].first;
+    return i;
+}
+
+void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count, struct prepare_place place) {
+    drop_place(d, reason, count, place);
+}
+
+static void drop_with(struct prepare_drops *d, const char *reason, const char *detail, int64_t count,
+                      struct prepare_place place) {
+    int i = drop_place(d, reason, count, place);
+    bool first = d->list[i].first.line == place.line && d->list[i].first.file == place.file;
+    if (first && d->list[i].count == count) {
+        snprintf(d->list[i].detail, sizeof d->list[i].detail, "%.127s", detail);
+    }
+}
+
+void prepare_drops_merge(struct prepare_drops *to, const struct prepare_drops *d) {
+    for (int i = 0; i < d->n; i++) {
+        drop_with(to, d->list[i].reason, d->list[i].detail, d->list[i].count, d->list[i].first);
+    }
+}
+
+enum status prepare_bad(const struct prepare_job *job, struct prepare_drops *d, enum status st,
+                        const char *where, struct prepare_place place) {
+    if (st != ERR_DATA || job->strict) {
+        return st;
+    }
+    const char *text = status_message()->text;
+    size_t n = strlen(where);
+    text += strncmp(text, where, n) == 0 && strncmp(text + n, ": ", 2) == 0 ? n + 2 : 0;
+    char reason[DATASET_REASON_BYTES];
+    size_t end = strcspn(text, ":;(");
+    const char *rest = text + end + strspn(text + end, ":; ");
+    rest = end < sizeof reason ? rest : text;
+    end = end < sizeof reason ? end : sizeof reason - 1;
+    while (end > 0 && text[end - 1] == ' ') {
+        end--;
+    }
+    snprintf(reason, sizeof reason, "%.*s", (int)end, text);
+    drop_with(d, reason, rest, 1, place);
+    status_clear();
+    return OK;
+}
+
+enum status prepare_empty(const struct prepare_job *job, struct prepare_drops *d, const char *reason,
+                          const char *where, struct prepare_place place) {
+    if (job->strict) {
+        return fail(ERR_DATA, "%s: %s", where, reason);
+    }
+    prepare_drop(d, reason, 1, place);
+    return OK;
 }
 
 void prepare_block_free(struct block *b) {
@@ -135,9 +187,7 @@ static enum status append_block(struct prepared *out, struct block *b, struct to
     for (int i = 0; i < PREPARE_COUNTS; i++) {
         out->counts[i] += b->counts[i];
     }
-    for (int i = 0; i < b->drops.n; i++) {
-        prepare_drop(&out->drops, b->drops.list[i].reason, b->drops.list[i].count, b->drops.list[i].first);
-    }
+    prepare_drops_merge(&out->drops, &b->drops);
     prepare_block_free(b);
     *b = (struct block){0};
     return OK;

@@ -230,6 +230,7 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, c
     count_first(b, COUNT_SPECIALS, specials > 0, FIRST_SPECIALS, record);
     count_first(b, COUNT_UNTRAINED, w->text->n_untrained, FIRST_UNTRAINED, record);
     b->counts[COUNT_BEHIND] += w->text->n_behind;
+    b->counts[COUNT_FOUND_PROMPTS] += w->text->found_prompt;
     for (int i = 0; i < w->text->n_responses; i++) {
         TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, i, record) : OK);
     }
@@ -258,9 +259,11 @@ struct record prepare_record(const struct prepare_job *job, int64_t i) {
     return job->groups ? job->groups->records[job->groups->first[i]] : records_at(job->input, i);
 }
 
-static enum status parse(const struct prepare_job *job, const struct record *r, char where[512],
-                         json_t **out) {
+static void place_name(const struct prepare_job *job, const struct record *r, char where[512]) {
     snprintf(where, 512, "%s, line %lld", records_file(job->input, r->file), (long long)r->line);
+}
+
+static enum status parse(const struct record *r, const char *where, json_t **out) {
     TRY(json_parse_record(r->data, r->len, where, out));
     if (json_is_object(*out)) {
         return OK;
@@ -269,8 +272,13 @@ static enum status parse(const struct prepare_job *job, const struct record *r, 
     return fail(ERR_DATA, "%s: expected a JSON object", where);
 }
 
-static enum status add_dropped(struct worker *w, struct block *b, int64_t i, struct prepare_place place) {
-    prepare_drop(&b->drops, w->text->dropped, 1, place);
+static enum status add_dropped(struct worker *w, struct block *b, int64_t i, const char *where,
+                               struct prepare_place place) {
+    if (strcmp(w->text->dropped, RECORD_UNWANTED) == 0) { /* the data say so */
+        prepare_drop(&b->drops, w->text->dropped, 1, place);
+    } else {
+        TRY(prepare_empty(w->job, &b->drops, w->text->dropped, where, place));
+    }
     if (w->text->detail[0] && b->first[FIRST_REFUSED] == 0) {
         b->first[FIRST_REFUSED] = i + 1;
         snprintf(b->refusal, sizeof b->refusal, "%s", w->text->detail);
@@ -278,19 +286,46 @@ static enum status add_dropped(struct worker *w, struct block *b, int64_t i, str
     return OK;
 }
 
+/* Fills w->text from the record's JSON; what is of another format, and does not fail in this one, is a drop.
+ */
+static enum status take_json(struct worker *w, struct block *b, const json_t *json, const char *where) {
+    const struct prepare_job *job = w->job;
+    enum record_format found = job->format;
+    TRY(job->mixed ? record_format_detect(json, where, &found) : OK);
+    if (job->refused != TEXTS_NONE && record_texts(job->format, json) == job->refused) {
+        w->text->dropped =
+            job->refused == TEXTS_STRINGS ? "strings among messages" : "messages among strings";
+        return OK;
+    }
+    TRY(record_parse(job->format, json, where, w->text));
+    if (!record_formats_join(found, job->format)) {
+        w->text->dropped = "of another format than most";
+        return OK;
+    }
+    ignored_count(&b->ignored, job->format, json, job->chat && job->chat->templates);
+    return OK;
+}
+
+static enum status take_record(struct worker *w, struct block *b, const struct record *r, const char *where) {
+    json_t *json;
+    TRY(parse(r, where, &json));
+    enum status st = take_json(w, b, json, where);
+    json_decref(json);
+    return st;
+}
+
 static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     struct record r = records_at(w->job->input, i);
     char where[512];
-    json_t *json;
-    TRY(parse(w->job, &r, where, &json));
-    enum status st = record_parse(w->job->format, json, where, w->text);
-    bool templated = w->job->chat && w->job->chat->templates;
-    ignored_count(&b->ignored, w->job->format, json, templated);
-    json_decref(json);
-    TRY(st);
+    place_name(w->job, &r, where);
+    record_text_clear(w->text);
     b->counts[COUNT_RECORDS]++;
+    enum status st = take_record(w, b, &r, where);
+    if (st != OK) {
+        return prepare_bad(w->job, &b->drops, st, where, place_in(&r));
+    }
     if (w->text->dropped) {
-        return add_dropped(w, b, i, place_in(&r));
+        return add_dropped(w, b, i, where, place_in(&r));
     }
     if (w->text->n_skipped > 0) {
         prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped, place_in(&r));
@@ -328,6 +363,30 @@ static enum status filter_post(struct worker *w, struct block *b, struct prepare
     return OK;
 }
 
+static enum status add_to_post(struct worker *w, struct block *b, const struct record *r, const char *where,
+                               int line) {
+    const struct prepare_job *job = w->job;
+    const char *dropped = NULL;
+    json_t *json = NULL;
+    enum status st = parse(r, where, &json);
+    if (st == OK) {
+        const struct shp_record record = {
+            .json = json, .where = where, .line = line, .min_ratio = job->min_score_ratio};
+        st = shp_add(w->text, &record, w->scratch, &dropped);
+        json_decref(json);
+    }
+    if (st != OK) {
+        return prepare_bad(job, &b->drops, st, where, place_in(r));
+    }
+    if (dropped && w->scratch->dropped) {
+        return prepare_empty(job, &b->drops, dropped, where, place_in(r));
+    }
+    if (dropped) { /* by a filter */
+        prepare_drop(&b->drops, dropped, 1, place_in(r));
+    }
+    return OK;
+}
+
 /* An SHP post: all its records become one prompt. */
 static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     const struct record_groups *g = w->job->groups;
@@ -335,18 +394,9 @@ static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     char where[512];
     shp_begin(w->text);
     for (int64_t k = 0; k < g->first[i + 1] - g->first[i]; k++) {
-        const char *dropped = NULL;
-        json_t *json;
-        TRY(parse(w->job, &records[k], where, &json));
-        const struct shp_record record = {
-            .json = json, .where = where, .line = (int)k, .min_ratio = w->job->min_score_ratio};
-        enum status st = shp_add(w->text, &record, w->scratch, &dropped);
-        json_decref(json);
-        TRY(st);
         b->counts[COUNT_RECORDS]++;
-        if (dropped) {
-            prepare_drop(&b->drops, dropped, 1, place_in(&records[k]));
-        }
+        place_name(w->job, &records[k], where);
+        TRY(add_to_post(w, b, &records[k], where, (int)k));
     }
     TRY(filter_post(w, b, place_in(&records[0])));
     if (w->text->n_pairs == 0) {
@@ -361,6 +411,7 @@ static enum status worker_open(struct worker *w, const struct prepare_job *job) 
     TRY(NEW_ARRAY(w->text, 1));
     w->text->chat = job->chat;
     TRY(NEW_ARRAY(w->scratch, 1));
+    w->scratch->chat = job->chat;
     return encoder_open(job->tokenizer, &w->encoder);
 }
 

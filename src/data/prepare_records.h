@@ -26,7 +26,11 @@ struct prepare_job {
     const struct chat_format *chat;     /* how messages become text; NULL: transcripts */
     struct hindsight hindsight;         /* records as texts that say how good an answer is */
     bool specials_as_text;              /* special tokens in users' text are text */
-    int64_t check_stride;               /* one record in so many is checked for token boundaries */
+    bool mixed; /* records may be of any format: those that are not of `format` are dropped */
+    enum record_texts
+        refused;          /* with templates: strings among messages, or the other way round, are dropped */
+    bool strict;          /* the first bad record is an error; else it is dropped */
+    int64_t check_stride; /* one record in so many is checked for token boundaries */
     int threads;
 };
 
@@ -41,6 +45,7 @@ enum prepare_count {
     COUNT_BOUNDARY_MOVED, /* … where that gives other ids */
     COUNT_SPECIALS,       /* records with a special token in what users wrote */
     COUNT_UNTRAINED,      /* assistant turns that are not trained, since the template has them otherwise */
+    COUNT_FOUND_PROMPTS,  /* prompts that are what chosen and rejected have in common */
     COUNT_BEHIND,         /* messages behind the last one of the assistant */
     PREPARE_COUNTS
 };
@@ -52,7 +57,8 @@ struct prepare_place {
 struct prepare_drops {
     int n;
     struct {
-        char reason[48];
+        char reason[DATASET_REASON_BYTES];
+        char detail[128]; /* of the first; empty: the reason says all */
         int64_t count;
         struct prepare_place first;
     } list[DATASET_DROP_REASONS];
@@ -60,6 +66,8 @@ struct prepare_drops {
 /* Local. Adds count to a reason, whose first place stays; what exceeds the table is counted under its last
  * entry, "other". */
 void prepare_drop(struct prepare_drops *d, const char *reason, int64_t count, struct prepare_place place);
+/* Local. What d has goes to the counts in `to`. */
+void prepare_drops_merge(struct prepare_drops *to, const struct prepare_drops *d);
 
 /* The first record of which something is said. */
 enum prepare_first { FIRST_MOVED, FIRST_SPECIALS, FIRST_UNTRAINED, FIRST_REFUSED, PREPARE_FIRSTS };
@@ -77,8 +85,9 @@ struct prepared {
     int64_t first[PREPARE_FIRSTS]; /* of this rank's records, + 1; 0: none */
     char refusal[256];             /* what the template said of FIRST_REFUSED */
 };
-/* Local. Parses and tokenizes on job->threads threads; the result does not depend on their number. Fails:
- * ERR_DATA for the first bad record, naming file and line. */
+/* Local. Parses and tokenizes on job->threads threads; the result does not depend on their number. Records
+ * that are no JSON, or not what their format wants, are dropped. Fails: with job->strict, ERR_DATA for the
+ * first record that is bad or gives nothing, naming file and line. */
 enum status prepare_records(const struct prepare_job *job, struct prepared *out);
 void prepared_free(struct prepared *p);
 

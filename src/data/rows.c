@@ -1,5 +1,7 @@
 #include "data/rows.h"
 
+#include <math.h>
+
 #include "mpi/watchdog.h"
 #include "util/log.h"
 
@@ -52,6 +54,14 @@ static void add_path(const struct sample *s, int response, struct rows *r) {
     }
 }
 
+static bool is_ordered(const struct sample *s) {
+    int scores = 0;
+    for (int i = 0; i < s->n_responses; i++) {
+        scores += !isnan(s->responses[i].score);
+    }
+    return scores > 1 || (s->n_pairs > 0 && s->pairs[0].label);
+}
+
 /* This rank's part of the look at all rows. */
 static enum status scan_part(struct range part, struct rows *r) {
     r->largest_id = -1;
@@ -71,6 +81,7 @@ static enum status scan_part(struct range part, struct rows *r) {
             }
             r->tokens += tokens;
             r->scored += scored;
+            r->ordered += is_ordered(&samples[i]);
             r->longest = tokens > r->longest ? tokens : r->longest;
             lengths_add(&r->lengths, tokens);
             r->attention_pairs += sample_attention_pairs(&samples[i]);
@@ -83,6 +94,7 @@ static enum status scan_part(struct range part, struct rows *r) {
 static enum status scan(struct comm *c, struct rows *r) {
     TRY(comm_agree(c, lengths_open(&r->lengths, "row")));
     TRY(comm_agree(c, scan_part(range_part(r->n, c->rank, c->size), r)));
+    TRY(comm_sum_i64(c, &r->ordered, 1));
     int64_t sums[] = {r->tokens,
                       r->scored,
                       r->counts.rows,
@@ -93,12 +105,14 @@ static enum status scan(struct comm *c, struct rows *r) {
                       r->counts.pairs,
                       r->counts.margins,
                       r->counts.alike,
-                      r->counts.alike_cut};
+                      r->counts.alike_cut,
+                      r->counts.against,
+                      r->counts.level};
     TRY(comm_sum_i64(c, sums, COUNT_OF(sums)));
     r->tokens = sums[0];
     r->scored = sums[1];
-    r->counts =
-        (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9], sums[10]};
+    r->counts = (struct cut_counts){sums[2], sums[3], sums[4],  sums[5],  sums[6], sums[7],
+                                    sums[8], sums[9], sums[10], sums[11], sums[12]};
     TRY(comm_sum_f64(c, &r->attention_pairs, 1));
     TRY(comm_max_i64(c, &r->largest_id, 1));
     int64_t mine = r->longest_path;
@@ -122,9 +136,18 @@ static void report(const struct rows *r, const struct rows_request *request) {
     log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
              dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
              (long long)r->longest);
-    if (request->kind == ROWS_CHOSEN && size.has_desirable) {
-        log_root(LOG_INFO, "%s: %lld of %lld responses are desirable; the others are left out", request->key,
-                 (long long)view_rows(r->view), (long long)size.responses);
+    bool examples = request->kind == ROWS_CHOSEN || request->kind == ROWS_PREFERRED;
+    if (examples && size.has_desirable) {
+        log_root(LOG_INFO, "%s: %lld of %lld responses are desirable; the others are left out", key,
+                 (long long)(view_rows(r->view) + view_left_out(r->view)), (long long)size.responses);
+    }
+    if (view_unlabeled(r->view) > 0) {
+        log_root(LOG_WARN, "%s: %lld of %lld pairs have no label and are left out", key,
+                 (long long)view_unlabeled(r->view), (long long)dataset_size(r->data).pairs);
+    }
+    if (view_is_of_prompts(r->view) && r->ordered < r->n) {
+        log_root(LOG_WARN, "%s: %lld of %lld prompts have neither a labeled pair nor two scores", key,
+                 (long long)(r->n - r->ordered), (long long)r->n);
     }
     if (c->margins > 0) {
         log_root(LOG_INFO, "%s: %lld of %lld pairs have a margin", key, (long long)c->margins,
@@ -136,6 +159,13 @@ static void report(const struct rows *r, const struct rows_request *request) {
                  "nothing",
                  key, (long long)c->alike, (long long)c->pairs, (long long)c->alike_cut);
     }
+    if (c->against > 0 || c->level > 0) {
+        log_root(LOG_WARN,
+                 "%s: of %lld pairs %lld have the higher score on the rejected side, %lld the same on both: "
+                 "labels "
+                 "count, not scores",
+                 key, (long long)c->pairs, (long long)c->against, (long long)c->level);
+    }
     if (c->prompts_cut || c->responses_cut || c->without_end || c->empty_dropped) {
         log_root(LOG_INFO,
                  "%s: %lld prompts cut, %lld responses cut, %lld responses without an end token, %lld empty",
@@ -146,7 +176,7 @@ static void report(const struct rows *r, const struct rows_request *request) {
 
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out) {
     TRY(dataset_open(c, request->path, &out->data));
-    TRY(dataset_verify(c, out->data, request->trust));
+    TRY(dataset_verify_once(c, out->data, request->trust, request->seen));
     watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));
     if (request->mismatch > 0) {
@@ -156,10 +186,24 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
     if (request->limit > 0 && request->limit < out->n) {
         out->n = request->limit;
     }
+    int64_t left_out = view_left_out(out->view);
+    int64_t in_file = left_out + view_rows(out->view);
+    if (left_out > 0) {
+        log_root(LOG_WARN, "%s: %lld of %lld rows are left out: %s truncate.max_length=%d", request->key,
+                 (long long)left_out, (long long)in_file,
+                 request->truncation.how == LENGTH_DROPS_ROW ? "prompt and response have more tokens than"
+                                                             : "the prompt alone fills",
+                 (int)request->truncation.max_length);
+    }
     if (out->n == 0) {
         return fail(ERR_DATA, "%s: no rows of the kind that %s needs", request->path, request->user);
     }
     TRY(scan(c, out));
+    if (view_is_of_prompts(out->view) && out->ordered == 0) {
+        return fail(ERR_DATA,
+                    "%s: its prompts have neither labeled pairs nor scores, and one of them is needed here",
+                    request->path);
+    }
     TRY(request->vocabulary > 0 ? rows_check_vocabulary(out, request->vocabulary) : OK);
     report(out, request);
     return OK;

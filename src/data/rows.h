@@ -16,6 +16,7 @@ struct rows {
     int64_t n;              /* rows in use (evaluate.rows may take the first only) */
     int64_t tokens;         /* of all rows' forests, prompts once */
     int64_t scored;         /* response tokens */
+    int64_t ordered;        /* rows with a labeled pair, or two scores: that say what is better */
     int64_t longest;        /* tokens of the longest row */
     struct lengths lengths; /* tokens of each row */
     int64_t largest_id;     /* of the tokens that occur, -1: none does */
@@ -29,15 +30,16 @@ struct rows_request {
     enum row_kind kind;
     int64_t limit; /* first rows only, 0: all */
     struct truncation truncation;
-    int64_t vocabulary; /* of the model that will read the rows, 0: not checked */
-    const char *user;   /* what needs the rows, for messages */
-    bool trust;         /* the file is not compared with its hashes */
-    int64_t mismatch;   /* of labelled rows: block of view_mismatch, 0: none */
+    int64_t vocabulary;        /* of the model that will read the rows, 0: not checked */
+    const char *user;          /* what needs the rows, for messages */
+    bool trust;                /* the file is not compared with its hashes */
+    struct dataset_seen *seen; /* by the job before; NULL */
+    int64_t mismatch;          /* of unpaired rows: block of view_mismatch, 0: none */
 };
 /* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
  * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes
  * to the log. out is closed with rows_close after a failure too. Fails: as dataset_open, view_open and
- * view_read; ERR_DATA where there are no rows. */
+ * view_read; ERR_DATA where there are no rows, or prompts of which none is ordered. */
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out);
 void rows_close(struct rows *r);
 /* Tokens at most of a forest that is cut out of n rows, by micro_tokens. */

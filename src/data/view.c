@@ -1,320 +1,67 @@
-/* A row is planned, then read: lengths and offsets first, for which only the tables of responses and prompts
- * are looked at; tokens only of rows that this rank owns. So every rank can deal all rows of an update to
- * slots by their costs without reading a token that is not its own.
- *
- *     file       | prompt ............ | response ................. end |
- *     1. share   |                     | response ....... |              share of tokens or characters,
- * max_response
- *     2. prompt  |      | prompt ..... |                                 where the longest of the row does
- * not fit, keep its start or its end, max_prompt
- *     3. length  |      | prompt ..... | response ... |                  max_length for both: the response
- * gives way
- *     4. end     |      | prompt ..... | response ... end |              where the cut is to have one
- *
- * A prompt is cut once for all its responses (it is computed once); the data are never copied; what every
- * step takes is counted.
+/* Opening a view and reading its rows (view_plan.c says what each will be). The data are never copied; what
+ * every step takes is counted.
  */
-#include "data/view.h"
+#include "data/view_internal.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "data/comparisons.h"
-#include "data/labeled.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
-struct view {
-    struct dataset *d;
-    enum row_kind kind; /* ROWS_CHOSEN without pairs becomes ROWS_RESPONSES */
-    struct truncation t;
-    int32_t end_id;
-    int64_t rows;
-    uint64_t hash;
-    struct comparisons comparisons; /* where rows are prompts */
-    int64_t *kept;                  /* ids of the desirable responses, where only they are rows; else NULL */
-    int64_t block;                  /* of view_mismatch, 0: no second response */
-    uint8_t *chars;                 /* scratch: characters of a response's tokens */
-    int64_t chars_capacity;
-};
-
-static bool rows_are_prompts(const struct view *v) {
+bool view_is_of_prompts(const struct view *v) {
     return v->kind == ROWS_COMPARED || v->kind == ROWS_PROMPTS;
 }
 
-/* What stays of a response: `keep` tokens of its content from the start, then the end token if `end`. */
-struct cut {
-    int64_t content; /* tokens before the end token */
-    int64_t keep;
-    bool has_end, end; /* in the file, after the cut */
-};
-
-static int64_t cut_tokens(const struct cut *c) {
-    return c->keep + c->end;
-}
-
-static bool is_cut(const struct cut *c) {
-    return c->keep < c->content || (c->has_end && !c->end);
-}
-
-/* Rows as they will be read: lists that all of them share. */
-struct planned_response {
-    struct response response;
-    struct cut cut;
-};
-struct row_plans {
-    struct planned_response *responses;
-    struct sample_pair *pairs;
-    int64_t n_responses, n_pairs, response_capacity, pair_capacity;
-};
-/* One of them: its responses and pairs are ranges of the lists. */
-struct row_plan {
-    int64_t row;
-    int64_t first_response, first_pair;
-    int32_t n_responses, n_pairs;
-    int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
-    int64_t prompt_whole;
-    bool is_desirable;
-};
-
-static void plans_free(struct row_plans *p) {
-    mem_free(p->responses);
-    mem_free(p->pairs);
-}
-
-/* At most `limit` tokens in all, but never nothing of the content: with no room for both, content wins. */
-static void cut_to_limit(const struct view *v, struct cut *c, int64_t limit) {
-    if (cut_tokens(c) <= limit) {
-        return;
+static enum status check_truncation(const struct dataset *d, const struct truncation *t) {
+    if (!(t->response_ratio > 0 && t->response_ratio <= 1)) {
+        return fail(ERR_USAGE, "truncate.ratio is %g; it must be above 0 and at most 1", t->response_ratio);
     }
-    c->end = c->has_end && v->t.end_after_cut && (limit > 1 || c->content == 0);
-    int64_t keep = limit - c->end;
-    if (keep < c->keep) {
-        c->keep = keep < 1 && c->content > 0 ? 1 : keep;
+    if (t->max_length < 0 || t->max_prompt < 0 || t->max_response < 0 || t->max_length == 1) {
+        return fail(ERR_USAGE,
+                    "truncate.max_length is %d; at least one token of the prompt and one of the "
+                    "response must fit",
+                    t->max_length);
     }
-}
-
-/* The longest prefix of the content with at most `most` characters; later bytes of a character count 0 and
- * stay with it. */
-static enum status tokens_of_chars(struct view *v, const struct response *r, int64_t content, int64_t most,
-                                   int64_t *keep) {
-    TRY(GROW_ARRAY(v->chars, v->chars_capacity, content));
-    TRY(dataset_response_token_chars(v->d, r->first, content, v->chars));
-    int64_t sum = 0, n = 0;
-    while (n < content && sum + v->chars[n] <= most) {
-        sum += v->chars[n++];
+    if (t->max_length > 0 && t->max_prompt >= t->max_length) {
+        return fail(ERR_USAGE,
+                    "truncate.max_prompt (%d) leaves no room for a response in truncate.max_length (%d)",
+                    t->max_prompt, t->max_length);
     }
-    *keep = n;
-    return OK;
-}
-
-/* Step 1: what depends on the response alone. */
-static enum status cut_response(struct view *v, const struct response *r, struct cut *out) {
-    bool has_end = v->end_id >= 0 && r->count > 0;
-    struct cut c = {.content = r->count - has_end, .has_end = has_end, .end = has_end};
-    c.keep = c.content;
-    if (v->t.response_ratio < 1) {
-        int64_t keep = (int64_t)((double)c.content * v->t.response_ratio);
-        if (v->t.unit == CUT_CHARS) {
-            int64_t most = (int64_t)((double)r->length_chars * v->t.response_ratio);
-            TRY(tokens_of_chars(v, r, c.content, most < 1 ? 1 : most, &keep));
-        }
-        keep = keep < 1 ? 1 : keep;
-        if (keep < c.keep) {
-            c.keep = keep;
-            c.end = has_end && v->t.end_after_cut;
-        }
-    }
-    if (v->t.max_response > 0) {
-        cut_to_limit(v, &c, v->t.max_response);
-    }
-    *out = c;
-    return OK;
-}
-
-static enum status is_too_long(struct view *v, const struct response *r, bool *out) {
-    struct cut c;
-    TRY(cut_response(v, r, &c));
-    *out = r->prompt_count + cut_tokens(&c) > v->t.max_length;
-    return OK;
-}
-
-/* Step 2: whether the row's prompt is cut. */
-static enum status wants_prompt_cut(struct view *v, const struct planned_response *responses, int32_t n,
-                                    bool *out) {
-    const struct response *r = &responses[0].response;
-    int64_t first, count;
-    *out = false;
-    if (v->kind == ROWS_LABELED) {
-        for (int32_t i = 0; i < n && !*out; i++) {
-            TRY(is_too_long(v, &responses[i].response, out));
-        }
-        return OK;
-    }
-    if (v->kind != ROWS_PAIRS && !rows_are_prompts(v)) {
-        return is_too_long(v, r, out);
-    }
-    TRY(dataset_prompt_responses(v->d, r->prompt, &first, &count));
-    for (int64_t id = first; id < first + count && !*out; id++) {
-        struct response sibling;
-        TRY(dataset_response(v->d, id, &sibling));
-        TRY(is_too_long(v, &sibling, out));
+    if (t->response_ratio < 1 && t->unit == CUT_CHARS && !dataset_size(d).has_token_chars) {
+        return fail(ERR_USAGE,
+                    "%s: truncate.unit=chars needs characters per token; prepare it with prepare.token_chars",
+                    dataset_base_path(d));
     }
     return OK;
 }
 
-static enum status add_response(struct view *v, int64_t id, struct row_plans *all, struct row_plan *p) {
-    TRY(GROW_ARRAY(all->responses, all->response_capacity, all->n_responses + 1));
-    struct planned_response *r = &all->responses[all->n_responses];
-    TRY(dataset_response(v->d, id, &r->response));
-    TRY(cut_response(v, &r->response, &r->cut));
-    all->n_responses++;
-    p->n_responses++;
-    return OK;
+/* Options without effect are left out, so that they do not make side-cars stale. */
+static uint64_t hash_of_cuts(const struct view *v) {
+    const struct truncation *t = &v->t;
+    int64_t fields[8] = {t->max_length, t->max_response};
+    bool cuts =
+        (t->max_length > 0 && t->how == LENGTH_CUTS_PROMPT) || t->max_response > 0 || t->response_ratio < 1;
+    if (t->max_length > 0 && t->how == LENGTH_CUTS_PROMPT) {
+        fields[2] = t->max_prompt;
+        fields[3] = t->keep_start;
+        fields[4] = view_is_of_prompts(v) ? ROWS_PAIRS : v->kind; /* which cut the same */
+    }
+    fields[3] += t->max_length > 0 && t->how == LENGTH_CUTS_ROW ? 2 : 0;
+    fields[0] = t->how == LENGTH_DROPS_ROW ? 0 : fields[0]; /* what stays is whole */
+    fields[5] = t->response_ratio < 1 ? 1 + (int64_t)t->unit : 0;
+    fields[6] = cuts && t->end_after_cut;
+    memcpy(&fields[7], &t->response_ratio, sizeof fields[7]);
+    return hash_bytes(fields, sizeof fields, 0);
 }
-
-static int32_t place_of(const struct row_plans *all, const struct row_plan *p, int64_t id) {
-    for (int32_t i = 0; i < p->n_responses; i++) {
-        if (all->responses[p->first_response + i].response.id == id) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-/* The place of a pair's side, which is added where it is not there yet. */
-static enum status take_side(struct view *v, int64_t id, struct row_plans *all, struct row_plan *p,
-                             int32_t *place) {
-    *place = place_of(all, p, id);
-    if (*place < 0) {
-        *place = p->n_responses;
-        return add_response(v, id, all, p);
-    }
-    return OK;
-}
-
-static enum status add_pair(struct view *v, const struct pair *pair, struct row_plans *all,
-                            struct row_plan *p) {
-    TRY(GROW_ARRAY(all->pairs, all->pair_capacity, all->n_pairs + 1));
-    struct sample_pair *out = &all->pairs[all->n_pairs];
-    *out = (struct sample_pair){
-        .row = pair->row, .source = pair->source, .margin = pair->margin, .label = pair->label};
-    TRY(take_side(v, pair->chosen, all, p, &out->chosen));
-    TRY(take_side(v, pair->rejected, all, p, &out->rejected));
-    const struct planned_response *own = &all->responses[p->first_response];
-    if (own[out->chosen].response.prompt != own[out->rejected].response.prompt) {
-        return fail(ERR_DATA, "%s: pair %lld joins responses to different prompts (%lld and %lld)",
-                    dataset_path(v->d), (long long)pair->row, (long long)own[out->chosen].response.prompt,
-                    (long long)own[out->rejected].response.prompt);
-    }
-    all->n_pairs++;
-    p->n_pairs++;
-    return OK;
-}
-
-static enum status add_prompt(struct view *v, int64_t prompt, struct row_plans *all, struct row_plan *p) {
-    int64_t first, count;
-    TRY(dataset_prompt_responses(v->d, prompt, &first, &count));
-    for (int64_t id = first; id < first + count; id++) {
-        TRY(add_response(v, id, all, p));
-    }
-    return OK;
-}
-
-static enum status find_prompt(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    const struct comparisons *c = &v->comparisons;
-    if (c->n_groups == 0) { /* a file without pairs */
-        return add_prompt(v, row, all, p);
-    }
-    if (v->kind == ROWS_PROMPTS) {
-        TRY(add_prompt(v, c->list[c->group_first[row]].prompt, all, p));
-    }
-    for (int64_t i = c->group_first[row]; i < c->group_first[row + 1]; i++) {
-        struct pair pair;
-        TRY(dataset_pair(v->d, c->list[i].row, &pair));
-        TRY(add_pair(v, &pair, all, p));
-    }
-    return OK;
-}
-
-/* The row's own response, and the one that does not belong to its prompt; their ids are places of the row. */
-static enum status add_labeled(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    int64_t id;
-    bool other;
-    TRY(labeled_response(v->d, v->rows, row, &id, &p->is_desirable));
-    TRY(add_response(v, id, all, p));
-    all->responses[p->first_response].response.id = row;
-    if (v->block == 0) {
-        return OK;
-    }
-    const struct response own = all->responses[p->first_response].response;
-    TRY(labeled_response(v->d, v->rows, labeled_partner(v->rows, v->block, row), &id, &other));
-    TRY(add_response(v, id, all, p));
-    struct response *second = &all->responses[p->first_response + 1].response;
-    second->id = v->rows + row;
-    second->prompt = own.prompt;
-    second->prompt_first = own.prompt_first;
-    second->prompt_count = own.prompt_count;
-    return OK;
-}
-
-static enum status find_responses(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    if (rows_are_prompts(v)) {
-        return find_prompt(v, row, all, p);
-    }
-    if (v->kind == ROWS_LABELED) {
-        return add_labeled(v, row, all, p);
-    }
-    if (v->kind == ROWS_RESPONSES) {
-        return add_response(v, v->kept ? v->kept[row] : row, all, p);
-    }
-    struct pair pair;
-    TRY(dataset_pair(v->d, row, &pair));
-    return v->kind == ROWS_PAIRS ? add_pair(v, &pair, all, p) : add_response(v, pair.chosen, all, p);
-}
-
-/* Steps 2 and 3. */
-static enum status cut_row(struct view *v, struct planned_response *responses, struct row_plan *p) {
-    const struct response *first = &responses[0].response;
-    p->prompt_whole = p->prompt_count = first->prompt_count;
-    if (v->t.max_length > 0) {
-        bool cut;
-        TRY(wants_prompt_cut(v, responses, p->n_responses, &cut));
-        if (cut && p->prompt_count > v->t.max_prompt) {
-            p->prompt_count = v->t.max_prompt;
-        }
-        for (int32_t i = 0; i < p->n_responses; i++) {
-            cut_to_limit(v, &responses[i].cut, v->t.max_length - p->prompt_count);
-        }
-    }
-    p->prompt_first = first->prompt_first + (v->t.keep_start ? 0 : p->prompt_whole - p->prompt_count);
-    return OK;
-}
-
-/* A prompt without responses is a row without tokens. */
-static enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
-    TRY(find_responses(v, row, all, p));
-    return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
-}
-
-static int64_t plan_tokens(const struct row_plans *all, const struct row_plan *p) {
-    int64_t sum = p->prompt_count;
-    for (int32_t i = 0; i < p->n_responses; i++) {
-        sum += cut_tokens(&all->responses[p->first_response + i].cut);
-    }
-    return sum;
-}
-
-/* Opening. */
 
 static uint64_t hash_of(const struct view *v) {
-    uint64_t cut =
-        truncation_hash(&v->t, rows_are_prompts(v) ? ROWS_PAIRS : v->kind); /* which cut the same */
-    if (v->kind != ROWS_LABELED) {
-        return cut;
+    uint64_t cuts = hash_of_cuts(v), rows = hash_join((uint64_t)v->t.how, (uint64_t)v->t.max_length);
+    if (v->kind != ROWS_UNPAIRED) {
+        return cuts;
     }
-    return hash_join(hash_join(cut, dataset_pairs_hash(v->d)), (uint64_t)v->block); /* ids are rows */
+    return hash_join(hash_join(cuts, rows),
+                     hash_join(dataset_pairs_hash(v->d), (uint64_t)v->block)); /* ids are rows */
 }
 
 /* What only prompts as rows need. */
@@ -331,19 +78,11 @@ static enum status open_prompts(struct view *v) {
     return OK;
 }
 
-/* What the kind of rows needs beside the file. */
-static enum status open_kind(struct view *v, bool only_desirable) {
-    if (v->kind == ROWS_LABELED) {
-        return labeled_rows(v->d, &v->rows);
-    }
-    return rows_are_prompts(v) ? open_prompts(v)
-           : only_desirable    ? labeled_keep(v->d, &v->kept, &v->rows)
-                               : OK;
-}
-
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out) {
     struct dataset_size size = dataset_size(d);
-    TRY(truncation_check(d, t));
+    bool labeled = kind == ROWS_LABELED || (kind == ROWS_PREFERRED && size.pairs > 0);
+    TRY(check_truncation(d, t));
+    kind = kind == ROWS_LABELED ? ROWS_PAIRS : kind == ROWS_PREFERRED ? ROWS_CHOSEN : kind;
     if ((kind == ROWS_PAIRS || kind == ROWS_COMPARED) && size.pairs == 0) {
         return fail(ERR_DATA, "%s: has no pairs; pairs of a chosen and a rejected response are needed here",
                     dataset_path(d));
@@ -361,7 +100,20 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->end_id = dataset_facts(d)->end_id;
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
-    enum status st = open_kind(v, kind == ROWS_CHOSEN && size.has_desirable);
+    enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
+    if (v->kind == ROWS_UNPAIRED) {
+        st = unpaired_open(d, &v->unpaired);
+        v->rows = v->unpaired.rows;
+    }
+    if (v->kind == ROWS_RESPONSES && kind == ROWS_CHOSEN && size.has_desirable) {
+        st = unpaired_keep(d, &v->kept, &v->rows);
+    }
+    v->unlabeled = v->comparisons.list ? size.pairs - v->comparisons.n : 0;
+    if (st == OK && labeled) {
+        st = labeled_rows(d, &v->kept, &v->rows);
+        v->unlabeled = size.pairs - v->rows;
+    }
+    st = st == OK ? plan_leave_out(v) : st;
     if (st != OK) {
         view_close(v);
         return st;
@@ -373,8 +125,9 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
-        mem_free(v->kept);
+        unpaired_close(&v->unpaired);
         mem_free(v->chars);
+        mem_free(v->kept);
         mem_free(v);
     }
 }
@@ -389,7 +142,16 @@ int64_t view_rows(const struct view *v) {
 }
 
 int64_t view_ids(const struct view *v) {
-    return v->kind != ROWS_LABELED ? dataset_size(v->d).responses : v->block > 0 ? 2 * v->rows : v->rows;
+    int64_t rows = v->unpaired.rows;
+    return v->kind != ROWS_UNPAIRED ? dataset_size(v->d).responses : v->block > 0 ? 2 * rows : rows;
+}
+
+int64_t view_unlabeled(const struct view *v) {
+    return v->unlabeled;
+}
+
+int64_t view_left_out(const struct view *v) {
+    return v->left_out;
 }
 
 uint64_t view_hash(const struct view *v) {
@@ -397,19 +159,6 @@ uint64_t view_hash(const struct view *v) {
 }
 
 /* Reading. */
-
-enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost) {
-    struct row_plans all = {0};
-    enum status st = OK;
-    for (int64_t i = 0; i < n && st == OK; i++) {
-        struct row_plan p;
-        all.n_responses = all.n_pairs = 0;
-        st = plan_row(v, rows[i], &all, &p);
-        st = st == OK ? to_int(plan_tokens(&all, &p), "tokens of a row", &cost[i]) : st;
-    }
-    plans_free(&all);
-    return st;
-}
 
 static enum status read_response_tokens(struct view *v, const struct response *r, const struct cut *c,
                                         int32_t *out) {
@@ -474,7 +223,9 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     }
     s->is_desirable = p->is_desirable;
     s->is_mismatched = v->block > 0;
-    s->target = rows_are_prompts(v) ? best_response(s) : v->kind == ROWS_LABELED && !p->is_desirable ? -1 : 0;
+    s->target = view_is_of_prompts(v)                          ? best_response(s)
+                : v->kind == ROWS_UNPAIRED && !p->is_desirable ? -1
+                                                               : 0;
     return OK;
 }
 
@@ -484,6 +235,8 @@ static void count_pair(const struct planned_response *responses, const struct sa
     const struct sample_response *b = &s->responses[pair->rejected];
     counts->pairs++;
     counts->margins += !isnan(pair->margin);
+    counts->against += pair->label && a->score < b->score; /* NaN: neither */
+    counts->level += pair->label && a->score == b->score;
     if (a->count != b->count || memcmp(a->tokens, b->tokens, (size_t)a->count * sizeof *a->tokens) != 0) {
         return;
     }
@@ -516,64 +269,83 @@ static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
     to->margins += from->margins;
     to->alike += from->alike;
     to->alike_cut += from->alike_cut;
+    to->against += from->against;
+    to->level += from->level;
 }
 
+/* What a buffer of samples holds. */
+struct sample_room {
+    int64_t n, responses, pairs, tokens;
+};
+
 /* One buffer: samples, their responses, their pairs, tokens, and where the file has it, what is trained. */
-static enum status allocate_samples(int64_t n, const struct row_plans *all, int64_t tokens, bool trained,
-                                    struct sample **out) {
+static enum status allocate_samples(const struct sample_room *room, bool trained, struct sample **out) {
     int64_t part;
     int64_t bytes = 0;
-    TRY(size_mul(n, sizeof **out, "samples", &part));
+    TRY(size_mul(room->n, sizeof **out, "samples", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
-    TRY(size_mul(all->n_responses, sizeof(struct sample_response), "responses", &part));
+    TRY(size_mul(room->responses, sizeof(struct sample_response), "responses", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
-    TRY(size_mul(all->n_pairs, sizeof(struct sample_pair), "pairs", &part));
+    TRY(size_mul(room->pairs, sizeof(struct sample_pair), "pairs", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
-    TRY(size_mul(tokens, sizeof(int32_t) + (trained ? 1 : 0), "tokens of rows", &part));
+    TRY(size_mul(room->tokens, sizeof(int32_t) + (trained ? 1 : 0), "tokens of rows", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
     *out = mem_calloc(bytes, 1);
     return mem_ok(*out);
 }
 
-static enum status read_samples(struct view *v, const struct row_plans *all, const struct row_plan *plans,
-                                int64_t n, int64_t tokens, struct sample *samples,
-                                struct cut_counts *counts) {
-    struct sample_response *responses = (struct sample_response *)(samples + n);
-    struct sample_pair *pairs = (struct sample_pair *)(responses + all->n_responses);
-    int32_t *at = (int32_t *)(pairs + all->n_pairs);
-    uint8_t *mask = dataset_size(v->d).has_trained ? (uint8_t *)(at + tokens) : NULL;
-    if (all->n_pairs > 0) {
-        memcpy(pairs, all->pairs, (size_t)all->n_pairs * sizeof *pairs);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        const struct row_plan *p = &plans[i];
-        samples[i].responses = responses + p->first_response;
-        samples[i].pairs = pairs + p->first_pair;
-        TRY(read_sample(v, all->responses + p->first_response, p, &samples[i], &at, &mask));
-        count_cuts(v, all->responses + p->first_response, p, &samples[i], counts);
+/* A plan's rows: those of the list, in its order. */
+struct chosen_rows {
+    const struct view_plan *plan;
+    const int64_t *list; /* NULL: all */
+    int64_t n;
+};
+static const struct row_plan *chosen_row(const struct chosen_rows *c, int64_t i) {
+    return &c->plan->rows[c->list ? c->list[i] : i];
+}
+
+static enum status measure_rows(const struct chosen_rows *c, struct sample_room *out) {
+    *out = (struct sample_room){.n = c->n};
+    for (int64_t i = 0; i < c->n; i++) {
+        const struct row_plan *p = chosen_row(c, i);
+        out->responses += p->n_responses;
+        out->pairs += p->n_pairs;
+        TRY(size_add(out->tokens, view_plan_tokens(c->plan, p), "tokens of rows", &out->tokens));
     }
     return OK;
 }
 
-/* rows NULL: the n from `first` on. */
-static enum status read_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
-                             struct sample **out, struct cut_counts *counts) {
-    struct row_plan *plans = NULL;
-    struct row_plans all = {0};
-    struct sample *samples = NULL;
-    struct cut_counts found = {0};
-    int64_t tokens = 0;
-    enum status st;
-    TRY_TO(done, NEW_ARRAY(plans, n));
-    for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, plan_row(v, rows ? rows[i] : first + i, &all, &plans[i]));
-        TRY_TO(done, size_add(tokens, plan_tokens(&all, &plans[i]), "tokens of rows", &tokens));
+static enum status read_samples(const struct chosen_rows *c, const struct sample_room *room,
+                                struct sample *samples, struct cut_counts *counts) {
+    struct view *v = c->plan->view;
+    const struct row_plans *all = &c->plan->all;
+    struct sample_response *responses = (struct sample_response *)(samples + c->n);
+    struct sample_pair *pairs = (struct sample_pair *)(responses + room->responses);
+    int32_t *at = (int32_t *)(pairs + room->pairs);
+    uint8_t *mask = dataset_size(v->d).has_trained ? (uint8_t *)(at + room->tokens) : NULL;
+    for (int64_t i = 0; i < c->n; i++) {
+        const struct row_plan *p = chosen_row(c, i);
+        const struct planned_response *own = all->responses + p->first_response;
+        samples[i].responses = responses;
+        samples[i].pairs = pairs;
+        if (p->n_pairs > 0) {
+            memcpy(pairs, all->pairs + p->first_pair, (size_t)p->n_pairs * sizeof *pairs);
+        }
+        TRY(read_sample(v, own, p, &samples[i], &at, &mask));
+        count_cuts(v, own, p, &samples[i], counts);
+        responses += p->n_responses;
+        pairs += p->n_pairs;
     }
-    TRY_TO(done, allocate_samples(n, &all, tokens, dataset_size(v->d).has_trained, &samples));
-    st = read_samples(v, &all, plans, n, tokens, samples, &found);
-done:
-    mem_free(plans);
-    plans_free(&all);
+    return OK;
+}
+
+static enum status read_chosen(const struct chosen_rows *c, struct sample **out, struct cut_counts *counts) {
+    struct sample *samples = NULL;
+    struct sample_room room;
+    struct cut_counts found = {0};
+    TRY(measure_rows(c, &room));
+    TRY(allocate_samples(&room, dataset_size(c->plan->view->d).has_trained, &samples));
+    enum status st = read_samples(c, &room, samples, &found);
     if (st != OK) {
         mem_free(samples);
         return st;
@@ -583,6 +355,23 @@ done:
     }
     *out = samples;
     return OK;
+}
+
+enum status view_plan_read(const struct view_plan *plan, const int64_t *index, int64_t n, struct sample **out,
+                           struct cut_counts *counts) {
+    const struct chosen_rows chosen = {plan, index, n};
+    return read_chosen(&chosen, out, counts);
+}
+
+/* rows NULL: the n from `first` on. */
+static enum status read_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
+                             struct sample **out, struct cut_counts *counts) {
+    struct view_plan *plan;
+    TRY(view_plan_rows(v, rows, first, n, &plan));
+    const struct chosen_rows all = {plan, NULL, n};
+    enum status st = read_chosen(&all, out, counts);
+    view_plan_close(plan);
+    return st;
 }
 
 enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,

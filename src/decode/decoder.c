@@ -1,32 +1,49 @@
 #include "decode/decoder.h"
 
 #include <math.h>
+#include <string.h>
 
+#include "decode/draw.h"
 #include "util/mem.h"
 
-/* A sequence of the cache. */
+/* Rows that a step or a reading of prompts takes at most: logits of so many are held. */
+enum { MOST_ROWS = 64 };
+
+/* A sequence of the caches. */
 struct sequence {
-    int64_t prompt; /* being answered; -1: idle */
+    int64_t item;   /* of the run's prompts, being answered; -1: idle */
     int32_t length; /* tokens in the cache */
     int32_t token;  /* goes in next */
+};
+struct voice {
+    struct cache *cache;  /* NULL: not there */
+    struct workspace own; /* of voices but the policy */
+    float *logits;        /* most_rows x vocabulary */
+    float *kept;          /* those of the last prompt that was read */
 };
 
 struct decoder {
     struct model *model;
     struct decoder_options options;
-    struct cache *cache;
-    struct sampler *sampler;
-    int32_t n_slots, max_tokens;
+    struct voice voices[VOICES];
+    struct drawer drawer;
+    bool steady;
+    int32_t n_slots, max_tokens, most_rows;
     struct sequence *slots;
-    float *logits; /* DECODER_ROWS x vocabulary */
+    int32_t kept_slot;                     /* which holds that last prompt */
+    int32_t *sequences, *tokens, *offsets; /* of a step, or of the prompts that are read */
+    int64_t cap_tokens;
+    double *logps;
+    struct drawn *drawn;
     /* Of the run. */
     const struct prompt *prompts;
     struct response_tokens *out;
     int64_t n, next, done;
 };
 
-static int32_t slots_of(const struct decoder_options *o) {
-    return (o->sequences + DECODER_ROWS - 1) / DECODER_ROWS * DECODER_ROWS;
+static int32_t slots_of(const struct decoder_options *o, const struct backend_caps *caps) {
+    int32_t padded = (o->sequences + DECODER_ROWS - 1) / DECODER_ROWS * DECODER_ROWS;
+    return caps->steady_rows ? o->sequences : padded;
 }
 
 static enum status tokens_of(const struct decoder_options *o, int32_t *out) {
@@ -40,24 +57,49 @@ enum status decoder_bytes(const struct model_config *c, const struct backend_cap
                           const struct decoder_options *o, int64_t *out) {
     int32_t max_tokens;
     TRY(tokens_of(o, &max_tokens));
-    return cache_bytes(c, caps, slots_of(o), max_tokens, out);
+    return cache_bytes(c, caps, slots_of(o, caps), max_tokens, out);
+}
+
+/* A voice besides the policy brings its own workspace: caches are not stacked. */
+static enum status open_voice(struct decoder *d, struct model *m, struct workspace *w, struct voice *v) {
+    int64_t logits, bytes;
+    if (m->config.vocabulary != d->model->config.vocabulary) {
+        return fail(ERR_INTERNAL, "decoder: voices of different vocabularies");
+    }
+    TRY(size_mul(d->most_rows, m->config.vocabulary, "logits", &logits));
+    TRY(NEW_ARRAY(v->logits, logits));
+    TRY(NEW_ARRAY(v->kept, m->config.vocabulary));
+    if (!w) {
+        TRY(decoder_bytes(&m->config, &m->backend->caps, &d->options, &bytes));
+        TRY(workspace_open(m->backend, bytes, &v->own));
+    }
+    return cache_open(m, w ? w : &v->own, d->n_slots, d->max_tokens, &v->cache);
 }
 
 enum status decoder_open(struct model *m, struct workspace *w, const struct decoder_options *o,
                          struct decoder **out) {
     struct decoder *d;
-    int64_t logits;
     enum status st = OK;
-    TRY(size_mul(DECODER_ROWS, m->config.vocabulary, "logits", &logits));
     TRY(NEW_ARRAY(d, 1));
     d->model = m;
     d->options = *o;
-    d->n_slots = slots_of(o);
+    d->steady = m->backend->caps.steady_rows;
+    d->n_slots = slots_of(o, &m->backend->caps);
+    d->most_rows = !d->steady ? DECODER_ROWS : d->n_slots < MOST_ROWS ? d->n_slots : MOST_ROWS;
     TRY_TO(failed, tokens_of(o, &d->max_tokens));
     TRY_TO(failed, NEW_ARRAY(d->slots, d->n_slots));
-    TRY_TO(failed, NEW_ARRAY(d->logits, logits));
-    TRY_TO(failed, sampler_open(m->config.vocabulary, &d->sampler));
-    TRY_TO(failed, cache_open(m, w, d->n_slots, d->max_tokens, &d->cache));
+    TRY_TO(failed, NEW_ARRAY(d->sequences, d->most_rows));
+    TRY_TO(failed, NEW_ARRAY(d->offsets, d->most_rows + 1));
+    TRY_TO(failed, NEW_ARRAY(d->logps, d->most_rows));
+    TRY_TO(failed, NEW_ARRAY(d->drawn, d->most_rows));
+    TRY_TO(failed, GROW_ARRAY(d->tokens, d->cap_tokens, d->most_rows));
+    TRY_TO(failed, drawer_open(&d->options, m->config.vocabulary, &d->drawer));
+    for (int v = 0; v < VOICES; v++) {
+        struct model *other = v == VOICE_POLICY ? m : o->voices[v];
+        if (other) {
+            TRY_TO(failed, open_voice(d, other, v == VOICE_POLICY ? w : NULL, &d->voices[v]));
+        }
+    }
     *out = d;
     return OK;
 failed:
@@ -69,63 +111,225 @@ void decoder_close(struct decoder *d) {
     if (!d) {
         return;
     }
-    cache_close(d->cache);
-    sampler_close(d->sampler);
+    for (int v = 0; v < VOICES; v++) {
+        cache_close(d->voices[v].cache);
+        workspace_close(&d->voices[v].own);
+        mem_free(d->voices[v].logits);
+        mem_free(d->voices[v].kept);
+    }
+    drawer_close(&d->drawer);
     mem_free(d->slots);
-    mem_free(d->logits);
+    mem_free(d->sequences);
+    mem_free(d->offsets);
+    mem_free(d->logps);
+    mem_free(d->drawn);
+    mem_free(d->tokens);
     mem_free(d);
 }
 
-static bool is_stop(const struct decoder_options *o, int32_t token) {
+void decoder_set_rule(struct decoder *d, const struct rule *rule) {
+    d->options.rule = *rule;
+}
+
+static bool is_stop(const struct decoder_options *o, const struct response_tokens *r) {
     for (int32_t i = 0; i < o->n_stops; i++) {
-        if (o->stops[i] == token) {
+        if (o->stops[i] == r->tokens[r->count - 1]) {
             return true;
         }
     }
-    return false;
+    return o->is_end && o->is_end(o->end_context, r->tokens, r->count);
 }
 
-static void bar(const struct decoder *d, float *logits) {
-    for (int64_t i = 0; d->options.barred && i < d->model->config.vocabulary; i++) {
-        logits[i] = d->options.barred[i] ? -INFINITY : logits[i];
+/* Row i of every voice's logits, or of those that were kept. */
+static void rows_of(const struct decoder *d, int32_t i, const float *rows[VOICES]) {
+    for (int v = 0; v < VOICES; v++) {
+        const struct voice *voice = &d->voices[v];
+        const float *row = i < 0 ? voice->kept : voice->logits + i * d->model->config.vocabulary;
+        rows[v] = voice->cache ? row : NULL;
     }
 }
 
-/* Draws the slot's next token; at a stop token or the limit the slot becomes idle. */
-static enum status draw(struct decoder *d, struct sequence *slot, float *logits) {
-    struct response_tokens *out = &d->out[slot->prompt];
-    int64_t row = d->prompts[slot->prompt].row;
-    bar(d, logits);
-    struct rng r = rng_stream(d->options.seed, RNG_SAMPLE, row, out->count);
-    if (sampler_draw(d->sampler, &d->options.sampling, logits, &r, &slot->token) != OK) {
-        return note("generating token %d of row %lld", out->count, (long long)row);
-    }
-    out->tokens[out->count++] = slot->token;
-    out->stopped = is_stop(&d->options, slot->token);
-    if (out->stopped || out->count == d->options.max_new_tokens) {
-        slot->prompt = -1;
+/* The slot's next token; where its logits are broken, its response ends with what it has. */
+static bool draw(struct decoder *d, struct sequence *slot, const float *const rows[VOICES],
+                 struct drawn *drawn) {
+    struct response_tokens *out = &d->out[slot->item];
+    const struct prompt *p = &d->prompts[slot->item];
+    if (drawer_draw(&d->drawer, p, out, rows, out->numbers != NULL, drawn) != OK) {
+        (void)note("generating token %d of row %lld", out->count, (long long)p->row);
+        out->broken = true;
+        slot->item = -1;
         d->done++;
+        return false;
+    }
+    slot->token = drawn->token;
+    return true;
+}
+
+/* Adds the token; at a stop or the limit the slot becomes idle. */
+static void take(struct decoder *d, struct sequence *slot, const struct drawn *drawn) {
+    struct response_tokens *out = &d->out[slot->item];
+    if (out->numbers) {
+        out->numbers[out->count] = drawn->numbers;
+    }
+    out->tokens[out->count++] = drawn->token;
+    out->stopped = is_stop(&d->options, out);
+    if (out->stopped || out->count == d->options.max_new_tokens) {
+        slot->item = -1;
+        d->done++;
+    }
+}
+
+/* The voice that is compared with; -1: none. */
+static int reference_voice(const struct decoder *d) {
+    bool is_proxy = d->options.rule.kind == RULE_PROXY;
+    return d->voices[VOICE_REFERENCE].cache ? VOICE_REFERENCE : is_proxy ? VOICE_POLICY : -1;
+}
+
+/* Log-probabilities of what was drawn, where they are a voice's own. row: of its logits, the first of n. */
+static enum status add_logps(struct decoder *d, int32_t row, int32_t n, struct drawn *drawn) {
+    const float *rows[VOICES];
+    rows_of(d, row, rows);
+    for (int32_t i = 0; i < n; i++) {
+        d->tokens[i] = drawn[i].token;
+    }
+    for (int v = VOICE_POLICY; v <= VOICE_REFERENCE && rows[v]; v++) {
+        TRY(cache_token_logps(d->voices[v].cache, rows[v], d->tokens, n, d->logps));
+        for (int32_t i = 0; i < n; i++) {
+            struct token_numbers *numbers = &drawn[i].numbers;
+            bool is_own = drawn[i].from == rows[v] + i * d->model->config.vocabulary;
+            numbers->logp = is_own ? d->logps[i] : numbers->logp;
+            numbers->reference_logp = v == reference_voice(d) ? d->logps[i] : numbers->reference_logp;
+        }
+    }
+    for (int32_t i = 0; i < n; i++) {
+        struct token_numbers *numbers = &drawn[i].numbers;
+        numbers->drawn_logp = drawn[i].is_plain ? numbers->logp : numbers->drawn_logp;
     }
     return OK;
 }
 
-/* Gives an idle slot the next prompts until one needs a second token, or none is left. */
-static enum status fill(struct decoder *d, int32_t s) {
-    struct sequence *slot = &d->slots[s];
-    while (slot->prompt < 0 && d->next < d->n) {
-        const struct prompt *p = &d->prompts[d->next];
-        if (p->count > d->options.max_prompt) {
-            return fail(ERR_INTERNAL, "decoder: row %lld has %d prompt tokens, announced were %d",
-                        (long long)p->row, p->count, d->options.max_prompt);
-        }
-        d->out[d->next].count = 0;
-        slot->prompt = d->next++;
-        slot->length = p->count;
-        if (cache_start(d->cache, s, p->tokens, p->count, d->logits) != OK) {
-            return note("reading the prompt of row %lld", (long long)p->row);
-        }
-        TRY(draw(d, slot, d->logits));
+static bool same_prompt(const struct decoder *d, int64_t a, int64_t b) {
+    return a >= 0 && d->prompts[a].tokens == d->prompts[b].tokens &&
+           d->prompts[a].count == d->prompts[b].count;
+}
+
+/* A slot that has been given its next item, and the row of logits after its prompt; -1: the kept ones. */
+struct start {
+    int32_t slot, row;
+};
+
+static enum status check_prompt(const struct decoder *d, const struct prompt *p) {
+    if (p->count > d->options.max_prompt) {
+        return fail(ERR_INTERNAL, "decoder: row %lld has %d prompt tokens, announced were %d",
+                    (long long)p->row, p->count, d->options.max_prompt);
     }
+    for (int32_t i = 0; i < p->count; i++) {
+        if (p->tokens[i] < 0 || p->tokens[i] >= d->model->config.vocabulary) {
+            return fail(ERR_DATA, "the prompt of row %lld: token id %d is outside the vocabulary of %lld",
+                        (long long)p->row, p->tokens[i], (long long)d->model->config.vocabulary);
+        }
+    }
+    return OK;
+}
+
+/* Gives idle slots the next items, at most `most` distinct prompts of them; those after the first sample of a
+ * prompt that was read before copy it. n_new: prompts to be read, into d->sequences, their items in `items`.
+ */
+static enum status assign(struct decoder *d, struct start *starts, int64_t *items, int32_t *n,
+                          int32_t *n_new) {
+    *n = *n_new = 0;
+    for (int32_t s = 0; s < d->n_slots && d->next < d->n; s++) {
+        bool is_new = !same_prompt(d, d->next - 1, d->next);
+        if (is_new && *n > *n_new && *n_new == 0) {
+            break; /* what was kept is still needed */
+        }
+        if (d->slots[s].item >= 0 || *n == d->most_rows) {
+            continue;
+        }
+        TRY(check_prompt(d, &d->prompts[d->next]));
+        if (is_new) {
+            items[*n_new] = d->next;
+            d->sequences[(*n_new)++] = s;
+        } else if (*n_new == 0) {
+            for (int v = 0; v < VOICES; v++) {
+                struct voice *voice = &d->voices[v];
+                TRY(voice->cache ? cache_copy_prompt(voice->cache, d->kept_slot, s) : OK);
+            }
+            d->kept_slot = s;
+        }
+        starts[(*n)++] = (struct start){s, *n_new - 1};
+        d->slots[s] = (struct sequence){.item = d->next, .length = d->prompts[d->next].count};
+        d->out[d->next].count = 0;
+        d->out[d->next].stopped = d->out[d->next].broken = false;
+        d->next++;
+    }
+    return OK;
+}
+
+/* Reads the new prompts, together where rows are steady. */
+static enum status read_prompts(struct decoder *d, const int64_t *items, int32_t n) {
+    int64_t vocabulary = d->model->config.vocabulary;
+    int32_t step = d->steady ? n : 1;
+    for (int32_t first = 0; first < n; first += step) {
+        d->offsets[0] = 0;
+        for (int32_t i = 0; i < step; i++) {
+            const struct prompt *p = &d->prompts[items[first + i]];
+            TRY(GROW_ARRAY(d->tokens, d->cap_tokens, (int64_t)d->offsets[i] + p->count));
+            memcpy(d->tokens + d->offsets[i], p->tokens, (size_t)p->count * sizeof *p->tokens);
+            d->offsets[i + 1] = d->offsets[i] + p->count;
+        }
+        for (int v = 0; v < VOICES; v++) {
+            struct voice *voice = &d->voices[v];
+            if (voice->cache && cache_start_all(voice->cache, d->sequences + first, d->tokens, d->offsets,
+                                                step, voice->logits + first * vocabulary) != OK) {
+                return note("reading the prompts of rows %lld to %lld",
+                            (long long)d->prompts[items[first]].row,
+                            (long long)d->prompts[items[first + step - 1]].row);
+            }
+        }
+    }
+    for (int v = 0; v < VOICES && n > 0; v++) {
+        struct voice *voice = &d->voices[v];
+        if (voice->cache) {
+            memcpy(voice->kept, voice->logits + (n - 1) * vocabulary, (size_t)vocabulary * sizeof(float));
+        }
+    }
+    return OK;
+}
+
+/* Prompts that were read just now, for their further samples. */
+static enum status copy_prompts(struct decoder *d, const struct start *starts, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        int32_t from = starts[i].row < 0 ? -1 : d->sequences[starts[i].row];
+        for (int v = 0; v < VOICES && from >= 0 && from != starts[i].slot; v++) {
+            struct voice *voice = &d->voices[v];
+            TRY(voice->cache ? cache_copy_prompt(voice->cache, from, starts[i].slot) : OK);
+        }
+        d->kept_slot = from >= 0 ? starts[i].slot : d->kept_slot;
+    }
+    return OK;
+}
+
+/* Gives idle slots the next items until each needs a second token, or none is left. */
+static enum status fill(struct decoder *d) {
+    struct start starts[MOST_ROWS];
+    int64_t items[MOST_ROWS];
+    int32_t n, n_new;
+    do {
+        TRY(assign(d, starts, items, &n, &n_new));
+        TRY(read_prompts(d, items, n_new));
+        TRY(copy_prompts(d, starts, n));
+        for (int32_t i = 0; i < n; i++) {
+            const float *rows[VOICES];
+            struct drawn drawn;
+            struct sequence *slot = &d->slots[starts[i].slot];
+            rows_of(d, starts[i].row, rows);
+            if (draw(d, slot, rows, &drawn)) {
+                TRY(d->out[slot->item].numbers ? add_logps(d, starts[i].row, 1, &drawn) : OK);
+                take(d, slot, &drawn);
+            }
+        }
+    } while (n > 0);
     return OK;
 }
 
@@ -137,33 +341,61 @@ static enum status idle_along(struct decoder *d, int32_t s) {
         return OK;
     }
     slot->length = 1;
-    return cache_start(d->cache, s, &slot->token, 1, d->logits);
+    for (int v = 0; v < VOICES; v++) {
+        struct voice *voice = &d->voices[v];
+        TRY(voice->cache ? cache_start(voice->cache, s, &slot->token, 1, voice->logits) : OK);
+    }
+    return OK;
 }
 
-/* One step of slots [first, first + DECODER_ROWS), unless all of them are idle. */
-static enum status step(struct decoder *d, int32_t first) {
-    int32_t sequences[DECODER_ROWS], tokens[DECODER_ROWS], active = 0;
-    struct sequence *slots = d->slots + first;
-    for (int32_t i = 0; i < DECODER_ROWS; i++) {
-        TRY(fill(d, first + i));
-        active += slots[i].prompt >= 0;
+/* One step of the n slots in d->sequences; idle ones among them are not read. */
+static enum status step(struct decoder *d, int32_t n) {
+    const float *rows[VOICES];
+    bool want = false;
+    for (int32_t i = 0; i < n; i++) {
+        d->tokens[i] = d->slots[d->sequences[i]].token;
     }
-    if (active == 0) {
-        return OK;
+    for (int v = 0; v < VOICES; v++) {
+        struct voice *voice = &d->voices[v];
+        TRY(voice->cache ? cache_step(voice->cache, d->sequences, d->tokens, n, voice->logits) : OK);
     }
-    for (int32_t i = 0; i < DECODER_ROWS; i++) {
-        if (slots[i].prompt < 0) {
-            TRY(idle_along(d, first + i));
+    for (int32_t i = 0; i < n; i++) {
+        struct sequence *slot = &d->slots[d->sequences[i]];
+        d->drawn[i] = (struct drawn){0};
+        slot->length++;
+        rows_of(d, i, rows);
+        if (slot->item >= 0 && draw(d, slot, rows, &d->drawn[i])) {
+            want |= d->out[slot->item].numbers != NULL;
         }
-        sequences[i] = first + i;
-        tokens[i] = slots[i].token;
     }
-    TRY(cache_step(d->cache, sequences, tokens, DECODER_ROWS, d->logits));
-    for (int32_t i = 0; i < DECODER_ROWS; i++) {
-        slots[i].length++;
-        if (slots[i].prompt >= 0) {
-            TRY(draw(d, &slots[i], d->logits + i * d->model->config.vocabulary));
+    TRY(want ? add_logps(d, 0, n, d->drawn) : OK);
+    for (int32_t i = 0; i < n; i++) {
+        struct sequence *slot = &d->slots[d->sequences[i]];
+        if (slot->item >= 0) {
+            take(d, slot, &d->drawn[i]);
         }
+    }
+    return OK;
+}
+
+/* One step of all slots that are not idle; where rows are not steady, of whole groups of slots. */
+static enum status step_all(struct decoder *d) {
+    for (int32_t first = 0; first < d->n_slots;) {
+        int32_t n = 0, active = 0, s = first;
+        for (; s < d->n_slots && n < d->most_rows; s++) {
+            bool is_idle = d->slots[s].item < 0;
+            active += !is_idle;
+            if (!is_idle || !d->steady) {
+                d->sequences[n++] = s;
+            }
+        }
+        first = s;
+        for (int32_t i = 0; active > 0 && i < n; i++) {
+            if (d->slots[d->sequences[i]].item < 0) {
+                TRY(idle_along(d, d->sequences[i]));
+            }
+        }
+        TRY(active > 0 ? step(d, n) : OK);
     }
     return OK;
 }
@@ -174,13 +406,13 @@ enum status decoder_run(struct decoder *d, const struct prompt *prompts, int64_t
     d->out = out;
     d->n = n;
     d->next = d->done = 0;
+    d->kept_slot = -1;
     for (int32_t s = 0; s < d->n_slots; s++) {
-        d->slots[s].prompt = -1;
+        d->slots[s].item = -1;
     }
     while (d->done < n) {
-        for (int32_t first = 0; first < d->n_slots; first += DECODER_ROWS) {
-            TRY(step(d, first));
-        }
+        TRY(fill(d));
+        TRY(step_all(d));
         if (on_done) {
             on_done(context, d->done);
         }

@@ -1,4 +1,4 @@
-/* The next token from logits: greedy, or drawn after temperature, top-k and top-p, in this order, as
+/* The next token from logits: greedy, or drawn after temperature, top-k, top-p and min-p, in this order, as
  * transformers applies them.
  *
  * Arithmetic in double; ties go to the lowest id; the draw comes from a stream that belongs to (seed, row,
@@ -7,15 +7,14 @@
 #ifndef COLLIMATE_DECODE_SAMPLER_H
 #define COLLIMATE_DECODE_SAMPLER_H
 
-#include <stdint.h>
-
+#include "decode/logits.h"
 #include "util/rng.h"
-#include "util/status.h"
 
 struct sampling {
-    double temperature; /* 0: greedy, and the other two do not matter */
+    double temperature; /* 0: greedy, and the others do not matter */
     int64_t top_k;      /* among the k most likely; 0: all */
     double top_p;       /* then among the fewest most likely that together reach this share; 1: all */
+    double min_p;       /* then among those at least this share as likely as the likeliest; 0: all */
 };
 
 struct sampler;
@@ -26,5 +25,10 @@ void sampler_close(struct sampler *s);
  * Takes at most one uniform from r. Fails: ERR_DATA if a logit is NaN or +inf, or all are -inf. */
 enum status sampler_draw(struct sampler *s, const struct sampling *how, const float *logits, struct rng *r,
                          int32_t *token);
+/* Local. The log-probability with which the last draw drew its token, and KL of what it was drawn from
+ * against q; greedy is a point mass. The
+ * logits of that draw are still there. */
+double sampler_logp(const struct sampler *s);
+double sampler_kl(const struct sampler *s, const struct logits *q);
 
 #endif

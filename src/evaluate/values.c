@@ -23,8 +23,10 @@ enum value {
     VALUE_CHOSEN,
     VALUE_REJECTED,
     VALUE_MEAN,
-    VALUE_TRUTH,  /* the model prefers the response that is really better */
-    VALUE_LABELS, /* LABELS_MEASURES of them */
+    VALUE_TRUTH,   /* the model prefers the response that is really better */
+    VALUE_LEFT,    /* pairs whose rewards differ by less than label_margin: left to annotators */
+    VALUE_TRUSTED, /* the others: the label is what the model says */
+    VALUE_LABELS,  /* LABELS_MEASURES of them */
     VALUE_LAST_LABELS = VALUE_LABELS + LABELS_MEASURES - 1,
     VALUE_ALONE, /* number of values that stand alone */
     VALUE_BEST = VALUE_ALONE,
@@ -33,8 +35,15 @@ enum value {
     VALUE_HIT,
     VALUE_BREAKDOWN /* breakdown_size of them */
 };
-static const char *const alone[VALUE_LABELS] = {
-    "loss", "accuracy", "margin", "rewards/chosen", "rewards/rejected", "mean_reward", "truth_accuracy"};
+static const char *const alone[VALUE_LABELS] = {"loss",
+                                                "accuracy",
+                                                "margin",
+                                                "rewards/chosen",
+                                                "rewards/rejected",
+                                                "mean_reward",
+                                                "truth_accuracy",
+                                                "labels/below_margin",
+                                                "labels/agree_above_margin"};
 static const char *alone_name(int v) {
     return v < VALUE_LABELS ? alone[v] : label_names[v - VALUE_LABELS];
 }
@@ -61,6 +70,18 @@ static void visit_label(struct reward_evaluation *e, const struct sample_respons
     }
 }
 
+/* Who would have to label the pair, if the model is believed from a difference of rewards on. */
+static void visit_margin(struct reward_evaluation *e, double difference) {
+    double margin = e->options->label_margin;
+    bool is_left = fabs(difference) < margin;
+    if (margin > 0) {
+        ratios_count(&e->ratios, VALUE_LEFT, is_left, 1);
+    }
+    if (margin > 0 && !is_left) {
+        ratios_count(&e->ratios, VALUE_TRUSTED, difference > 0, 1);
+    }
+}
+
 static void visit_pair(struct reward_evaluation *e, const struct sample *sample, const struct scored_row *row,
                        const struct compared *p) {
     const struct sample_response *chosen = &sample->responses[p->chosen];
@@ -73,6 +94,7 @@ static void visit_pair(struct reward_evaluation *e, const struct sample *sample,
     ratios_count(&e->ratios, VALUE_CHOSEN, r_c, 1);
     ratios_count(&e->ratios, VALUE_REJECTED, r_r, 1);
     visit_label(e, chosen, rejected, r_c - r_r);
+    visit_margin(e, r_c - r_r);
     breakdown_count(&e->ratios, VALUE_BREAKDOWN, sample, &pair);
 }
 

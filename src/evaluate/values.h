@@ -14,6 +14,8 @@ struct values_options {
     const struct rows *rows;           /* prompts with all their responses, */
     const struct batch_source *source; /* and how they are batched */
     struct reward_options reward;
+    double
+        label_margin; /* of rewards, from which on a model would label instead of annotators; 0: not said */
     struct interval_options intervals;
 };
 /* Collective. Scores the rows and appends one object: loss, accuracy and margin over pairs, accuracy by

@@ -3,7 +3,12 @@
  * Each layer has a key and a value buffer of sequences x max_tokens rows; sequence i's tokens lie at
  * i * max_tokens. Buffers start from zero and every row is added to once, so that the model's scatter_add
  * serves as the write.
+ *
+ * With longrope a sequence that passes its original positions is computed again from its first token, since
+ * all its keys turn by other angles from there on; transformers does so too.
  */
+#include <string.h>
+
 #include "model/pass_internal.h"
 #include "util/mem.h"
 
@@ -14,7 +19,8 @@ struct cache {
     int64_t mark; /* before the buffers */
     int32_t sequences, max_tokens;
     struct tensor keys, values; /* (layers * sequences * max_tokens, K hd) */
-    int32_t *lengths;           /* tokens in the cache, per sequence */
+    int32_t *lengths, *prompts; /* tokens in the cache, and of them the prompt's, per sequence */
+    int32_t *known;             /* sequences x max_tokens of them, only with longrope */
     struct forest forest;
     int32_t *rows, *positions, *lengths_now, *wanted; /* of a run's tokens */
     int64_t cap_rows;
@@ -64,8 +70,12 @@ enum status cache_open(struct model *m, struct workspace *w, int32_t sequences, 
     c->max_tokens = max_tokens;
     c->mark = workspace_mark(w);
     TRY_TO(failed, NEW_ARRAY(c->lengths, sequences));
+    TRY_TO(failed, NEW_ARRAY(c->prompts, sequences));
     TRY_TO(failed, NEW_ARRAY(c->spans, sequences));
-    TRY_TO(failed, NEW_ARRAY(c->ranges, sequences));
+    TRY_TO(failed, NEW_ARRAY(c->ranges, 2 * (int64_t)sequences));
+    if (m->config.rope.scaling == ROPE_LONG) {
+        TRY_TO(failed, NEW_ARRAY(c->known, (int64_t)sequences * max_tokens));
+    }
     TRY_TO(failed, open_buffers(c));
     TRY_TO(failed, pass_open(m, w, KEEP_NOTHING, &c->pass));
     *out = c;
@@ -83,6 +93,8 @@ void cache_close(struct cache *c) {
     workspace_release(c->w, c->mark);
     forest_free(&c->forest);
     mem_free(c->lengths);
+    mem_free(c->prompts);
+    mem_free(c->known);
     mem_free(c->spans);
     mem_free(c->ranges);
     mem_free(c->rows);
@@ -108,8 +120,8 @@ static enum status run(struct cache *c, const struct trunk_input *in, int32_t n_
     return pass_active_logits(p, c->wanted, n_logits, logits);
 }
 
-/* n prompts as roots of one forest, into the sequences from `sequence` on. */
-static enum status prefill_group(struct cache *c, int32_t sequence, const int32_t *tokens,
+/* n prompts as roots of one forest, into these sequences. */
+static enum status prefill_group(struct cache *c, const int32_t *sequences, const int32_t *tokens,
                                  const int32_t *offsets, int32_t n, float *logits) {
     struct forest *f = &c->forest;
     int32_t segment, total = offsets[n] - offsets[0], at = 0;
@@ -117,14 +129,18 @@ static enum status prefill_group(struct cache *c, int32_t sequence, const int32_
     forest_clear(f);
     TRY(reserve(c, total));
     for (int32_t i = 0; i < n; i++) {
-        int32_t s = sequence + i, count = offsets[i + 1] - offsets[i];
+        int32_t s = sequences[i], count = offsets[i + 1] - offsets[i];
         TRY(forest_add(f, -1, tokens + offsets[i], count, s, &segment));
+        if (c->known) {
+            memmove(c->known + (int64_t)s * c->max_tokens, tokens + offsets[i],
+                    (size_t)count * sizeof *tokens);
+        }
         for (int32_t j = 0; j < count; j++, at++) {
             c->rows[at] = s * c->max_tokens + j;
             c->lengths_now[at] = count;
         }
         c->wanted[i] = at - 1;
-        c->lengths[s] = count;
+        c->lengths[s] = c->prompts[s] = count;
     }
     TRY(forest_finish(f, m->vocabulary, m->learned_positions ? m->max_positions : 0));
     struct trunk_input in = {
@@ -141,57 +157,121 @@ static enum status prefill_group(struct cache *c, int32_t sequence, const int32_
     return run(c, &in, n, logits);
 }
 
-static enum status check_prompt(const struct cache *c, int32_t count) {
-    if (count < 1 || count > c->max_tokens) {
-        return fail(ERR_DATA, "a prompt of %d tokens; the cache holds 1 to %d", count, c->max_tokens);
+static enum status check_sequence(const struct cache *c, int32_t s) {
+    if (s < 0 || s >= c->sequences) {
+        return fail(ERR_INTERNAL, "cache: sequence %d of %d", s, c->sequences);
     }
     return OK;
 }
 
-enum status cache_start(struct cache *c, int32_t sequence, const int32_t *tokens, int32_t count,
-                        float *logits) {
-    if (sequence < 0 || sequence >= c->sequences) {
-        return fail(ERR_INTERNAL, "cache: sequence %d of %d", sequence, c->sequences);
-    }
-    TRY(check_prompt(c, count));
-    for (int64_t l = 0; l < c->model->config.layers; l++) {
+/* Rows [first, max_tokens) of a sequence, in every layer, hold nothing. */
+static enum status clear_rows(struct cache *c, int32_t s, int32_t first) {
+    for (int64_t l = 0; l < c->model->config.layers && first < c->max_tokens; l++) {
         struct tensor k, v;
-        int64_t first = (int64_t)sequence * c->max_tokens;
+        int64_t row = (int64_t)s * c->max_tokens + first;
         cache_layer(c, l, &k, &v);
-        TRY(backend_zero_tensor(c->w->backend, tensor_rows(k, first, c->max_tokens)));
-        TRY(backend_zero_tensor(c->w->backend, tensor_rows(v, first, c->max_tokens)));
+        TRY(backend_zero_tensor(c->w->backend, tensor_rows(k, row, c->max_tokens - first)));
+        TRY(backend_zero_tensor(c->w->backend, tensor_rows(v, row, c->max_tokens - first)));
     }
-    const int32_t offsets[] = {0, count};
-    return prefill_group(c, sequence, tokens, offsets, 1, logits);
+    return OK;
 }
 
-enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t *offsets, int32_t n,
-                          float *logits) {
-    struct backend *b = c->w->backend;
-    if (n < 1 || n > c->sequences) {
-        return fail(ERR_INTERNAL, "cache: %d prompts for %d sequences", n, c->sequences);
+enum status cache_start_all(struct cache *c, const int32_t *sequences, const int32_t *tokens,
+                            const int32_t *offsets, int32_t n, float *logits) {
+    for (int32_t i = 0; i < n; i++) {
+        int32_t count = offsets[i + 1] - offsets[i];
+        TRY(check_sequence(c, sequences[i]));
+        if (count < 1 || count > c->max_tokens) {
+            return fail(ERR_DATA, "a prompt of %d tokens; the cache holds 1 to %d", count, c->max_tokens);
+        }
+        TRY(clear_rows(c, sequences[i], 0));
     }
-    for (int32_t s = 0; s < n; s++) {
-        TRY(check_prompt(c, offsets[s + 1] - offsets[s]));
-    }
-    TRY(backend_zero_tensor(b, c->keys));
-    TRY(backend_zero_tensor(b, c->values));
     int32_t most = c->max_tokens > CACHE_PREFILL_TOKENS ? c->max_tokens : CACHE_PREFILL_TOKENS;
     for (int32_t first = 0; first < n;) {
         int32_t last = first + 1;
         while (last < n && offsets[last + 1] - offsets[first] <= most) {
             last++;
         }
-        TRY(prefill_group(c, first, tokens, offsets + first, last - first,
+        TRY(prefill_group(c, sequences + first, tokens, offsets + first, last - first,
                           logits + first * c->model->config.vocabulary));
         first = last;
     }
     return OK;
 }
 
-enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
-                       float *logits) {
+enum status cache_start(struct cache *c, int32_t sequence, const int32_t *tokens, int32_t count,
+                        float *logits) {
+    const int32_t offsets[] = {0, count};
+    return cache_start_all(c, &sequence, tokens, offsets, 1, logits);
+}
+
+enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t *offsets, int32_t n,
+                          float *logits) {
+    int32_t *sequences;
+    if (n < 1 || n > c->sequences) {
+        return fail(ERR_INTERNAL, "cache: %d prompts for %d sequences", n, c->sequences);
+    }
+    TRY(NEW_ARRAY(sequences, n));
+    for (int32_t s = 0; s < n; s++) {
+        sequences[s] = s;
+    }
+    enum status st = cache_start_all(c, sequences, tokens, offsets, n, logits);
+    mem_free(sequences);
+    return st;
+}
+
+static enum status read_again(struct cache *c, int32_t from, int32_t to) {
+    float *logits;
+    TRY(NEW_ARRAY(logits, c->model->config.vocabulary));
+    enum status st = cache_start(c, to, c->known + (int64_t)from * c->max_tokens, c->prompts[from], logits);
+    mem_free(logits);
+    return st;
+}
+
+enum status cache_copy_prompt(struct cache *c, int32_t from, int32_t to) {
+    struct backend *b = c->w->backend;
+    TRY(check_sequence(c, from));
+    TRY(check_sequence(c, to));
+    int32_t count = c->prompts[from];
+    int64_t break_at = model_rope_break(&c->model->config);
+    if (c->known && count <= break_at && c->lengths[from] > break_at) {
+        return read_again(c, from, to); /* its keys turn by the long factors by now */
+    }
+    if (c->known) {
+        memmove(c->known + (int64_t)to * c->max_tokens, c->known + (int64_t)from * c->max_tokens,
+                (size_t)count * sizeof *c->known);
+    }
+    for (int64_t l = 0; l < c->model->config.layers && from != to; l++) {
+        struct tensor kv[2];
+        cache_layer(c, l, &kv[0], &kv[1]);
+        for (int i = 0; i < 2; i++) {
+            struct tensor old = tensor_rows(kv[i], (int64_t)from * c->max_tokens, count);
+            struct tensor new = tensor_rows(kv[i], (int64_t)to * c->max_tokens, count);
+            TRY(backend_copy(b, new.data, old.data, count * old.columns * dtype_size(old.type)));
+        }
+    }
+    c->lengths[to] = c->prompts[to] = count;
+    return clear_rows(c, to, count);
+}
+
+enum status cache_token_logps(struct cache *c, const float *logits, const int32_t *targets, int32_t n,
+                              double *out) {
+    return pass_token_logps(c->pass, logits, targets, n, out);
+}
+
+/* What a sequence's next token sees: its prompt, and what came after, as a forest has it. So the keys are
+ * taken in the same tiles, and a token's probability has the same bits as in a forest. */
+static void see(struct cache *c, int32_t i, int32_t s, int32_t *n_ranges) {
+    int32_t first = s * c->max_tokens, prompt = c->prompts[s];
+    c->spans[i] = (struct query_span){i, 1, *n_ranges, 2};
+    c->ranges[(*n_ranges)++] = (struct key_range){first, prompt, false};
+    c->ranges[(*n_ranges)++] = (struct key_range){first + prompt, c->lengths[s] - prompt, true};
+}
+
+static enum status step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
+                        float *logits) {
     int64_t vocabulary = c->model->config.vocabulary;
+    int32_t n_ranges = 0;
     TRY(reserve(c, n));
     for (int32_t i = 0; i < n; i++) {
         int32_t s = sequences[i];
@@ -205,10 +285,10 @@ enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t 
         c->positions[i] = c->lengths[s];
         c->rows[i] = s * c->max_tokens + c->lengths[s];
         c->lengths_now[i] = ++c->lengths[s];
-        c->spans[i] = (struct query_span){i, 1, i, 1};
-        c->ranges[i] = (struct key_range){s * c->max_tokens, c->lengths[s], true};
+        see(c, i, s, &n_ranges);
     }
-    struct attention_map map = {.span_count = n, .range_count = n, .spans = c->spans, .ranges = c->ranges};
+    struct attention_map map = {
+        .span_count = n, .range_count = n_ranges, .spans = c->spans, .ranges = c->ranges};
     map.id = model_map_id(&map);
     struct trunk_input in = {
         .n = n,
@@ -221,4 +301,40 @@ enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t 
         .attend_cache = true,
     };
     return n > 0 ? run(c, &in, n, logits) : OK;
+}
+
+/* Whether the next token of s is the first that turns by the long factors. */
+static bool passes(const struct cache *c, int32_t s) {
+    return s >= 0 && s < c->sequences && c->lengths[s] < c->max_tokens &&
+           c->lengths[s] == model_rope_break(&c->model->config);
+}
+
+/* The same with longrope: runs of sequences that go on as they are, between those that begin again. */
+static enum status step_long(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
+                             float *logits) {
+    int64_t vocabulary = c->model->config.vocabulary;
+    for (int32_t i = 0; i < n;) {
+        int32_t last = i;
+        while (last < n && !passes(c, sequences[last])) {
+            last++;
+        }
+        TRY(step(c, sequences + i, tokens + i, last - i, logits + i * vocabulary));
+        for (; i < last; i++) {
+            c->known[(int64_t)sequences[i] * c->max_tokens + c->lengths[sequences[i]] - 1] = tokens[i];
+        }
+        if (last < n) {
+            int32_t s = sequences[last], *known = c->known + (int64_t)s * c->max_tokens;
+            int32_t prompt = c->prompts[s];
+            known[c->lengths[s]] = tokens[last];
+            TRY(cache_start(c, s, known, c->lengths[s] + 1, logits + last * vocabulary));
+            c->prompts[s] = prompt;
+            i = last + 1;
+        }
+    }
+    return OK;
+}
+
+enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
+                       float *logits) {
+    return c->known ? step_long(c, sequences, tokens, n, logits) : step(c, sequences, tokens, n, logits);
 }

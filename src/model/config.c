@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/config_rope.h"
 #include "model/family.h"
 #include "util/mem.h"
 
@@ -16,14 +17,6 @@ static const struct {
     {"gelu", ACTIVATION_GELU},           {"gelu_new", ACTIVATION_GELU_TANH},
     {"gelu_fast", ACTIVATION_GELU_TANH}, {"gelu_pytorch_tanh", ACTIVATION_GELU_TANH},
     {"relu", ACTIVATION_RELU},
-};
-
-static const struct {
-    const char *name;
-    enum rope_scaling scaling;
-} scalings[] = {
-    {"default", ROPE_DEFAULT}, {"linear", ROPE_LINEAR}, {"dynamic", ROPE_DYNAMIC},
-    {"llama3", ROPE_LLAMA3},   {"yarn", ROPE_YARN},
 };
 
 static enum status find_family(const json_t *json, const char *where, struct model_config *c) {
@@ -40,9 +33,11 @@ static enum status find_family(const json_t *json, const char *where, struct mod
     const struct family *f = family_find(name, &head);
     if (!f) {
         struct text known = {0};
+        const char *reason = family_refusal(name);
         enum status st = family_list(&known);
         if (st == OK) {
-            st = fail(ERR_DATA, "%s: architecture \"%s\" is not known; known: %s", where, name, known.data);
+            st = fail(ERR_DATA, "%s: architecture \"%s\" %s; known: %s", where, name,
+                      reason ? reason : "is not known", known.data);
         }
         text_free(&known);
         return st;
@@ -50,6 +45,20 @@ static enum status find_family(const json_t *json, const char *where, struct mod
     *c = f->base;
     c->family = f;
     c->head = head;
+    return OK;
+}
+
+/* A family that is known, with experts or a second model inside. */
+static enum status refuse_more(const json_t *json, const char *where) {
+    static const char *const experts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
+    for (int i = 0; i < COUNT_OF(experts); i++) {
+        int64_t n = 0;
+        TRY(json_take_int(json, experts[i], where, &n));
+        if (n > 1) {
+            return fail(ERR_DATA, "%s: \"%s\" is %lld: a mixture of experts is not supported", where,
+                        experts[i], (long long)n);
+        }
+    }
     return OK;
 }
 
@@ -63,7 +72,9 @@ static enum status take_keys(const json_t *json, const char *where, struct model
         }
         if (k->type == KEY_INT) {
             TRY(json_take_int(json, k->name, where, field));
-        } else if (k->type == KEY_NUMBER) {
+        } else if (k->type == KEY_CAP && value && json_is_null(value)) {
+            *(double *)field = 0;
+        } else if (k->type != KEY_BOOL) {
             TRY(json_take_number(json, k->name, where, field));
         } else {
             TRY(json_take_bool(json, k->name, where, field));
@@ -137,119 +148,6 @@ static enum status take_labels(const json_t *json, const char *where, const stru
     return OK;
 }
 
-static enum status take_scaling(const json_t *rope, const char *where, struct model_config *c) {
-    const char *name = NULL;
-    struct rope_config *r = &c->rope;
-    TRY(json_take_string(rope, "type", where, &name));
-    TRY(json_take_string(rope, "rope_type", where, &name));
-    int found = 0;
-    while (name && found < COUNT_OF(scalings) && strcmp(name, scalings[found].name) != 0) {
-        found++;
-    }
-    if (found == COUNT_OF(scalings)) {
-        return fail(ERR_DATA,
-                    "%s: rope type \"%s\" is not supported (default, linear, dynamic, llama3, yarn)", where,
-                    name);
-    }
-    r->scaling = scalings[found].scaling;
-    r->original_max_positions = (double)c->max_positions;
-    TRY(json_take_number(rope, "factor", where, &r->factor));
-    TRY(json_take_number(rope, "low_freq_factor", where, &r->low_freq_factor));
-    TRY(json_take_number(rope, "high_freq_factor", where, &r->high_freq_factor));
-    TRY(json_take_number(rope, "original_max_position_embeddings", where, &r->original_max_positions));
-    TRY(json_take_number(rope, "beta_fast", where, &r->beta_fast));
-    TRY(json_take_number(rope, "beta_slow", where, &r->beta_slow));
-    TRY(json_take_number(rope, "attention_factor", where, &r->attention_factor));
-    TRY(json_take_bool(rope, "truncate", where, &r->truncate));
-    return OK;
-}
-
-static double yarn_scale(double factor, double m) {
-    return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
-}
-
-static enum status check_scaling(const json_t *rope, const char *where, struct model_config *c) {
-    struct rope_config *r = &c->rope;
-    double mscale = 0, mscale_all = 0;
-    TRY(json_take_number(rope, "mscale", where, &mscale));
-    TRY(json_take_number(rope, "mscale_all_dim", where, &mscale_all));
-    if (r->scaling == ROPE_YARN && r->factor == 0 && r->original_max_positions > 0) {
-        r->factor = (double)c->max_positions / r->original_max_positions;
-    }
-    if (r->scaling != ROPE_DEFAULT && !(r->factor >= 1 && isfinite(r->factor))) {
-        return fail(ERR_DATA, "%s: rope factor is %g; expected at least 1", where, r->factor);
-    }
-    if (r->scaling == ROPE_LLAMA3 && !(r->low_freq_factor > 0 && r->high_freq_factor > r->low_freq_factor &&
-                                       r->original_max_positions > 0)) {
-        return fail(ERR_DATA,
-                    "%s: rope type llama3 needs low_freq_factor below high_freq_factor and "
-                    "original_max_position_embeddings",
-                    where);
-    }
-    if (r->scaling == ROPE_YARN &&
-        !(r->beta_fast > 0 && r->beta_slow > 0 && r->original_max_positions > 0 && r->theta > 1)) {
-        return fail(ERR_DATA,
-                    "%s: rope type yarn needs positive beta_fast, beta_slow and "
-                    "original_max_position_embeddings",
-                    where);
-    }
-    if (r->scaling == ROPE_DYNAMIC && r->rotary_dim <= 2) {
-        return fail(ERR_DATA, "%s: rope type dynamic needs more than 2 rotary dimensions", where);
-    }
-    if (r->scaling == ROPE_YARN && r->attention_factor == 0) {
-        r->attention_factor = mscale != 0 && mscale_all != 0
-                                  ? yarn_scale(r->factor, mscale) / yarn_scale(r->factor, mscale_all)
-                                  : yarn_scale(r->factor, 1);
-    }
-    if (r->scaling == ROPE_YARN && !(r->attention_factor > 0 && isfinite(r->attention_factor))) {
-        return fail(ERR_DATA, "%s: rope attention_factor is %g; expected a positive number", where,
-                    r->attention_factor);
-    }
-    return OK;
-}
-
-/* transformers 5 has all of it in rope_parameters; 4 has theta and share at the top and rope_scaling. */
-static enum status take_rope(const json_t *json, const char *where, struct model_config *c) {
-    const struct family *f = c->family;
-    double share = f->rotary_share;
-    if (share == 0) {
-        return OK;
-    }
-    const json_t *rope = json_object_get(json, "rope_scaling");
-    if (!json_is_object(rope) || json_object_size(rope) == 0) {
-        rope = json_object_get(json, "rope_parameters");
-    }
-    struct rope_config *r = &c->rope;
-    r->beta_fast = 32;
-    r->beta_slow = 1;
-    r->truncate = true;
-    TRY(json_take_number(json, "rope_theta", where, &r->theta));
-    TRY(json_take_number(json, f->theta_key, where, &r->theta));
-    if (f->rotary_share_key) { /* the other families turn whole heads whatever config.json says */
-        TRY(json_take_number(json, "partial_rotary_factor", where, &share));
-        TRY(json_take_number(json, f->rotary_share_key, where, &share));
-    }
-    if (json_is_object(rope)) {
-        if (json_is_object(json_object_get(rope, "full_attention"))) {
-            return fail(ERR_DATA, "%s: rope parameters that differ between layers are not supported", where);
-        }
-        TRY(json_take_number(rope, "rope_theta", where, &r->theta));
-        if (f->rotary_share_key) {
-            TRY(json_take_number(rope, "partial_rotary_factor", where, &share));
-        }
-        TRY(take_scaling(rope, where, c));
-    }
-    if (!(r->theta > 0 && isfinite(r->theta)) || !(share > 0 && share <= 1)) {
-        return fail(ERR_DATA, "%s: rope_theta %g or rotary share %g is out of range", where, r->theta, share);
-    }
-    r->rotary_dim = (int)((double)c->head_dim * share);
-    if (r->rotary_dim < 2 || r->rotary_dim % 2) {
-        return fail(ERR_DATA, "%s: %d rotary dimensions of a head of %lld; expected an even number", where,
-                    r->rotary_dim, (long long)c->head_dim);
-    }
-    return check_scaling(rope, where, c);
-}
-
 static enum status check_range(const char *where, const char *what, int64_t value, int64_t most) {
     if (value < 1 || value > most) {
         return fail(ERR_DATA, "%s: %s is %lld; expected 1 to %lld", where, what, (long long)value,
@@ -288,6 +186,7 @@ static enum status parse_object(const json_t *json, const char *where, struct mo
         return fail(ERR_DATA, "%s: expected a JSON object", where);
     }
     TRY(find_family(json, where, c));
+    TRY(refuse_more(json, where));
     TRY(refuse(json, where, "quantization_config"));
     TRY(refuse(json, where, "is_encoder_decoder"));
     for (const char *const *key = c->family->refused; *key; key++) {
@@ -300,13 +199,13 @@ static enum status parse_object(const json_t *json, const char *where, struct mo
     TRY(take_id(json, where, "eos_token_id", &c->end_id));
     TRY(take_id(json, where, "pad_token_id", &c->pad_id));
     TRY(check_shape(where, c));
-    c->attention_scale = 1 / sqrt((double)c->head_dim);
+    c->attention_scale = c->attention_scale == 0 ? 1 / sqrt((double)c->head_dim) : c->attention_scale;
     if (c->family->adapt) {
         TRY(c->family->adapt(json, where, c));
     }
     TRY(check_range(where, "feed-forward width", c->ffn, MOST_SIZE));
     c->head_bias = c->head_bias && c->head == HEAD_LANGUAGE;
-    return take_rope(json, where, c);
+    return config_take_rope(json, where, c);
 }
 
 enum status model_config_parse(const char *json, size_t len, const char *where, struct model_config *out) {
@@ -321,26 +220,6 @@ enum status model_config_parse(const char *json, size_t len, const char *where, 
     return st;
 }
 
-int64_t model_positions(const struct model_config *c) {
-    const struct rope_config *r = &c->rope;
-    double scaled = 0;
-    switch (r->scaling) {
-    case ROPE_DYNAMIC:
-        return 0; /* its base grows with the sequence */
-    case ROPE_LINEAR:
-        scaled = r->factor * (double)c->max_positions;
-        break;
-    case ROPE_YARN:
-        scaled = r->factor * r->original_max_positions;
-        break;
-    case ROPE_DEFAULT:
-    case ROPE_LLAMA3: /* its max_position_embeddings is what the scaling gives */
-        break;
-    }
-    int64_t most = scaled < INT32_MAX ? (int64_t)scaled : INT32_MAX;
-    return most > c->max_positions ? most : c->max_positions;
-}
-
 int model_window(const struct model_config *c, int64_t layer) {
     return c->window_layers[layer / 64] >> (layer % 64) & 1 ? c->window : 0;
 }
@@ -349,61 +228,13 @@ bool model_turns(const struct model_config *c, int64_t layer) {
     return !(c->plain_layers[layer / 64] >> (layer % 64) & 1);
 }
 
-/* Sets key unless it holds a value already. */
-static int set_missing(json_t *object, const char *key, json_t *value) {
-    const json_t *old = json_object_get(object, key);
-    if (old && !json_is_null(old)) {
-        json_decref(value);
-        return 0;
-    }
-    return json_object_set_new(object, key, value);
-}
-
-/* A share of the head that reads back as so many dimensions: readers cut the product to a whole number. */
-static double rotary_share(const struct model_config *c) {
-    double share = (double)c->rope.rotary_dim / (double)c->head_dim;
-    bool falls_short = (int)((double)c->head_dim * share) < c->rope.rotary_dim;
-    return falls_short ? nextafter(share, 1) : share;
-}
-
-static json_t *whole_if_exact(double v) {
-    return v == floor(v) && fabs(v) < 0x1p53 ? json_integer((json_int_t)v) : json_real(v);
-}
-
-static int print_rope(const struct model_config *c, json_t *o) {
-    const struct family *f = c->family;
-    const struct rope_config *r = &c->rope;
-    int bad = set_missing(o, f->theta_key, json_real(r->theta));
-    if (f->rotary_share_key) {
-        bad |= set_missing(o, f->rotary_share_key, json_real(rotary_share(c)));
-    }
-    if (r->scaling == ROPE_DEFAULT) {
-        return bad;
-    }
-    const char *name = scalings[r->scaling].name;
-    json_t *s = json_pack("{s:s, s:s, s:f}", "rope_type", name, "type", name, "factor", r->factor);
-    if (s && r->scaling == ROPE_LLAMA3) {
-        bad |= json_object_set_new(s, "low_freq_factor", json_real(r->low_freq_factor));
-        bad |= json_object_set_new(s, "high_freq_factor", json_real(r->high_freq_factor));
-    }
-    if (s && r->scaling == ROPE_YARN) {
-        bad |= json_object_set_new(s, "beta_fast", json_real(r->beta_fast));
-        bad |= json_object_set_new(s, "beta_slow", json_real(r->beta_slow));
-        bad |= json_object_set_new(s, "attention_factor", json_real(r->attention_factor));
-        bad |= json_object_set_new(s, "truncate", json_boolean(r->truncate));
-    }
-    if (s && r->scaling >= ROPE_LLAMA3) {
-        bad |= json_object_set_new(s, "original_max_position_embeddings",
-                                   whole_if_exact(r->original_max_positions));
-    }
-    return bad | set_missing(o, "rope_scaling", s);
-}
-
 /* Which layers have a window is said by layer_types: what is meant without it differs between families. */
 static int print_window(const struct model_config *c, json_t *o) {
-    int bad = set_missing(o, "sliding_window", c->window > 0 ? json_integer(c->window) : json_null());
-    bad |= set_missing(o, "use_sliding_window", json_boolean(c->window > 0));
-    if (c->window == 0) {
+    bool has_kinds = c->window > 0 || c->family->local_theta_key; /* a layer without one differs in more */
+    int64_t size = c->window > 0 ? c->window : c->family->base.window;
+    int bad = config_set_missing(o, "sliding_window", has_kinds ? json_integer(size) : json_null());
+    bad |= config_set_missing(o, "use_sliding_window", json_boolean(c->window > 0));
+    if (!has_kinds) {
         return bad;
     }
     json_t *types = json_array();
@@ -411,7 +242,7 @@ static int print_window(const struct model_config *c, json_t *o) {
         const char *type = model_window(c, l) > 0 ? "sliding_attention" : "full_attention";
         bad |= json_array_append_new(types, json_string(type));
     }
-    return bad | set_missing(o, "layer_types", types);
+    return bad | config_set_missing(o, "layer_types", types);
 }
 
 /* In SmolLM3's list a 1 says that the layer turns. */
@@ -428,13 +259,11 @@ static int print_keys(const struct model_config *c, json_t *o) {
     int bad = 0;
     for (const struct config_key *k = c->family->keys; k->name; k++) {
         const void *field = (const char *)c + k->offset;
-        const json_t *old = json_object_get(o, k->name);
-        if (old && json_is_null(old) && k->type == KEY_NUMBER) {
-            continue; /* null is a soft cap that is off */
-        }
-        json_t *value = k->type == KEY_INT      ? json_integer(*(const int64_t *)field)
-                        : k->type == KEY_NUMBER ? json_real(*(const double *)field)
-                                                : json_boolean(*(const bool *)field);
+        bool is_off = k->type == KEY_CAP && *(const double *)field == 0;
+        json_t *value = is_off                ? json_null()
+                        : k->type == KEY_INT  ? json_integer(*(const int64_t *)field)
+                        : k->type == KEY_BOOL ? json_boolean(*(const bool *)field)
+                                              : json_real(*(const double *)field);
         bad |= json_object_set_new(o, k->name, value);
     }
     return bad;
@@ -469,15 +298,15 @@ enum status model_config_print(const struct model_config *c, const json_t *sourc
     int bad = 0;
     for (int i = 0; i < COUNT_OF(activations); i++) {
         if (activations[i].kind == c->activation) {
-            bad |= set_missing(o, c->family->activation_key, json_string(activations[i].name));
+            bad |= config_set_missing(o, c->family->activation_key, json_string(activations[i].name));
             break;
         }
     }
     bad |= print_head(c, o) | print_keys(c, o);
     if (c->family->rotary_share > 0) {
-        bad |= print_rope(c, o);
+        bad |= config_print_rope(c, o);
     }
-    if (c->family->base.window > 0) {
+    if (c->family->base.window > 0 || c->window > 0) {
         bad |= print_window(c, o);
     }
     if (c->rope_choice) {

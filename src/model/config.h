@@ -11,9 +11,9 @@
 #include "util/json.h"
 #include "util/text.h"
 
-enum { MODEL_MAX_LAYERS = 1024 };
+enum { MODEL_MAX_LAYERS = 1024, ROPE_MOST_FACTORS = 256 };
 
-enum rope_scaling { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
+enum rope_scaling { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG };
 
 struct rope_config {
     int rotary_dim; /* 0: no rotary embedding */
@@ -21,8 +21,12 @@ struct rope_config {
     double theta;
     enum rope_scaling scaling;
     double factor, low_freq_factor, high_freq_factor, original_max_positions;
-    double beta_fast, beta_slow, attention_factor; /* yarn */
-    bool truncate;                                 /* yarn: correction range to whole dimensions */
+    double beta_fast, beta_slow; /* yarn */
+    double attention_factor;     /* yarn, longrope */
+    bool truncate;               /* yarn: correction range to whole dimensions */
+    /* longrope: divisors of each pair's angle, in sequences up to the original positions and in longer ones
+     */
+    double short_factors[ROPE_MOST_FACTORS], long_factors[ROPE_MOST_FACTORS];
 };
 
 enum model_head {
@@ -49,22 +53,27 @@ struct model_config {
     bool gated;             /* act(gate) * up */
     bool parallel_residual; /* x + attention(n1 x) + mlp(n2 x) */
     bool shared_norm;       /* parallel with one norm for both (Phi, GPT-J) */
-    bool post_norms;        /* Gemma 2: norms after attention and mlp as well */
+    bool post_norms;        /* Gemma 2: norms after attention and mlp as well; OLMo 2: those alone */
     bool qk_norm;           /* Qwen3, Gemma 3: RMS norm of each head's q and k */
+    bool qk_norm_whole;     /* OLMo 2: with qk_norm, one norm over all heads */
     bool qkv_bias, out_bias, mlp_bias, head_bias;
     bool tied;              /* the head is the embedding */
     bool untied;            /* config.json says tied, the weights have a head of their own: not tied */
     bool learned_positions; /* GPT-2 */
     struct rope_config rope;
+    double local_theta;     /* Gemma 3: of the layers with a window, without scaling; else 0 */
     double embedding_scale; /* sqrt(d) for Gemma, else 1 */
+    double residual_scale;  /* Granite: of what a branch adds to the residual stream; else 1 */
+    double logit_scale;     /* Cohere, Granite: of logits, before their soft cap; else 1 */
+    double logit_divisor;   /* Granite: logit_scale is its inverse; else 0 */
     double attention_scale; /* 1 / sqrt(head_dim) unless the family says otherwise */
     bool scaled_attention;  /* GPT-2: false, attention_scale is 1 */
     int64_t query_scalar;   /* Gemma 2: attention_scale is its root's inverse; else 0 */
     double attention_softcap, logit_softcap;
     int window;                                    /* sliding window of some layers, 0: none */
     uint64_t window_layers[MODEL_MAX_LAYERS / 64]; /* bit l: layer l has it */
-    bool rope_choice;                              /* SmolLM3: some layers do not turn q and k */
-    uint64_t plain_layers[MODEL_MAX_LAYERS / 64];  /* bit l: layer l is one of them */
+    bool rope_choice; /* SmolLM3: some layers do not turn q and k, as config.json lists them */
+    uint64_t plain_layers[MODEL_MAX_LAYERS / 64]; /* bit l: layer l is one of them */
     bool residual_init; /* GPT-2: projections into the residual stream start 1 / sqrt(2 layers) as wide */
     double initializer_range;
     int32_t begin_id, end_id, pad_id; /* -1: none */
@@ -86,6 +95,9 @@ static inline bool model_gives_values(const struct model_config *c) {
 /* How many positions a sequence may have, 0: any number. max_position_embeddings, times the factor of a rope
  * scaling that reaches further (linear, yarn); transformers itself computes longer rows without a word. */
 int64_t model_positions(const struct model_config *c);
+/* A sequence of more tokens has other angles than the same tokens in a shorter one (dynamic, longrope);
+ * INT64_MAX: angles do not depend on the length. */
+int64_t model_rope_break(const struct model_config *c);
 
 /* The window of a layer's attention, 0: none. */
 int model_window(const struct model_config *c, int64_t layer);

@@ -25,6 +25,7 @@ void pass_close(struct pass *p) {
     }
     workspace_release(p->w, p->mark);
     rope_cache_free(&p->rope);
+    rope_cache_free(&p->rope_local);
     mem_free(p->spans);
     mem_free(p->ranges);
     mem_free(p->row_of);
@@ -121,17 +122,14 @@ static enum status make_last_map(struct pass *p) {
     return OK;
 }
 
-static enum status put_rope(struct pass *p, const struct trunk_input *in) {
+static enum status put_tables(struct pass *p, const struct trunk_input *in, struct rope_cache *cache,
+                              struct rope_tables *out) {
     const struct model_config *c = &p->model->config;
     int64_t width = c->rope.rotary_dim;
-    p->table = p->table_active = (struct tensor){0};
-    if (width == 0) {
-        return OK;
-    }
     TRY(pass_need_numbers(p, 2 * in->n * width));
-    TRY(rope_table(&p->rope, c, in->positions, in->lengths, in->n, p->numbers));
-    TRY(pass_take_readout(p, in->n, width, "rope table", &p->table));
-    TRY(backend_write_doubles(p->w->backend, p->table, p->numbers));
+    TRY(rope_table(cache, c, in->positions, in->lengths, in->n, p->numbers));
+    TRY(pass_take_readout(p, in->n, width, "rope table", &out->all));
+    TRY(backend_write_doubles(p->w->backend, out->all, p->numbers));
     if (!p->compact) {
         return OK;
     }
@@ -139,8 +137,22 @@ static enum status put_rope(struct pass *p, const struct trunk_input *in) {
     for (int32_t i = 0; i < p->n_active; i++) {
         memcpy(some + i * width, p->numbers + p->active[i] * width, (size_t)width * sizeof *some);
     }
-    TRY(pass_take_readout(p, p->n_active, width, "rope table", &p->table_active));
-    return backend_write_doubles(p->w->backend, p->table_active, some);
+    TRY(pass_take_readout(p, p->n_active, width, "rope table", &out->active));
+    return backend_write_doubles(p->w->backend, out->active, some);
+}
+
+static enum status put_rope(struct pass *p, const struct trunk_input *in) {
+    const struct model_config *c = &p->model->config;
+    p->tables = p->tables_local = (struct rope_tables){0};
+    if (c->rope.rotary_dim == 0) {
+        return OK;
+    }
+    TRY(put_tables(p, in, &p->rope, &p->tables));
+    if (c->local_theta == 0) {
+        return OK;
+    }
+    p->rope_local.local = true;
+    return put_tables(p, in, &p->rope_local, &p->tables_local);
 }
 
 static enum status put_input(struct pass *p, const struct trunk_input *in) {
@@ -263,9 +275,9 @@ static enum status rows_of_readouts(struct pass *p, const struct forest *f, stru
     return OK;
 }
 
-/* Each token's longest sequence, root to leaf, for dynamic rope. */
+/* Each token's longest sequence, root to leaf, for rope that depends on it. */
 static enum status tree_lengths(struct pass *p, const struct forest *f, struct trunk_input *in) {
-    if (p->model->config.rope.scaling != ROPE_DYNAMIC) {
+    if (model_rope_break(&p->model->config) == INT64_MAX) {
         return OK;
     }
     TRY(GROW_ARRAY(p->lengths, p->cap_lengths, (int64_t)f->n_tokens + f->n_segments));

@@ -2,7 +2,7 @@
  *
  *   sequential   mid = x + attention(norm1 x);  y = mid + mlp(norm2 mid)
  *   parallel     y = x + attention(norm1 x) + mlp(norm2 x)      (GPT-NeoX; Phi with norm1 for both)
- *   post norms   mid = x + post1(attention(norm1 x)), and so on (Gemma 2)
+ *   post norms   mid = x + post1(attention(norm1 x)), and so on (Gemma 2; OLMo 2 without norm1 and norm2)
  */
 #include "model/pass_internal.h"
 
@@ -10,8 +10,17 @@ bool layer_is_compact(const struct pass *p, int64_t l) {
     return p->compact && l == p->model->config.layers - 1;
 }
 
-struct tensor pass_layer_table(const struct pass *p, int64_t l) {
-    return layer_is_compact(p, l) ? p->table_active : p->table;
+static const struct rope_tables *tables_of(const struct pass *p, int64_t l) {
+    const struct model_config *c = &p->model->config;
+    return c->local_theta > 0 && model_window(c, l) > 0 ? &p->tables_local : &p->tables;
+}
+
+struct tensor pass_query_table(const struct pass *p, int64_t l) {
+    return layer_is_compact(p, l) ? tables_of(p, l)->active : tables_of(p, l)->all;
+}
+
+struct tensor pass_key_table(const struct pass *p, int64_t l) {
+    return tables_of(p, l)->all;
 }
 
 const struct attention_map *pass_layer_map(const struct pass *p, int64_t l) {
@@ -39,6 +48,13 @@ static enum status take_norm(struct pass *p, const struct affine *a, struct tens
     TRY(pass_take_readout(p, x.rows, 2, "norm statistics", statistics));
     struct norm n = layer_norm_of(p, a, x, *y, *statistics);
     return backend_norm(p->w->backend, &n);
+}
+
+/* The same for a norm before a branch; without one the branch reads x. */
+static enum status take_pre_norm(struct pass *p, const struct affine *a, struct tensor x, struct tensor *y,
+                                 struct tensor *statistics) {
+    *y = x;
+    return affine_is(a) ? take_norm(p, a, x, y, statistics) : OK;
 }
 
 /* y = x W^T + b (beta 0) or y += (beta 1), for outputs [first, first + y.columns) of the product. */
@@ -81,11 +97,10 @@ enum status layer_turn(struct pass *p, int64_t l, struct tensor x, int heads, st
     return c->rope.rotary_dim && model_turns(c, l) ? backend_rope(p->w->backend, &r) : OK;
 }
 
-/* RMS norm of each head: rows are heads. */
+/* RMS norm of each head: rows are heads; or of all heads at once. */
 static enum status norm_heads(struct pass *p, const struct affine *a, struct tensor x, struct tensor *y,
                               struct tensor *statistics) {
-    int64_t hd = p->model->config.head_dim, heads = x.columns / hd;
-    struct tensor rows = tensor_at(x.data, x.rows * heads, hd, x.type), out;
+    struct tensor rows = tensor_at(x.data, x.rows * (x.columns / a->n), a->n, x.type), out;
     TRY(take_norm(p, a, rows, &out, statistics));
     *y = tensor_at(out.data, x.rows, x.columns, x.type);
     return OK;
@@ -103,8 +118,8 @@ static enum status project(struct pass *p, int64_t l, struct layer_state *s) {
         s->q = tensor_columns(s->qkv, 0, q);
         s->k = tensor_columns(s->qkv, q, kv);
         s->v = tensor_columns(s->qkv, q + kv, kv);
-        return layer_turn(p, l, tensor_columns(s->qkv, 0, q + kv), (int)(c->heads + c->kv_heads), p->table,
-                          false);
+        return layer_turn(p, l, tensor_columns(s->qkv, 0, q + kv), (int)(c->heads + c->kv_heads),
+                          pass_key_table(p, l), false);
     }
     TRY(pass_take(p, s->nq.rows, q, "queries", &s->q_raw));
     TRY(pass_take(p, s->n1.rows, kv, "keys", &s->k_raw));
@@ -118,8 +133,8 @@ static enum status project(struct pass *p, int64_t l, struct layer_state *s) {
         TRY(norm_heads(p, &plan->q_norm, s->q_raw, &s->q, &s->stat_q));
         TRY(norm_heads(p, &plan->k_norm, s->k_raw, &s->k, &s->stat_k));
     }
-    TRY(layer_turn(p, l, s->q, (int)c->heads, pass_layer_table(p, l), false));
-    return layer_turn(p, l, s->k, (int)c->kv_heads, p->table, false);
+    TRY(layer_turn(p, l, s->q, (int)c->heads, pass_query_table(p, l), false));
+    return layer_turn(p, l, s->k, (int)c->kv_heads, pass_key_table(p, l), false);
 }
 
 struct attention layer_attention_of(const struct pass *p, int64_t l, const struct layer_state *s) {
@@ -174,32 +189,39 @@ static enum status feed(struct pass *p, const struct layer_plan *plan, struct la
     return backend_gemm_activate(p->w->backend, &g, &a);
 }
 
-/* to += post_norm(x W^T + b), or without the norm where there is none. */
+/* to += residual_scale * post_norm(x W^T + b), or without the norm where there is none. */
 static enum status add_branch(struct pass *p, const struct linear *w, const struct affine *post,
                               struct tensor x, struct tensor to, struct tensor *in,
                               struct tensor *statistics) {
-    struct tensor out;
-    if (!post->weight.arena) {
+    double scale = p->model->config.residual_scale;
+    if (!affine_is(post) && scale == 1) {
         return apply(p, w, 0, x, to, 1);
     }
     TRY(pass_take(p, to.rows, to.columns, "branch", in));
     TRY(apply(p, w, 0, x, *in, 0));
-    TRY(take_norm(p, post, *in, &out, statistics));
-    return backend_add(p->w->backend, to, 1, out);
+    struct tensor out = *in;
+    if (affine_is(post)) {
+        TRY(take_norm(p, post, *in, &out, statistics));
+    }
+    return backend_add(p->w->backend, to, scale, out);
 }
 
 /* Norm1 and the rows that go on. */
 static enum status enter(struct pass *p, int64_t l, struct layer_state *s) {
     const struct layer_plan *plan = &p->model->plan->layers[l];
-    TRY(take_norm(p, &plan->norm1, s->x, &s->n1, &s->stat1));
+    TRY(take_pre_norm(p, &plan->norm1, s->x, &s->n1, &s->stat1));
     s->xa = s->x;
     s->nq = s->n1;
     if (!layer_is_compact(p, l)) {
         return OK;
     }
     TRY(pass_take(p, p->n_active, s->x.columns, "rows read out", &s->xa));
-    TRY(pass_take(p, p->n_active, s->x.columns, "rows read out", &s->nq));
     TRY(backend_gather(p->w->backend, s->xa, s->x, p->active_rows));
+    s->nq = s->xa;
+    if (!affine_is(&plan->norm1)) {
+        return OK;
+    }
+    TRY(pass_take(p, p->n_active, s->x.columns, "rows read out", &s->nq));
     return backend_gather(p->w->backend, s->nq, s->n1, p->active_rows);
 }
 
@@ -227,7 +249,7 @@ enum status layer_forward(struct pass *p, int64_t l, struct layer_state *s, bool
     TRY(pass_take(p, s->xa.rows, c->width, "residual", &s->mid));
     TRY(copy_tensor(p, s->xa, s->mid));
     TRY(add_branch(p, &plan->out, &plan->post_norm1, s->attended, s->mid, &s->post1_in, &s->stat_post1));
-    TRY(take_norm(p, &plan->norm2, s->mid, &s->n2, &s->stat2));
+    TRY(take_pre_norm(p, &plan->norm2, s->mid, &s->n2, &s->stat2));
     TRY(feed(p, plan, s));
     if (!want_y && !c->post_norms) {
         return OK;

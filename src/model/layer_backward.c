@@ -37,9 +37,12 @@ static enum status unapply(struct pass *p, const struct linear *w, int64_t first
     return adapters_unapply(p, w, first, x, dy, dx);
 }
 
-/* dx += the norm's gradient for dy. */
+/* dx += the norm's gradient for dy; dy itself where there is no norm. */
 static enum status unnorm(struct pass *p, const struct affine *a, struct tensor x, struct tensor statistics,
                           struct tensor dy, struct tensor dx) {
+    if (!affine_is(a)) {
+        return backend_add(p->w->backend, dx, 1, dy);
+    }
     struct norm n = layer_norm_of(p, a, x, (struct tensor){0}, statistics);
     struct norm_gradient g = {
         .dy = dy,
@@ -55,11 +58,17 @@ static enum status take_zero(struct pass *p, int64_t rows, int64_t columns, stru
     return backend_zero_tensor(p->w->backend, *out);
 }
 
-/* The gradient of a branch's product: d itself, or d through the post norm. */
+/* The gradient of a branch's product: d itself, or d through the scale and the post norm. */
 static enum status leave_branch(struct pass *p, const struct affine *post, struct tensor in,
                                 struct tensor statistics, struct tensor d, struct tensor *out) {
+    double scale = p->model->config.residual_scale;
     *out = d;
-    if (!post->weight.arena) {
+    if (scale != 1) {
+        TRY(take_zero(p, d.rows, d.columns, out));
+        TRY(backend_add(p->w->backend, *out, scale, d));
+        d = *out;
+    }
+    if (!affine_is(post)) {
         return OK;
     }
     TRY(take_zero(p, d.rows, d.columns, out));
@@ -89,10 +98,10 @@ static enum status unfeed(struct pass *p, const struct layer_plan *plan, struct 
 
 static enum status unnorm_heads(struct pass *p, const struct affine *a, struct tensor x,
                                 struct tensor statistics, struct tensor *d) {
-    int64_t hd = p->model->config.head_dim, rows = x.rows * (x.columns / hd);
+    int64_t n = a->n, rows = x.rows * (x.columns / n);
     struct tensor dx;
-    TRY(take_zero(p, rows, hd, &dx));
-    TRY(unnorm(p, a, tensor_at(x.data, rows, hd, x.type), statistics, tensor_at(d->data, rows, hd, d->type),
+    TRY(take_zero(p, rows, n, &dx));
+    TRY(unnorm(p, a, tensor_at(x.data, rows, n, x.type), statistics, tensor_at(d->data, rows, n, d->type),
                dx));
     *d = tensor_at(dx.data, x.rows, x.columns, x.type);
     return OK;
@@ -122,11 +131,11 @@ static enum status unattend(struct pass *p, int64_t l, struct layer_state *s, st
     struct attention_gradient d = {.dout = dattended, .dq = g->q, .dk = g->k, .dv = g->v};
     TRY(backend_attention_gradient(p->w->backend, &a, &d));
     if (s->qkv.data) {
-        return layer_turn(p, l, tensor_columns(g->all, 0, q + kv), (int)(c->heads + c->kv_heads), p->table,
-                          true);
+        return layer_turn(p, l, tensor_columns(g->all, 0, q + kv), (int)(c->heads + c->kv_heads),
+                          pass_key_table(p, l), true);
     }
-    TRY(layer_turn(p, l, g->q, (int)c->heads, pass_layer_table(p, l), true));
-    TRY(layer_turn(p, l, g->k, (int)c->kv_heads, p->table, true));
+    TRY(layer_turn(p, l, g->q, (int)c->heads, pass_query_table(p, l), true));
+    TRY(layer_turn(p, l, g->k, (int)c->kv_heads, pass_key_table(p, l), true));
     if (c->qk_norm) {
         TRY(unnorm_heads(p, &plan->q_norm, s->q_raw, s->stat_q, &g->q));
         TRY(unnorm_heads(p, &plan->k_norm, s->k_raw, s->stat_k, &g->k));

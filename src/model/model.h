@@ -66,6 +66,11 @@ enum status pass_values(struct pass *p, const int32_t *at, int32_t n, double *ou
 enum status pass_means(struct pass *p, const int32_t *spans, int32_t n, int layer, float *out);
 /* Readout 4: all logits of hidden rows at[n]: out n x vocabulary. For decoding. */
 enum status pass_logits(struct pass *p, const int32_t *at, int32_t n, float *out);
+/* The log-probabilities of targets[n] in rows of logits that pass_logits (or a cache's steps) gave: on the
+ * CPU the same bits as pass_logps gives for the same hidden rows; elsewhere in double from the logits as they
+ * are. Right after a run of the same pass. */
+enum status pass_token_logps(struct pass *p, const float *logits, const int32_t *targets, int32_t n,
+                             double *out);
 
 /* Gradients of the readouts made since pass_forward; adds d value / d parameter into the gradients of
  * m->trained. Runs once per forward. */
@@ -99,6 +104,14 @@ enum status cache_prefill(struct cache *c, const int32_t *tokens, const int32_t 
  * vocabulary. */
 enum status cache_start(struct cache *c, int32_t sequence, const int32_t *tokens, int32_t count,
                         float *logits);
+/* Local. Prompts (offsets n + 1) into the sequences listed, whatever they held before; logits as above. */
+enum status cache_start_all(struct cache *c, const int32_t *sequences, const int32_t *tokens,
+                            const int32_t *offsets, int32_t n, float *logits);
+/* Local. Sequence `to` begins where the prompt of `from` ends, whatever it held before. */
+enum status cache_copy_prompt(struct cache *c, int32_t from, int32_t to);
+/* Local. pass_token_logps of the cache's model. */
+enum status cache_token_logps(struct cache *c, const float *logits, const int32_t *targets, int32_t n,
+                              double *out);
 /* Local. One token for each of the n sequences listed; logits as above. */
 enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
                        float *logits);

@@ -97,8 +97,8 @@ static enum status add_attention(struct model *m, int64_t l, struct layer_plan *
         const struct part parts[] = {{n->q, q}, {n->k, kv}, {n->v, kv}};
         TRY(add_linear(m, l, parts, 3, &o, &p->qkv));
     }
-    TRY(add_affine(m, c->qk_norm ? n->q_norm : NULL, l, c->head_dim, &p->q_norm));
-    TRY(add_affine(m, c->qk_norm ? n->k_norm : NULL, l, c->head_dim, &p->k_norm));
+    TRY(add_affine(m, c->qk_norm ? n->q_norm : NULL, l, c->qk_norm_whole ? q : c->head_dim, &p->q_norm));
+    TRY(add_affine(m, c->qk_norm ? n->k_norm : NULL, l, c->qk_norm_whole ? kv : c->head_dim, &p->k_norm));
     p->out = linear_of(c->width, q);
     o.bias = c->out_bias;
     o.init_scale = c->residual_init ? 1 / sqrt(2 * (double)c->layers) : 1;
@@ -112,7 +112,11 @@ static enum status add_mlp(struct model *m, int64_t l, struct layer_plan *p) {
     struct layout o = {.transposed = c->family->stored_transposed, .bias = c->mlp_bias};
     const struct part parts[] = {{n->gate, c->ffn}, {n->up, c->ffn}};
     p->up = linear_of(c->gated ? 2 * c->ffn : c->ffn, c->width);
-    TRY(add_linear(m, l, c->gated ? parts : parts + 1, c->gated ? 2 : 1, &o, &p->up));
+    if (n->gate_up) {
+        TRY(add_linear(m, l, &(struct part){n->gate_up, p->up.out}, 1, &o, &p->up));
+    } else {
+        TRY(add_linear(m, l, c->gated ? parts : parts + 1, c->gated ? 2 : 1, &o, &p->up));
+    }
     p->down = linear_of(c->width, c->ffn);
     o.init_scale = c->residual_init ? 1 / sqrt(2 * (double)c->layers) : 1;
     return add_linear(m, l, &(struct part){n->down, c->width}, 1, &o, &p->down);

@@ -10,11 +10,12 @@
 
 /* cos and sin by position, made once; double. */
 struct rope_cache {
+    bool local;   /* of the layers with a window, where they have a theta of their own */
     double *rows; /* positions x rotary_dim */
     int64_t positions, capacity;
 };
 /* table (n, rotary_dim) of the backend's readout type, already taken. lengths: of each token's sequence, read
- * by dynamic scaling only. host: n x rotary_dim scratch. */
+ * by dynamic scaling and longrope only. host: n x rotary_dim scratch. */
 enum status rope_table(struct rope_cache *cache, const struct model_config *c, const int32_t *positions,
                        const int32_t *lengths, int32_t n, double *host);
 void rope_cache_free(struct rope_cache *cache);
@@ -69,7 +70,7 @@ struct pass {
     int32_t *lengths, *wanted, *scratch;
     double *numbers; /* scratch */
     int64_t cap_rows, cap_numbers, cap_lengths, cap_wanted, cap_scratch;
-    struct rope_cache rope;
+    struct rope_cache rope, rope_local;
 
     uint64_t drop_seed; /* of pass_drop() */
     int64_t drop_step;
@@ -78,7 +79,9 @@ struct pass {
     int64_t cap_drop_keys, cap_mask;
 
     struct tensor tokens, positions, active_rows; /* I32 */
-    struct tensor table, table_active;            /* rope */
+    struct rope_tables {
+        struct tensor all, active; /* (n, rotary_dim), (A, rotary_dim) */
+    } tables, tables_local;
     struct cache *cache;
     struct tensor cache_rows;
     bool attend_cache;
@@ -110,8 +113,14 @@ enum status layer_backward(struct pass *p, int64_t l, struct layer_state *s, str
 
 /* True where layer l leaves out rows. */
 bool layer_is_compact(const struct pass *p, int64_t l);
-struct tensor pass_layer_table(const struct pass *p, int64_t l);
+/* Rope tables of a layer's queries and of its keys. */
+struct tensor pass_query_table(const struct pass *p, int64_t l);
+struct tensor pass_key_table(const struct pass *p, int64_t l);
 const struct attention_map *pass_layer_map(const struct pass *p, int64_t l);
+/* Whether this norm is there. */
+static inline bool affine_is(const struct affine *a) {
+    return a->weight.arena != NULL;
+}
 struct norm layer_norm_of(const struct pass *p, const struct affine *a, struct tensor x, struct tensor y,
                           struct tensor statistics);
 /* Turns the heads in x by their positions (rotary embedding), or back for gradients. */

@@ -38,6 +38,18 @@ static struct head head_of(const struct pass *p) {
     };
 }
 
+/* t, scaled as the logits are: itself, or a copy. */
+static enum status take_scaled(struct pass *p, struct tensor t, struct tensor *out) {
+    double scale = p->model->config.logit_scale;
+    *out = t;
+    if (scale == 1) {
+        return OK;
+    }
+    TRY(pass_take(p, t.rows, t.columns, "readouts", out));
+    TRY(backend_zero_tensor(p->w->backend, *out));
+    return backend_add(p->w->backend, *out, scale, t);
+}
+
 static void copy_scores(const double *statistics, int32_t n, const struct token_scores *out) {
     for (int32_t i = 0; i < n; i++) {
         const double *row = statistics + (int64_t)i * HEAD_STATISTICS;
@@ -74,6 +86,7 @@ enum status pass_logps(struct pass *p, const struct token_scores *out) {
     TRY(pass_take(p, n, p->model->config.width, "readouts", &p->score_hidden));
     TRY(pass_take_readout(p, n, HEAD_STATISTICS, "readouts", &p->score_statistics));
     TRY(backend_gather(b, p->score_hidden, p->hidden, p->score_rows));
+    TRY(take_scaled(p, p->score_hidden, &p->score_hidden));
     struct head h = head_of(p);
     TRY(backend_head(b, &h));
     TRY(pass_need_numbers(p, (int64_t)n * HEAD_STATISTICS));
@@ -166,11 +179,56 @@ enum status pass_means(struct pass *p, const int32_t *spans, int32_t n, int laye
     return OK;
 }
 
+/* Logits on the device to the host, as floats. */
+static enum status fetch_logits(struct pass *p, struct tensor logits, float *out) {
+    struct backend *b = p->w->backend;
+    int64_t values = logits.rows * logits.columns;
+    if (logits.type == DTYPE_F32) {
+        return backend_read(b, out, logits.data, values * (int64_t)sizeof *out);
+    }
+    TRY(pass_need_numbers(p, values));
+    TRY(backend_read_doubles(b, p->numbers, logits));
+    for (int64_t i = 0; i < values; i++) {
+        out[i] = (float)p->numbers[i];
+    }
+    return OK;
+}
+
+/* The head's own way over logits on the device: its call. */
+static enum status take_read(struct pass *p, struct tensor logits, const int32_t *targets, double softcap,
+                             struct read_logits *out) {
+    *out = (struct read_logits){.logits = logits, .softcap = softcap};
+    TRY(pass_put_ids(p, targets, (int32_t)logits.rows, "targets", &out->targets));
+    return pass_take_readout(p, logits.rows, HEAD_STATISTICS, "readouts", &out->statistics);
+}
+
+/* Soft caps of logits that are on the host or (CPU) on the device. */
+static enum status cap_logits(struct pass *p, struct tensor logits, float *out) {
+    double cap = p->model->config.logit_softcap;
+    struct read_logits call;
+    if (cap > 0) {
+        TRY(GROW_ARRAY(p->scratch, p->cap_scratch, logits.rows));
+        for (int32_t i = 0; i < logits.rows; i++) {
+            p->scratch[i] = -1;
+        }
+        TRY(take_read(p, logits, p->scratch, cap, &call));
+    }
+    if (cap > 0 && backend_reads_logits(p->w->backend)) {
+        TRY(backend_read_logits(p->w->backend, &call));
+        cap = 0;
+    }
+    TRY(fetch_logits(p, logits, out));
+    for (int64_t i = 0; cap > 0 && i < logits.rows * logits.columns; i++) {
+        out[i] = (float)(cap * tanh((double)out[i] / cap));
+    }
+    return OK;
+}
+
 enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n, float *out) {
     const struct model *m = p->model;
     const struct linear *w = &m->plan->head;
     struct backend *b = p->w->backend;
-    int64_t mark = workspace_mark(p->w), values = n * w->out;
+    int64_t mark = workspace_mark(p->w);
     struct tensor rows, hidden, logits;
     if (n == 0) {
         return OK;
@@ -179,6 +237,7 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
     TRY(pass_take(p, n, w->in, "rows", &hidden));
     TRY(pass_take(p, n, w->out, "logits", &logits));
     TRY(backend_gather(b, hidden, p->hidden, rows));
+    TRY(take_scaled(p, hidden, &hidden));
     struct gemm g = {
         .a = hidden,
         .b = place_view(w->weight, w->out, w->in),
@@ -188,13 +247,8 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
         .bias = place_view(w->bias, 1, w->out),
     };
     TRY(backend_gemm(b, &g));
-    TRY(pass_need_numbers(p, values));
-    TRY(backend_read_doubles(b, p->numbers, logits));
+    TRY(cap_logits(p, logits, out));
     workspace_release(p->w, mark);
-    double cap = m->config.logit_softcap;
-    for (int64_t i = 0; i < values; i++) {
-        out[i] = (float)(cap > 0 ? cap * tanh(p->numbers[i] / cap) : p->numbers[i]);
-    }
     return OK;
 }
 
@@ -204,6 +258,46 @@ enum status pass_logits(struct pass *p, const int32_t *at, int32_t n, float *out
     }
     TRY(active_rows(p, at, n));
     return pass_active_logits(p, p->scratch, n, out);
+}
+
+/* On the host in double, where the back end has no way of the head's. */
+static double host_logp(const float *row, int64_t n, int32_t target) {
+    double largest = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        largest = (double)row[i] > largest ? (double)row[i] : largest;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        sum += exp((double)row[i] - largest);
+    }
+    return (double)row[target] - largest - log(sum);
+}
+
+enum status pass_token_logps(struct pass *p, const float *logits, const int32_t *targets, int32_t n,
+                             double *out) {
+    struct backend *b = p->w->backend;
+    int64_t vocabulary = p->model->config.vocabulary, mark = workspace_mark(p->w);
+    if (!backend_reads_logits(b) || b->caps.compute != DTYPE_F32) {
+        for (int32_t i = 0; i < n; i++) {
+            out[i] = host_logp(logits + i * vocabulary, vocabulary, targets[i]);
+        }
+        return OK;
+    }
+    struct tensor rows;
+    struct read_logits call;
+    if (n == 0) {
+        return OK;
+    }
+    TRY(pass_take(p, n, vocabulary, "logits", &rows));
+    TRY(backend_write(b, rows.data, logits, n * vocabulary * (int64_t)sizeof *logits));
+    TRY(take_read(p, rows, targets, 0, &call));
+    TRY(backend_read_logits(b, &call));
+    TRY(pass_need_numbers(p, (int64_t)n * HEAD_STATISTICS));
+    TRY(backend_read_doubles(b, p->numbers, call.statistics));
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = p->numbers[(int64_t)i * HEAD_STATISTICS + HEAD_LOGP];
+    }
+    workspace_release(p->w, mark);
+    return OK;
 }
 
 static enum status logps_backward(struct pass *p, const double *weights, struct tensor dhidden) {
@@ -227,6 +321,7 @@ static enum status logps_backward(struct pass *p, const double *weights, struct 
         .dbias = place_gradient(w->bias, 1, w->out),
     };
     TRY(backend_head_gradient(b, &h, &g));
+    TRY(take_scaled(p, d, &d));
     TRY(backend_scatter_add(b, dhidden, d, p->score_rows));
     workspace_release(p->w, mark);
     return OK;

@@ -42,8 +42,11 @@ static double scale_yarn(const struct rope_config *r, int i, double frequency) {
 }
 
 /* Angle per position of pair i, as transformers' ROPE_INIT_FUNCTIONS. length: tokens of the sequence. */
-static double frequency_of(const struct model_config *c, int i, int64_t length) {
+static double frequency_of(const struct model_config *c, bool local, int i, int64_t length) {
     const struct rope_config *r = &c->rope;
+    if (local) {
+        return pow(c->local_theta, -2.0 * i / r->rotary_dim);
+    }
     double theta = r->theta, most = (double)c->max_positions;
     if (r->scaling == ROPE_DYNAMIC && length > c->max_positions) {
         theta *= pow(r->factor * (double)length / most - (r->factor - 1),
@@ -57,16 +60,19 @@ static double frequency_of(const struct model_config *c, int i, int64_t length) 
         return scale_llama3(r, frequency);
     case ROPE_YARN:
         return scale_yarn(r, i, frequency);
+    case ROPE_LONG:
+        return frequency / (length > model_rope_break(c) ? r->long_factors : r->short_factors)[i];
     default:
         return frequency;
     }
 }
 
-static void fill_row(const struct model_config *c, int64_t position, int64_t length, double *row) {
+static void fill_row(const struct model_config *c, bool local, int64_t position, int64_t length,
+                     double *row) {
     int half = c->rope.rotary_dim / 2;
-    double scale = c->rope.scaling == ROPE_YARN ? c->rope.attention_factor : 1;
+    double scale = c->rope.scaling >= ROPE_YARN && !local ? c->rope.attention_factor : 1;
     for (int i = 0; i < half; i++) {
-        double angle = (double)position * frequency_of(c, i, length);
+        double angle = (double)position * frequency_of(c, local, i, length);
         row[i] = scale * cos(angle);
         row[half + i] = scale * sin(angle);
     }
@@ -83,7 +89,7 @@ static enum status extend(struct rope_cache *cache, const struct model_config *c
     positions = cache->capacity / width; /* the room there is */
 #pragma omp parallel for schedule(static)
     for (int64_t i = old; i < positions; i++) {
-        fill_row(c, i, 0, cache->rows + i * width);
+        fill_row(c, cache->local, i, 0, cache->rows + i * width);
     }
     cache->positions = positions;
     return OK;
@@ -97,11 +103,11 @@ enum status rope_table(struct rope_cache *cache, const struct model_config *c, c
         most = positions[i] > most ? positions[i] : most;
     }
     TRY(extend(cache, c, (int64_t)most + 1));
-    bool dynamic = c->rope.scaling == ROPE_DYNAMIC && lengths;
+    int64_t most_tokens = lengths && !cache->local ? model_rope_break(c) : INT64_MAX;
     for (int32_t i = 0; i < n; i++) {
         double *row = host + i * width;
-        if (dynamic && lengths[i] > c->max_positions) {
-            fill_row(c, positions[i], lengths[i], row);
+        if (most_tokens < INT64_MAX && lengths[i] > most_tokens) {
+            fill_row(c, false, positions[i], lengths[i], row);
             continue;
         }
         const double *known = cache->rows + positions[i] * width;

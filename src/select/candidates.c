@@ -15,10 +15,19 @@ enum status candidates_vectors(struct selection *s, const int64_t *ids, int64_t 
     return OK;
 }
 
+void candidate_drop(struct candidate *c, enum selection_drop why) {
+    c->is_dropped = true;
+    c->drop = why;
+}
+
 enum status candidates_add(struct selection *s, const struct candidate *c) {
     TRY(GROW_ARRAY(s->candidates, s->capacity, s->n + 1));
-    s->candidates[s->n++] = *c;
-    s->dropped[DROP_EQUAL_SCORES] += c->is_dropped;
+    struct candidate *new = &s->candidates[s->n++];
+    *new = *c;
+    if (!new->is_dropped && !new->label && s->options->needs_labels) {
+        candidate_drop(new, DROP_UNLABELED);
+    }
+    s->dropped[new->drop] += new->is_dropped;
     return OK;
 }
 
@@ -31,7 +40,9 @@ enum status candidate_label_by_score(struct selection *s, struct candidate *c) {
         return OK;
     }
     bool swapped = r[1].score > r[0].score;
-    c->is_dropped = r[1].score == r[0].score;
+    if (r[1].score == r[0].score) {
+        candidate_drop(c, DROP_EQUAL_SCORES);
+    }
     c->label = 1;
     c->margin = fabsf(r[0].score - r[1].score);
     c->chosen = ids[swapped];
@@ -48,7 +59,8 @@ enum status candidates_wanted(const struct selection *s, double fraction, int64_
     int64_t count = s->options->count;
     *out = count > 0 ? count : (int64_t)floor(fraction * (double)left);
     if (*out > left) {
-        return fail(ERR_USAGE, "select.count: %lld pairs of %lld", (long long)count, (long long)left);
+        return fail(ERR_USAGE, "select.count: %lld pairs of %lld%s", (long long)count, (long long)left,
+                    s->asked.n > 0 ? " that are left" : "");
     }
     return OK;
 }
@@ -74,11 +86,18 @@ enum status known_pairs_read(struct selection *s, struct range responses, struct
     return OK;
 }
 
+static const struct known_pair *find_known(const struct known_pairs *known, int64_t a, int64_t b) {
+    struct pair_key key = pair_key(a, b);
+    return known->n > 0 ? bsearch(&key, known->data, (size_t)known->n, sizeof *known->data, pair_key_order)
+                        : NULL;
+}
+
+bool known_pairs_has(const struct known_pairs *known, int64_t a, int64_t b) {
+    return find_known(known, a, b) != NULL;
+}
+
 enum status candidate_label(struct selection *s, const struct known_pairs *known, struct candidate *c) {
-    struct pair_key key = pair_key(c->chosen, c->rejected);
-    const struct known_pair *found =
-        known->n > 0 ? bsearch(&key, known->data, (size_t)known->n, sizeof *known->data, pair_key_order)
-                     : NULL;
+    const struct known_pair *found = find_known(known, c->chosen, c->rejected);
     if (!found) {
         return candidate_label_by_score(s, c);
     }

@@ -8,7 +8,10 @@
 
 enum selection_drop {
     DROP_EQUAL_SCORES,
-    DROP_FEW_RESPONSES, /* prompts with less than two */
+    DROP_FEW_RESPONSES,   /* prompts with less than two */
+    DROP_EQUAL_RESPONSES, /* the same tokens: of a pair's two, or of all of a prompt's */
+    DROP_ASKED,           /* in one of select.exclude */
+    DROP_UNLABELED,       /* where labels are needed */
     SELECTION_DROPS
 };
 
@@ -16,9 +19,13 @@ enum selection_drop {
 struct candidate {
     int64_t chosen, rejected, source;
     double similarity;
+    double measure;  /* over prompts: struct pair_choice */
+    int32_t cluster; /* balanced, else -1 */
     float margin;
-    int8_t label;
+    int8_t label, part; /* part: of the mix, over prompts */
     bool is_dropped, is_taken;
+    bool is_asked;            /* another pair of the prompt was asked before */
+    enum selection_drop drop; /* why it is dropped */
 };
 
 struct selection;
@@ -39,6 +46,9 @@ struct known_pairs {
 };
 /* The list is the caller's to free, after a failure too. */
 enum status known_pairs_read(struct selection *s, struct range responses, struct known_pairs *out);
+bool known_pairs_has(const struct known_pairs *known, int64_t a, int64_t b);
+/* Marks a candidate as dropped. */
+void candidate_drop(struct candidate *c, enum selection_drop why);
 /* Gives a candidate the order that the file's pairs know, else that of the scores. */
 enum status candidate_label(struct selection *s, const struct known_pairs *known, struct candidate *c);
 /* Gives an unlabeled candidate the order of its responses' scores; equal ones drop it, missing ones leave it.

@@ -55,10 +55,17 @@ enum status kmeans_run(struct comm *c, struct backend *b, const struct vectors *
                        const struct kmeans_options *o, struct kmeans_result *out);
 void kmeans_free(struct kmeans_result *r);
 
-/* Two clusters of n rows on the host, exact for n <= 8 (every bipartition, least within-cluster sum of
- * squares, first in order wins), k-means++ with restarts beyond. side[i] 0 or 1, side[0] = 0; nearest[s]: the
- * member of side s nearest to its center (first wins). n >= 2. Local. */
-enum status kmeans_bipartition(const float *rows, int n, int64_t width, uint64_t seed, int64_t prompt,
-                               int *side, int nearest[2]);
+/* Two clusters of n rows on the host: those with the least squares within. Every bipartition is tried for
+ * n <= 16; beyond, searches that move one row at a time go out from starts that k-means++ draws, until 8 n of
+ * them in a row have found nothing better. Of equal ones the first wins. */
+struct kmeans_halves {
+    int *side;        /* n, the caller's: 0 or 1, side[0] = 0 */
+    double *distance; /* n, the caller's: squared, to the own center */
+    double apart;     /* squared distance of the centers */
+    double tolerance; /* distances that differ by less are equal: such are the sums' errors */
+};
+/* Local. n >= 2. */
+enum status kmeans_halve(const float *rows, int n, int64_t width, uint64_t seed, int64_t prompt,
+                         struct kmeans_halves *out);
 
 #endif

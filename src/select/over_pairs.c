@@ -1,11 +1,18 @@
 /* The file's pairs as candidates: their similarities, and the choice by them or over clusters. */
 #include <math.h>
+#include <string.h>
 
 #include "mpi/watchdog.h"
 #include "select/balanced.h"
 #include "select/kmeans.h"
 #include "select/selection_internal.h"
 #include "util/mem.h"
+
+/* Memory that grows. */
+struct tokens {
+    int32_t *data;
+    int64_t capacity;
+};
 
 static enum status pair_similarities(struct selection *s, int64_t first, int64_t n, float *vectors) {
     int64_t width = sidecar_width(s->embeddings);
@@ -23,8 +30,40 @@ static enum status pair_similarities(struct selection *s, int64_t first, int64_t
     return OK;
 }
 
+/* Whether two responses have the same tokens, for which `tokens` is memory that grows. */
+static enum status are_equal(struct dataset *d, const int64_t ids[2], struct tokens *t, bool *out) {
+    struct response r[2];
+    TRY(dataset_response(d, ids[0], &r[0]));
+    TRY(dataset_response(d, ids[1], &r[1]));
+    *out = false;
+    if (r[0].count != r[1].count) {
+        return OK;
+    }
+    int64_t n = r[0].count;
+    TRY(GROW_ARRAY(t->data, t->capacity, 2 * n));
+    TRY(dataset_response_tokens(d, r[0].first, n, t->data));
+    TRY(dataset_response_tokens(d, r[1].first, n, t->data + n));
+    *out = n == 0 || memcmp(t->data, t->data + n, (size_t)n * sizeof *t->data) == 0;
+    return OK;
+}
+
+static enum status label_pair(struct selection *s, struct tokens *scratch, struct candidate *c) {
+    const int64_t ids[2] = {c->chosen, c->rejected};
+    bool equal;
+    TRY(are_equal(s->data, ids, scratch, &equal));
+    if (asked_has(&s->asked, ids[0], ids[1])) {
+        candidate_drop(c, DROP_ASKED);
+    } else if (equal) {
+        candidate_drop(c, DROP_EQUAL_RESPONSES);
+    } else if (!c->label) {
+        TRY(candidate_label_by_score(s, c));
+    }
+    return OK;
+}
+
 enum status over_pairs_read(struct selection *s, struct range part) {
     struct pair pairs[SELECTION_BLOCK];
+    struct tokens scratch = {0};
     float *vectors = NULL;
     enum status st = OK;
     if (s->embeddings) {
@@ -40,14 +79,16 @@ enum status over_pairs_read(struct selection *s, struct range part) {
                                   .rejected = pairs[i].rejected,
                                   .source = pairs[i].source,
                                   .margin = pairs[i].margin,
+                                  .cluster = -1,
                                   .label = pairs[i].label};
-            TRY_TO(done, c.label ? OK : candidate_label_by_score(s, &c));
+            TRY_TO(done, label_pair(s, &scratch, &c));
             TRY_TO(done, candidates_add(s, &c));
         }
         TRY_TO(done, vectors ? pair_similarities(s, at, n, vectors) : OK);
     }
 done:
     mem_free(vectors);
+    mem_free(scratch.data);
     return st;
 }
 
@@ -143,6 +184,7 @@ static enum status take_balanced(struct selection *s, const struct kmeans_result
     TRY_TO(done, balanced_select(c, &rows, wanted, taken, s->quota));
     for (int64_t i = 0; i < s->n; i++) {
         s->candidates[i].is_taken = taken[i];
+        s->candidates[i].cluster = k->assignment[i];
     }
     s->iterations = k->iterations;
     s->objective = k->objective[k->iterations - 1];

@@ -175,85 +175,109 @@ enum status pairs_select(struct comm *c, const struct pair_selection *s, const d
     return OK;
 }
 
-enum pair_strategy pairs_part(const struct pair_mix *mix, uint64_t seed, int64_t prompt) {
+int pairs_part(const struct pair_mix *mix, uint64_t seed, int64_t prompt) {
     struct rng draws = rng_stream(seed, RNG_SELECT, prompt, 1);
     double u = rng_uniform(&draws);
     for (int i = 0; i < mix->n - 1; i++) {
         u -= mix->parts[i].share;
         if (u < 0) {
-            return mix->parts[i].strategy;
+            return i;
         }
     }
-    return mix->parts[mix->n - 1].strategy;
+    return mix->n - 1;
 }
 
-static void random_pair(int n, uint64_t seed, int64_t prompt, int *a, int *b) {
-    struct rng draws = rng_stream(seed, RNG_SELECT, prompt, 2);
-    int64_t pick = rng_below(&draws, (int64_t)n * (n - 1) / 2);
-    for (int i = 0; i < n - 1; i++) {
-        if (pick < n - 1 - i) {
-            *a = i;
-            *b = i + 1 + (int)pick;
-            return;
+static bool is_open(const struct pair_choices *from, int i, int j) {
+    return !from->skip || !from->skip[(int64_t)i * from->n + j];
+}
+
+static void random_pair(const struct pair_choices *from, struct pair_choice *out) {
+    struct rng draws = rng_stream(from->seed, RNG_SELECT, from->prompt, 2);
+    int64_t open = 0;
+    for (int i = 0; i < from->n; i++) {
+        for (int j = i + 1; j < from->n; j++) {
+            open += is_open(from, i, j);
         }
-        pick -= n - 1 - i;
+    }
+    int64_t pick = open > 0 ? rng_below(&draws, open) : -1;
+    for (int i = 0; i < from->n; i++) {
+        for (int j = i + 1; j < from->n; j++) {
+            if (is_open(from, i, j) && pick-- == 0) {
+                *out = (struct pair_choice){.a = i, .b = j};
+            }
+        }
+    }
+}
+
+static void nearest_to_both(const struct pair_choices *from, const struct kmeans_halves *halves,
+                            struct pair_choice *out) {
+    double least = INFINITY;
+    out->measure = -halves->apart;
+    for (int i = 0; i < from->n; i++) {
+        for (int j = i + 1; j < from->n; j++) {
+            double sum = halves->distance[i] + halves->distance[j];
+            if (halves->side[i] != halves->side[j] && is_open(from, i, j) &&
+                (out->a < 0 || sum < least - halves->tolerance)) {
+                least = sum;
+                out->a = i;
+                out->b = j;
+            }
+        }
     }
 }
 
 /* Rows scaled to length 1: Euclidean and cosine orders agree then. */
-static enum status centroid_pair(const float *rows, int n, int64_t width, uint64_t seed, int64_t prompt,
-                                 int nearest[2]) {
+static enum status centroid_pair(const struct pair_choices *from, struct pair_choice *out) {
+    int64_t width = from->width;
     float *unit;
-    int *side = NULL;
+    struct kmeans_halves halves = {0};
     enum status st;
-    TRY_TO(done, NEW_ARRAY(unit, n * width));
-    TRY_TO(done, NEW_ARRAY(side, n));
-    for (int i = 0; i < n; i++) {
+    TRY_TO(done, NEW_ARRAY(unit, from->n * width));
+    TRY_TO(done, NEW_ARRAY(halves.side, from->n));
+    TRY_TO(done, NEW_ARRAY(halves.distance, from->n));
+    for (int i = 0; i < from->n; i++) {
+        const float *row = from->rows + i * width;
         double norm = 0;
         for (int64_t d = 0; d < width; d++) {
-            norm += (double)rows[i * width + d] * rows[i * width + d];
+            norm += (double)row[d] * row[d];
         }
         norm = fmax(sqrt(norm), 1e-12);
         for (int64_t d = 0; d < width; d++) {
-            unit[i * width + d] = (float)(rows[i * width + d] / norm);
+            unit[i * width + d] = (float)(row[d] / norm);
         }
     }
-    st = kmeans_bipartition(unit, n, width, seed, prompt, side, nearest);
+    TRY_TO(done, kmeans_halve(unit, from->n, width, from->seed, from->prompt, &halves));
+    nearest_to_both(from, &halves, out);
 done:
     mem_free(unit);
-    mem_free(side);
+    mem_free(halves.side);
+    mem_free(halves.distance);
     return st;
 }
 
-enum status pairs_within(enum pair_strategy strategy, const float *rows, int n, int64_t width, uint64_t seed,
-                         int64_t prompt, int *a, int *b) {
-    if (strategy == PAIRS_RANDOM) {
-        random_pair(n, seed, prompt, a, b);
-        return OK;
-    }
-    if (strategy == PAIRS_CENTROID) {
-        int nearest[2];
-        TRY(centroid_pair(rows, n, width, seed, prompt, nearest));
-        *a = nearest[0] < nearest[1] ? nearest[0] : nearest[1];
-        *b = nearest[0] < nearest[1] ? nearest[1] : nearest[0];
-        return OK;
-    }
-    double best = 0;
-    *a = -1;
-    for (int i = 0; i < n; i++) {
-        for (int j = i + 1; j < n; j++) {
-            double cosine = similarity_cosine(rows + i * width, rows + j * width, width);
+static enum status extreme_pair(const struct pair_choices *from, struct pair_choice *out) {
+    int64_t width = from->width;
+    for (int i = 0; i < from->n; i++) {
+        for (int j = i + 1; j < from->n; j++) {
+            double cosine = similarity_cosine(from->rows + i * width, from->rows + j * width, width);
+            double measure = from->strategy == PAIRS_HARD ? -cosine : cosine;
             if (isnan(cosine)) {
                 return fail(ERR_DATA, "the similarity of responses %d and %d of prompt %lld is not a number",
-                            i, j, (long long)prompt);
+                            i, j, (long long)from->prompt);
             }
-            bool better = strategy == PAIRS_EASY ? cosine < best : cosine > best;
-            if (*a < 0 || better) {
-                best = cosine;
-                *a = i;
-                *b = j;
+            if (is_open(from, i, j) && (out->a < 0 || measure < out->measure)) {
+                *out = (struct pair_choice){i, j, measure};
             }
         }
     }
     return OK;
+}
+
+enum status pairs_within(const struct pair_choices *from, struct pair_choice *out) {
+    *out = (struct pair_choice){-1, -1, 0};
+    if (from->strategy == PAIRS_RANDOM) {
+        random_pair(from, out);
+        return OK;
+    }
+    return from->strategy == PAIRS_CENTROID ? centroid_pair(from, out) : extreme_pair(from, out);
 }

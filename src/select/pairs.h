@@ -5,8 +5,9 @@
  *   easy    the least similar responses (over pairs: the lowest cosines; within a prompt: the arg min)
  *   hard    the most similar
  *   centroid  within a prompt: the members nearest to the centers of two clusters (select/kmeans.h)
- * A mix takes shares in order ("easy:0.5,random:0.5"): each part from the rows that the parts before it have
- * left.
+ * Within prompts each gives one pair; where not all of them are wanted, those are taken first whose pair
+ * tells most by the strategy's own measure (struct pair_choice). A mix takes shares in order
+ * ("easy:0.5,random:0.5"): each part from the rows that the parts before it have left.
  *
  * Everything is a function of the values, the seed and the global row number, so it is the same for any rank
  * count. No rank holds all rows (select/order.h).
@@ -50,11 +51,27 @@ enum status pairs_select(struct comm *c, const struct pair_selection *s, const d
 enum status pairs_lowest(struct comm *c, const uint64_t *keys, const bool *skip, int64_t n, int64_t count,
                          bool *taken);
 
-/* Local. One pair of a prompt's n responses (rows: n x width): responses *a < *b. easy: first least cosine in
- * i < j order; hard: first greatest; centroid; random: uniform over the pairs, by (seed, prompt). n >= 2. */
-enum status pairs_within(enum pair_strategy strategy, const float *rows, int n, int64_t width, uint64_t seed,
-                         int64_t prompt, int *a, int *b);
+/* A prompt's n responses (rows: n x width; random alone reads none), one pair of which is to be chosen. */
+struct pair_choices {
+    enum pair_strategy strategy;
+    const float *rows;
+    int n; /* >= 2 */
+    int64_t width;
+    uint64_t seed;
+    int64_t prompt;
+    const bool *skip; /* n x n, i < j: pairs that are not to be chosen; NULL: none */
+};
+/* measure: how informative the pair is, the least first: easy, its cosine; hard, its cosine's negative;
+ * centroid, minus the squared distance of the two centers (of rows scaled to length 1); random, nothing: 0.
+ */
+struct pair_choice {
+    int a, b; /* a < b; -1: all pairs are to be skipped */
+    double measure;
+};
+/* Local. easy: first least cosine in i < j order; hard: first greatest; centroid: of the pairs across the two
+ * clusters, the one nearest to both centers; random: uniform over the pairs, by (seed, prompt). */
+enum status pairs_within(const struct pair_choices *from, struct pair_choice *out);
 /* Local. The part of a mix that a prompt falls to, by (seed, prompt). */
-enum pair_strategy pairs_part(const struct pair_mix *mix, uint64_t seed, int64_t prompt);
+int pairs_part(const struct pair_mix *mix, uint64_t seed, int64_t prompt);
 
 #endif

@@ -40,12 +40,13 @@ static enum status open_all(struct selection *s) {
         return fail(ERR_USAGE, "embeddings is not set; give embeddings=FILE from `collimate embed`");
     }
     TRY(dataset_open(s->comm, o->data, &s->data));
-    TRY(dataset_verify(s->comm, s->data, o->trust_data));
+    TRY(dataset_verify_once(s->comm, s->data, o->trust_data, o->seen));
     if (*o->embeddings) {
         enum status st = sidecar_open_values(o->embeddings, dataset_hash(s->data),
                                              dataset_size(s->data).responses, &s->embeddings, &s->key);
         TRY(comm_agree(s->comm, st));
     }
+    TRY(asked_read(s->comm, o->exclude, s->data, &s->asked));
     TRY(comm_agree(s->comm, over_prompts_largest(s, &largest)));
     TRY(comm_max_i64(s->comm, &largest, 1));
     s->over_prompts = o->scope == SCOPE_PROMPTS || (o->scope == SCOPE_AUTO && largest > 2);
@@ -72,6 +73,7 @@ static void selection_close(struct selection *s) {
     if (s->data) {
         dataset_close(s->data);
     }
+    asked_free(&s->asked);
     mem_free(s->candidates);
     mem_free(s->all);
     mem_free(s->quota);
@@ -84,6 +86,9 @@ enum status selection_run(const struct selection_options *options) {
     st = st == OK ? selection_count(&s) : st;
     if (st == OK && *options->output) {
         st = selection_write(&s);
+    }
+    if (st == OK && *options->export) {
+        st = selection_export(&s);
     }
     if (st == OK) {
         st = selection_report(&s);

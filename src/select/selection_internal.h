@@ -3,6 +3,7 @@
 #define COLLIMATE_SELECT_SELECTION_INTERNAL_H
 
 #include "data/sidecar.h"
+#include "select/asked.h"
 #include "select/candidates.h"
 #include "select/pairs.h"
 #include "select/selection.h"
@@ -17,6 +18,7 @@ struct selection {
     struct sidecar_key key;
     struct pair_mix mix;
     bool over_prompts;
+    struct asked asked;
     struct candidate *candidates;
     int64_t n, before; /* here, and on lower ranks; dropped ones included */
     int64_t capacity;
@@ -43,6 +45,11 @@ enum status over_prompts_choose(struct selection *s);
 enum status selection_count(struct selection *s);
 /* Collective. The view: pairs and a link to the data. */
 enum status selection_write(const struct selection *s);
+/* Collective. What annotators read, a line for each pair. */
+enum status selection_export(const struct selection *s);
+/* Local. The JSON file, by rank 0: `report`, or where it is "" beside a result; nothing beside "". */
+enum status selection_put_report(const struct comm *c, const char *report, const char *beside,
+                                 const struct text *text);
 /* Collective. Log lines and the JSON file. */
 enum status selection_report(const struct selection *s);
 

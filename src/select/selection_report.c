@@ -6,6 +6,7 @@
 
 #include "data/pair_key.h"
 #include "io/file.h"
+#include "io/output.h"
 #include "select/selection_internal.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -26,6 +27,9 @@ struct distributions {
 static const char *const drop_names[SELECTION_DROPS] = {
     [DROP_EQUAL_SCORES] = "equal scores",
     [DROP_FEW_RESPONSES] = "prompts with less than two responses",
+    [DROP_EQUAL_RESPONSES] = "equal responses",
+    [DROP_ASKED] = "asked before",
+    [DROP_UNLABELED] = "no label and no scores",
 };
 
 static void add(struct distribution *d, double v) {
@@ -267,30 +271,32 @@ static enum status report_head(const struct selection *s, struct text *out) {
         TRY(text_printf(out, "%s\"%s\": %lld", i ? ", " : "", drop_names[i], (long long)s->dropped[i]));
     }
     if (s->unlabeled > 0) {
-        log_root(LOG_WARN, "%lld selected pairs have no label: they are for labeling, not for training",
+        log_root(LOG_WARN,
+                 "%lld selected pairs have no label: they are for labeling (select.export), not for training",
                  (long long)s->unlabeled);
     }
     return text_puts(out, "}");
 }
 
-static enum status report_path(const struct selection *s, struct text *out) {
-    if (*s->options->report) {
-        return text_puts(out, s->options->report);
+/* The report's name where none is given: the result's with another end. */
+static enum status report_path(const char *report, const char *beside, struct text *out) {
+    if (*report) {
+        return text_puts(out, report);
     }
-    const char *path = s->options->output;
-    size_t len = strlen(path) - (text_ends(path, ".h5") ? 3 : 0);
-    return text_printf(out, "%.*s.json", (int)len, path);
+    size_t len = strlen(beside) - (text_ends(beside, ".h5") ? 3 : text_ends(beside, ".jsonl") ? 6 : 0);
+    return text_printf(out, "%.*s.json", (int)len, beside);
 }
 
-static enum status write_report(const struct selection *s, const struct text *report) {
+enum status selection_put_report(const struct comm *c, const char *report, const char *beside,
+                                 const struct text *text) {
     struct text path = {0};
     enum status st = OK;
-    if (s->comm->rank != 0 || !*s->options->output) {
+    if (c->rank != 0 || !*beside || (!*report && output_is_stream(beside))) {
         return OK;
     }
-    TRY_TO(done, report_path(s, &path));
-    TRY_TO(done, file_write(path.data, report->data, report->len));
-    log_root(LOG_INFO, "view in %s, report in %s", s->options->output, path.data);
+    TRY_TO(done, report_path(report, beside, &path));
+    TRY_TO(done, file_write(path.data, text->data, text->len));
+    log_root(LOG_INFO, "%s; report in %s", beside, path.data);
 done:
     text_free(&path);
     return st;
@@ -303,7 +309,8 @@ enum status selection_report(const struct selection *s) {
     st = st == OK ? report_similarity(s, &out) : st;
     st = st == OK ? report_overlaps(s, &out) : st;
     st = st == OK ? text_puts(&out, "}\n") : st;
-    st = st == OK ? write_report(s, &out) : st;
+    const struct selection_options *o = s->options;
+    st = st == OK ? selection_put_report(s->comm, o->report, *o->output ? o->output : o->export, &out) : st;
     text_free(&out);
     return comm_agree(s->comm, st);
 }

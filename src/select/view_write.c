@@ -15,12 +15,12 @@ enum status selection_count(struct selection *s) {
     s->total = sums[1];
     s->unlabeled = sums[2];
     memcpy(s->dropped, sums + 3, sizeof s->dropped);
+    int64_t none = s->dropped[DROP_UNLABELED];
     if (s->taken == 0) {
-        return fail(ERR_DATA, "%s: no pair is left to select", s->options->data);
-    }
-    if (s->unlabeled > 0 && s->options->needs_labels) {
-        return fail(ERR_DATA, "%s: %lld of the %lld selected pairs have no label and no scores to order them",
-                    s->options->data, (long long)s->unlabeled, (long long)s->taken);
+        return none > 0
+                   ? fail(ERR_DATA, "%s: %lld pairs have no label and no scores to order them; none is left",
+                          s->options->data, (long long)none)
+                   : fail(ERR_DATA, "%s: no pair is left to select", s->options->data);
     }
     return OK;
 }

@@ -126,6 +126,11 @@ enum status adapter_config_read(const char *folder, json_t **out) {
     return st;
 }
 
+enum model_head adapter_config_head(const json_t *config) {
+    const char *task = json_string_value(json_object_get(config, "task_type"));
+    return model_head_for(task && strcmp(task, "SEQ_CLS") == 0);
+}
+
 /* Names with commas between them as a JSON array. */
 static json_t *list_of(const char *names) {
     json_t *list = json_array();
@@ -236,8 +241,7 @@ static enum status add_module(const struct reading *r, const char *module) {
 /* PEFT: a module whose name ends with one of the list. SEQ_CLS saves the score head by itself. */
 static enum status is_saved(const struct reading *r, const char *module, bool *out) {
     const json_t *list = json_object_get(r->config, "modules_to_save");
-    const char *task = json_string_value(json_object_get(r->config, "task_type"));
-    *out = task && strcmp(task, "SEQ_CLS") == 0 && strcmp(module, "score") == 0;
+    *out = adapter_config_head(r->config) == HEAD_SCORE && strcmp(module, "score") == 0;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
         *out = *out || (name && *name && text_ends(module, name));
@@ -262,7 +266,8 @@ static enum status take_parameter(const struct reading *r, const struct paramete
     if (saved && role == LORA_PRODUCT) {
         return refuse_module(r, module, "modules_to_save takes embeddings, norms and heads only");
     }
-    if (saved && r->model->config.tied && role != LORA_NONE) {
+    const struct model_config *c = &r->model->config;
+    if (saved && c->tied && c->head == HEAD_LANGUAGE && role != LORA_NONE) {
         return refuse_module(r, module, "cannot be saved whole: the head is tied to the embedding");
     }
     if (target && role != LORA_PRODUCT) {

@@ -23,6 +23,8 @@ enum status adapter_config_make(const struct adapter_wanted *w, const struct mod
                                 json_t **out);
 /* Local. Of a folder. Fails: ERR_INPUT, ERR_DATA naming the key that asks for what we lack. */
 enum status adapter_config_read(const char *folder, json_t **out);
+/* Of the model that it is for. */
+enum model_head adapter_config_head(const json_t *config);
 /* Local. Its modules in such a model. where: begins the messages. Fails: ERR_DATA naming a target that the
  * model has not; a name in a list that fits nothing beside others that do is refused where is_strict, else
  * said in the log. */

@@ -168,9 +168,17 @@ static void put_score_head(struct model_config *c) {
 /* config.json, with a score head where one is asked for and there is none. */
 static enum status config_of(const char *folder, enum model_head head, struct model_config *out) {
     TRY(model_source_config(folder, out));
-    if (head == HEAD_SCORE && out->head != HEAD_SCORE) {
-        put_score_head(out);
+    if (head != HEAD_SCORE || out->head == HEAD_SCORE) {
+        return OK;
     }
+    if (!out->family->classifier) {
+        return fail(
+            ERR_USAGE,
+            "%s: no reward model begins with %s: transformers has no …ForSequenceClassification of its "
+            "family, so that nothing could read it",
+            folder, out->family->causal);
+    }
+    put_score_head(out);
     return OK;
 }
 
@@ -228,13 +236,16 @@ static enum status open_shape(struct backend *b, const char *path, const struct 
         }
         if (config.head == HEAD_SCORE) {
             config.head = HEAD_LANGUAGE;
-        } else {
+        } else if (config.family->classifier) {
             put_score_head(&config);
         }
     }
     if (st == OK && !*out) {
-        st = fail(ERR_DATA, "%s: holds %lld parameters, no model of the shape of %s", path,
-                  (long long)elements, folder.data);
+        st = fail(
+            ERR_DATA,
+            "%s: holds %lld parameters, no model of the shape of %s (a run with adapters keeps them alone: "
+            "its end is read as adapter=RUN/adapter beside model=)",
+            path, (long long)elements, folder.data);
     }
     text_free(&folder);
     return st;

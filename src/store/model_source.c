@@ -76,7 +76,23 @@ done:
     return st;
 }
 
+/* A file of weights, which says too little of its model. */
+static enum status refuse_weights(const char *path) {
+    static const char *const ends[] = {".safetensors", ".bin", ".pt", ".pth", ".gguf"};
+    for (int i = 0; i < COUNT_OF(ends); i++) {
+        if (text_ends(path, ends[i]) && access(path, F_OK) == 0 && !has_config(path)) {
+            return fail(
+                ERR_INPUT,
+                "%s: is a file of weights; give the folder that has it, with config.json and the tokenizer "
+                "(as safetensors: save_pretrained() of transformers writes them)",
+                path);
+        }
+    }
+    return OK;
+}
+
 enum status model_source_folder(const char *path, struct text *out) {
+    TRY(refuse_weights(path));
     struct text now = {0};
     struct text next = {0};
     enum status st;
@@ -149,6 +165,16 @@ enum status model_source_config(const char *folder, struct model_config *out) {
     char *data = NULL;
     size_t len;
     enum status st;
+    TRY_TO(done, text_printf(&path, "%s/adapter_config.json", folder));
+    if (!has_config(folder) && access(path.data, F_OK) == 0) {
+        st = fail(ERR_INPUT,
+                  "%s: a PEFT adapter, not a whole model: give it as adapter=FOLDER beside the model=FOLDER "
+                  "that it "
+                  "was made for",
+                  folder);
+        goto done;
+    }
+    text_clear(&path);
     TRY_TO(done, text_printf(&path, "%s/config.json", folder));
     TRY_TO(done, file_read(path.data, &data, &len));
     TRY_TO(done, model_config_parse(data, len, path.data, out));

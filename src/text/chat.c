@@ -161,7 +161,7 @@ enum status chat_prompt(struct record_text *r, const json_t *record, const struc
     return c->turns[n - 1].role == ROLE_ASSISTANT ? OK : text_puts(&r->prompt, TURN_ASSISTANT);
 }
 
-/* A turn as a response, which follows "\n\nAssistant:". */
+/* A turn of the assistant behind "\n\nAssistant:". */
 static enum status transcript_turn(const struct message_turn *turn, struct text *out) {
     struct text content = {0};
     enum status st = turn_text(turn, &content);
@@ -173,17 +173,31 @@ static enum status transcript_turn(const struct message_turn *turn, struct text 
     return st;
 }
 
+static enum status transcript_response(struct record_text *r, const struct conversation *c, int64_t n,
+                                       int place) {
+    struct text *out = &r->responses[place];
+    bool unknown = false;
+    if (c->turns[n].role != ROLE_ASSISTANT) {
+        return drop_chat(r, "the response does not begin with the assistant's turn");
+    }
+    TRY(transcript_turn(&c->turns[n], out));
+    for (int64_t i = n + 1; i < c->count && !unknown; i++) {
+        TRY(conversation_render(c, i, i + 1, out, &unknown));
+    }
+    return unknown ? unknown_role(r, c, c->count) : OK;
+}
+
 enum status chat_response(struct record_text *r, const json_t *record, const struct conversation *c,
                           int64_t n, int place) {
     if (!chat_template(r, record)) {
-        return transcript_turn(&c->turns[n], &r->responses[place]);
+        return transcript_response(r, c, n, place);
     }
-    if (turn_is_empty(&c->turns[n])) {
+    if (c->count == n + 1 && turn_is_empty(&c->turns[n])) {
         text_clear(&r->responses[place]);
         return OK;
     }
     struct template_output *whole = &r->rendered[1];
-    TRY(render(r, record, c, n + 1, false, whole));
+    TRY(render(r, record, c, c->count, false, whole));
     if (r->dropped) {
         return OK;
     }

@@ -19,7 +19,7 @@ const struct template *chat_template(const struct record_text *r, const json_t *
 /* All of them may drop the record; `record` gives tools, documents and chat_template_kwargs.
  * Fills the prompt with turns [0, n) and the assistant's turn opened; left open, where the last is his. */
 enum status chat_prompt(struct record_text *r, const json_t *record, const struct conversation *c, int64_t n);
-/* Fills response `place` with turn n, which the prompt of turns [0, n) is filled for. */
+/* Fills response `place` with turns [n, count), which the prompt of turns [0, n) is filled for. */
 enum status chat_response(struct record_text *r, const json_t *record, const struct conversation *c,
                           int64_t n, int place);
 /* Fills prompt and response 0 so that every assistant turn but the first message is trained. */

@@ -9,12 +9,15 @@ static const char *const used[][16] = {
                    "score_rejected", "worth"},
     [FORMAT_PREFERENCE] = {"prompt", "conversations", "messages", "chosen", "rejected", "margin",
                            "chosen_score", "rejected_score", "score_chosen", "score_rejected", "worth"},
-    [FORMAT_PROMPT_COMPLETION] = {"prompt", "completion", "label", "messages", "conversations"},
-    [FORMAT_PROMPT] = {"prompt"},
-    [FORMAT_RESPONSES] = {"prompt", "responses"},
+    [FORMAT_PROMPT_COMPLETION] = {"prompt", "completion", "response", "label", "messages", "conversations"},
+    [FORMAT_PROMPT] = {"prompt", "messages", "conversations"},
+    [FORMAT_RESPONSES] = {"prompt", "messages", "conversations", "responses", "better_response_id"},
     [FORMAT_SHP] = {"post_id", "history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B",
                     "score_ratio"},
     [FORMAT_ULTRAFEEDBACK] = {"instruction", "completions"},
+    [FORMAT_ALPACA] = {"instruction", "input", "output", "system", "history", "chosen", "rejected", "margin",
+                       "chosen_score", "rejected_score", "score_chosen", "score_rejected"},
+    [FORMAT_TEXT] = {"text"},
     [FORMAT_UNPAIRED] = {"prompt", "completion", "label", "messages", "conversations"},
 };
 static const char *const to_templates[] = {"tools", "documents", "chat_template_kwargs"};
@@ -70,12 +73,18 @@ static void count_messages(struct ignored *g, const json_t *list) {
     }
 }
 
+static bool is_numbered(const char *name) {
+    return strncmp(name, "response_", 9) == 0 && name[9] != '\0' &&
+           strspn(name + 9, "0123456789") == strlen(name + 9);
+}
+
 void ignored_count(struct ignored *g, enum record_format format, const json_t *record, bool templated) {
     const char *name;
     json_t *value;
     bool chat = record_is_chat(format, record);
     json_object_foreach((json_t *)(uintptr_t)record, name, value) {
-        bool is_used = is_one_of(name, used[format], COUNT_OF(used[format])) || strcmp(name, "subset") == 0 ||
+        bool is_used = (format == FORMAT_RESPONSES && is_numbered(name)) ||
+                       is_one_of(name, used[format], COUNT_OF(used[format])) || strcmp(name, "subset") == 0 ||
                        (chat && templated && is_one_of(name, to_templates, COUNT_OF(to_templates)));
         if (!is_used && !json_is_null(value)) {
             add_key(g, name, false, 1);

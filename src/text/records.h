@@ -8,7 +8,9 @@
  * record's tools, documents and chat_template_kwargs (text/chat.h); strings stay as they are.
  *
  * Prompt and response part at message or turn markers, never mid-word: transcripts at the last
- * "\n\nAssistant:" of chosen, which rejected must share; message lists before the last message. What gives
+ * "\n\nAssistant:" of chosen, which rejected must share; other strings without a prompt where they part, as
+ * TRL's extract_prompt, but before a word; message lists where they part, before a turn of the assistant on
+ * both sides: what follows it is the response, all its turns (as TRL). What gives
  * nothing has a reason in `dropped`, for the caller to count. A response of white space only is empty.
  * What responses are really worth, which only worlds that were made know, is "worth": of each response in a
  * list, [chosen's, rejected's] in a pair. Labels and scores never come from it.
@@ -22,25 +24,34 @@
 #include "util/text.h"
 
 enum record_format {
-    FORMAT_AUTO,              /* by the keys of the first record */
+    FORMAT_AUTO,              /* by the keys of most records */
     FORMAT_HH,                /* chosen, rejected: transcripts (optional chosen_score, rejected_score) */
     FORMAT_PREFERENCE,        /* (prompt,) chosen, rejected: strings or messages; optional margin, scores */
-    FORMAT_PROMPT_COMPLETION, /* prompt, completion (label: false is dropped); or messages, the last the
-                                 response */
+    FORMAT_PROMPT_COMPLETION, /* prompt, completion or response (label: false is dropped); or messages, the
+                                 last the response */
     FORMAT_PROMPT,            /* prompt */
-    FORMAT_RESPONSES,         /* prompt, responses: [{text, score}] or strings; pairs of different scores */
-    FORMAT_SHP,               /* history, human_ref_A, human_ref_B, labels (1: A), score_A, score_B */
-    FORMAT_ULTRAFEEDBACK,     /* instruction, completions: score is the mean of the four ratings */
-    FORMAT_UNPAIRED,          /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
+    FORMAT_RESPONSES,     /* prompt, responses: [{text, score}] or strings, or response_0, response_1, …;
+                             pairs of different scores, or by better_response_id */
+    FORMAT_SHP,           /* history, human_ref_A, human_ref_B, labels (1: A), score_A, score_B */
+    FORMAT_ULTRAFEEDBACK, /* instruction, completions: score is the mean of the four ratings */
+    FORMAT_ALPACA, /* instruction (input, system, history), output; or output: [chosen, rejected], or chosen,
+                      rejected: messages of user and assistant */
+    FORMAT_TEXT,   /* text: a response to nothing */
+    FORMAT_UNPAIRED, /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
+    FORMAT_LAST = FORMAT_UNPAIRED
 };
 const char *record_format_name(enum record_format format);
 
 enum { RECORD_RESPONSES_MAX = 64 };
 
+/* Why a record that is not bad gives nothing. */
+#define RECORD_UNWANTED "label is false"
+
 /* How conversations become text. */
 struct chat_format {
     const struct template_folder *templates; /* NULL: HH transcripts */
     const char *date;                        /* of templates that ask for it (text/template.h) */
+    bool strings;   /* with templates: transcripts, prompts and responses as strings are turns too */
     bool all_turns; /* of "messages": every assistant turn is trained, not only the last message */
 };
 
@@ -71,6 +82,7 @@ struct record_text {
     int n_ties;    /* pairs of a list whose scores are equal */
     const char
         *dropped; /* NULL, or why this record gives nothing: "prompts differ", … (static, or `reason`) */
+    bool found_prompt; /* it is what chosen and rejected have in common */
     char reason[48];
     char detail[256];    /* what the template said where it refused the record; else empty */
     int64_t n_untrained; /* assistant turns that the template renders otherwise in the whole chat */
@@ -83,9 +95,13 @@ void record_text_free(struct record_text *r);
 /* No responses and pairs, an empty prompt; `chat` and what was allocated are kept. */
 void record_text_clear(struct record_text *r);
 
-/* Local. Decides `auto` by a file's first record's keys. Fails: ERR_DATA naming the keys seen. */
+/* Local. Decides `auto` by a record's keys. Fails: ERR_DATA naming the keys seen. */
 enum status record_format_detect(const json_t *record, const char *where, enum record_format *out);
-/* Whether the record's texts are messages, which a chat template renders. */
+/* Whether records of both may stand in one file as one format: transcripts are pairs as others are. */
+bool record_formats_join(enum record_format a, enum record_format b);
+/* What the record's texts are; messages are what a chat template renders. */
+enum record_texts { TEXTS_NONE, TEXTS_STRINGS, TEXTS_MESSAGES, TEXTS_COUNT };
+enum record_texts record_texts(enum record_format format, const json_t *record);
 bool record_is_chat(enum record_format format, const json_t *record);
 /* Local. One record's prompt, responses and pairs (winner first; ties give none and are counted). Fails:
  * ERR_DATA with `where` for wrong types, missing keys, more than RECORD_RESPONSES_MAX responses. */

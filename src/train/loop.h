@@ -43,7 +43,8 @@ struct training {
     /* Local, after update number `step` (from 1). May be NULL. Its failure is the next step's. */
     enum status (*updated)(void *context, int64_t step);
     void *updated_context;
-    bool profile; /* time by operation and by collective at the end: profile.h */
+    bool profile;     /* time by operation and by collective at the end: profile.h */
+    bool tensorboard; /* an event file beside metrics.jsonl */
 };
 
 /* Collective. Trains to training.steps, from the run's newest checkpoint where there is one. Returns REQUEUE

@@ -35,10 +35,10 @@ enum { OPTIMIZER_STATES = 2 };
 /* Packed states by name ("first", "second") for checkpoints; returns how many, 0 to OPTIMIZER_STATES. */
 int optimizer_state(const struct optimizer *o, struct tensor *tensors, const char **names);
 
-enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
+enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_CONSTANT_WITH_WARMUP };
 /* Multiplier of update s (from 0) of total, warm-up W. constant: (s+1)/(W+1) up to 1 (DPO reference); linear:
- * s/W up, then down to 0 at total; cosine: s/W up, then half a cosine to 0 at total (transformers), clamped
- * past total. */
+ * s/W up, then down to 0 at total; constant_with_warmup: s/W up to 1; cosine: s/W up, then half a cosine to 0
+ * at total (transformers), clamped past total. */
 double schedule_multiplier(enum schedule kind, int64_t step, int64_t warmup, int64_t total);
 
 #endif

@@ -21,6 +21,9 @@ double schedule_multiplier(enum schedule kind, int64_t step, int64_t warmup, int
     if (step < warmup) {
         return (double)step / (double)warmup;
     }
+    if (kind == SCHEDULE_CONSTANT_WITH_WARMUP) {
+        return 1;
+    }
     double done = progress(step, warmup, total);
     return kind == SCHEDULE_LINEAR ? 1 - done : 0.5 * (1 + cos(acos(-1.0) * done));
 }

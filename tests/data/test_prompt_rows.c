@@ -3,6 +3,7 @@
 #include "tests/unit.h"
 
 #include "data/batch.h"
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
 
 enum { N_PROMPTS = 9 };
@@ -200,6 +201,59 @@ static void test_without_pairs(void **state) {
     mem_free(l);
 }
 
+/* Rows of labeled pairs: those of all pairs, without the others; none is there where no pair has a label. */
+static void test_labeled(void **state) {
+    struct fixture *f = *state;
+    struct lists *l = make_lists(f);
+    struct dataset_facts facts = world_facts();
+    struct dataset *d;
+    const struct truncation t = {.response_ratio = 1, .max_length = 20};
+    facts.end_id = -1;
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    for (int chosen = 0; chosen < 2; chosen++) {
+        struct view *all, *some;
+        assert_int_equal(view_open(d, chosen ? ROWS_CHOSEN : ROWS_PAIRS, &t, &all), OK);
+        assert_int_equal(view_open(d, chosen ? ROWS_PREFERRED : ROWS_LABELED, &t, &some), OK);
+        assert_true(view_hash(all) == view_hash(some));
+        int64_t at = 0;
+        for (int64_t row = 0; row < l->part.n_pairs; row++) {
+            struct sample *s, *expected;
+            int32_t cost, expected_cost;
+            if (l->label[row] == 0) {
+                continue;
+            }
+            assert_int_equal(view_read(some, &at, 1, &s, NULL), OK);
+            assert_int_equal(view_read(all, &row, 1, &expected, NULL), OK);
+            assert_int_equal(view_costs(some, &at, 1, &cost), OK);
+            assert_int_equal(view_costs(all, &row, 1, &expected_cost), OK);
+            assert_int_equal(cost, expected_cost);
+            assert_int_equal(s->row, row);
+            assert_int_equal(s->n_responses, expected->n_responses);
+            assert_int_equal(s->responses[0].id, expected->responses[0].id);
+            assert_true(chosen || (s->pairs[0].row == row && s->pairs[0].label == 1));
+            samples_free(s);
+            samples_free(expected);
+            at++;
+        }
+        assert_int_equal(view_rows(some), at);
+        assert_int_equal(view_unlabeled(some), l->part.n_pairs - at);
+        assert_int_equal(view_unlabeled(all), 0);
+        assert_true(at < l->part.n_pairs);
+        view_close(all);
+        view_close(some);
+    }
+    dataset_close(d);
+    memset(l->label, 0, sizeof l->label);
+    assert_int_equal(dataset_write(f->c, f->path, &l->part, &facts), OK);
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    struct view *v;
+    assert_int_equal(view_open(d, ROWS_LABELED, &t, &v), ERR_DATA);
+    assert_non_null(strstr(status_message()->text, "has a label"));
+    assert_int_equal(view_open(d, ROWS_PREFERRED, &t, &v), ERR_DATA);
+    dataset_close(d);
+    mem_free(l);
+}
+
 /* A side-car that holds, for the view's responses, a sum that is a function of the response. */
 static double sum_of(int64_t response) {
     return -1.5 - (double)response;
@@ -284,6 +338,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_without_pairs),
+        cmocka_unit_test(test_labeled),
         cmocka_unit_test(test_reference_of_lists),
     };
     if (comm_start(&argc, &argv, &world) != OK) {

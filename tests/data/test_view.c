@@ -1,8 +1,11 @@
 /* Truncation against a plain re-implementation on whole lists, and against cases worked out by hand. */
 #include "tests/unit.h"
 
-#include "data/view.h"
+#include <stdlib.h>
+
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
+#include "util/json.h"
 
 enum { PROMPTS = 120, MOST = 512 };
 
@@ -132,6 +135,81 @@ static void test_by_hand(void **state) {
             expect(&s->responses[side], 100 * ((int)k->row + side + 1), k->content[side], k->end[side]);
         }
         samples_free(s);
+        view_close(v);
+        dataset_close(d);
+    }
+}
+
+static void expect_side(const json_t *side, const struct sample *s, int response) {
+    const json_t *ids = json_array_get(side, 0), *mask = json_array_get(side, 1);
+    const struct sample_response *r = &s->responses[response];
+    assert_int_equal(json_array_size(ids), s->prompt_count + r->count);
+    for (int i = 0; i < s->prompt_count + r->count; i++) {
+        bool prompt = i < s->prompt_count;
+        assert_int_equal(json_integer_value(json_array_get(mask, (size_t)i)), !prompt);
+        assert_int_equal(json_integer_value(json_array_get(ids, (size_t)i)),
+                         prompt ? s->prompt[i] : r->tokens[i - s->prompt_count]);
+    }
+}
+
+/* What TRL's collator makes of the same rows (fixtures/make_trl_rows.py), whatever end_after_cut says; and
+ * rows that are left out. */
+static void test_trl(void **state) {
+    struct fixture *f = *state;
+    json_t *all, *rows;
+    const char *length;
+    write_small(f, 999);
+    assert_int_equal(json_load(FIXTURES "/trl_rows.json", &all), OK);
+    json_object_foreach(all, length, rows) {
+        const struct truncation t = {
+            .how = LENGTH_CUTS_ROW, .max_length = atoi(length), .response_ratio = 1, .end_after_cut = true};
+        for (int64_t row = 0; row < 2; row++) {
+            struct dataset *d;
+            struct view *v;
+            struct sample *s;
+            assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+            assert_int_equal(view_open(d, ROWS_PAIRS, &t, &v), OK);
+            assert_int_equal(view_read(v, &row, 1, &s, NULL), OK);
+            for (int side = 0; side < 2; side++) {
+                expect_side(json_array_get(json_array_get(rows, (size_t)row), (size_t)side), s, side);
+            }
+            samples_free(s);
+            view_close(v);
+            dataset_close(d);
+        }
+    }
+    json_decref(all);
+}
+
+static void test_left_out(void **state) {
+    struct fixture *f = *state;
+    const struct {
+        enum cut_length how;
+        int32_t most;
+        int64_t rows;
+    } cases[] = {{LENGTH_CUTS_ROW, 10, 0},
+                 {LENGTH_CUTS_ROW, 11, 2},
+                 {LENGTH_DROPS_ROW, 23, 2},
+                 {LENGTH_DROPS_ROW, 22, 1},
+                 {LENGTH_DROPS_ROW, 17, 0}};
+    write_small(f, 999);
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        const struct truncation t = {.how = cases[i].how, .max_length = cases[i].most, .response_ratio = 1};
+        struct dataset *d;
+        struct view *v;
+        struct sample *s;
+        int32_t cost;
+        const int64_t row = 0;
+        assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+        assert_int_equal(view_open(d, ROWS_PAIRS, &t, &v), OK);
+        assert_int_equal(view_rows(v), cases[i].rows);
+        assert_int_equal(view_left_out(v), 2 - cases[i].rows);
+        if (cases[i].rows > 0) {
+            assert_int_equal(view_read(v, &row, 1, &s, NULL), OK);
+            assert_int_equal(view_costs(v, &row, 1, &cost), OK);
+            assert_int_equal(cost, sample_tokens(s));
+            samples_free(s);
+        }
         view_close(v);
         dataset_close(d);
     }
@@ -502,6 +580,8 @@ static int tear_down(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_trl),
+        cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_trained),
         cmocka_unit_test(test_without_end_policy),
         cmocka_unit_test(test_against_plain),

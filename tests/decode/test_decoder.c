@@ -226,12 +226,74 @@ static void test_bad_token(void **state) {
     world_close(&w);
 }
 
+/* A token whose embedding is not a number breaks the responses that meet it, and no others. */
+static void test_broken(void **state) {
+    (void)state;
+    static struct world w;
+    static struct responses sound, some;
+    float nan[64];
+    int broken = 0;
+    world_open(&w);
+    responses_init(&sound);
+    responses_init(&some);
+    run(&w, (struct decoder_options){.sequences = 16}, w.prompts, ROWS, sound.of);
+    for (int j = 0; j < COUNT_OF(nan); j++) {
+        nan[j] = NAN;
+    }
+    int32_t token = w.tokens[3][0];
+    assert_string_equal(w.model->base->parameters[0].name, "model.embed_tokens.weight");
+    assert_int_equal(arena_write(w.model->base, 0, token * COUNT_OF(nan), COUNT_OF(nan), nan), OK);
+    assert_int_equal(arena_refresh(w.model->base), OK);
+    run(&w, (struct decoder_options){.sequences = 16}, w.prompts, ROWS, some.of);
+    assert_true(some.of[3].broken);
+    assert_int_equal(some.of[3].count, 0);
+    for (int i = 0; i < ROWS; i++) {
+        broken += some.of[i].broken;
+        assert_memory_equal(sound.tokens[i], some.tokens[i], (size_t)some.of[i].count * sizeof(int32_t));
+        assert_true(some.of[i].broken || some.of[i].count == NEW);
+    }
+    assert_in_range(broken, 1, ROWS - 1);
+    world_close(&w);
+}
+
+/* Each token of prompt and response is divided or multiplied by the penalty once. */
+static void test_penalty(void **state) {
+    (void)state;
+    static struct world w;
+    static struct responses r;
+    const float penalty = 1.7f;
+    world_open(&w);
+    responses_init(&r);
+    run(&w, (struct decoder_options){.sequences = 5, .repetition_penalty = 1.7}, w.prompts, ROWS, r.of);
+    for (int i = 0; i < ROWS; i++) {
+        for (int t = 0; t < NEW; t++) {
+            float logits[VOCABULARY], largest = -INFINITY;
+            bool seen[VOCABULARY] = {0};
+            whole_pass(&w, &w.prompts[i], r.tokens[i], t, logits);
+            for (int k = 0; k < w.prompts[i].count + t; k++) {
+                int32_t id = k < w.prompts[i].count ? w.tokens[i][k] : r.tokens[i][k - w.prompts[i].count];
+                logits[id] = seen[id]         ? logits[id]
+                             : logits[id] > 0 ? logits[id] / penalty
+                                              : logits[id] * penalty;
+                seen[id] = true;
+            }
+            for (int v = 0; v < VOCABULARY; v++) {
+                largest = fmaxf(largest, logits[v]);
+            }
+            assert_true(logits[r.tokens[i][t]] >= largest - 1e-4f * fabsf(largest));
+        }
+    }
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy_is_arg_max),
         cmocka_unit_test(test_company_does_not_matter),
         cmocka_unit_test(test_barred),
         cmocka_unit_test(test_bad_token),
+        cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_penalty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,28 @@ run 1 inspect input=pairs.h5 inspect.rows=9
 run 1 inspect input=pairs.h5 inspect.rows=1 tokenizer=model
 refuses 65 'was not tokenized with bytes' inspect input=pairs.h5 inspect.rows=1 tokenizer=bytes
 
+# Strings are turns where that is asked for: the same rows as from messages; strings among messages are dropped.
+cat > strings.jsonl <<'JSON'
+{"chosen": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant: So.", "rejected": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant: No."}
+{"prompt": "Hi", "chosen": "a", "rejected": "b"}
+JSON
+m() { printf '{"role": "%s", "content": "%s"}' "$1" "$2"; }
+{ printf '{"chosen": [%s, %s, %s, %s], ' "$(m user Hi)" "$(m assistant Yes?)" "$(m user Why?)" "$(m assistant So.)"
+  printf '"rejected": [%s, %s, %s, %s]}\n' "$(m user Hi)" "$(m assistant Yes?)" "$(m user Why?)" "$(m assistant No.)"
+  printf '{"prompt": [%s], "chosen": [%s], "rejected": [%s]}\n' "$(m user Hi)" "$(m assistant a)" "$(m assistant b)"; } > turns.jsonl
+run 1 --quiet prepare input=strings.jsonl tokenizer=model output=strings.h5 prepare.strings_as_chat=true
+run 1 --quiet prepare input=turns.jsonl tokenizer=model output=turns.h5
+[ "$(contents strings.h5)" = "$(contents turns.h5)" ] || bad "strings as turns are other rows than turns"
+echo '{"history": "Hi", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}' > shp.jsonl
+run 1 --quiet prepare input=shp.jsonl tokenizer=model output=shp.h5 prepare.strings_as_chat=true
+tail -1 turns.jsonl > one.jsonl && run 1 --quiet prepare input=one.jsonl tokenizer=model output=one.h5
+run 1 inspect input=one.h5 inspect.rows=1 && sed -n '/^row/,$p' out.txt > one.txt
+run 1 inspect input=shp.h5 inspect.rows=1 && sed -n '/^row/,$p' out.txt | diff - one.txt || bad "SHP through the template"
+{ cat turns.jsonl; tail -1 strings.jsonl; } > mixed.jsonl
+run 1 prepare input=mixed.jsonl tokenizer=model output=mixed.h5
+grep -q 'dropped 1: strings among messages; the first: mixed.jsonl, line 3' err.txt || bad "strings among messages: $(cat err.txt)"
+refuses 2 'has no chat template' prepare input=strings.jsonl tokenizer=bytes output=x.h5 prepare.strings_as_chat=true
+
 # Without the template: transcripts, and what they leave out is named.
 run 1 prepare input="$chat/pairs.jsonl" tokenizer=model output=plain.h5 prepare.chat_template=transcript
 grep -q 'ignored: .*tool_calls in 1 messages' err.txt && grep -q 'tools in 1 records' err.txt || bad "ignored: $(cat err.txt)"
@@ -60,6 +82,11 @@ grep -q '1 records have special tokens in their messages, kept as tokens.*; the 
     bad "special tokens: $(cat err.txt)"
 run 1 --quiet generate data=prompts.h5 model=run/model generate.max_new_tokens=8 generate.temperature=1 output=said.jsonl
 [ "$(grep -c '"text": ' said.jsonl)" -eq 2 ] && ! grep -q 'im_' said.jsonl || bad "generate: $(cat said.jsonl)"
+
+# Whole chats as prompts.
+sed 's/"prompt"/"messages"/' prompts.jsonl > open.jsonl
+run 1 --quiet prepare input=open.jsonl tokenizer=run/model output=open.h5 prepare.format=prompt
+[ "$(contents open.h5)" = "$(contents prompts.h5)" ] || bad "messages are another prompt than prompt"
 
 # What a template cannot do is said.
 echo '{% for m in messages %}{% import "x" %}{% endfor %}' > strange.jinja

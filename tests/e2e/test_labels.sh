@@ -76,6 +76,15 @@ read -r says truth < counted
 is "$(value accuracy judge.json)" "$says" || bad "the reward model agrees with $says of the labels: $(cat judge.json)"
 is "$(value truth_accuracy judge.json)" "$truth" || bad "the reward model agrees with $truth of the truth: $(cat judge.json)"
 
+# What a reward model would leave to annotators, and how right it is about the rest.
+run evaluate data=noisy.h5 model=judge/model output=budget.json evaluate.bootstrap=0 evaluate.label_margin=0.01
+awk '{ d = $1 - $2; left += d < 0.01 && d > -0.01; above += d >= 0.01; below += d <= -0.01 }
+  END { printf "%.17g %.17g\n", left / NR, above / (above + below) }' rewards > counted
+read -r left agree < counted
+is "$(value labels/below_margin budget.json)" "$left" && awk -v l="$left" 'BEGIN { exit !(l > 0 && l < 1) }' ||
+  bad "$left of the pairs are left to annotators: $(cat budget.json)"
+is "$(value labels/agree_above_margin budget.json)" "$agree" || bad "of the others it agrees in $agree: $(cat budget.json)"
+
 # Refusals.
 "$COLLIMATE" evaluate data=noisy.h5 dpo.beta=0.2 2> no.err && bad "a model's key is taken without a model"
 grep -q 'needs model' no.err || bad "$(cat no.err)"

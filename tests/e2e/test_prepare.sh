@@ -57,6 +57,17 @@ echo "{\"instruction\": \"i\", \"completions\": [$(rating a 1), $(rating b 5), $
 prepare input=ultrafeedback.jsonl output=ultrafeedback.h5
 has ultrafeedback.h5 'responses +2, 6 tokens' 'pairs +1$' 'dropped +1: responses empty or unrated'
 
+# Sides that are the same, and labels that scores speak against: said here and at each start.
+printf '%s\n' '{"prompt": "q", "chosen": "a", "rejected": "a"}' '{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 7}' \
+  '{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 5, "score_rejected": 5}' \
+  '{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 7, "score_rejected": 2}' > scores.jsonl
+"$COLLIMATE" prepare tokenizer=bytes input=scores.jsonl output=scores.h5 2> err
+for said in '1 pairs have the same tokens' '1 pairs have the higher score on the rejected side' '1 pairs have the same score'; do
+  grep -q "warning: $said" err || bad "no '$said': $(cat err)"
+done
+"$COLLIMATE" evaluate --dry-run data=scores.h5 model="$FIXTURES/dpo_steps/model" allow_other_tokenizer=true 2> err
+grep -q 'of 4 pairs 1 have the higher score on the rejected side, 1 the same on both' err || bad "scores at a start: $(cat err)"
+
 # Special tokens that the text brings itself: the beginning token stands there once, the end token is not doubled.
 mkdir tokenizer
 cat > tokenizer/tokenizer.json << 'JSON'
@@ -122,16 +133,52 @@ grep -q "longest: 34 tokens, hh.jsonl, line 1" err || bad "longest row: $(cat er
 expect() { bash "$here/expect.sh" "$@" || bad "expect $*"; }
 sed '2000s/"chosen"/"chosen/' text.jsonl > broken.jsonl
 for launch in "" "mpirun -q -n 4"; do
-  expect 65 'broken.jsonl, line 2000: not valid JSON' 20 $launch "$COLLIMATE" --quiet prepare tokenizer=bytes input=broken.jsonl output=x.h5
+  expect 65 'broken.jsonl, line 2000: not valid JSON' 20 $launch "$COLLIMATE" --quiet prepare tokenizer=bytes input=broken.jsonl output=x.h5 prepare.strict=true
 done
 sed '1500s/"chosen"/"other"/' text.jsonl > missing_key.jsonl
-expect 65 'missing_key.jsonl, line 1500: "chosen" must be a string' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=missing_key.jsonl output=x.h5
+expect 65 'missing_key.jsonl, line 1500: "chosen" must be a string' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=missing_key.jsonl output=x.h5 prepare.strict=true
+# Without prepare.strict bad rows are dropped and counted, the same on any number of ranks.
+{ sed -n '1,20p' text.jsonl; echo '{"chosen": "cut'; echo '{"prompt": "a", "chosen": 3, "rejected": "b"}'
+  echo '[7]'; echo '{"prompt": "a", "chosen": "b", "rejected": null}'; echo '{"chosen": "a b", "rejected": 4}'
+  echo '{"prompt": "only"}'; } > bad.jsonl
+sed -n '1,20p' text.jsonl > good.jsonl
+prepare input=good.jsonl output=good.h5
+for n in 1 3; do
+  mpirun -q -n $n "$COLLIMATE" prepare tokenizer=bytes input=bad.jsonl output=bad.h5 2> err
+  [ "$(contents bad.h5)" = "$(contents good.h5)" ] || bad "bad rows change what the others give, $n ranks"
+  for said in 'dropped 1: not valid JSON; the first: bad.jsonl, line 21 \(.*near' 'dropped 2: "chosen" must be a string; the first: bad.jsonl, line 22$' \
+    'dropped 1: expected a JSON object; the first: bad.jsonl, line 23' 'dropped 1: empty response; the first: bad.jsonl, line 24' \
+    'dropped 1: "rejected" must be a string; the first: bad.jsonl, line 25'; do
+    grep -qE "warning: $said" err || bad "no '$said' on $n ranks: $(grep dropped err)"
+  done
+done
+sed -i 21,23d bad.jsonl
+expect 65 'bad.jsonl, line 21: empty response' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=bad.jsonl output=x.h5 prepare.strict=true
+# Prompts with a few pairs among them: those would give prompts, and lose their sides.
+{ for i in $(seq 20); do echo '{"prompt": "only"}'; done; head -1 good.jsonl; echo '{"prompt": "a", "chosen": "b", "rejected": "c"}'; } > few.jsonl
+"$COLLIMATE" prepare tokenizer=bytes input=few.jsonl output=few.h5 2> err
+grep -q 'dropped 2: of another format than most; the first: few.jsonl, line 21' err || bad "pairs among prompts: $(grep dropped err)"
+# Two formats in a file; a file of several of which nothing is left.
+{ cat good.jsonl; for i in 1 2 3 4 5; do echo '{"prompt": "only"}'; done; } > mixed.jsonl
+expect 65 'mixed.jsonl, line 21: a record of another format than most: of the first 25 there are 20 preference, 5 prompt; ' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=mixed.jsonl output=x.h5
+sed 's/"chosen"/"other"/' good.jsonl > nothing.jsonl
+expect 65 'nothing.jsonl: every record of this file was dropped' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=text.jsonl,nothing.jsonl output=x.h5
+expect 65 'nothing.jsonl: every record was dropped: "chosen" must be a string; the first: nothing.jsonl, line 1$' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=nothing.jsonl output=x.h5 prepare.format=preference
 head -c 20000 text.jsonl.gz > cut.gz
 expect 65 'cut.gz: damaged gzip: the file ends early' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=cut.gz output=x.h5
 expect 66 'none.jsonl: No such file' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=none.jsonl output=x.h5
 expect 73 'none/x.h5' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=none/x.h5
 echo '{"a": 1}' > keys.jsonl
 expect 65 'keys.jsonl, line 1: no known record format' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=keys.jsonl output=x.h5
+# What is something else, and what to do with it.
+echo 'a,b' > table.csv
+expect 65 'table.csv: is a table of comma separated values; .*to_json' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=table.csv output=x.h5
+echo '{"data": [{"prompt": "a"}]}' > wrapped.json
+expect 65 'wrapped.json, line 1: no known record format has these keys; where "data" holds the records' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=wrapped.json output=x.h5
+echo '{"prompt": {"0": "a"}, "chosen": {"0": "b"}, "rejected": {"0": "c"}}' > columns.json
+expect 65 'columns.json: every record was dropped: .*table by columns' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=columns.json output=x.h5
+expect 65 'hh.jsonl: not an HDF5 file; it looks like JSON: .*collimate prepare' 20 "$COLLIMATE" --quiet score data=hh.jsonl model="$FIXTURES/dpo_steps/model"
+expect 66 'model.safetensors: is a file of weights; give the folder' 20 "$COLLIMATE" --quiet score data=hh.h5 model="$FIXTURES/dpo_steps/model/model.safetensors"
 echo '[1, 2]' > numbers.json
 expect 65 'numbers.json, line 1' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=numbers.json output=x.h5
 echo 3 > number.jsonl

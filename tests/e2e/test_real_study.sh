@@ -25,6 +25,15 @@ share() { awk -F, -v s="$1" '$3 == s && $4 == "labels/agree_with_truth" { print 
 awk -v e="$(share easy)" -v h="$(share hard)" 'BEGIN { exit !(e > .6 && e < 1 && h > .6 && h < 1) }' ||
     bad "labels agree with the truth in $(share easy) of easy, $(share hard) of hard"
 awk -F, 'NR > 1 && !($6 > 0 && $7 < 1) { exit 1 }' "$RUN/drift.csv" || bad "$(cat "$RUN/drift.csv")"
+# Labels until random's last margin: all of its own at most; where another reaches it, its curve is at the margin there.
+awk -F, 'FNR == 1 { next } FILENAME ~ /curves/ { n[$3]++; step[$3, n[$3]] = $4; margin[$3, n[$3]] = $7; next }
+    { rows++ } $5 == "" { for (i = 1; i <= n[$3]; i++) if (margin[$3, i] >= $4) bad = 1; next }
+    { if ($5 < 0 || $5 > $6 || $6 != 20 * step[$3, n[$3]]) bad = 1
+      for (i = 2; 20 * step[$3, i] < $5 - 1e-4; i++);
+      at = margin[$3, i - 1] + (margin[$3, i] - margin[$3, i - 1]) * ($5 / 20 - step[$3, i - 1]) / (step[$3, i] - step[$3, i - 1])
+      if (at - $4 > 1e-4 || $4 - at > 1e-4) bad = 1 }
+    END { exit bad || rows != 4 }' "$RUN/curves.csv" "$RUN/budget.csv" || bad "$(cat "$RUN/budget.csv" "$RUN/curves.csv")"
+grep -q 'labels until the held-out margin' "$RUN/table.txt" || bad "no budget: $(cat "$RUN/table.txt")"
 
 # Again: nothing is run; the same table. With other settings: refused.
 cp "$RUN/table.csv" "$work/first.csv"

@@ -10,6 +10,7 @@
 #include "fuzz.h"
 #include "io/file.h"
 #include "store/checkpoint_file.h"
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
 
 enum { PROMPTS = 12, VALUES = 40, WIDTH = 3, MOST = 4096 };
@@ -228,7 +229,7 @@ static void read_data(const char *path) {
     if (st == ERR_INPUT || !fuzz_fine(st, ERR_DATA)) { /* ERR_INPUT: what a view selects from is not there */
         return;
     }
-    for (int kind = ROWS_PAIRS; kind <= ROWS_LABELED; kind++) {
+    for (int kind = ROWS_PAIRS; kind <= ROWS_UNPAIRED; kind++) {
         read_view(d, (enum row_kind)kind);
     }
     dataset_close(d);

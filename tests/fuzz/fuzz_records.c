@@ -41,7 +41,7 @@ static enum record_format parse_all(const struct records_input *in) {
         if (json_is_object(json)) {
             ignored_count(&ignored, detected, json, false);
         }
-        for (int format = FORMAT_AUTO; format <= FORMAT_ULTRAFEEDBACK; format++) {
+        for (int format = FORMAT_AUTO; format <= FORMAT_LAST; format++) {
             if (fuzz_fine(record_parse((enum record_format)format, json, where, &text), ERR_DATA)) {
                 check_text(&text);
             }

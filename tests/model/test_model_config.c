@@ -11,6 +11,9 @@
 #define SHAPE                                                                                                \
     "\"vocab_size\":97,\"hidden_size\":32,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"intermediate_" \
     "size\":40"
+#define SIX                                                                                                  \
+    "\"vocab_size\":97,\"hidden_size\":32,\"num_hidden_layers\":6,\"num_attention_heads\":4,\"intermediate_" \
+    "size\":40,\"num_key_value_heads\":2"
 #define LLAMA "\"architectures\":[\"LlamaForCausalLM\"]," SHAPE
 
 static enum status parse(const char *json, struct model_config *c) {
@@ -123,6 +126,19 @@ static void test_plain_layers(void **state) {
 
 static void test_windows(void **state) {
     (void)state;
+    /* Every sixth layer of Gemma 3 and every fourth of Command R7B has none; the latter do not turn. */
+    struct model_config g3 = accepts("{\"model_type\":\"gemma3_text\"," SIX "}");
+    struct model_config r7 = accepts("{\"model_type\":\"cohere2\"," SIX "}");
+    for (int64_t l = 0; l < 6; l++) {
+        assert_int_equal(model_window(&g3, l), l == 5 ? 0 : 4096);
+        assert_int_equal(model_window(&r7, l), l == 3 ? 0 : 4096);
+        assert_true(model_turns(&g3, l) && model_turns(&r7, l) == (l != 3));
+    }
+    g3 = accepts("{\"model_type\":\"gemma3_text\"," SIX ",\"sliding_window_pattern\":1}");
+    assert_int_equal(g3.window, 0);
+    refuses("{\"model_type\":\"gemma3_text\"," SIX ",\"sliding_window\":null}", "sliding_window is null");
+    refuses("{\"model_type\":\"cohere2\"," SIX ",\"sliding_window_pattern\":0}",
+            "sliding_window_pattern is 0");
     struct model_config gemma = accepts("{\"model_type\":\"gemma2\"," SHAPE ",\"sliding_window\":9}");
     assert_int_equal(model_window(&gemma, 0), 9);
     assert_int_equal(model_window(&gemma, 1), 0);
@@ -138,6 +154,85 @@ static void test_windows(void **state) {
     struct model_config mistral =
         accepts("{\"model_type\":\"mistral\"," SHAPE ",\"num_key_value_heads\":2,\"sliding_window\":null}");
     assert_int_equal(model_window(&mistral, 0), 0);
+}
+
+#define PHI "{\"model_type\":\"phi3\"," SHAPE
+#define LONG(type, n)                                                                      \
+    ",\"rope_scaling\":{\"type\":\"" type "\",\"short_factor\":[1,1,2,4],\"long_factor\":" \
+    "[1,2,4," n "],\"original_max_position_embeddings\":7}"
+
+/* Where the long factors begin is what stands beside the scaling, then 4096; the names of older files. */
+static void test_long(void **state) {
+    (void)state;
+    struct model_config c = accepts(PHI LONG("su", "8") ",\"max_position_embeddings\":131072}");
+    assert_true(c.rope.scaling == ROPE_LONG && model_rope_break(&c) == 4096 && c.rope.factor == 32);
+    assert_true(fabs(c.rope.attention_factor - sqrt(1 + log(32) / log(4096))) < 1e-15);
+    assert_true(c.rope.long_factors[3] == 8 && c.rope.short_factors[3] == 4);
+    assert_int_equal(model_positions(&c), 131072);
+    c = accepts(PHI LONG("yarn", "8") ",\"original_max_position_embeddings\":10}");
+    assert_int_equal(model_rope_break(&c), 10);
+    c = accepts("{" LLAMA LONG("longrope", "8") "}"); /* another family: the scaling's own */
+    assert_int_equal(model_rope_break(&c), 7);
+    refuses(PHI LONG("longrope", "8,9") "}", "needs 4 numbers in long_factor; there are 5");
+    refuses(PHI LONG("longrope", "-1") "}", "long_factor[3] is no positive number");
+    refuses(PHI LONG("linear", "8") "}", "is none that a model of phi3 has");
+    refuses(PHI LONG("su", "8") ",\"original_max_position_embeddings\":0}",
+            "original_max_position_embeddings");
+}
+
+/* Layers with a window have a theta of their own, in both layouts; the scaling is of the others. */
+static void test_local(void **state) {
+    (void)state;
+    struct model_config old =
+        accepts("{\"model_type\":\"gemma3_text\"," SIX ",\"rope_theta\":500,\"rope_local_base_freq\":50,"
+                "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8}}");
+    struct model_config new = accepts(
+        "{\"model_type\":\"gemma3_text\"," SIX ",\"rope_parameters\":{\"full_attention\":{\"rope_theta\":500,"
+        "\"rope_type\":\"linear\",\"factor\":8},\"sliding_attention\":{\"rope_theta\":50}}}");
+    struct model_config neither = accepts("{\"model_type\":\"gemma3_text\"," SIX "}");
+    assert_memory_equal(&old, &new, sizeof old);
+    assert_true(old.rope.theta == 500 && old.rope.factor == 8 && old.local_theta == 50);
+    assert_true(neither.rope.theta == 1e6 && neither.local_theta == 10000);
+    refuses("{\"model_type\":\"gemma3_text\"," SIX
+            ",\"rope_parameters\":{\"sliding_attention\":{\"rope_type\":\"yarn\"}}}",
+            "rope type default");
+}
+
+/* What kind of model it is, by either name. */
+static void test_kinds(void **state) {
+    (void)state;
+    static const char *const experts[] = {"MixtralForCausalLM",
+                                          "Qwen2MoeForCausalLM",
+                                          "Qwen3MoeForCausalLM",
+                                          "OlmoeForCausalLM",
+                                          "GraniteMoeForCausalLM",
+                                          "PhiMoEForCausalLM",
+                                          "DeepseekV3ForCausalLM",
+                                          "GptOssForCausalLM",
+                                          "mixtral",
+                                          "qwen2_moe",
+                                          "qwen3_moe",
+                                          "olmoe",
+                                          "granitemoe",
+                                          "phimoe",
+                                          "deepseek_v2",
+                                          "gpt_oss",
+                                          "DbrxForCausalLM",
+                                          "Llama4ForCausalLM"};
+    char json[256];
+    for (int i = 0; i < COUNT_OF(experts); i++) {
+        bool is_type = experts[i][0] >= 'a';
+        snprintf(json, sizeof json, is_type ? "{\"model_type\":\"%s\"}" : "{\"architectures\":[\"%s\"]}",
+                 experts[i]);
+        refuses(json, "is a mixture of experts, which is not supported; known: ");
+    }
+    refuses("{\"architectures\":[\"T5ForConditionalGeneration\"]}", "an encoder and a decoder");
+    refuses("{\"architectures\":[\"Gemma3ForConditionalGeneration\"]}", "images");
+    refuses("{\"model_type\":\"qwen2_5_vl\"}", "images");
+    refuses("{\"model_type\":\"falcon_mamba\"}", "state-space");
+    refuses("{" LLAMA ",\"num_local_experts\":8}", "\"num_local_experts\" is 8: a mixture of experts");
+    refuses("{\"model_type\":\"granite\"," SHAPE ",\"logits_scaling\":0}", "logits_scaling is 0");
+    refuses("{\"model_type\":\"cohere\"," SHAPE ",\"use_qk_norm\":true}", "use_qk_norm");
 }
 
 static void test_refusals(void **state) {
@@ -182,6 +277,16 @@ static void test_printing(void **state) {
         "{\"model_type\":\"gemma2\"," SHAPE ",\"sliding_window\":9,\"attn_logit_softcapping\":null}",
         "{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_embd\":32,\"n_layer\":2,\"n_head\":4}",
         "{\"model_type\":\"smollm3\"," SHAPE ",\"no_rope_layers\":[0,1]}",
+        PHI LONG("su", "8") ",\"sliding_window\":9}",
+        PHI ",\"partial_rotary_factor\":0.5}",
+        "{" LLAMA LONG("longrope", "8") "}",
+        "{\"model_type\":\"granite\"," SHAPE ",\"logits_scaling\":3,\"embedding_multiplier\":12}",
+        "{\"model_type\":\"olmo2\"," SHAPE "}",
+        "{\"model_type\":\"cohere\"," SHAPE ",\"logit_scale\":0.25}",
+        "{\"model_type\":\"cohere2\"," SIX "}",
+        "{\"model_type\":\"cohere2\"," SIX ",\"sliding_window\":null}",
+        "{\"model_type\":\"gemma3_text\"," SIX ",\"rope_local_base_freq\":50}",
+        "{\"model_type\":\"gemma3_text\"," SIX ",\"sliding_window_pattern\":1}",
         "{\"model_type\":\"qwen2\"," SHAPE
         ",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":1}",
         "{\"model_type\":\"qwen2\"," SHAPE
@@ -244,6 +349,15 @@ static void test_rope(void **state) {
     for (int i = 0; i < 4; i++) {
         assert_true(fabs(row[i] - cos(5 * pow(theta, -i / 4.0))) < 1e-14);
     }
+    /* Longrope: the factors of sequences up to the original positions, and of longer ones; times a constant.
+     */
+    struct model_config s = accepts(PHI LONG("longrope", "8") ",\"original_max_position_embeddings\":10,"
+                                                              "\"max_position_embeddings\":40}");
+    double grow = sqrt(1 + log(4) / log(10));
+    angles(&s, 3, 10, row);
+    assert_true(fabs(row[3] - grow * cos(3 * pow(10000, -0.75) / 4)) < 1e-14);
+    angles(&s, 3, 11, row);
+    assert_true(fabs(row[3] - grow * cos(3 * pow(10000, -0.75) / 8)) < 1e-14);
     /* Llama 3: a fast pair is kept, a slow one divided. */
     struct model_config l =
         accepts("{" LLAMA ",\"rope_theta\":1e6,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,"
@@ -256,6 +370,7 @@ static void test_rope(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_long),         cmocka_unit_test(test_local),   cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_plain_layers), cmocka_unit_test(test_layouts), cmocka_unit_test(test_positions),
         cmocka_unit_test(test_share),        cmocka_unit_test(test_windows), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_printing),     cmocka_unit_test(test_rope),

@@ -130,6 +130,20 @@ static double split_cost(const float *x, int n, int width, int mask) {
     return cost;
 }
 
+static enum status halve(const float *rows, int n, int64_t prompt, int *side, int nearest[2]) {
+    double distance[24];
+    struct kmeans_halves halves = {.side = side, .distance = distance};
+    TRY(kmeans_halve(rows, n, 3, 0, prompt, &halves));
+    for (int s = 0; s < 2; s++) {
+        nearest[s] = -1;
+        for (int i = 0; i < n; i++) {
+            bool nearer = nearest[s] < 0 || distance[i] < distance[nearest[s]] - halves.tolerance;
+            nearest[s] = side[i] == s && nearer ? i : nearest[s];
+        }
+    }
+    return OK;
+}
+
 static void test_bipartition(void) {
     enum { WIDTH = 3 };
     for (int n = 2; n <= 11; n++) {
@@ -145,7 +159,7 @@ static void test_bipartition(void) {
         }
         int side[11];
         int nearest[2];
-        CHECK(kmeans_bipartition(x, n, WIDTH, 0, n, side, nearest) == OK);
+        CHECK(halve(x, n, n, side, nearest) == OK);
         int mask = 0;
         for (int i = 0; i < n; i++) {
             mask |= side[i] << i;
@@ -156,8 +170,43 @@ static void test_bipartition(void) {
     float equal[3 * WIDTH] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
     int side[3];
     int nearest[2];
-    CHECK(kmeans_bipartition(equal, 3, WIDTH, 0, 0, side, nearest) == OK);
+    CHECK(halve(equal, 3, 0, side, nearest) == OK);
     CHECK(nearest[0] != nearest[1]);
+}
+
+/* numpy's best of all splits, with one blob, which leaves many splits about as good, and with three. */
+static void test_splits(void) {
+    enum { WIDTH = 4, MOST = 20 };
+    json_t *fixture;
+    CHECK(json_load(FIXTURES "/halves.json", &fixture) == OK);
+    CHECK(json_array_size(fixture) == 22);
+    for (size_t k = 0; k < json_array_size(fixture); k++) {
+        const json_t *split = json_array_get(fixture, k), *rows = json_object_get(split, "rows");
+        int n = (int)json_array_size(rows), side[MOST];
+        float x[MOST * WIDTH];
+        double distance[MOST], cost = 0;
+        struct kmeans_halves halves = {.side = side, .distance = distance};
+        for (int i = 0; i < n * WIDTH; i++) {
+            x[i] = (float)json_number_value(
+                json_array_get(json_array_get(rows, (size_t)(i / WIDTH)), (size_t)(i % WIDTH)));
+        }
+        CHECK(kmeans_halve(x, n, WIDTH, 3, (int64_t)k, &halves) == OK);
+        for (int i = 0; i < n; i++) {
+            cost += distance[i];
+        }
+        double least = json_number_value(json_object_get(split, "cost"));
+        CHECK(fabs(cost - least) < 1e-5 * (1 + least));
+        CHECK(fabs(halves.apart - json_number_value(json_object_get(split, "apart"))) < 1e-4);
+        for (int s = 0; s < 2; s++) {
+            int64_t nearest =
+                json_integer_value(json_array_get(json_object_get(split, "nearest"), (size_t)s));
+            CHECK(side[nearest] == s);
+            for (int i = 0; i < n; i++) {
+                CHECK(side[i] != s || distance[i] > distance[nearest] - 1e-5);
+            }
+        }
+    }
+    json_decref(fixture);
 }
 
 int main(int argc, char **argv) {
@@ -174,6 +223,7 @@ int main(int argc, char **argv) {
     test_seedings(c, b);
     test_refusals(c, b);
     test_bipartition();
+    test_splits();
     backend_close(b);
     int64_t all = failures;
     failures = comm_sum_i64(c, &all, 1) == OK ? (int)all : 1;

@@ -122,6 +122,45 @@ static void test_parse(void) {
     CHECK(pair_mix_parse("", &mix) == ERR_USAGE);
 }
 
+static enum status within(enum pair_strategy strategy, const float *rows, int n, int64_t width, uint64_t seed,
+                          int64_t prompt, int *a, int *b) {
+    const struct pair_choices from = {
+        .strategy = strategy, .rows = rows, .n = n, .width = width, .seed = seed, .prompt = prompt};
+    struct pair_choice choice;
+    TRY(pairs_within(&from, &choice));
+    *a = choice.a;
+    *b = choice.b;
+    return OK;
+}
+
+/* With pairs taken away one after the other, each strategy goes through all of them once, in its order. */
+static void test_skipped(void) {
+    enum { N = 6, WIDTH = 4 };
+    float rows[N * WIDTH];
+    for (int i = 0; i < N * WIDTH; i++) {
+        struct rng r = rng_stream(8, RNG_CHECK, i, 0);
+        rows[i] = (float)rng_normal(&r);
+    }
+    for (int strategy = PAIRS_RANDOM; strategy <= PAIRS_CENTROID; strategy++) {
+        bool skip[N * N] = {false};
+        struct pair_choice choice = {0}, last = {.measure = -INFINITY};
+        const struct pair_choices from = {
+            .strategy = (enum pair_strategy)strategy, .rows = rows, .n = N, .width = WIDTH, .skip = skip};
+        int n = 0;
+        for (; n <= N * N; n++) {
+            CHECK(pairs_within(&from, &choice) == OK);
+            if (choice.a < 0) {
+                break;
+            }
+            CHECK(choice.a < choice.b && choice.b < N && !skip[choice.a * N + choice.b]);
+            CHECK(choice.measure >= last.measure);
+            skip[choice.a * N + choice.b] = true;
+            last = choice;
+        }
+        CHECK(strategy == PAIRS_CENTROID ? n >= N - 1 && n <= N * N / 4 : n == N * (N - 1) / 2);
+    }
+}
+
 static void test_within(void) {
     enum { WIDTH = 4, MOST = 9 };
     for (int n = 2; n <= MOST; n++) {
@@ -141,15 +180,15 @@ static void test_within(void) {
         }
         int a;
         int b;
-        CHECK(pairs_within(PAIRS_EASY, rows, n, WIDTH, 0, n, &a, &b) == OK);
+        CHECK(within(PAIRS_EASY, rows, n, WIDTH, 0, n, &a, &b) == OK);
         CHECK(a < b && similarity_cosine(rows + a * WIDTH, rows + b * WIDTH, WIDTH) == least);
-        CHECK(pairs_within(PAIRS_HARD, rows, n, WIDTH, 0, n, &a, &b) == OK);
+        CHECK(within(PAIRS_HARD, rows, n, WIDTH, 0, n, &a, &b) == OK);
         CHECK(a < b && similarity_cosine(rows + a * WIDTH, rows + b * WIDTH, WIDTH) == most);
-        CHECK(pairs_within(PAIRS_CENTROID, rows, n, WIDTH, 0, n, &a, &b) == OK);
+        CHECK(within(PAIRS_CENTROID, rows, n, WIDTH, 0, n, &a, &b) == OK);
         CHECK(a >= 0 && a < b && b < n);
         int seen = 0;
         for (int prompt = 0; prompt < 400; prompt++) {
-            CHECK(pairs_within(PAIRS_RANDOM, rows, n, WIDTH, 1, prompt, &a, &b) == OK);
+            CHECK(within(PAIRS_RANDOM, rows, n, WIDTH, 1, prompt, &a, &b) == OK);
             CHECK(a >= 0 && a < b && b < n);
             seen |= a == 0 && b == n - 1;
         }
@@ -159,11 +198,11 @@ static void test_within(void) {
     float equal[3 * WIDTH] = {1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4};
     int a;
     int b;
-    CHECK(pairs_within(PAIRS_EASY, equal, 3, WIDTH, 0, 0, &a, &b) == OK && a == 0 && b == 1);
-    CHECK(pairs_within(PAIRS_CENTROID, equal, 3, WIDTH, 0, 0, &a, &b) == OK && a != b);
+    CHECK(within(PAIRS_EASY, equal, 3, WIDTH, 0, 0, &a, &b) == OK && a == 0 && b == 1);
+    CHECK(within(PAIRS_CENTROID, equal, 3, WIDTH, 0, 0, &a, &b) == OK && a != b);
     /* Two tight pairs: the centers' members come from different groups. */
     float groups[4 * WIDTH] = {1, 0, 0, 0, 0, 1, 0, 0, 1, 0.1f, 0, 0, 0.1f, 1, 0, 0};
-    CHECK(pairs_within(PAIRS_CENTROID, groups, 4, WIDTH, 0, 0, &a, &b) == OK);
+    CHECK(within(PAIRS_CENTROID, groups, 4, WIDTH, 0, 0, &a, &b) == OK);
     CHECK(a % 2 != b % 2);
 }
 
@@ -176,6 +215,7 @@ int main(int argc, char **argv) {
     test_over_pairs(c);
     test_mix_and_count(c);
     test_within();
+    test_skipped();
     int64_t all = failures;
     failures = comm_sum_i64(c, &all, 1) == OK ? (int)all : 1;
     comm_finish(c);

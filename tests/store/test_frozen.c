@@ -18,10 +18,16 @@ static void open_kind(struct fixture *f, const char *name, enum arena_kind kind)
     f->rows = (int)json_array_size(json_object_get(f->expected, "rows"));
 }
 
-/* The first layer's norm1 weight in an arena of its own, which is what is trained. */
+/* Of the first layer: before attention, or (OLMo 2) after it. */
+static struct affine *first_norm(const struct model *m) {
+    struct layer_plan *l = &m->plan->layers[0];
+    return l->norm1.weight.arena ? &l->norm1 : &l->post_norm1;
+}
+
+/* That norm's weight in an arena of its own, which is what is trained. */
 static void move_out(struct fixture *f) {
     struct model *m = f->model;
-    struct place *weight = &m->plan->layers[0].norm1.weight;
+    struct place *weight = &first_norm(m)->weight;
     int i = 0;
     while (m->base->parameters[i].offset != weight->offset) {
         i++;
@@ -65,11 +71,10 @@ static void check_model(const char *name) {
     MUST(arena_hash(part.model->base, &after));
     assert_true(before == after);
     assert_null(part.model->base->gradients.data);
-    const struct affine *norm = &whole.model->plan->layers[0].norm1;
+    const struct affine *norm = first_norm(whole.model);
     double want[1024], got[1024], size = 0;
     MUST(backend_read_doubles(backend, want, place_gradient(norm->weight, 1, norm->n)));
-    MUST(backend_read_doubles(backend, got,
-                              place_gradient(part.model->plan->layers[0].norm1.weight, 1, norm->n)));
+    MUST(backend_read_doubles(backend, got, place_gradient(first_norm(part.model)->weight, 1, norm->n)));
     for (int64_t i = 0; i < norm->n; i++) {
         size += fabs(got[i]);
     }

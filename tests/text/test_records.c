@@ -77,7 +77,8 @@ static void strings_are_taken_as_they_are(void **state) {
     expect_pair("{\"prompt\": \"The sky is\", \"chosen\": \" blue.\", \"rejected\": \" green.\"}",
                 "The sky is", " blue.", " green.");
     /* TRL would cut these inside a word. */
-    expect_dropped("{\"chosen\": \"It is great.\", \"rejected\": \"It is green.\"}", "no turn marker");
+    expect_pair("{\"chosen\": \"It is great.\", \"rejected\": \"It is green.\"}", "It is", " great.",
+                " green.");
     expect_dropped("{\"prompt\": \"a\", \"chosen\": \"\", \"rejected\": \"b\"}", "empty response");
     parse("{\"prompt\": \"The sky\", \"completion\": \" is\\u0000 blue\"}");
     assert_int_equal(record.n_responses, 1);
@@ -147,9 +148,6 @@ static void messages_without_a_common_prompt_are_dropped(void **state) {
     (void)state;
     expect_dropped("{\"chosen\": [" USER("a") ", " BOT("b") "], \"rejected\": [" USER("A") ", " BOT("c") "]}",
                    "prompts differ");
-    expect_dropped("{\"chosen\": [" USER("a") ", " BOT("b") "], \"rejected\": [" USER("a") ", " BOT(
-                       "c") ", " USER("d") ", " BOT("e") "]}",
-                   "prompts differ");
     expect_dropped(
         "{\"chosen\": [" USER("a") ", " USER("b") "], \"rejected\": [" USER("a") ", " BOT("c") "]}",
         "last message is not the assistant's");
@@ -162,8 +160,88 @@ static void messages_without_a_common_prompt_are_dropped(void **state) {
     expect_dropped("{\"prompt\": [{\"role\": \"tool\", \"content\": \"x\"}], \"chosen\": [" BOT(
                        "b") "], \"rejected\": [" BOT("c") "]}",
                    "unknown role \"tool\"");
-    expect_dropped("{\"prompt\": [" USER("a") "], \"completion\": [" BOT("b") ", " BOT("c") "]}",
-                   "several messages in a response");
+}
+
+/* As TRL's extract_prompt has them, where that does not cut inside a word. */
+static void a_prompt_is_found_where_the_sides_part(void **state) {
+    (void)state;
+    expect_pair("{\"chosen\": \"The sky is blue.\", \"rejected\": \"The sky is green.\"}", "The sky is",
+                " blue.", " green.");
+    assert_true(record.found_prompt);
+    expect_pair("{\"chosen\": \"Q: why?\\nA: yes, so\", \"rejected\": \"Q: why?\\nA: no\"}",
+                "Q: why?\nA:", " yes, so", " no");
+    expect_pair("{\"chosen\": \"Über Öl\", \"rejected\": \"Über Äpfel\"}", "Über", " Öl", " Äpfel");
+    expect_pair("{\"chosen\": \"abc def\", \"rejected\": \"abc-def\"}", "abc", " def", "-def");
+    expect_pair("{\"chosen\": \"今日は晴れ\", \"rejected\": \"今日は雨\"}", "今日は", "晴れ", "雨");
+    expect_pair("{\"chosen\": \"za źdź\", \"rejected\": \"za źle\"}", "za", " źdź", " źle");
+    expect_dropped("{\"chosen\": \"yes\", \"rejected\": \"no\"}",
+                   "chosen and rejected begin with nothing in common");
+    expect_dropped("{\"chosen\": \"same it is\", \"rejected\": \"same it is\"}",
+                   "chosen and rejected are equal, and there is no prompt");
+    expect_dropped("{\"question\": \"q\", \"chosen\": \"a b\", \"rejected\": \"a c\"}",
+                   "no \"prompt\" beside chosen and rejected");
+    expect_pair("{\"prompt\": \"\", \"chosen\": \"a b\", \"rejected\": \"a c\"}", "", "a b", "a c");
+    assert_false(record.found_prompt);
+}
+
+static void responses_may_be_several_turns(void **state) {
+    (void)state;
+    expect_pair("{\"chosen\": [" USER("a") ", " BOT("b") "], \"rejected\": [" USER("a") ", " BOT(
+                    "c") ", " USER("d") ", " BOT("e") "]}",
+                "\n\nHuman: a\n\nAssistant:", " b", " c\n\nHuman: d\n\nAssistant: e");
+    /* A prompt that is given ends where it ends. */
+    expect_pair("{\"prompt\": [" USER("a") "], \"chosen\": [" BOT("b") ", " USER("c") ", " BOT(
+                    "d") "], \"rejected\": [" BOT("b") ", " USER("c") ", " BOT("e") "]}",
+                "\n\nHuman: a\n\nAssistant:", " b\n\nHuman: c\n\nAssistant: d",
+                " b\n\nHuman: c\n\nAssistant: e");
+    /* Sides that part at a user's turn part before the assistant's. */
+    expect_pair("{\"chosen\": [" USER("a") ", " BOT("b") ", " USER("c") ", " BOT(
+                    "d") "], \"rejected\": [" USER("a") ", " BOT("b") ", " USER("C") ", " BOT("e") "]}",
+                "\n\nHuman: a\n\nAssistant:", " b\n\nHuman: c\n\nAssistant: d",
+                " b\n\nHuman: C\n\nAssistant: e");
+    parse("{\"prompt\": [" USER("a") "], \"completion\": [" BOT("b") ", " USER("c") ", " BOT("d") "]}");
+    assert_string_equal(record.responses[0].data, " b\n\nHuman: c\n\nAssistant: d");
+    expect_dropped("{\"prompt\": [" USER("a") "], \"completion\": [" USER("b") ", " BOT("c") "]}",
+                   "the response does not begin with the assistant's turn");
+}
+
+static void alpaca_is_messages(void **state) {
+    (void)state;
+    parse("{\"instruction\": \"Add.\", \"input\": \"1 2\", \"output\": \"3\", \"text\": \"x\"}");
+    assert_string_equal(record.prompt.data, "\n\nHuman: Add.\n1 2\n\nAssistant:");
+    assert_string_equal(record.responses[0].data, " 3");
+    assert_int_equal(record.n_pairs, 0);
+    parse("{\"instruction\": \"Now?\", \"input\": \"\", \"system\": \"Be kind.\", \"history\": "
+          "[[\"hi\", \"hello\"]], \"output\": \"3\"}");
+    assert_string_equal(record.prompt.data,
+                        "Be kind.\n\nHuman: hi\n\nAssistant: hello\n\nHuman: Now?\n\nAssistant:");
+    expect_pair("{\"instruction\": \"q\", \"output\": [\"good\", \"bad\"]}",
+                "\n\nHuman: q\n\nAssistant:", " good", " bad");
+    expect_pair("{\"instruction\": \"q\", \"input\": null, \"chosen\": \"good\", \"rejected\": \"bad\", "
+                "\"chosen_score\": 2, \"rejected_score\": 1}",
+                "\n\nHuman: q\n\nAssistant:", " good", " bad");
+    assert_true(record.scores[0] == 2 && record.scores[1] == 1);
+    expect_dropped("{\"instruction\": \"q\", \"output\": null}", "empty response");
+    expect_refused(FORMAT_AUTO, "{\"instruction\": \"q\", \"output\": [\"good\"]}", "[chosen, rejected]");
+}
+
+static void fields_of_other_names_are_taken(void **state) {
+    (void)state;
+    parse("{\"text\": \"Once upon a time\"}");
+    assert_int_equal(record.prompt.len, 0);
+    assert_string_equal(record.responses[0].data, "Once upon a time");
+    expect_dropped("{\"text\": \" \"}", "empty text");
+    parse("{\"prompt\": \"p\", \"response\": \"r\", \"helpfulness\": 3}");
+    assert_string_equal(record.responses[0].data, "r");
+    expect_pair(
+        "{\"prompt\": \"p\", \"response_0\": \"a\", \"response_1\": \"b\", \"better_response_id\": 1}", "p",
+        "b", "a");
+    parse("{\"prompt\": \"p\", \"response_0\": \"a\", \"response_1\": \"b\", \"response_2\": null}");
+    assert_int_equal(record.n_responses, 2);
+    assert_int_equal(record.n_skipped, 1);
+    assert_int_equal(record.n_pairs, 0);
+    expect_refused(FORMAT_AUTO, "{\"prompt\": \"p\", \"response_0\": \"a\", \"better_response_id\": 1}",
+                   "names no response");
 }
 
 static void scored_responses_give_all_pairs_of_different_scores(void **state) {
@@ -235,7 +313,7 @@ static void hostile_records_are_refused_by_name(void **state) {
     (void)state;
     expect_refused(FORMAT_AUTO, "[1]", "must be an object");
     expect_refused(FORMAT_HH, "7", "must be an object");
-    expect_refused(FORMAT_AUTO, "{\"text\": \"a\", \"id\": 3}", "the keys: text, id");
+    expect_refused(FORMAT_AUTO, "{\"txt\": \"a\", \"id\": 3}", "the keys: txt, id");
     expect_refused(FORMAT_HH, "{\"chosen\": 3, \"rejected\": \"b\"}", "\"chosen\" must be a string");
     expect_refused(FORMAT_AUTO, "{\"chosen\": [3], \"rejected\": [4]}", "message");
     expect_refused(FORMAT_AUTO, "{\"chosen\": [{\"role\": \"user\"}], \"rejected\": []}", "\"content\"");
@@ -258,6 +336,10 @@ int main(void) {
         cmocka_unit_test(strings_are_taken_as_they_are),
         cmocka_unit_test(messages_become_a_transcript),
         cmocka_unit_test(messages_without_a_common_prompt_are_dropped),
+        cmocka_unit_test(a_prompt_is_found_where_the_sides_part),
+        cmocka_unit_test(responses_may_be_several_turns),
+        cmocka_unit_test(alpaca_is_messages),
+        cmocka_unit_test(fields_of_other_names_are_taken),
         cmocka_unit_test(scored_responses_give_all_pairs_of_different_scores),
         cmocka_unit_test(shp_is_rendered_as_a_transcript),
         cmocka_unit_test(ultrafeedback_scores_are_mean_ratings),

@@ -2,8 +2,10 @@
 #include "tests/unit.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "train/optimizer.h"
+#include "util/json.h"
 
 static void assert_near(double got, double want, double tolerance) {
     if (!(fabs(got - want) <= tolerance)) {
@@ -43,11 +45,44 @@ static void test_linear(void **state) {
     assert_near(schedule_multiplier(SCHEDULE_LINEAR, 0, 0, 0), 1, 0);
 }
 
+/* Every update's rate is that of transformers' get_scheduler (fixtures/make_schedules.py). */
+static void test_transformers(void **state) {
+    static const struct {
+        const char *name;
+        enum schedule kind;
+    } kinds[] = {{"constant", SCHEDULE_CONSTANT},
+                 {"linear", SCHEDULE_LINEAR},
+                 {"cosine", SCHEDULE_COSINE},
+                 {"constant_with_warmup", SCHEDULE_CONSTANT_WITH_WARMUP}};
+    json_t *all;
+    size_t i, s;
+    const json_t *row, *rate;
+    int compared = 0;
+    (void)state;
+    assert_int_equal(json_load(FIXTURES "/schedules.json", &all), OK);
+    json_array_foreach(all, i, row) {
+        const char *name = json_string_value(json_object_get(row, "schedule"));
+        int64_t warmup = json_integer_value(json_object_get(row, "warmup"));
+        int64_t total = json_integer_value(json_object_get(row, "total"));
+        for (int k = 0; k < COUNT_OF(kinds); k++) {
+            json_array_foreach(strcmp(kinds[k].name, name) == 0 ? json_object_get(row, "rates") : NULL, s,
+                               rate) {
+                assert_near(schedule_multiplier(kinds[k].kind, (int64_t)s, warmup, total),
+                            json_number_value(rate), 1e-15);
+                compared++;
+            }
+        }
+    }
+    assert_true(compared > 100);
+    json_decref(all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_constant),
         cmocka_unit_test(test_cosine),
         cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_transformers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

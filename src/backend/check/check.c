@@ -115,6 +115,7 @@ static enum status end(struct call *c, const struct described *d, enum status st
         return end(&c, &d, st);                                             \
     }
 OPERATIONS(WATCHED)
+CPU_OPERATIONS(WATCHED)
 
 static int64_t check_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
     const struct check_memory *memory = b->context;
@@ -141,7 +142,7 @@ static const struct backend_ops operations = {
     .zero = check_zero,
     .sync = check_sync,
     .scratch_bytes = check_scratch_bytes,
-    .destroy = check_destroy OPERATIONS(ENTRY),
+    .destroy = check_destroy OPERATIONS(ENTRY) CPU_OPERATIONS(ENTRY),
 };
 
 void check_poison(struct backend *b, void *data, int64_t bytes) {

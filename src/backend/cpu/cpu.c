@@ -212,6 +212,7 @@ struct backend_caps cpu_caps(const struct backend_request *request) {
         .compute = DTYPE_F32,
         .readout = DTYPE_F32,
         .deterministic = true,
+        .steady_rows = true,
         .threads = threads,
         .memory_free = available > 0 ? (int64_t)available * page : 0,
         .memory_total = pages > 0 ? (int64_t)pages * page : 0,

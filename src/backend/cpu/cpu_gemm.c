@@ -3,9 +3,12 @@
  * C is taken in blocks; for each block and each piece of k the threads first pack the panels of A and B that
  * it needs into shared memory, then take tiles of C from a queue. An element of C is summed over the same
  * pieces of k in the same order whichever tile it is in, so its bits depend on neither the thread count nor
- * (above FEW_ROWS) the number of rows beside it, which a library's own threading does not promise.
+ * the number of rows beside it, which a library's own threading does not promise: a token has the same
+ * probability where it is decoded, scored and trained.
  */
 #include "backend/cpu/cpu_panel.h"
+
+#include <omp.h>
 
 /* A block of C and its packed operands: 4 MiB each at most, in the last-level cache. */
 enum { BLOCK_ROWS = PANEL_ROWS * 288, BLOCK_COLUMNS = PANEL_COLUMNS * 128 };
@@ -52,30 +55,48 @@ void cpu_product_serial(const struct product *p, float *pack) {
     }
 }
 
-/* Decoding: so few rows that packing B would cost more than the product; B is read once, at memory speed. */
-enum { FEW_ROWS = 6, COLUMNS_AT_ONCE = 16 };
+/* A step of decoding: so few rows that reading B is what takes the time. All of A is packed once; then each
+ * thread takes columns of C, packs the panels of B for them into its own first-level cache, and uses them at
+ * once, so that B is read once at memory speed and nobody waits. */
+enum { NARROW_ROWS = 48, PANELS_AT_ONCE = 4 };
 
-static void few_rows_column(const struct product *p, int64_t j) {
-    const float *b = p->b + j * p->ldb;
-    for (int64_t i = 0; i < p->m; i++) {
-        const float *a = p->a + i * p->lda;
-        float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t k = 0; k < p->k; k++) {
-            sum += a[k] * b[k];
-        }
-        float *c = p->c + i * p->ldc + j;
-        *c = p->alpha * sum + (p->beta == 0.0f ? 0.0f : *c) + (p->bias ? p->bias[j] : 0.0f);
+static void narrow_columns(const struct product *p, int64_t j, const float *a, float *b) {
+    int64_t rows = panels_over(p->m, PANEL_ROWS) * PANEL_ROWS;
+    for (int64_t k = 0; k < p->k; k += PANEL_DEPTH) {
+        int64_t depth = least(PANEL_DEPTH, p->k - k);
+        cpu_pack_columns(p, j, k, depth, b);
+        cpu_multiply_block(p, &(struct block){.rows = p->m,
+                                              .column = j,
+                                              .columns = least(PANEL_COLUMNS, p->n - j),
+                                              .depth = depth,
+                                              .a = a + rows * k,
+                                              .b = b,
+                                              .is_first = k == 0});
     }
 }
 
-static void multiply_few_rows(const struct cpu *cpu, const struct product *p) {
-#pragma omp parallel for num_threads(cpu->threads) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
-    for (int64_t first = 0; first < p->n; first += COLUMNS_AT_ONCE) {
-        for (int64_t j = first; j < least(first + COLUMNS_AT_ONCE, p->n); j++) {
-            few_rows_column(p, j);
+static enum status multiply_narrow(struct cpu *cpu, const struct product *p) {
+    int64_t rows = panels_over(p->m, PANEL_ROWS) * PANEL_ROWS;
+    int64_t floats = (rows * p->k + 15) / 16 * 16;
+    void *scratch = NULL;
+    TRY(cpu_scratch(cpu, SCRATCH_PACK,
+                    (floats + (int64_t)cpu->threads * PANEL_COLUMNS * PANEL_DEPTH) * (int64_t)sizeof(float),
+                    &scratch));
+    float *a = scratch;
+    for (int64_t k = 0; k < p->k; k += PANEL_DEPTH) {
+        int64_t depth = least(PANEL_DEPTH, p->k - k);
+        for (int64_t i = 0; i < p->m; i += PANEL_ROWS) {
+            cpu_pack_rows(p, i, k, depth, a + rows * k + i * depth);
         }
     }
+    int64_t panels = panels_over(p->n, PANEL_COLUMNS);
+#pragma omp parallel for num_threads(cpu->threads) \
+    schedule(dynamic, PANELS_AT_ONCE) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
+    for (int64_t panel = 0; panel < panels; panel++) {
+        float *b = a + floats + (int64_t)omp_get_thread_num() * PANEL_COLUMNS * PANEL_DEPTH;
+        narrow_columns(p, panel * PANEL_COLUMNS, a, b);
+    }
+    return OK;
 }
 
 /* The part of C that is in work, and its packed operands. */
@@ -143,9 +164,8 @@ enum status cpu_product(struct cpu *cpu, const struct product *p) {
         clear(p);
         return OK;
     }
-    if (p->m <= FEW_ROWS && p->transpose_b && !p->transpose_a) {
-        multiply_few_rows(cpu, p);
-        return OK;
+    if (p->m <= NARROW_ROWS) {
+        return multiply_narrow(cpu, p);
     }
     int64_t rows = least(p->m, BLOCK_ROWS);
     int64_t columns = least(p->n, BLOCK_COLUMNS);

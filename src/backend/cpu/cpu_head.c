@@ -25,8 +25,8 @@ struct running {
 };
 
 /* Raw products to logits. */
-static void cap_row(const struct head *h, float *x, int64_t n) {
-    float cap = (float)h->softcap;
+static void cap_row(double softcap, float *x, int64_t n) {
+    float cap = (float)softcap;
     if (cap > 0.0f) {
         for (int64_t j = 0; j < n; j++) {
             x[j] = cap * cpu_tanh(x[j] / cap);
@@ -94,9 +94,7 @@ static void reduce_row(struct running *r, const float *x, int64_t n, int64_t tar
     }
 }
 
-static void finish_row(const struct head *h, int64_t row, const struct running *r) {
-    float *out = cpu_row(h->statistics, row);
-    int32_t target = ((const int32_t *)h->targets.data)[row];
+static void finish_row(float *out, int32_t target, int64_t vocabulary, const struct running *r) {
     double log_sum = log(r->sum);
     double lse = (double)r->largest + log_sum;
     double to_largest = (double)r->target - (double)r->largest;
@@ -104,16 +102,17 @@ static void finish_row(const struct head *h, int64_t row, const struct running *
     out[HEAD_LSE] = (float)lse;
     out[HEAD_ENTROPY] = (float)(lse - r->weighted / r->sum);
     out[HEAD_IS_TOP] = target >= 0 && r->target == r->largest ? 1.0f : 0.0f;
-    out[HEAD_MEAN_LOGIT] = (float)(r->total / (double)h->weight.rows);
+    out[HEAD_MEAN_LOGIT] = (float)(r->total / (double)vocabulary);
     out[HEAD_COLLISION] = (float)(log(r->squares) - 2 * log_sum);
 }
 
-static enum status check_targets(const char *operation, const struct head *h) {
-    const int32_t *target = h->targets.data;
-    for (int64_t i = 0; i < h->hidden.rows; i++) {
-        if (target[i] < -1 || target[i] >= h->weight.rows) {
+static enum status check_targets(const char *operation, struct tensor targets, int64_t n,
+                                 int64_t vocabulary) {
+    const int32_t *target = targets.data;
+    for (int64_t i = 0; i < n; i++) {
+        if (target[i] < -1 || target[i] >= vocabulary) {
             return fail(ERR_INTERNAL, "backend_%s: target %lld is %d, outside a vocabulary of %lld",
-                        operation, (long long)i, target[i], (long long)h->weight.rows);
+                        operation, (long long)i, target[i], (long long)vocabulary);
         }
     }
     return OK;
@@ -125,7 +124,7 @@ static int64_t least(int64_t a, int64_t b) {
 
 enum status CPU_OPERATION(head)(struct backend *b, const struct head *h) {
     struct cpu *cpu = cpu_of(b);
-    TRY(check_targets("head", h));
+    TRY(check_targets("head", h->targets, h->hidden.rows, h->weight.rows));
     int64_t vocabulary = h->weight.rows;
     int64_t width = least(vocabulary, COLUMNS);
     int64_t height = least(h->hidden.rows, ROWS);
@@ -147,13 +146,32 @@ enum status CPU_OPERATION(head)(struct backend *b, const struct head *h) {
                             tensor_at(slab, rows, n, DTYPE_F32)));
 #pragma omp parallel for num_threads(cpu->threads) if (rows * n > CPU_PARALLEL_ELEMENTS)
             for (int64_t i = 0; i < rows; i++) {
-                cap_row(h, slab + i * n, n);
+                cap_row(h->softcap, slab + i * n, n);
                 reduce_row(&running[i], slab + i * n, n, targets[row + i] - first);
             }
         }
         for (int64_t i = 0; i < rows; i++) {
-            finish_row(h, row + i, &running[i]);
+            finish_row(cpu_row(h->statistics, row + i), targets[row + i], vocabulary, &running[i]);
         }
+    }
+    return OK;
+}
+
+/* The same slabs of the same logits, so the same sums. */
+enum status CPU_OPERATION(read_logits)(struct backend *b, const struct read_logits *call) {
+    struct tensor x = call->logits;
+    const int32_t *targets = call->targets.data;
+    TRY(check_targets("read_logits", call->targets, x.rows, x.columns));
+#pragma omp parallel for num_threads(cpu_of(b)->threads) if (x.rows * x.columns > CPU_PARALLEL_ELEMENTS)
+    for (int64_t i = 0; i < x.rows; i++) {
+        struct running running = {.largest = -INFINITY};
+        for (int64_t first = 0; first < x.columns; first += COLUMNS) {
+            float *slab = cpu_row(x, i) + first;
+            int64_t n = least(COLUMNS, x.columns - first);
+            cap_row(call->softcap, slab, n);
+            reduce_row(&running, slab, n, targets[i] - first);
+        }
+        finish_row(cpu_row(call->statistics, i), targets[i], x.columns, &running);
     }
     return OK;
 }
@@ -280,7 +298,7 @@ static enum status block_gradient(struct backend *b, const struct head *h, const
 #pragma omp parallel for num_threads(cpu->threads) if (block->rows * n > CPU_PARALLEL_ELEMENTS)
         for (int64_t i = 0; i < block->rows; i++) {
             int64_t row = block->row[i];
-            cap_row(h, block->slab + i * n, n);
+            cap_row(h->softcap, block->slab + i * n, n);
             gradient_row(h, row, block->weight[i], block->slab + i * n, n, targets[row] - first);
         }
         TRY(slab_gradients(b, h, g, block, first));
@@ -294,7 +312,7 @@ static enum status block_gradient(struct backend *b, const struct head *h, const
 enum status CPU_OPERATION(head_gradient)(struct backend *b, const struct head_backward *call) {
     const struct head *h = &call->head;
     const struct head_gradient *g = &call->gradient;
-    TRY(check_targets("head_gradient", h));
+    TRY(check_targets("head_gradient", h->targets, h->hidden.rows, h->weight.rows));
     struct head_block block = {0};
     TRY(block_open(cpu_of(b), h, &block));
     int64_t row = 0;

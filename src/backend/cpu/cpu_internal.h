@@ -77,6 +77,7 @@ int64_t cpu_pack_floats(int64_t m, int64_t n, int64_t k);
 #define CPU_OPERATION(name) CPU_NAME(cpu_##name)
 #define CPU_PROTOTYPE(name, type) enum status CPU_OPERATION(name)(struct backend *, const type *);
 OPERATIONS(CPU_PROTOTYPE)
+CPU_OPERATIONS(CPU_PROTOTYPE)
 #undef CPU_PROTOTYPE
 
 /* The table of this instruction set (cpu_table.c); memory entries are cpu.c's, the same for all. */

@@ -138,28 +138,45 @@ void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64
     }
 }
 
-/* tile (PANEL_ROWS x PANEL_COLUMNS) = sum over k of a[k] b[k]^T. */
-static inline void multiply_panels(int64_t depth, const float *restrict a, const float *restrict b,
-                                   vec tile[PANEL_ROWS * 2]) {
+/* The first `rows` of tile (PANEL_ROWS x PANEL_COLUMNS) = sum over k of a[k] b[k]^T. */
+static inline __attribute__((always_inline)) void multiply_rows(const int rows, int64_t depth,
+                                                                const float *restrict a,
+                                                                const float *restrict b,
+                                                                vec tile[PANEL_ROWS * 2]) {
     vec c[PANEL_ROWS][2];
 #pragma GCC unroll 16
-    for (int i = 0; i < PANEL_ROWS; i++) {
+    for (int i = 0; i < rows; i++) {
         c[i][0] = c[i][1] = (vec){0};
     }
     for (int64_t k = 0; k < depth; k++) {
         vec b0 = *(const vec_any *)(b + k * PANEL_COLUMNS);
         vec b1 = *(const vec_any *)(b + k * PANEL_COLUMNS + LANES);
 #pragma GCC unroll 16
-        for (int i = 0; i < PANEL_ROWS; i++) {
+        for (int i = 0; i < rows; i++) {
             float x = a[k * PANEL_ROWS + i];
             c[i][0] += x * b0;
             c[i][1] += x * b1;
         }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < PANEL_ROWS; i++) {
+    for (int i = 0; i < rows; i++) {
         tile[2 * i] = c[i][0];
         tile[2 * i + 1] = c[i][1];
+    }
+}
+
+/* At least the first `rows`: a step of decoding has few, and a row is the same chain of operations in each.
+ */
+static void multiply_panels(int64_t rows, int64_t depth, const float *restrict a, const float *restrict b,
+                            vec tile[PANEL_ROWS * 2]) {
+    if (rows == 1) {
+        multiply_rows(1, depth, a, b, tile);
+    } else if (rows == 2) {
+        multiply_rows(2, depth, a, b, tile);
+    } else if (rows <= 4) {
+        multiply_rows(4, depth, a, b, tile);
+    } else {
+        multiply_rows(PANEL_ROWS, depth, a, b, tile);
     }
 }
 
@@ -205,7 +222,7 @@ void cpu_multiply_block(const struct product *p, const struct block *block) {
                 __builtin_prefetch(c + r * p->ldc, 1);
                 __builtin_prefetch(c + r * p->ldc + LANES, 1);
             }
-            multiply_panels(block->depth, block->a + i * block->depth, b, tile);
+            multiply_panels(block->rows - i, block->depth, block->a + i * block->depth, b, tile);
             if (is_whole && is_plain) {
                 add_whole(p, block->is_first && p->beta == 0.0f, tile, c);
             } else {

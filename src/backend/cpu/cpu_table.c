@@ -14,5 +14,5 @@ const struct backend_ops cpu_table = {
     .sync = cpu_sync,
     .host_address = cpu_host_address,
     .scratch_bytes = cpu_scratch_bytes,
-    .destroy = cpu_destroy OPERATIONS(ENTRY),
+    .destroy = cpu_destroy OPERATIONS(ENTRY) CPU_OPERATIONS(ENTRY),
 };

@@ -234,18 +234,12 @@ static enum status inspect_path(struct comm *c, const char *path, struct text *o
 
 /* Local. The first rows as text, by the tokenizer that is given or that the file names. */
 static enum status put_rows(const struct settings *s, struct dataset *d, struct text *out) {
-    const char *path = *s->tokenizer ? s->tokenizer : dataset_facts(d)->tokenizer;
     struct dataset_size size = dataset_size(d);
     int64_t rows = size.pairs > 0 ? size.pairs : size.prompts;
     rows = s->inspect.rows < rows ? s->inspect.rows : rows;
     struct tokenizer *t;
-    if (tokenizer_open(path, &t) != OK) {
-        return note("reading the tokenizer of %s; tokenizer=FOLDER names another place", dataset_path(d));
-    }
-    enum status st = tokenizer_hash(t) == dataset_facts(d)->tokenizer_hash
-                         ? text_puts(out, "rows          " SHOW_LEGEND "\n")
-                         : fail(ERR_DATA, "%s was not tokenized with %s; give its own with tokenizer=FOLDER",
-                                dataset_path(d), path);
+    TRY(dataset_open_tokenizer(d, s->tokenizer, &t));
+    enum status st = text_puts(out, "rows          " SHOW_LEGEND "\n");
     for (int64_t row = 0; row < rows && st == OK; row++) {
         st = show_row(d, t, row, out);
     }

@@ -1,0 +1,118 @@
+/* What the parts of `generate` share: what was asked for, the voices, what is drawn and written. */
+#ifndef COLLIMATE_COMMAND_GENERATE_H
+#define COLLIMATE_COMMAND_GENERATE_H
+
+#include "command/session.h"
+#include "decode/decoder.h"
+#include "io/ordered.h"
+#include "mpi/exact.h"
+#include "score/scorer.h"
+#include "score/work.h"
+
+enum { MOST_STOPS = 64, MOST_STRINGS = 32, MOST_VALUES = 64 };
+
+/* Sums over responses, and what they are of: generate.report shows their means. */
+enum generate_sum {
+    SUM_TOKENS,
+    SUM_LOGP,
+    SUM_KL_TOP,
+    SUM_KL_MC,
+    SUM_REWARD,
+    SUM_REWARD_SQUARES,
+    GENERATE_SUMS
+};
+
+/* What is asked for, one for each value of the rule's parameters. */
+struct spoken {
+    struct rule rule;
+    struct exact_sums sums;             /* enum generate_sum */
+    int64_t responses, stopped, broken; /* of this rank */
+};
+
+/* Text that ends a response. */
+struct stop_strings {
+    char *list[MOST_STRINGS];
+    int n;
+    size_t longest;
+    const struct tokenizer *tokenizer;
+    struct text scratch;
+};
+
+/* A growing part of a preference file (generate_save.c). */
+struct saved {
+    struct dataset_part part;
+    int64_t cap_prompts, cap_prompt_tokens, cap_responses, cap_tokens, cap_pairs;
+    int64_t first; /* of the prompt that is being filled: its first response */
+};
+
+struct generation {
+    struct session session;
+    struct dataset *data;
+    struct decoder_options options;
+    struct decoder *decoder;
+    struct ordered_file *file; /* NULL: standard output */
+    int32_t stops[MOST_STOPS];
+    struct stop_strings strings;
+    bool *barred;             /* ids that the tokenizer does not have */
+    int64_t n;                /* prompts */
+    int32_t longest, samples; /* samples: drawn for each prompt */
+    int64_t cut;
+    struct spoken spoken[MOST_VALUES];
+    int n_spoken;
+    struct model *voices[VOICES]; /* opened here; several may be one */
+    struct model *judge;          /* the reward model, or NULL */
+    struct workspace judge_workspace;
+    struct scorer scorer;
+    struct saved saved;
+    struct work work;
+    struct text text; /* of this rank in this round */
+    int64_t done;     /* responses of this rank in earlier rounds and values */
+};
+
+/* The samples of a prompt as they were drawn. */
+struct answers {
+    int64_t row;
+    const struct prompt *prompt;
+    struct response_tokens *responses; /* g->samples of them */
+    double *rewards;                   /* likewise; NULL: no reward model */
+    struct spoken *spoken;
+};
+
+/* Part of a prompt that is used: [*first, *first + *count) of /prompts/tokens. Local. */
+enum status generate_prompt_span(struct generation *g, int64_t row, int64_t *first, int64_t *count);
+/* What an empty prompt is replaced by: a decoder needs a token to go on from; -1: nothing is known. */
+int32_t generate_first_token(const struct generation *g);
+/* Collective. Options, stop set, row count, longest prompt. */
+enum status generate_look(struct generation *g);
+
+/* Local. The rule and the values of its parameters. Fails: ERR_USAGE naming the key. */
+enum status generate_read_rule(struct generation *g);
+/* Collective. The other voices and the reward model. Fails: ERR_USAGE where vocabularies or tokenizers are
+ * others than the model's. */
+enum status generate_open_voices(struct generation *g);
+void generate_close_voices(struct generation *g);
+/* Local. Rewards of a prompt's responses. */
+enum status generate_judge(struct generation *g, const struct answers *a);
+
+/* Local. generate.stop as strings. */
+enum status generate_read_strings(struct generation *g);
+/* Local. decoder_options.is_end. */
+bool generate_is_end(void *context, const int32_t *tokens, int32_t count);
+/* Local. The text of a response, up to a stop string. */
+enum status generate_text(struct generation *g, const struct response_tokens *r, struct text *out);
+/* Local. Appends the lines of a prompt's responses, or of the best, and adds them to the sums. */
+enum status generate_lines(struct generation *g, const struct answers *a, struct text *scratch);
+/* Which of a prompt's responses is written alone; -1: all are. */
+int32_t generate_best(const struct generation *g, const struct answers *a);
+/* Collective. The means of each value, into the log and generate.report. counts: responses, tokens, and
+ * responses that ended by themselves. Fails: ERR_DATA where responses ended broken, after all is written. */
+enum status generate_report(struct generation *g, int64_t counts[3]);
+
+/* Local. Adds a prompt, then its answers for one value after another. */
+enum status generate_save_prompt(struct generation *g, int64_t row, const struct prompt *p);
+enum status generate_save_answers(struct generation *g, const struct answers *a);
+/* Collective. Pairs and the file. */
+enum status generate_save_write(struct generation *g);
+void generate_save_free(struct saved *s);
+
+#endif

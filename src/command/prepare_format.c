@@ -1,0 +1,117 @@
+#include "command/prepare_format.h"
+
+#include <stdio.h>
+
+enum { LOOKED_AT = 1000, FORMATS = FORMAT_LAST + 1, STRANGERS_SHARE = 10 };
+
+/* Records by format, and of all formats by what their texts are. */
+struct votes {
+    int64_t formats[FORMATS];
+    int64_t texts[TEXTS_COUNT][FORMATS];
+    int64_t known;
+};
+
+/* Local. The first failure is kept in st; what is no record does not vote. */
+static enum status vote(const struct prepare *p, enum record_format given, int64_t i, struct votes *v) {
+    struct record r = records_at(p->input, i);
+    char where[512];
+    json_t *json;
+    enum record_format found = given;
+    snprintf(where, sizeof where, "%s, line %lld", records_file(p->input, r.file), (long long)r.line);
+    TRY(json_parse_record(r.data, r.len, where, &json));
+    enum status st = json_is_object(json) ? OK : fail(ERR_DATA, "%s: expected a JSON object", where);
+    st = st == OK && given == FORMAT_AUTO ? record_format_detect(json, where, &found) : st;
+    if (st == OK) {
+        v->formats[found]++;
+        v->texts[record_texts(found, json)][found]++;
+        v->known++;
+    }
+    json_decref(json);
+    return st;
+}
+
+/* Local. The first message of what is no record, where this rank has one. */
+static enum status vote_here(const struct prepare *p, enum record_format given, struct votes *v) {
+    struct message first = {0};
+    for (int64_t i = 0; i < p->job.records && records_at(p->input, i).index < LOOKED_AT; i++) {
+        enum status st = vote(p, given, i, v);
+        if (st != OK && st != ERR_DATA) {
+            return st;
+        }
+        if (st != OK && first.code == OK) {
+            first = *status_message();
+        }
+    }
+    status_clear();
+    if (first.code != OK) {
+        status_set(&first);
+    }
+    return first.code;
+}
+
+static enum record_format most(const struct votes *v) {
+    int best = FORMAT_AUTO;
+    for (int i = 0; i < FORMATS; i++) {
+        best = v->formats[i] > v->formats[best] ? i : best;
+    }
+    return (enum record_format)best;
+}
+
+/* Transcripts and other pairs are one. */
+static enum record_format choose(struct votes *v) {
+    if (v->formats[FORMAT_PREFERENCE] > 0) {
+        for (int t = 0; t < TEXTS_COUNT; t++) {
+            v->texts[t][FORMAT_PREFERENCE] += v->texts[t][FORMAT_HH];
+        }
+        v->formats[FORMAT_PREFERENCE] += v->formats[FORMAT_HH];
+        v->formats[FORMAT_HH] = 0;
+    }
+    return most(v);
+}
+
+/* Local. Names the first record of another format that this rank has. */
+static enum status name_stranger(const struct prepare *p, enum record_format format, const struct votes *v) {
+    char counts[256] = "";
+    size_t used = 0;
+    for (int i = 0; i < FORMATS; i++) {
+        if (v->formats[i] > 0 && used < sizeof counts) {
+            used += (size_t)snprintf(counts + used, sizeof counts - used, "%s%lld %s", used ? ", " : "",
+                                     (long long)v->formats[i], record_format_name((enum record_format)i));
+        }
+    }
+    for (int64_t i = 0; i < p->job.records && records_at(p->input, i).index < LOOKED_AT; i++) {
+        struct record r = records_at(p->input, i);
+        struct votes one = {0};
+        if (vote(p, FORMAT_AUTO, i, &one) == OK && !record_formats_join(most(&one), format)) {
+            return fail(ERR_DATA,
+                        "%s, line %lld: a record of another format than most: of the first %lld there are "
+                        "%s; give one kind at a time, or set prepare.format",
+                        records_file(p->input, r.file), (long long)r.line, (long long)v->known, counts);
+        }
+    }
+    status_clear();
+    return OK;
+}
+
+enum status prepare_choose_format(struct prepare *p) {
+    struct comm *c = p->run->comm;
+    enum record_format given = (enum record_format)p->run->settings->prepare.format;
+    struct votes v = {0};
+    enum status st = vote_here(p, given, &v);
+    TRY(comm_agree(c, st == ERR_DATA ? OK : st));
+    TRY(comm_sum_i64(c, v.formats, FORMATS));
+    TRY(comm_sum_i64(c, &v.texts[0][0], (int64_t)TEXTS_COUNT * FORMATS));
+    TRY(comm_sum_i64(c, &v.known, 1));
+    TRY(v.known == 0 ? comm_agree(c, st) : OK);
+    p->job.format = choose(&v);
+    p->job.mixed = given == FORMAT_AUTO;
+    const int64_t *texts[] = {v.texts[TEXTS_STRINGS], v.texts[TEXTS_MESSAGES]};
+    p->chats = texts[1][p->job.format] > texts[0][p->job.format];
+    if (p->chat.templates && p->chat.strings && p->job.format != FORMAT_TEXT) {
+        p->chats = true; /* whatever the texts are */
+    } else if (p->chat.templates) {
+        p->job.refused = p->chats ? TEXTS_STRINGS : TEXTS_MESSAGES;
+    }
+    bool several = v.known - v.formats[p->job.format] > v.known / STRANGERS_SHARE;
+    return several ? comm_agree(c, name_stranger(p, p->job.format, &v)) : OK;
+}
