@@ -17,7 +17,7 @@ values() {
 }
 # ours FILE KEY: the same of a run's metrics.
 ours() {
-    sed -nE '/^\{"step"/{s@.*"'"$2"'": ([^,}]*)[,}].*@\1@; /^\{/s/.*/null/; p}' "$1"
+    sed -nE '/^\{"step".*"grad_norm"/{s@.*"'"$2"'": ([^,}]*)[,}].*@\1@; /^\{/s/.*/null/; p}' "$1"
 }
 # compare NAME LINE: each list of the line, and the run's.
 compare() {
