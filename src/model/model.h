@@ -77,7 +77,7 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
 struct readout_gradients {
     const double *logp;       /* d value / d logp of each readout, or NULL */
     const double *values;     /* d value / d values of the last pass_values, or NULL */
-    const double *divergence; /* d value / d divergence of each readout (divergence.h), or NULL */
+    const double *divergence; /* d value / d divergence of each readout (pass_divergence.h), or NULL */
 };
 /* on_final (may be NULL) is called as backward goes, with the offset in m->trained from which on all
  * gradients are final. */

@@ -97,7 +97,7 @@ struct pass {
     int64_t cap_values, cap_value_hidden;
 };
 
-/* dhidden += the gradient of sum_i weights[i] * divergence[i] (divergence.h). */
+/* dhidden += the gradient of sum_i weights[i] * divergence[i] (pass_divergence.h). */
 enum status divergence_backward(struct pass *p, const double *weights, struct tensor dhidden);
 
 /* Layers and final norm. */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "model/divergence.h"
+#include "model/pass_divergence.h"
 #include "util/mem.h"
 
 enum status scorer_open(struct model *m, struct workspace *w, enum pass_keep keep, struct scorer *out) {

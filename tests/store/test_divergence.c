@@ -2,7 +2,7 @@
  * differences in double precision on the reference back end, softcaps, biases and tied heads included. */
 #include "tests/model_fixture.h"
 
-#include "model/divergence.h"
+#include "model/pass_divergence.h"
 #include "tests/backend/reference/reference_backend.h"
 #include "util/rng.h"
 

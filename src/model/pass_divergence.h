@@ -1,7 +1,7 @@
 /* A readout of two models: KL(reference || policy) of their next-token distributions, over the whole
  * vocabulary. */
-#ifndef COLLIMATE_MODEL_DIVERGENCE_H
-#define COLLIMATE_MODEL_DIVERGENCE_H
+#ifndef COLLIMATE_MODEL_PASS_DIVERGENCE_H
+#define COLLIMATE_MODEL_PASS_DIVERGENCE_H
 
 #include "model/model.h"
 

@@ -1,6 +1,6 @@
 /* How far two models' next-token distributions are apart at the readouts, and the slope of that: chunks of a
  * few rows' logits under both, reduced on the host in double, and forgotten. */
-#include "model/divergence.h"
+#include "model/pass_divergence.h"
 
 #include <math.h>
 
