@@ -57,6 +57,8 @@ refuses 65 'has a label' dpo data=asked.h5 model=model output=no
 refuses 65 'has a label' dpo data=asked.h5 model=model output=no --dry-run
 refuses 65 'has a label' sft data=asked.h5 model=model output=no
 refuses 65 'has a label' evaluate data=asked.h5 model=model
+refuses 65 'has a label' evaluate data=asked.h5
+refuses 65 'has a label' few-shot data=asked.h5 embeddings=e.h5 output=no
 refuses 65 'has a label' score data=asked.h5 model=model
 refuses 65 'has a label' preflight preflight.command=dpo data=asked.h5 model=model output=no
 refuses 65 'no labeled pairs' reward data=asked.h5 model=model output=no
@@ -96,6 +98,7 @@ run 1 sft data=labels.h5 model=model output=sft train.steps=1
 run 1 evaluate data=labels.h5 model=judge/model output=judge.json
 [ "$(field pairs judge.json)" = "$labeled" ] || bad "evaluated: $(cat judge.json)"
 run 1 inspect input=labels.h5 inspect.rows=24
+grep -qE "^pairs +24, $labeled of them with a label" out.txt || bad "inspect: $(grep pairs out.txt)"
 awk '/^ *chosen/ { side = "c" } /^ *rejected/ { side = "r" } /⟦/ { n[side] = gsub("good", "")
   if (side == "r" && n["c"] <= n["r"]) bad = 1; if (side == "r") { rows++; side = "" } } END { exit bad || rows < 5 }' out.txt ||
     bad "a rejected response has as many good words as the chosen"
