@@ -52,6 +52,13 @@ awk -F'"similarity": ' '{ split($2, s, ","); if (FNR == NR) { if (NR == 1 || s[1
   else if (s[1] > least + 1e-6) exit 1 }' ask.jsonl next.jsonl || bad "round two has what is more similar than round one"
 cut -d'"' -f8 ask.jsonl next.jsonl | sort | uniq -d | grep . && bad "a prompt is asked about twice"
 
+# Clusters are those of pairs: of a view with one of each prompt.
+run 1 select data=prompts.h5 select.strategy=random output=one.h5
+run 1 select data=one.h5 embeddings=e.h5 select.strategy=balanced select.scope=pairs select.clusters=3 select.count=6 \
+    select.export=spread.jsonl
+[ "$(grep -oE '"cluster": [0-9]' spread.jsonl | sort | uniq -c | awk '{ print $1 }' | tr '\n' ' ')" = "2 2 2 " ] ||
+    bad "clusters: $(grep -oE '"cluster": .*' spread.jsonl)"
+
 # Nothing trains on pairs without a label.
 refuses 65 'has a label' dpo data=asked.h5 model=model output=no
 refuses 65 'has a label' dpo data=asked.h5 model=model output=no --dry-run
