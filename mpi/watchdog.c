@@ -305,16 +305,35 @@ enum status watchdog_start_any(struct comm *c, double seconds, struct watchdog *
     snprintf(w->phase, sizeof w->phase, "starting");
     int rc = pthread_getcpuclockid(pthread_self(), &w->main_clock);
     enum status st = rc == 0 ? OK : fail(ERR_SYSTEM, "no clock of a thread's processor time (error %d)", rc);
-    st = st == OK ? pulse_open(c, &w->ring) : st;
-    w->heard_s = w->ring.is_open ? w->heard_s : INFINITY;
     st = st == OK ? start_thread(w) : st;
     if (st != OK) {
-        pulse_close(&w->ring);
         mem_free(w);
         return st;
     }
     *out = w;
     return OK;
+}
+
+/* Collective: MPI duplicates a communicator for it. */
+static enum status join_ring(struct comm *c) {
+    struct watchdog *w = c->watchdog;
+    pthread_mutex_lock(&w->lock);
+    enum status st = pulse_open(c, &w->ring);
+    w->heard_s = clock_seconds();
+    pthread_mutex_unlock(&w->lock);
+    return comm_agree(c, st);
+}
+
+static void end_thread(struct watchdog *w) {
+    pthread_mutex_lock(&w->lock);
+    w->closing = true;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    pulse_close(&w->ring);
+    pthread_cond_destroy(&w->changed);
+    pthread_mutex_destroy(&w->lock);
+    mem_free(w);
 }
 
 /* What rank 0's environment and the setting say; 0: no watchdog. */
@@ -348,9 +367,16 @@ enum status watchdog_start(struct comm *c) {
     if (bound_s == 0) {
         return OK;
     }
-    TRY(comm_agree(c, watchdog_start_any(c, bound_s, &c->watchdog)));
+    enum status st = comm_agree(c, watchdog_start_any(c, bound_s, &c->watchdog));
+    if (st != OK) { /* some ranks have one, in no ring yet */
+        if (c->watchdog) {
+            end_thread(c->watchdog);
+            c->watchdog = NULL;
+        }
+        return st;
+    }
     c->mpi->world.watchdog = c->watchdog;
-    return OK;
+    return join_ring(c);
 }
 
 enum status watchdog_set(struct comm *c, double seconds) {
@@ -373,15 +399,7 @@ void watchdog_stop(struct comm *c) {
     if (c->mpi) {
         c->mpi->world.watchdog = NULL;
     }
-    pthread_mutex_lock(&w->lock);
-    w->closing = true;
-    pthread_cond_broadcast(&w->changed);
-    pthread_mutex_unlock(&w->lock);
-    pthread_join(w->thread, NULL);
-    pulse_close(&w->ring);
-    pthread_cond_destroy(&w->changed);
-    pthread_mutex_destroy(&w->lock);
-    mem_free(w);
+    end_thread(w);
 }
 
 /* Under the lock. */

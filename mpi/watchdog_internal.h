@@ -5,7 +5,7 @@
 #include "mpi/comm_internal.h"
 #include "mpi/watchdog.h"
 
-/* Collective. Any bound. */
+/* Local. Any bound; in no ring. */
 enum status watchdog_start_any(struct comm *c, double seconds, struct watchdog **out);
 
 enum { PHASE_BYTES = 96, WAIT_BYTES = 32, FAILURE_BYTES = 256, HOST_BYTES = sizeof((struct comm *)0)->host };

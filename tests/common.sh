@@ -103,7 +103,7 @@ preload_disk() {
 }
 # numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.
 numbers() {
-    sed -nE '/"profile"/d; /^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu|tflops|eval_runtime)": [^,}]*//g'
+    sed -nE '/"profile"/d; /^\{"step"/p' "$1/metrics.jsonl" | sed -E 's/, "(time\/[a-z_]+|[a-z_]+_per_s|mfu|tflops|[a-z_]+_per_second|(eval|train)_runtime)": [^,}]*//g'
 }
 # profile_is_part RUN RANKS: its last line is a profile whose times, but for what runs beside, are part of the whole.
 profile_is_part() {

@@ -41,7 +41,7 @@ first_difference() {
 
 # masked_json FILE: without what no two runs have in common, one member a line.
 masked_json() {
-    sed -E 's/, "(time\/[a-z_/]+|[a-z_]+_per_s|mfu|tflops|seconds|[a-z_]*runtime)": [^,}]*//g
+    sed -E 's/, "(time\/[a-z_/]+|[a-z_]+_per_s|mfu|tflops|seconds|[a-z_]+_per_second|[a-z_]*runtime)": [^,}]*//g
         s/"(time|program|source)": "[^"]*"/"\1": ""/g; s/, "/,\n"/g' "$1"
 }
 # masked_state FILE: a checkpoint's state, one fact a line.

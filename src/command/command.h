@@ -3,6 +3,7 @@
 #define COLLIMATE_COMMAND_COMMAND_H
 
 #include "command/settings.h"
+#include "data/dataset.h"
 #include "mpi/comm.h"
 #include "util/options.h"
 
@@ -12,6 +13,7 @@ struct run {
     struct settings *settings;
     struct options *options; /* what was set where, for the resolved config */
     bool dry_run;
+    struct dataset_seen seen; /* data files that were compared with their hashes */
     int argc;
     char **argv; /* the whole command line, for provenance */
 };

@@ -153,12 +153,13 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
     double tokens = sums->v[SUM_TARGET_TOKENS] + sums->v[SUM_REJECTED_TOKENS];
     TRY(metrics_put(out, "", "rows", sums->v[SUM_ROWS]));
     TRY(print_hashes(&e->session, out));
-    if (e->terms.target_weight != 0) {
-        TRY(metrics_put(out, "", "loss_with_sft", objective_value(&e->terms, sums)));
+    bool with_sft = e->terms.target_weight != 0;
+    if (with_sft) { /* as everywhere, "loss" is what is minimized */
+        TRY(metrics_put(out, "", "loss", objective_value(&e->terms, sums)));
     }
     for (int v = 0; v < VALUE_COUNT; v++) {
         if (applies(e, v)) {
-            names[v] = name_of(v);
+            names[v] = v == VALUE_LOSS && with_sft ? "preference_loss" : name_of(v);
             TRY(metrics_put(out, "", names[v], ratios_value(&e->ratios, v)));
         }
     }

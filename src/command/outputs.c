@@ -316,6 +316,9 @@ static enum status check_select(const struct output_rules *rules, const struct s
             return fail(ERR_USAGE, "select.export: %s is the name of another result too", s->select.export);
         }
     }
+    if (!*s->select.report && output_is_stream(beside)) {
+        return OK;
+    }
     st = *s->select.report ? text_puts(&path, s->select.report)
                            : text_printf(&path, "%.*s.json", (int)n, beside);
     st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &report_of_select, 1) : st;

@@ -179,6 +179,17 @@ static int64_t count_alike(const struct dataset_part *part) {
     return alike;
 }
 
+/* Labeled pairs of this rank whose scores say the other way round, or nothing. */
+static void count_scores(const struct dataset_part *part, int64_t *against, int64_t *level) {
+    *against = *level = 0;
+    for (int64_t i = 0; i < part->n_pairs; i++) {
+        float chosen = part->response_score[part->chosen[i]];
+        float rejected = part->response_score[part->rejected[i]];
+        *against += part->label[i] && chosen < rejected; /* NaN: neither */
+        *level += part->label[i] && chosen == rejected;
+    }
+}
+
 static void warn_count(int64_t count, const char *text) {
     if (count > 0) {
         log_root(LOG_WARN, "%lld %s", (long long)count, text);
@@ -359,7 +370,8 @@ static enum status show_first(const struct prepare *p) {
 enum status prepare_report(struct prepare *p) {
     struct comm *c = p->run->comm;
     struct prepared *d = &p->prepared;
-    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs, count_alike(&d->part)};
+    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs, count_alike(&d->part), 0, 0};
+    count_scores(&d->part, &sizes[4], &sizes[5]);
     struct longest longest;
     struct prepare_place moved;
     TRY(comm_sum_i64(c, sizes, COUNT_OF(sizes)));
@@ -379,6 +391,8 @@ enum status prepare_report(struct prepare *p) {
     report_counts(p, d->counts, sizes[1]);
     report_boundaries(p, &moved, sizes[1]);
     warn_count(sizes[3], "pairs have the same tokens on both sides: they teach nothing");
+    warn_count(sizes[4], "pairs have the higher score on the rejected side: the label counts");
+    warn_count(sizes[5], "pairs have the same score on both sides: the label counts");
     TRY(report_chats(p));
     report_drops(p);
     TRY(comm_agree(c, report_ignored(&d->ignored)));

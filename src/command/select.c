@@ -7,7 +7,7 @@
 #include "data/question.h"
 #include "select/answers.h"
 
-struct selection_options select_options(const struct run *run) {
+struct selection_options select_options(struct run *run) {
     const struct settings *s = run->settings;
     return (struct selection_options){
         .comm = run->comm,
@@ -23,6 +23,7 @@ struct selection_options select_options(const struct run *run) {
         .seeding = (enum kmeans_seeding)s->select.seeding,
         .seed = s->seed,
         .trust_data = s->trust_data,
+        .seen = &run->seen,
     };
 }
 

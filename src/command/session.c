@@ -169,6 +169,7 @@ enum status session_open_rows(struct session *s, const struct rows_request *requ
     full.vocabulary = s->model ? s->model->config.vocabulary : 0;
     full.user = s->run->options->command;
     full.trust = s->settings->trust_data;
+    full.seen = &s->run->seen;
     TRY(rows_open(s->comm, &full, out));
     TRY(s->model ? session_check_rows(out, &s->model->config) : OK);
     return session_check_tokenizer(s, out->data);
@@ -182,7 +183,7 @@ enum status session_check_tokenizer(const struct session *s, const struct datase
 
 enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
     TRY(dataset_open(s->comm, path, out));
-    TRY(dataset_verify(s->comm, *out, s->settings->trust_data));
+    TRY(dataset_verify_once(s->comm, *out, s->settings->trust_data, &s->run->seen));
     return session_check_tokenizer(s, *out);
 }
 
@@ -243,7 +244,8 @@ static enum status fill_reference(const struct session *s, struct model *model, 
 
 enum status session_reference(struct session *s, const struct reference_request *request) {
     const char *folder = s->settings->reference;
-    if (!*folder) {
+    bool is_own = s->lora && strcmp(folder, s->settings->model) == 0; /* the base alone: no second model */
+    if (!*folder || is_own) {
         uint64_t own;
         TRY(session_use_reference(s, &own));
         enum status filled = fill_reference(s, s->model, own, request);

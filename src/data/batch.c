@@ -182,13 +182,16 @@ void batch_free(struct batch *b) {
 
 /* The rows of a step that this rank owns, in slot order, and where each of its slots begins among them. */
 struct share {
-    int64_t *rows, *slot_first;
+    struct view_plan *plan; /* of all rows of the step */
+    int64_t *index;         /* places of its rows in the plan */
+    int64_t *slot_first;
     int32_t *cost;
     int64_t n, n_slots;
 };
 
 static void share_free(struct share *s) {
-    mem_free(s->rows);
+    view_plan_close(s->plan);
+    mem_free(s->index);
     mem_free(s->slot_first);
     mem_free(s->cost);
 }
@@ -207,17 +210,20 @@ static enum status share_rows(const struct batch_source *s, struct step_place pl
     for (int64_t i = 0; i < place.count; i++) {
         rows[i] = batch_row(&s->plan, place.epoch, place.first + i);
     }
-    TRY_TO(done, view_costs(s->view, rows, place.count, cost));
+    TRY_TO(done, view_plan_open(s->view, rows, place.count, &out->plan));
+    for (int64_t i = 0; i < place.count; i++) {
+        TRY_TO(done, view_plan_cost(out->plan, i, &cost[i]));
+    }
     TRY_TO(done, batch_deal(cost, rows, place.count, s->plan.slots, order, first));
     struct range mine = range_part(s->plan.slots, s->rank, s->size);
     out->n_slots = mine.last - mine.first;
     out->n = first[mine.last] - first[mine.first];
-    TRY_TO(done, NEW_ARRAY(out->rows, out->n));
+    TRY_TO(done, NEW_ARRAY(out->index, out->n));
     TRY_TO(done, NEW_ARRAY(out->cost, out->n));
     TRY_TO(done, NEW_ARRAY(out->slot_first, out->n_slots + 1));
     for (int64_t i = 0; i < out->n; i++) {
-        out->rows[i] = rows[order[first[mine.first] + i]];
-        out->cost[i] = cost[order[first[mine.first] + i]];
+        out->index[i] = order[first[mine.first] + i];
+        out->cost[i] = cost[out->index[i]];
     }
     for (int64_t i = 0; i <= out->n_slots; i++) {
         out->slot_first[i] = first[mine.first + i] - first[mine.first];
@@ -322,7 +328,7 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
     b->place = batch_place(&s->plan, step);
     TRY_TO(done, share_rows(s, b->place, &share));
     TRY_TO(done, cut_share(&s->plan, &share, b));
-    TRY_TO(done, view_read(s->view, share.rows, share.n, &b->samples, s->counts));
+    TRY_TO(done, view_plan_read(share.plan, share.index, share.n, &b->samples, s->counts));
     b->n = share.n;
     TRY_TO(done, place_responses(b));
     for (int64_t i = 0; i < b->n; i++) {

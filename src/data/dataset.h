@@ -125,6 +125,17 @@ uint64_t dataset_hash(const struct dataset *d);
  * has none of its labels and scores, that is said. trust: says that nothing is compared instead. Fails:
  * ERR_DATA naming what was changed. */
 enum status dataset_verify(struct comm *c, struct dataset *d, bool trust);
+/* Files that a job has compared with one of their hashes: what they were like then. */
+struct dataset_seen {
+    int n; /* more than there is room for take the place of the first */
+    struct {
+        int64_t device, inode, size, seconds, nanoseconds; /* the last two: of the last change */
+        int64_t hash;                                      /* the one that was compared */
+    } files[24];
+};
+/* Collective. The same, but files that the job has compared before, and that have not changed since, are not
+ * compared again. */
+enum status dataset_verify_once(struct comm *c, struct dataset *d, bool trust, struct dataset_seen *seen);
 /* Local. Fails: ERR_DATA where the file was not tokenized with t, the tokenizer of `model`; a warning where
  * that is allowed. */
 struct tokenizer;

@@ -105,12 +105,14 @@ static enum status scan(struct comm *c, struct rows *r) {
                       r->counts.pairs,
                       r->counts.margins,
                       r->counts.alike,
-                      r->counts.alike_cut};
+                      r->counts.alike_cut,
+                      r->counts.against,
+                      r->counts.level};
     TRY(comm_sum_i64(c, sums, COUNT_OF(sums)));
     r->tokens = sums[0];
     r->scored = sums[1];
-    r->counts =
-        (struct cut_counts){sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9], sums[10]};
+    r->counts = (struct cut_counts){sums[2], sums[3], sums[4],  sums[5],  sums[6], sums[7],
+                                    sums[8], sums[9], sums[10], sums[11], sums[12]};
     TRY(comm_sum_f64(c, &r->attention_pairs, 1));
     TRY(comm_max_i64(c, &r->largest_id, 1));
     int64_t mine = r->longest_path;
@@ -150,6 +152,13 @@ static void report(const struct rows *r, const char *key) {
                  "nothing",
                  key, (long long)c->alike, (long long)c->pairs, (long long)c->alike_cut);
     }
+    if (c->against > 0 || c->level > 0) {
+        log_root(LOG_WARN,
+                 "%s: of %lld pairs %lld have the higher score on the rejected side, %lld the same on both: "
+                 "labels "
+                 "count, not scores",
+                 key, (long long)c->pairs, (long long)c->against, (long long)c->level);
+    }
     if (c->prompts_cut || c->responses_cut || c->without_end || c->empty_dropped) {
         log_root(LOG_INFO,
                  "%s: %lld prompts cut, %lld responses cut, %lld responses without an end token, %lld empty",
@@ -160,7 +169,7 @@ static void report(const struct rows *r, const char *key) {
 
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out) {
     TRY(dataset_open(c, request->path, &out->data));
-    TRY(dataset_verify(c, out->data, request->trust));
+    TRY(dataset_verify_once(c, out->data, request->trust, request->seen));
     watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));
     out->n = view_rows(out->view);
@@ -168,9 +177,10 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
         out->n = request->limit;
     }
     int64_t left_out = view_left_out(out->view);
+    int64_t in_file = left_out + view_rows(out->view);
     if (left_out > 0) {
         log_root(LOG_WARN, "%s: %lld of %lld rows are left out: %s truncate.max_length=%d", request->key,
-                 (long long)left_out, (long long)(left_out + view_rows(out->view)),
+                 (long long)left_out, (long long)in_file,
                  request->truncation.how == LENGTH_DROPS_ROW ? "prompt and response have more tokens than"
                                                              : "the prompt alone fills",
                  (int)request->truncation.max_length);

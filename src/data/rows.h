@@ -30,9 +30,10 @@ struct rows_request {
     enum row_kind kind;
     int64_t limit; /* first rows only, 0: all */
     struct truncation truncation;
-    int64_t vocabulary; /* of the model that will read the rows, 0: not checked */
-    const char *user;   /* what needs the rows, for messages */
-    bool trust;         /* the file is not compared with its hashes */
+    int64_t vocabulary;        /* of the model that will read the rows, 0: not checked */
+    const char *user;          /* what needs the rows, for messages */
+    bool trust;                /* the file is not compared with its hashes */
+    struct dataset_seen *seen; /* by the job before; NULL */
 };
 /* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
  * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes

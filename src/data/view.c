@@ -133,19 +133,6 @@ uint64_t view_hash(const struct view *v) {
 
 /* Reading. */
 
-enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost) {
-    struct row_plans all = {0};
-    enum status st = OK;
-    for (int64_t i = 0; i < n && st == OK; i++) {
-        struct row_plan p;
-        all.n_responses = all.n_pairs = 0;
-        st = plan_row(v, row_in_file(v, rows[i]), &all, &p);
-        st = st == OK ? to_int(plan_tokens(&all, &p), "tokens of a row", &cost[i]) : st;
-    }
-    plans_free(&all);
-    return st;
-}
-
 static enum status read_response_tokens(struct view *v, const struct response *r, const struct cut *c,
                                         int32_t *out) {
     bool whole = !is_cut(c); /* then the end token comes from the file as it is */
@@ -217,6 +204,8 @@ static void count_pair(const struct planned_response *responses, const struct sa
     const struct sample_response *b = &s->responses[pair->rejected];
     counts->pairs++;
     counts->margins += !isnan(pair->margin);
+    counts->against += pair->label && a->score < b->score; /* NaN: neither */
+    counts->level += pair->label && a->score == b->score;
     if (a->count != b->count || memcmp(a->tokens, b->tokens, (size_t)a->count * sizeof *a->tokens) != 0) {
         return;
     }
@@ -249,64 +238,83 @@ static void add_counts(struct cut_counts *to, const struct cut_counts *from) {
     to->margins += from->margins;
     to->alike += from->alike;
     to->alike_cut += from->alike_cut;
+    to->against += from->against;
+    to->level += from->level;
 }
 
+/* What a buffer of samples holds. */
+struct sample_room {
+    int64_t n, responses, pairs, tokens;
+};
+
 /* One buffer: samples, their responses, their pairs, tokens, and where the file has it, what is trained. */
-static enum status allocate_samples(int64_t n, const struct row_plans *all, int64_t tokens, bool trained,
-                                    struct sample **out) {
+static enum status allocate_samples(const struct sample_room *room, bool trained, struct sample **out) {
     int64_t part;
     int64_t bytes = 0;
-    TRY(size_mul(n, sizeof **out, "samples", &part));
+    TRY(size_mul(room->n, sizeof **out, "samples", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
-    TRY(size_mul(all->n_responses, sizeof(struct sample_response), "responses", &part));
+    TRY(size_mul(room->responses, sizeof(struct sample_response), "responses", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
-    TRY(size_mul(all->n_pairs, sizeof(struct sample_pair), "pairs", &part));
+    TRY(size_mul(room->pairs, sizeof(struct sample_pair), "pairs", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
-    TRY(size_mul(tokens, sizeof(int32_t) + (trained ? 1 : 0), "tokens of rows", &part));
+    TRY(size_mul(room->tokens, sizeof(int32_t) + (trained ? 1 : 0), "tokens of rows", &part));
     TRY(size_add(bytes, part, "samples", &bytes));
     *out = mem_calloc(bytes, 1);
     return mem_ok(*out);
 }
 
-static enum status read_samples(struct view *v, const struct row_plans *all, const struct row_plan *plans,
-                                int64_t n, int64_t tokens, struct sample *samples,
-                                struct cut_counts *counts) {
-    struct sample_response *responses = (struct sample_response *)(samples + n);
-    struct sample_pair *pairs = (struct sample_pair *)(responses + all->n_responses);
-    int32_t *at = (int32_t *)(pairs + all->n_pairs);
-    uint8_t *mask = dataset_size(v->d).has_trained ? (uint8_t *)(at + tokens) : NULL;
-    if (all->n_pairs > 0) {
-        memcpy(pairs, all->pairs, (size_t)all->n_pairs * sizeof *pairs);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        const struct row_plan *p = &plans[i];
-        samples[i].responses = responses + p->first_response;
-        samples[i].pairs = pairs + p->first_pair;
-        TRY(read_sample(v, all->responses + p->first_response, p, &samples[i], &at, &mask));
-        count_cuts(v, all->responses + p->first_response, p, &samples[i], counts);
+/* A plan's rows: those of the list, in its order. */
+struct chosen_rows {
+    const struct view_plan *plan;
+    const int64_t *list; /* NULL: all */
+    int64_t n;
+};
+static const struct row_plan *chosen_row(const struct chosen_rows *c, int64_t i) {
+    return &c->plan->rows[c->list ? c->list[i] : i];
+}
+
+static enum status measure_rows(const struct chosen_rows *c, struct sample_room *out) {
+    *out = (struct sample_room){.n = c->n};
+    for (int64_t i = 0; i < c->n; i++) {
+        const struct row_plan *p = chosen_row(c, i);
+        out->responses += p->n_responses;
+        out->pairs += p->n_pairs;
+        TRY(size_add(out->tokens, view_plan_tokens(c->plan, p), "tokens of rows", &out->tokens));
     }
     return OK;
 }
 
-/* rows NULL: the n from `first` on. */
-static enum status read_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
-                             struct sample **out, struct cut_counts *counts) {
-    struct row_plan *plans = NULL;
-    struct row_plans all = {0};
-    struct sample *samples = NULL;
-    struct cut_counts found = {0};
-    int64_t tokens = 0;
-    enum status st;
-    TRY_TO(done, NEW_ARRAY(plans, n));
-    for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, plan_row(v, row_in_file(v, rows ? rows[i] : first + i), &all, &plans[i]));
-        TRY_TO(done, size_add(tokens, plan_tokens(&all, &plans[i]), "tokens of rows", &tokens));
+static enum status read_samples(const struct chosen_rows *c, const struct sample_room *room,
+                                struct sample *samples, struct cut_counts *counts) {
+    struct view *v = c->plan->view;
+    const struct row_plans *all = &c->plan->all;
+    struct sample_response *responses = (struct sample_response *)(samples + c->n);
+    struct sample_pair *pairs = (struct sample_pair *)(responses + room->responses);
+    int32_t *at = (int32_t *)(pairs + room->pairs);
+    uint8_t *mask = dataset_size(v->d).has_trained ? (uint8_t *)(at + room->tokens) : NULL;
+    for (int64_t i = 0; i < c->n; i++) {
+        const struct row_plan *p = chosen_row(c, i);
+        const struct planned_response *own = all->responses + p->first_response;
+        samples[i].responses = responses;
+        samples[i].pairs = pairs;
+        if (p->n_pairs > 0) {
+            memcpy(pairs, all->pairs + p->first_pair, (size_t)p->n_pairs * sizeof *pairs);
+        }
+        TRY(read_sample(v, own, p, &samples[i], &at, &mask));
+        count_cuts(v, own, p, &samples[i], counts);
+        responses += p->n_responses;
+        pairs += p->n_pairs;
     }
-    TRY_TO(done, allocate_samples(n, &all, tokens, dataset_size(v->d).has_trained, &samples));
-    st = read_samples(v, &all, plans, n, tokens, samples, &found);
-done:
-    mem_free(plans);
-    plans_free(&all);
+    return OK;
+}
+
+static enum status read_chosen(const struct chosen_rows *c, struct sample **out, struct cut_counts *counts) {
+    struct sample *samples = NULL;
+    struct sample_room room;
+    struct cut_counts found = {0};
+    TRY(measure_rows(c, &room));
+    TRY(allocate_samples(&room, dataset_size(c->plan->view->d).has_trained, &samples));
+    enum status st = read_samples(c, &room, samples, &found);
     if (st != OK) {
         mem_free(samples);
         return st;
@@ -316,6 +324,23 @@ done:
     }
     *out = samples;
     return OK;
+}
+
+enum status view_plan_read(const struct view_plan *plan, const int64_t *index, int64_t n, struct sample **out,
+                           struct cut_counts *counts) {
+    const struct chosen_rows chosen = {plan, index, n};
+    return read_chosen(&chosen, out, counts);
+}
+
+/* rows NULL: the n from `first` on. */
+static enum status read_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
+                             struct sample **out, struct cut_counts *counts) {
+    struct view_plan *plan;
+    TRY(view_plan_rows(v, rows, first, n, &plan));
+    const struct chosen_rows all = {plan, NULL, n};
+    enum status st = read_chosen(&all, out, counts);
+    view_plan_close(plan);
+    return st;
 }
 
 enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,

@@ -44,6 +44,8 @@ struct cut_counts {
     int64_t pairs, margins; /* pairs of the rows, and those of them that have a margin */
     int64_t alike;          /* pairs whose sides have the same tokens, */
     int64_t alike_cut;      /* and those of them of which a side is cut */
+    int64_t against;        /* labeled pairs whose rejected side has the higher score, */
+    int64_t level;          /* and the same one */
 };
 
 /* Rows of training, scoring and evaluation.
@@ -75,8 +77,17 @@ bool view_is_of_prompts(const struct view *v); /* ROWS_COMPARED, ROWS_PROMPTS */
 int64_t view_unlabeled(const struct view *v);
 /* Rows that max_length left out; samples name rows by their place in the file. */
 int64_t view_left_out(const struct view *v);
-/* Local. cost[i]: tokens of row rows[i] after truncation (prompt once), as the slots are dealt by. */
-enum status view_costs(struct view *v, const int64_t *rows, int64_t n, int32_t *cost);
+/* Rows as they will be, without their tokens: what deals them needs all rows of an update, what reads them
+ * its own alone, and neither looks twice. */
+struct view_plan;
+/* Local. v is borrowed. */
+enum status view_plan_open(struct view *v, const int64_t *rows, int64_t n, struct view_plan **out);
+void view_plan_close(struct view_plan *plan);
+/* Local. Tokens of the i-th row after truncation (prompt once), as the slots are dealt by. */
+enum status view_plan_cost(const struct view_plan *plan, int64_t i, int32_t *out);
+/* Local. Samples of n of its rows, by their places in it; as view_read. */
+enum status view_plan_read(const struct view_plan *plan, const int64_t *index, int64_t n, struct sample **out,
+                           struct cut_counts *counts);
 /* Local. Samples of the rows, all in one allocation that ends with samples_free. counts (may be NULL) is
  * added to. Fails: ERR_DATA for damage, and for a pair whose responses have different prompts. */
 enum status view_read(struct view *v, const int64_t *rows, int64_t n, struct sample **out,

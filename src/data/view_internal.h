@@ -57,10 +57,18 @@ static inline bool is_cut(const struct cut *c) {
     return c->keep < c->content || (c->has_end && !c->end);
 }
 
-void plans_free(struct row_plans *p);
-/* Local. Row `row` of the file at the end of all; a prompt without responses is a row without tokens. */
-enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p);
-int64_t plan_tokens(const struct row_plans *all, const struct row_plan *p);
+/* A list of rows, planned. */
+struct view_plan {
+    struct view *view;
+    struct row_plans all;
+    struct row_plan *rows;
+    int64_t n;
+};
+/* Local. rows NULL: the n from `first` on. */
+enum status view_plan_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
+                           struct view_plan **out);
+/* Tokens of a row: its prompt once. Local. */
+int64_t view_plan_tokens(const struct view_plan *plan, const struct row_plan *p);
 /* Local. Takes the rows that max_length leaves out from v->rows and v->kept. */
 enum status plan_leave_out(struct view *v);
 

@@ -17,7 +17,7 @@
 #include "data/view_internal.h"
 #include "util/mem.h"
 
-void plans_free(struct row_plans *p) {
+static void plans_free(struct row_plans *p) {
     mem_free(p->responses);
     mem_free(p->pairs);
 }
@@ -200,18 +200,54 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
     return OK;
 }
 
-enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
+/* Row `row` of the file at the end of all; a prompt without responses is a row without tokens. */
+static enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
     *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
 
-int64_t plan_tokens(const struct row_plans *all, const struct row_plan *p) {
+int64_t view_plan_tokens(const struct view_plan *plan, const struct row_plan *p) {
     int64_t sum = p->prompt_count;
     for (int32_t i = 0; i < p->n_responses; i++) {
-        sum += cut_tokens(&all->responses[p->first_response + i].cut);
+        sum += cut_tokens(&plan->all.responses[p->first_response + i].cut);
     }
     return sum;
+}
+
+enum status view_plan_rows(struct view *v, const int64_t *rows, int64_t first, int64_t n,
+                           struct view_plan **out) {
+    struct view_plan *plan = mem_calloc(1, sizeof *plan);
+    enum status st;
+    TRY_TO(failed, mem_ok(plan));
+    plan->view = v;
+    plan->n = n;
+    TRY_TO(failed, NEW_ARRAY(plan->rows, n));
+    for (int64_t i = 0; i < n; i++) {
+        int64_t row = row_in_file(v, rows ? rows[i] : first + i);
+        TRY_TO(failed, plan_row(v, row, &plan->all, &plan->rows[i]));
+    }
+    *out = plan;
+    return OK;
+failed:
+    view_plan_close(plan);
+    return st;
+}
+
+enum status view_plan_open(struct view *v, const int64_t *rows, int64_t n, struct view_plan **out) {
+    return view_plan_rows(v, rows, 0, n, out);
+}
+
+void view_plan_close(struct view_plan *plan) {
+    if (plan) {
+        plans_free(&plan->all);
+        mem_free(plan->rows);
+        mem_free(plan);
+    }
+}
+
+enum status view_plan_cost(const struct view_plan *plan, int64_t i, int32_t *out) {
+    return to_int(view_plan_tokens(plan, &plan->rows[i]), "tokens of a row", out);
 }
 
 /* Whether max_length leaves a row out. */

@@ -21,7 +21,8 @@ static int64_t kept_step(const char *line, size_t len, int64_t keep_to, const ch
         return -1;
     }
     const json_t *step = json_object_get(object, "step");
-    int64_t n = json_is_integer(step) ? json_integer_value(step) : -1;
+    bool closing = json_object_get(object, "train_runtime") != NULL;
+    int64_t n = json_is_integer(step) && !closing ? json_integer_value(step) : -1;
     json_decref(object);
     return n <= keep_to ? n : -1;
 }
@@ -106,6 +107,39 @@ static enum status put_events(json_t *object, struct text *summary) {
             TRY(event_put(summary, tag, json_number_value(value)));
         }
     }
+    return OK;
+}
+
+/* One line's product, where it has both; what does not parse has none. */
+static bool line_product(const char *line, size_t len, const char *key, const char *times, double *out) {
+    json_t *object;
+    if (json_parse(line, len, key, &object) != OK) {
+        status_clear();
+        return false;
+    }
+    const json_t *value = json_object_get(object, key);
+    const json_t *factor = times ? json_object_get(object, times) : NULL;
+    bool found = json_is_number(value) && (!times || json_is_number(factor));
+    *out = found ? json_number_value(value) * (times ? json_number_value(factor) : 1) : 0;
+    json_decref(object);
+    return found;
+}
+
+enum status metrics_sum(const char *path, const char *key, const char *times, double *sum, int64_t *count) {
+    char *data;
+    size_t len;
+    *sum = 0;
+    *count = 0;
+    TRY(file_read(path, &data, &len));
+    for (size_t at = 0; at < len;) {
+        const char *end = memchr(data + at, '\n', len - at);
+        size_t n = end ? (size_t)(end - data) - at : len - at;
+        double value = 0;
+        *count += line_product(data + at, n, key, times, &value);
+        *sum += value;
+        at += n + 1;
+    }
+    mem_free(data);
     return OK;
 }
 

@@ -1,7 +1,8 @@
 /* metrics.jsonl: one JSON object per line and event, TRL's names; the first line has the schema version.
- * Rank 0 writes; a resumed run first drops the lines after the step that it goes on from. Where it is asked
- * for the lines' numbers go to an event file in the run's tensorboard/ as well, under the names that
- * transformers gives them there: eval/loss for eval_loss, train/loss for loss.
+ * Rank 0 writes; a resumed run first drops the lines after the step that it goes on from, and the line that
+ * closed it ("train_runtime"). Where it is asked for the lines' numbers go to an event file in the run's
+ * tensorboard/ as well, under the names that transformers gives them there: eval/loss for eval_loss,
+ * train/loss for loss.
  */
 #ifndef COLLIMATE_EVALUATE_METRICS_H
 #define COLLIMATE_EVALUATE_METRICS_H
@@ -25,6 +26,9 @@ struct metrics_file {
 enum status metrics_open(const char *run, int64_t keep_to, bool tensorboard, struct metrics_file *out);
 /* Local. Appends one line (an object without its end) and flushes. Fails: ERR_WRITE. */
 enum status metrics_write(struct metrics_file *m, const struct text *line);
+/* Local. The sum of a number, times another (NULL: 1), over the lines that have it, and how many do: of the
+ * file's own lines, so that a run that was resumed counts them all. */
+enum status metrics_sum(const char *path, const char *key, const char *times, double *sum, int64_t *count);
 /* Local. Waits for the disk: before a checkpoint, whose steps are not taken again after a loss of power.
  * Fails: ERR_WRITE. */
 enum status metrics_sync(struct metrics_file *m);

@@ -40,7 +40,7 @@ static enum status open_all(struct selection *s) {
         return fail(ERR_USAGE, "embeddings is not set; give embeddings=FILE from `collimate embed`");
     }
     TRY(dataset_open(s->comm, o->data, &s->data));
-    TRY(dataset_verify(s->comm, s->data, o->trust_data));
+    TRY(dataset_verify_once(s->comm, s->data, o->trust_data, o->seen));
     if (*o->embeddings) {
         enum status st = sidecar_open_values(o->embeddings, dataset_hash(s->data),
                                              dataset_size(s->data).responses, &s->embeddings, &s->key);

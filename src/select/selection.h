@@ -36,7 +36,8 @@ struct selection_options {
     int64_t clusters;  /* balanced; 0: the root of half the pairs */
     enum kmeans_seeding seeding;
     int64_t seed;
-    bool trust_data; /* it is not compared with its hashes */
+    bool trust_data;           /* it is not compared with its hashes */
+    struct dataset_seen *seen; /* by the job before; NULL */
 };
 /* Collective. Fails: ERR_USAGE for a strategy that does not go with the scope, the embeddings or the count;
  * ERR_DATA where no pair is left. */

@@ -6,6 +6,7 @@
 
 #include "data/pair_key.h"
 #include "io/file.h"
+#include "io/output.h"
 #include "select/selection_internal.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -290,7 +291,7 @@ enum status selection_put_report(const struct comm *c, const char *report, const
                                  const struct text *text) {
     struct text path = {0};
     enum status st = OK;
-    if (c->rank != 0 || !*beside) {
+    if (c->rank != 0 || !*beside || (!*report && output_is_stream(beside))) {
         return OK;
     }
     TRY_TO(done, report_path(report, beside, &path));

@@ -23,6 +23,18 @@ static const char *const weights[] = {".safetensors", ".index.json", ".bin",    
 
 static const char *const anew[] = {"config.json", "generation_config.json", "adapter_config.json"};
 
+/* What is taken of a folder, beside what never is. */
+enum taken {
+    ALL,
+    ALL_BUT_TOKENIZER, /* whose files come from elsewhere; chat templates are taken */
+    TOKENIZER_ALONE,   /* and its chat templates */
+};
+
+static bool is_taken(const char *name, enum taken what) {
+    enum tokenizer_file kind = tokenizer_file_of(name);
+    return what == TOKENIZER_ALONE ? kind != TOKENIZER_NONE : what == ALL || kind != TOKENIZER_FILE;
+}
+
 static bool is_carried(const char *name) {
     for (int i = 0; i < COUNT_OF(weights); i++) {
         if (text_ends(name, weights[i])) {
@@ -80,7 +92,7 @@ static bool has_what_is_carried(const char *folder, const char *name) {
     return !text_starts(name, "checkpoint-") && !is_run(folder);
 }
 
-static enum status carry_folder(const char *from, const char *to, int depth);
+static enum status carry_folder(const char *from, const char *to, enum taken what, int depth);
 
 static enum status carry_entry(const char *from, const char *to, const char *name, int depth) {
     struct text source = {0};
@@ -94,7 +106,7 @@ static enum status carry_entry(const char *from, const char *to, const char *nam
     } else if (S_ISREG(facts.st_mode)) {
         st = copy_file(source.data, to, name);
     } else if (S_ISDIR(facts.st_mode) && depth == 0 && has_what_is_carried(source.data, name)) {
-        st = carry_folder(source.data, target.data, depth + 1);
+        st = carry_folder(source.data, target.data, ALL, depth + 1);
     }
 done:
     text_free(&source);
@@ -102,7 +114,7 @@ done:
     return st;
 }
 
-static enum status carry_folder(const char *from, const char *to, int depth) {
+static enum status carry_folder(const char *from, const char *to, enum taken what, int depth) {
     enum status st = OK;
     DIR *entries = fault_hits(FAULT_OPEN) ? NULL : opendir(from);
     if (!entries) {
@@ -110,15 +122,27 @@ static enum status carry_folder(const char *from, const char *to, int depth) {
         return OK;
     }
     for (const struct dirent *e = readdir(entries); e && st == OK; e = readdir(entries)) {
-        st = is_carried(e->d_name) ? carry_entry(from, to, e->d_name, depth) : OK;
+        st =
+            is_carried(e->d_name) && is_taken(e->d_name, what) ? carry_entry(from, to, e->d_name, depth) : OK;
     }
     closedir(entries);
     return st;
 }
 
-enum status model_carry(const char *from, const char *to) {
-    struct stat a;
-    struct stat b;
-    bool is_same = stat(from, &a) == 0 && stat(to, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-    return is_same ? OK : carry_folder(from, to, 0);
+static bool same_folder(const char *a, const char *b) {
+    struct stat x;
+    struct stat y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+enum status model_carry(const char *from, const struct tokenizer *tokenizer, const char *to) {
+    const char *own = tokenizer ? tokenizer_folder(tokenizer) : NULL;
+    bool is_elsewhere = tokenizer && (!own || !from || !same_folder(own, from));
+    if (from && !same_folder(from, to)) {
+        TRY(carry_folder(from, to, is_elsewhere ? ALL_BUT_TOKENIZER : ALL, 0));
+    }
+    if (tokenizer && !own) {
+        return tokenizer_write_bytes(to);
+    }
+    return is_elsewhere && !same_folder(own, to) ? carry_folder(own, to, TOKENIZER_ALONE, 0) : OK;
 }

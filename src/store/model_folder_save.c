@@ -191,12 +191,9 @@ static enum status save_here(struct model *m, const char *folder, const struct m
     enum stored_type type;
     TRY(folder_make(folder));
     TRY(choose_type(m, folder, o->type, &type));
-    TRY(o->carries ? model_carry(o->source, folder) : OK);
+    TRY(model_carry(o->carries ? o->source : NULL, o->tokenizer, folder));
     TRY(write_config(m, folder, o, type));
     TRY(write_generation(m, folder, o->source));
-    if (o->tokenizer) {
-        TRY(tokenizer_copy(o->tokenizer, folder));
-    }
     return write_weights(m, folder, o, type);
 }
 

@@ -1,21 +1,22 @@
 #include "text/tokenizer.h"
 
-#include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "io/file.h"
 #include "text/tokenizer_internal.h"
-#include "util/fault.h"
 #include "util/hash.h"
 #include "util/mem.h"
 
-/* Files that belong to a tokenizer, in the order of tokenizer_copy(). */
-static const char *const FILES[] = {
-    "tokenizer.json",        "vocab.json",        "merges.txt",      "special_tokens_map.json",
-    "tokenizer_config.json", "added_tokens.json", "tokenizer.model", "chat_template.jinja",
-    "chat_template.json"};
-static const char TEMPLATES[] = "additional_chat_templates"; /* a folder of such */
+static const char *const FILES[] = {"tokenizer.json",
+                                    "vocab.json",
+                                    "merges.txt",
+                                    "tokenizer.model",
+                                    "tokenizer_config.json",
+                                    "added_tokens.json",
+                                    "special_tokens_map.json"};
+static const char *const CHAT_FILES[] = {"chat_template.jinja", "chat_template.json",
+                                         "additional_chat_templates"};
 
 static bool is_file(const char *path) {
     struct stat facts;
@@ -244,7 +245,7 @@ static enum status bytes_json(struct text *out) {
     return text_puts(out, "}, \"merges\": []}}\n");
 }
 
-static enum status write_bytes(const char *folder) {
+enum status tokenizer_write_bytes(const char *folder) {
     static const char config[] =
         "{\"collimate_tokenizer\": \"bytes\", \"tokenizer_class\": \"PreTrainedTokenizerFast\", "
         "\"bos_token\": \"<|begin|>\", \"eos_token\": \"<|end|>\", \"clean_up_tokenization_spaces\": "
@@ -264,60 +265,21 @@ done:
     return st;
 }
 
-/* Where there is such a file. */
-static enum status copy_file(const char *from, const char *name, const char *to) {
-    struct text source = {0};
-    struct text target = {0};
-    char *data = NULL;
-    size_t n = 0;
-    enum status st;
-    TRY_TO(done, text_printf(&source, "%s/%s", from, name));
-    TRY_TO(done, text_printf(&target, "%s/%s", to, name));
-    if (is_file(source.data)) {
-        TRY_TO(done, file_read(source.data, &data, &n));
-        st = file_write(target.data, data, n);
-        mem_free(data);
-    }
-done:
-    text_free(&source);
-    text_free(&target);
-    return st;
-}
-
-static enum status copy_entries(DIR *entries, const char *from, const char *to) {
-    TRY(folder_make(to));
-    for (struct dirent *entry = readdir(entries); entry; entry = readdir(entries)) {
-        if (text_ends(entry->d_name, ".jinja")) {
-            TRY(copy_file(from, entry->d_name, to));
+static bool is_one_of(const char *name, const char *const *list, int n) {
+    for (int i = 0; i < n; i++) {
+        if (strcmp(name, list[i]) == 0) {
+            return true;
         }
     }
-    return OK;
+    return false;
 }
 
-static enum status copy_templates(const char *from, const char *to) {
-    struct text source = {0};
-    struct text target = {0};
-    DIR *entries = NULL;
-    enum status st;
-    TRY_TO(done, text_printf(&source, "%s/%s", from, TEMPLATES));
-    TRY_TO(done, text_printf(&target, "%s/%s", to, TEMPLATES));
-    entries = fault_hits(FAULT_OPEN) ? NULL : opendir(source.data);
-    st = entries ? copy_entries(entries, source.data, target.data) : OK;
-done:
-    if (entries) {
-        closedir(entries);
-    }
-    text_free(&source);
-    text_free(&target);
-    return st;
+enum tokenizer_file tokenizer_file_of(const char *name) {
+    return is_one_of(name, FILES, COUNT_OF(FILES))             ? TOKENIZER_FILE
+           : is_one_of(name, CHAT_FILES, COUNT_OF(CHAT_FILES)) ? TOKENIZER_CHAT
+                                                               : TOKENIZER_NONE;
 }
 
-enum status tokenizer_copy(const struct tokenizer *t, const char *folder) {
-    if (t->bytes) {
-        return write_bytes(folder);
-    }
-    for (int i = 0; i < COUNT_OF(FILES); i++) {
-        TRY(copy_file(t->folder, FILES[i], folder));
-    }
-    return copy_templates(t->folder, folder);
+const char *tokenizer_folder(const struct tokenizer *t) {
+    return t->bytes ? NULL : t->folder;
 }

@@ -87,9 +87,14 @@ enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int6
 enum status tokenizer_decode_after(const struct tokenizer *t, const int32_t *ids, int64_t n,
                                    bool skip_special, struct text *out);
 
-/* Local. Copies the tokenizer's files and its chat templates into a model folder (for `bytes`: writes
- * tokenizer.json and tokenizer_config.json that the `tokenizers` package reads, and tokenizer_open() knows
- * again). */
-enum status tokenizer_copy(const struct tokenizer *t, const char *folder);
+/* What a file of a model folder is: of the tokenizer (its vocabulary, special tokens), a chat template or a
+ * folder of such, or neither. store/model_carry.h copies them. */
+enum tokenizer_file { TOKENIZER_NONE, TOKENIZER_FILE, TOKENIZER_CHAT };
+enum tokenizer_file tokenizer_file_of(const char *name);
+/* Where it came from, borrowed; NULL for `bytes`. */
+const char *tokenizer_folder(const struct tokenizer *t);
+/* Local. Writes what `bytes` is into a model folder: tokenizer.json and tokenizer_config.json that the
+ * `tokenizers` package reads, and that tokenizer_open() knows again. */
+enum status tokenizer_write_bytes(const char *folder);
 
 #endif

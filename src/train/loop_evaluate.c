@@ -30,7 +30,12 @@ static enum status eval_line(struct loop *l, const struct sums *sums, const stru
         TRY_TO(done, metrics_put(&line, "eval_", "accuracy_high", accuracy->high[0]));
     }
     TRY_TO(done, metrics_put(&line, "eval_", "rows", sums->v[SUM_ROWS]));
+    TRY_TO(done, metrics_put(&line, "eval_", "num_tokens", l->state.sequence_tokens));
     TRY_TO(done, metrics_put(&line, "eval_", "runtime", seconds));
+    TRY_TO(done, metrics_put(&line, "eval_", "samples_per_second", sums->v[SUM_ROWS] / seconds));
+    TRY_TO(done, metrics_put(&line, "eval_", "steps_per_second",
+                             (double)batch_steps(&l->t->eval_data->plan) / seconds));
+    TRY_TO(done, metrics_put(&line, "", "epoch", loop_epoch(l)));
     TRY_TO(done, metrics_write(&l->metrics, &line));
 done:
     text_free(&line);

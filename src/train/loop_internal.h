@@ -21,11 +21,17 @@ struct loop {
     struct training_state state;
     int64_t start_step, saved_step;
     double learning_rate;        /* of the last update */
+    double began_s, rows;        /* of this start: when it began, how many rows its steps had */
     double saved_s, evaluated_s; /* what the last checkpoint and evaluation took */
 };
 
 /* Local: rank 0 writes the step's line; a failure is reported by the next closing. */
 void loop_report(struct loop *l, const struct verdict *v);
+
+/* Local: rank 0 writes the line that closes the run. */
+enum status loop_close(struct loop *l);
+/* Epochs that are done after the state's last step: rows seen over rows. */
+double loop_epoch(const struct loop *l);
 
 /* Collective. Evaluates on t->eval_data, writes its line. */
 enum status loop_evaluate(struct loop *l);

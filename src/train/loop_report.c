@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "train/loop_internal.h"
+#include "util/clock.h"
 #include "util/hash.h"
 
 /* Clocks, mean over ranks; wait_rank: waited for the slowest rank (wait_most: by the first to come);
@@ -42,13 +43,12 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
 
 static enum status step_line(struct loop *l, const struct verdict *v, struct text *line) {
     const struct batch_plan *plan = &l->t->source.plan;
-    int64_t places = l->batch.place.first + l->batch.place.count;
     TRY(text_printf(line, "{\"step\": %lld", (long long)l->state.step));
     TRY(metrics_put_sums(line, "", l->t->terms, &v->sums));
     TRY(metrics_put(line, "", "grad_norm", v->grad_norm));
     TRY(metrics_put(line, "", "learning_rate", l->learning_rate));
     TRY(metrics_put(line, "", "num_tokens", l->state.sequence_tokens));
-    TRY(metrics_put(line, "", "epoch", (double)l->batch.place.epoch + (double)places / (double)plan->rows));
+    TRY(metrics_put(line, "", "epoch", loop_epoch(l)));
     TRY(put_speed(l, v, line));
     if (plan->deterministic) {
         char digits[17];
@@ -58,7 +58,42 @@ static enum status step_line(struct loop *l, const struct verdict *v, struct tex
     return OK;
 }
 
+static enum status closing_line(const struct loop *l, struct text *line) {
+    double seconds = fmax(clock_seconds() - l->began_s, 1e-9);
+    double loss;
+    double tera;
+    int64_t steps;
+    int64_t timed;
+    TRY(metrics_sum(l->metrics.path, "loss", NULL, &loss, &steps));
+    TRY(metrics_sum(l->metrics.path, "tflops", "time/step", &tera, &timed));
+    TRY(text_printf(line, "{\"step\": %lld", (long long)l->state.step));
+    TRY(metrics_put(line, "", "train_runtime", seconds));
+    TRY(metrics_put(line, "", "train_samples_per_second", l->rows / seconds));
+    TRY(metrics_put(line, "", "train_steps_per_second", (double)(l->state.step - l->start_step) / seconds));
+    TRY(text_printf(line, ", \"total_flos\": %.6g", tera * 1e12)); /* the clock cancels out to rounding */
+    TRY(metrics_put(line, "", "train_loss", loss / (double)(steps > 0 ? steps : 1)));
+    return metrics_put(line, "", "epoch", loop_epoch(l));
+}
+
+enum status loop_close(struct loop *l) {
+    struct text line = {0};
+    enum status st = l->comm->rank == 0 ? closing_line(l, &line) : OK;
+    st = st == OK && l->comm->rank == 0 ? metrics_write(&l->metrics, &line) : st;
+    text_free(&line);
+    return st;
+}
+
+double loop_epoch(const struct loop *l) {
+    const struct batch_plan *plan = &l->t->source.plan;
+    if (l->state.step == 0) {
+        return 0;
+    }
+    struct step_place place = batch_place(plan, l->state.step - 1);
+    return (double)place.epoch + (double)(place.first + place.count) / (double)plan->rows;
+}
+
 void loop_report(struct loop *l, const struct verdict *v) {
+    l->rows += v->sums.v[SUM_ROWS];
     if (l->comm->rank != 0) {
         return;
     }

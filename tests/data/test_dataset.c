@@ -1,5 +1,8 @@
 /* Preference files written by any number of ranks: every value read back, the same bytes whoever brought
  * which rows, ranks without rows, views, random reads. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <hdf5.h>
 
 #include "tests/small_world.h"
@@ -258,6 +261,53 @@ static enum status verify(struct comm *c, const char *path, bool trust) {
     return st;
 }
 
+static enum status verify_once(struct comm *c, const char *path, struct dataset_seen *seen) {
+    struct dataset *d;
+    enum status st = dataset_open(c, path, &d);
+    if (st == OK) {
+        st = dataset_verify_once(c, d, false, seen);
+        dataset_close(d);
+    }
+    return st;
+}
+
+/* An edit that leaves size and time of the file as they were, which only a comparison finds. */
+static void edit_unseen(struct comm *c, const char *path, const char *array) {
+    struct stat before;
+    CHECK(stat(path, &before) == 0);
+    CHECK(comm_barrier(c) == OK);
+    edit(c, path, array);
+    const struct timespec times[2] = {before.st_atim, before.st_mtim};
+    CHECK(c->rank > 0 || utimensat(AT_FDCWD, path, times, 0) == 0);
+    CHECK(comm_barrier(c) == OK);
+}
+
+/* A job compares a file once, and again where it has changed; of a view's base only what the view does not
+ * have itself. */
+static void test_verify_once(struct comm *c, const char *folder) {
+    struct dataset_seen seen = {0};
+    char path[128], view[128];
+    snprintf(path, sizeof path, "%s/once.h5", folder);
+    snprintf(view, sizeof view, "%s/once-view.h5", folder);
+    write_world(c, path, range_part(40, c->rank, c->size), true);
+    write_third(c, view, path);
+    CHECK(verify_once(c, view, &seen) == OK);
+    edit_unseen(c, path, "/responses/tokens");
+    CHECK(verify_once(c, view, &seen) == OK && verify_once(c, path, &seen) == OK);
+    CHECK(verify(c, view, false) == ERR_DATA);
+    CHECK(comm_barrier(c) == OK);
+    CHECK(c->rank > 0 || utimensat(AT_FDCWD, path, NULL, 0) == 0);
+    CHECK(comm_barrier(c) == OK);
+    CHECK(verify_once(c, view, &seen) == ERR_DATA);
+
+    seen = (struct dataset_seen){0};
+    write_world(c, path, range_part(40, c->rank, c->size), true);
+    write_third(c, view, path);
+    CHECK(verify_once(c, view, &seen) == OK);
+    edit_unseen(c, path, "/pairs/chosen");
+    CHECK(verify_once(c, view, &seen) == OK && verify_once(c, path, &seen) == ERR_DATA);
+}
+
 /* Whatever array is edited, of a file or of a view of it: found, unless the data are trusted or the file is
  * of the version before, which has the first hash alone. */
 static void test_verify(struct comm *c, const char *folder) {
@@ -312,6 +362,7 @@ int main(int argc, char **argv) {
     test_refusals(c, folder);
     test_views(c, folder);
     test_verify(c, folder);
+    test_verify_once(c, folder);
     world_folder_remove(c, folder);
     comm_finish(c);
     return failures != 0;

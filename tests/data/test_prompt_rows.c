@@ -3,6 +3,7 @@
 #include "tests/unit.h"
 
 #include "data/batch.h"
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
 
 enum { N_PROMPTS = 9 };

@@ -83,6 +83,11 @@ grep -q '1 records have special tokens in their messages, kept as tokens.*; the 
 run 1 --quiet generate data=prompts.h5 model=run/model generate.max_new_tokens=8 generate.temperature=1 output=said.jsonl
 [ "$(grep -c '"text": ' said.jsonl)" -eq 2 ] && ! grep -q 'im_' said.jsonl || bad "generate: $(cat said.jsonl)"
 
+# Whole chats as prompts.
+sed 's/"prompt"/"messages"/' prompts.jsonl > open.jsonl
+run 1 --quiet prepare input=open.jsonl tokenizer=run/model output=open.h5 prepare.format=prompt
+[ "$(contents open.h5)" = "$(contents prompts.h5)" ] || bad "messages are another prompt than prompt"
+
 # What a template cannot do is said.
 echo '{% for m in messages %}{% import "x" %}{% endfor %}' > strange.jinja
 refuses 2 'strange.jinja' prepare input=prompts.jsonl tokenizer=model output=x.h5 prepare.chat_template=strange.jinja

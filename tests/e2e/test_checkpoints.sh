@@ -41,7 +41,7 @@ tail -n +$((before + 1)) rounded/log.txt | grep -q "to rounding only: ranks (was
 
 # What a killed run left behind goes.
 touch run/checkpoints/step-9.h5.tmp run/config.yaml.tmp run/model/model.safetensors.tmp
-sed -i '$d' run/metrics.jsonl # and what cannot be had again is said
+sed -i '/"train_runtime"/d' run/metrics.jsonl && sed -i '$d' run/metrics.jsonl # and what cannot be had again is said
 resumes 1 "removed 3 temporary files" train.steps=8
 grep -q "goes on after step 7, but the lines after step 6 are lost" run/log.txt || bad "lost metrics are not named"
 [ -z "$(find run -name '*.tmp')" ] || bad "temporary files stay"

@@ -110,6 +110,8 @@ refuses 2 'is the input' "${ask[@]}" select.export=ask.jsonl select.exclude=ask.
 refuses 2 'another result' "${ask[@]}" select.export=x.h5 output=x.h5
 refuses 65 'no answer gives a label' select data=prompts.h5 select.answers=ask.jsonl output=no.h5
 refuses 66 'No such file' select data=prompts.h5 select.answers=none.jsonl output=no.h5
+"$COLLIMATE" --quiet "${ask[@]}" select.export=/dev/stdout 2> /dev/null | cmp -s - ask.jsonl || bad "standard output has other questions"
+[ -e /dev/stdout.json ] && bad "a report beside standard output"
 run 1 "${ask[@]}" select.export=dry.jsonl --dry-run
 [ -e dry.jsonl ] && bad "a dry run exports"
 finish

@@ -18,7 +18,6 @@ run 1 init init.config=config.json output=other tokenizer=bytes seed=4
 same_loss() {
     local name=$1 key=loss
     shift
-    case $* in *=sft*) key=loss_with_sft ;; esac
     run 2 dpo model=init data=pairs.h5 train.batch=24 train.steps=2 train.learning_rate=1e-3 output="$name" "$@"
     run 2 evaluate model=init data=pairs.h5 output="$name.json" "$@"
     paste <(column "$name/metrics.jsonl" loss | head -1) <(sed -nE 's/.*"'$key'": ([0-9.e+-]+).*/\1/p' "$name.json") |

@@ -20,7 +20,7 @@ run 2 reward model=init data=many.h5 eval_data=eval.h5 output=learned train.epoc
     train.learning_rate=3e-3
 column learned/metrics.jsonl eval_accuracy | awk 'NR == 1 { first = $2 } { last = $2 }
     END { exit !(first < 0.65 && last > 0.9) }' || bad "held-out accuracy does not pass 0.9"
-tail -1 learned/metrics.jsonl | grep -q '"eval_accuracy_low": 0\.[89].*"eval_accuracy_high": ' || bad "no interval"
+grep '"eval_' learned/metrics.jsonl | tail -1 | grep -q '"eval_accuracy_low": 0\.[89].*"eval_accuracy_high": ' || bad "no interval"
 grep -q "before the first update: loss 0\.[67]" learned/log.txt || bad "no statistics before the first update"
 for name in min_reward mean_reward max_reward accuracy margin num_tokens; do # TRL's names
     grep '"step": 3,' learned/metrics.jsonl | grep -q "\"$name\": [-0-9]" || bad "metrics.jsonl has no $name"

@@ -21,6 +21,28 @@ for ranks in 1 2; do
         { for (i = 2; i <= 6; i++) if (far($i, $(i + 5))) { print name ": step " $1 ": want " $i ", got " $(i + 5); bad = 1 } }
         END { exit bad || NR != 5 }' || bad "not TRL's updates on $ranks ranks"
 done
+# The lines of an evaluation and of the end have what TRL's have.
+for key in eval_num_tokens eval_samples_per_second eval_steps_per_second epoch; do
+    tail -2 run1/metrics.jsonl | head -1 | grep -q "\"$key\": [0-9]" || bad "no $key: $(tail -2 run1/metrics.jsonl)"
+done
+for key in train_runtime train_samples_per_second train_steps_per_second total_flos train_loss epoch; do
+    tail -1 run1/metrics.jsonl | grep -q "\"$key\": [0-9]" || bad "no $key: $(tail -1 run1/metrics.jsonl)"
+done
+awk '{ sum += $2 } END { print sum / NR }' "$FIXTURES/trl_run/expected.txt" | paste -d' ' - <(column run1/metrics.jsonl train_loss) |
+    awk '{ d = $1 - $3; exit !(NF == 3 && d < 1e-4 && d > -1e-4) }' || bad "train_loss: $(tail -1 run1/metrics.jsonl)"
+# A run that goes on has one closing line, of all its steps.
+run 1 dpo "${trl[@]}" output=parts train.steps=2
+run 1 dpo "${trl[@]}" output=parts
+[ "$(grep -c train_runtime parts/metrics.jsonl)" -eq 1 ] && near run1/metrics.jsonl parts/metrics.jsonl train_loss 1e-6 &&
+    near run1/metrics.jsonl parts/metrics.jsonl total_flos 1e-9 ||
+    bad "the closing line of a run that went on"
+# evaluate's loss is eval_loss, with the SFT part too.
+run 1 dpo "${trl[@]}" output=both dpo.loss=sigmoid+0.5*sft
+run 1 --quiet evaluate model=both/model reference="$fixture/model" data=pairs.h5 dpo.beta=0.3 dpo.loss=sigmoid+0.5*sft truncate.max_length=24 \
+    truncate.keep=row_start output=both.json
+paste -d' ' <(column both/metrics.jsonl eval_loss | tail -1) <(sed -E 's/.*"loss": ([0-9.]+), "preference_loss": ([0-9.]+),.*/\1 \2/' both.json) |
+    awk '{ d = $2 - $3; exit !(NF == 4 && d < 1e-5 && d > -1e-5 && $4 < $3) }' || bad "loss of evaluate: $(cat both.json)"
+
 run 1 dpo "${trl[@]}" output=whole truncate.keep=whole truncate.max_length=40 --dry-run
 grep -q 'data: 3 of 8 rows are left out: prompt and response have more tokens than truncate.max_length=40' err.txt || bad "whole rows: $(cat err.txt)"
 refuses 65 'no rows' dpo "${trl[@]}" output=none truncate.keep=whole truncate.max_length=3

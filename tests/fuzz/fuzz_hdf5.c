@@ -10,6 +10,7 @@
 #include "fuzz.h"
 #include "io/file.h"
 #include "store/checkpoint_file.h"
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
 
 enum { PROMPTS = 12, VALUES = 40, WIDTH = 3, MOST = 4096 };

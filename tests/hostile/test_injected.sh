@@ -90,8 +90,9 @@ places() {
     local rank
     if [ -z "${WALK:-}" ]; then
         case $2 in
-        open | write) echo $'2 1\n17 0' ;;
-        allocate) echo $'60 1\n190 0' ;;
+        open) echo $'2 1\n23 0' ;; # these and the third allocation have hung
+        write) echo $'2 1\n17 0' ;;
+        allocate) echo $'3 1\n190 0' ;;
         read | collective) echo '17 0' ;;
         *) echo '1 0' ;;
         esac

@@ -377,45 +377,6 @@ static void bytes_take_anything(void **state) {
     tokenizer_close(t);
 }
 
-static void copies_open_again_as_they_were(void **state) {
-    (void)state;
-    const char *const sources[] = {"bytes", "tinystories", "gpt2", "llama-first", "qwen-slow"};
-    for (int i = 0; i < COUNT_OF(sources); i++) {
-        char folder[] = "/tmp/collimate-tokenizer-XXXXXX";
-        assert_non_null(mkdtemp(folder));
-        struct tokenizer *from;
-        struct tokenizer *to;
-        assert_int_equal(tokenizer_open(i ? in_fixtures(sources[i], "") : "bytes", &from), OK);
-        assert_int_equal(tokenizer_copy(from, folder), OK);
-        assert_int_equal(tokenizer_open(folder, &to), OK);
-        assert_true(tokenizer_hash(from) == tokenizer_hash(to));
-        assert_int_equal(tokenizer_size(from), tokenizer_size(to));
-        assert_int_equal(tokenizer_end(from), tokenizer_end(to));
-        tokenizer_close(to);
-        /* The files written for `bytes` are a tokenizer in their own right, with the same ids. */
-        text_clear(&path);
-        assert_int_equal(text_printf(&path, "%s/tokenizer.json", folder), OK);
-        if (i == 0) {
-            assert_int_equal(tokenizer_open(path.data, &to), OK);
-            struct encoder *e;
-            struct ids ids = {0};
-            assert_int_equal(encoder_open(to, &e), OK);
-            assert_int_equal(tokenizer_encode(e, "\xc3\xa9 a\n", 5, &ids, NULL), OK);
-            const int32_t expected[] = {0xc3, 0xa9, ' ', 'a', '\n'};
-            assert_int_equal(ids.count, 5);
-            assert_memory_equal(ids.data, expected, sizeof expected);
-            assert_int_equal(tokenizer_end(to), 257);
-            ids_free(&ids);
-            encoder_close(e);
-            tokenizer_close(to);
-        }
-        tokenizer_close(from);
-        text_clear(&path);
-        assert_int_equal(text_printf(&path, "rm -r %s", folder), OK);
-        assert_int_equal(system(path.data), 0);
-    }
-}
-
 static void long_words_are_not_quadratic(void **state) {
     (void)state;
     enum { LONG = 1 << 19 };
@@ -519,7 +480,6 @@ int main(void) {
         cmocka_unit_test(sections_equal_the_package),
         cmocka_unit_test(special_ids_come_from_the_files_beside),
         cmocka_unit_test(bytes_take_anything),
-        cmocka_unit_test(copies_open_again_as_they_were),
         cmocka_unit_test(long_words_are_not_quadratic),
         cmocka_unit_test(real_data_equal_the_package),
     };

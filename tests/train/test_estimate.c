@@ -3,6 +3,7 @@
 #include "tests/unit.h"
 
 #include "store/model_folder.h"
+#include "tests/plan_costs.h"
 #include "tests/small_world.h"
 #include "train/estimate.h"
 

@@ -112,6 +112,11 @@ static void say_cuts(const struct look *l) {
                       "nothing",
                       (long long)c->alike, (long long)c->pairs, (long long)c->alike_cut);
     }
+    if (c->against > 0 || c->level > 0) {
+        preflight_say(l->p, FINDING_WARN, l->key,
+                      "%lld of %lld pairs have the higher score on the rejected side, %lld the same on both",
+                      (long long)c->against, (long long)c->pairs, (long long)c->level);
+    }
     if (view_unlabeled(l->rows->view) > 0) {
         preflight_say(l->p, FINDING_WARN, l->key, "%lld of %lld pairs have no label and are left out",
                       (long long)view_unlabeled(l->rows->view), (long long)dataset_size(l->data).pairs);
