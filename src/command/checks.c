@@ -57,6 +57,21 @@ static enum status look_at_reference(struct trainer *t, const struct model_confi
     return st == OK ? OK : note("checking the data against reference %s", folder);
 }
 
+/* Its configuration in such a model. The reference of an adapter that is trained further would be another
+ * model than the policy that begins, unless it is said. Collective. */
+static enum status look_at_adapter(struct trainer *t, const struct model_config *config) {
+    const struct settings *s = t->session.settings;
+    bool is_open = t->terms.has_reference && *s->adapter && !*s->reference && !*s->reference_adapter;
+    if (is_open && !t->terms.reference_free) {
+        return fail(
+            ERR_USAGE,
+            "adapter is trained further, and its reference is not said: set reference.adapter=%s (the "
+            "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
+            s->adapter);
+    }
+    return config ? comm_agree(t->session.comm, session_plan_adapters(&t->session, config)) : OK;
+}
+
 static enum status look_at_slots(struct trainer *t, const struct model_config *config) {
     (void)config;
     return t->session.train.view ? batch_check(&t->data.plan, t->session.comm->size) : OK;
@@ -132,9 +147,9 @@ enum status trainer_check(struct trainer *t, const struct model_config *config, 
     static const struct {
         const char *subject;
         enum status (*look)(struct trainer *t, const struct model_config *config);
-    } checks[] = {{"model", look_at_model},   {"reference", look_at_reference}, {"slots", look_at_slots},
-                  {"data", look_at_data},     {"eval_data", look_at_eval_data}, {"memory", look_at_memory},
-                  {"output", look_at_output}, {"output", look_at_room}};
+    } checks[] = {{"model", look_at_model},   {"adapter", look_at_adapter}, {"reference", look_at_reference},
+                  {"slots", look_at_slots},   {"data", look_at_data},       {"eval_data", look_at_eval_data},
+                  {"memory", look_at_memory}, {"output", look_at_output},   {"output", look_at_room}};
     for (int i = 0; i < COUNT_OF(checks); i++) {
         enum status st = checks[i].look(t, config);
         if (found) {

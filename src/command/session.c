@@ -244,7 +244,8 @@ static enum status fill_reference(const struct session *s, struct model *model, 
 
 enum status session_reference(struct session *s, const struct reference_request *request) {
     const char *folder = s->settings->reference;
-    if (!*folder) {
+    bool is_own = s->lora && strcmp(folder, s->settings->model) == 0; /* the base alone: no second model */
+    if (!*folder || is_own) {
         uint64_t own;
         TRY(session_use_reference(s, &own));
         enum status filled = fill_reference(s, s->model, own, request);
