@@ -67,12 +67,13 @@ static const struct option table[] = {
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
-    TEXT(
-        "reference.adapter", reference_adapter, "", "dpo",
-        "@" LEARNT_READS_REFERENCE "&!dpo.reference_free&!reference&lora.rank,adapter",
-        "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
-        "set: the base alone, but an adapter that is trained further has to say",
-        PLACE),
+    TEXT("reference.adapter", reference_adapter, "", "dpo score evaluate",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&score:reference&evaluate:reference&dpo:reference,lora.rank,adapter",
+         "PEFT adapter on the reference, or none; dpo with adapters and without `reference`: on the base, "
+         "which is "
+         "the reference alone where this is not set; an adapter that is trained further has to say",
+         PLACE),
     TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
