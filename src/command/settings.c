@@ -455,7 +455,8 @@ static const struct option table[] = {
     TEXT("generate.threshold", generate.threshold, "", "generate", "generate.rule=kl_threshold",
          "nats, or several, comma separated"),
     TEXT("generate.reference", generate.reference, "", "generate", NULL,
-         "model folder: the rules' second voice, and what every response's KL is against"),
+         "model folder, or of adapters on model: the rules' second voice, and what every response's KL is "
+         "against; model's own: the base without adapter"),
     TEXT("generate.expert", generate.expert, "", "generate", "generate.rule=proxy", "model folder"),
     TEXT("generate.antiexpert", generate.antiexpert, "", "generate", "generate.rule=proxy", "model folder"),
     INT("generate.samples", generate.samples, "1", 1, 65536, "responses", "generate", "generate.temperature",
