@@ -72,7 +72,11 @@ static enum status look_at_superblock(const struct guard *g, uint64_t *root) {
     }
     struct cursor c = {.at = bytes, .end = bytes + sizeof bytes};
     if (memcmp(cursor_bytes(&c, sizeof magic), magic, sizeof magic) != 0) {
-        return fail(ERR_DATA, "%s: not an HDF5 file", g->path);
+        bool text = g->size > 0 && (bytes[0] == '{' || bytes[0] == '[');
+        return fail(ERR_DATA, "%s: not an HDF5 file%s", g->path,
+                    text ? "; it looks like JSON: make data of it with \"collimate prepare input=… "
+                           "tokenizer=… output=FILE.h5\""
+                         : "");
     }
     uint64_t version = cursor_take(&c, 1);
     if ((version != 2 && version != 3) || (g->use == GUARD_UPDATES && version != 2)) {

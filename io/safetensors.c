@@ -316,7 +316,7 @@ static enum status refuse_folder(const char *folder) {
     } others[] = {
         {"adapter_config.json",
          "a PEFT adapter, not a whole model: give it as adapter=FOLDER beside the model=FOLDER that it was "
-         "made for"},
+         "made for, or merge the two (collimate merge; peft's merge_and_unload())"},
         {"pytorch_model.bin",
          "weights in pytorch_model.bin: load the folder in transformers and save it anew "
          "(save_pretrained() writes safetensors)"},

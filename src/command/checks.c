@@ -1,9 +1,12 @@
 #include "command/checks.h"
 
+#include <string.h>
+
 #include "command/needs.h"
 #include "command/outputs.h"
 #include "command/probe.h"
 #include "command/run_folder.h"
+#include "store/adapter_config.h"
 #include "store/model_folder.h"
 #include "util/log.h"
 
@@ -55,6 +58,27 @@ static enum status look_at_reference(struct trainer *t, const struct model_confi
     enum status st = s->train.view ? rows_check_vocabulary(&s->train, own.vocabulary) : OK;
     st = st == OK && s->eval.view ? rows_check_vocabulary(&s->eval, own.vocabulary) : st;
     return st == OK ? OK : note("checking the data against reference %s", folder);
+}
+
+/* Its configuration in such a model. The reference of an adapter that is trained further would be another
+ * model than the policy that begins, unless it is said. Collective. */
+static enum status look_at_adapter(struct trainer *t, const struct model_config *config) {
+    const struct settings *s = t->session.settings;
+    bool is_open = t->terms.has_reference && *s->adapter && !*s->reference && !*s->reference_adapter;
+    if (is_open && !t->terms.reference_free) {
+        return fail(
+            ERR_USAGE,
+            "adapter is trained further, and its reference is not said: set reference.adapter=%s (the "
+            "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
+            s->adapter);
+    }
+    if (*s->reference_adapter && strcmp(s->reference_adapter, "none") != 0) {
+        json_t *own = NULL;
+        enum status st = adapter_config_read(s->reference_adapter, &own);
+        json_decref(own);
+        TRY(comm_agree(t->session.comm, st));
+    }
+    return config ? comm_agree(t->session.comm, session_plan_adapters(&t->session, config)) : OK;
 }
 
 static enum status look_at_slots(struct trainer *t, const struct model_config *config) {
@@ -132,9 +156,9 @@ enum status trainer_check(struct trainer *t, const struct model_config *config, 
     static const struct {
         const char *subject;
         enum status (*look)(struct trainer *t, const struct model_config *config);
-    } checks[] = {{"model", look_at_model},   {"reference", look_at_reference}, {"slots", look_at_slots},
-                  {"data", look_at_data},     {"eval_data", look_at_eval_data}, {"memory", look_at_memory},
-                  {"output", look_at_output}, {"output", look_at_room}};
+    } checks[] = {{"model", look_at_model},   {"adapter", look_at_adapter}, {"reference", look_at_reference},
+                  {"slots", look_at_slots},   {"data", look_at_data},       {"eval_data", look_at_eval_data},
+                  {"memory", look_at_memory}, {"output", look_at_output},   {"output", look_at_room}};
     for (int i = 0; i < COUNT_OF(checks); i++) {
         enum status st = checks[i].look(t, config);
         if (found) {

@@ -365,7 +365,6 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     comm_watch_signals();
     s->head = model_head_for(t->terms.reads & READS_VALUE);
     s->trains = true;
-    TRY(check_reference(t));
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
         TRY(check_without_model(t));

@@ -177,9 +177,10 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
         out->n = request->limit;
     }
     int64_t left_out = view_left_out(out->view);
+    int64_t in_file = left_out + view_rows(out->view);
     if (left_out > 0) {
         log_root(LOG_WARN, "%s: %lld of %lld rows are left out: %s truncate.max_length=%d", request->key,
-                 (long long)left_out, (long long)(left_out + view_rows(out->view)),
+                 (long long)left_out, (long long)in_file,
                  request->truncation.how == LENGTH_DROPS_ROW ? "prompt and response have more tokens than"
                                                              : "the prompt alone fills",
                  (int)request->truncation.max_length);

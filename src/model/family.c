@@ -320,6 +320,7 @@ static const struct family families[] = {
     },
     {
         .type = "gemma3_text",
+        .lora_targets = "q_proj,v_proj",
         .causal = "Gemma3ForCausalLM",
         .classifier = "Gemma3TextForSequenceClassification",
         .keys = gemma_cap_keys,

@@ -241,8 +241,11 @@ static enum status open_shape(struct backend *b, const char *path, const struct 
         }
     }
     if (st == OK && !*out) {
-        st = fail(ERR_DATA, "%s: holds %lld parameters, no model of the shape of %s", path,
-                  (long long)elements, folder.data);
+        st = fail(
+            ERR_DATA,
+            "%s: holds %lld parameters, no model of the shape of %s (a run with adapters keeps them alone: "
+            "its end is read as adapter=RUN/adapter beside model=)",
+            path, (long long)elements, folder.data);
     }
     text_free(&folder);
     return st;

@@ -76,7 +76,23 @@ done:
     return st;
 }
 
+/* A file of weights, which says too little of its model. */
+static enum status refuse_weights(const char *path) {
+    static const char *const ends[] = {".safetensors", ".bin", ".pt", ".pth", ".gguf"};
+    for (int i = 0; i < COUNT_OF(ends); i++) {
+        if (text_ends(path, ends[i]) && access(path, F_OK) == 0 && !has_config(path)) {
+            return fail(
+                ERR_INPUT,
+                "%s: is a file of weights; give the folder that has it, with config.json and the tokenizer "
+                "(as safetensors: save_pretrained() of transformers writes them)",
+                path);
+        }
+    }
+    return OK;
+}
+
 enum status model_source_folder(const char *path, struct text *out) {
+    TRY(refuse_weights(path));
     struct text now = {0};
     struct text next = {0};
     enum status st;

@@ -68,7 +68,7 @@ static bool is_message(const json_t *message, const json_t *content) {
 }
 
 static bool is_columns(const json_t *message) {
-    return json_is_string(message);
+    return json_is_string(message) || json_object_get(message, "0"); /* pandas' to_json() */
 }
 
 static enum status add_message(struct conversation *c, const json_t *message, const char *where) {

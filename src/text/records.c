@@ -64,6 +64,43 @@ const json_t *record_context(const json_t *record) {
     return NULL;
 }
 
+/* {"data": [{…}, …]}: NULL, or the key. */
+static const char *wrapper_of(const json_t *record) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)record, key, value) {
+        if (json_is_object(json_array_get(value, 0))) {
+            return key;
+        }
+    }
+    return NULL;
+}
+
+static enum status unknown_format(const json_t *record, const char *where) {
+    const char *wrapper = wrapper_of(record);
+    if (wrapper) {
+        return fail(ERR_DATA,
+                    "%s: no known record format has these keys; where \"%s\" holds the records, write them "
+                    "one a line, or as an array alone",
+                    where, wrapper);
+    }
+    char keys[256] = "";
+    size_t used = 0;
+    json_t *object = (json_t *)(uintptr_t)record; /* Jansson's iterator takes no const; nothing is changed */
+    for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
+        const char *key = json_object_iter_key(at);
+        size_t n = strlen(key);
+        if (used + n + 3 > sizeof keys) {
+            break;
+        }
+        memcpy(keys + used, used ? ", " : "", used ? 2 : 0);
+        used += used ? 2 : 0;
+        memcpy(keys + used, key, n + 1);
+        used += n;
+    }
+    return fail(ERR_DATA, "%s: no known record format has the keys: %s; set prepare.format", where, keys);
+}
+
 static enum record_format pair_format(const json_t *record) {
     const json_t *chosen = json_object_get(record, "chosen");
     bool alone = !record_context(record) && !is_conversation(chosen);
@@ -97,22 +134,7 @@ enum status record_format_detect(const json_t *record, const char *where, enum r
     } else if (record_has(record, "text")) {
         *out = FORMAT_TEXT;
     } else {
-        char keys[256] = "";
-        size_t used = 0;
-        json_t *object =
-            (json_t *)(uintptr_t)record; /* Jansson's iterator takes no const; nothing is changed */
-        for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
-            const char *key = json_object_iter_key(at);
-            size_t n = strlen(key);
-            if (used + n + 3 > sizeof keys) {
-                break;
-            }
-            memcpy(keys + used, used ? ", " : "", used ? 2 : 0);
-            used += used ? 2 : 0;
-            memcpy(keys + used, key, n + 1);
-            used += n;
-        }
-        return fail(ERR_DATA, "%s: no known record format has the keys: %s; set prepare.format", where, keys);
+        return unknown_format(record, where);
     }
     return OK;
 }

@@ -1,9 +1,9 @@
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "train/loop_internal.h"
 #include "train/profile.h"
+#include "train/start.h"
 #include "util/clock.h"
 #include "util/mem.h"
 
@@ -127,28 +127,6 @@ static enum status step_failed(const struct loop *l, enum status st) {
     return st;
 }
 
-/* The first step of a policy that is its reference: every log-ratio is 0, and the loss log 2 where it is the
- * logistic one. What it may be off by is what reference_check() allows. All ranks have the same numbers. */
-static enum status check_start(const struct loop *l, const struct verdict *v) {
-    const struct training *t = l->t;
-    const double *sums = v->sums.v;
-    double rows = fmax(sums[SUM_ROWS], 1), beta = t->terms->options.beta;
-    double chosen = sums[SUM_REWARD_CHOSEN] / rows / beta, rejected = sums[SUM_REWARD_REJECTED] / rows / beta;
-    bool coarse = t->model->backend->caps.compute == DTYPE_BF16;
-    double size = fmax(fabs(sums[SUM_TARGET_LOGP]), fabs(sums[SUM_REJECTED_LOGP])) / rows;
-    double most = (coarse ? 0.5 : 1e-3) + (coarse ? 1e-2 : 1e-5) * size;
-    if (!t->begins_at_reference || l->batch.step > 0 || (fabs(chosen) <= most && fabs(rejected) <= most)) {
-        return OK;
-    }
-    return fail(
-        ERR_DATA,
-        "step 1: policy and reference are to be the same model and are not: their log-probabilities differ "
-        "by %.3g for a chosen response and %.3g for a rejected one, where they have to agree and the loss is "
-        "log 2; was the reference computed with other adapters or weights? remove the side-car, or say "
-        "reference or reference.adapter",
-        chosen, rejected);
-}
-
 /* Collective. */
 static enum status one_step(struct loop *l) {
     const struct training *t = l->t;
@@ -156,7 +134,10 @@ static enum status one_step(struct loop *l) {
         .context = l, .meanwhile = read_next, .ask = ask, .late_status = l->late_status};
     struct verdict verdict;
     enum status st = step_run(&l->step, &l->batch, &wish, &verdict); /* collective, agrees inside */
-    st = st == OK ? check_start(l, &verdict) : st;
+    if (st == OK && t->begins_at_reference && l->batch.step == 0) {
+        st =
+            start_check(&verdict.sums, t->terms->options.beta, t->model->backend->caps.compute == DTYPE_BF16);
+    }
     TRY(st == OK ? OK : step_failed(l, st));
     const struct decision decision = decide(l, verdict.asked);
     double next_tokens = verdict.asked[ASK_NEXT_TOKENS];

@@ -36,6 +36,22 @@ static const struct foreign {
 static const struct foreign hdf5 = {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file",
                                     "prepared data are given as data=FILE"};
 
+/* Text without first bytes of its own: told by name. */
+static enum status refuse_tables(const char *path) {
+    static const struct { const char *end, *what; } tables[] = {{".csv", "comma"}, {".tsv", "tab"}};
+    size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        size_t k = strlen(tables[i].end);
+        if (n > k && strcmp(path + n - k, tables[i].end) == 0) {
+            return fail(ERR_DATA,
+                        "%s: is a table of %s separated values; write it as JSON Lines first: in Python, "
+                        "datasets.Dataset.from_csv(IN).to_json(OUT)",
+                        path, tables[i].what);
+        }
+    }
+    return OK;
+}
+
 static enum status refuse_kinds(int descriptor, const char *path, const struct foreign *list, size_t count) {
     char begin[40];
     ssize_t n = pread(descriptor, begin, sizeof begin, 0);
@@ -62,6 +78,7 @@ enum status foreign_check(const char *path) {
     }
     enum status st = foreign_refuse(file, path);
     st = st == OK ? refuse_kinds(file, path, &hdf5, 1) : st;
+    st = st == OK ? refuse_tables(path) : st;
     close(file);
     return st;
 }

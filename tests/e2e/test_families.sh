@@ -18,9 +18,9 @@ wanted() {
 as_expected() {
     paste -d ' ' <(sed -n 's/.*"token_logps": \[\(.*\)\]}$/\1/p' "$1/scores.jsonl" | tr -d ,) \
         <(sed -n 's/^logps/=/p' "$1/wanted.txt") | awk '
-            { n = (NF - 1) / 2; if ($(n + 1) != "=") exit 1
-              for (i = 1; i <= n; i++) { d = $i - $(n + 1 + i); if (d * d > 1e-9) exit 1 } }
-            END { exit NR < 4 }' || bad "$1: log-probabilities are not those of transformers"
+            { n = (NF - 1) / 2; if ($(n + 1) != "=") wrong = 1
+              for (i = 1; i <= n; i++) { d = $i - $(n + 1 + i); if (d * d > 1e-9) wrong = 1 } }
+            END { exit wrong || NR != 4 }' || bad "$1: log-probabilities are not those of transformers"
     paste -d '\n' <(sed -n 's/.*"tokens": \[\([^]]*\)\].*/tokens \1/p' "$1/answers.jsonl" | tr -d ' ' | sed 's/tokens/& /') \
         <(sed -n 's/.*\("text": "\(\\.\|[^"\\]\)*"\).*/\1/p' "$1/answers.jsonl" | sed 's/"text":/text/') > "$1/answers.txt"
     diff <(grep -E '^(tokens|text) ' "$1/wanted.txt") "$1/answers.txt" > "$1/diff.txt"

@@ -170,6 +170,15 @@ expect 66 'none.jsonl: No such file' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prep
 expect 73 'none/x.h5' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=none/x.h5
 echo '{"a": 1}' > keys.jsonl
 expect 65 'keys.jsonl, line 1: no known record format' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=keys.jsonl output=x.h5
+# What is something else, and what to do with it.
+echo 'a,b' > table.csv
+expect 65 'table.csv: is a table of comma separated values; .*to_json' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=table.csv output=x.h5
+echo '{"data": [{"prompt": "a"}]}' > wrapped.json
+expect 65 'wrapped.json, line 1: no known record format has these keys; where "data" holds the records' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=wrapped.json output=x.h5
+echo '{"prompt": {"0": "a"}, "chosen": {"0": "b"}, "rejected": {"0": "c"}}' > columns.json
+expect 65 'columns.json: every record was dropped: .*table by columns' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=columns.json output=x.h5
+expect 65 'hh.jsonl: not an HDF5 file; it looks like JSON: .*collimate prepare' 20 "$COLLIMATE" --quiet score data=hh.jsonl model="$FIXTURES/dpo_steps/model"
+expect 66 'model.safetensors: is a file of weights; give the folder' 20 "$COLLIMATE" --quiet score data=hh.h5 model="$FIXTURES/dpo_steps/model/model.safetensors"
 echo '[1, 2]' > numbers.json
 expect 65 'numbers.json, line 1' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=numbers.json output=x.h5
 echo 3 > number.jsonl

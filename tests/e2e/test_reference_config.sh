@@ -18,8 +18,8 @@ for command in $("$COLLIMATE" --help | sed -n '/^commands:/,/^$/s/^  \([a-z-]*\)
   "$COLLIMATE" "$command" --help | sed -n 's/^  \([a-z][a-z_0-9.]*\) .*/\1/p'
 done | sort -u > "$work/help"
 awk '/^[a-z_]+:$/ { section = substr($1, 1, length($1) - 1) "."; next }
-     /^[a-z_]+:/ { section = "" }
-     /^ *[a-z_0-9]+:/ { sub(/:.*/, ""); sub(/^ */, ""); print section $0 }' configs/reference.yaml | sort > "$work/keys"
+     /^[a-z_.]+:/ { section = "" }
+     /^ *[a-z_0-9.]+:/ { sub(/:.*/, ""); sub(/^ */, ""); print section $0 }' configs/reference.yaml | sort > "$work/keys"
 [ -s "$work/help" ] || bad "no keys in the help"
 diff "$work/help" "$work/keys" || bad "help (<) and reference (>) differ"
 
@@ -33,6 +33,8 @@ resolve sft configs/quick.yaml data=x
 resolve dpo configs/quick.yaml dpo.loss='hinge + 0.1*sft' select.strategy=easy select.count=3
 resolve sft configs/hh-sft.yaml model='a path/with: colon'
 resolve dpo configs/hh-dpo.yaml
+resolve dpo configs/hh-dpo-lora.yaml model=m adapter= reference.adapter=none
+resolve sft adapter=runs/sft/adapter
 resolve select embeddings=e.h5 select.strategy=balanced select.clusters=2
 grep -q '^  beta: 0.1$' <("$COLLIMATE" dpo configs/hh-dpo.yaml --print-config) || bad "a value that was set is not in force"
 grep -q '^  #fraction: 0.5$' "$work/a.yaml" || bad "a default is not a comment"

@@ -10,8 +10,9 @@
 #include "util/rng.h"
 
 enum { STEPS = 5 };
-static const char *const language[] = {"llama", "llama-bias", "neox", "neox-sequential", "gpt2",
-                                       "qwen2", "qwen3",      "phi",  "gemma2",          "mistral"};
+static const char *const language[] = {"llama", "llama-bias", "neox",    "neox-sequential", "gpt2",
+                                       "qwen2", "qwen3",      "phi",     "gemma2",          "mistral",
+                                       "phi3",  "olmo2",      "granite", "gemma3"};
 
 struct adapted {
     struct fixture f;
@@ -296,7 +297,7 @@ static double difference(struct fixture *f, int64_t at) {
 /* In double, with and without dropout: entries of every tensor. */
 static void test_differences(void **state) {
     (void)state;
-    static const char *const some[] = {"llama", "neox", "gpt2", "qwen3", "gemma2", "mistral"};
+    static const char *const some[] = {"llama", "neox", "gpt2", "phi3", "gemma2", "mistral", "olmo2"};
     struct backend *b;
     MUST(reference_open(&b));
     for (int k = 0; k < COUNT_OF(some); k++) {

@@ -186,6 +186,10 @@ static void check_time(struct preflight *p) {
 static void found(void *context, const char *subject, enum status st) {
     struct preflight *p = context;
     if (!preflight_failed(p, subject, st)) {
+        if (strcmp(subject, "adapter") == 0 && p->trainer.session.adapter_config) {
+            preflight_say(p, FINDING_OK, "adapter", "%lld modules beside a frozen base",
+                          (long long)p->trainer.session.adapters.n);
+        }
         bool is_model = strcmp(subject, "model") == 0 || strcmp(subject, "reference") == 0;
         if (strcmp(subject, "slots") == 0 && p->has_rows) {
             say_slots(p);

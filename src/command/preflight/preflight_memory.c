@@ -70,7 +70,7 @@ enum status preflight_memory(struct preflight *p) {
         "a rank takes %s: parameters, gradients and %lld states of %lld parameters %s, activations of "
         "%lld tokens %s, the process itself %.0f MB",
         needs_size((double)n->total, total), (long long)n->state_arenas, (long long)n->parameters,
-        needs_size((double)(n->model + n->gradients + n->optimizer + n->partial), state),
+        needs_size((double)(n->base + n->model + n->gradients + n->optimizer + n->partial), state),
         (long long)n->forest_tokens, needs_size((double)estimate_pass(n), pass), (double)n->baseline / 1e6);
     for (int r = 0; r < p->comm->size; r++) {
         if (p->seats[r].node_rank == 0) {
