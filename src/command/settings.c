@@ -67,12 +67,13 @@ static const struct option table[] = {
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
-    TEXT(
-        "reference.adapter", reference_adapter, "", "dpo",
-        "@" LEARNT_READS_REFERENCE "&!dpo.reference_free&!reference&lora.rank,adapter",
-        "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
-        "set: the base alone, but an adapter that is trained further has to say",
-        PLACE),
+    TEXT("reference.adapter", reference_adapter, "", "dpo score evaluate",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&score:reference&evaluate:reference&dpo:reference,lora.rank,adapter",
+         "PEFT adapter on the reference, or none; dpo with adapters and without `reference`: on the base, "
+         "which is "
+         "the reference alone where this is not set; an adapter that is trained further has to say",
+         PLACE),
     TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
@@ -483,7 +484,8 @@ static const struct option table[] = {
     TEXT("generate.threshold", generate.threshold, "", "generate", "generate.rule=kl_threshold",
          "nats, or several, comma separated"),
     TEXT("generate.reference", generate.reference, "", "generate", NULL,
-         "model folder: the rules' second voice, and what every response's KL is against"),
+         "model folder, or of adapters on model: the rules' second voice, and what every response's KL is "
+         "against; model's own: the base without adapter"),
     TEXT("generate.expert", generate.expert, "", "generate", "generate.rule=proxy", "model folder"),
     TEXT("generate.antiexpert", generate.antiexpert, "", "generate", "generate.rule=proxy", "model folder"),
     INT("generate.samples", generate.samples, "1", 1, 65536, "responses", "generate", "generate.temperature",
@@ -540,12 +542,12 @@ static const struct option table[] = {
     INT("preflight.sample", preflight.sample, "2000", 0, MOST, "rows", "preflight", NULL,
         "rows whose text is put together again and tokenized in one piece, at most"),
 
-    CHOICE("bench.kind", bench.kind, "step", "ops|comm|step|kmeans", "bench", NULL,
-           "kernels, collectives, training steps, or a balanced selection of synthetic rows"),
-    INT("bench.repeats", bench.repeats, "20", 1, 1000000, "", "bench", "bench.kind=ops|comm|step",
+    CHOICE("bench.kind", bench.kind, "step", "ops|comm|step|kmeans|decode", "bench", NULL,
+           "kernels, collectives, training steps, a balanced selection of synthetic rows, or decoding"),
+    INT("bench.repeats", bench.repeats, "20", 1, 1000000, "", "bench", "bench.kind=ops|comm|step|decode",
         "measured repetitions after warm-up"),
-    INT("bench.tokens", bench.tokens, "512", 1, 1 << 24, "tokens", "bench", "bench.kind=step|ops",
-        "in a pair"),
+    INT("bench.tokens", bench.tokens, "512", 1, 1 << 24, "tokens", "bench", "bench.kind=step|ops|decode",
+        "in a pair, or in a prompt"),
     CHOICE("bench.collective", bench.collective, "all",
            "all|allreduce|count|max|tree|buckets|broadcast|allgather|alltoall", "bench", "bench.kind=comm",
            "which of the collectives"),
