@@ -274,6 +274,17 @@ enum status h5_content(const char *path, char **content) {
     return st;
 }
 
+/* Collective. HDF5 1.10 tells the ranks by a broadcast which parts of a file are in all their memories, when
+ * the first of them asks for a link in it (H5Lget_info): no rank may be elsewhere then, for want of memory.
+ */
+static enum status look_together(struct h5_file *f, const char *content, int version) {
+    H5L_info_t link;
+    watchdog_wait(f->c->watchdog, "opening a file");
+    (void)H5Lget_info(f->id, "no such name", &link, H5P_DEFAULT);
+    watchdog_go(f->c->watchdog);
+    return check_content(f, content, version);
+}
+
 enum status h5_open_shared(struct comm *c, const char *path, const char *content, int version,
                            struct h5_file **out) {
     struct h5_file *f = NULL;
@@ -295,10 +306,9 @@ enum status h5_open_shared(struct comm *c, const char *path, const char *content
         f->id = H5Fopen(plain.path, H5F_ACC_RDWR, access);
         if (f->id < 0 || fault_hits(FAULT_OPEN)) {
             st = h5_fail(ERR_DATA, path, "cannot be opened for writing; read-only, truncated or damaged");
-        } else {
-            st = check_content(f, content, version);
         }
         st = comm_agree(c, st);
+        st = st == OK ? comm_agree(c, look_together(f, content, version)) : st;
     }
     h5_plain_close(&plain);
     if (access >= 0) {

@@ -41,7 +41,7 @@ full_disk() {
     rm -rf disk/*
     run "$1" "${training[@]}" output=disk/run train.steps=2
     # Enough for lines of text, not for a checkpoint: once the run has begun, for a start asks for all of it.
-    (until [ "$(wc -l < disk/run/metrics.jsonl)" -gt 3 ]; do sleep 0.02; done; leaves 1310720; touch "filled.$1") &
+    (until grep -q '"step": 3,' disk/run/metrics.jsonl; do sleep 0.02; done; leaves 1310720; touch "filled.$1") &
     local disk_options=("${options[@]}") options=("${preload[@]}" "${options[@]}" -x HELD_FILE=/metrics.jsonl -x HELD_AT=1 -x "HELD_UNTIL=$PWD/filled.$1")
     rm -f "filled.$1"
     fails "$1" 73 "disk/run/checkpoints/step-4.h5.*$2" "${training[@]}" output=disk/run train.steps=6
