@@ -22,7 +22,8 @@ static void check_text(const struct record_text *r) {
 /* Each record in every format; the format of the first by its keys. */
 static enum record_format parse_all(const struct records_input *in) {
     static struct record_text text, scratch, post;
-    static const struct chat_format all = {.all_turns = true};
+    static const struct template_folder none = {0};
+    static const struct chat_format all = {.all_turns = true}, turns = {.templates = &none, .strings = true};
     struct ignored ignored = {0};
     enum record_format detected = FORMAT_AUTO;
     const char *where = "line", *dropped;
@@ -37,7 +38,7 @@ static enum record_format parse_all(const struct records_input *in) {
         if (i == 0) {
             fuzz_fine(record_format_detect(json, where, &detected), ERR_DATA);
         }
-        text.chat = i % 2 ? &all : NULL;
+        text.chat = i % 3 == 0 ? NULL : i % 3 == 1 ? &all : &turns;
         if (json_is_object(json)) {
             ignored_count(&ignored, detected, json, false);
         }

@@ -54,6 +54,17 @@ put("records", "shp", lines(shp, dict(shp, human_ref_B="not", labels=0, score_A=
 rating = lambda r: {"annotations": {k: {"Rating": r} for k in
                                     ("instruction_following", "honesty", "truthfulness", "helpfulness")}, "response": "r" + r}
 put("records", "ultrafeedback", lines({"instruction": "do", "completions": [rating("4"), rating("2"), rating("N/A")]}))
+put("records", "alpaca", lines({"instruction": "add", "input": "1 2", "output": "3", "system": "s", "history": [["a", "b"]]},
+                               {"instruction": "q", "output": ["good", "bad"]},
+                               {"instruction": "q", "input": None, "chosen": "good", "rejected": "bad"}))
+put("records", "strings", lines({"text": "once"}, {"chosen": "The sky is bl\u00fce.", "rejected": "The sky is bl\u00f6d."},
+                                {"prompt": hh, "chosen": "a", "rejected": "b"}, {"prompt": "p", "response": "r"},
+                                {"chosen": hh + " Yes.", "rejected": hh + " No!"}))
+put("records", "numbered", lines({"prompt": "p", "response_0": "a", "response_1": "b", "better_response_id": 1},
+                                 {"prompt": "p", "response_0": None, "response_1": "b"}))
+put("records", "turns", lines({"chosen": [turn("user", "u"), turn("assistant", "a"), turn("user", "v"), turn("assistant", "b")],
+                               "rejected": [turn("user", "u"), turn("assistant", "c")]},
+                              {"prompt": [turn("user", "u")], "completion": [turn("assistant", "a"), turn("user", "v"), turn("assistant", "b")]}))
 put("records", "array", json.dumps([{"prompt": "p", "chosen": "c", "rejected": "r"}] * 2, indent=1))
 put("records", "ends", '\ufeff{"prompt": "a\\u0000b\\ud800", "completion": 1e999}\r\n\r\n{"prompt": 1}\n[]\n{')
 put("records", "gzip", gzip.compress(lines({"prompt": "p", "completion": "c"}).encode(), mtime=0))
