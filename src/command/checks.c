@@ -72,7 +72,16 @@ static enum status look_at_adapter(struct trainer *t, const struct model_config 
             "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
             s->adapter);
     }
-    if (*s->reference_adapter && strcmp(s->reference_adapter, "none") != 0) {
+    bool is_adapted = *s->reference_adapter && strcmp(s->reference_adapter, "none") != 0;
+    if (s->dpo.sync_reference && (*s->adapter || s->lora.rank > 0)) {
+        return fail(ERR_USAGE,
+                    "dpo.sync_reference: a reference cannot follow adapters; train the whole model");
+    }
+    if (is_adapted && (s->dpo.sync_reference || t->terms.reads & READS_DIVERGENCE)) {
+        return fail(ERR_USAGE, "reference.adapter has no effect where the reference runs beside the policy; "
+                               "merge it (collimate merge) and set reference=FOLDER");
+    }
+    if (is_adapted) {
         json_t *own = NULL;
         enum status st = adapter_config_read(s->reference_adapter, &own);
         json_decref(own);

@@ -126,6 +126,9 @@ refuses 66 "adapter_config.json" score --quiet data=train.h5 model=init adapter=
 refuses 66 "give it as adapter=" score --quiet data=train.h5 model=$adapter
 refuses 2 "no module of a LlamaForCausalLM is named wrong" sft "${common[@]}" lora.rank=2 lora.targets=q_proj,wrong output=no
 
+refuses 2 "cannot follow adapters" dpo "${common[@]}" lora.rank=2 dpo.sync_reference=true output=no
+refuses 2 "reference.adapter has no effect" dpo "${common[@]}" lora.rank=2 dpo.loss=tdpo1 reference.adapter=$adapter output=no
+
 # A checkpoint of adapters is no model.
 refuses 65 "adapter=RUN/adapter" score --quiet data=train.h5 model=dpo1/checkpoints/step-4.h5
 
