@@ -1,9 +1,12 @@
 #include "command/checks.h"
 
+#include <string.h>
+
 #include "command/needs.h"
 #include "command/outputs.h"
 #include "command/probe.h"
 #include "command/run_folder.h"
+#include "store/adapter_config.h"
 #include "store/model_folder.h"
 #include "util/log.h"
 
@@ -68,6 +71,12 @@ static enum status look_at_adapter(struct trainer *t, const struct model_config 
             "adapter is trained further, and its reference is not said: set reference.adapter=%s (the "
             "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
             s->adapter);
+    }
+    if (*s->reference_adapter && strcmp(s->reference_adapter, "none") != 0) {
+        json_t *own = NULL;
+        enum status st = adapter_config_read(s->reference_adapter, &own);
+        json_decref(own);
+        TRY(comm_agree(t->session.comm, st));
     }
     return config ? comm_agree(t->session.comm, session_plan_adapters(&t->session, config)) : OK;
 }

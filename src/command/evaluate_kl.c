@@ -14,7 +14,7 @@ enum { LOGIT_ROWS = 32, MOST_POSITIONS = 512, PROMPTS_AT_ONCE = 32, DECODED_AT_O
 
 struct job {
     struct session *session;
-    struct rows rows; /* prompts with all their responses */
+    struct rows rows; /* every response */
     struct model *reference;
     struct workspace workspaces[2];
     struct scorer scorers[2]; /* of the model, and of the reference */
@@ -57,6 +57,17 @@ static enum status count_given(struct job *job, const struct sample *sample) {
     return OK;
 }
 
+/* The prompt of a row, and whether the row is its first. */
+static enum status prompt_of(struct job *job, const struct sample *sample, int64_t *prompt, bool *is_first) {
+    struct response response;
+    int64_t first, count;
+    TRY(dataset_response(job->rows.data, sample->responses[0].id, &response));
+    TRY(dataset_prompt_responses(job->rows.data, response.prompt, &first, &count));
+    *prompt = response.prompt;
+    *is_first = first == response.id;
+    return OK;
+}
+
 /* Local. Responses drawn at temperature 1, until an end token of the data or the model. */
 static enum status decode(struct job *job, struct decoder *d, const struct sample *samples, int64_t n) {
     int64_t responses = n * job->samples;
@@ -70,8 +81,12 @@ static enum status decode(struct job *job, struct decoder *d, const struct sampl
     TRY_TO(done, st == OK ? NEW_ARRAY(numbers, responses * job->positions) : st);
     int64_t asked = 0;
     for (int64_t i = 0; i < n; i++) {
-        for (int32_t k = 0; k < job->samples && samples[i].prompt_count > 0; k++, asked++) {
-            prompts[asked] = (struct prompt){samples[i].row, k, samples[i].prompt, samples[i].prompt_count};
+        int64_t prompt;
+        bool is_first;
+        TRY_TO(done, prompt_of(job, &samples[i], &prompt, &is_first));
+        int32_t wanted = is_first && samples[i].prompt_count > 0 ? job->samples : 0;
+        for (int32_t k = 0; k < wanted; k++, asked++) {
+            prompts[asked] = (struct prompt){prompt, k, samples[i].prompt, samples[i].prompt_count};
             out[asked] = (struct response_tokens){.tokens = tokens + asked * job->positions,
                                                   .numbers = numbers + asked * job->positions};
         }
@@ -110,8 +125,11 @@ static enum status run_given(struct job *job, struct range part) {
     for (int64_t row = part.first; row < part.last; row++) {
         struct sample *sample = NULL;
         TRY(view_read_range(job->rows.view, (struct range){row, row + 1}, &sample, NULL));
+        int64_t prompt = 0;
+        bool is_first;
         enum status st = count_given(job, sample);
-        ratios_end_row(&job->ratios, sample->row);
+        st = st == OK ? prompt_of(job, sample, &prompt, &is_first) : st;
+        ratios_end_row(&job->ratios, prompt);
         samples_free(sample);
         TRY(st);
     }
@@ -187,8 +205,10 @@ static enum status print(const struct job *job, struct text *out) {
 static enum status open_all(struct job *job, const struct interval_options *intervals) {
     struct session *s = job->session;
     const char *folder = s->settings->reference;
-    const struct rows_request request = {
-        .path = s->settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = s->settings->evaluate.rows};
+    const struct rows_request request = {.path = s->settings->data,
+                                         .key = "data",
+                                         .kind = ROWS_RESPONSES,
+                                         .limit = s->settings->evaluate.rows};
     job->positions = (int)s->settings->evaluate.kl_positions;
     job->samples = (int32_t)s->settings->evaluate.kl_samples;
     TRY(session_open_rows(s, &request, &job->rows));

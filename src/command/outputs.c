@@ -10,7 +10,7 @@
 #include "util/mem.h"
 #include "util/regular.h"
 
-enum { MOST_MARKS = 4 };
+enum { MOST_MARKS = 5 };
 enum place { PLACE_FILE, PLACE_RUN, PLACE_MODEL };
 
 /* What a command writes under `output`, and how its earlier results begin. */
@@ -40,10 +40,11 @@ static const struct result {
     {"bench",
      PLACE_FILE,
      OUTPUT_TEXT,
-     4,
+     5,
      {{NULL, "op,shape,tokens,", NULL},
       {NULL, "bytes,count,type,op,", NULL},
       {NULL, "date,", NULL},
+      {NULL, "batch,", NULL},
       {NULL, "rows,width,", NULL}}},
     {"init", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},
     {"merge", PLACE_MODEL, OUTPUT_FOLDER, 0, {{0}}},

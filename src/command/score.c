@@ -73,7 +73,10 @@ static enum status score_forest(struct score_job *job, const struct sample *samp
                                 struct text *out) {
     TRY(scorer_run(&job->policy, samples, n));
     if (job->reference) {
-        TRY(scorer_run(&job->reference_scorer, samples, n));
+        session_turn(&job->session, true);
+        enum status st = scorer_run(&job->reference_scorer, samples, n);
+        session_turn(&job->session, false);
+        TRY(st);
     }
     for (int64_t i = 0; i < n; i++) {
         for (int side = 0; side < samples[i].n_responses; side++) {
@@ -147,10 +150,8 @@ static enum status open_models(struct score_job *job) {
     const char *folder = s->settings->reference;
     int64_t tokens = rows_forest_tokens(&s->train, BLOCK_ROWS, s->settings->train.micro_tokens);
     if (*folder) {
-        const struct model_folder_options options = {.head = HEAD_LANGUAGE,
-                                                     .seed = (uint64_t)s->settings->seed};
-        TRY(model_folder_open(s->comm, s->backend, folder, &options, &job->reference));
-        TRY(session_need_head(job->reference, folder, HEAD_LANGUAGE));
+        uint64_t hash;
+        TRY(session_open_reference(s, &job->reference, &hash));
         TRY(session_workspace(s, job->reference, KEEP_NOTHING, tokens, &job->reference_workspace));
         TRY(comm_agree(s->comm, scorer_open(job->reference, &job->reference_workspace, KEEP_NOTHING,
                                             &job->reference_scorer)));
@@ -222,7 +223,7 @@ enum status command_score(struct run *run) {
     scorer_close(&job.policy);
     scorer_close(&job.reference_scorer);
     workspace_close(&job.reference_workspace);
-    if (job.reference) {
+    if (job.reference != job.session.model) {
         model_close(job.reference);
     }
     ordered_abandon(job.out);

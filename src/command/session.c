@@ -243,27 +243,21 @@ static enum status fill_reference(const struct session *s, struct model *model, 
 }
 
 enum status session_reference(struct session *s, const struct reference_request *request) {
-    const char *folder = s->settings->reference;
-    bool is_own = s->lora && strcmp(folder, s->settings->model) == 0; /* the base alone: no second model */
-    if (!*folder || is_own) {
-        uint64_t own;
-        TRY(session_use_reference(s, &own));
-        enum status filled = fill_reference(s, s->model, own, request);
-        lora_use(s->model, s->lora);
-        return filled;
-    }
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
     struct model *reference = NULL;
     uint64_t hash;
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, &reference));
-    enum status st = comm_agree(s->comm, model_folder_hash(reference, &hash));
-    st = st == OK ? session_need_head(reference, folder, HEAD_LANGUAGE) : st;
-    if (st == OK && rows_check_vocabulary(request->rows, reference->config.vocabulary) != OK) {
-        st = note("checking the data against reference %s", folder);
+    TRY(session_open_reference(s, &reference, &hash));
+    bool is_own = reference == s->model;
+    enum status st = OK;
+    if (!is_own && rows_check_vocabulary(request->rows, reference->config.vocabulary) != OK) {
+        st = note("checking the data against reference %s", s->settings->reference);
     }
     if (st == OK) {
+        session_turn(s, true);
         st = fill_reference(s, reference, hash, request);
+        session_turn(s, false);
     }
-    model_close(reference);
+    if (!is_own) {
+        model_close(reference);
+    }
     return st;
 }

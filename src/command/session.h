@@ -56,9 +56,11 @@ enum status session_adapter_head(const struct session *s, enum model_head *out);
 /* Collective. Opens them on the model, which passes go through them from now on: what `adapter` holds, or the
  * initial values of new ones. */
 enum status session_open_adapters(struct session *s);
-/* Collective. From now on passes over the model give the reference: the base alone, or reference.adapter on
- * it; *hash: of that. Ended by lora_use(model, s->lora). */
-enum status session_use_reference(struct session *s, uint64_t *hash);
+/* Collective. The model that gives the reference: `reference` with reference.adapter on it. That may be the
+ * session's own model, whose adapters are then off, or another one on, between session_turn() and its
+ * opposite; another model is the caller's to close. *hash: of what it gives. */
+enum status session_open_reference(struct session *s, struct model **out, uint64_t *hash);
+void session_turn(struct session *s, bool to_reference);
 /* Whether the policy, as it begins, must agree with its reference. */
 bool session_begins_at_reference(const struct session *s);
 /* Local. The tokenizer of settings->model; NULL where it has none, which is fine for training on ids. */

@@ -71,45 +71,78 @@ enum status session_open_adapters(struct session *s) {
     return comm_agree(s->comm, open_here(s));
 }
 
-/* Local. */
-static enum status open_reference(struct session *s) {
-    const char *folder = s->settings->reference_adapter;
+/* Local. reference.adapter on a model, in use from now on. */
+static enum status put_adapter(const char *folder, struct model *m, struct lora **out) {
     struct lora_layout layout = {0};
     json_t *config = NULL;
     enum status st;
     TRY_TO(done, adapter_config_read(folder, &config));
-    TRY_TO(done, adapter_config_layout(config, folder, false, &s->model->config, &layout));
-    TRY_TO(done, lora_open(s->model, &layout, ARENA_FROZEN, 0, &s->reference_lora));
-    st = adapter_folder_read(folder, s->reference_lora);
+    TRY_TO(done, adapter_config_layout(config, folder, false, &m->config, &layout));
+    TRY_TO(done, lora_open(m, &layout, ARENA_FROZEN, 0, out));
+    st = adapter_folder_read(folder, *out);
 done:
-    lora_use(s->model, s->lora);
     lora_layout_free(&layout);
     json_decref(config);
     return st;
 }
 
-enum status session_use_reference(struct session *s, uint64_t *hash) {
-    const char *folder = s->settings->reference_adapter;
-    uint64_t own = 0;
-    *hash = s->base_hash;
-    if (!s->lora) {
-        return OK;
+/* Whether the session's own model gives it, without or with another adapter. */
+static bool has_own_reference(const struct session *s) {
+    const char *folder = s->settings->reference;
+    return !*folder || (s->lora && strcmp(folder, s->settings->model) == 0);
+}
+
+/* Local. *hash: of the bare model; becomes that of both. */
+static enum status adapt_reference(struct session *s, struct model *m, uint64_t *hash) {
+    bool is_own = m == s->model;
+    struct lora *l = is_own ? s->reference_lora : NULL;
+    uint64_t own;
+    enum status st = l ? OK : put_adapter(s->settings->reference_adapter, m, &l);
+    if (is_own) {
+        s->reference_lora = l;
+        lora_use(m, s->lora);
     }
-    if (asks_for_base(folder)) {
-        lora_use(s->model, NULL);
-        return OK;
-    }
-    enum status st = s->reference_lora ? OK : open_reference(s);
-    st = st == OK ? adapter_hash(s->reference_lora, &own) : st;
-    TRY(comm_agree(s->comm, st));
-    *hash = hash_join(s->base_hash, own);
-    lora_use(s->model, s->reference_lora);
+    TRY(st);
+    TRY(adapter_hash(l, &own));
+    *hash = hash_join(*hash, own);
     return OK;
+}
+
+/* Collective. */
+static enum status open_second(struct session *s, struct model **out, uint64_t *hash) {
+    const char *folder = s->settings->reference;
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    TRY(model_folder_open(s->comm, s->backend, folder, &options, out));
+    enum status st = model_folder_hash(*out, hash);
+    return st == OK ? session_need_head(*out, folder, HEAD_LANGUAGE) : st;
+}
+
+enum status session_open_reference(struct session *s, struct model **out, uint64_t *hash) {
+    bool is_own = has_own_reference(s);
+    enum status st = OK;
+    *out = is_own ? s->model : NULL;
+    *hash = s->base_hash;
+    st = is_own ? OK : open_second(s, out, hash);
+    if (st == OK && !asks_for_base(s->settings->reference_adapter)) {
+        st = adapt_reference(s, *out, hash);
+    }
+    st = comm_agree(s->comm, st);
+    if (st != OK && !is_own) {
+        model_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+void session_turn(struct session *s, bool to_reference) {
+    if (s->lora && has_own_reference(s)) {
+        lora_use(s->model, to_reference ? s->reference_lora : s->lora);
+    }
 }
 
 bool session_begins_at_reference(const struct session *s) {
     const struct settings *settings = s->settings;
-    if (*settings->reference) {
+    if (!has_own_reference(s)) {
         return false;
     }
     if (!s->lora) {

@@ -67,12 +67,13 @@ static const struct option table[] = {
     TEXT("reference", reference, "", "dpo score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
          "reference model's folder; dpo: the model as it was at the start", PLACE),
-    TEXT(
-        "reference.adapter", reference_adapter, "", "dpo",
-        "@" LEARNT_READS_REFERENCE "&!dpo.reference_free&!reference&lora.rank,adapter",
-        "with adapters the reference is the base with this adapter on it, or none: the base alone; where not "
-        "set: the base alone, but an adapter that is trained further has to say",
-        PLACE),
+    TEXT("reference.adapter", reference_adapter, "", "dpo score evaluate",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&score:reference&evaluate:reference&dpo:reference,lora.rank,adapter",
+         "PEFT adapter on the reference, or none; dpo with adapters and without `reference`: on the base, "
+         "which is "
+         "the reference alone where this is not set; an adapter that is trained further has to say",
+         PLACE),
     TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
          "side-car from embed; random does without", PLACE),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
@@ -104,8 +105,8 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text", "prepare",
-           NULL, "record format; auto: by the keys of most records"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text|unpaired",
+           "prepare", NULL, "record format; auto: by the keys of most records"),
     BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
          "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
          "dropped, and counted by reason with their first lines"),
@@ -119,8 +120,16 @@ static const struct option table[] = {
         "go through it too, as turns of user and assistant"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
-    CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,
+    CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", "prepare.hindsight=none",
            "\"messages\": which turns of the assistant are trained"),
+    CHOICE("prepare.hindsight", prepare.hindsight, "none", "none|chain|conditional", "prepare", NULL,
+           "for sft, answers behind words that say how good they are: chain (Chain of Hindsight: of a pair "
+           "one text with "
+           "one or both answers), conditional (both answers, a text each)"),
+    TEXT("prepare.good_marker", prepare.good_marker, " A good answer:", "prepare",
+         "prepare.hindsight=chain|conditional", "words before a good answer; a prompt alone ends with them"),
+    TEXT("prepare.bad_marker", prepare.bad_marker, " A bad answer:", "prepare",
+         "prepare.hindsight=chain|conditional", "words before a bad one"),
     BOOL("prepare.token_chars", prepare.token_chars, "true", "prepare", NULL,
          "store characters per token, for truncate.unit chars"),
     INT("prepare.limit", prepare.limit, "0", 0, MOST, "records", "prepare", NULL, "read at most; 0: all"),
@@ -247,9 +256,11 @@ static const struct option table[] = {
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
     TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
          "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm, exo_pair, nca_pair, "
-         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired; without a reference slic, cpo, "
+         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired, tdpo1, tdpo2; without a reference "
+         "slic, cpo, "
          "simpo, orpo; on a "
-         "prompt's scored responses bt_list, without a reference rrhf, pro; sums of them with weights; \"+ "
+         "prompt's scored responses bt_list, without a reference rrhf, pro; on labelled responses kto, "
+         "apo_zero_unpaired; sums of them with weights; \"+ "
          "w*sft\" adds the chosen's token-mean loss, which may stand alone"),
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate",
            "evaluate:model&dpo:@" LEARNT_TAKES_BETA "&evaluate:reference,dpo.loss&score:reference",
@@ -272,14 +283,33 @@ static const struct option table[] = {
     NUMBER("dpo.beta_scale", dpo.beta_scale, "0.6", 0, 1e6, "", "dpo evaluate",
            "evaluate:model&evaluate:reference",
            "of beta_dpo: how far a pair's beta follows its log-ratio's distance from the batch's mean"),
+    NUMBER("dpo.tdpo_alpha", dpo.tdpo_alpha, "0.5", 0, 1e6, "", "dpo", NULL,
+           "of tdpo2: how much the difference of the responses' divergences counts"),
+    NUMBER("dpo.desirable_weight", dpo.desirable_weight, "1", 0, 1e6, "", "dpo", NULL,
+           "of desirable responses in kto and apo_zero_unpaired"),
+    NUMBER("dpo.undesirable_weight", dpo.undesirable_weight, "1", 0, 1e6, "", "dpo", NULL, "of the others"),
+    BOOL("dpo.weighting", dpo.weighting, "false", "dpo evaluate", "evaluate:model&evaluate:reference",
+         "a pair counts by how likely the policy is to write both responses (WPO), in losses of a pair that "
+         "read a "
+         "reference"),
     TEXT("dpo.divergence", dpo.divergence, "reverse_kl", "dpo evaluate", "evaluate:model&evaluate:reference",
          "from the reference, in losses of the log-ratios' difference: reverse_kl, forward_kl, js, "
          "alpha:NUMBER"),
     NUMBER("dpo.ld_alpha", dpo.ld_alpha, "1", 0, 1, "", "dpo evaluate", "evaluate:model&evaluate:reference",
            "weight of the tokens past the length of the pair's shorter response (LD-DPO), in losses that "
            "read a reference"),
+    BOOL("dpo.sync_reference", dpo.sync_reference, "false", "dpo",
+         "@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
+         "the reference follows the policy (TR-DPO): a second model in memory, whose scores are computed for "
+         "every "
+         "batch; no side-car is read or written"),
+    NUMBER("dpo.reference_mixup_alpha", dpo.reference_mixup_alpha, "0.6", 1e-12, 1, "", "dpo",
+           "dpo.sync_reference", "share of the policy in an update of the reference; 1: a copy"),
+    INT("dpo.reference_sync_steps", dpo.reference_sync_steps, "512", 1, MOST, "steps", "dpo",
+        "dpo.sync_reference", "between updates of the reference"),
     TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate",
-         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free&evaluate:reference",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&evaluate:reference&!dpo.sync_reference",
          "side-car of reference scores; where not set: beside the data", PLACE),
 
     BOOL("reward.margin", reward.margin, "true", "reward evaluate",
@@ -454,7 +484,8 @@ static const struct option table[] = {
     TEXT("generate.threshold", generate.threshold, "", "generate", "generate.rule=kl_threshold",
          "nats, or several, comma separated"),
     TEXT("generate.reference", generate.reference, "", "generate", NULL,
-         "model folder: the rules' second voice, and what every response's KL is against"),
+         "model folder, or of adapters on model: the rules' second voice, and what every response's KL is "
+         "against; model's own: the base without adapter"),
     TEXT("generate.expert", generate.expert, "", "generate", "generate.rule=proxy", "model folder"),
     TEXT("generate.antiexpert", generate.antiexpert, "", "generate", "generate.rule=proxy", "model folder"),
     INT("generate.samples", generate.samples, "1", 1, 65536, "responses", "generate", "generate.temperature",
@@ -511,12 +542,12 @@ static const struct option table[] = {
     INT("preflight.sample", preflight.sample, "2000", 0, MOST, "rows", "preflight", NULL,
         "rows whose text is put together again and tokenized in one piece, at most"),
 
-    CHOICE("bench.kind", bench.kind, "step", "ops|comm|step|kmeans", "bench", NULL,
-           "kernels, collectives, training steps, or a balanced selection of synthetic rows"),
-    INT("bench.repeats", bench.repeats, "20", 1, 1000000, "", "bench", "bench.kind=ops|comm|step",
+    CHOICE("bench.kind", bench.kind, "step", "ops|comm|step|kmeans|decode", "bench", NULL,
+           "kernels, collectives, training steps, a balanced selection of synthetic rows, or decoding"),
+    INT("bench.repeats", bench.repeats, "20", 1, 1000000, "", "bench", "bench.kind=ops|comm|step|decode",
         "measured repetitions after warm-up"),
-    INT("bench.tokens", bench.tokens, "512", 1, 1 << 24, "tokens", "bench", "bench.kind=step|ops",
-        "in a pair"),
+    INT("bench.tokens", bench.tokens, "512", 1, 1 << 24, "tokens", "bench", "bench.kind=step|ops|decode",
+        "in a pair, or in a prompt"),
     CHOICE("bench.collective", bench.collective, "all",
            "all|allreduce|count|max|tree|buckets|broadcast|allgather|alltoall", "bench", "bench.kind=comm",
            "which of the collectives"),

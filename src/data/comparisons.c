@@ -65,7 +65,7 @@ failed:
     return st;
 }
 
-static enum status count_labels(struct dataset *d, int64_t *out) {
+enum status labeled_count(struct dataset *d, int64_t *out) {
     struct range all = {0, dataset_size(d).pairs};
     int8_t labels[LABELS_AT_A_TIME];
     *out = 0;
@@ -94,17 +94,22 @@ static enum status list_labeled(struct dataset *d, int64_t *out) {
     return OK;
 }
 
-enum status labeled_rows(struct dataset *d, int64_t **rows, int64_t *n) {
+enum status labeled_need(struct dataset *d, int64_t *out) {
     int64_t all = dataset_size(d).pairs;
-    *rows = NULL;
-    TRY(count_labels(d, n));
-    if (*n == 0) {
+    TRY(labeled_count(d, out));
+    if (*out == 0 && all > 0) {
         return fail(ERR_DATA,
                     "%s: none of its %lld pairs has a label, and labels are needed here; `collimate select "
                     "--help` says how answers become labels (select.answers)",
                     dataset_path(d), (long long)all);
     }
-    if (*n == all) {
+    return OK;
+}
+
+enum status labeled_rows(struct dataset *d, int64_t **rows, int64_t *n) {
+    *rows = NULL;
+    TRY(labeled_need(d, n));
+    if (*n == dataset_size(d).pairs) {
         return OK;
     }
     TRY(NEW_ARRAY(*rows, *n));

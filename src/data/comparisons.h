@@ -17,6 +17,10 @@ struct comparisons {
 enum status comparisons_open(struct dataset *d, struct comparisons *out);
 void comparisons_close(struct comparisons *c);
 
+/* Local. How many pairs have a label. */
+enum status labeled_count(struct dataset *d, int64_t *out);
+/* Local. The same. Fails: ERR_DATA where there are pairs, but none has one. */
+enum status labeled_need(struct dataset *d, int64_t *out);
 /* Local. Rows of /pairs that have a label, in order: mem_free. NULL where all have one, and *n is their
  * number. Fails: ERR_DATA where none has one. */
 enum status labeled_rows(struct dataset *d, int64_t **rows, int64_t *n);

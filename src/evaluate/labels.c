@@ -1,5 +1,6 @@
 #include "evaluate/labels.h"
 
+#include "data/comparisons.h"
 #include "evaluate/metrics.h"
 #include "util/hash.h"
 
@@ -86,6 +87,8 @@ static enum status print(const struct agreement *a, struct text *out) {
 
 /* Collective. */
 static enum status measure(struct comm *c, struct agreement *a, int64_t rows, struct text *out) {
+    int64_t labeled;
+    TRY(comm_agree(c, labeled_need(a->data, &labeled)));
     TRY(comm_agree(c, count_pairs(a, range_part(rows, c->rank, c->size))));
     TRY(ratios_reduce(c, &a->ratios));
     TRY(comm_sum_i64(c, &a->labeled, 1));

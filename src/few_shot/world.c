@@ -3,10 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/comparisons.h"
 #include "data/pair_key.h"
 #include "data/sidecar.h"
 #include "data/synth_pairs.h"
 #include "util/hash.h"
+#include "util/log.h"
 #include "util/mem.h"
 #include "util/rng.h"
 
@@ -100,6 +102,12 @@ struct judgments {
 static enum status add_label(struct dataset *d, int label, struct judgments *j) {
     struct range all = {0, dataset_size(d).pairs};
     struct pair *block;
+    int64_t labeled;
+    TRY(labeled_need(d, &labeled));
+    if (labeled < all.last) {
+        log_root(LOG_WARN, "%s: %lld of %lld pairs have no label and are left out", dataset_path(d),
+                 (long long)(all.last - labeled), (long long)all.last);
+    }
     enum status st = NEW_ARRAY(block, BLOCK);
     for (int64_t first = 0; first < all.last && st == OK; first += BLOCK) {
         struct range rows = range_block(all, first, BLOCK);

@@ -173,6 +173,29 @@ static void test_company_does_not_matter(void **state) {
     world_close(&w);
 }
 
+/* The way of back ends whose rows are not steady: prompts one by one, steps of sixteen. The CPU's rows are,
+ * so that it says the same. */
+static void test_unsteady(void **state) {
+    (void)state;
+    static struct world w;
+    static struct responses steady, unsteady;
+    const struct sampling how = {.temperature = 1, .top_p = 1};
+    struct decoder_options o = {.sampling = how, .seed = 4, .sequences = 5};
+    world_open(&w);
+    responses_init(&steady);
+    responses_init(&unsteady);
+    assert_true(w.backend->caps.steady_rows);
+    run(&w, o, w.prompts, ROWS, steady.of);
+    w.backend->caps.steady_rows = false;
+    check_company(&w, how);
+    o.sequences = 17;
+    run(&w, o, w.prompts, ROWS, unsteady.of);
+    for (int i = 0; i < ROWS; i++) {
+        assert_same(&steady.of[i], &unsteady.of[i]);
+    }
+    world_close(&w);
+}
+
 /* Every second id has no token: none of them comes, and what comes is the likeliest of the others. */
 static void test_barred(void **state) {
     (void)state;
@@ -288,11 +311,9 @@ static void test_penalty(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_greedy_is_arg_max),
-        cmocka_unit_test(test_company_does_not_matter),
-        cmocka_unit_test(test_barred),
-        cmocka_unit_test(test_bad_token),
-        cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_greedy_is_arg_max), cmocka_unit_test(test_company_does_not_matter),
+        cmocka_unit_test(test_unsteady),          cmocka_unit_test(test_barred),
+        cmocka_unit_test(test_bad_token),         cmocka_unit_test(test_broken),
         cmocka_unit_test(test_penalty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,9 @@ for n in 1 2; do
 done
 one=$(tail -1 "$work/step1.csv" | sed 's/.*,//') two=$(tail -1 "$work/step2.csv" | sed 's/.*,//')
 [ "$one" = "$two" ] || bad "step: loss $one on one rank, $two on two"
+"$COLLIMATE" $common bench.kind=decode bench.tokens=9 output="$work/decode.csv" > "$work/decode" || bad "decode"
+awk -F, 'NR > 1 { n++; for (i = 1; i <= NF; i++) if (!($i > 0)) exit 1 } END { exit n < 3 }' "$work/decode.csv" ||
+    bad "decode: $(cat "$work/decode.csv")"
 # k-means and a balanced half: the same numbers on 1 and 2 ranks, with the rows in memory or in a file.
 small="bench.kind=kmeans bench.rows=5000 bench.width=24 bench.clusters=20 bench.iterations=40 threads=1"
 for n in 1 2; do

@@ -52,11 +52,20 @@ awk -F'"similarity": ' '{ split($2, s, ","); if (FNR == NR) { if (NR == 1 || s[1
   else if (s[1] > least + 1e-6) exit 1 }' ask.jsonl next.jsonl || bad "round two has what is more similar than round one"
 cut -d'"' -f8 ask.jsonl next.jsonl | sort | uniq -d | grep . && bad "a prompt is asked about twice"
 
+# Clusters are those of pairs: of a view with one of each prompt.
+run 1 select data=prompts.h5 select.strategy=random output=one.h5
+run 1 select data=one.h5 embeddings=e.h5 select.strategy=balanced select.scope=pairs select.clusters=3 select.count=6 \
+    select.export=spread.jsonl
+[ "$(grep -oE '"cluster": [0-9]' spread.jsonl | sort | uniq -c | awk '{ print $1 }' | tr '\n' ' ')" = "2 2 2 " ] ||
+    bad "clusters: $(grep -oE '"cluster": .*' spread.jsonl)"
+
 # Nothing trains on pairs without a label.
 refuses 65 'has a label' dpo data=asked.h5 model=model output=no
 refuses 65 'has a label' dpo data=asked.h5 model=model output=no --dry-run
 refuses 65 'has a label' sft data=asked.h5 model=model output=no
 refuses 65 'has a label' evaluate data=asked.h5 model=model
+refuses 65 'has a label' evaluate data=asked.h5
+refuses 65 'has a label' few-shot data=asked.h5 embeddings=e.h5 output=no
 refuses 65 'has a label' score data=asked.h5 model=model
 refuses 65 'has a label' preflight preflight.command=dpo data=asked.h5 model=model output=no
 refuses 65 'no labeled pairs' reward data=asked.h5 model=model output=no
@@ -96,6 +105,7 @@ run 1 sft data=labels.h5 model=model output=sft train.steps=1
 run 1 evaluate data=labels.h5 model=judge/model output=judge.json
 [ "$(field pairs judge.json)" = "$labeled" ] || bad "evaluated: $(cat judge.json)"
 run 1 inspect input=labels.h5 inspect.rows=24
+grep -qE "^pairs +24, $labeled of them with a label" out.txt || bad "inspect: $(grep pairs out.txt)"
 awk '/^ *chosen/ { side = "c" } /^ *rejected/ { side = "r" } /⟦/ { n[side] = gsub("good", "")
   if (side == "r" && n["c"] <= n["r"]) bad = 1; if (side == "r") { rows++; side = "" } } END { exit bad || rows < 5 }' out.txt ||
     bad "a rejected response has as many good words as the chosen"

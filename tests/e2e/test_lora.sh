@@ -65,8 +65,9 @@ for command in generate embed; do
     run 1 $command --quiet data=train.h5 model=merged output=$command.merged
     run 1 $command --quiet data=train.h5 model=init output=$command.init
 done
-cmp -s generate.adapter generate.merged || bad "generate: adapter and merged differ"
-cmp -s generate.init generate.merged && bad "generate: the adapter changes nothing"
+tokens() { sed -E 's/.*"tokens": (\[[^]]*\]).*/\1/' "generate.$1"; }
+cmp -s <(tokens adapter) <(tokens merged) || bad "generate: adapter and merged differ"
+cmp -s <(tokens init) <(tokens merged) && bad "generate: the adapter changes nothing"
 run 1 inspect --quiet input=embed.adapter inspect.against=embed.merged inspect.report=drift.jsonl
 run 1 inspect --quiet input=embed.adapter inspect.against=embed.init inspect.report=far.jsonl
 drift() { sed -E 's/.*"l2": \{"mean": ([-0-9.e]+).*/\1/' "$1"; }
@@ -90,6 +91,20 @@ run 1 dpo "${further[@]}" output=further2 reference.adapter=$adapter
 grep -q '"step": 1, "loss": 0.69314718' further2/metrics.jsonl || bad "further: the loss does not begin at log 2"
 run 1 sft "${further[@]}" output=further3
 refuses 2 "lora.rank" sft "${further[@]}" output=no lora.rank=2
+
+# score and evaluate: the base as the reference, without a second model, alone or with an adapter on it.
+run 1 score --quiet data=train.h5 model=init adapter=$adapter reference=init output=own.jsonl
+run 1 score --quiet data=train.h5 model=init adapter=$adapter reference=./init output=second.jsonl
+cmp -s own.jsonl second.jsonl || bad "score: the base with its adapter off is not the base"
+run 1 score --quiet data=train.h5 model=init adapter=$adapter reference=init reference.adapter=$adapter output=zero.jsonl
+grep -v '"reward": 0}' zero.jsonl && bad "score: a policy that is its reference"
+run 1 score --quiet data=train.h5 model=init reference=init reference.adapter=$adapter output=turned.jsonl
+rewards() { sed -E 's/.*"reward": ([-0-9.e]+).*/\1/' "$1"; }
+paste <(rewards own.jsonl) <(rewards turned.jsonl) | awk '{ bad = bad || $1 != -$2 } END { exit bad || NR != 90 }' ||
+    bad "score: policy and reference the other way round"
+run 1 evaluate --quiet data=train.h5 model=init adapter=$adapter reference=init reference.adapter=$adapter output=equal.json
+grep -q '"loss": 0.69314718' equal.json || bad "evaluate: a policy that is its reference"
+refuses 2 "reference to be set" evaluate --quiet data=train.h5 model=init reference.adapter=$adapter
 
 # Forms that are not read, by name.
 forms() {

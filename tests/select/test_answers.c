@@ -162,6 +162,47 @@ static void test_again(struct comm *c, const struct place *at) {
     CHECK(strstr(status_message()->text, "no answer gives a label"));
 }
 
+/* Lines with a few characters changed: each is an answer, or counted for a reason. */
+static void test_changed_lines(struct comm *c, const struct place *at) {
+    enum { LINES = 400 };
+    static const char *const kinds[] = {"no_json",    "no_id",         "other_data",
+                                        "unknown_id", "no_preference", "answered_again"};
+    struct text line = {0}, lines = {0};
+    struct dataset *d;
+    json_t *vote = json_loads("[0, \"x\", \"a\"]", 0, NULL), *report;
+    CHECK(dataset_open(c, at->data, &d) == OK);
+    for (int i = 0; i < LINES; i++) {
+        struct rng r = rng_stream(11, RNG_CHECK, i, 0);
+        text_clear(&line);
+        CHECK(put_answer(d, ask(i % PAIRS), vote, &line) == OK);
+        for (int64_t k = rng_below(&r, 3); k > 0; k--) {
+            line.data[rng_below(&r, (int64_t)line.len - 1)] = (char)(32 + rng_below(&r, 95));
+        }
+        CHECK(text_append(&lines, line.data, line.len) == OK);
+    }
+    dataset_close(d);
+    json_decref(vote);
+    CHECK(c->rank > 0 || file_write(at->answers[0], lines.data, lines.len) == OK);
+    CHECK(comm_barrier(c) == OK);
+    const struct answers_options options = {.comm = c,
+                                            .data = at->data,
+                                            .answers = at->answers[0],
+                                            .output = at->view,
+                                            .report = "",
+                                            .command = "test"};
+    CHECK(answers_run(&options) == OK);
+    CHECK(json_load(at->report, &report) == OK);
+    double sum = number(report, "answers");
+    for (int i = 0; i < COUNT_OF(kinds); i++) {
+        sum += number(report, kinds[i]);
+    }
+    CHECK(number(report, "lines") == LINES && sum == LINES);
+    CHECK(number(report, "no_json") > 0 && number(report, "no_id") > 0 && number(report, "answers") > 0);
+    json_decref(report);
+    text_free(&line);
+    text_free(&lines);
+}
+
 /* The order does not depend on how the pair is given, and about half of all are turned. */
 static void test_order(void) {
     int turned = 0;
@@ -216,6 +257,7 @@ int main(int argc, char **argv) {
     write_world(c, at.data);
     test_fixture(c, &at);
     test_again(c, &at);
+    test_changed_lines(c, &at);
     test_order();
     test_ids(c, &at);
     world_folder_remove(c, folder);

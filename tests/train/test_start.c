@@ -1,6 +1,9 @@
 /* A policy that begins at its reference, and those that do not. */
 #include "tests/unit.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "train/start.h"
 
 static enum status start(double chosen, double rejected, bool is_coarse) {

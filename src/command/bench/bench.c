@@ -98,7 +98,7 @@ static enum status measure_peaks(struct bench *b) {
     return measure_triad(backend, &b->peak_bytes);
 }
 
-static enum status run_device(struct bench *b, bool is_ops) {
+static enum status run_device(struct bench *b, enum status (*table)(struct bench *b)) {
     struct session *s = &b->session;
     TRY(session_open_backend(s, NULL, s->settings->train.deterministic));
     TRY(comm_barrier(s->comm));
@@ -109,11 +109,11 @@ static enum status run_device(struct bench *b, bool is_ops) {
                s->backend->caps.description, b->shape, s->comm->size, s->backend->caps.threads,
                b->peak_fma / 1e9, b->peak_product / 1e9, b->peak_bytes / 1e9);
     }
-    return is_ops ? bench_ops(b) : bench_step(b);
+    return table(b);
 }
 
 enum status command_bench(struct run *run) {
-    enum { KIND_OPS, KIND_COMM, KIND_STEP, KIND_KMEANS };
+    enum { KIND_OPS, KIND_COMM, KIND_STEP, KIND_KMEANS, KIND_DECODE };
     struct bench b = {0};
     const struct settings *settings = run->settings;
     session_open(run, &b.session);
@@ -125,7 +125,9 @@ enum status command_bench(struct run *run) {
     } else if (st == OK && settings->bench.kind == KIND_KMEANS) {
         st = bench_kmeans(&b);
     } else if (st == OK) {
-        st = run_device(&b, settings->bench.kind == KIND_OPS);
+        st = run_device(&b, settings->bench.kind == KIND_OPS      ? bench_ops
+                            : settings->bench.kind == KIND_DECODE ? bench_decode
+                                                                  : bench_step);
     }
     if (st == OK && !run->dry_run) {
         if (run->comm->rank == 0 && *settings->output) {

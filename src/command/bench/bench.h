@@ -26,5 +26,6 @@ enum status bench_ops(struct bench *b);
 enum status bench_comm(struct bench *b);
 enum status bench_step(struct bench *b);
 enum status bench_kmeans(struct bench *b);
+enum status bench_decode(struct bench *b);
 
 #endif

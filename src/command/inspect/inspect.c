@@ -6,6 +6,7 @@
 
 #include "command/command.h"
 #include "command/inspect/inspect.h"
+#include "data/comparisons.h"
 #include "data/dataset.h"
 #include "data/lengths.h"
 #include "data/show_row.h"
@@ -49,18 +50,23 @@ static enum status put_facts(const struct dataset *d, struct text *out) {
     return OK;
 }
 
-static enum status put_sizes(const struct dataset *d, struct text *out) {
+static enum status put_sizes(struct dataset *d, struct text *out) {
     struct dataset_size n = dataset_size(d);
+    int64_t labeled;
+    TRY(labeled_count(d, &labeled));
     bool is_view = strcmp(dataset_path(d), dataset_base_path(d)) != 0;
     TRY(text_printf(out, "%s: preference file%s%s\n", dataset_path(d), is_view ? ", a view of " : "",
                     is_view ? dataset_base_path(d) : ""));
-    return text_printf(out,
-                       "prompts       %lld, %lld tokens\n"
-                       "responses     %lld, %lld tokens%s%s\n"
-                       "pairs         %lld\n",
-                       (long long)n.prompts, (long long)n.prompt_tokens, (long long)n.responses,
-                       (long long)n.response_tokens, n.has_token_chars ? ", with characters per token" : "",
-                       n.has_trained ? ", some of them not trained" : "", (long long)n.pairs);
+    TRY(text_printf(out,
+                    "prompts       %lld, %lld tokens\n"
+                    "responses     %lld, %lld tokens%s%s%s\n"
+                    "pairs         %lld",
+                    (long long)n.prompts, (long long)n.prompt_tokens, (long long)n.responses,
+                    (long long)n.response_tokens, n.has_token_chars ? ", with characters per token" : "",
+                    n.has_trained ? ", some of them not trained" : "",
+                    n.has_desirable ? ", labelled: desirable or not" : "", (long long)n.pairs));
+    return labeled < n.pairs ? text_printf(out, ", %lld of them with a label\n", (long long)labeled)
+                             : text_puts(out, "\n");
 }
 
 enum { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, LENGTH_KINDS };

@@ -147,8 +147,10 @@ static enum status add_line(struct metrics *m, const char *line, size_t n, const
     enum status st = OK;
     const char *name;
     json_t *value;
+    bool closing = json_object_get(json, "train_runtime") != NULL; /* whose step is the last one again */
     json_object_foreach(json, name, value) {
-        if (st == OK && json_is_number(value)) {
+        bool again = closing && (strcmp(name, "step") == 0 || strcmp(name, "epoch") == 0);
+        if (st == OK && json_is_number(value) && !again) {
             st = add_value(m, name, json_number_value(value));
         }
     }

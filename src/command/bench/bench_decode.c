@@ -1,0 +1,130 @@
+/* bench.kind=decode: prompts of random tokens, read and gone on from, one batch after another: tokens per
+ * second, and what share of the memory bandwidth that was measured in the same run the steps reach. A step
+ * reads all weights but the embedding, and the keys and values of every sequence. The processor's time of a
+ * step tells a slow step from a machine that has other things to do. */
+#include <stdio.h>
+#include <time.h>
+
+#include "command/bench/bench.h"
+#include "decode/decoder.h"
+#include "util/clock.h"
+#include "util/mem.h"
+
+static const int batches[] = {1, 4, 16, 64};
+enum { MOST_BATCH = 64 };
+
+struct decode_bench {
+    struct bench *bench;
+    struct model *model;
+    int32_t prompt, steps; /* tokens of each prompt, and steps after it */
+    int32_t *tokens;       /* MOST_BATCH prompts */
+    int32_t *drawn;        /* MOST_BATCH responses */
+    bool stops;            /* at the first token */
+};
+
+static bool is_end(void *context, const int32_t *tokens, int32_t count) {
+    const struct decode_bench *d = context;
+    (void)tokens;
+    (void)count;
+    return d->stops;
+}
+
+struct run_times {
+    double seconds, processor;
+};
+
+/* A run: of the prompts alone, or with all steps. */
+static enum status run_once(struct decode_bench *d, struct decoder *decoder, int batch, bool stops,
+                            struct run_times *out) {
+    struct prompt prompts[MOST_BATCH];
+    struct response_tokens responses[MOST_BATCH];
+    for (int i = 0; i < batch; i++) {
+        prompts[i] = (struct prompt){.row = i, .tokens = d->tokens + i * d->prompt, .count = d->prompt};
+        responses[i] = (struct response_tokens){.tokens = d->drawn + i * (d->steps + 1)};
+    }
+    d->stops = stops;
+    double began = clock_seconds();
+    clock_t at = clock();
+    TRY(decoder_run(decoder, prompts, batch, responses, NULL, NULL));
+    out->processor = (double)(clock() - at) / CLOCKS_PER_SEC;
+    out->seconds = clock_seconds() - began;
+    return OK;
+}
+
+/* Bytes that a step of this many sequences reads, half of its steps done. */
+static double bytes_of_step(const struct decode_bench *d, int batch) {
+    const struct model_config *c = &d->model->config;
+    double weights = (double)d->model->base->elements;
+    double embedding = (double)c->vocabulary * (double)c->width;
+    double context = (double)d->prompt + d->steps / 2.0;
+    double cached = 2.0 * (double)c->layers * (double)(c->kv_heads * c->head_dim) * context * batch;
+    double of_weights = c->tied ? weights : weights - embedding;
+    return (of_weights + cached) * (double)dtype_size(d->model->backend->caps.compute);
+}
+
+static enum status run_batch(struct decode_bench *d, int batch) {
+    struct bench *b = d->bench;
+    const struct decoder_options o = {.sampling = {.temperature = 1, .top_p = 1},
+                                      .sequences = batch,
+                                      .max_prompt = d->prompt,
+                                      .max_new_tokens = d->steps + 1,
+                                      .is_end = is_end,
+                                      .end_context = d};
+    struct workspace w = {0};
+    struct decoder *decoder = NULL;
+    int64_t bytes;
+    struct run_times all = {0}, prompts = {0}, warm;
+    enum status st;
+    TRY_TO(done, decoder_bytes(&d->model->config, &d->model->backend->caps, &o, &bytes));
+    TRY_TO(done, workspace_open(d->model->backend, bytes, &w));
+    TRY_TO(done, decoder_open(d->model, &w, &o, &decoder));
+    TRY_TO(done, run_once(d, decoder, batch, true, &warm));
+    TRY_TO(done, run_once(d, decoder, batch, true, &prompts));
+    TRY_TO(done, run_once(d, decoder, batch, false, &all));
+    double step = (all.seconds - prompts.seconds) / d->steps;
+    double processor = (all.processor - prompts.processor) / d->steps;
+    double share = bytes_of_step(d, batch) / step / b->peak_bytes;
+    if (b->session.comm->rank == 0) {
+        double of_prompts = (double)batch * d->prompt / prompts.seconds;
+        printf("%8d %16.1f %11.2f %14.2f %14.1f %14.1f %%\n", batch, of_prompts, 1e3 * step, 1e3 * processor,
+               batch / step, 100 * share);
+        st = bench_row(b, "%d,%d,%.6g,%.6g,%.6g,%.6g,%.4f", batch, d->prompt, of_prompts, step, processor,
+                       batch / step, share);
+    }
+done:
+    decoder_close(decoder);
+    workspace_close(&w);
+    return st;
+}
+
+static enum status open_all(struct decode_bench *d) {
+    const struct settings *s = d->bench->session.settings;
+    TRY(model_open(d->bench->session.backend, &d->bench->config, &d->model));
+    TRY(arena_initialize(d->model->base, (uint64_t)s->seed));
+    TRY(NEW_ARRAY(d->tokens, (int64_t)MOST_BATCH * d->prompt));
+    for (int64_t i = 0; i < (int64_t)MOST_BATCH * d->prompt; i++) {
+        struct rng r = rng_stream((uint64_t)s->seed, RNG_BENCH, i, 0);
+        d->tokens[i] = (int32_t)rng_below(&r, d->model->config.vocabulary);
+    }
+    return NEW_ARRAY(d->drawn, (int64_t)MOST_BATCH * (d->steps + 1));
+}
+
+enum status bench_decode(struct bench *bench) {
+    const struct settings *s = bench->session.settings;
+    struct comm *c = bench->session.comm;
+    struct decode_bench d = {
+        .bench = bench, .prompt = (int32_t)s->bench.tokens, .steps = (int32_t)s->bench.repeats};
+    enum status st = open_all(&d);
+    if (st == OK && c->rank == 0) {
+        printf("#  batch  prompt tokens/s     step/ms  processor/ms       tokens/s  share of triad\n");
+        st = bench_row(bench, "batch,prompt,prompt_tokens_s,step_s,processor_s,tokens_s,share_of_triad");
+    }
+    st = comm_agree(c, st);
+    for (int i = 0; i < COUNT_OF(batches) && st == OK; i++) {
+        st = comm_agree(c, run_batch(&d, batches[i]));
+    }
+    mem_free(d.tokens);
+    mem_free(d.drawn);
+    model_close(d.model);
+    return st;
+}
