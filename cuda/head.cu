@@ -1,8 +1,8 @@
 /* The head: logits are made a slab (rows x part of the vocabulary) at a time by cuBLAS, reduced, forgotten.
  *
- * Forward keeps for each row the running maximum, the sum of e^(logit - maximum), the sum of logit times
- * that, the sum of logits and the target's logit (an online softmax; Milakov and Gimelshein 2018). Backward
- * makes the slabs again and turns them into the gradient with respect to the raw products,
+ * Forward keeps for each row the running maximum, the sums of e^(logit - maximum) and of its square, the sum
+ * of logit times that, the sum of logits and the target's logit (an online softmax; Milakov and Gimelshein
+ * 2018). Backward makes the slabs again and turns them into the gradient with respect to the raw products,
  * (onehot(target) - softmax) * row_weight * slope, in place in fp32 and into a bf16 slab beside it otherwise,
  * and multiplies that with the weight (dhidden, summed over slabs in fp32) and the hidden rows (dweight).
  */
@@ -11,7 +11,7 @@
 enum { ROWS = 1024, COLUMNS = 8192 }; /* a slab is 32 MiB */
 
 struct running {
-    double sum, weighted, total; /* of e, logit * e, logit; e = e^(logit - largest) */
+    double sum, squares, weighted, total; /* of e, e^2, logit * e, logit; e = e^(logit - largest) */
     float largest, target;
 };
 
@@ -33,7 +33,7 @@ __device__ static float logit(const slab &s, float softcap, const T *bias, int64
 __global__ void start_rows(running *r, int64_t rows) {
     int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < rows) {
-        r[i] = running{0.0, 0.0, 0.0, -INFINITY, 0.0f};
+        r[i] = running{0.0, 0.0, 0.0, 0.0, -INFINITY, 0.0f};
     }
 }
 
@@ -47,16 +47,19 @@ template <typename T> __global__ void reduce_rows(slab s, float softcap, const T
     }
     most = fmaxf(r.largest, largest_in_block(most));
     double sum = 0.0;
+    double squares = 0.0;
     double weighted = 0.0;
     double total = 0.0;
     for (int64_t j = threadIdx.x; j < s.n; j += blockDim.x) {
         float x = logit(s, softcap, bias, row, j);
         float e = expf(x - most);
         sum += static_cast<double>(e);
+        squares += static_cast<double>(e) * static_cast<double>(e);
         weighted += static_cast<double>(e) * static_cast<double>(x);
         total += static_cast<double>(x);
     }
     sum = sum_in_block(sum);
+    squares = sum_in_block(squares);
     weighted = sum_in_block(weighted);
     total = sum_in_block(total);
     if (threadIdx.x != 0) {
@@ -65,6 +68,7 @@ template <typename T> __global__ void reduce_rows(slab s, float softcap, const T
     double keep = r.largest == most ? 1.0 : exp(static_cast<double>(r.largest) - static_cast<double>(most));
     int64_t target = s.targets[row];
     r.sum = r.sum * keep + sum;
+    r.squares = r.squares * keep * keep + squares;
     r.weighted = r.weighted * keep + weighted;
     r.total += total;
     r.largest = most;
@@ -93,6 +97,7 @@ __global__ void finish_rows(const running *all, const int32_t *targets, view<flo
     out[HEAD_ENTROPY] = static_cast<float>(lse - r.weighted / r.sum);
     out[HEAD_IS_TOP] = has_target && r.target == r.largest ? 1.0f : 0.0f;
     out[HEAD_MEAN_LOGIT] = static_cast<float>(r.total / static_cast<double>(vocabulary));
+    out[HEAD_COLLISION] = static_cast<float>(log(r.squares) - 2 * log_sum);
 }
 
 static int64_t least(int64_t a, int64_t b) {

@@ -113,8 +113,17 @@ struct attention_backward {
 /* The head: log-softmax(hidden W^T + bias) read at one target per row, in chunks over rows and vocabulary,
  * never rows x V in memory. target -1: no log-probability for the row (0), never the top, no gradient; the
  * other statistics are those of its logits. logits = softcap(hidden W^T + bias), Gemma 2's cap. statistics of
- * a row: log-probability, log-sum-exp, entropy, 1 if no logit exceeds the target's, mean logit. */
-enum head_statistic { HEAD_LOGP, HEAD_LSE, HEAD_ENTROPY, HEAD_IS_TOP, HEAD_MEAN_LOGIT, HEAD_STATISTICS };
+ * a row: log-probability, log-sum-exp, entropy, 1 if no logit exceeds the target's, mean logit, logarithm of
+ * the probability that two draws are the same. */
+enum head_statistic {
+    HEAD_LOGP,
+    HEAD_LSE,
+    HEAD_ENTROPY,
+    HEAD_IS_TOP,
+    HEAD_MEAN_LOGIT,
+    HEAD_COLLISION,
+    HEAD_STATISTICS
+};
 struct head {
     struct tensor hidden, weight, bias; /* (n, d), (V, d), (1, V) or none */
     struct tensor targets;              /* 1 x n, I32 */

@@ -84,6 +84,10 @@ enum status dpo_losses(const struct run *run, struct terms *out) {
                                                .gamma = s->dpo.gamma,
                                                .tau = s->dpo.tau,
                                                .beta_scale = s->dpo.beta_scale,
+                                               .desirable_weight = s->dpo.desirable_weight,
+                                               .undesirable_weight = s->dpo.undesirable_weight,
+                                               .weighting = s->dpo.weighting,
+                                               .tdpo_alpha = s->dpo.tdpo_alpha,
                                                .tail_discount = 1 - s->dpo.ld_alpha};
     TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
     TRY(terms_parse(s->dpo.loss, out));
@@ -94,6 +98,14 @@ enum status dpo_terms(const struct run *run, struct terms *out) {
     *out = (struct terms){.reference_free = run->settings->dpo.reference_free};
     TRY(dpo_losses(run, out));
     out->has_reference = out->reads & READS_REFERENCE;
+    bool aside = *run->settings->dpo.reference_file || run->settings->dpo.reference_free;
+    if (out->reads & READS_DIVERGENCE && aside) {
+        return fail(ERR_USAGE,
+                    "dpo.loss=%s runs the reference beside the policy: dpo.reference_file and "
+                    "dpo.reference_free have no "
+                    "effect",
+                    run->settings->dpo.loss);
+    }
     TRY(options_learn(run->options, LEARNT_READS_REFERENCE, out->has_reference));
     TRY(options_learn(run->options, LEARNT_TAKES_BETA, out->takes & TAKES_BETA));
     return check_embed_keys(run);

@@ -307,6 +307,13 @@ enum status command_evaluate(struct run *run) {
     const struct settings *s = run->settings;
     struct evaluation e = {0};
     TRY(dpo_losses(run, &e.terms));
+    if (e.terms.reads & READS_DIVERGENCE) {
+        return fail(
+            ERR_USAGE,
+            "dpo.loss=%s: reads two models at each token, and evaluate has one in memory; training shows "
+            "this loss on eval_data",
+            s->dpo.loss);
+    }
     if (e.terms.rows != OVER_PAIRS) {
         return fail(ERR_USAGE,
                     "dpo.loss=%s: evaluate compares the two responses of a pair; training shows this "

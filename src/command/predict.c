@@ -15,6 +15,9 @@ static void print_memory(const struct estimate *e) {
     if (e->frozen > 0) {
         printf("  frozen base  %10.1f  %lld\n", mib(e->base), (long long)e->frozen);
     }
+    if (e->reference) {
+        printf("  reference    %10.1f  follows\n", mib(e->reference));
+    }
     printf("  gradients    %10.1f\n", mib(e->gradients));
     printf("  optimizer    %10.1f  %lld states\n", mib(e->optimizer), (long long)e->state_arenas);
     if (e->partial) {
@@ -68,6 +71,8 @@ enum status trainer_estimate(struct trainer *t, struct estimate_options *out) {
         .optimizer = trainer_optimizer(s->settings),
         .is_sharded = s->settings->train.shard_optimizer,
         .keep = t->training.keep,
+        .has_follower = s->settings->dpo.sync_reference || t->terms.reads & READS_DIVERGENCE,
+        .reference_keep = t->terms.reads & READS_DIVERGENCE ? KEEP_INPUTS : KEEP_NOTHING,
         .rows = &s->train,
         .eval_rows = &s->eval,
         .source = &t->data,

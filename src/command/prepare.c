@@ -53,7 +53,7 @@ static enum status open_templates(struct prepare *p) {
     const char *wanted = s->prepare.chat_template;
     char *folder = NULL;
     p->chat.strings = s->prepare.strings_as_chat;
-    p->chat.all_turns = s->prepare.train_turns == 0;
+    p->chat.all_turns = s->prepare.train_turns == 0 && s->prepare.hindsight == 0;
     p->job.chat = &p->chat;
     p->job.specials_as_text = s->tokenize.special_in_content == 1;
     if (strcmp(wanted, "transcript") == 0) {
@@ -159,6 +159,21 @@ static void say_how(const struct prepare *p) {
     }
 }
 
+/* The same on every rank. */
+static enum status choose_hindsight(struct prepare *p) {
+    const struct settings *s = p->run->settings;
+    p->job.hindsight = (struct hindsight){.kind = (enum hindsight_kind)s->prepare.hindsight,
+                                          .good = s->prepare.good_marker,
+                                          .bad = s->prepare.bad_marker,
+                                          .is_labelled = p->job.format == FORMAT_UNPAIRED,
+                                          .seed = (uint64_t)s->seed};
+    return p->templated && p->job.hindsight.kind != HINDSIGHT_NONE
+               ? fail(ERR_USAGE, "prepare.hindsight: messages of a chat template end where it ends them, so "
+                                 "that no answer "
+                                 "can stand behind another; set prepare.chat_template=transcript")
+               : OK;
+}
+
 /* Collective. Format, limits and the boundary check's stride. */
 static enum status plan(struct prepare *p) {
     const struct settings *s = p->run->settings;
@@ -179,6 +194,7 @@ static enum status plan(struct prepare *p) {
     p->job.strict = s->prepare.strict;
     TRY(prepare_choose_format(p));
     p->templated = p->chats && p->chat.templates;
+    TRY(choose_hindsight(p));
     if (p->chats) {
         say_how(p);
     }

@@ -105,8 +105,8 @@ static const struct option table[] = {
            "cuDNN where it is found"),
 
     CHOICE("prepare.format", prepare.format, "auto",
-           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text", "prepare",
-           NULL, "record format; auto: by the keys of most records"),
+           "auto|hh|preference|prompt_completion|prompt|responses|shp|ultrafeedback|alpaca|text|unpaired",
+           "prepare", NULL, "record format; auto: by the keys of most records"),
     BOOL("prepare.strict", prepare.strict, "false", "prepare", NULL,
          "stop at the first bad record (no JSON, wrong types, missing or empty fields); else bad ones are "
          "dropped, and counted by reason with their first lines"),
@@ -120,8 +120,16 @@ static const struct option table[] = {
         "go through it too, as turns of user and assistant"),
     TEXT("prepare.date", prepare.date, "", "prepare", NULL,
          "day that templates write which ask for one (2026-11-30); not set: today"),
-    CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", NULL,
+    CHOICE("prepare.train_turns", prepare.train_turns, "all", "all|last", "prepare", "prepare.hindsight=none",
            "\"messages\": which turns of the assistant are trained"),
+    CHOICE("prepare.hindsight", prepare.hindsight, "none", "none|chain|conditional", "prepare", NULL,
+           "for sft, answers behind words that say how good they are: chain (Chain of Hindsight: of a pair "
+           "one text with "
+           "one or both answers), conditional (both answers, a text each)"),
+    TEXT("prepare.good_marker", prepare.good_marker, " A good answer:", "prepare",
+         "prepare.hindsight=chain|conditional", "words before a good answer; a prompt alone ends with them"),
+    TEXT("prepare.bad_marker", prepare.bad_marker, " A bad answer:", "prepare",
+         "prepare.hindsight=chain|conditional", "words before a bad one"),
     BOOL("prepare.token_chars", prepare.token_chars, "true", "prepare", NULL,
          "store characters per token, for truncate.unit chars"),
     INT("prepare.limit", prepare.limit, "0", 0, MOST, "records", "prepare", NULL, "read at most; 0: all"),
@@ -248,9 +256,11 @@ static const struct option table[] = {
            "mean over the batch's tokens, or sum per sequence and mean over sequences"),
     TEXT("dpo.loss", dpo.loss, "sigmoid", "dpo evaluate", "evaluate:model&evaluate:@" LEARNT_LANGUAGE_MODEL,
          "sigmoid, ipo, ipo_sum, hinge, robust, apo_zero, apo_down, sigmoid_norm, exo_pair, nca_pair, "
-         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired; without a reference slic, cpo, "
+         "bco_pair, sppo_hard, discopop, bco, beta_dpo, aot, aot_unpaired, tdpo1, tdpo2; without a reference "
+         "slic, cpo, "
          "simpo, orpo; on a "
-         "prompt's scored responses bt_list, without a reference rrhf, pro; sums of them with weights; \"+ "
+         "prompt's scored responses bt_list, without a reference rrhf, pro; on labelled responses kto, "
+         "apo_zero_unpaired; sums of them with weights; \"+ "
          "w*sft\" adds the chosen's token-mean loss, which may stand alone"),
     NUMBER("dpo.beta", dpo.beta, "0.1", 1e-12, 1e6, "", "dpo score evaluate",
            "evaluate:model&dpo:@" LEARNT_TAKES_BETA "&evaluate:reference,dpo.loss&score:reference",
@@ -273,14 +283,33 @@ static const struct option table[] = {
     NUMBER("dpo.beta_scale", dpo.beta_scale, "0.6", 0, 1e6, "", "dpo evaluate",
            "evaluate:model&evaluate:reference",
            "of beta_dpo: how far a pair's beta follows its log-ratio's distance from the batch's mean"),
+    NUMBER("dpo.tdpo_alpha", dpo.tdpo_alpha, "0.5", 0, 1e6, "", "dpo", NULL,
+           "of tdpo2: how much the difference of the responses' divergences counts"),
+    NUMBER("dpo.desirable_weight", dpo.desirable_weight, "1", 0, 1e6, "", "dpo", NULL,
+           "of desirable responses in kto and apo_zero_unpaired"),
+    NUMBER("dpo.undesirable_weight", dpo.undesirable_weight, "1", 0, 1e6, "", "dpo", NULL, "of the others"),
+    BOOL("dpo.weighting", dpo.weighting, "false", "dpo evaluate", "evaluate:model&evaluate:reference",
+         "a pair counts by how likely the policy is to write both responses (WPO), in losses of a pair that "
+         "read a "
+         "reference"),
     TEXT("dpo.divergence", dpo.divergence, "reverse_kl", "dpo evaluate", "evaluate:model&evaluate:reference",
          "from the reference, in losses of the log-ratios' difference: reverse_kl, forward_kl, js, "
          "alpha:NUMBER"),
     NUMBER("dpo.ld_alpha", dpo.ld_alpha, "1", 0, 1, "", "dpo evaluate", "evaluate:model&evaluate:reference",
            "weight of the tokens past the length of the pair's shorter response (LD-DPO), in losses that "
            "read a reference"),
+    BOOL("dpo.sync_reference", dpo.sync_reference, "false", "dpo",
+         "@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
+         "the reference follows the policy (TR-DPO): a second model in memory, whose scores are computed for "
+         "every "
+         "batch; no side-car is read or written"),
+    NUMBER("dpo.reference_mixup_alpha", dpo.reference_mixup_alpha, "0.6", 1e-12, 1, "", "dpo",
+           "dpo.sync_reference", "share of the policy in an update of the reference; 1: a copy"),
+    INT("dpo.reference_sync_steps", dpo.reference_sync_steps, "512", 1, MOST, "steps", "dpo",
+        "dpo.sync_reference", "between updates of the reference"),
     TEXT("dpo.reference_file", dpo.reference_file, "", "dpo evaluate",
-         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free&evaluate:reference",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&evaluate:reference&!dpo.sync_reference",
          "side-car of reference scores; where not set: beside the data", PLACE),
 
     BOOL("reward.margin", reward.margin, "true", "reward evaluate",
@@ -455,7 +484,8 @@ static const struct option table[] = {
     TEXT("generate.threshold", generate.threshold, "", "generate", "generate.rule=kl_threshold",
          "nats, or several, comma separated"),
     TEXT("generate.reference", generate.reference, "", "generate", NULL,
-         "model folder: the rules' second voice, and what every response's KL is against"),
+         "model folder, or of adapters on model: the rules' second voice, and what every response's KL is "
+         "against; model's own: the base without adapter"),
     TEXT("generate.expert", generate.expert, "", "generate", "generate.rule=proxy", "model folder"),
     TEXT("generate.antiexpert", generate.antiexpert, "", "generate", "generate.rule=proxy", "model folder"),
     INT("generate.samples", generate.samples, "1", 1, 65536, "responses", "generate", "generate.temperature",

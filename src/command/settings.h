@@ -29,6 +29,8 @@ struct settings {
         char *chat_template; /* "auto", "transcript", or a file */
         char *date;          /* of templates that ask; "": today */
         int train_turns;     /* 0 all, 1 last */
+        int hindsight;       /* enum hindsight_kind */
+        char *good_marker, *bad_marker;
     } prepare;
     struct {
         char *begin;            /* "auto", "true", "false" */
@@ -74,8 +76,11 @@ struct settings {
     struct {
         char *loss; /* a preference objective, or several with weights: "sigmoid", "sigmoid+0.1*sft" */
         double beta, label_smoothing, margin, gamma, tau, beta_scale, ld_alpha;
+        double tdpo_alpha, desirable_weight, undesirable_weight;
         char *divergence;
-        bool reference_free;
+        bool reference_free, sync_reference, weighting;
+        double reference_mixup_alpha;
+        int64_t reference_sync_steps;
         char *reference_file; /* side-car path; "": beside the data */
     } dpo;
     struct {

@@ -16,7 +16,8 @@ enum row_kind trainer_rows(const struct terms *t) {
     static const enum row_kind kinds[] = {[OVER_SEQUENCES] = ROWS_PREFERRED,
                                           [OVER_PAIRS] = ROWS_LABELED,
                                           [OVER_LISTS] = ROWS_PROMPTS,
-                                          [OVER_PROMPTS] = ROWS_COMPARED};
+                                          [OVER_PROMPTS] = ROWS_COMPARED,
+                                          [OVER_LABELED] = ROWS_UNPAIRED};
     return kinds[t->rows];
 }
 
@@ -95,15 +96,24 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
+    int64_t mismatch = t->terms.reads & READS_MISMATCHED ? settings->train.batch : 0;
+    if (mismatch == 1) {
+        return fail(ERR_USAGE,
+                    "train.batch=1: dpo.loss=%s compares a response with those of other rows of the update; "
+                    "set train.batch to 2 or more",
+                    settings->dpo.loss);
+    }
     const struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
                                        .key = "data",
-                                       .kind = trainer_rows(&t->terms)};
+                                       .kind = trainer_rows(&t->terms),
+                                       .mismatch = mismatch};
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
                                           .key = "eval_data",
                                           .kind = trainer_rows(&t->terms),
-                                          .limit = settings->evaluate.rows};
+                                          .limit = settings->evaluate.rows,
+                                          .mismatch = mismatch};
         TRY(session_open_rows(s, &eval, &s->eval));
     }
     trainer_plan(t);
@@ -128,10 +138,74 @@ static enum status measure_speed(struct trainer *t) {
     return comm_sum_f64(t->session.comm, &t->training.peak_flops, 1);
 }
 
+static enum status follow(void *context, int64_t step) {
+    struct trainer *t = context;
+    return live_reference_follow(&t->follower, t->session.model->trained, step);
+}
+
+/* What is read at each token needs its hidden states. */
+static enum pass_keep follower_keep(const struct trainer *t) {
+    return t->terms.reads & READS_DIVERGENCE ? KEEP_INPUTS : KEEP_NOTHING;
+}
+
+/* Local. The follower has its model. */
+static enum status open_follower(struct trainer *t, struct model *model, const char *folder) {
+    struct session *s = &t->session;
+    struct live_reference *r = &t->follower;
+    r->workspace = &t->follower_workspace;
+    r->tokens = t->terms.reads & READS_TOKEN_REFERENCE;
+    r->mixup = s->settings->dpo.reference_mixup_alpha;
+    r->every = s->settings->dpo.sync_reference ? s->settings->dpo.reference_sync_steps : 0;
+    r->keep = follower_keep(t);
+    enum status st = live_reference_open(r, model, s->model);
+    st = st == OK ? session_need_head(model, folder, HEAD_LANGUAGE) : st;
+    return st == OK ? model_folder_hash(model, &s->train.reference_model) : st;
+}
+
+/* Collective. A reference that follows, or is read at each token: in memory, in place of side-cars. */
+static enum status prepare_follower(struct trainer *t) {
+    struct session *s = &t->session;
+    const char *folder = *s->settings->reference ? s->settings->reference : s->settings->model;
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    struct model *model = NULL;
+    int64_t tokens = batch_forest_tokens(&t->data.plan, s->comm->size, &s->train.lengths);
+    if (s->eval.view) {
+        int64_t eval = batch_forest_tokens(&t->eval_data.plan, s->comm->size, &s->eval.lengths);
+        tokens = eval > tokens ? eval : tokens;
+    }
+    TRY(model_folder_open(s->comm, s->backend, folder, &options, &model));
+    enum status st = session_workspace(s, model, follower_keep(t), tokens, &t->follower_workspace);
+    if (st != OK) {
+        model_close(model);
+        return st;
+    }
+    TRY(comm_agree(s->comm, open_follower(t, model, folder)));
+    if (t->terms.reads & READS_DIVERGENCE) {
+        t->training.reference_scorer = &t->follower.scorer;
+        log_root(LOG_INFO, "the reference %s runs beside the policy, for the divergence at each token",
+                 folder);
+    } else {
+        t->data.score_reference = t->eval_data.score_reference = live_reference_score;
+        t->data.scores = t->eval_data.scores = &t->follower;
+        t->training.source.ahead = false;
+    }
+    if (s->settings->dpo.sync_reference) {
+        t->training.reference = model->base;
+        t->training.updated = follow;
+        t->training.updated_context = t;
+        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy", folder,
+                 (long long)t->follower.every, t->follower.mixup);
+    }
+    return OK;
+}
+
 static enum status prepare_reference(struct trainer *t) {
     struct session *s = &t->session;
     if (!t->terms.has_reference) {
         return OK;
+    }
+    if (s->settings->dpo.sync_reference || t->terms.reads & READS_DIVERGENCE) {
+        return prepare_follower(t);
     }
     bool tokens = t->terms.reads & READS_TOKEN_REFERENCE;
     const struct reference_request train = {.rows = &s->train,
@@ -381,6 +455,8 @@ enum status trainer_run(struct run *run, const struct terms *terms, trainer_sele
     struct trainer trainer = {.terms = *terms, .command = run->options->command};
     session_open(run, &trainer.session);
     enum status st = trainer_work(&trainer, select);
+    live_reference_close(&trainer.follower);
+    workspace_close(&trainer.follower_workspace);
     session_close(&trainer.session);
     text_free(&trainer.view);
     return st;

@@ -4,6 +4,7 @@
 
 #include "command/session.h"
 #include "io/safetensors.h"
+#include "score/live_reference.h"
 #include "train/estimate.h"
 #include "train/loop.h"
 
@@ -14,6 +15,8 @@ struct trainer {
     struct text view;    /* of settings->data, made by this job and read in its place; empty: none */
     bool has_folder;     /* the output folder is this job's */
     struct batch_source data, eval_data;
+    struct live_reference follower; /* dpo.sync_reference */
+    struct workspace follower_workspace;
     struct estimate need; /* where has_need */
     bool has_need;
     double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */

@@ -299,8 +299,7 @@ static enum status read_reference(struct sidecar *file, struct batch *b) {
     return st;
 }
 
-/* Token by token, of responses whose sums are checked already. */
-static enum status read_token_reference(struct sidecar *file, struct batch *b) {
+enum status batch_place_tokens(struct batch *b) {
     TRY(NEW_ARRAY(b->token_first, b->first[b->n] + 1));
     for (int64_t i = 0; i < b->n; i++) {
         for (int j = 0; j < b->samples[i].n_responses; j++) {
@@ -308,7 +307,12 @@ static enum status read_token_reference(struct sidecar *file, struct batch *b) {
             b->token_first[k + 1] = b->token_first[k] + sample_scored(&b->samples[i], j);
         }
     }
-    TRY(NEW_ARRAY(b->token_reference, b->token_first[b->first[b->n]]));
+    return NEW_ARRAY(b->token_reference, b->token_first[b->first[b->n]]);
+}
+
+/* Token by token, of responses whose sums are checked already. */
+static enum status read_token_reference(struct sidecar *file, struct batch *b) {
+    TRY(batch_place_tokens(b));
     for (int64_t i = 0; i < b->n; i++) {
         for (int j = 0; j < b->samples[i].n_responses; j++) {
             const struct sample_response *r = &b->samples[i].responses[j];
@@ -334,12 +338,14 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
     for (int64_t i = 0; i < b->n; i++) {
         const struct sample *sample = &b->samples[i];
         b->tokens += sample_tokens(sample);
-        b->target_tokens += sample->n_responses > 0 ? sample_scored(sample, sample->target) : 0;
+        b->target_tokens +=
+            sample->n_responses > 0 && sample->target >= 0 ? sample_scored(sample, sample->target) : 0;
     }
     if (s->reference) {
         TRY_TO(done, read_reference(s->reference, b));
         TRY_TO(done, s->reads_tokens ? read_token_reference(s->reference, b) : OK);
     }
+    TRY_TO(done, s->score_reference ? s->score_reference(s->scores, b) : OK);
 done:
     share_free(&share);
     return st;

@@ -80,6 +80,10 @@ struct batch_source {
     struct view *view;
     struct sidecar *reference; /* NULL: none */
     bool reads_tokens;         /* of the reference, which holds them then */
+    /* Local. In place of a side-car: scores of a batch that is read else, into its reference and
+     * token_reference; NULL: none. A batch then may not be read before the update before it is done. */
+    enum status (*score_reference)(void *context, struct batch *b);
+    void *scores; /* its context */
     struct batch_plan plan;
     int rank, size;
     struct cut_counts *counts; /* added to; may be NULL */
@@ -87,6 +91,9 @@ struct batch_source {
 /* Local. This rank's rows of a step. b is freed first. Fails: as view_read; ERR_DATA when a side-car row is
  * missing or was computed from other tokens. */
 enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b);
+
+/* Local. Makes token_first and token_reference, for as many numbers as the responses have scored tokens. */
+enum status batch_place_tokens(struct batch *b);
 
 /* Local. Tokens of a forest of any update, on any of the ranks, at most. lengths: of the plan's rows, over
  * all ranks. */

@@ -20,7 +20,7 @@ struct dataset {
     struct h5_column *columns[DATASET_COLUMNS];
     struct dataset_facts facts;
     struct dataset_size size;
-    uint64_t hash;
+    uint64_t hash, pairs_hash;
 };
 
 void dataset_facts_free(struct dataset_facts *f) {
@@ -181,6 +181,10 @@ static enum status open_columns(struct dataset *d) {
     if (d->facts.n_subsets > 0) {
         TRY(open_column(d, PROMPT_SUBSET, n->prompts));
     }
+    n->has_desirable = h5_has(d->base, dataset_columns[RESPONSE_DESIRABLE].name);
+    if (n->has_desirable) {
+        TRY(open_column(d, RESPONSE_DESIRABLE, n->responses));
+    }
     TRY(open_column(d, PAIR_CHOSEN, -1));
     n->pairs = h5_rows(d->columns[PAIR_CHOSEN]);
     for (enum dataset_column column = PAIR_REJECTED; column <= PAIR_SOURCE; column++) {
@@ -257,6 +261,10 @@ static enum status open_local(struct dataset *d, const char *path) {
     if (is_view) {
         TRY(check_selection(d));
     }
+    struct h5_file *pairs = dataset_file_of(d, HASH_PAIRS);
+    if (h5_has_attribute(pairs, dataset_hash_names[HASH_PAIRS])) {
+        TRY(h5_get_u64(pairs, dataset_hash_names[HASH_PAIRS], &d->pairs_hash));
+    }
     return open_columns(d);
 }
 
@@ -292,6 +300,10 @@ const char *dataset_path(const struct dataset *d) {
 
 const char *dataset_base_path(const struct dataset *d) {
     return d->base_path;
+}
+
+uint64_t dataset_pairs_hash(const struct dataset *d) {
+    return d->pairs_hash;
 }
 
 uint64_t dataset_hash(const struct dataset *d) {
@@ -388,13 +400,18 @@ static enum status read_span(struct dataset *d, enum dataset_column offsets, int
 }
 
 enum status dataset_response(struct dataset *d, int64_t id, struct response *out) {
-    struct response r = {.id = id, .worth = NAN};
+    struct response r = {.id = id, .worth = NAN, .desirable = -1};
     TRY(check_id(d, "response", id, d->size.responses));
     TRY(read_span(d, RESPONSE_OFFSETS, id, d->size.response_tokens, &r.first, &r.count));
     TRY(h5_read(d->columns[RESPONSE_PROMPT], id, 1, &r.prompt));
     TRY(h5_read(d->columns[RESPONSE_SCORE], id, 1, &r.score));
     TRY(d->size.has_worths ? h5_read(d->columns[RESPONSE_WORTH], id, 1, &r.worth) : OK);
+    TRY(d->size.has_desirable ? h5_read(d->columns[RESPONSE_DESIRABLE], id, 1, &r.desirable) : OK);
     TRY(h5_read(d->columns[RESPONSE_LENGTH], id, 1, &r.length_chars));
+    if (d->size.has_desirable && r.desirable != 0 && r.desirable != 1) {
+        return fail(ERR_DATA, "%s: /responses/desirable of response %lld holds %d; 0 or 1 is expected",
+                    d->base_path, (long long)id, r.desirable);
+    }
     if (r.prompt < 0 || r.prompt >= d->size.prompts || r.length_chars < 0) {
         return fail(ERR_DATA, "%s: response %lld (prompt %lld, %d characters) is out of range", d->base_path,
                     (long long)id, (long long)r.prompt, r.length_chars);

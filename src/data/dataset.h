@@ -10,6 +10,7 @@
  *   /responses/score         float32, NaN where there is none
  *   /responses/worth         float32, what it is really worth, NaN where that is not known; optional
  *   /responses/length_chars  int32, code points of the text
+ *   /responses/desirable     int8, 1: desirable, 0: not; of unpaired records alone, which have no pairs
  *   /responses/token_chars   uint8, code points of each token, for cuts by characters; optional
  *   /responses/trained       uint8, per token, 1: trained and scored, 0: only read; optional, absent: all 1
  *   /pairs/{chosen,rejected} int64, responses
@@ -38,8 +39,9 @@
 #include "mpi/comm.h"
 #include "util/text.h"
 
-/* Version 2 has /responses/trained, which a reader of version 1 would pass over. */
-enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_VERSION = 2 };
+/* Version 2 has /responses/trained, 3 /responses/desirable, which readers of the versions before would pass
+ * over. */
+enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_TRAINED = 2, DATASET_FORMAT_VERSION = 3 };
 enum { DATASET_DROP_REASONS = 16, DATASET_REASON_BYTES = 64 };
 
 /* What made the file. Strings are owned by the struct's holder. */
@@ -82,6 +84,7 @@ struct dataset_part {
     float *response_score; /* NULL: none */
     float *response_worth; /* NULL: none; the file has them where a rank has a number */
     int32_t *response_length_chars;
+    int8_t *response_desirable; /* 1 or 0; NULL on all ranks that have responses: they are not labelled */
     int64_t *chosen, *rejected, *pair_source; /* pair_source NULL: unknown */
     float *margin;                            /* NULL: none */
     int8_t *label;                            /* NULL: all 1 */
@@ -112,10 +115,12 @@ void dataset_close(struct dataset *d);
 
 struct dataset_size {
     int64_t prompts, responses, pairs, prompt_tokens, response_tokens;
-    bool has_token_chars, has_worths, has_trained;
+    bool has_token_chars, has_worths, has_trained, has_desirable;
 };
 struct dataset_size dataset_size(const struct dataset *d);
 const struct dataset_facts *dataset_facts(const struct dataset *d);
+/* Of the pairs, a view's own; 0 where an earlier version wrote the file. */
+uint64_t dataset_pairs_hash(const struct dataset *d);
 const char *dataset_path(const struct dataset *d);
 /* The file that holds the tokens: another one than dataset_path where that is a view. */
 const char *dataset_base_path(const struct dataset *d);
@@ -162,6 +167,7 @@ struct response {
     int64_t prompt_first, prompt_count; /* tokens in /prompts/tokens */
     int32_t length_chars;
     float score, worth; /* NaN: none */
+    int8_t desirable;   /* 1 or 0; -1: the file does not say */
 };
 enum status dataset_response(struct dataset *d, int64_t id, struct response *out);
 enum status dataset_responses(struct dataset *d, struct range ids, struct response *out);

@@ -30,6 +30,7 @@ const struct array_spec dataset_columns[DATASET_COLUMNS] = {
     [RESPONSE_WORTH] = {"/responses/worth", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_TRAINED] = {"/responses/trained", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
     [PROMPT_SUBSET] = {"/prompts/subset", ARRAY_I32, 1, ROW_CHUNK, 0, 0, false},
+    [RESPONSE_DESIRABLE] = {"/responses/desirable", ARRAY_I8, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_CHOSEN] = {"/pairs/chosen", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_REJECTED] = {"/pairs/rejected", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_MARGIN] = {"/pairs/margin", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
@@ -64,7 +65,7 @@ struct place {
 /* What is written in place of the part's own arrays: global indices, and values where there were none. */
 struct global_part {
     struct place prompts, responses, pairs, prompt_tokens, response_tokens;
-    int64_t has_chars, has_worths, has_trained;
+    int64_t has_chars, has_worths, has_trained, has_desirable;
     int64_t *prompt_offsets, *prompt_responses; /* one more on the last rank: the end */
     int64_t *response_offsets, *response_prompt;
     int64_t *chosen, *rejected, *source;
@@ -179,7 +180,9 @@ static enum status find_places(struct comm *c, const struct dataset_part *p, str
         TRY(comm_scan_i64(c, counts[i], &places[i]->before, &places[i]->total));
     }
     g->has_chars = p->response_token_chars != NULL;
+    g->has_desirable = p->response_desirable != NULL;
     int64_t lacks = !p->response_token_chars && counts[4] > 0;
+    int64_t unlabelled = !p->response_desirable && p->n_responses > 0;
     for (int64_t i = 0; i < p->n_responses && p->response_worth && !g->has_worths; i++) {
         g->has_worths = !isnan(p->response_worth[i]);
     }
@@ -190,6 +193,11 @@ static enum status find_places(struct comm *c, const struct dataset_part *p, str
     TRY(comm_max_i64(c, &g->has_trained, 1));
     TRY(comm_max_i64(c, &g->has_chars, 1));
     TRY(comm_max_i64(c, &lacks, 1));
+    TRY(comm_max_i64(c, &g->has_desirable, 1));
+    TRY(comm_max_i64(c, &unlabelled, 1));
+    if (unlabelled && g->has_desirable) {
+        return fail(ERR_INTERNAL, "labels of responses are given on some ranks and lacking on others");
+    }
     if (lacks && g->has_chars) {
         return fail(ERR_INTERNAL, "characters per token are given on some ranks and lacking on others");
     }
@@ -350,6 +358,13 @@ static enum status write_facts(struct writing *to, const struct dataset_facts *f
     return OK;
 }
 
+/* The first version that knows all that the file has. */
+static int64_t format_of(const struct global_part *g) {
+    return g->has_desirable ? DATASET_FORMAT_VERSION
+           : g->has_trained ? DATASET_FORMAT_TRAINED
+                            : DATASET_FORMAT_PLAIN;
+}
+
 enum status dataset_write(struct comm *c, const char *path, const struct dataset_part *part,
                           const struct dataset_facts *facts) {
     struct global_part g = {0};
@@ -360,10 +375,12 @@ enum status dataset_write(struct comm *c, const char *path, const struct dataset
     TRY_TO(done, comm_agree(c, check_part(part, vocabulary)));
     TRY_TO(done, find_places(c, part, &g));
     TRY_TO(done, comm_agree(c, globalize(part, &g)));
-    TRY_TO(done, h5_create(c, path, DATASET_CONTENT,
-                           g.has_trained ? DATASET_FORMAT_VERSION : DATASET_FORMAT_PLAIN, FILE_FINAL, &to.w));
+    TRY_TO(done, h5_create(c, path, DATASET_CONTENT, format_of(&g), FILE_FINAL, &to.w));
     st = write_columns(&to, part, &g);
     st = st == OK ? write_subsets(&to, part, &g, facts) : st;
+    if (st == OK && g.has_desirable) {
+        st = write_column(&to, RESPONSE_DESIRABLE, g.responses, part->n_responses, part->response_desirable);
+    }
     if (st == OK) {
         st = write_facts(&to, facts);
     }

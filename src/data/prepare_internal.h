@@ -13,6 +13,7 @@ struct response_row {
     int64_t end, prompt;
     float score, worth;
     int32_t length_chars;
+    int8_t desirable;
 };
 
 struct pair_row {
@@ -42,6 +43,8 @@ struct block {
 };
 
 void prepare_block_free(struct block *b);
+/* Whether responses say whether they are desirable. */
+bool prepare_labels(const struct prepare_job *job);
 /* Whether responses say which of their tokens are trained. */
 bool prepare_trains_some(const struct prepare_job *job);
 /* Local. A record that ended with st, which is no failure of it alone unless it is ERR_DATA: dropped with

@@ -85,7 +85,13 @@ void prepare_block_free(struct block *b) {
 }
 
 bool prepare_trains_some(const struct prepare_job *job) {
-    return job->chat && job->chat->all_turns && job->format == FORMAT_PROMPT_COMPLETION;
+    return job->hindsight.kind == HINDSIGHT_CHAIN ||
+           (job->chat && job->chat->all_turns &&
+            (job->format == FORMAT_PROMPT_COMPLETION || job->format == FORMAT_UNPAIRED));
+}
+
+bool prepare_labels(const struct prepare_job *job) {
+    return job->format == FORMAT_UNPAIRED && job->hindsight.kind == HINDSIGHT_NONE;
 }
 
 /* Lays the blocks end to end. */
@@ -106,6 +112,7 @@ static enum status new_part(struct prepared *out, const struct totals *t, const 
     TRY(NEW_ARRAY(p->response_score, t->responses));
     TRY(NEW_ARRAY(p->response_worth, t->responses));
     TRY(NEW_ARRAY(p->response_length_chars, t->responses));
+    TRY(prepare_labels(job) ? NEW_ARRAY(p->response_desirable, t->responses) : OK);
     TRY(NEW_ARRAY(p->chosen, t->pairs));
     TRY(NEW_ARRAY(p->rejected, t->pairs));
     TRY(NEW_ARRAY(p->pair_source, t->pairs));
@@ -128,6 +135,9 @@ static void append_rows(struct prepared *out, const struct block *b, const struc
         p->response_score[at] = b->responses[i].score;
         p->response_worth[at] = b->responses[i].worth;
         p->response_length_chars[at] = b->responses[i].length_chars;
+        if (p->response_desirable) {
+            p->response_desirable[at] = b->responses[i].desirable;
+        }
     }
     for (int64_t i = 0; i < b->n_pairs; i++) {
         int64_t at = base->pairs + i;
@@ -216,6 +226,7 @@ enum status prepare_join(const struct prepare_job *job, struct block *blocks, in
 void prepared_free(struct prepared *p) {
     struct dataset_part *d = &p->part;
     void *arrays[] = {d->response_trained,
+                      d->response_desirable,
                       d->prompt_tokens,
                       d->prompt_offsets,
                       d->prompt_subset,

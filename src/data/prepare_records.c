@@ -169,6 +169,7 @@ static enum status add_response(struct worker *w, struct block *b, int i, bool *
         .prompt = b->n_prompts - 1,
         .score = (float)w->text->scores[i],
         .worth = (float)w->text->worths[i],
+        .desirable = (int8_t)w->text->desirable,
         .length_chars = code_points(response->data ? response->data : "", response->len),
     };
     return OK;
@@ -235,6 +236,23 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, c
     }
     b->counts[COUNT_END_IN_TEXT] += end_in_text;
     return add_pairs(w, b, records, first_response);
+}
+
+/* A parsed record's rows: as it is, or as texts that say how good an answer is. */
+static enum status add_rows(struct worker *w, struct block *b, int64_t record, const struct record *records) {
+    const struct hindsight *h = &w->job->hindsight;
+    struct record_text *whole = w->text;
+    enum status st = OK;
+    if (h->kind == HINDSIGHT_NONE) {
+        return add_text(w, b, record, records);
+    }
+    for (int i = 0; i < hindsight_texts(h, whole) && st == OK; i++) {
+        st = hindsight_make(h, whole, i, records[0].index, w->scratch);
+        w->text = w->scratch;
+        st = st == OK ? add_text(w, b, record, records) : st;
+        w->text = whole;
+    }
+    return st;
 }
 
 struct record prepare_record(const struct prepare_job *job, int64_t i) {
@@ -315,7 +333,7 @@ static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     if (w->text->n_ties > 0) {
         prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties, place_in(&r));
     }
-    st = add_text(w, b, i, &r);
+    st = add_rows(w, b, i, &r);
     return st == OK ? OK : note("tokenizing %s", where);
 }
 
@@ -384,7 +402,7 @@ static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     if (w->text->n_pairs == 0) {
         return OK; /* its pairs are counted where they were dropped */
     }
-    enum status st = add_text(w, b, i, records);
+    enum status st = add_rows(w, b, i, records);
     return st == OK ? OK : note("tokenizing %s", where);
 }
 

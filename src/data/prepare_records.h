@@ -6,6 +6,7 @@
 #include "data/prepare_groups.h"
 #include "data/subsets.h"
 #include "io/jsonl.h"
+#include "text/hindsight.h"
 #include "text/ignored.h"
 #include "text/records.h"
 #include "text/shp.h"
@@ -23,6 +24,7 @@ struct prepare_job {
     int64_t max_length;                 /* SHP: tokens of prompt + response of a pair at most; 0: any */
     int64_t max_pairs;                  /* of an SHP post; 0: all */
     const struct chat_format *chat;     /* how messages become text; NULL: transcripts */
+    struct hindsight hindsight;         /* records as texts that say how good an answer is */
     bool specials_as_text;              /* special tokens in users' text are text */
     bool mixed; /* records may be of any format: those that are not of `format` are dropped */
     enum record_texts

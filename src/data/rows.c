@@ -129,11 +129,18 @@ int64_t rows_forest_tokens(const struct rows *r, int64_t n, int64_t micro_tokens
     return r->longest > most ? r->longest : most;
 }
 
-static void report(const struct rows *r, const char *key) {
+static void report(const struct rows *r, const struct rows_request *request) {
+    struct dataset_size size = dataset_size(r->data);
+    const char *key = request->key;
     const struct cut_counts *c = &r->counts;
     log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
              dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
              (long long)r->longest);
+    bool examples = request->kind == ROWS_CHOSEN || request->kind == ROWS_PREFERRED;
+    if (examples && size.has_desirable) {
+        log_root(LOG_INFO, "%s: %lld of %lld responses are desirable; the others are left out", key,
+                 (long long)(view_rows(r->view) + view_left_out(r->view)), (long long)size.responses);
+    }
     if (view_unlabeled(r->view) > 0) {
         log_root(LOG_WARN, "%s: %lld of %lld pairs have no label and are left out", key,
                  (long long)view_unlabeled(r->view), (long long)dataset_size(r->data).pairs);
@@ -172,6 +179,9 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
     TRY(dataset_verify_once(c, out->data, request->trust, request->seen));
     watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));
+    if (request->mismatch > 0) {
+        view_mismatch(out->view, request->mismatch);
+    }
     out->n = view_rows(out->view);
     if (request->limit > 0 && request->limit < out->n) {
         out->n = request->limit;
@@ -195,6 +205,6 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
                     request->path);
     }
     TRY(request->vocabulary > 0 ? rows_check_vocabulary(out, request->vocabulary) : OK);
-    report(out, request->key);
+    report(out, request);
     return OK;
 }

@@ -34,6 +34,7 @@ struct rows_request {
     const char *user;          /* what needs the rows, for messages */
     bool trust;                /* the file is not compared with its hashes */
     struct dataset_seen *seen; /* by the job before; NULL */
+    int64_t mismatch;          /* of unpaired rows: block of view_mismatch, 0: none */
 };
 /* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
  * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes

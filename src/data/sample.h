@@ -2,6 +2,7 @@
 #ifndef COLLIMATE_DATA_SAMPLE_H
 #define COLLIMATE_DATA_SAMPLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A prompt and responses to it, as a forest wants them; all of it is in one buffer. */
@@ -9,12 +10,15 @@ struct sample {
     int64_t row;         /* pair, prompt, or response where there is no pair */
     int32_t n_responses; /* 1 or 2; any number for rows that are prompts */
     int32_t n_pairs;     /* 1 or 0; any number for rows that are prompts */
-    int32_t target;      /* place of the response that SFT would raise: the chosen, or the best */
+    int32_t target;      /* place of the response that SFT would raise: the chosen, or the best; -1: none */
     int32_t subset;      /* the prompt's, in dataset_facts; -1: none */
+    bool is_desirable, is_mismatched; /* of labelled rows: the first response, which is the row's own; whether
+                                       * there is a second one, which belongs to another prompt */
     const int32_t *prompt;
     int32_t prompt_count;
     struct sample_response {
-        int64_t id, first; /* first: of its tokens in the data file */
+        int64_t id, first; /* first: of its tokens in the data file. Of labelled rows, whose responses stand
+                            * behind other prompts as well: id is a place of the row's (view_ids) */
         const int32_t *tokens;
         const uint8_t *trained; /* of each token, 0: only read; NULL: all are trained and scored */
         int32_t count;

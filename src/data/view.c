@@ -37,7 +37,7 @@ static enum status check_truncation(const struct dataset *d, const struct trunca
 }
 
 /* Options without effect are left out, so that they do not make side-cars stale. */
-static uint64_t hash_of(const struct view *v) {
+static uint64_t hash_of_cuts(const struct view *v) {
     const struct truncation *t = &v->t;
     int64_t fields[8] = {t->max_length, t->max_response};
     bool cuts =
@@ -53,6 +53,15 @@ static uint64_t hash_of(const struct view *v) {
     fields[6] = cuts && t->end_after_cut;
     memcpy(&fields[7], &t->response_ratio, sizeof fields[7]);
     return hash_bytes(fields, sizeof fields, 0);
+}
+
+static uint64_t hash_of(const struct view *v) {
+    uint64_t cuts = hash_of_cuts(v), rows = hash_join((uint64_t)v->t.how, (uint64_t)v->t.max_length);
+    if (v->kind != ROWS_UNPAIRED) {
+        return cuts;
+    }
+    return hash_join(hash_join(cuts, rows),
+                     hash_join(dataset_pairs_hash(v->d), (uint64_t)v->block)); /* ids are rows */
 }
 
 /* What only prompts as rows need. */
@@ -92,6 +101,13 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
     v->hash = hash_of(v);
     enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
+    if (v->kind == ROWS_UNPAIRED) {
+        st = unpaired_open(d, &v->unpaired);
+        v->rows = v->unpaired.rows;
+    }
+    if (v->kind == ROWS_RESPONSES && kind == ROWS_CHOSEN && size.has_desirable) {
+        st = unpaired_keep(d, &v->kept, &v->rows);
+    }
     v->unlabeled = v->comparisons.list ? size.pairs - v->comparisons.n : 0;
     if (st == OK && labeled) {
         st = labeled_rows(d, &v->kept, &v->rows);
@@ -109,14 +125,25 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
 void view_close(struct view *v) {
     if (v) {
         comparisons_close(&v->comparisons);
+        unpaired_close(&v->unpaired);
         mem_free(v->chars);
         mem_free(v->kept);
         mem_free(v);
     }
 }
 
+void view_mismatch(struct view *v, int64_t block) {
+    v->block = block;
+    v->hash = hash_of(v);
+}
+
 int64_t view_rows(const struct view *v) {
     return v->rows;
+}
+
+int64_t view_ids(const struct view *v) {
+    int64_t rows = v->unpaired.rows;
+    return v->kind != ROWS_UNPAIRED ? dataset_size(v->d).responses : v->block > 0 ? 2 * rows : rows;
 }
 
 int64_t view_unlabeled(const struct view *v) {
@@ -194,7 +221,11 @@ static enum status read_sample(struct view *v, const struct planned_response *re
             *mask += s->responses[i].count;
         }
     }
-    s->target = view_is_of_prompts(v) ? best_response(s) : 0;
+    s->is_desirable = p->is_desirable;
+    s->is_mismatched = v->block > 0;
+    s->target = view_is_of_prompts(v)                          ? best_response(s)
+                : v->kind == ROWS_UNPAIRED && !p->is_desirable ? -1
+                                                               : 0;
     return OK;
 }
 

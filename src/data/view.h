@@ -55,7 +55,10 @@ struct cut_counts {
  * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
  * order of prompts, and the responses that stand in one. ROWS_PROMPTS: the same
  * prompts with all of their responses; all prompts where the file has no pairs.
- * The last two hold an index of 16 bytes for each pair. */
+ * These two hold an index of 16 bytes for each pair.
+ * ROWS_UNPAIRED: responses that are desirable or not; of labeled pairs as TRL unpairs them (unpaired.h). In a
+ * file of labelled responses ROWS_CHOSEN and ROWS_PREFERRED are the desirable ones, with an index of 8 bytes
+ * for each. */
 enum row_kind {
     ROWS_PAIRS,
     ROWS_CHOSEN,
@@ -63,7 +66,8 @@ enum row_kind {
     ROWS_COMPARED,
     ROWS_PROMPTS,
     ROWS_LABELED,
-    ROWS_PREFERRED
+    ROWS_PREFERRED,
+    ROWS_UNPAIRED
 };
 
 struct view;
@@ -71,6 +75,12 @@ struct view;
  * and the file has no token_chars, ERR_DATA when the kind needs pairs, or labels, and there are none. */
 enum status view_open(struct dataset *d, enum row_kind kind, const struct truncation *t, struct view **out);
 void view_close(struct view *v);
+/* Local. Unpaired rows get a second response: that of the row before, of every `block` rows of the view, and
+ * the first one that of the last. A row's prompt is cut where either needs it. To be called before rows are
+ * read. */
+void view_mismatch(struct view *v, int64_t block);
+/* Ids of responses in samples are below this: so many rows does a side-car have. */
+int64_t view_ids(const struct view *v);
 int64_t view_rows(const struct view *v);
 bool view_is_of_prompts(const struct view *v); /* ROWS_COMPARED, ROWS_PROMPTS */
 /* Pairs of the file that are left out because they have no label; 0 for kinds that take them. */

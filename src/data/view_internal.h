@@ -3,6 +3,7 @@
 #define COLLIMATE_DATA_VIEW_INTERNAL_H
 
 #include "data/comparisons.h"
+#include "data/unpaired.h"
 #include "data/view.h"
 
 struct view {
@@ -13,6 +14,8 @@ struct view {
     int64_t rows;
     int64_t *kept; /* the file's rows that are not left out; NULL: all */
     int64_t left_out, unlabeled;
+    struct unpaired unpaired; /* of ROWS_UNPAIRED */
+    int64_t block;            /* of view_mismatch, 0: no second response */
     uint64_t hash;
     struct comparisons comparisons; /* where rows are prompts */
     uint8_t *chars;                 /* scratch: characters of a response's tokens */
@@ -43,6 +46,8 @@ struct row_plan {
     int32_t n_responses, n_pairs;
     int64_t prompt_first, prompt_count; /* after the cut; tokens from prompt_first on */
     int64_t prompt_whole;
+    int64_t place; /* of the row in the view */
+    bool is_desirable;
 };
 
 static inline int64_t row_in_file(const struct view *v, int64_t row) {

@@ -80,9 +80,17 @@ static enum status is_too_long(struct view *v, const struct response *r, bool *o
 }
 
 /* Step 2: whether the row's prompt is cut. */
-static enum status wants_prompt_cut(struct view *v, const struct response *r, bool *out) {
+static enum status wants_prompt_cut(struct view *v, const struct planned_response *responses, int32_t n,
+                                    bool *out) {
+    const struct response *r = &responses[0].response;
     int64_t first, count;
     *out = false;
+    for (int32_t i = 0; i < n && v->kind == ROWS_UNPAIRED && !*out; i++) {
+        TRY(is_too_long(v, &responses[i].response, out));
+    }
+    if (v->kind == ROWS_UNPAIRED) {
+        return OK;
+    }
     if (v->kind != ROWS_PAIRS && !view_is_of_prompts(v)) {
         return is_too_long(v, r, out);
     }
@@ -169,9 +177,34 @@ static enum status find_prompt(struct view *v, int64_t row, struct row_plans *al
     return OK;
 }
 
+/* The row's own response, and the one that does not belong to its prompt; their ids are places of the row. */
+static enum status add_unpaired(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
+    int64_t id;
+    bool other;
+    TRY(unpaired_response(v->d, &v->unpaired, row, &id, &p->is_desirable));
+    TRY(add_response(v, id, all, p));
+    all->responses[p->first_response].response.id = row;
+    if (v->block == 0) {
+        return OK;
+    }
+    const struct response own = all->responses[p->first_response].response;
+    int64_t partner = row_in_file(v, unpaired_partner(v->rows, v->block, p->place));
+    TRY(unpaired_response(v->d, &v->unpaired, partner, &id, &other));
+    TRY(add_response(v, id, all, p));
+    struct response *second = &all->responses[p->first_response + 1].response;
+    second->id = v->unpaired.rows + row;
+    second->prompt = own.prompt;
+    second->prompt_first = own.prompt_first;
+    second->prompt_count = own.prompt_count;
+    return OK;
+}
+
 static enum status find_responses(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
     if (view_is_of_prompts(v)) {
         return find_prompt(v, row, all, p);
+    }
+    if (v->kind == ROWS_UNPAIRED) {
+        return add_unpaired(v, row, all, p);
     }
     if (v->kind == ROWS_RESPONSES) {
         return add_response(v, row, all, p);
@@ -188,7 +221,7 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
     bool cuts_prompt = v->t.max_length > 0 && v->t.how == LENGTH_CUTS_PROMPT;
     if (cuts_prompt) {
         bool cut;
-        TRY(wants_prompt_cut(v, first, &cut));
+        TRY(wants_prompt_cut(v, responses, p->n_responses, &cut));
         if (cut && p->prompt_count > v->t.max_prompt) {
             p->prompt_count = v->t.max_prompt;
         }
@@ -200,9 +233,12 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
     return OK;
 }
 
-/* Row `row` of the file at the end of all; a prompt without responses is a row without tokens. */
-static enum status plan_row(struct view *v, int64_t row, struct row_plans *all, struct row_plan *p) {
-    *p = (struct row_plan){.row = row, .first_response = all->n_responses, .first_pair = all->n_pairs};
+/* Row `row` of the file, `place` of the view, at the end of all; a prompt without responses is a row without
+ * tokens. */
+static enum status plan_row(struct view *v, int64_t row, int64_t place, struct row_plans *all,
+                            struct row_plan *p) {
+    *p = (struct row_plan){
+        .row = row, .place = place, .first_response = all->n_responses, .first_pair = all->n_pairs};
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
@@ -224,8 +260,8 @@ enum status view_plan_rows(struct view *v, const int64_t *rows, int64_t first, i
     plan->n = n;
     TRY_TO(failed, NEW_ARRAY(plan->rows, n));
     for (int64_t i = 0; i < n; i++) {
-        int64_t row = row_in_file(v, rows ? rows[i] : first + i);
-        TRY_TO(failed, plan_row(v, row, &plan->all, &plan->rows[i]));
+        int64_t place = rows ? rows[i] : first + i;
+        TRY_TO(failed, plan_row(v, row_in_file(v, place), place, &plan->all, &plan->rows[i]));
     }
     *out = plan;
     return OK;

@@ -16,6 +16,7 @@ struct sequence {
     int32_t token;  /* goes in next */
 };
 struct voice {
+    struct model *model;
     struct cache *cache;  /* NULL: not there */
     struct workspace own; /* of voices but the policy */
     float *logits;        /* most_rows x vocabulary */
@@ -60,12 +61,24 @@ enum status decoder_bytes(const struct model_config *c, const struct backend_cap
     return cache_bytes(c, caps, slots_of(o, caps), max_tokens, out);
 }
 
+/* What follows goes through this voice's adapters; NULL where the voice is not there. */
+static struct cache *use_voice(struct decoder *d, int v) {
+    struct voice *voice = &d->voices[v];
+    if (d->options.has_adapters && voice->model == d->model) {
+        lora_use(voice->model, d->options.adapters[v]);
+    }
+    return voice->cache;
+}
+
 /* A voice besides the policy brings its own workspace: caches are not stacked. */
-static enum status open_voice(struct decoder *d, struct model *m, struct workspace *w, struct voice *v) {
+static enum status open_voice(struct decoder *d, struct model *m, struct workspace *w, int kind) {
+    struct voice *v = &d->voices[kind];
     int64_t logits, bytes;
     if (m->config.vocabulary != d->model->config.vocabulary) {
         return fail(ERR_INTERNAL, "decoder: voices of different vocabularies");
     }
+    v->model = m;
+    (void)use_voice(d, kind);
     TRY(size_mul(d->most_rows, m->config.vocabulary, "logits", &logits));
     TRY(NEW_ARRAY(v->logits, logits));
     TRY(NEW_ARRAY(v->kept, m->config.vocabulary));
@@ -97,9 +110,10 @@ enum status decoder_open(struct model *m, struct workspace *w, const struct deco
     for (int v = 0; v < VOICES; v++) {
         struct model *other = v == VOICE_POLICY ? m : o->voices[v];
         if (other) {
-            TRY_TO(failed, open_voice(d, other, v == VOICE_POLICY ? w : NULL, &d->voices[v]));
+            TRY_TO(failed, open_voice(d, other, v == VOICE_POLICY ? w : NULL, v));
         }
     }
+    (void)use_voice(d, VOICE_POLICY);
     *out = d;
     return OK;
 failed:
@@ -252,8 +266,8 @@ static enum status assign(struct decoder *d, struct start *starts, int64_t *item
             d->sequences[(*n_new)++] = s;
         } else if (*n_new == 0) {
             for (int v = 0; v < VOICES; v++) {
-                struct voice *voice = &d->voices[v];
-                TRY(voice->cache ? cache_copy_prompt(voice->cache, d->kept_slot, s) : OK);
+                struct cache *cache = use_voice(d, v);
+                TRY(cache ? cache_copy_prompt(cache, d->kept_slot, s) : OK);
             }
             d->kept_slot = s;
         }
@@ -279,9 +293,9 @@ static enum status read_prompts(struct decoder *d, const int64_t *items, int32_t
             d->offsets[i + 1] = d->offsets[i] + p->count;
         }
         for (int v = 0; v < VOICES; v++) {
-            struct voice *voice = &d->voices[v];
-            if (voice->cache && cache_start_all(voice->cache, d->sequences + first, d->tokens, d->offsets,
-                                                step, voice->logits + first * vocabulary) != OK) {
+            struct cache *cache = use_voice(d, v);
+            if (cache && cache_start_all(cache, d->sequences + first, d->tokens, d->offsets, step,
+                                         d->voices[v].logits + first * vocabulary) != OK) {
                 return note("reading the prompts of rows %lld to %lld",
                             (long long)d->prompts[items[first]].row,
                             (long long)d->prompts[items[first + step - 1]].row);
@@ -302,8 +316,8 @@ static enum status copy_prompts(struct decoder *d, const struct start *starts, i
     for (int32_t i = 0; i < n; i++) {
         int32_t from = starts[i].row < 0 ? -1 : d->sequences[starts[i].row];
         for (int v = 0; v < VOICES && from >= 0 && from != starts[i].slot; v++) {
-            struct voice *voice = &d->voices[v];
-            TRY(voice->cache ? cache_copy_prompt(voice->cache, from, starts[i].slot) : OK);
+            struct cache *cache = use_voice(d, v);
+            TRY(cache ? cache_copy_prompt(cache, from, starts[i].slot) : OK);
         }
         d->kept_slot = from >= 0 ? starts[i].slot : d->kept_slot;
     }
@@ -342,8 +356,8 @@ static enum status idle_along(struct decoder *d, int32_t s) {
     }
     slot->length = 1;
     for (int v = 0; v < VOICES; v++) {
-        struct voice *voice = &d->voices[v];
-        TRY(voice->cache ? cache_start(voice->cache, s, &slot->token, 1, voice->logits) : OK);
+        struct cache *cache = use_voice(d, v);
+        TRY(cache ? cache_start(cache, s, &slot->token, 1, d->voices[v].logits) : OK);
     }
     return OK;
 }
@@ -356,8 +370,8 @@ static enum status step(struct decoder *d, int32_t n) {
         d->tokens[i] = d->slots[d->sequences[i]].token;
     }
     for (int v = 0; v < VOICES; v++) {
-        struct voice *voice = &d->voices[v];
-        TRY(voice->cache ? cache_step(voice->cache, d->sequences, d->tokens, n, voice->logits) : OK);
+        struct cache *cache = use_voice(d, v);
+        TRY(cache ? cache_step(cache, d->sequences, d->tokens, n, d->voices[v].logits) : OK);
     }
     for (int32_t i = 0; i < n; i++) {
         struct sequence *slot = &d->slots[d->sequences[i]];
@@ -410,12 +424,14 @@ enum status decoder_run(struct decoder *d, const struct prompt *prompts, int64_t
     for (int32_t s = 0; s < d->n_slots; s++) {
         d->slots[s].item = -1;
     }
-    while (d->done < n) {
-        TRY(fill(d));
-        TRY(step_all(d));
+    enum status st = OK;
+    while (d->done < n && st == OK) {
+        st = fill(d);
+        st = st == OK ? step_all(d) : st;
         if (on_done) {
             on_done(context, d->done);
         }
     }
-    return OK;
+    (void)use_voice(d, VOICE_POLICY);
+    return st;
 }

@@ -14,7 +14,7 @@
 
 #include "decode/rule.h"
 #include "decode/sampler.h"
-#include "model/model.h"
+#include "model/lora.h"
 
 enum { DECODER_ROWS = 16 };
 
@@ -24,6 +24,10 @@ struct decoder_options {
     /* The other voices; NULL: not there. With a reference, what is drawn is compared with it; proxy without
      * one compares with the policy. Borrowed. The policy's place is not read. */
     struct model *voices[VOICES];
+    /* Of voices that are the policy's own model: the set of adapters that each goes through, the policy's
+     * too; NULL: the base alone. So one base in memory has several voices. Read where has_adapters. */
+    const struct lora *adapters[VOICES];
+    bool has_adapters;
     double repetition_penalty; /* logits of tokens that are in prompt or response: divided by it where
                                   positive, else multiplied; 0 and 1: none */
     uint64_t seed;

@@ -16,7 +16,7 @@ void evaluate_count_work(const struct scorer *scorer, double passes, struct sums
     sums->v[SUM_FOREST_TOKENS] += scorer->forest.n_tokens;
     for (int64_t i = 0; i < scorer->n_samples; i++) {
         const struct sample *s = &scorer->samples[i];
-        for (int j = 0; j < s->n_responses; j++) {
+        for (int j = 0; j < (s->is_mismatched ? 1 : s->n_responses); j++) {
             sums->v[SUM_SEQUENCE_TOKENS] += (double)s->prompt_count + s->responses[j].count;
         }
     }

@@ -20,7 +20,7 @@ enum status adapters_name_tokens(struct pass *p, const struct forest *f) {
         root = s->parent < 0 ? i : root; /* a tree's segments follow its root */
         uint64_t tree = hash_join((uint64_t)s->row, (uint64_t)(i - root));
         for (int32_t t = 0; t < s->count; t++) {
-            p->drop_keys[s->first + t] = hash_join(tree, (uint64_t)(s->position + t));
+            p->drop_keys[s->first + t] = hash_join(tree, (uint64_t)s->position + (uint64_t)t);
         }
     }
     return OK;

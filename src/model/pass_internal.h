@@ -90,11 +90,15 @@ struct pass {
     struct tensor hidden, final_statistics; /* (A, d) after the final norm; its input is the last layer's y */
 
     struct tensor score_rows, score_hidden, score_targets, score_statistics; /* of pass_logps */
-    int32_t n_values;                                                        /* of pass_values */
+    struct pass *diverges_from; /* of pass_divergence since the last forward; borrowed */
+    int32_t n_values;           /* of pass_values */
     int32_t *value_rows;
     double *value_hidden; /* n_values x d */
     int64_t cap_values, cap_value_hidden;
 };
+
+/* dhidden += the gradient of sum_i weights[i] * divergence[i] (divergence.h). */
+enum status divergence_backward(struct pass *p, const double *weights, struct tensor dhidden);
 
 /* Layers and final norm. */
 enum status trunk_run(struct pass *p, const struct trunk_input *in);

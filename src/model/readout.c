@@ -60,6 +60,9 @@ static void copy_scores(const double *statistics, int32_t n, const struct token_
         if (out->mean_logit) {
             out->mean_logit[i] = row[HEAD_MEAN_LOGIT];
         }
+        if (out->collision) {
+            out->collision[i] = row[HEAD_COLLISION];
+        }
         if (out->is_top) {
             out->is_top[i] = row[HEAD_IS_TOP] != 0;
         }
@@ -90,6 +93,7 @@ enum status pass_logps(struct pass *p, const struct token_scores *out) {
     TRY(backend_read_doubles(b, p->numbers, p->score_statistics));
     copy_scores(p->numbers, n, out);
     p->is_scored = p->keep != KEEP_NOTHING;
+    p->diverges_from = NULL;
     if (!p->is_scored) {
         workspace_release(p->w, mark);
     }
@@ -359,6 +363,9 @@ static enum status values_backward(struct pass *p, const double *weights, struct
 enum status readouts_backward(struct pass *p, const struct readout_gradients *g, struct tensor dhidden) {
     if (g->logp && p->forest->n_readouts > 0) {
         TRY(logps_backward(p, g->logp, dhidden));
+    }
+    if (g->divergence && p->forest->n_readouts > 0) {
+        TRY(divergence_backward(p, g->divergence, dhidden));
     }
     return g->values ? values_backward(p, g->values, dhidden) : OK;
 }

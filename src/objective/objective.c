@@ -3,7 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "objective/labeled_loss.h"
 #include "objective/listwise.h"
+#include "objective/logistic.h"
 #include "objective/pairwise.h"
 #include "util/status.h"
 
@@ -12,7 +14,10 @@
 #define RATIO(name, plus, over) \
     { name, OF_SUMS, plus, SUM_NONE, over, SUM_NONE, ALWAYS }
 #define REWARD(name, plus, minus) \
-    { name, OF_SUMS, plus, minus, SUM_ROWS, SUM_NONE, WITH_REFERENCE }
+    { name, OF_SUMS, plus, minus, SUM_ROWS, SUM_NONE, WITH_REWARD }
+/* plus / over, less minus / also where there are these; no number where a divisor is 0. */
+#define MEANS(name, plus, over, minus, also) \
+    { name, OF_MEANS, plus, minus, over, also, ALWAYS }
 #define EXTREME(name, of) \
     { name, of, SUM_NONE, SUM_NONE, SUM_NONE, SUM_NONE, ALWAYS }
 #define LOSS EXTREME("loss", OF_LOSS)
@@ -30,11 +35,26 @@ static const struct shown of_pairs[] = {
     REWARD("rewards/rejected", SUM_REWARD_REJECTED, SUM_NONE),
     REWARD("rewards/accuracies", SUM_ACCURATE, SUM_NONE),
     REWARD("rewards/margins", SUM_REWARD_CHOSEN, SUM_REWARD_REJECTED),
+    {"log_odds_ratio", OF_SUMS, SUM_LOG_ODDS_RATIO, SUM_NONE, SUM_ROWS, SUM_NONE, WITH_ODDS},
+    {"log_odds_chosen", OF_SUMS, SUM_LOG_ODDS, SUM_NONE, SUM_ROWS, SUM_NONE, WITH_ODDS},
     RATIO("logps/chosen", SUM_TARGET_LOGP, SUM_ROWS),
     RATIO("logps/rejected", SUM_REJECTED_LOGP, SUM_ROWS),
     RATIO("logits/chosen", SUM_TARGET_LOGITS, SUM_TARGET_TOKENS),
     RATIO("logits/rejected", SUM_REJECTED_LOGITS, SUM_REJECTED_TOKENS),
     TOKENS,
+};
+static const struct shown of_labeled[] = {
+    LOSS,
+    NLL(WITH_TARGET),
+    RATIO("kl", SUM_KL, SUM_ROWS),
+    MEANS("rewards/chosen", SUM_REWARD_CHOSEN, SUM_DESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("rewards/rejected", SUM_REWARD_REJECTED, SUM_UNDESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("rewards/margins", SUM_REWARD_CHOSEN, SUM_DESIRABLE, SUM_REWARD_REJECTED, SUM_UNDESIRABLE),
+    MEANS("logps/chosen", SUM_TARGET_LOGP, SUM_DESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("logps/rejected", SUM_REJECTED_LOGP, SUM_UNDESIRABLE, SUM_NONE, SUM_NONE),
+    MEANS("logits/chosen", SUM_TARGET_LOGITS, SUM_TARGET_TOKENS, SUM_NONE, SUM_NONE),
+    MEANS("logits/rejected", SUM_REJECTED_LOGITS, SUM_REJECTED_TOKENS, SUM_NONE, SUM_NONE),
+    {"entropy", OF_SUMS, SUM_ENTROPY, SUM_NONE, SUM_TARGET_TOKENS, SUM_REJECTED_TOKENS, ALWAYS},
 };
 static const struct shown of_lists[] = {
     LOSS,
@@ -54,6 +74,7 @@ static const struct shown of_prompts[] = {
 static const struct shown_list sequences = {of_sequences, COUNT_OF(of_sequences)};
 static const struct shown_list pairs = {of_pairs, COUNT_OF(of_pairs)};
 static const struct shown_list lists = {of_lists, COUNT_OF(of_lists)};
+static const struct shown_list labeled = {of_labeled, COUNT_OF(of_labeled)};
 static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
 
 #define PAIR(name, aliases, help, reads, takes, pair)                                                       \
@@ -63,7 +84,7 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
     }
 /* Against a reference; with `takes` beside what all of these take. */
 #define REFERRED(name, aliases, help, takes, pair) \
-    PAIR(name, aliases, help, READS_REFERENCE, TAKES_BETA | TAKES_LD_ALPHA | (takes), pair)
+    PAIR(name, aliases, help, READS_REFERENCE, TAKES_BETA | TAKES_LD_ALPHA | TAKES_WEIGHTING | (takes), pair)
 /* The loss depends on the difference of the log-ratios alone, so that another divergence has a meaning. */
 #define OF_DIFFERENCE(name, aliases, help, takes, pair) \
     REFERRED(name, aliases, help, TAKES_DIVERGENCE | (takes), pair)
@@ -71,6 +92,17 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
     {                                                                         \
         name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, scope,      \
             TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs \
+    }
+/* DPO's loss with the divergence of two models at each token. */
+#define DIVERGENT(name, aliases, help, takes, loss)                                                  \
+    {                                                                                                \
+        name, aliases, help, OVER_PAIRS, READS_LOGP | READS_REFERENCE | READS_DIVERGENCE, SCOPE_ROW, \
+            TAKES_BETA | (takes), loss, preference_sigmoid, NULL, &pairs                             \
+    }
+#define LABELED(name, scope, help, reads, loss, gather)                                                  \
+    {                                                                                                    \
+        name, "", help, OVER_LABELED, READS_LOGP | READS_REFERENCE | READS_LABELS | (reads), scope,      \
+            TAKES_BETA | TAKES_DESIRABLE_WEIGHT | TAKES_UNDESIRABLE_WEIGHT, loss, NULL, gather, &labeled \
     }
 #define LIST(name, help, reads, takes, loss)                                                                 \
     {                                                                                                        \
@@ -114,6 +146,11 @@ static const struct objective table[] = {
            TAKES_SMOOTHING, pairwise_aot, pairwise_gather_aot),
     OF_ALL("aot_unpaired", SCOPE_ORDER, "DPO on quantiles: the batch's sorted a against its sorted b",
            TAKES_SMOOTHING, pairwise_aot_unpaired, pairwise_gather_aot_unpaired),
+    DIVERGENT("tdpo1", "",
+              "-log s(beta (a - b + D_c - D_r)), D: summed KL of the reference from the policy at each token",
+              0, pairwise_tdpo1),
+    DIVERGENT("tdpo2", "tdpo", "-log s(beta (a - b + alpha (D_c - D_r))), D_c held", TAKES_TDPO_ALPHA,
+              pairwise_tdpo2),
     PAIR("slic", "", "max(0, margin - log p(chosen) + log p(rejected)): no reference", 0, TAKES_MARGIN,
          preference_slic),
     PAIR("cpo", "", "-log s(beta (log p(chosen) - log p(rejected))): no reference", 0,
@@ -129,6 +166,11 @@ static const struct objective table[] = {
          0, listwise_pro),
     LIST("bt_list", "-log of each response's share among itself and all worse ones, by beta times log-ratios",
          READS_REFERENCE, TAKES_BETA, listwise_bt),
+    LABELED("kto", SCOPE_BATCH,
+            "labelled responses: 1 - s(beta (a - kl)), 1 - s(beta (kl - b)), kl from mismatched prompts",
+            READS_MISMATCHED, labeled_kto, labeled_gather_kto),
+    LABELED("apo_zero_unpaired", SCOPE_ROW, "labelled responses: 1 - s(beta a), s(beta b)", 0,
+            labeled_apo_zero, NULL),
     {"reward", "", "-log s(r_c - r_r - margin) of a prompt's pairs", OVER_PROMPTS, READS_VALUE, SCOPE_ROW, 0,
      NULL, NULL, NULL, &prompts},
 };
@@ -176,18 +218,57 @@ static void add_rejected(const struct response_score *r, struct sums *sums) {
     sums->v[SUM_ENTROPY] += r->entropy;
 }
 
-static void add_responses(const struct scored_row *row, struct sums *sums) {
+static void add_responses(const struct terms *t, const struct scored_row *row, struct sums *sums) {
+    if (t->rows == OVER_LABELED) { /* the second one is not the row's */
+        (row->is_desirable ? add_target : add_rejected)(&row->responses[0], sums);
+        return;
+    }
     for (int32_t i = 0; i < row->n; i++) {
         (i == row->target ? add_target : add_rejected)(&row->responses[i], sums);
     }
 }
 
+bool terms_have(const struct terms *t, preference_loss *pair) {
+    bool found = false;
+    for (int k = 0; k < t->n; k++) {
+        found = found || t->list[k].objective->pair == pair;
+    }
+    return found;
+}
+
+static bool compares_means(const struct terms *t) {
+    return terms_have(t, preference_simpo) || terms_have(t, preference_orpo);
+}
+
+bool terms_have_rewards(const struct terms *t) {
+    return t->has_reference || compares_means(t) || terms_have(t, preference_cpo);
+}
+
+static double compared_of(const struct terms *t, const struct scored_row *row, int side) {
+    const struct response_score *r = &row->responses[side];
+    if (row->has_reference) {
+        /* TDPO's rewards, as its authors show them. */
+        return r->logp - r->reference + (t->reads & READS_DIVERGENCE ? pairwise_divergence(r) : 0);
+    }
+    return compares_means(t) && r->tokens > 0 ? r->logp / (double)r->tokens : r->logp;
+}
+
+static void add_odds(const struct scored_row *row, struct sums *sums) {
+    const struct response_score *r = row->responses;
+    const struct pair_scores s = {.chosen = r[0].logp,
+                                  .rejected = r[1].logp,
+                                  .chosen_tokens = r[0].tokens > 0 ? r[0].tokens : 1,
+                                  .rejected_tokens = r[1].tokens > 0 ? r[1].tokens : 1};
+    double odds = preference_log_odds(&s);
+    sums->v[SUM_LOG_ODDS] += odds;
+    sums->v[SUM_LOG_ODDS_RATIO] -= softplus(-odds);
+}
+
 /* Rewards are beta times the log-ratios whatever the loss, with the true reference also where the loss does
  * without one; a tie is no success (TRL, DPO reference). */
 static void add_rewards(const struct terms *t, const struct scored_row *row, struct sums *sums) {
-    const struct response_score *r = row->responses;
-    double chosen = t->options.beta * (r[0].logp - r[0].reference);
-    double rejected = t->options.beta * (r[1].logp - r[1].reference);
+    double chosen = t->options.beta * compared_of(t, row, 0);
+    double rejected = t->options.beta * compared_of(t, row, 1);
     sums->v[SUM_REWARD_CHOSEN] += chosen;
     sums->v[SUM_REWARD_REJECTED] += rejected;
     sums->v[SUM_ACCURATE] += chosen > rejected;
@@ -258,7 +339,7 @@ static bool scale_slopes(const struct scored_row *row, const struct slope *s, do
 /* The target's tokens are averaged over the whole batch. */
 static void raise_target(const struct scored_row *row, const struct denominators *d, double weight,
                          const struct slope *slope) {
-    if (slope->logp && weight != 0 && d->target_tokens > 0 && row->n > 0) {
+    if (slope->logp && weight != 0 && d->target_tokens > 0 && row->n > 0 && row->target >= 0) {
         slope->logp[row->target] -= weight / d->target_tokens;
     }
 }
@@ -271,7 +352,7 @@ static bool sequence_row(const struct terms *t, const struct scored_row *row, co
     }
     raise_target(row, d, t->sequence_sum ? 0 : 1, slope);
     sums->v[SUM_LOSS] -= logp;
-    add_responses(row, sums);
+    add_responses(t, row, sums);
     return isfinite(logp);
 }
 
@@ -282,8 +363,9 @@ static bool terms_row(const struct terms *t, const struct scored_row *row, const
     bool is_finite = scale_slopes(row, slope, d->rows);
     raise_target(row, d, t->target_weight, slope);
     sums->v[SUM_LOSS] += value;
-    add_responses(row, sums);
-    return is_finite && isfinite(value) && (row->n == 0 || isfinite(row->responses[row->target].logp));
+    add_responses(t, row, sums);
+    bool has_target = row->n > 0 && row->target >= 0;
+    return is_finite && isfinite(value) && (!has_target || isfinite(row->responses[row->target].logp));
 }
 
 static bool pair_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
@@ -292,9 +374,25 @@ static bool pair_row(const struct terms *t, const struct scored_row *row, const 
     struct slope own = *slope;
     own.logp = own.logp ? own.logp : unread;
     bool is_finite = terms_row(t, row, d, &own, sums);
-    if (row->has_reference) {
+    if (row->has_reference || terms_have_rewards(t)) {
         add_rewards(t, row, sums);
     }
+    if (terms_have(t, preference_orpo)) {
+        add_odds(row, sums);
+    }
+    return is_finite;
+}
+
+static bool labeled_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                        const struct slope *slope, struct sums *sums) {
+    double unread[2] = {0, 0};
+    struct slope own = *slope;
+    own.logp = own.logp ? own.logp : unread;
+    bool is_finite = terms_row(t, row, d, &own, sums);
+    double reward = t->options.beta * (row->responses[0].logp - row->responses[0].reference);
+    sums->v[row->is_desirable ? SUM_DESIRABLE : SUM_UNDESIRABLE] += 1;
+    sums->v[row->is_desirable ? SUM_REWARD_CHOSEN : SUM_REWARD_REJECTED] += reward;
+    sums->v[SUM_KL] += t->scope == SCOPE_BATCH ? labeled_kl(d->gathered) : 0;
     return is_finite;
 }
 
@@ -366,6 +464,7 @@ static const struct {
     [OVER_PAIRS] = {"pairs", &pairs, pair_row, terms_value},
     [OVER_LISTS] = {"prompts", &lists, list_row, terms_value},
     [OVER_PROMPTS] = {"prompts", &prompts, prompt_row, terms_value},
+    [OVER_LABELED] = {"responses", &labeled, labeled_row, terms_value},
 };
 
 const char *terms_rows(const struct terms *t) {

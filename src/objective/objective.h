@@ -2,6 +2,7 @@
  *
  *   sequences: mean over tokens, or over sequences, of -log p                                        (SFT)
  *   pairs:     sum_k w_k * mean over pairs(loss_k) + w_sft * mean over the chosen's tokens(-log p)
+ *   labeled:   sum_k w_k * mean over labelled responses(loss_k) + w_sft * the same on the desirable
  *   lists:     the same over prompts with any number of ranked responses, the best one being the target
  *   prompts:   mean over prompts of the mean over the prompt's pairs(loss)                  (reward models)
  *
@@ -42,8 +43,13 @@ enum sum {
     SUM_PAIRS,     /* of prompts and lists: compared pairs, which the three above are over */
     SUM_RESPONSES, /* of reward models: responses with a value, and their values */
     SUM_VALUES,
-    SUM_ENTROPY,         /* over target and rejected tokens */
-    SUM_SEQUENCE_TOKENS, /* prompt + response of every response: TRL's num_tokens */
+    SUM_DESIRABLE,   /* labelled responses: of those that are, rewards are SUM_REWARD_CHOSEN, */
+    SUM_UNDESIRABLE, /* of those that are not SUM_REWARD_REJECTED */
+    SUM_LOG_ODDS, /* of pairs, where orpo reads them: log odds(chosen) - log odds(rejected), and its log s */
+    SUM_LOG_ODDS_RATIO,
+    SUM_KL,      /* of labelled rows: the batch's distance from the reference that they were compared with */
+    SUM_ENTROPY, /* over target and rejected tokens */
+    SUM_SEQUENCE_TOKENS, /* prompt + response of every response that is the row's: TRL's num_tokens */
     SUM_FOREST_TOKENS,   /* what was computed: prompts once */
     SUM_FLOPS,           /* forward and, in training, backward */
     SUM_GATHERED,        /* what the term of batch scope gathers */
@@ -65,12 +71,14 @@ enum reads {
     READS_DIVERGENCE = 32,     /* of two models' next-token distributions at its tokens */
     READS_OLD = 64,            /* its tokens' log-probabilities when it was sampled */
     READS_ADVANTAGE = 128,
-    READS_LABELS = 256 /* the data's scores, or the order of pairs */
+    READS_LABELS = 256,    /* the data's scores, the order of pairs, or which response is desirable */
+    READS_MISMATCHED = 512 /* of labelled rows: a second response, which belongs to another prompt */
 };
 
 /* What a model says of a response, and what is known beside it. What nobody reads is 0 or NULL. */
 struct response_score {
     double logp, entropy, mean_logit; /* sums over its scored tokens */
+    double collision;                 /* likewise: log of the probability that two draws are the same */
     int64_t tokens, top;              /* scored; of these the arg max */
     double value;                     /* of a score head */
     double reference;                 /* sum under the reference model, where the row has one */
@@ -85,11 +93,12 @@ struct compared {
     int32_t chosen, rejected;
     double margin; /* NaN: none */
 };
-/* One row of a batch. Pairs: responses are the chosen and the rejected. */
+/* One row of a batch. Pairs: responses are the chosen and the rejected. Labelled: the response, and one that
+ * belongs to another prompt where that is read. target: -1 for an undesirable response. */
 struct scored_row {
     int64_t row; /* its name, for messages */
     int32_t n, n_pairs, target;
-    bool has_reference;
+    bool has_reference, is_desirable;
     const struct response_score *responses;
     const struct compared *pairs;
 };
@@ -101,15 +110,17 @@ struct slope {
 };
 
 /* What the rows of an objective are. */
-enum objective_rows { OVER_SEQUENCES, OVER_PAIRS, OVER_LISTS, OVER_PROMPTS };
+enum objective_rows { OVER_SEQUENCES, OVER_PAIRS, OVER_LISTS, OVER_PROMPTS, OVER_LABELED };
 enum objective_scope { SCOPE_ROW, SCOPE_BATCH, SCOPE_ORDER };
 
-/* A number that is shown: (v[plus] - v[minus]) / (v[over] + v[also]), or what `of` says. */
+/* A number that is shown: (v[plus] - v[minus]) / (v[over] + v[also]), or what `of` says; OF_MEANS: v[plus] /
+ * v[over] - v[minus] / v[also], and nothing where a side has no rows. */
 struct shown {
     const char *name;
-    enum { OF_SUMS, OF_LOSS, OF_LOWEST, OF_HIGHEST } of;
-    enum sum plus, minus, over, also;                     /* SUM_NONE: no such part */
-    enum { ALWAYS, WITH_TARGET, WITH_REFERENCE } applies; /* where SFT is added; where rewards are known */
+    enum { OF_SUMS, OF_MEANS, OF_LOSS, OF_LOWEST, OF_HIGHEST } of;
+    enum sum plus, minus, over, also; /* SUM_NONE: no such part */
+    /* Where SFT is added; where rewards are known; where orpo is a term. */
+    enum { ALWAYS, WITH_TARGET, WITH_REWARD, WITH_ODDS } applies;
 };
 struct shown_list {
     const struct shown *list;
@@ -135,7 +146,11 @@ enum takes {
     TAKES_TAU = 16,
     TAKES_BETA_SCALE = 32,
     TAKES_DIVERGENCE = 64,
-    TAKES_LD_ALPHA = 128
+    TAKES_LD_ALPHA = 128,
+    TAKES_DESIRABLE_WEIGHT = 256,
+    TAKES_UNDESIRABLE_WEIGHT = 512,
+    TAKES_WEIGHTING = 1024,
+    TAKES_TDPO_ALPHA = 2048
 };
 
 /* A row of the table. */
@@ -191,6 +206,11 @@ enum status terms_check(struct terms *t, unsigned given);
 void terms_one(const char *name, struct terms *out);
 /* What a term shows; without terms, what rows of its kind show. */
 const struct shown_list *terms_shown(const struct terms *t, int term);
+/* Whether there are rewards: against a reference, or, as TRL shows them without one, beta times what cpo,
+ * simpo and orpo compare: a log-probability, or its mean over tokens. */
+bool terms_have_rewards(const struct terms *t);
+/* Whether this loss of a pair is one of the terms. */
+bool terms_have(const struct terms *t, preference_loss *pair);
 /* What the rows are called: "sequences", "pairs", "prompts". */
 const char *terms_rows(const struct terms *t);
 

@@ -71,6 +71,15 @@ static void add_slopes(const struct terms *t, const struct scored_row *row, doub
     add_slope(t, row, REJECTED, weight * loss->d_rejected, slope);
 }
 
+static double weight_of(const struct terms *t, const struct scored_row *row) {
+    double log_weight = 0;
+    for (int side = 0; side < SIDES && t->options.weighting; side++) {
+        const struct response_score *r = &row->responses[side];
+        log_weight += (r->logp - r->collision) / (double)length_of(row, side);
+    }
+    return exp(log_weight);
+}
+
 double pairwise_loss(const struct objective *o, const struct terms *t, const struct scored_row *row,
                      const double *gathered, double weight, const struct slope *slope) {
     (void)gathered;
@@ -88,8 +97,55 @@ double pairwise_loss(const struct objective *o, const struct terms *t, const str
         loss.d_chosen *= by_chosen;
         loss.d_rejected *= by_rejected;
     }
+    double share = weight_of(t, row);
+    add_slopes(t, row, weight * share, &loss, slope);
+    return share * loss.value;
+}
+
+double pairwise_divergence(const struct response_score *r) {
+    double sum = 0;
+    for (int64_t i = 0; i < r->tokens && r->token_divergence; i++) {
+        sum += r->token_divergence[i];
+    }
+    return sum;
+}
+
+static void add_divergence(const struct scored_row *row, int side, double by_sum, const struct slope *slope) {
+    const struct response_score *r = &row->responses[side];
+    for (int64_t i = 0; i < r->tokens && slope->token_divergence && by_sum != 0; i++) {
+        slope->token_divergence[r->first + i] += by_sum;
+    }
+}
+
+/* DPO's loss of beta (a - b + share (D_c - D_r)); holds: D_c has no slope. */
+static double divergent_loss(const struct terms *t, const struct scored_row *row, double share, bool holds,
+                             double weight, const struct slope *slope) {
+    struct preference_options o = t->options;
+    struct pair_scores s = scores_of(t, row);
+    struct pair_loss loss;
+    double apart =
+        pairwise_divergence(&row->responses[CHOSEN]) - pairwise_divergence(&row->responses[REJECTED]);
+    s.chosen += share * apart;
+    o.label_smoothing = 0;
+    preference_sigmoid(&s, &o, &loss);
     add_slopes(t, row, weight, &loss, slope);
+    add_divergence(row, CHOSEN, holds ? 0 : weight * share * loss.d_chosen, slope);
+    add_divergence(row, REJECTED, weight * share * loss.d_rejected, slope);
     return loss.value;
+}
+
+double pairwise_tdpo1(const struct objective *o, const struct terms *t, const struct scored_row *row,
+                      const double *gathered, double weight, const struct slope *slope) {
+    (void)o;
+    (void)gathered;
+    return divergent_loss(t, row, 1, false, weight, slope);
+}
+
+double pairwise_tdpo2(const struct objective *o, const struct terms *t, const struct scored_row *row,
+                      const double *gathered, double weight, const struct slope *slope) {
+    (void)o;
+    (void)gathered;
+    return divergent_loss(t, row, t->options.tdpo_alpha, true, weight, slope);
 }
 
 static double ratio_of(const struct terms *t, const struct scored_row *row, int side) {

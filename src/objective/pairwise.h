@@ -3,7 +3,9 @@
  *
  * With ld_alpha below 1, a token past the length of the shorter response counts ld_alpha in policy and
  * reference (Liu et al. 2024, LD-DPO, eq. 9); lengths that a loss divides by stay whole. With a divergence,
- * the log-ratios become f' of the ratios (divergence.h).
+ * the log-ratios become f' of the ratios (divergence.h). With weighting a pair's loss counts exp of the mean
+ * over each response's tokens of log p - log sum_v p_v^2, both responses' multiplied and held (Zhou et al.
+ * 2024, WPO, eq. 2), in the losses of a pair alone, as in TRL.
  */
 #ifndef COLLIMATE_OBJECTIVE_PAIRWISE_H
 #define COLLIMATE_OBJECTIVE_PAIRWISE_H
@@ -12,6 +14,13 @@
 
 /* A row of the table whose `pair` is the loss. */
 objective_loss pairwise_loss;
+
+/* -log s(beta (a - b + D_c - D_r)) and -log s(beta (a - b + alpha (D_c - D_r))) with D_c held, D the sum over
+ * a response's tokens of KL(reference || policy) of the next-token distributions: Zeng et al. 2024 (TDPO),
+ * eq. 17 and 18. */
+objective_loss pairwise_tdpo1, pairwise_tdpo2;
+/* D of a response; 0 where nobody reads it. */
+double pairwise_divergence(const struct response_score *r);
 
 /* -log s(beta a - shift) - log s(shift - beta b), the shift being the mean reward of the batch's responses:
  * Jung et al. 2024 (BCO), eq. 9. The mean is over all ranks and held, where the authors' code keeps a moving

@@ -177,6 +177,12 @@ static double log_odds(double mean, double *slope) {
     return x - log(-expm1(x));
 }
 
+double preference_log_odds(const struct pair_scores *s) {
+    double unread;
+    return log_odds(s->chosen / (double)s->chosen_tokens, &unread) -
+           log_odds(s->rejected / (double)s->rejected_tokens, &unread);
+}
+
 /* -beta log s(log odds(chosen) - log odds(rejected)) of means over tokens: Hong et al. 2024 (ORPO), eq. 6 and
  * 7, whose other half is SFT beside it. No reference. */
 void preference_orpo(const struct pair_scores *s, const struct preference_options *o, struct pair_loss *out) {

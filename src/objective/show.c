@@ -10,6 +10,13 @@ static double ratio(const struct shown *m, const double *v) {
     return denominator > 0 ? numerator / denominator : 0;
 }
 
+/* v[plus] / v[over] - v[minus] / v[also]. Returns whether there are rows on each side that is asked for. */
+static bool difference(const struct shown *m, const double *v, double *out) {
+    bool minus = m->minus != SUM_NONE;
+    *out = v[m->plus] / v[m->over] - (minus ? v[m->minus] / v[m->also] : 0);
+    return v[m->over] > 0 && (!minus || v[m->also] > 0);
+}
+
 static double value_of(const struct shown *m, const struct terms *t, const struct sums *sums) {
     switch (m->of) {
     case OF_LOSS:
@@ -25,7 +32,8 @@ static double value_of(const struct shown *m, const struct terms *t, const struc
 
 static bool applies(const struct shown *m, const struct terms *t) {
     return m->applies == ALWAYS || (m->applies == WITH_TARGET && t->target_weight != 0) ||
-           (m->applies == WITH_REFERENCE && t->has_reference);
+           (m->applies == WITH_REWARD && terms_have_rewards(t)) ||
+           (m->applies == WITH_ODDS && terms_have(t, preference_orpo));
 }
 
 /* Whether an earlier term has the same list. */
@@ -43,8 +51,10 @@ enum status objective_show(const struct terms *t, const struct sums *sums,
     for (int k = 0; k < t->n || k == 0; k++) {
         const struct shown_list *l = terms_shown(t, k);
         for (int i = 0; i < l->n && !is_repeated(t, k); i++) {
-            if (applies(&l->list[i], t)) {
-                TRY(show(context, l->list[i].name, value_of(&l->list[i], t, sums)));
+            const struct shown *m = &l->list[i];
+            double value = 0;
+            if (applies(m, t) && (m->of != OF_MEANS || difference(m, sums->v, &value))) {
+                TRY(show(context, m->name, m->of == OF_MEANS ? value : value_of(m, t, sums)));
             }
         }
     }

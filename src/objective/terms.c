@@ -19,11 +19,7 @@ static enum status absent_loss(const char *name) {
     static const struct {
         const char *name, *why;
     } absent[] = {
-        {"kto", "it reads single labelled responses; here rows are pairs or ranked responses"},
-        {"apo_zero_unpaired", "it reads single labelled responses; apo_zero is the same on pairs"},
-        {"tdpo",
-         "it reads the divergence of two models at each token, of which only log-probabilities are kept"},
-        {"wpo", "it weighs by the collision probability at each token, which no pass computes"},
+        {"wpo", "it is a weight of the losses of pairs: dpo.weighting=true"},
     };
     for (int i = 0; i < COUNT_OF(absent); i++) {
         if (strcmp(name, absent[i].name) == 0) {
@@ -47,14 +43,22 @@ static enum status unknown_loss(const char *name) {
     return st;
 }
 
+static const char *looks_at(enum objective_rows rows) {
+    return rows == OVER_PAIRS     ? "compares pairs"
+           : rows == OVER_LABELED ? "single labelled responses"
+                                  : "the responses of a prompt";
+}
+
 static enum status add_term(const struct objective *o, double weight, struct terms *out) {
     if (out->n == MOST_TERMS) {
         return fail(ERR_USAGE, "dpo.loss: more than %d losses", MOST_TERMS);
     }
     if (out->n > 0 && out->rows != o->rows) {
-        return fail(ERR_USAGE, "dpo.loss: %s compares pairs, %s the responses of a prompt: not in one sum",
-                    out->rows == OVER_PAIRS ? out->list[0].objective->name : o->name,
-                    out->rows == OVER_PAIRS ? o->name : out->list[0].objective->name);
+        const struct objective *first = out->list[0].objective;
+        bool turned = o->rows == OVER_PAIRS; /* the loss of pairs is named first */
+        return fail(ERR_USAGE, "dpo.loss: %s %s, %s %s: not in one sum", (turned ? o : first)->name,
+                    looks_at((turned ? o : first)->rows), (turned ? first : o)->name,
+                    looks_at((turned ? first : o)->rows));
     }
     if (out->scope != SCOPE_ROW && o->scope != SCOPE_ROW) {
         return fail(ERR_USAGE, "dpo.loss: %s: a second loss that looks at the whole batch", o->name);
@@ -139,6 +143,10 @@ const struct option_key *terms_option_keys(int *count) {
         {TAKES_BETA_SCALE, "dpo.beta_scale"},
         {TAKES_DIVERGENCE, "dpo.divergence"},
         {TAKES_LD_ALPHA, "dpo.ld_alpha"},
+        {TAKES_DESIRABLE_WEIGHT, "dpo.desirable_weight"},
+        {TAKES_WEIGHTING, "dpo.weighting"},
+        {TAKES_TDPO_ALPHA, "dpo.tdpo_alpha"},
+        {TAKES_UNDESIRABLE_WEIGHT, "dpo.undesirable_weight"},
     };
     *count = COUNT_OF(keys);
     return keys;
@@ -173,6 +181,10 @@ static enum status check_options(const struct objective *o, const struct prefere
     TRY(o->takes & TAKES_MARGIN ? check_range("margin", p->margin, 0, false, most) : OK);
     TRY(o->takes & TAKES_GAMMA ? check_range("gamma", p->gamma, 0, false, most) : OK);
     TRY(o->takes & TAKES_BETA_SCALE ? check_range("beta_scale", p->beta_scale, 0, false, most) : OK);
+    TRY(o->takes & TAKES_TDPO_ALPHA ? check_range("tdpo_alpha", p->tdpo_alpha, 0, false, most) : OK);
+    bool weighs = o->takes & TAKES_DESIRABLE_WEIGHT;
+    TRY(weighs ? check_range("desirable_weight", p->desirable_weight, 0, false, most) : OK);
+    TRY(weighs ? check_range("undesirable_weight", p->undesirable_weight, 0, false, most) : OK);
     return o->takes & TAKES_TAU && !(p->tau > 0 && p->tau <= 1)
                ? fail(ERR_USAGE, "tau is %g; it must be above 0 and at most 1", p->tau)
                : OK;
@@ -202,7 +214,7 @@ static enum status check_given(const struct terms *t, unsigned given) {
         by_all &= t->list[k].objective->takes;
     }
     for (int i = 0; i < count; i++) {
-        bool for_all = keys[i].takes & (TAKES_DIVERGENCE | TAKES_LD_ALPHA);
+        bool for_all = keys[i].takes & (TAKES_DIVERGENCE | TAKES_LD_ALPHA | TAKES_WEIGHTING);
         if (given & ~t->takes & keys[i].takes) {
             return useless_option(&keys[i], "this");
         }

@@ -426,7 +426,7 @@ static enum status open_file(const struct reference_options *o, const struct bat
         .model = o->model_hash, .data = dataset_hash(rows->data), .view = view_hash(rows->view)};
     struct search search = {.options = o, .source = bare};
     const struct sidecar_wanted wanted = {.key = &key,
-                                          .rows = size.responses,
+                                          .rows = view_ids(rows->view),
                                           .tokens = o->tokens ? size.response_tokens : 0,
                                           .lacks = lacks_rows,
                                           .context = &search,

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "model/divergence.h"
 #include "util/mem.h"
 
 enum status scorer_open(struct model *m, struct workspace *w, enum pass_keep keep, struct scorer *out) {
@@ -10,11 +11,22 @@ enum status scorer_open(struct model *m, struct workspace *w, enum pass_keep kee
 }
 
 void scorer_close(struct scorer *s) {
-    void *arrays[] = {s->tokens.logp,   s->tokens.entropy, s->tokens.mean_logit,
-                      s->tokens.is_top, s->values,         s->scores,
-                      s->first,         s->pairs,          s->first_pair,
-                      s->logp_slopes,   s->value_slopes,   s->token_slopes,
+    void *arrays[] = {s->tokens.logp,
+                      s->tokens.entropy,
+                      s->tokens.mean_logit,
+                      s->tokens.is_top,
+                      s->tokens.collision,
+                      s->values,
+                      s->scores,
+                      s->first,
+                      s->pairs,
+                      s->first_pair,
+                      s->logp_slopes,
+                      s->value_slopes,
+                      s->token_slopes,
                       s->weights};
+    mem_free(s->divergence);
+    mem_free(s->divergence_slopes);
     if (s->pass) {
         pass_close(s->pass);
     }
@@ -31,8 +43,9 @@ void scorer_drop(struct scorer *s, uint64_t seed, int64_t step) {
 
 static enum status grow_readouts(struct scorer *s, int64_t need) {
     return GROW_ARRAYS(s->cap_readouts, need, GROWN(s->tokens.logp), GROWN(s->tokens.entropy),
-                       GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->values),
-                       GROWN(s->token_slopes), GROWN(s->weights));
+                       GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->tokens.collision),
+                       GROWN(s->values), GROWN(s->token_slopes), GROWN(s->divergence),
+                       GROWN(s->divergence_slopes), GROWN(s->weights));
 }
 
 static enum status grow_scores(struct scorer *s, int64_t need) {
@@ -103,12 +116,20 @@ static enum status build_forest(struct scorer *s, const struct sample *samples, 
 
 static void sum_tokens(struct scorer *s, struct response_score *score) {
     score->token_logp = s->tokens.logp + score->first;
+    score->token_divergence = s->reference ? s->divergence + score->first : NULL;
     for (int64_t t = score->first; t < score->first + score->tokens; t++) {
         score->logp += s->tokens.logp[t];
         score->entropy += s->tokens.entropy[t];
         score->mean_logit += s->tokens.mean_logit[t];
+        score->collision += s->tokens.collision[t];
         score->top += s->tokens.is_top[t];
     }
+}
+
+/* The reference over the same samples, and how far its distributions are from the policy's. */
+static enum status run_reference(struct scorer *s) {
+    TRY(scorer_run(s->reference, s->samples, s->n_samples));
+    return pass_divergence(s->pass, s->reference->pass, s->divergence);
 }
 
 enum status scorer_run(struct scorer *s, const struct sample *samples, int64_t n) {
@@ -121,6 +142,7 @@ enum status scorer_run(struct scorer *s, const struct sample *samples, int64_t n
         TRY(pass_values(s->pass, s->forest.readout_at, s->forest.n_readouts, s->values));
     } else {
         TRY(pass_logps(s->pass, &s->tokens));
+        TRY(s->reference ? run_reference(s) : OK);
     }
     for (int64_t i = 0; i < s->first[n]; i++) {
         struct response_score *score = &s->scores[i];
@@ -143,11 +165,17 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
         scores[j].reference = b->reference[k];
         scores[j].token_reference = b->token_reference ? b->token_reference + b->token_first[k] : NULL;
     }
+    for (int32_t j = 0; j < sample->n_responses && s->reference; j++) {
+        const struct response_score *other = &s->reference->scores[s->first[place] + j];
+        scores[j].reference = other->logp;
+        scores[j].token_reference = other->token_logp;
+    }
     return (struct scored_row){.row = sample->row,
                                .n = sample->n_responses,
                                .n_pairs = sample->n_pairs,
                                .target = sample->target,
-                               .has_reference = b->reference != NULL,
+                               .has_reference = b->reference || s->reference,
+                               .is_desirable = sample->is_desirable,
                                .responses = scores,
                                .pairs = s->pairs ? &s->pairs[s->first_pair[place]] : NULL};
 }
@@ -155,6 +183,7 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
 struct slope scorer_slope(const struct scorer *s, int64_t i) {
     return (struct slope){.logp = reads_values(s) ? NULL : s->logp_slopes + s->first[i],
                           .value = reads_values(s) ? s->value_slopes + s->first[i] : NULL,
+                          .token_divergence = s->reference ? s->divergence_slopes : NULL,
                           .token_logp = s->per_token && !reads_values(s) ? s->token_slopes : NULL};
 }
 
@@ -174,6 +203,7 @@ static void spread(const struct scorer *s) {
 enum status scorer_backward(struct scorer *s, pass_on_final *on_final, void *context) {
     struct readout_gradients g = {0};
     spread(s);
+    g.divergence = s->reference ? s->divergence_slopes : NULL;
     *(reads_values(s) ? &g.values : &g.logp) = s->weights;
     return pass_backward(s->pass, &g, on_final, context);
 }

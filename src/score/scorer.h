@@ -28,8 +28,12 @@ struct scorer {
     struct compared *pairs;
     int64_t *first_pair; /* likewise */
     /* By response and by readout: where rows put their slopes, and what goes backward. */
-    double *logp_slopes, *value_slopes, *token_slopes, *weights;
-    bool per_token; /* set after opening where objectives read tokens: there are slopes by token */
+    double *logp_slopes, *value_slopes, *token_slopes, *divergence_slopes, *weights;
+    /* Set after opening where objectives read the divergence of two models: the reference's, on a workspace
+     * of its own, that runs over the same samples. Borrowed; both keep activations. */
+    struct scorer *reference;
+    double *divergence; /* by readout */
+    bool per_token;     /* set after opening where objectives read tokens: there are slopes by token */
     int64_t cap_readouts, cap_scores, cap_pairs, cap_samples;
 };
 

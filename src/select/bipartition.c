@@ -13,8 +13,8 @@
 #include "util/mem.h"
 #include "util/rng.h"
 
-/* Starts without a better end, for each row, after which the search ends. */
-enum { EXACT_UP_TO = 16, PATIENCE = 8 };
+/* Starts without a better end, for each row and at most, after which the search ends. */
+enum { EXACT_UP_TO = 16, PATIENCE = 8, MOST_PATIENCE = 256 };
 
 /* Splits whose squares differ by less than this share of all squares are equal: the first one wins. */
 static const double tolerance = 1e-12;
@@ -170,10 +170,11 @@ static enum status try_starts(const struct split *s, uint64_t seed, int64_t prom
     struct half h = {0};
     double most = -DBL_MAX;
     int since = 0;
+    int patience = s->n < MOST_PATIENCE / PATIENCE ? PATIENCE * s->n : MOST_PATIENCE;
     enum status st;
     TRY_TO(done, NEW_ARRAY(h.side, s->n));
     TRY_TO(done, NEW_ARRAY(h.along, s->n));
-    for (int restart = 0; since < PATIENCE * s->n; restart++) {
+    for (int restart = 0; since < patience; restart++) {
         struct rng draws = rng_stream(seed, RNG_SELECT, prompt, restart);
         start(s, &draws, &h);
         double value = climb(s, &h);

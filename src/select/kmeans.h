@@ -57,7 +57,7 @@ void kmeans_free(struct kmeans_result *r);
 
 /* Two clusters of n rows on the host: those with the least squares within. Every bipartition is tried for
  * n <= 16; beyond, searches that move one row at a time go out from starts that k-means++ draws, until 8 n of
- * them in a row have found nothing better. Of equal ones the first wins. */
+ * them (256 at most) in a row have found nothing better. Of equal ones the first wins. */
 struct kmeans_halves {
     int *side;        /* n, the caller's: 0 or 1, side[0] = 0 */
     double *distance; /* n, the caller's: squared, to the own center */

@@ -127,7 +127,7 @@ static enum status find_asked(const struct selection *s, struct prompt_reader *r
         if (keys[k].high < r->first + r->n) {
             int i = r->class_of[keys[k].low - r->first];
             int j = r->class_of[keys[k].high - r->first];
-            r->skip[(i < j ? i : j) * n + (i < j ? j : i)] = true;
+            r->skip[(int64_t)(i < j ? i : j) * n + (i < j ? j : i)] = true;
         }
     }
     return OK;

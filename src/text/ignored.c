@@ -18,6 +18,7 @@ static const char *const used[][16] = {
     [FORMAT_ALPACA] = {"instruction", "input", "output", "system", "history", "chosen", "rejected", "margin",
                        "chosen_score", "rejected_score", "score_chosen", "score_rejected"},
     [FORMAT_TEXT] = {"text"},
+    [FORMAT_UNPAIRED] = {"prompt", "completion", "label", "messages", "conversations"},
 };
 static const char *const to_templates[] = {"tools", "documents", "chat_template_kwargs"};
 static const char *const holders[] = {"prompt", "messages", "conversations",

@@ -119,6 +119,7 @@ static bool strings_to_turns(const json_t *record, enum record_format format, js
     case FORMAT_PREFERENCE:
         return pair_to_turns(record, out);
     case FORMAT_PROMPT_COMPLETION:
+    case FORMAT_UNPAIRED:
         return put(out, "prompt", turns_of_value(json_object_get(record, "prompt"))) &&
                put(out, "completion", one_turn("assistant", json_object_get(out, "completion")));
     case FORMAT_PROMPT:

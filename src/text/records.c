@@ -5,6 +5,7 @@
 
 #include "text/chat.h"
 #include "text/messages.h"
+#include "text/record_label.h"
 #include "text/records_internal.h"
 #include "util/mem.h"
 
@@ -22,6 +23,7 @@ static const struct {
     {"ultrafeedback", FORMAT_ULTRAFEEDBACK},
     {"alpaca", FORMAT_ALPACA},
     {"text", FORMAT_TEXT},
+    {"unpaired", FORMAT_UNPAIRED},
 };
 
 const char *record_format_name(enum record_format format) {
@@ -118,6 +120,8 @@ enum status record_format_detect(const json_t *record, const char *where, enum r
     bool prompt = record_has(record, "prompt");
     if (json_object_get(record, "chosen") && json_object_get(record, "rejected")) { /* null is an empty one */
         *out = pair_format(record);
+    } else if (prompt && record_has(record, "completion") && record_has(record, "label")) {
+        *out = FORMAT_UNPAIRED;
     } else if ((prompt && (record_has(record, "completion") || record_has(record, "response"))) ||
                record_has(record, "messages") || is_conversation(json_object_get(record, "conversations"))) {
         *out = FORMAT_PROMPT_COMPLETION;
@@ -255,14 +259,9 @@ done:
     return st;
 }
 
-static enum status parse_prompt_completion(const json_t *record, const char *where, struct record_text *r) {
+static enum status take_completion(const json_t *record, const char *where, struct record_text *r) {
     const json_t *prompt = json_object_get(record, "prompt");
     const json_t *completion = json_object_get(record, "completion");
-    bool label = true; /* unpaired data: only desired completions are examples */
-    TRY(json_take_bool(record, "label", where, &label));
-    if (!label) {
-        return record_drop(r, RECORD_UNWANTED);
-    }
     const json_t *messages =
         json_object_get(record, record_has(record, "messages") ? "messages" : "conversations");
     if (messages && !completion) {
@@ -278,6 +277,17 @@ static enum status parse_prompt_completion(const json_t *record, const char *whe
         record_add_response(r, NAN);
     }
     return !r->dropped && r->n_responses == 0 ? record_drop(r, "empty response") : OK;
+}
+
+static enum status parse_prompt_completion(const json_t *record, const char *where, struct record_text *r) {
+    bool label = true; /* unpaired data: only desired completions are examples */
+    TRY(json_take_bool(record, "label", where, &label));
+    return label ? take_completion(record, where, r) : record_drop(r, RECORD_UNWANTED);
+}
+
+static enum status parse_unpaired(const json_t *record, const char *where, struct record_text *r) {
+    TRY(record_label(record, where, &r->desirable));
+    return r->desirable >= 0 ? take_completion(record, where, r) : record_drop(r, "no label");
 }
 
 /* A prompt alone: a string, or messages (also under the names that whole chats have) with the assistant's
@@ -302,6 +312,8 @@ static enum status parse(enum record_format format, const json_t *record, const 
         return record_parse_pair(record, where, out);
     case FORMAT_PROMPT_COMPLETION:
         return parse_prompt_completion(record, where, out);
+    case FORMAT_UNPAIRED:
+        return parse_unpaired(record, where, out);
     case FORMAT_TEXT:
         TRY(record_append(&out->responses[0], record, "text", where));
         record_add_response(out, NAN);
@@ -337,6 +349,8 @@ enum status record_parse(enum record_format format, const json_t *record, const 
     TRY(text_puts(&out->subset, subset));
     if (format == FORMAT_AUTO) {
         TRY(record_format_detect(record, where, &format));
+        /* Alone it is an example, or none. */
+        format = format == FORMAT_UNPAIRED ? FORMAT_PROMPT_COMPLETION : format;
     }
     const struct chat_format *chat = out->chat;
     json_t *turns = NULL;
@@ -363,6 +377,7 @@ enum record_texts record_texts(enum record_format format, const json_t *record) 
     case FORMAT_PREFERENCE:
         return texts_of(json_object_get(record, "chosen"));
     case FORMAT_PROMPT_COMPLETION:
+    case FORMAT_UNPAIRED:
         return record_has(record, "messages") || record_has(record, "conversations") ? TEXTS_MESSAGES
                                                                                      : texts_of(prompt);
     case FORMAT_PROMPT:

@@ -37,7 +37,8 @@ enum record_format {
     FORMAT_ALPACA, /* instruction (input, system, history), output; or output: [chosen, rejected], or chosen,
                       rejected: messages of user and assistant */
     FORMAT_TEXT,   /* text: a response to nothing */
-    FORMAT_LAST = FORMAT_TEXT
+    FORMAT_UNPAIRED, /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
+    FORMAT_LAST = FORMAT_UNPAIRED
 };
 const char *record_format_name(enum record_format format);
 
@@ -69,6 +70,7 @@ struct record_text {
     struct text responses[RECORD_RESPONSES_MAX];
     double scores[RECORD_RESPONSES_MAX]; /* NaN: none */
     double worths[RECORD_RESPONSES_MAX]; /* what the responses are really worth; NaN: not known */
+    int desirable;                       /* of FORMAT_UNPAIRED: 1 or 0 */
     int n_pairs;
     struct {
         int chosen, rejected; /* responses */

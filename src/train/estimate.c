@@ -49,7 +49,17 @@ enum status estimate_passes(const struct estimate_options *o, struct estimate *e
     if (o->eval_source) {
         const struct batch_source *s = o->eval_source;
         int64_t tokens = batch_forest_tokens(&s->plan, s->size, &o->eval_rows->lengths);
-        TRY(pass_memory(o, KEEP_NOTHING, tokens, &e->evaluation_pass));
+        TRY(pass_memory(o, o->reference_keep == KEEP_NOTHING ? KEEP_NOTHING : o->keep, tokens,
+                        &e->evaluation_pass));
+    }
+    if (o->has_follower) {
+        int64_t tokens = e->forest_tokens;
+        if (o->eval_source) {
+            int64_t eval =
+                batch_forest_tokens(&o->eval_source->plan, o->eval_source->size, &o->eval_rows->lengths);
+            tokens = eval > tokens ? eval : tokens;
+        }
+        TRY(pass_memory(o, o->reference_keep, tokens, &e->reference));
     }
     return OK;
 }
@@ -93,7 +103,9 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
     e->partial = e->partial_arenas * arena;
     e->batches = 2 * plan->batch / o->source->size * o->rows->tokens / o->rows->n * (int64_t)sizeof(int32_t);
     e->baseline = mem_peak_resident();
-    return estimate_passes(o, e);
+    TRY(estimate_passes(o, e));
+    e->reference += o->has_follower ? e->model : 0;
+    return OK;
 }
 
 int64_t estimate_pass(const struct estimate *e) {
@@ -106,8 +118,8 @@ enum status estimate_memory(const struct estimate_options *o, struct estimate *o
     TRY(comm_agree(c, count_memory(o, &e)));
     TRY(comm_max_i64(c, &e.baseline, 1));
     TRY(comm_max_i64(c, &e.optimizer, 1));
-    e.total = e.baseline + e.base + e.model + e.gradients + e.optimizer + e.partial + e.batches + e.inside +
-              estimate_pass(&e);
+    e.total = e.baseline + e.base + e.model + e.reference + e.gradients + e.optimizer + e.partial +
+              e.batches + e.inside + estimate_pass(&e);
     *out = e;
     return OK;
 }
@@ -118,7 +130,7 @@ static double step_flops(const struct estimate_options *o) {
                       (double)r->scored * model_flops_head(&o->config) +
                       r->attention_pairs * model_flops_attention(&o->config)) /
                      (double)r->n;
-    return model_flops_training(&o->config) * per_row * (double)o->source->plan.batch;
+    return (model_flops_training(&o->config) + o->has_follower) * per_row * (double)o->source->plan.batch;
 }
 
 enum status estimate_training(const struct estimate_options *o, struct estimate *out) {

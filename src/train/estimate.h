@@ -15,7 +15,9 @@ struct estimate_options {
     struct optimizer_options optimizer;
     bool is_sharded; /* the optimizer's state is, over the ranks */
     enum pass_keep keep;
-    const struct rows *rows, *eval_rows;             /* of the two sources */
+    enum pass_keep reference_keep;       /* of its pass */
+    bool has_follower;                   /* a reference that follows: a second model, run over every batch */
+    const struct rows *rows, *eval_rows; /* of the two sources */
     const struct batch_source *source, *eval_source; /* eval_source NULL: none */
 };
 
@@ -26,7 +28,7 @@ struct estimate {
     int64_t base;                                     /* their bytes */
     int64_t saved; /* bytes that training the whole model would take in the place of base and adapters */
     int64_t forest_tokens; /* of the largest forest of any update, at most */
-    int64_t baseline, model, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
+    int64_t baseline, model, reference, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
     int64_t total;       /* of the above, with the larger of the two passes */
     double peak_flops;   /* of products over all ranks, measured, per second */
     double step_flops;   /* of an update, over all ranks */

@@ -144,6 +144,9 @@ static enum status one_step(struct loop *l) {
     double multiplier = schedule_multiplier(t->schedule, l->batch.step, t->warmup_steps, t->steps);
     l->learning_rate = t->optimizer->options.learning_rate * multiplier;
     l->late_status = step_update(&l->step, &verdict, multiplier); /* collective, agrees in the next closing */
+    if (t->updated && l->late_status == OK) {
+        l->late_status = t->updated(t->updated_context, l->batch.step + 1);
+    }
     l->state.step = l->batch.step + 1;
     l->state.sequence_tokens += verdict.sums.v[SUM_SEQUENCE_TOKENS];
     loop_report(l, &verdict);
@@ -226,7 +229,8 @@ static enum status open_step(struct loop *l) {
                                          .communication = t->communication,
                                          .clip = t->clip,
                                          .seed = t->seed,
-                                         .n_asked = ASK_COUNT};
+                                         .n_asked = ASK_COUNT,
+                                         .reference = t->reference_scorer};
     return step_open(&parts, &options, &l->step);
 }
 
@@ -254,7 +258,8 @@ static enum status loop_run(struct loop *l) {
 }
 
 enum status training_run(const struct training *t) {
-    struct loop loop = {.t = t, .comm = t->comm, .began_s = clock_seconds()};
+    struct loop loop = {
+        .t = t, .comm = t->comm, .began_s = clock_seconds(), .state = {.reference = t->reference}};
     enum status st = loop_run(&loop);
     watchdog_phase(t->comm->watchdog, "ending the run");
     stragglers_report(&loop.step.stragglers);

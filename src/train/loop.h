@@ -38,6 +38,11 @@ struct training {
      * it goes on from no checkpoint. */
     enum status (*accepted)(void *context, bool is_new);
     void *accepted_context;
+    struct scorer *reference_scorer; /* of a second model, where terms read its divergence; NULL: none */
+    struct arena *reference;         /* one that follows the policy, part of the checkpoints; NULL: none */
+    /* Local, after update number `step` (from 1). May be NULL. Its failure is the next step's. */
+    enum status (*updated)(void *context, int64_t step);
+    void *updated_context;
     bool profile;     /* time by operation and by collective at the end: profile.h */
     bool tensorboard; /* an event file beside metrics.jsonl */
 };

@@ -50,7 +50,8 @@ static void log_evaluation(const struct loop *l, const struct sums *sums, const 
     struct text line = {0};
     enum status st = text_printf(&line, "step %lld: eval loss %.4f", (long long)l->state.step,
                                  objective_value(t->terms, sums));
-    if (st == OK && (values || t->terms->has_reference) && pairs > 0) {
+    bool has_pairs = values || (t->terms->has_reference && t->terms->rows != OVER_LABELED);
+    if (st == OK && has_pairs && pairs > 0) {
         st = text_printf(&line, ", margin %.4f, accuracy %.3f",
                          (v[SUM_REWARD_CHOSEN] - v[SUM_REWARD_REJECTED]) / pairs, v[SUM_ACCURATE] / pairs);
     }
@@ -71,7 +72,9 @@ static enum status evaluate_sums(struct loop *l, struct sums *sums, struct ratio
     struct scorer scorer = {0};
     const struct interval_options o = {values ? EVAL_RESAMPLES : 0, 0.95, t->eval_data->plan.seed};
     enum status st = ratios_open(&o, 1, accuracy);
-    st = st == OK ? scorer_open(t->model, t->workspace, KEEP_NOTHING, &scorer) : st;
+    st = st == OK ? scorer_open(t->model, t->workspace, t->reference_scorer ? t->keep : KEEP_NOTHING, &scorer)
+                  : st;
+    scorer.reference = t->reference_scorer;
     TRY_TO(done, comm_agree(l->comm, st));
     ratios_are_shares(accuracy, 0, 1);
     TRY_TO(done, evaluate_rows(l->comm, &scorer, t->eval_data, t->terms, values ? add_accuracy : NULL,

@@ -45,6 +45,7 @@ void step_pause(struct step *s) {
 
 enum status step_continue(struct step *s) {
     TRY(scorer_open(s->parts.model, s->parts.workspace, s->options.keep, &s->scorer));
+    s->scorer.reference = s->options.reference;
     s->scorer.per_token = s->parts.terms->reads & READS_TOKENS;
     return OK;
 }

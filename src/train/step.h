@@ -48,8 +48,9 @@ struct step_options {
     enum pass_keep keep; /* KEEP_ALL or KEEP_INPUTS */
     int64_t bucket_bytes;
     enum communication communication;
-    double clip; /* the gradient's norm; 0: none */
-    int n_asked; /* numbers that each rank's wish adds to the closing */
+    double clip;              /* the gradient's norm; 0: none */
+    int n_asked;              /* numbers that each rank's wish adds to the closing */
+    struct scorer *reference; /* of a second model, where terms read its divergence; borrowed; NULL: none */
 };
 
 /* What a rank asks of the others. */

@@ -2,9 +2,9 @@
 
 #include "util/json.h"
 
-enum { ARRAYS = 3 }; /* at most: the parameters and two states */
+enum { ARRAYS = 4 }; /* at most: the parameters, two states, the reference */
 
-static int arrays_of(const struct optimizer *o, struct named out[ARRAYS]) {
+static int arrays_of(const struct optimizer *o, const struct training_state *s, struct named out[ARRAYS]) {
     struct arena *a = o->arena;
     struct tensor states[OPTIMIZER_STATES];
     const char *names[OPTIMIZER_STATES];
@@ -17,6 +17,12 @@ static int arrays_of(const struct optimizer *o, struct named out[ARRAYS]) {
                                     .backend = a->backend,
                                     .tensor = states[i],
                                     .shards = optimizer_is_sharded(o) ? &o->shards : NULL};
+    }
+    if (s->reference) {
+        out[1 + n++] = (struct named){.name = "reference",
+                                      .elements = s->reference->elements,
+                                      .backend = s->reference->backend,
+                                      .tensor = s->reference->master};
     }
     return 1 + n;
 }
@@ -33,7 +39,7 @@ enum status training_state_save(struct comm *c, const struct checkpoint_options 
                                 const struct optimizer *optimizer, const struct training_state *state) {
     struct named arrays[ARRAYS];
     struct checkpoint_contents contents = {
-        .step = state->step, .arrays = arrays, .n_arrays = arrays_of(optimizer, arrays)};
+        .step = state->step, .arrays = arrays, .n_arrays = arrays_of(optimizer, state, arrays)};
     enum status st = print_state(optimizer, state, &contents.state);
     st = checkpoint_save(c, o, &contents, st);
     text_free(&contents.state);
@@ -46,6 +52,7 @@ static enum status take_state(const struct checkpoint_found *f, struct optimizer
     TRY(json_take_int(f->state, "total", f->path, &state->total));
     TRY(json_take_int(f->state, "updates", f->path, &optimizer->updates));
     TRY(json_take_number(f->state, "sequence_tokens", f->path, &state->sequence_tokens));
+    TRY(state->reference ? arena_refresh(state->reference) : OK);
     return arena_refresh(optimizer->arena);
 }
 
@@ -53,7 +60,7 @@ enum status training_state_load(struct comm *c, const struct checkpoint_options 
                                 struct optimizer *optimizer, struct training_state *state, bool *found) {
     struct named arrays[ARRAYS];
     struct checkpoint_found from;
-    TRY(checkpoint_load(c, o, arrays, arrays_of(optimizer, arrays), &from));
+    TRY(checkpoint_load(c, o, arrays, arrays_of(optimizer, state, arrays), &from));
     *found = from.path != NULL;
     enum status st = comm_agree(c, from.path ? take_state(&from, optimizer, state) : OK);
     checkpoint_found_close(&from);

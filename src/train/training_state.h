@@ -6,9 +6,10 @@
 #include "train/optimizer.h"
 
 struct training_state {
-    int64_t step;           /* updates done */
-    int64_t total;          /* of the run that wrote it */
-    double sequence_tokens; /* seen so far */
+    int64_t step;            /* updates done */
+    int64_t total;           /* of the run that wrote it */
+    double sequence_tokens;  /* seen so far */
+    struct arena *reference; /* that follows the policy; NULL: none does */
 };
 /* Collective. As checkpoint_save(). */
 enum status training_state_save(struct comm *c, const struct checkpoint_options *o,

@@ -18,6 +18,7 @@ enum rng_purpose {
     RNG_CHECK = 7,
     RNG_BENCH = 8,
     RNG_DROPOUT = 9,
+    RNG_HINDSIGHT = 10,
 };
 
 /* A stream of draws. Cheap to make; copy it to replay it. */

@@ -149,6 +149,7 @@ static void expect_statistics(struct harness *h, const struct head_pairs *p, con
     expect_within(h, pair_columns(s, HEAD_ENTROPY, 1), (b->depth + 1) * b->relative + 2 * b->delta,
                   "head entropy");
     expect_within(h, pair_columns(s, HEAD_MEAN_LOGIT, 1), b->delta + b->logit * sum, "head mean logit");
+    expect_within(h, pair_columns(s, HEAD_COLLISION, 1), 4 * b->delta + 4 * sum, "head collision");
     double *bound = mem_calloc(rows, sizeof *bound);
     assert_non_null(bound);
     for (int64_t i = 0; i < rows; i++) {
@@ -268,7 +269,8 @@ static void test_extreme_logits(void **state) {
         double *dhidden = device_values(h, p.dhidden);
         static const int N = HEAD_STATISTICS;
         assert_true(s[HEAD_LOGP] == 0 && s[HEAD_LSE] == 1e4 && s[HEAD_IS_TOP] == 1);
-        assert_true(s[HEAD_ENTROPY] == 0);
+        assert_true(s[HEAD_ENTROPY] == 0 && s[HEAD_COLLISION] == 0);
+        assert_true(fabs(s[2 * N + HEAD_COLLISION] + log(V)) <= 8 * 0x1p-24 * log(V) + sum_error(V));
         double lse = 1e4 + log(V - 1);
         assert_true(fabs(s[N + HEAD_LSE] - lse) <= 2 * 0x1p-24 * lse);
         assert_true(fabs(s[N + HEAD_LOGP] + 1e4 + lse) <= 4 * 0x1p-24 * lse);

@@ -87,6 +87,24 @@ list tokens more.jsonl | cmp -s - want && bad "an expert changes nothing"
 $generate generate.rule=length_control generate.tokens=0 generate.reference=model2 output=more.jsonl || bad "length"
 cmp <(list tokens more.jsonl) <(list tokens reference.jsonl) || bad "length control 0 is not the reference"
 
+# Adapters are voices on one base: what they say, and against whom, is what merged models say.
+"$COLLIMATE" --quiet sft data=data.h5 model=model1 lora.rank=2 output=tuned train.steps=3 train.batch=4 \
+    train.learning_rate=0.05 || bad "sft"
+"$COLLIMATE" --quiet merge model=model1 adapter=tuned/adapter output=merged data=data.h5 || bad "merge"
+for voices in "adapter=tuned/adapter generate.reference=model1|model=merged generate.reference=model1" \
+    "generate.reference=tuned/adapter|generate.reference=merged" \
+    "adapter=tuned/adapter generate.rule=proxy generate.expert=tuned/adapter generate.antiexpert=model1|\
+model=merged generate.rule=proxy generate.expert=merged generate.antiexpert=model1"; do
+    for side in adapters models; do
+        [ $side = adapters ] && how=${voices%|*} || how=${voices#*|}
+        "$COLLIMATE" --quiet generate data=data.h5 model=model1 $how generate.temperature=1 generate.limit=5 \
+            generate.max_new_tokens=6 output=$side.jsonl || bad "generate $how"
+    done
+    cmp <(list tokens adapters.jsonl) <(list tokens models.jsonl) || bad "other tokens with adapters ($voices)"
+    paste <(number kl adapters.jsonl) <(number kl models.jsonl) |
+        awk '{ d = $1 - $2 } d > 1e-3 || d < -1e-3 || $1 < 0.1 { exit 1 }' || bad "another KL with adapters ($voices)"
+done
+
 # The best of n is the one with the highest reward among n.
 $generate generate.samples=4 reward_model=rm/model output=all.jsonl || bad "rewards"
 $generate generate.best_of=4 reward_model=rm/model output=best.jsonl || bad "best of"

@@ -64,7 +64,9 @@ same_bits pro data=lists.h5 dpo.loss=pro+0.05*sft
 
 pairs="dpo model=init data=pairs.h5 output=no"
 refuses 2 "looks at the whole batch" $pairs dpo.loss=aot+bco
-refuses 2 "kto is not there" $pairs dpo.loss=kto
+refuses 2 "wpo is not there: it is a weight" $pairs dpo.loss=wpo
+same_loss wpo dpo.weighting=true reference=other
+refuses 2 "dpo.weighting has no effect" $pairs dpo.loss=aot dpo.weighting=true
 refuses 2 "takes more than 0" $pairs dpo.loss=exo_pair
 refuses 2 "dpo.gamma has no effect" $pairs dpo.gamma=1
 refuses 2 "dpo.divergence has no effect" $pairs dpo.loss=nca_pair dpo.divergence=js

@@ -20,7 +20,7 @@ static void test_parse(void **state) {
     assert_non_null(strstr(status_message()->text, "robust"));
     assert_int_equal(terms_parse("sft", &r), OK); /* no term; rows are pairs */
     assert_true(r.n == 0 && r.target_weight == 1 && r.rows == OVER_PAIRS && r.reads == READS_LOGP);
-    static const char *const absent[] = {"kto", "apo_zero_unpaired", "tdpo", "wpo"};
+    static const char *const absent[] = {"wpo"};
     for (int i = 0; i < COUNT_OF(absent); i++) {
         assert_int_equal(terms_parse(absent[i], &r), ERR_USAGE);
         assert_non_null(strstr(status_message()->text, "is not there: it "));
@@ -30,6 +30,8 @@ static void test_parse(void **state) {
     assert_int_equal(terms_parse("x*sigmoid", &r), ERR_USAGE);
     assert_int_equal(terms_parse("reward", &r), ERR_USAGE);
     assert_int_equal(terms_parse("sigmoid+rrhf", &r), ERR_USAGE); /* pairs and lists */
+    assert_int_equal(terms_parse("sigmoid+kto", &r), ERR_USAGE);
+    assert_non_null(strstr(status_message()->text, "kto single labelled responses"));
     assert_int_equal(terms_parse("sigmoid+slic", &r), OK);
     assert_true(r.rows == OVER_PAIRS && r.reads == (READS_LOGP | READS_REFERENCE));
     assert_int_equal(terms_parse("100*rrhf+sft", &r), OK);

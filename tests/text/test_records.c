@@ -3,6 +3,7 @@
 #include "tests/unit.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "text/records.h"
@@ -84,6 +85,21 @@ static void strings_are_taken_as_they_are(void **state) {
     assert_int_equal(record.n_pairs, 0);
     assert_int_equal(record.responses[0].len, 9);
     expect_dropped("{\"prompt\": \"a\", \"completion\": \" b\", \"label\": false}", "label is false");
+    const struct {
+        const char *label;
+        int desirable;
+    } labels[] = {{"true", 1}, {"false", 0}, {"1", 1}, {"0", 0}, {"1.0", 1}};
+    for (int i = 0; i < COUNT_OF(labels); i++) {
+        char json[96];
+        snprintf(json, sizeof json, "{\"prompt\": \"a\", \"completion\": \" b\", \"label\": %s}",
+                 labels[i].label);
+        assert_int_equal(parse_as(FORMAT_UNPAIRED, json), OK);
+        assert_true(!record.dropped && record.n_responses == 1 && record.desirable == labels[i].desirable);
+    }
+    assert_int_equal(parse_as(FORMAT_UNPAIRED, "{\"prompt\": \"a\", \"completion\": \" b\"}"), OK);
+    assert_string_equal(record.dropped, "no label");
+    expect_refused(FORMAT_UNPAIRED, "{\"prompt\": \"a\", \"completion\": \" b\", \"label\": 2}",
+                   "must be true or false");
     parse("{\"prompt\": \"Only this\"}");
     assert_string_equal(record.prompt.data, "Only this");
     assert_int_equal(record.n_responses, 0);

@@ -5,10 +5,10 @@
  *       |    | slab | slab | slab | ...      numbers are corrected by e^(old maximum - new maximum) whenever
  * a v                                    slab brings a larger logit, as in an online softmax
  *
- * Forward keeps for each row the running maximum, the sum of e^(logit - maximum), the sum of logit times
- * that, the sum of logits and the target's logit. Backward makes the slabs again, turns them in place into
- * the gradient with respect to logits, (onehot(target) - softmax) * row_weight, and multiplies that with the
- * weight (dhidden) and with the hidden rows (dweight).
+ * Forward keeps for each row the running maximum, the sums of e^(logit - maximum) and of its square, the sum
+ * of logit times that, the sum of logits and the target's logit. Backward makes the slabs again, turns them
+ * in place into the gradient with respect to logits, (onehot(target) - softmax) * row_weight, and multiplies
+ * that with the weight (dhidden) and with the hidden rows (dweight).
  */
 #include "backend/cpu/cpu_internal.h"
 #include "backend/cpu/cpu_math.h"
@@ -19,7 +19,7 @@
 enum { ROWS = CPU_SLAB_ROWS, COLUMNS = CPU_SLAB_COLUMNS };
 
 struct running {
-    double sum, weighted, total; /* of e, logit * e, logit; e = e^(logit - largest) */
+    double sum, squares, weighted, total; /* of e, e^2, logit * e, logit; e = e^(logit - largest) */
     float largest, target;
     bool is_top;
 };
@@ -65,6 +65,7 @@ static void reduce_row(struct running *r, const float *x, int64_t n, int64_t tar
     if (largest > r->largest) {
         double keep = exp((double)r->largest - (double)largest);
         r->sum *= keep;
+        r->squares *= keep * keep;
         r->weighted *= keep;
         r->largest = largest;
     }
@@ -72,16 +73,19 @@ static void reduce_row(struct running *r, const float *x, int64_t n, int64_t tar
     for (int64_t first = 0; first < n; first += BLOCK) {
         int64_t count = n - first < BLOCK ? n - first : BLOCK;
         float sum = 0.0f;
+        float squares = 0.0f;
         float weighted = 0.0f;
         float total = 0.0f;
-#pragma omp simd reduction(+ : sum, weighted, total)
+#pragma omp simd reduction(+ : sum, squares, weighted, total)
         for (int64_t j = first; j < first + count; j++) {
             float e = cpu_exp_negative(x[j] - shift);
             sum += e;
+            squares += e * e;
             weighted += e * x[j];
             total += x[j];
         }
         r->sum += (double)sum;
+        r->squares += (double)squares;
         r->weighted += (double)weighted;
         r->total += (double)total;
     }
@@ -99,6 +103,7 @@ static void finish_row(float *out, int32_t target, int64_t vocabulary, const str
     out[HEAD_ENTROPY] = (float)(lse - r->weighted / r->sum);
     out[HEAD_IS_TOP] = target >= 0 && r->target == r->largest ? 1.0f : 0.0f;
     out[HEAD_MEAN_LOGIT] = (float)(r->total / (double)vocabulary);
+    out[HEAD_COLLISION] = (float)(log(r->squares) - 2 * log_sum);
 }
 
 static enum status check_targets(const char *operation, struct tensor targets, int64_t n,

@@ -53,7 +53,7 @@ static enum status predict(struct generation *g) {
         if (voice) {
             st = decoder_bytes(&voice->config, &voice->backend->caps, &g->options, &other);
             bytes += other;
-            parameters += weight_bytes(voice);
+            parameters += v == VOICE_POLICY || voice != m ? weight_bytes(voice) : 0;
         }
     }
     parameters += g->judge ? weight_bytes(g->judge) : 0;

@@ -12,7 +12,15 @@
 enum { MOST_STOPS = 64, MOST_STRINGS = 32, MOST_VALUES = 64 };
 
 /* Sums over responses, and what they are of: generate.report shows their means. */
-enum generate_sum { SUM_TOKENS, SUM_LOGP, SUM_KL, SUM_KL_MC, SUM_REWARD, SUM_REWARD_SQUARES, GENERATE_SUMS };
+enum generate_sum {
+    SUM_TOKENS,
+    SUM_LOGP,
+    SUM_KL_TOP,
+    SUM_KL_MC,
+    SUM_REWARD,
+    SUM_REWARD_SQUARES,
+    GENERATE_SUMS
+};
 
 /* What is asked for, one for each value of the rule's parameters. */
 struct spoken {

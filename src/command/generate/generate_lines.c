@@ -156,7 +156,7 @@ static void count(struct generation *g, const struct answers *a, int32_t k) {
     add_sum(s, SUM_TOKENS, r->count);
     add_sum(s, SUM_LOGP, sum_of(r, NUMBER_LOGP));
     if (compares(g)) {
-        add_sum(s, SUM_KL, sum_of(r, NUMBER_KL));
+        add_sum(s, SUM_KL_TOP, sum_of(r, NUMBER_KL));
         add_sum(s, SUM_KL_MC, sum_of(r, NUMBER_KL_MC));
     }
     if (a->rewards) {
@@ -206,7 +206,7 @@ static enum status put_report(const struct generation *g, const struct spoken *s
     TRY(put_number(out, "tokens", sums[SUM_TOKENS] / n));
     TRY(put_number(out, "logp", sums[SUM_LOGP] / n));
     if (compares(g)) {
-        TRY(put_number(out, "kl", sums[SUM_KL] / n));
+        TRY(put_number(out, "kl", sums[SUM_KL_TOP] / n));
         TRY(put_number(out, "kl_mc", sums[SUM_KL_MC] / n));
     }
     if (g->judge) {

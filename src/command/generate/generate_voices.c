@@ -2,8 +2,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command/generate/generate.h"
+#include "store/adapter_folder.h"
 #include "store/model_source.h"
 #include "util/mem.h"
 
@@ -109,6 +111,51 @@ static enum status open_one(struct generation *g, const char *key, const char *f
     return comm_agree(s->comm, check_fit(g, *out, key, folder));
 }
 
+static bool is_adapter(const char *folder) {
+    struct text path = {0};
+    bool found = text_printf(&path, "%s/adapter_config.json", folder) == OK && access(path.data, F_OK) == 0;
+    text_free(&path);
+    return found;
+}
+
+/* Local. A folder of adapters: another set on the policy's base. */
+static enum status read_adapter(struct generation *g, const char *key, const char *folder,
+                                const struct lora **out) {
+    struct session *s = &g->session;
+    struct lora_layout layout = {0};
+    struct lora *set = NULL;
+    json_t *config = NULL;
+    enum status st;
+    TRY_TO(done, adapter_config_read(folder, &config));
+    if (adapter_config_head(config) != HEAD_LANGUAGE) {
+        st = fail(ERR_USAGE, "%s: %s is the adapter of a reward model", key, folder);
+        goto done;
+    }
+    TRY_TO(done, adapter_config_layout(config, folder, false, &s->model->config, &layout));
+    TRY_TO(done, lora_open(s->model, &layout, ARENA_FROZEN, 0, &set));
+    st = adapter_folder_read(folder, set);
+    *out = set;
+done:
+    lora_use(s->model, s->lora);
+    lora_layout_free(&layout);
+    json_decref(config);
+    return st;
+}
+
+/* Collective. A voice on the policy's own base where its folder is that base, or adapters; else its own
+ * model. */
+static enum status open_voice(struct generation *g, enum voice_kind v, const char *key, const char *folder) {
+    struct session *s = &g->session;
+    bool is_base = strcmp(folder, s->settings->model) == 0, is_set = is_adapter(folder);
+    if (!is_base && !is_set) {
+        return open_one(g, key, folder, HEAD_LANGUAGE, &g->voices[v]);
+    }
+    g->voices[v] = s->model;
+    g->options.has_adapters = true;
+    g->options.adapters[VOICE_POLICY] = s->lora;
+    return comm_agree(s->comm, is_set ? read_adapter(g, key, folder, &g->options.adapters[v]) : OK);
+}
+
 enum status generate_open_voices(struct generation *g) {
     const struct settings *s = g->session.settings;
     const struct {
@@ -119,10 +166,11 @@ enum status generate_open_voices(struct generation *g) {
     for (int v = VOICE_REFERENCE; v < VOICES; v++) {
         for (int u = VOICE_REFERENCE; u < v && *voices[v].folder; u++) { /* one that is there already */
             bool is_same = strcmp(voices[u].folder, voices[v].folder) == 0;
+            g->options.adapters[v] = is_same ? g->options.adapters[u] : g->options.adapters[v];
             g->voices[v] = is_same && !g->voices[v] ? g->voices[u] : g->voices[v];
         }
         if (*voices[v].folder && !g->voices[v]) {
-            TRY(open_one(g, voices[v].key, voices[v].folder, HEAD_LANGUAGE, &g->voices[v]));
+            TRY(open_voice(g, (enum voice_kind)v, voices[v].key, voices[v].folder));
         }
     }
     return *s->reward_model ? open_one(g, "reward_model", s->reward_model, HEAD_SCORE, &g->judge) : OK;
@@ -167,7 +215,7 @@ void generate_close_voices(struct generation *g) {
         for (int u = v + 1; u < VOICES; u++) {
             g->voices[u] = g->voices[u] == g->voices[v] ? NULL : g->voices[u];
         }
-        model_close(g->voices[v]);
+        model_close(g->voices[v] != g->session.model ? g->voices[v] : NULL);
     }
     scorer_close(&g->scorer);
     workspace_close(&g->judge_workspace);

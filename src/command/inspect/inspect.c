@@ -59,11 +59,12 @@ static enum status put_sizes(struct dataset *d, struct text *out) {
                     is_view ? dataset_base_path(d) : ""));
     TRY(text_printf(out,
                     "prompts       %lld, %lld tokens\n"
-                    "responses     %lld, %lld tokens%s%s\n"
+                    "responses     %lld, %lld tokens%s%s%s\n"
                     "pairs         %lld",
                     (long long)n.prompts, (long long)n.prompt_tokens, (long long)n.responses,
                     (long long)n.response_tokens, n.has_token_chars ? ", with characters per token" : "",
-                    n.has_trained ? ", some of them not trained" : "", (long long)n.pairs));
+                    n.has_trained ? ", some of them not trained" : "",
+                    n.has_desirable ? ", labelled: desirable or not" : "", (long long)n.pairs));
     return labeled < n.pairs ? text_printf(out, ", %lld of them with a label\n", (long long)labeled)
                              : text_puts(out, "\n");
 }

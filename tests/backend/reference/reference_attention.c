@@ -209,11 +209,14 @@ enum status reference_head(struct backend *b, const struct head *h) {
         out[HEAD_LSE] = softmax(work, vocabulary);
         out[HEAD_ENTROPY] = out[HEAD_MEAN_LOGIT] = 0;
         int64_t top = 0;
+        double squares = 0;
         for (int64_t v = 0; v < vocabulary; v++) {
+            squares += work[v] * work[v];
             out[HEAD_ENTROPY] += work[v] * (out[HEAD_LSE] - logits[v]);
             out[HEAD_MEAN_LOGIT] += logits[v] / (double)vocabulary;
             top = logits[v] > logits[top] ? v : top;
         }
+        out[HEAD_COLLISION] = log(squares);
         out[HEAD_LOGP] = target >= 0 ? logits[target] - out[HEAD_LSE] : 0;
         out[HEAD_IS_TOP] = target >= 0 && logits[target] >= logits[top]; /* ties count */
     }

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# prepare.hindsight: pairs as texts that say how good an answer is; the same file on 1 and 2 ranks; markers are not trained; SFT
+# trains on them.
+set -u
+. tests/common.sh
+tiny_world 24 4
+rows() {
+    run 1 inspect input="$1" inspect.rows=400
+    cat out.txt
+}
+for kind in chain conditional; do
+    for ranks in 1 2; do
+        run $ranks prepare input=train.jsonl output=$kind$ranks.h5 tokenizer=bytes prepare.hindsight=$kind \
+            prepare.good_marker=" [good]" prepare.bad_marker=" [bad]" threads=$ranks
+    done
+    cmp -s <(rows ${kind}1.h5 | grep "^contents") <(rows ${kind}2.h5 | grep "^contents") || bad "$kind: other contents on 2 ranks"
+    run 2 sft model=init data=${kind}1.h5 train.steps=3 train.batch=6 output=$kind
+done
+rows chain1.h5 > chain.txt
+rows conditional1.h5 > conditional.txt
+grep -q "^pairs  *0$" chain.txt && grep -q "^responses  *24, .*some of them not trained" chain.txt || bad "chain: not 24 texts that are trained in part"
+grep -q "^responses  *48, " conditional.txt && ! grep -q "not trained" conditional.txt || bad "conditional: not 48 texts that are trained whole"
+# Trained text is between brackets; every marker stands outside of them, at a prompt's end or between two answers.
+grep -q '⟧ \[bad\]⟦\|⟧ \[good\]⟦' chain.txt || bad "chain: no text has two answers with a marker between them that is not trained"
+grep -q '⟦[^⟧]*\[\(good\|bad\)\]' chain.txt conditional.txt && bad "a marker is trained"
+[ "$(grep -c 'A: \[good\]$' conditional.txt)" -eq 24 ] && [ "$(grep -c 'A: \[bad\]$' conditional.txt)" -eq 24 ] ||
+    bad "conditional: not 24 prompts end with each marker"
+run 1 prepare input=train.jsonl output=seed.h5 tokenizer=bytes prepare.hindsight=chain seed=1
+run 1 prepare input=train.jsonl output=same.h5 tokenizer=bytes prepare.hindsight=chain
+cmp -s <(rows seed.h5 | grep "^contents") <(rows same.h5 | grep "^contents") && bad "the seed draws no other texts"
+
+echo '{"prompt": "Q"}' > prompts.jsonl
+run 1 prepare input=prompts.jsonl output=prompts.h5 tokenizer=bytes prepare.hindsight=conditional
+rows prompts.h5 | grep -q "Q A good answer:$" || bad "a prompt alone does not ask for a good answer"
+refuses 2 "prepare.good_marker" prepare input=train.jsonl output=x.h5 tokenizer=bytes prepare.good_marker=x
+refuses 2 "prepare.train_turns" prepare input=train.jsonl output=x.h5 tokenizer=bytes prepare.hindsight=chain prepare.train_turns=all
+finish
