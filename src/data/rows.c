@@ -138,8 +138,9 @@ static void report(const struct rows *r, const struct rows_request *request) {
              (long long)r->longest);
     bool examples = request->kind == ROWS_CHOSEN || request->kind == ROWS_PREFERRED;
     if (examples && size.has_desirable) {
+        long long desirable = view_rows(r->view) + view_left_out(r->view);
         log_root(LOG_INFO, "%s: %lld of %lld responses are desirable; the others are left out", key,
-                 (long long)(view_rows(r->view) + view_left_out(r->view)), (long long)size.responses);
+                 desirable, (long long)size.responses);
     }
     if (view_unlabeled(r->view) > 0) {
         log_root(LOG_WARN, "%s: %lld of %lld pairs have no label and are left out", key,

@@ -46,10 +46,10 @@ enum status logits_top(const float *row, int64_t n, int32_t *out) {
         return fail(ERR_DATA, "the logit of token %lld is %g; the model's weights are broken", (long long)at,
                     (double)row[at]);
     }
-    if (largest == -INFINITY) {
-        return fail(ERR_DATA, "all logits are -inf; the model's weights are broken");
+    for (; at < n && row[at] != largest; at++) { /* clang begins a max at -FLT_MAX */
     }
-    for (; row[at] != largest; at++) {
+    if (at == n || largest == -INFINITY) {
+        return fail(ERR_DATA, "all logits are -inf; the model's weights are broken");
     }
     *out = (int32_t)at;
     return OK;

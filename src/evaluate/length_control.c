@@ -93,26 +93,33 @@ static void quadratic_step(const double *w, const double *gradient, double (*hes
     }
 }
 
-/* Proximal Newton steps with halving until nothing moves. */
+/* The largest share of a step, halved up to 33 times, that does not raise the objective; 0: none. */
+static double share_of_step(const struct fit *f, double value, const double *w, const double *step) {
+    double share = 1;
+    for (int halving = 0; halving < 34; halving++) {
+        double next[FEATURES] = {0};
+        for (int a = 0; a < FEATURES; a++) {
+            next[a] = w[a] + share * step[a];
+        }
+        if (objective(f, next, NULL, NULL) <= value) {
+            return share;
+        }
+        share /= 2;
+    }
+    return 0;
+}
+
+/* Proximal Newton steps until nothing moves. */
 static void solve(const struct fit *f, double *w) {
     double gradient[FEATURES], hessian[FEATURES][FEATURES], step[FEATURES];
     for (int turn = 0; turn < MOST_TURNS; turn++) {
         double value = objective(f, w, gradient, hessian);
-        double next[FEATURES];
-        double share = 1;
         double moved = 0;
         quadratic_step(w, gradient, hessian, step);
-        for (; share > 1e-10; share /= 2) {
-            for (int a = 0; a < FEATURES; a++) {
-                next[a] = w[a] + share * step[a];
-            }
-            if (objective(f, next, NULL, NULL) <= value) {
-                break;
-            }
-        }
-        for (int a = 0; a < FEATURES && share > 1e-10; a++) {
-            moved = fmax(moved, fabs(next[a] - w[a]));
-            w[a] = next[a];
+        double share = share_of_step(f, value, w, step);
+        for (int a = 0; a < FEATURES; a++) {
+            moved = fmax(moved, fabs(share * step[a]));
+            w[a] += share * step[a];
         }
         if (moved < 1e-12) {
             return;

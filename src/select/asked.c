@@ -176,5 +176,5 @@ static int64_t place(const struct asked *a, int64_t response) {
 const struct pair_key *asked_from(const struct asked *a, int64_t first, int64_t last, int64_t *n) {
     int64_t begin = place(a, first);
     *n = place(a, last) - begin;
-    return a->list + begin;
+    return a->n > 0 ? a->list + begin : NULL;
 }

@@ -82,7 +82,7 @@ for i in "${!names[@]}"; do
         ;;
     esac
     before='; before that: [a-z].*'
-    [ "$name" = late_hangs ] && before=
+    [ "$name" = late_hangs ] && before='(; before that: [a-z].*)?'
     lines=$(grep -c '^collimate: watchdog: ' "$name.err")
     whole=$(grep -cE "^collimate: watchdog: $who $doing$before; a rank, the network or a disk is lost" "$name.err")
     if [ "$lines" -lt 1 ] || [ "$lines" -gt $most ] || [ "$whole" -ne "$lines" ]; then
