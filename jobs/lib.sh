@@ -93,7 +93,7 @@ run_until_done() {
         before=$(stat -c '%s %y' "$RUN/log.txt" 2> /dev/null)
         _run "$@"
         rc=$?
-        # A segmentation fault before the run's first line: with Slurm 22.05 and PMIx 4.2.2 some 3 of 100 starts on busy nodes
+        # A segmentation fault before the run's first line: with Slurm 22.05 and PMIx 4.2.2 some 4 of 100 starts on busy nodes
         # die in MPI_Init (a rank is past its last barrier while another is in the first).
         [ "$rc" -eq 139 ] && [ "$(stat -c '%s %y' "$RUN/log.txt" 2> /dev/null)" = "$before" ] && [ "$start" -lt 5 ] || break
         echo "jobs/lib.sh: exit code 139 before the program's first word, start number $((start + 1))" >&2

@@ -76,7 +76,7 @@ JSON
 "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
 "$COLLIMATE" --quiet synth output=heldout.jsonl synth.rows=20 synth.length=4 seed=2 || exit 1
 
-# started COMMAND…: srun of MPI processes. With Debian's Slurm 22.05 and PMIx 4.2.2 some 3 of 100 such starts on a busy machine die
+# started COMMAND…: srun of MPI processes. With Debian's Slurm 22.05 and PMIx 4.2.2 some 4 of 100 such starts on a busy machine die
 # inside MPI_Init: a process is past its last barrier while a peer is still in the first, which does not yet know what to do
 # with a message (signal 11 in Open MPI's btl_tcp). That is before the program's first word, and such a start is made again.
 started() {
