@@ -74,7 +74,9 @@ for i in "${!names[@]}"; do
         [ "$name" = late_hangs ] && doing='while starting \(for [^;]*'
         ;;
     *)
+        # A rank that was stopped before its neighbor had its first pulse: its host is not known.
         who="rank [0-9] of [24] on [^ ]+: (no sign of rank [0-9] on [^ ]+ for|nothing for) $seconds \\($since(, when it was [^)]+)?\\)"
+        who="($who|rank [0-9] of [24] on [^ ]+: no sign of rank [0-9] for $seconds \\(at all, from ${since#since }\\))"
         doing='while [a-z][^;]*'
         [ "$name" = sft ] &&
             doing='while [^;]* in step [0-9]+ \(for [0-9.]+ s\), waiting for the others in [^;]* since [0-9.]+ s ago'
