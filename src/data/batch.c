@@ -176,6 +176,11 @@ void batch_free(struct batch *b) {
     mem_free(b->reference);
     mem_free(b->token_first);
     mem_free(b->token_reference);
+    mem_free(b->advantage);
+    mem_free(b->token_old);
+    mem_free(b->token_advantage);
+    mem_free(b->token_return);
+    mem_free(b->token_old_value);
     mem_free(b->cuts);
     *b = (struct batch){0};
 }
@@ -308,6 +313,10 @@ enum status batch_place_tokens(struct batch *b) {
         }
     }
     return NEW_ARRAY(b->token_reference, b->token_first[b->first[b->n]]);
+}
+
+enum status batch_token_array(const struct batch *b, double **out) {
+    return NEW_ARRAY(*out, b->token_first[b->first[b->n]]);
 }
 
 /* Token by token, of responses whose sums are checked already. */
