@@ -10,8 +10,7 @@
 /* What a loss of a token sees. */
 struct seen {
     const struct policy_options *o;
-    double logp, reference; /* reference: 0 where there is none */
-    double advantage, ratio;
+    double logp, advantage, ratio;
     double phi; /* of vespo */
 };
 struct token_loss {
@@ -27,21 +26,26 @@ struct policy_rule {
     bool has_value, has_phi, is_nash;
 };
 
+/* NaN stays NaN, here and below, so that it is seen in the end. */
+static double between(double x, double low, double high) {
+    return x < low ? low : x > high ? high : x;
+}
+
 static struct token_loss clipped(const struct seen *s) {
     const struct policy_options *o = s->o;
     double low = 1 - o->clip_low, high = 1 + o->clip_high, a = s->advantage;
     bool ends = o->delta > 0 && s->ratio > o->delta;
     double ratio = ends ? o->delta : s->ratio;
-    double held = fmin(fmax(s->ratio, low), high);
+    double held = between(s->ratio, low, high);
     struct token_loss out = {.low = ratio < low && a<0, .high = ratio> high && a > 0};
-    bool own = ratio * a <= held * a;
+    bool own = !(ratio * a > held * a);
     out.value = -(own ? ratio : held) * a;
     out.d_ratio = own ? (ends ? 0 : -a) : held == s->ratio ? -a : 0;
     return out;
 }
 
 static struct token_loss cispo(const struct seen *s) {
-    double most = s->o->clip_high, weight = fmin(s->ratio, most) * s->advantage;
+    double most = s->o->clip_high, weight = between(s->ratio, 0, most) * s->advantage;
     return (struct token_loss){
         .value = -weight * s->logp, .d_logp = -weight, .high = s->ratio > most && s->advantage > 0};
 }
@@ -59,8 +63,7 @@ static struct token_loss vespo(const struct seen *s) {
 }
 
 static struct token_loss nash_md(const struct seen *s) {
-    double weight = s->o->beta * (s->logp - s->reference) - s->advantage;
-    return (struct token_loss){.value = weight * s->logp, .d_logp = weight};
+    return (struct token_loss){.value = -s->advantage * s->logp, .d_logp = -s->advantage};
 }
 
 const struct policy_rule policy_grpo = {clipped, MEANS_OF_RESPONSES, RATIO_AS_ASKED, false, false, false};
@@ -107,7 +110,7 @@ static bool is_inside(double log_ratio) {
 }
 
 static double bounded(double log_ratio, double most) {
-    return fmin(fmax(log_ratio, -most), most);
+    return between(log_ratio, -most, most);
 }
 
 static double old_logp(const struct response_score *r, int64_t k) {
@@ -120,7 +123,7 @@ static double phi_of(const struct policy_options *o, const struct response_score
         sum += bounded(r->token_logp[k] - old_logp(r, k), 20);
     }
     int sign = r->advantage >= 0 ? 0 : 1;
-    double log_w = fmin(fmax(sum, log(1e-8)), 20);
+    double log_w = between(sum, log(1e-8), 20);
     return exp(o->vespo_lambda[sign] + o->vespo_k[sign] * log_w - o->vespo_lambda[sign] * exp(log_w));
 }
 
@@ -154,16 +157,24 @@ static struct turn begin(const struct terms *t, const struct response_score *r,
     return out;
 }
 
-/* Adds beta k3. */
+/* Adds beta (log p - log p_ref) log p, the first factor held. */
+static void add_plain_kl(double beta, double logp, double reference, struct token_loss *loss,
+                         struct sums *sums) {
+    loss->value += beta * (logp - reference) * logp;
+    loss->d_logp += beta * (logp - reference);
+    sums->v[SUM_KL] += logp - reference;
+}
+
+/* Adds beta k3, or what nash_md has. */
 static void add_kl(const struct turn *n, int64_t k, double ratio, struct token_loss *loss,
                    struct sums *sums) {
     const struct policy_options *o = &n->t->policy;
     const struct response_score *r = n->r;
-    if (n->rule->is_nash) {
-        sums->v[SUM_KL] += r->token_reference ? r->token_logp[k] - r->token_reference[k] : 0;
+    if (!r->token_reference || (o->beta == 0 && !n->rule->is_nash)) {
         return;
     }
-    if (o->beta == 0 || !r->token_reference) {
+    if (n->rule->is_nash) {
+        add_plain_kl(o->beta, r->token_logp[k], r->token_reference[k], loss, sums);
         return;
     }
     double x = r->token_reference[k] - r->token_logp[k], in = bounded(x, MOST_LOG);
@@ -191,11 +202,11 @@ static void count_ratio(struct turn *n, double log_ratio, const struct token_los
 static double value_loss(const struct policy_options *o, const struct response_score *r, int64_t k, double *d,
                          bool *is_clipped) {
     double v = r->token_value[k], target = r->token_return[k], old = r->token_old_value[k];
-    double held = fmin(fmax(v, old - o->value_clip), old + o->value_clip);
+    double held = between(v, old - o->value_clip, old + o->value_clip);
     double own = (v - target) * (v - target), other = (held - target) * (held - target);
     *is_clipped = other > own;
     *d = *is_clipped ? 0 : v - target; /* where the held one counts it lies at an end */
-    return .5 * fmax(own, other);
+    return .5 * (*is_clipped ? other : own);
 }
 
 static double add_value(const struct turn *n, int64_t k, const struct slope *slope, struct sums *sums) {
@@ -224,7 +235,6 @@ static struct seen look(const struct turn *n, int64_t k, double ratio) {
     const struct response_score *r = n->r;
     return (struct seen){.o = &n->t->policy,
                          .logp = r->token_logp[k],
-                         .reference = r->token_reference ? r->token_reference[k] : 0,
                          .advantage = r->token_advantage ? r->token_advantage[k] : r->advantage,
                          .ratio = ratio,
                          .phi = n->phi};

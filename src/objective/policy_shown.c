@@ -43,7 +43,7 @@ static const struct shown of_ppo[] = {
 static const struct shown of_nash_md[] = {
     EXTREME("loss", OF_LOSS),
     RATIO("objective/kl", SUM_KL, SUM_RESPONSES),
-    RATIO("loss/score", SUM_POLICY_LOSS, SUM_RESPONSES),
+    {"loss/score", OF_SUMS, SUM_NONE, SUM_POLICY_LOSS, SUM_RESPONSES, SUM_NONE, ALWAYS},
     RATIO("entropy", SUM_ENTROPY, SUM_TARGET_TOKENS),
     END,
 };
