@@ -79,6 +79,14 @@ struct batch {
 };
 void batch_free(struct batch *b);
 
+/* Local. Of n rows with these costs that are dealt to slots, the ones of this rank's slots, in dealing order,
+ * and the forests of them: sets b->n, n_cuts and cuts, and *index (the caller's): places of b->n of the rows.
+ */
+enum status batch_share(const struct batch_plan *p, struct range slots, const int32_t *cost,
+                        const int64_t *rows, int64_t n, struct batch *b, int64_t **index);
+/* Local. b has its samples: makes `first`, counts tokens. */
+enum status batch_count(struct batch *b);
+
 /* Reads batches of a view. Everything is borrowed. */
 struct batch_source {
     struct view *view;
