@@ -98,8 +98,9 @@ static const struct option table[] = {
            FREE),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
     CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench",
-           "evaluate:model&bench:bench.kind=step|ops|kmeans",
-           "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),
+           "evaluate:model&bench:bench.kind=step|ops|kmeans|decode",
+           "type of activations and products (bf16 on the CPU: their type in memory; sums are fp32); tf32 "
+           "(cuda): fp32 with products from 10-bit mantissas"),
     CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", MODEL_USERS " bench",
            "device=cuda&evaluate:model",
            "own kernels, or cuDNN's (compute=bf16; shapes that it does not have go to the own ones); auto: "
