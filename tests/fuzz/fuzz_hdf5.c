@@ -229,7 +229,7 @@ static void read_data(const char *path) {
     if (st == ERR_INPUT || !fuzz_fine(st, ERR_DATA)) { /* ERR_INPUT: what a view selects from is not there */
         return;
     }
-    for (int kind = ROWS_PAIRS; kind <= ROWS_UNPAIRED; kind++) {
+    for (int kind = ROWS_PAIRS; kind <= ROWS_BARE; kind++) {
         read_view(d, (enum row_kind)kind);
     }
     dataset_close(d);
