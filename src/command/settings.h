@@ -92,7 +92,8 @@ struct settings {
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
     struct {
-        char *annotations, *answers, *gamed;
+        char *annotations, *answers, *gamed, *template, *choices, *save;
+        int verdict; /* 0 agree, 1 mean */
         double sensitivity, specificity;
     } judge;
     struct {
