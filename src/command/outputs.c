@@ -25,7 +25,11 @@ static const struct result {
     {"select", PLACE_FILE, OUTPUT_HDF5, 1, {{"selection", NULL, NULL}}},
     {"embed", PLACE_FILE, OUTPUT_HDF5, 1, {{"embeddings", NULL, NULL}}},
     {"score", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"response\": "}}},
-    {"generate", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"tokens\": ["}}},
+    {"generate",
+     PLACE_FILE,
+     OUTPUT_TEXT,
+     2,
+     {{NULL, "{\"row\": ", "\"tokens\": ["}, {NULL, "[{\"instruction\": ", "\"output\": "}}},
     {"evaluate",
      PLACE_FILE,
      OUTPUT_TEXT,
@@ -161,6 +165,7 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->generate.reference,
         s->generate.expert,
         s->generate.antiexpert,
+        s->generate.instructions,
     };
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));

@@ -216,6 +216,7 @@ enum status generate_look(struct generation *g) {
     }
     st = st == OK ? generate_read_strings(g) : st;
     st = st == OK ? bar_unknown(g) : st;
+    st = st == OK ? generate_open_alpaca(g) : st;
     TRY(comm_agree(s->comm, st));
     int64_t longest = g->longest;
     TRY(comm_max_i64(s->comm, &longest, 1));

@@ -23,7 +23,6 @@ struct judging {
     double *results;            /* ORDERS of each unit; this rank's, 0 elsewhere */
     struct ordered_file *saved; /* judge.save; NULL: none */
     struct text lines;
-    struct reply **replies; /* of a reward model's units */
 };
 enum { ORDERS = 2 };
 
@@ -37,7 +36,6 @@ static void judging_close(struct judging *g) {
     text_free(&g->prompt);
     mem_free(g->results);
     text_free(&g->lines);
-    mem_free(g->replies);
     ordered_abandon(g->saved);
 }
 
@@ -141,10 +139,19 @@ static enum status write_units(void *context) {
     return g->saved ? ordered_append(g->saved, OK, g->lines.data ? g->lines.data : "", g->lines.len) : OK;
 }
 
+/* Reply `unit` of all systems' end to end. */
+static struct reply *reply_at(const struct judge *j, int64_t unit) {
+    int i = 0;
+    while (unit >= j->systems[i].n) {
+        unit -= j->systems[i++].n;
+    }
+    return &j->systems[i].list[unit];
+}
+
 static enum status reward_units(void *context, const int64_t *units, int64_t n) {
     struct judging *g = context;
     for (int64_t i = 0; i < n; i++) {
-        const struct reply *reply = g->replies[units[i]];
+        const struct reply *reply = reply_at(g->judge, units[i]);
         TRY(judge_prompt(g->judge, reply, &g->prompt));
         TRY(asking_reply_ids(&g->asking, g->prompt.data ? g->prompt.data : "", reply->text, &g->ids));
         TRY(forward(g, reply->key));
@@ -216,24 +223,14 @@ done:
 
 enum status judge_reward(struct judge *j) {
     struct judging g = {.judge = j};
-    struct comm *c = j->run->comm;
     int64_t n = 0;
-    enum status st;
     for (int i = 0; i < j->n_systems; i++) {
         n += j->systems[i].n;
     }
-    st = comm_agree(c, NEW_ARRAY(g.replies, n));
-    for (int i = 0, at = 0; i < j->n_systems && st == OK; i++) {
-        for (int64_t k = 0; k < j->systems[i].n; k++) {
-            g.replies[at++] = &j->systems[i].list[k];
-        }
+    enum status st = run(&g, n, 1, reward_units);
+    for (int64_t i = 0; i < n && st == OK; i++) {
+        reply_at(j, i)->reward = g.results[i];
     }
-    TRY_TO(done, st);
-    TRY_TO(done, run(&g, n, 1, reward_units));
-    for (int64_t i = 0; i < n; i++) {
-        g.replies[i]->reward = g.results[i];
-    }
-done:
     judging_close(&g);
     return st;
 }
