@@ -92,7 +92,8 @@ struct settings {
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
     struct {
-        char *annotations, *answers, *gamed;
+        char *annotations, *answers, *gamed, *template, *choices, *save;
+        int verdict; /* 0 agree, 1 mean */
         double sensitivity, specificity;
     } judge;
     struct {
@@ -126,7 +127,9 @@ struct settings {
         int64_t max_new_tokens, top_k, batch, limit, samples, best_of;
         double temperature, top_p, min_p, repetition_penalty;
         int rule; /* enum rule_kind */
-        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report;
+        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report, *generator,
+            *instructions;
+        int format; /* 0 jsonl, 1 alpaca_eval */
         bool stop_at_end, per_token;
     } generate;
     struct {

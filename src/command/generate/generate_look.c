@@ -107,6 +107,7 @@ enum status generate_look(struct generation *g) {
     g->options.stops = g->stops.ids;
     g->options.n_stops = g->stops.n;
     g->options.barred = g->barred;
+    st = st == OK ? generate_open_alpaca(g) : st;
     TRY(comm_agree(s->comm, st));
     int64_t longest = g->longest;
     TRY(comm_max_i64(s->comm, &longest, 1));
