@@ -443,6 +443,7 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     TRY(comm_agree(s->comm, find_limit(t)));
     comm_watch_signals();
     s->head = model_head_for(t->terms.reads & READS_VALUE);
+    s->value_head = t->terms.reads & READS_TOKEN_VALUE;
     s->trains = true;
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
