@@ -384,6 +384,7 @@ static enum status accept_run(void *context, bool is_new) {
         text_clear(&path);
         st = st == OK ? text_printf(&path, "%s/adapter", s->settings->output) : st;
         st = st == OK ? model_step_remove(path.data) : st;
+        st = st == OK && a->t->own ? a->t->own->forget(a->t) : st;
     }
     text_free(&path);
     return comm_agree(s->comm, st);

@@ -1,7 +1,10 @@
 /* The source of online's batches: what it takes, and how it is opened. */
+#include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command/online/online.h"
 #include "command/stops.h"
@@ -160,6 +163,28 @@ static enum status look(const struct trainer *t) {
     }
     folders_free(&folders);
     return st == OK ? OK : note("looking at reward_model");
+}
+
+/* Rollouts that an earlier run kept. Local. */
+static enum status forget(const struct trainer *t) {
+    struct text path = {0};
+    enum status st = text_printf(&path, "%s/rollouts", t->session.settings->output);
+    DIR *folder = st == OK ? opendir(path.data) : NULL;
+    size_t length = path.len;
+    for (struct dirent *entry = folder ? readdir(folder) : NULL; entry && st == OK; entry = readdir(folder)) {
+        if (text_starts(entry->d_name, "step-") && text_ends(entry->d_name, ".jsonl")) {
+            path.len = length;
+            st = text_printf(&path, "/%s", entry->d_name);
+            if (st == OK && unlink(path.data) != 0) {
+                st = fail(ERR_WRITE, "%s: cannot be removed: %s", path.data, strerror(errno));
+            }
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    text_free(&path);
+    return st;
 }
 
 /* Opening. */
@@ -496,6 +521,7 @@ const struct trainer_source *online_source(void) {
                                                  .request = request,
                                                  .look = look,
                                                  .memory = memory,
+                                                 .forget = forget,
                                                  .open = open_source,
                                                  .close = close_source};
     return &source;

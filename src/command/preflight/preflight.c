@@ -198,6 +198,11 @@ static void found(void *context, const char *subject, enum status st) {
             preflight_say(p, FINDING_OK, "adapter", "%lld modules beside a frozen base",
                           (long long)p->trainer.session.adapters.n);
         }
+        if (strcmp(subject, "rewards") == 0 && p->trainer.own) {
+            preflight_say(p, FINDING_OK, "rewards", "%s",
+                          *p->run->settings->reward_model ? "every tensor of the reward models is there"
+                                                          : "no models");
+        }
         bool is_model = strcmp(subject, "model") == 0 || strcmp(subject, "reference") == 0;
         if (strcmp(subject, "slots") == 0 && p->has_rows) {
             say_slots(p);
