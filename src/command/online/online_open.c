@@ -214,7 +214,9 @@ static enum status open_second(struct trainer *t, struct online_state *o) {
     const struct settings *settings = s->settings;
     const char *folder = *settings->reference ? settings->reference : settings->model;
     const struct model_folder_options options = {
-        .head = HEAD_LANGUAGE, .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
+        .head = HEAD_LANGUAGE,
+        .value_head = settings->online.sync_reference && s->value_head, /* follows every parameter */
+        .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
     struct model *model;
     TRY(model_folder_open(s->comm, s->backend, folder, &options, &model));
     o->live.every = settings->online.sync_reference ? settings->online.reference_sync_steps : 0;
@@ -418,6 +420,27 @@ static enum status read_missing_stop(const struct settings *s, struct missing_st
                       s->online.missing_stop_score);
 }
 
+/* Values of a batch's tokens, by the policy as it is. Local: nobody else has the workspace. */
+static enum status score_values(void *context, const struct batch *b, double *out) {
+    struct trainer *t = context;
+    struct scorer scorer;
+    enum status st = scorer_open(t->session.model, &t->session.workspace, KEEP_NOTHING, &scorer);
+    for (int64_t c = 0; c < b->n_cuts && st == OK; c++) {
+        const struct forest_cut *cut = &b->cuts[c];
+        st = scorer_run(&scorer, b->samples + cut->first, cut->last - cut->first);
+        for (int64_t i = cut->first; i < cut->last && st == OK; i++) {
+            const struct response_score *scores = &scorer.scores[scorer.first[i - cut->first]];
+            for (int32_t j = 0; j < b->samples[i].n_responses; j++) {
+                for (int64_t k = 0; k < scores[j].tokens; k++) {
+                    out[b->token_first[b->first[i] + j] + k] = scores[j].token_value[k];
+                }
+            }
+        }
+    }
+    scorer_close(&scorer);
+    return st;
+}
+
 /* Local. */
 static enum status open_experience(struct trainer *t, struct online_state *o) {
     struct session *s = &t->session;
@@ -443,6 +466,8 @@ static enum status open_experience(struct trainer *t, struct online_state *o) {
                       .n_models = o->n_models,
                       .score_reference = t->terms.has_reference ? score_reference : NULL,
                       .scores = t,
+                      .score_values = t->terms.reads & READS_TOKEN_VALUE ? score_values : NULL,
+                      .valuer = t,
                       .find_answer = s->tokenizer ? find_answer : NULL,
                       .answers = t},
         .plan = t->data.plan,
@@ -450,6 +475,9 @@ static enum status open_experience(struct trainer *t, struct online_state *o) {
         .method = (enum online_method)settings->online.method,
         .scale = (enum advantage_scale)settings->online.scale_rewards,
         .normalize = settings->online.normalize_advantages,
+        .gamma = settings->online.gamma,
+        .lambda = settings->online.lambda,
+        .whiten_rewards = settings->online.whiten_rewards,
         .kl_in_reward = online_way_of(settings)->kl_in_reward && control.coefficient > 0,
         .top_share = settings->online.keep == 1 ? 0 : settings->online.top_share,
         .mask_truncated = settings->online.mask_truncated,
