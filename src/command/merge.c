@@ -169,6 +169,7 @@ static enum status merge_work(struct merge_job *job) {
     const struct rows_request request = {.path = s->settings->data,
                                          .key = "data",
                                          .kind = ROWS_RESPONSES,
+                                         .split = (enum data_split)s->settings->split,
                                          .limit = s->settings->evaluate.rows};
     TRY(session_need(s->settings->model, "model"));
     TRY(session_need(s->settings->adapter, "adapter"));

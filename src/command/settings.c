@@ -53,6 +53,12 @@ static const struct option table[] = {
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
          PLACE),
+    CHOICE("split", split, "all", "all|train|validation|test", ROW_READERS " embed select few-shot",
+           "few-shot:data&select:!select.answers",
+           "which of the splits of data's pairs is read (prepare.objectives deals them); few-shot trains on "
+           "train and evaluates on this one, all: on test"),
+    CHOICE("eval_split", eval_split, "all", "all|train|validation|test", TRAINERS, "eval_data",
+           "likewise, of eval_data", FREE),
     TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training", FREE),
     TEXT("model", model, "", MODEL_USERS " bench few-shot", NULL,
          "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json; "

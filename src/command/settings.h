@@ -15,6 +15,7 @@ struct settings {
     char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
+    int split, eval_split; /* enum data_split */
     double watchdog_s;
     int compute;
 

@@ -45,6 +45,7 @@ struct embedder {
     struct pass *pass;
     struct forest forest;
     struct pieces pieces;
+    uint8_t *wanted; /* responses of the split; NULL: all */
     int32_t *tokens; /* one text */
     int64_t tokens_capacity;
     int32_t *spans; /* of the forest's texts that have tokens */
@@ -285,7 +286,7 @@ static enum status piece_is_missing(void *context, int64_t piece, bool *out) {
     TRY(sidecar_done(e->file, ids, p->count, done));
     *out = false;
     for (int64_t i = 0; i < p->count; i++) {
-        *out = *out || !done[i];
+        *out = *out || (!done[i] && (!e->wanted || e->wanted[ids[i]]));
     }
     return OK;
 }
@@ -384,8 +385,22 @@ static enum status open_file(struct embedder *e, struct text *path) {
     return OK;
 }
 
+/* Of a split only its responses, and what goes through the model with them. */
+static enum status choose_responses(struct embedder *e) {
+    int64_t *ids;
+    int64_t n;
+    TRY(dataset_split_responses(e->data, &ids, &n));
+    enum status st = ids ? NEW_ARRAY(e->wanted, dataset_size(e->data).responses) : OK;
+    for (int64_t i = 0; ids && st == OK && i < n; i++) {
+        e->wanted[ids[i]] = 1;
+    }
+    mem_free(ids);
+    return st;
+}
+
 static enum status prepare(struct embedder *e) {
     TRY(choose_recipe(e->options, &e->recipe));
+    TRY(choose_responses(e));
     TRY(cut_all(e));
     return open_pass(e);
 }
@@ -408,6 +423,7 @@ static void embedder_close(struct embedder *e) {
     workspace_close(&e->workspace);
     forest_free(&e->forest);
     mem_free(e->pieces.data);
+    mem_free(e->wanted);
     mem_free(e->tokens);
     mem_free(e->spans);
     mem_free(e->means);
