@@ -238,7 +238,8 @@ static enum status evaluate_reward(struct evaluation *e) {
     const struct settings *settings = s->settings;
     const struct rows_request request = {.path = settings->data,
                                          .key = "data",
-                                         .kind = ROWS_PROMPTS,
+                                         /* A split has some of a prompt's responses. */
+                                         .kind = settings->split ? ROWS_COMPARED : ROWS_PROMPTS,
                                          .split = (enum data_split)settings->split,
                                          .limit = settings->evaluate.rows};
     if (*settings->reference) {

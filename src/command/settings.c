@@ -53,10 +53,10 @@ static const struct option table[] = {
     TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
          "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
          PLACE),
-    CHOICE("split", split, "all", "all|train|validation|test", ROW_READERS " embed select few-shot",
-           "few-shot:data&select:!select.answers",
+    CHOICE("split", split, "all", "all|train|validation|test", ROW_READERS " embed select few-shot inspect",
+           "few-shot:data&select:!select.answers&inspect:inspect.rows",
            "which of the splits of data's pairs is read (prepare.objectives deals them); few-shot trains on "
-           "train and evaluates on this one, all: on test"),
+           "train and evaluates on this one, all: on test; inspect: of which rows are shown"),
     CHOICE("eval_split", eval_split, "all", "all|train|validation|test", TRAINERS, "eval_data",
            "likewise, of eval_data", FREE),
     TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training", FREE),
