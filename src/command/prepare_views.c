@@ -25,12 +25,12 @@ static enum status check_kind(const struct prepare *p) {
                     "prepare.objectives: records of format %s have no scores with names, and no choices",
                     record_format_name(p->job.format));
     }
-    if (has_choices(p->job.format) && p->n_files != n) {
+    if (has_choices(p->job.format) && p->files.n != n) {
         return fail(
             ERR_USAGE,
             "prepare.objectives: pairs are a user's choices, so that each of the %d names needs a file "
             "of its own in input, in the same order; there are %d",
-            n, p->n_files);
+            n, p->files.n);
     }
     if (has_choices(p->job.format) && s->prepare.merge_prompts == MERGE_FALSE) {
         return fail(ERR_USAGE, "prepare.merge_prompts=false: users' choices can only be compared where their "
@@ -95,7 +95,7 @@ enum status prepare_check_objectives(struct prepare *p) {
     for (int i = 0; i < p->objectives.n; i++) {
         const char *name = p->objectives.list[i];
         if (d->scored[i] == 0 && p->job.by_user) {
-            return fail(ERR_DATA, "%s: no choice of user %s is left", p->files[i], name);
+            return fail(ERR_DATA, "%s: no choice of user %s is left", p->files.list[i], name);
         }
         if (d->scored[i] == 0) {
             return fail(ERR_DATA,
