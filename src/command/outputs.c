@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/objective_views.h"
 #include "io/h5.h"
 #include "io/output.h"
 #include "util/mem.h"
@@ -346,6 +347,21 @@ static enum status check_generated(const struct output_rules *rules, const struc
                                : OK;
 }
 
+/* The views that prepare writes beside the responses. */
+static enum status check_views(const struct output_rules *rules, const struct settings *s) {
+    const struct output_mark view = {"selection", NULL, NULL};
+    struct objective_names names;
+    struct text path = {0};
+    enum status st = objective_names_read(s->prepare.objectives, &names);
+    for (int i = -1; i < names.n && st == OK; i++) {
+        st = objective_view_path(s->output, i < 0 ? NULL : names.list[i], &path);
+        st = st == OK ? output_check(rules, path.data, OUTPUT_HDF5, &view, 1) : st;
+    }
+    objective_names_free(&names);
+    text_free(&path);
+    return st;
+}
+
 static enum status check_all(const struct output_rules *rules, const struct settings *s) {
     const struct result *r = results;
     while (r < results + COUNT_OF(results) && strcmp(r->command, rules->command) != 0) {
@@ -356,6 +372,9 @@ static enum status check_all(const struct output_rules *rules, const struct sett
     }
     if (strcmp(rules->command, "generate") == 0) {
         TRY(check_generated(rules, s));
+    }
+    if (strcmp(rules->command, "prepare") == 0 && *s->prepare.objectives && *s->output) {
+        TRY(check_views(rules, s));
     }
     if (strcmp(rules->command, "judge") == 0 && *s->judge.save) {
         TRY(output_check(rules, s->judge.save, OUTPUT_TEXT, &saved_by_judge, 1));

@@ -58,6 +58,12 @@ static const struct option table[] = {
         "preference file (from prepare) or a view of one; few-shot: several, one a user or objective; judge: "
         "what was answered, where the files of answers do not hold the prompts",
         PLACE),
+    CHOICE("split", split, "all", "all|train|validation|test", ROW_READERS " embed select few-shot inspect",
+           "few-shot:data&select:!select.answers&inspect:inspect.rows",
+           "which of the splits of data's pairs is read (prepare.objectives deals them); few-shot trains on "
+           "train and evaluates on this one, all: on test; inspect: of which rows are shown"),
+    CHOICE("eval_split", eval_split, "all", "all|train|validation|test", READING_TRAINERS, "eval_data",
+           "likewise, of eval_data", FREE),
     TEXT("eval_data", eval_data, "", READING_TRAINERS, NULL, "preference file evaluated during training",
          FREE),
     TEXT("model", model, "", RUNNERS " bench few-shot", "judge:judge.answers",

@@ -15,6 +15,7 @@ struct settings {
     char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
+    int split, eval_split; /* enum data_split */
     double watchdog_s;
     int compute;
 
@@ -25,7 +26,10 @@ struct settings {
         int format; /* enum record_format */
         bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
-        double min_score_ratio;
+        double min_score_ratio, conflicting;
+        char *objectives;
+        int merge_prompts; /* 0 auto, 1 true, 2 false */
+        int64_t split_seed, split_after;
         char *chat_template; /* "auto", "transcript", or a file */
         char *date;          /* of templates that ask; "": today */
         int train_turns;     /* 0 all, 1 last */

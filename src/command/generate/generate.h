@@ -62,6 +62,7 @@ struct generation {
     struct stop_strings strings;
     bool *barred;             /* ids that the tokenizer does not have */
     int64_t n;                /* prompts */
+    int64_t *chosen;          /* their ids, where not all are spoken to; NULL: all, in order */
     int32_t longest, samples; /* samples: drawn for each prompt */
     int64_t cut;
     struct spoken spoken[MOST_VALUES];
@@ -88,6 +89,8 @@ struct answers {
 
 /* Part of a prompt that is used: [*first, *first + *count) of /prompts/tokens. Local. */
 enum status generate_prompt_span(struct generation *g, int64_t row, int64_t *first, int64_t *count);
+/* The prompt of row i of the work. */
+int64_t generate_prompt_at(const struct generation *g, int64_t i);
 /* What an empty prompt is replaced by: a decoder needs a token to go on from; -1: nothing is known. */
 int32_t generate_first_token(const struct generation *g);
 /* Collective. Options, stop set, row count, longest prompt. */
