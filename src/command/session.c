@@ -105,6 +105,7 @@ enum status session_open_model(struct session *s) {
     TRY(session_need(s->settings->model, "model"));
     TRY(comm_agree(s->comm, session_adapter_head(s, &head)));
     const struct model_folder_options options = {.head = head,
+                                                 .value_head = s->value_head,
                                                  .seed = (uint64_t)s->settings->seed,
                                                  .kind = is_frozen ? ARENA_FROZEN : ARENA_TRAINED,
                                                  .beside = is_frozen ? 0 : s->beside};
@@ -208,7 +209,7 @@ enum status session_check_tokenizer(const struct session *s, const struct datase
 }
 
 enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
-    TRY(dataset_open(s->comm, path, out));
+    TRY(dataset_open_split(s->comm, path, (enum data_split)s->settings->split, out));
     TRY(dataset_verify_once(s->comm, *out, s->settings->trust_data, &s->run->seen));
     return session_check_tokenizer(s, *out);
 }

@@ -137,6 +137,7 @@ static enum status configure(struct preflight *p) {
     p->trainer.own = t->own ? t->own() : NULL;
     p->trainer.session.trains = true;
     p->trainer.session.head = model_head_for(p->trainer.terms.reads & READS_VALUE);
+    p->trainer.session.value_head = p->trainer.terms.reads & READS_TOKEN_VALUE;
     preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
     return OK;
 }
