@@ -39,8 +39,10 @@ static const struct result {
     {"synth",
      PLACE_FILE,
      OUTPUT_TEXT,
-     2,
-     {{NULL, "{\"prompt\": ", "\"worth\": "}, {NULL, "idx,split,reward_a_0,", NULL}}},
+     3,
+     {{NULL, "{\"prompt\": ", "\"worth\": "},
+      {NULL, "{\"prompt\": ", "\"conflicting\": "},
+      {NULL, "idx,split,reward_a_0,", NULL}}},
     {"bench",
      PLACE_FILE,
      OUTPUT_TEXT,
@@ -55,6 +57,7 @@ static const struct result {
     {"sft", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"dpo", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"reward", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
+    {"online", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"few-shot", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
 };
 static const struct output_mark report_of_select = {NULL, "{\"strategy\": ", NULL};
@@ -225,7 +228,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard", "rollouts"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};

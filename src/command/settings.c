@@ -27,12 +27,14 @@
         .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = __VA_ARGS__      \
     }
 
-#define TRAINERS "sft dpo reward"
-#define MODEL_USERS "sft dpo reward score evaluate generate embed merge"
+#define TRAINERS "sft dpo reward online"
+#define READING_TRAINERS "sft dpo reward"
+#define MODEL_USERS "sft dpo reward online score evaluate generate embed merge"
 #define RUNNERS MODEL_USERS " judge"
-#define WRITERS \
-    "prepare init sft dpo reward merge score generate evaluate judge synth bench embed select few-shot"
-#define ROW_READERS "sft dpo reward score evaluate generate merge"
+#define WRITERS                                                                                        \
+    "prepare init sft dpo reward online merge score generate evaluate judge synth bench embed select " \
+    "few-shot"
+#define ROW_READERS "sft dpo reward online score evaluate generate merge"
 
 /* How a run goes on with another value; where nothing is said: not at all. */
 #define FREE .resume = RESUME_FREE
@@ -56,7 +58,8 @@ static const struct option table[] = {
         "preference file (from prepare) or a view of one; few-shot: several, one a user or objective; judge: "
         "what was answered, where the files of answers do not hold the prompts",
         PLACE),
-    TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training", FREE),
+    TEXT("eval_data", eval_data, "", READING_TRAINERS, NULL, "preference file evaluated during training",
+         FREE),
     TEXT("model", model, "", RUNNERS " bench few-shot", "judge:judge.answers",
          "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json; "
          "evaluate does without where it only compares labels with scores or truth; judge: the one that "
@@ -68,14 +71,19 @@ static const struct option table[] = {
     TEXT("adapter", adapter, "", RUNNERS, "evaluate:model&judge:model",
          "folder of a PEFT adapter (LoRA) put on model; training goes on with it, beside a frozen base",
          PLACE),
-    TEXT("reward_model", reward_model, "", "generate", NULL,
-         "folder of a reward model with the same tokenizer: each response gets its reward"),
-    TEXT("reference", reference, "", "dpo score evaluate",
-         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
-         "reference model's folder; dpo: the model as it was at the start", PLACE),
-    TEXT("reference.adapter", reference_adapter, "", "dpo score evaluate",
+    TEXT("reward_model", reward_model, "", "generate online", NULL,
+         "folder of a reward model with the same tokenizer: each response gets its reward; online: or "
+         "several, "
+         "comma separated",
+         PLACE),
+    TEXT("reference", reference, "", "dpo online score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
-         "&!dpo.reference_free&score:reference&evaluate:reference&dpo:reference,lora.rank,adapter",
+         "&!dpo.reference_free&online:@" LEARNT_ONLINE_REFERENCE,
+         "reference model's folder; dpo, online: the model as it was at the start", PLACE),
+    TEXT("reference.adapter", reference_adapter, "", "dpo online score evaluate",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&score:reference&evaluate:reference&dpo:reference,lora.rank,adapter&online:"
+         "@" LEARNT_ONLINE_REFERENCE "&online:reference,lora.rank,adapter",
          "PEFT adapter on the reference, or none; dpo with adapters and without `reference`: on the base, "
          "which is "
          "the reference alone where this is not set; an adapter that is trained further has to say",
@@ -104,8 +112,9 @@ static const struct option table[] = {
            FREE),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
     CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", RUNNERS " bench",
-           "evaluate:model&judge:model&bench:bench.kind=step|ops|kmeans",
-           "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),
+           "evaluate:model&judge:model&bench:bench.kind=step|ops|kmeans|decode",
+           "type of activations and products (bf16 on the CPU: their type in memory; sums are fp32); tf32 "
+           "(cuda): fp32 with products from 10-bit mantissas"),
     CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", RUNNERS " bench",
            "device=cuda&evaluate:model&judge:model",
            "own kernels, or cuDNN's (compute=bf16; shapes that it does not have go to the own ones); auto: "
@@ -121,6 +130,7 @@ static const struct option table[] = {
 #include "command/keys/evaluate.inc"
 #include "command/keys/few_shot.inc"
 #include "command/keys/generate.inc"
+#include "command/keys/online.inc"
 #include "command/keys/select.inc"
 #include "command/keys/synth.inc"
 #include "command/keys/train.inc"
@@ -133,7 +143,7 @@ static const struct option table[] = {
          "cosine, mean and quantiles)"),
     TEXT("inspect.report", inspect.report, "", "inspect", "inspect.against",
          "JSON Lines file: the drift of each input as an object"),
-    CHOICE("preflight.command", preflight.command, "auto", "auto|sft|dpo|reward", "preflight", NULL,
+    CHOICE("preflight.command", preflight.command, "auto", "auto|sft|dpo|reward|online", "preflight", NULL,
            "the command that is to be run with this configuration; auto: the one that alone takes a key that "
            "is set"),
     INT("preflight.sample", preflight.sample, "2000", 0, MOST, "rows", "preflight", NULL,

@@ -2,7 +2,7 @@
 #ifndef COLLIMATE_COMMAND_GENERATE_H
 #define COLLIMATE_COMMAND_GENERATE_H
 
-#include "command/session.h"
+#include "command/stops.h"
 #include "decode/decoder.h"
 #include "io/jsonl.h"
 #include "io/ordered.h"
@@ -10,7 +10,7 @@
 #include "score/scorer.h"
 #include "score/work.h"
 
-enum { MOST_STOPS = 64, MOST_STRINGS = 32, MOST_VALUES = 64 };
+enum { MOST_STRINGS = 32, MOST_VALUES = 64 };
 
 /* Sums over responses, and what they are of: generate.report shows their means. */
 enum generate_sum {
@@ -58,7 +58,7 @@ struct generation {
     struct decoder_options options;
     struct decoder *decoder;
     struct ordered_file *file; /* NULL: standard output */
-    int32_t stops[MOST_STOPS];
+    struct stop_set stops;
     struct stop_strings strings;
     bool *barred;             /* ids that the tokenizer does not have */
     int64_t n;                /* prompts */
