@@ -27,8 +27,8 @@
         .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = __VA_ARGS__      \
     }
 
-#define TRAINERS "sft dpo reward online"
 #define READING_TRAINERS "sft dpo reward"
+#define TRAINERS READING_TRAINERS " online"
 #define MODEL_USERS "sft dpo reward online score evaluate generate embed merge"
 #define RUNNERS MODEL_USERS " judge"
 #define WRITERS                                                                                        \

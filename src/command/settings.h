@@ -178,7 +178,7 @@ struct settings {
 
 /* What a command learns only from its input: "@…" in a key's `when`, and for options_learn. */
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
-#define LEARNT_ONLINE_REFERENCE "a KL, or a loss that reads a reference"
+#define LEARNT_ONLINE_REFERENCE "a KL or a loss that reads a reference"
 #define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"
 #define LEARNT_LANGUAGE_MODEL "a language model"

@@ -58,11 +58,11 @@ static enum status take_column(struct pass *p, int64_t n, struct tensor *out) {
 /* value = hidden . w, on the device. */
 static enum status read_values(struct pass *p, double *out) {
     const struct model *m = p->model;
-    int64_t n = p->score_hidden.rows, mark = workspace_mark(p->w);
+    int64_t n = p->value_input.rows, mark = workspace_mark(p->w);
     if (!m->config.value_head) {
         return fail(ERR_INTERNAL, "pass: values of tokens need a model with a value head");
     }
-    struct gemm g = {.a = p->score_hidden,
+    struct gemm g = {.a = p->value_input,
                      .b = place_view(m->plan->value, 1, m->config.width),
                      .transpose_b = true,
                      .alpha = 1};
@@ -83,7 +83,7 @@ static enum status token_values_backward(struct pass *p, const double *slopes, s
     const struct gemm back = {
         .a = dv, .b = place_view(m->plan->value, 1, m->config.width), .c = d, .alpha = 1, .beta = 1};
     const struct gemm own = {
-        .a = dv, .b = p->score_hidden, .c = dw, .transpose_a = true, .alpha = 1, .beta = 1};
+        .a = dv, .b = p->value_input, .c = dw, .transpose_a = true, .alpha = 1, .beta = 1};
     TRY(backend_gemm(b, &back));
     return dw.data ? backend_gemm(b, &own) : OK;
 }
@@ -124,6 +124,7 @@ enum status pass_logps(struct pass *p, const struct token_scores *out) {
     TRY(pass_take(p, n, p->model->config.width, "readouts", &p->score_hidden));
     TRY(pass_take_readout(p, n, HEAD_STATISTICS, "readouts", &p->score_statistics));
     TRY(backend_gather(b, p->score_hidden, p->hidden, p->score_rows));
+    p->value_input = p->score_hidden;
     TRY(take_scaled(p, p->score_hidden, &p->score_hidden));
     struct head h = head_of(p);
     TRY(backend_head(b, &h));
@@ -361,8 +362,8 @@ static enum status logps_backward(struct pass *p, const double *weights, const d
         .dbias = place_gradient(w->bias, 1, w->out),
     };
     TRY(backend_head_gradient(b, &h, &g));
-    TRY(values ? token_values_backward(p, values, d) : OK);
     TRY(take_scaled(p, d, &d));
+    TRY(values ? token_values_backward(p, values, d) : OK);
     TRY(backend_scatter_add(b, dhidden, d, p->score_rows));
     workspace_release(p->w, mark);
     return OK;
