@@ -64,6 +64,7 @@ enum status trainer_config(struct trainer *t, struct model_config *out) {
     enum status st = model_source_folder(t->session.settings->model, &folder);
     st = st == OK ? model_source_config(folder.data, out) : st;
     out->head = model_head_for(t->terms.reads & READS_VALUE);
+    out->value_head = t->terms.reads & READS_TOKEN_VALUE;
     text_free(&folder);
     st = st == OK ? session_plan_adapters(s, out) : st;
     out->lora = s->adapter_config ? &s->adapters : NULL;

@@ -105,6 +105,7 @@ enum status session_open_model(struct session *s) {
     TRY(session_need(s->settings->model, "model"));
     TRY(comm_agree(s->comm, session_adapter_head(s, &head)));
     const struct model_folder_options options = {.head = head,
+                                                 .value_head = s->value_head,
                                                  .seed = (uint64_t)s->settings->seed,
                                                  .kind = is_frozen ? ARENA_FROZEN : ARENA_TRAINED,
                                                  .beside = is_frozen ? 0 : s->beside};

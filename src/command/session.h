@@ -19,6 +19,7 @@ struct session {
     const struct settings *settings;
     struct backend *backend;
     enum model_head head; /* a causal folder is opened with a new score head where that is asked for */
+    bool value_head;      /* beside a language head, in what is trained */
     int64_t beside;       /* bytes that training takes beside the parameters, in one allocation with them */
     struct model *model;
     uint64_t model_hash;    /* of the weights as read, and of the configuration; with adapters of theirs */

@@ -36,8 +36,9 @@ enum status session_plan_adapters(struct session *s, const struct model_config *
         return fail(ERR_USAGE, "%s is the adapter of a reward model; a language model is needed here",
                     settings->adapter);
     }
-    return adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", is_new,
-                                 config, &s->adapters);
+    TRY(adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", is_new, config,
+                              &s->adapters));
+    return config->value_head ? lora_layout_save(&s->adapters, VALUE_HEAD) : OK; /* trained whole */
 }
 
 enum status session_adapter_head(const struct session *s, enum model_head *out) {

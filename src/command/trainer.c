@@ -387,6 +387,7 @@ static enum status accept_run(void *context, bool is_new) {
         text_clear(&path);
         st = st == OK ? text_printf(&path, "%s/adapter", s->settings->output) : st;
         st = st == OK ? model_step_remove(path.data) : st;
+        st = st == OK && a->t->own ? a->t->own->forget(a->t) : st;
     }
     text_free(&path);
     return comm_agree(s->comm, st);
@@ -446,6 +447,7 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     TRY(comm_agree(s->comm, find_limit(t)));
     comm_watch_signals();
     s->head = model_head_for(t->terms.reads & READS_VALUE);
+    s->value_head = t->terms.reads & READS_TOKEN_VALUE;
     s->trains = true;
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));

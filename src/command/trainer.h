@@ -19,6 +19,8 @@ struct trainer_source {
     enum status (*look)(const struct trainer *t);
     /* Local. Adds to an estimate what it takes; rows are open, a model need not be. */
     enum status (*memory)(struct trainer *t, struct estimate_options *out);
+    /* Local, rank 0. The run begins anew: what an earlier one left goes. */
+    enum status (*forget)(const struct trainer *t);
     /* Collective. The model and rows are open: sets t->training.source. */
     enum status (*open)(struct trainer *t);
     void (*close)(struct trainer *t);

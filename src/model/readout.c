@@ -50,6 +50,44 @@ static enum status take_scaled(struct pass *p, struct tensor t, struct tensor *o
     return backend_add(p->w->backend, *out, scale, t);
 }
 
+/* (n, 1), in the master type: a gemm's C may be. Left taken. */
+static enum status take_column(struct pass *p, int64_t n, struct tensor *out) {
+    return workspace_take(p->w, n, 1, p->w->backend->caps.master, "values", out);
+}
+
+/* value = hidden . w, on the device. */
+static enum status read_values(struct pass *p, double *out) {
+    const struct model *m = p->model;
+    int64_t n = p->score_hidden.rows, mark = workspace_mark(p->w);
+    if (!m->config.value_head) {
+        return fail(ERR_INTERNAL, "pass: values of tokens need a model with a value head");
+    }
+    struct gemm g = {.a = p->score_hidden,
+                     .b = place_view(m->plan->value, 1, m->config.width),
+                     .transpose_b = true,
+                     .alpha = 1};
+    TRY(take_column(p, n, &g.c));
+    TRY(backend_gemm(p->w->backend, &g));
+    TRY(backend_read_doubles(p->w->backend, out, g.c));
+    workspace_release(p->w, mark);
+    return OK;
+}
+
+/* d += dv w, dw += dv hidden. */
+static enum status token_values_backward(struct pass *p, const double *slopes, struct tensor d) {
+    const struct model *m = p->model;
+    struct backend *b = p->w->backend;
+    struct tensor dv, dw = place_gradient(m->plan->value, 1, m->config.width);
+    TRY(pass_take(p, d.rows, 1, "values", &dv));
+    TRY(backend_write_doubles(b, dv, slopes));
+    const struct gemm back = {
+        .a = dv, .b = place_view(m->plan->value, 1, m->config.width), .c = d, .alpha = 1, .beta = 1};
+    const struct gemm own = {
+        .a = dv, .b = p->score_hidden, .c = dw, .transpose_a = true, .alpha = 1, .beta = 1};
+    TRY(backend_gemm(b, &back));
+    return dw.data ? backend_gemm(b, &own) : OK;
+}
+
 static void copy_scores(const double *statistics, int32_t n, const struct token_scores *out) {
     for (int32_t i = 0; i < n; i++) {
         const double *row = statistics + (int64_t)i * HEAD_STATISTICS;
@@ -92,6 +130,7 @@ enum status pass_logps(struct pass *p, const struct token_scores *out) {
     TRY(pass_need_numbers(p, (int64_t)n * HEAD_STATISTICS));
     TRY(backend_read_doubles(b, p->numbers, p->score_statistics));
     copy_scores(p->numbers, n, out);
+    TRY(out->value ? read_values(p, out->value) : OK);
     p->is_scored = p->keep != KEEP_NOTHING;
     p->diverges_from = NULL;
     if (!p->is_scored) {
@@ -300,7 +339,8 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
     return OK;
 }
 
-static enum status logps_backward(struct pass *p, const double *weights, struct tensor dhidden) {
+static enum status logps_backward(struct pass *p, const double *weights, const double *values,
+                                  struct tensor dhidden) {
     const struct model *m = p->model;
     const struct linear *w = &m->plan->head;
     struct backend *b = p->w->backend;
@@ -321,6 +361,7 @@ static enum status logps_backward(struct pass *p, const double *weights, struct 
         .dbias = place_gradient(w->bias, 1, w->out),
     };
     TRY(backend_head_gradient(b, &h, &g));
+    TRY(values ? token_values_backward(p, values, d) : OK);
     TRY(take_scaled(p, d, &d));
     TRY(backend_scatter_add(b, dhidden, d, p->score_rows));
     workspace_release(p->w, mark);
@@ -362,7 +403,7 @@ static enum status values_backward(struct pass *p, const double *weights, struct
 
 enum status readouts_backward(struct pass *p, const struct readout_gradients *g, struct tensor dhidden) {
     if (g->logp && p->forest->n_readouts > 0) {
-        TRY(logps_backward(p, g->logp, dhidden));
+        TRY(logps_backward(p, g->logp, g->token_values, dhidden));
     }
     if (g->divergence && p->forest->n_readouts > 0) {
         TRY(divergence_backward(p, g->divergence, dhidden));

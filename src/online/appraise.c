@@ -8,23 +8,42 @@ void appraisal_free(struct appraisal *a) {
     mem_free(a->values);
     mem_free(a->rewards);
     mem_free(a->reference);
+    mem_free(a->before);
     *a = (struct appraisal){0};
 }
 
-/* Local. The reference's numbers of this rank's rows, at their places among all. */
-static enum status take_reference(const struct appraiser *by, const struct rollout *r, struct batch *b,
-                                  struct appraisal *out) {
-    TRY(by->score_reference(by->scores, b));
+/* A batch's numbers by token, at their places among all. */
+static void spread(const struct rollout *r, const struct batch *b, const double *from, double *to) {
     for (int64_t i = 0; i < b->n; i++) {
         const struct sample *s = &b->samples[i];
         for (int32_t j = 0; j < s->n_responses; j++) {
-            int64_t to = r->first[s->responses[j].id], from = b->token_first[b->first[i] + j];
+            int64_t at = r->first[s->responses[j].id], own = b->token_first[b->first[i] + j];
             for (int32_t t = 0; t < s->responses[j].count; t++) {
-                out->reference[to + t] = b->token_reference[from + t] + 0.0; /* no -0 */
+                to[at + t] = from[own + t] + 0.0; /* no -0 */
             }
         }
     }
-    return OK;
+}
+
+/* Local. Numbers by token of this rank's rows: the reference's, and values. */
+static enum status take_tokens(const struct appraiser *by, const struct rollout *r, struct batch *b,
+                               struct appraisal *out) {
+    double *values = NULL;
+    if (by->score_reference) {
+        TRY(by->score_reference(by->scores, b));
+        spread(r, b, b->token_reference, out->reference);
+    }
+    if (!by->score_values) {
+        return OK;
+    }
+    TRY(b->token_first ? OK : batch_place_tokens(b));
+    TRY(batch_token_array(b, &values));
+    enum status st = by->score_values(by->valuer, b, values);
+    if (st == OK) {
+        spread(r, b, values, out->before);
+    }
+    mem_free(values);
+    return st;
 }
 
 /* Local. A model's values of this rank's rows, into a column. */
@@ -150,6 +169,7 @@ static enum status make_columns(const struct appraiser *by, const struct rollout
     TRY(size_mul(responses, out->columns, "rewards", &room));
     TRY(NEW_ARRAY(out->values, room));
     TRY(NEW_ARRAY(out->rewards, responses));
+    TRY(by->score_values ? NEW_ARRAY(out->before, r->first[responses]) : OK);
     return by->score_reference ? NEW_ARRAY(out->reference, r->first[responses]) : OK;
 }
 
@@ -158,7 +178,7 @@ static enum status appraise_share(const struct appraiser *by, const struct rollo
                                   struct appraisal *out) {
     struct texts texts = {0};
     TRY(make_columns(by, r, out));
-    TRY(by->score_reference ? take_reference(by, r, b, out) : OK);
+    TRY(take_tokens(by, r, b, out));
     for (int i = 0; i < by->n_models; i++) {
         TRY(run_model(by, i, b, out));
     }
@@ -176,5 +196,6 @@ enum status appraise(const struct appraiser *by, const struct rollout *r, struct
     /* Each number is one rank's, and 0 with the others. */
     TRY(comm_sum_f64(by->comm, out->values, responses * out->columns));
     TRY(comm_sum_f64(by->comm, out->rewards, responses));
+    TRY(out->before ? comm_sum_f64(by->comm, out->before, r->first[responses]) : OK);
     return out->reference ? comm_sum_f64(by->comm, out->reference, r->first[responses]) : OK;
 }

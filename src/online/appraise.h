@@ -25,6 +25,10 @@ struct appraiser {
     /* Local. Fills reference and token_reference of a batch. NULL: there is no reference. */
     enum status (*score_reference)(void *context, struct batch *b);
     void *scores;
+    /* Local. Values before each token of a batch's responses, by the policy's value head, at token_first as
+     * token_reference. NULL: there are none. */
+    enum status (*score_values)(void *context, const struct batch *b, double *out);
+    void *valuer;
     /* Local. Appends the data's answer to a prompt. NULL: there are none. */
     enum status (*find_answer)(void *context, int64_t row, struct text *out, bool *found);
     void *answers;
@@ -38,6 +42,7 @@ struct appraisal {
     double *values;    /* responses x columns */
     double *rewards;   /* by response: weighted sums */
     double *reference; /* by token, as rollout.logps; NULL: none */
+    double *before;    /* likewise: values before it; NULL: none */
 };
 void appraisal_free(struct appraisal *a);
 

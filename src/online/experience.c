@@ -17,12 +17,20 @@ enum status experience_open(const struct experience_options *o, const struct kl_
     return NEW_ARRAY(out->untrained, o->rollout.decoder.max_new_tokens);
 }
 
+/* What the method made. */
+static void forget(struct experience *e) {
+    mem_free(e->scores);
+    mem_free(e->advantages);
+    mem_free(e->token_advantages);
+    mem_free(e->token_returns);
+    e->scores = e->advantages = e->token_advantages = e->token_returns = NULL;
+}
+
 void experience_close(struct experience *e) {
     rollout_free(&e->rollout);
     appraisal_free(&e->appraisal);
     update_rows_free(&e->rows);
-    mem_free(e->scores);
-    mem_free(e->advantages);
+    forget(e);
     mem_free(e->untrained);
     *e = (struct experience){0};
 }
@@ -119,25 +127,48 @@ static enum status make_samples(const struct experience *e, const struct update_
     return OK;
 }
 
+/* Numbers of the rollout's tokens at the places of the batch's. from NULL: there are none. */
+static enum status take_tokens(const struct experience *e, const struct batch *b, const double *from,
+                               double **out) {
+    TRY(from && !*out ? batch_token_array(b, out) : OK);
+    for (int64_t i = 0; i < b->n && from; i++) {
+        for (int32_t j = 0; j < b->samples[i].n_responses; j++) {
+            int64_t to = b->first[i] + j, at = e->rollout.first[b->samples[i].responses[j].id];
+            for (int64_t t = b->token_first[to]; t < b->token_first[to + 1]; t++) {
+                (*out)[t] = from[at + t - b->token_first[to]];
+            }
+        }
+    }
+    return OK;
+}
+
+/* Sums over a response's tokens, in their order as a scorer's. */
+static void sum_reference(struct batch *b) {
+    for (int64_t k = 0; k < b->first[b->n]; k++) {
+        for (int64_t t = b->token_first[k]; t < b->token_first[k + 1]; t++) {
+            b->reference[k] += b->token_reference[t];
+        }
+    }
+}
+
 /* What is known of the batch's responses and tokens. */
 static enum status fill_numbers(const struct experience *e, struct batch *b) {
-    const struct rollout *r = &e->rollout;
     const double *reference = e->appraisal.reference;
     int64_t responses = b->first[b->n];
     TRY(batch_place_tokens(b));
-    TRY(batch_token_array(b, &b->token_old));
+    TRY(take_tokens(e, b, e->rollout.logps, &b->token_old));
+    TRY(take_tokens(e, b, reference, &b->token_reference));
+    TRY(take_tokens(e, b, e->token_advantages, &b->token_advantage));
+    TRY(take_tokens(e, b, e->token_returns, &b->token_return));
+    TRY(take_tokens(e, b, e->appraisal.before, &b->token_old_value));
+    if (reference) {
+        TRY(NEW_ARRAY(b->reference, responses));
+        sum_reference(b);
+    }
     TRY(e->advantages ? NEW_ARRAY(b->advantage, responses) : OK);
-    TRY(reference ? NEW_ARRAY(b->reference, responses) : OK);
-    for (int64_t i = 0; i < b->n; i++) {
+    for (int64_t i = 0; i < b->n && e->advantages; i++) {
         for (int32_t j = 0; j < b->samples[i].n_responses; j++) {
-            int64_t to = b->first[i] + j, k = b->samples[i].responses[j].id, from = r->first[k];
-            int64_t n = b->token_first[to + 1] - b->token_first[to];
-            for (int64_t t = 0; t < n; t++) {
-                b->token_old[b->token_first[to] + t] = r->logps[from + t];
-                b->token_reference[b->token_first[to] + t] = reference ? reference[from + t] : 0;
-                b->reference ? b->reference[to] += reference[from + t] : 0;
-            }
-            e->advantages ? b->advantage[to] = e->advantages[k] : 0;
+            b->advantage[b->first[i] + j] = e->advantages[b->samples[i].responses[j].id];
         }
     }
     return OK;
@@ -175,17 +206,18 @@ static double summed_kl(const struct experience *e, int64_t k) {
     return sum;
 }
 
-/* Scores: rewards with what a missing stop does, and less the KL where the method has it there. */
+/* Scores: rewards with what a missing stop does, and less the KL where the method has it in the reward of a
+ * whole response. */
 static enum status make_scores(struct experience *e) {
     int64_t n = rollout_responses(&e->rollout);
-    mem_free(e->scores);
+    bool has_kl = e->options.kl_in_reward && e->options.method != ONLINE_PPO;
     TRY(NEW_ARRAY(e->scores, n));
     e->facts.kl = 0;
     for (int64_t k = 0; k < n; k++) {
         double kl = summed_kl(e, k);
         e->scores[k] =
             advantage_stopped(&e->options.missing_stop, e->appraisal.rewards[k], e->rollout.stopped[k]);
-        e->scores[k] -= e->options.kl_in_reward ? e->control.coefficient * kl : 0;
+        e->scores[k] -= has_kl ? e->control.coefficient * kl : 0;
         e->facts.kl += kl / (double)n;
     }
     return OK;
@@ -194,7 +226,6 @@ static enum status make_scores(struct experience *e) {
 static enum status make_advantages(struct experience *e) {
     const struct experience_options *o = &e->options;
     const struct rollout *r = &e->rollout;
-    mem_free(e->advantages);
     TRY(NEW_ARRAY(e->advantages, rollout_responses(r)));
     if (o->method == ONLINE_RLOO) {
         advantage_leave_one_out(e->scores, r->n, r->samples, o->normalize, e->advantages);
@@ -202,6 +233,41 @@ static enum status make_advantages(struct experience *e) {
         advantage_group(e->scores, r->n, r->samples, o->scale, e->advantages);
     }
     return OK;
+}
+
+/* By token: the KL in the rewards of tokens, the score in that of the last, advantages by the values before
+ * them (Ziegler et al. 2019; Schulman et al. 2016), whitened over all. */
+static enum status make_token_advantages(struct experience *e) {
+    const struct experience_options *o = &e->options;
+    const struct rollout *r = &e->rollout;
+    const struct appraisal *a = &e->appraisal;
+    int64_t n = r->first[rollout_responses(r)];
+    double coefficient = o->kl_in_reward ? e->control.coefficient : 0, *rewards = NULL;
+    struct moments of_rewards = {0}, of_advantages = {0};
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(rewards, n));
+    TRY_TO(done, NEW_ARRAY(e->token_advantages, n));
+    TRY_TO(done, NEW_ARRAY(e->token_returns, n));
+    for (int64_t k = 0; k < rollout_responses(r); k++) {
+        int64_t at = r->first[k];
+        const double *reference = a->reference ? a->reference + at : r->logps + at;
+        advantage_shape(r->logps + at, reference, r->first[k + 1] - at, coefficient, e->scores[k],
+                        rewards + at);
+    }
+    if (o->whiten_rewards) {
+        moments_add(&of_rewards, rewards, n);
+        advantage_whiten(&of_rewards, true, rewards, n);
+    }
+    for (int64_t k = 0; k < rollout_responses(r); k++) {
+        int64_t at = r->first[k];
+        advantage_gae(rewards + at, a->before + at, r->first[k + 1] - at, o->gamma, o->lambda,
+                      e->token_advantages + at, e->token_returns + at);
+    }
+    moments_add(&of_advantages, e->token_advantages, n);
+    advantage_whiten(&of_advantages, false, e->token_advantages, n);
+done:
+    mem_free(rewards);
+    return st;
 }
 
 static enum status make_rows(struct experience *e) {
@@ -213,7 +279,7 @@ static enum status make_rows(struct experience *e) {
     case ONLINE_DPO:
         return update_rows_pairs(&e->rollout, e->scores, &e->rows);
     default:
-        TRY(make_advantages(e));
+        TRY(e->appraisal.before ? make_token_advantages(e) : make_advantages(e));
         return update_rows_groups(&e->rollout, &e->rows);
     }
 }
@@ -278,9 +344,7 @@ done:
 /* Collective. */
 static enum status make_rollout(struct experience *e, int64_t step) {
     e->step = -1;
-    mem_free(e->scores);
-    mem_free(e->advantages);
-    e->scores = e->advantages = NULL;
+    forget(e);
     TRY(draw(e, step / e->options.span));
     e->step = step;
     TRY(judge(e));

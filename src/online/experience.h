@@ -38,6 +38,8 @@ struct experience_options {
     enum advantage_scale scale; /* grpo */
     bool normalize;             /* rloo: advantages over the batch */
     bool kl_in_reward;          /* times control.coefficient */
+    double gamma, lambda;       /* ppo */
+    bool whiten_rewards;        /* ppo: before advantages */
     struct missing_stop missing_stop;
     double top_share;    /* raft; 0: the best of each prompt */
     bool mask_truncated; /* responses that did not stop are not trained */
@@ -58,10 +60,11 @@ struct experience {
     struct rollout rollout;
     struct appraisal appraisal;
     struct update_rows rows;
-    double *scores;     /* by response: rewards, with what a missing stop does */
-    double *advantages; /* by response */
-    uint8_t *untrained; /* zeros, for as many tokens as a response may have */
-    int64_t step;       /* the first update that the rollout is for; -1: there is none */
+    double *scores;                           /* by response: rewards, with what a missing stop does */
+    double *advantages;                       /* by response; NULL: none, or */
+    double *token_advantages, *token_returns; /* by token; NULL: none */
+    uint8_t *untrained;                       /* zeros, for as many tokens as a response may have */
+    int64_t step; /* the first update that the rollout is for; -1: there is none */
     struct step_place place;
     struct experience_facts facts;
     struct kl_controller control; /* its coefficient is what a run goes on from */

@@ -180,6 +180,18 @@ static enum status put_text(const struct experience *e, const int32_t *tokens, i
     return text_json(out, scratch->data ? scratch->data : "", scratch->len);
 }
 
+/* What the update makes of a response, where that is not the same for all. */
+static enum status put_use(const struct experience *e, int64_t k, struct text *out) {
+    const struct update_rows *rows = &e->rows;
+    const char *use = "none";
+    for (int64_t at = 0; at < rows->first[rows->n]; at++) {
+        if (rows->response[at] == k) {
+            use = !rows->is_paired ? "kept" : at % 2 == 0 ? "chosen" : "rejected";
+        }
+    }
+    return text_printf(out, ", \"use\": \"%s\"", use);
+}
+
 static enum status put_line(const struct experience *e, int64_t k, struct text *scratch, struct text *out) {
     const struct rollout *r = &e->rollout;
     const struct appraisal *a = &e->appraisal;
@@ -199,6 +211,12 @@ static enum status put_line(const struct experience *e, int64_t k, struct text *
     }
     TRY(text_puts(out, "}"));
     TRY(e->advantages ? put_number(out, "advantage", e->advantages[k]) : OK);
+    TRY(a->before ? put_numbers(out, "values", a->before + at, n) : OK);
+    if (e->token_advantages) {
+        TRY(put_numbers(out, "advantages", e->token_advantages + at, n));
+        TRY(put_numbers(out, "returns", e->token_returns + at, n));
+    }
+    TRY(e->options.terms->rows != OVER_GROUPS ? put_use(e, k, out) : OK);
     TRY(text_printf(out, ", \"stopped\": %s", r->stopped[k] ? "true" : "false"));
     TRY(put_text(e, r->tokens + at, n, scratch, out));
     return text_puts(out, "}\n");

@@ -24,6 +24,8 @@ void scorer_close(struct scorer *s) {
                       s->logp_slopes,
                       s->value_slopes,
                       s->token_slopes,
+                      s->token_value_slopes,
+                      s->tokens.value,
                       s->weights};
     mem_free(s->divergence);
     mem_free(s->divergence_slopes);
@@ -42,6 +44,9 @@ void scorer_drop(struct scorer *s, uint64_t seed, int64_t step) {
 }
 
 static enum status grow_readouts(struct scorer *s, int64_t need) {
+    if (s->model->config.value_head) {
+        TRY(GROW_ARRAYS(s->cap_token_values, need, GROWN(s->tokens.value), GROWN(s->token_value_slopes)));
+    }
     return GROW_ARRAYS(s->cap_readouts, need, GROWN(s->tokens.logp), GROWN(s->tokens.entropy),
                        GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->tokens.collision),
                        GROWN(s->values), GROWN(s->token_slopes), GROWN(s->divergence),
@@ -116,6 +121,7 @@ static enum status build_forest(struct scorer *s, const struct sample *samples, 
 
 static void sum_tokens(struct scorer *s, struct response_score *score) {
     score->token_logp = s->tokens.logp + score->first;
+    score->token_value = s->tokens.value ? s->tokens.value + score->first : NULL;
     score->token_divergence = s->reference ? s->divergence + score->first : NULL;
     for (int64_t t = score->first; t < score->first + score->tokens; t++) {
         score->logp += s->tokens.logp[t];
@@ -200,6 +206,7 @@ struct slope scorer_slope(const struct scorer *s, int64_t i) {
     return (struct slope){.logp = reads_values(s) ? NULL : s->logp_slopes + s->first[i],
                           .value = reads_values(s) ? s->value_slopes + s->first[i] : NULL,
                           .token_divergence = s->reference ? s->divergence_slopes : NULL,
+                          .token_value = s->model->config.value_head ? s->token_value_slopes : NULL,
                           .token_logp = s->per_token && !reads_values(s) ? s->token_slopes : NULL};
 }
 
@@ -220,6 +227,7 @@ enum status scorer_backward(struct scorer *s, pass_on_final *on_final, void *con
     struct readout_gradients g = {0};
     spread(s);
     g.divergence = s->reference ? s->divergence_slopes : NULL;
+    g.token_values = s->model->config.value_head ? s->token_value_slopes : NULL;
     *(reads_values(s) ? &g.values : &g.logp) = s->weights;
     return pass_backward(s->pass, &g, on_final, context);
 }

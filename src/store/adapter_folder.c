@@ -6,6 +6,7 @@
 #include "io/file.h"
 #include "model/family.h"
 #include "store/model_folder_internal.h"
+#include "store/value_head.h"
 #include "util/hash.h"
 #include "util/mem.h"
 #include "util/text.h"
@@ -77,9 +78,10 @@ enum status adapter_folder_read(const char *folder, struct lora *l) {
     TRY_TO(done, text_printf(&path, "%s/adapter_model.safetensors", folder));
     TRY_TO(done, safetensors_open_file(path.data, &file));
     for (int i = 0; i < a->n; i++) {
-        TRY_TO(done, read_one(file, path.data, a, i));
+        TRY_TO(done, value_head_is(&a->parameters[i]) ? OK : read_one(file, path.data, a, i));
     }
     TRY_TO(done, check_extra(file, path.data, a));
+    TRY_TO(done, value_head_read(folder, a));
     st = arena_refresh(a);
 done:
     safetensors_close(file);
@@ -127,14 +129,16 @@ static enum status save_here(const struct arena *a, const char *folder, const st
     enum status st = OK;
     TRY(folder_make(folder));
     TRY(write_config(o->config, folder));
+    TRY(value_head_save(folder, a));
+    int n = a->n - (a->n > 0 && value_head_is(&a->parameters[a->n - 1])); /* the last, where there is one */
     TRY(safetensors_create(folder, o->type, 0, &w));
     safetensors_name(w, "adapter_model");
-    for (int i = 0; i < a->n; i++) {
+    for (int i = 0; i < n; i++) {
         int64_t shape[2];
         int dims = parameter_stored_shape(&a->parameters[i], shape);
         TRY_TO(failed, safetensors_declare(w, a->parameters[i].name, dims, shape));
     }
-    for (int i = 0; i < a->n; i++) {
+    for (int i = 0; i < n; i++) {
         TRY_TO(failed, write_one(w, a, i));
     }
     return safetensors_finish(w);

@@ -44,6 +44,8 @@ static struct policy_options policy_of(const struct run *run) {
     out.importance_cap = s->online.importance_cap;
     out.sequence_level = s->online.ratio == 1;
     out.max_tokens = s->online.max_new_tokens;
+    out.value_weight = s->online.value_weight;
+    out.value_clip = s->online.value_clip;
     return out;
 }
 
@@ -56,7 +58,7 @@ static bool has_reward(const struct settings *s) {
 static enum status check_settings(const struct run *run) {
     const struct settings *s = run->settings;
     const char *name = method_names[s->online.method];
-    if (s->online.method >= ONLINE_PPO) {
+    if (s->online.method > ONLINE_PPO) {
         return fail(ERR_USAGE, "online.method=%s is not there yet", name);
     }
     if (!has_reward(s)) {

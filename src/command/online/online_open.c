@@ -1,7 +1,10 @@
 /* The source of online's batches: what it takes, and how it is opened. */
+#include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command/online/online.h"
 #include "command/stops.h"
@@ -141,6 +144,28 @@ static enum status look(const struct trainer *t) {
     return st == OK ? OK : note("looking at reward_model");
 }
 
+/* Rollouts that an earlier run kept. Local. */
+static enum status forget(const struct trainer *t) {
+    struct text path = {0};
+    enum status st = text_printf(&path, "%s/rollouts", t->session.settings->output);
+    DIR *folder = st == OK ? opendir(path.data) : NULL;
+    size_t length = path.len;
+    for (struct dirent *entry = folder ? readdir(folder) : NULL; entry && st == OK; entry = readdir(folder)) {
+        if (text_starts(entry->d_name, "step-") && text_ends(entry->d_name, ".jsonl")) {
+            path.len = length;
+            st = text_printf(&path, "/%s", entry->d_name);
+            if (st == OK && unlink(path.data) != 0) {
+                st = fail(ERR_WRITE, "%s: cannot be removed: %s", path.data, strerror(errno));
+            }
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    text_free(&path);
+    return st;
+}
+
 /* Opening. */
 
 /* The reference's numbers of a batch. Local: nobody else has the workspace. */
@@ -168,7 +193,9 @@ static enum status open_second(struct trainer *t, struct online_state *o) {
     const struct settings *settings = s->settings;
     const char *folder = *settings->reference ? settings->reference : settings->model;
     const struct model_folder_options options = {
-        .head = HEAD_LANGUAGE, .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
+        .head = HEAD_LANGUAGE,
+        .value_head = settings->online.sync_reference && s->value_head, /* follows every parameter */
+        .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
     struct model *model;
     TRY(model_folder_open(s->comm, s->backend, folder, &options, &model));
     o->live.every = settings->online.sync_reference ? settings->online.reference_sync_steps : 0;
@@ -372,6 +399,27 @@ static enum status read_missing_stop(const struct settings *s, struct missing_st
                       s->online.missing_stop_score);
 }
 
+/* Values of a batch's tokens, by the policy as it is. Local: nobody else has the workspace. */
+static enum status score_values(void *context, const struct batch *b, double *out) {
+    struct trainer *t = context;
+    struct scorer scorer;
+    enum status st = scorer_open(t->session.model, &t->session.workspace, KEEP_NOTHING, &scorer);
+    for (int64_t c = 0; c < b->n_cuts && st == OK; c++) {
+        const struct forest_cut *cut = &b->cuts[c];
+        st = scorer_run(&scorer, b->samples + cut->first, cut->last - cut->first);
+        for (int64_t i = cut->first; i < cut->last && st == OK; i++) {
+            const struct response_score *scores = &scorer.scores[scorer.first[i - cut->first]];
+            for (int32_t j = 0; j < b->samples[i].n_responses; j++) {
+                for (int64_t k = 0; k < scores[j].tokens; k++) {
+                    out[b->token_first[b->first[i] + j] + k] = scores[j].token_value[k];
+                }
+            }
+        }
+    }
+    scorer_close(&scorer);
+    return st;
+}
+
 /* Local. */
 static enum status open_experience(struct trainer *t, struct online_state *o) {
     struct session *s = &t->session;
@@ -397,6 +445,8 @@ static enum status open_experience(struct trainer *t, struct online_state *o) {
                       .n_models = o->n_models,
                       .score_reference = t->terms.has_reference ? score_reference : NULL,
                       .scores = t,
+                      .score_values = t->terms.reads & READS_TOKEN_VALUE ? score_values : NULL,
+                      .valuer = t,
                       .find_answer = s->tokenizer ? find_answer : NULL,
                       .answers = t},
         .plan = t->data.plan,
@@ -404,6 +454,9 @@ static enum status open_experience(struct trainer *t, struct online_state *o) {
         .method = (enum online_method)settings->online.method,
         .scale = (enum advantage_scale)settings->online.scale_rewards,
         .normalize = settings->online.normalize_advantages,
+        .gamma = settings->online.gamma,
+        .lambda = settings->online.lambda,
+        .whiten_rewards = settings->online.whiten_rewards,
         .kl_in_reward = online_way_of(settings)->kl_in_reward && control.coefficient > 0,
         .top_share = settings->online.keep == 1 ? 0 : settings->online.top_share,
         .mask_truncated = settings->online.mask_truncated,
@@ -475,6 +528,7 @@ const struct trainer_source *online_source(void) {
                                                  .request = request,
                                                  .look = look,
                                                  .memory = memory,
+                                                 .forget = forget,
                                                  .open = open_source,
                                                  .close = close_source};
     return &source;

@@ -137,6 +137,7 @@ static enum status configure(struct preflight *p) {
     p->trainer.own = t->own ? t->own() : NULL;
     p->trainer.session.trains = true;
     p->trainer.session.head = model_head_for(p->trainer.terms.reads & READS_VALUE);
+    p->trainer.session.value_head = p->trainer.terms.reads & READS_TOKEN_VALUE;
     preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
     return OK;
 }
@@ -196,6 +197,11 @@ static void found(void *context, const char *subject, enum status st) {
         if (strcmp(subject, "adapter") == 0 && p->trainer.session.adapter_config) {
             preflight_say(p, FINDING_OK, "adapter", "%lld modules beside a frozen base",
                           (long long)p->trainer.session.adapters.n);
+        }
+        if (strcmp(subject, "rewards") == 0 && p->trainer.own) {
+            preflight_say(p, FINDING_OK, "rewards", "%s",
+                          *p->run->settings->reward_model ? "every tensor of the reward models is there"
+                                                          : "no models");
         }
         bool is_model = strcmp(subject, "model") == 0 || strcmp(subject, "reference") == 0;
         if (strcmp(subject, "slots") == 0 && p->has_rows) {
