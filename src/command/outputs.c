@@ -150,6 +150,7 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->data,
         s->eval_data,
         s->embeddings,
+        s->few_shot.context_data,
         s->model,
         s->reference,
         s->tokenizer,
