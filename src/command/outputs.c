@@ -161,6 +161,8 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->select.compare,
         s->select.exclude,
         s->select.answers,
+        s->select.rewards,
+        s->select.samples,
         s->inspect.against,
         s->judge.annotations,
         s->judge.answers,

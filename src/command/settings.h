@@ -107,7 +107,7 @@ struct settings {
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers, *rewards, *samples;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
