@@ -134,7 +134,7 @@ struct settings {
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
         double noise, noise_similarity, noise_full_at;
-        int64_t length;
+        int64_t length, marked;
     } synth;
     struct {
         char *against, *report;

@@ -66,6 +66,8 @@ done
 [ "$(grep -c '"responses": \[{"text": .*"score": .*"text".*"text".*"text".*\], "similarity"' lists.jsonl)" = 500 ] || bad "lists"
 
 # Refusals.
+"$COLLIMATE" synth synth.length=7 synth.marked=4 output=x.jsonl 2>err && bad "more than half of the words decide"
+grep -q "synth.marked: 4 words of 7" err || bad "the message does not name the key: $(cat err)"
 "$COLLIMATE" synth 2>err && bad "no output is an error"
 grep -q "output" err || bad "the message does not name the key: $(cat err)"
 "$COLLIMATE" synth output=none/x.jsonl 2>err && bad "a missing folder is an error"
