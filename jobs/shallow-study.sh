@@ -36,12 +36,13 @@ cuts=${CUTS:-100 50 40 33 25} # per cent of a response's tokens; the first is th
 length=${LENGTH:-24} marked=${MARKED:-3} # words of a response, about, and how many of them decide
 noise=${NOISE:-0.1}           # of the labels that are trained on
 mixes=${MIXES:-0,0.15,0.3,0.45,0.6,0.7,0.8,0.9,1}
-thresholds=${THRESHOLDS:-0.03,0.06,0.09,0.12,0.15,0.2,0.3,0.5}
+# Thresholds are told in times the policy's own mean KL of a token on held-out responses: policies differ in that.
+thresholds=${THRESHOLDS:-0.5,1,1.25,1.5,1.75,2,2.5,3,4,6}
 batch=${BATCH:-32}
 shape=${SHAPE:-configs/models/llama-mini.json} # where MODEL is not set
 sft=(train.epochs="${SFT_EPOCHS:-3}" train.learning_rate="${SFT_RATE:-3e-3}")
 dpo=(train.epochs="${DPO_EPOCHS:-1}" train.learning_rate="${DPO_RATE:-1e-3}" dpo.beta="${BETA:-0.1}")
-reward=(train.epochs="${REWARD_EPOCHS:-4}" train.learning_rate="${REWARD_RATE:-5e-4}")
+reward=(train.epochs="${REWARD_EPOCHS:-4}" train.learning_rate="${REWARD_RATE:-3e-3}")
 common=(train.batch="$batch" train.schedule=cosine train.warmup_steps=10 train.deterministic=true)
 tokens=${TOKENS:-1,2,3,4,6,9,13,18,24}
 answer=(generate.temperature=1 generate.batch=64 generate.max_new_tokens="${ANSWER:-$((2 * length))}")
@@ -103,6 +104,18 @@ sweep() {
         "${answer[@]}" "${judge[@]}" "$@" seed="$seed" output="$dir/answers-$name.jsonl"
 }
 
+# The thresholds in nats: the JSON file $1 has the policy's KL by position, and how many responses have that position.
+nats_of() {
+    grep -oE '"[0-9]+": [{]"kl": [-0-9.e+]+, "responses": [0-9]+' "$1" | sed -E 's/.*"kl": ([^,]*), "responses": /\1 /' |
+        awk -v times="$thresholds" '
+            { kl += $1 * $2; n += $2 }
+            END {
+                values = split(times, t, ",")
+                for (i = 1; i <= values; i++) {
+                    printf "%s%.6g", (i > 1 ? "," : ""), t[i] * kl / n
+                }
+            }'
+}
 # Everything of one seed of a world.
 study_seed() {
     local world=$1 seed=$2 dir=$run/$1/seed-$2 begin=$base taught=plain part cut ratio judge=()
@@ -144,7 +157,7 @@ study_seed() {
     fi
     sweep mix generate.rule=mix generate.mix="$mixes"
     sweep length generate.rule=length_control generate.tokens="$tokens"
-    sweep threshold generate.rule=kl_threshold generate.threshold="$thresholds"
+    sweep threshold generate.rule=kl_threshold generate.threshold="$(nats_of "$dir/positions.json")"
     say "$world, seed $seed: done"
 }
 

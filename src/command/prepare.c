@@ -24,18 +24,8 @@
 enum { CHECKED_RECORDS = 1000 }; /* for token boundaries, at most */
 
 static enum status split_files(const char *list, struct prepare *p) {
-    int64_t capacity = 0;
-    for (const char *at = list; *at;) {
-        size_t n = text_list_name(at);
-        if (n > 0) {
-            TRY(GROW_ARRAY(p->files, capacity, p->n_files + 1));
-            p->files[p->n_files] = mem_strndup(at, n);
-            TRY(mem_ok(p->files[p->n_files]));
-            p->n_files++;
-        }
-        at += n + (at[n] == ',');
-    }
-    return p->n_files > 0 ? OK : fail(ERR_USAGE, "input is not set; give input=FILE.jsonl[.gz][,…]");
+    TRY(names_split(&p->files, list));
+    return p->files.n > 0 ? OK : fail(ERR_USAGE, "input is not set; give input=FILE.jsonl[.gz][,…]");
 }
 
 /* The folder that a tokenizer's files lie in; NULL: none. */
@@ -129,8 +119,8 @@ static enum status prepare_open(struct prepare *p) {
     p->job.tokenizer = p->tokenizer;
     p->job.token_chars = s->prepare.token_chars;
     p->job.threads = threads_of_rank(p->run->comm, p->run->settings->threads);
-    for (int i = 0; i < p->n_files; i++) {
-        TRY(foreign_check(p->files[i]));
+    for (int i = 0; i < p->files.n; i++) {
+        TRY(foreign_check(p->files.list[i]));
     }
     return open_templates(p);
 }
@@ -141,10 +131,7 @@ static void prepare_close(struct prepare *p) {
     records_close(p->input);
     template_folder_free(&p->templates);
     tokenizer_close(p->tokenizer);
-    for (int i = 0; i < p->n_files; i++) {
-        mem_free(p->files[i]);
-    }
-    mem_free(p->files);
+    names_free(&p->files);
 }
 
 static void say_how(const struct prepare *p) {
@@ -273,7 +260,7 @@ static enum status prepare_run(struct prepare *p) {
     TRY(comm_agree(c, prepare_open(p)));
     TRY(choose_date(p));
     watchdog_phase(c->watchdog, "reading the records");
-    TRY(records_open(c, p->files, p->n_files, &p->input));
+    TRY(records_open(c, p->files.list, p->files.n, &p->input));
     TRY(plan(p));
     TRY(group_posts(p));
     watchdog_phase(c->watchdog, "tokenizing");

@@ -7,8 +7,7 @@
 
 struct prepare {
     struct run *run;
-    char **files;
-    int n_files;
+    struct names files;
     struct tokenizer *tokenizer;
     struct template_folder templates;
     struct chat_format chat;

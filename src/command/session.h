@@ -70,6 +70,11 @@ enum status session_need_head(const struct model *m, const char *folder, enum mo
 enum status session_need_config_head(const struct model_config *config, const char *folder,
                                      enum model_head head);
 
+/* Local. Ids mean the same in another model: one size of vocabulary (with language models), one tokenizer
+ * where both have one. Fails: ERR_USAGE naming the key. */
+enum status session_check_ids(const struct session *s, const struct model *m, const char *key,
+                              const char *folder);
+
 /* Collective. rows_open with the settings' truncation, the model's vocabulary and the command's name, which
  * the request leaves out, and session_check_tokenizer. */
 enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out);

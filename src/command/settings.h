@@ -92,7 +92,8 @@ struct settings {
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
     struct {
-        char *annotations, *answers, *gamed;
+        char *annotations, *answers, *gamed, *template, *choices, *save;
+        int verdict; /* 0 agree, 1 mean */
         double sensitivity, specificity;
     } judge;
     struct {
@@ -126,22 +127,40 @@ struct settings {
         int64_t max_new_tokens, top_k, batch, limit, samples, best_of;
         double temperature, top_p, min_p, repetition_penalty;
         int rule; /* enum rule_kind */
-        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report;
+        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report, *generator,
+            *instructions;
+        int format; /* 0 jsonl, 1 alpaca_eval */
         bool stop_at_end, per_token;
     } generate;
+    struct {
+        int method; /* enum online_method */
+        char *loss;
+        int64_t prompts, samples, max_new_tokens, sequences, inner_epochs;
+        double temperature, kl, kl_target, kl_horizon, clip, clip_high, delta, importance_cap, top_share;
+        bool stop_at_end, keep_rollouts, kl_correction, normalize_advantages, mask_truncated, sync_reference;
+        int ratio;         /* 0 token, 1 sequence */
+        int scale_rewards; /* enum advantage_scale */
+        int keep;          /* 0 top, 1 best */
+        double reference_mixup_alpha;
+        int64_t reference_sync_steps;
+        char *reward_weights, *reward_pattern, *reward_command, *missing_stop_score;
+        int reward_match; /* enum reward_match */
+        double reward_length, reward_stop, reward_pattern_weight, reward_command_weight, reward_timeout_s;
+        double missing_stop_penalty;
+    } online;
     struct {
         int kind; /* 0 pairs (numeric: two conflicting users), 1 text */
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
-        double noise, noise_similarity, noise_full_at;
-        int64_t length, marked;
+        double noise, noise_similarity, noise_full_at, conflicting;
+        int64_t length, marked, users;
     } synth;
     struct {
         char *against, *report;
         int64_t rows;
     } inspect;
     struct {
-        int command;    /* 0 auto, 1 sft, 2 dpo, 3 reward */
+        int command;    /* 0 auto, 1 sft, 2 dpo, 3 reward, 4 online */
         int64_t sample; /* rows whose boundaries are looked at */
     } preflight;
     struct {
@@ -153,6 +172,7 @@ struct settings {
 
 /* What a command learns only from its input: "@…" in a key's `when`, and for options_learn. */
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
+#define LEARNT_ONLINE_REFERENCE "a KL, or a loss that reads a reference"
 #define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"
 #define LEARNT_LANGUAGE_MODEL "a language model"

@@ -53,7 +53,7 @@ void trainer_plan(struct trainer *t) {
         .view = s->train.view,
         .reference = s->train.reference,
         .plan = {.rows = s->train.n,
-                 .batch = settings->train.batch,
+                 .batch = t->own ? t->own->batch(settings) : settings->train.batch,
                  .slots = settings->train.slots,
                  .micro_tokens = settings->train.micro_tokens,
                  .seed = (uint64_t)settings->seed,
@@ -65,7 +65,7 @@ void trainer_plan(struct trainer *t) {
     if (s->eval.view) {
         t->eval_data = session_evaluation(s, &s->eval);
     }
-    int64_t steps = settings->train.steps;
+    int64_t steps = settings->train.steps, span = t->own ? t->own->span(settings) : 1;
     t->training = (struct training){
         .comm = s->comm,
         .workspace = &s->workspace,
@@ -74,7 +74,7 @@ void trainer_plan(struct trainer *t) {
         .eval_data = s->eval.view ? &t->eval_data : NULL,
         .keep = trainer_keep(settings),
         .label = s->run->options->command,
-        .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan),
+        .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan) * span,
         .warmup_steps = settings->train.warmup_steps,
         .schedule = (enum schedule)settings->train.schedule,
         .clip = settings->train.clip,
@@ -103,10 +103,13 @@ enum status trainer_open_rows(struct trainer *t) {
                     "set train.batch to 2 or more",
                     settings->dpo.loss);
     }
-    const struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
-                                       .key = "data",
-                                       .kind = trainer_rows(&t->terms),
-                                       .mismatch = mismatch};
+    struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
+                                 .key = "data",
+                                 .kind = trainer_rows(&t->terms),
+                                 .mismatch = mismatch};
+    if (t->own) {
+        t->own->request(settings, &train);
+    }
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
@@ -126,8 +129,9 @@ static void warn_of_idle_ranks(const struct trainer *t) {
     if (rows < t->data.size) {
         log_root(LOG_WARN,
                  "an update has %lld rows and there are %d ranks: %lld of them have nothing to do; a larger "
-                 "train.batch or fewer ranks would do",
-                 (long long)rows, t->data.size, (long long)(t->data.size - rows));
+                 "%s or fewer ranks would do",
+                 (long long)rows, t->data.size, (long long)(t->data.size - rows),
+                 t->own ? "online.prompts" : "train.batch");
     }
 }
 
@@ -410,7 +414,8 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     struct acceptance acceptance = {.t = t, .folder = folder};
     TRY(select ? make_view(t, select) : OK);
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
-    if (!t->terms.has_reference || !*settings->reference) { /* else a second model is to fit for a while */
+    if (t->own || !t->terms.has_reference ||
+        !*settings->reference) { /* else a second model is to fit for a while */
         TRY(comm_agree(s->comm, state_bytes(t, &s->beside)));
     }
     enum status st = session_open_model(s);
@@ -423,7 +428,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     t->training.checkpoint.lease = folder->lease;
     t->training.accepted = accept_run;
     t->training.accepted_context = &acceptance;
-    st = prepare_reference(t);
+    st = t->own ? t->own->open(t) : prepare_reference(t);
     st = st == OK ? train(t) : st;
     st = st == OK ? OK : explain_memory(t, st);
     return st == OK ? save_model(t) : st;
@@ -451,13 +456,25 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     return comm_agree(s->comm, run_folder_finish(s->run, s->backend, &folder, st));
 }
 
-enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select) {
-    struct trainer trainer = {.terms = *terms, .command = run->options->command};
+static enum status run_with(struct run *run, const struct terms *terms, trainer_select *select,
+                            const struct trainer_source *own) {
+    struct trainer trainer = {.terms = *terms, .own = own, .command = run->options->command};
     session_open(run, &trainer.session);
     enum status st = trainer_work(&trainer, select);
+    if (own) {
+        own->close(&trainer);
+    }
     live_reference_close(&trainer.follower);
     workspace_close(&trainer.follower_workspace);
     session_close(&trainer.session);
     text_free(&trainer.view);
     return st;
+}
+
+enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select) {
+    return run_with(run, terms, select, NULL);
+}
+
+enum status trainer_run_own(struct run *run, const struct terms *terms, const struct trainer_source *own) {
+    return run_with(run, terms, NULL, own);
 }

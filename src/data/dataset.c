@@ -486,6 +486,19 @@ enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t coun
     return read_tokens(d, PROMPT_TOKENS, first, count, out);
 }
 
+enum status dataset_prompt_ids(struct dataset *d, int64_t prompt, int32_t **ids, int64_t *count) {
+    int64_t first;
+    *ids = NULL;
+    TRY(dataset_prompt(d, prompt, &first, count));
+    TRY(NEW_ARRAY(*ids, *count));
+    enum status st = dataset_prompt_tokens(d, first, *count, *ids);
+    if (st != OK) {
+        mem_free(*ids);
+        *ids = NULL;
+    }
+    return st;
+}
+
 enum status dataset_response_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out) {
     return read_tokens(d, RESPONSE_TOKENS, first, count, out);
 }

@@ -177,6 +177,8 @@ enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, in
 enum status dataset_prompt_subset(struct dataset *d, int64_t prompt, int32_t *out);
 /* Responses of prompt p are contiguous: [*first, *first + *count). */
 enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
+/* All ids of prompt p; the caller gives *ids to mem_free(). */
+enum status dataset_prompt_ids(struct dataset *d, int64_t prompt, int32_t **ids, int64_t *count);
 enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_token_chars(struct dataset *d, int64_t first, int64_t count, uint8_t *out);

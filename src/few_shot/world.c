@@ -231,21 +231,23 @@ struct files {
 };
 
 /* Collective. */
-static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
-    for (const char *at = o->data; *at;) {
-        size_t n = text_list_name(at);
-        char *path = mem_strndup(at, n);
-        enum status st = !path ? ERR_SYSTEM
-                         : f->count < MOST_LABELS
-                             ? OK
-                             : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS);
-        st = comm_agree(c, st);
-        st = st == OK ? dataset_open(c, path, &f->all[f->count]) : st;
-        mem_free(path);
-        TRY(st);
+static enum status open_names(struct comm *c, const struct world_options *o, const struct names *names,
+                              struct files *f) {
+    TRY(names->n <= MOST_LABELS ? OK : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS));
+    for (int i = 0; i < names->n; i++) {
+        TRY(dataset_open(c, names->list[i], &f->all[f->count]));
         TRY(dataset_verify(c, f->all[f->count++], o->trust_data));
-        at += n + (at[n] == ',');
     }
+    return OK;
+}
+
+/* Collective. */
+static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
+    struct names names = {0};
+    enum status st = comm_agree(c, names_split(&names, o->data));
+    st = st == OK ? open_names(c, o, &names, f) : st;
+    names_free(&names);
+    TRY(st);
     for (int i = 1; i < f->count; i++) {
         if (dataset_hash(f->all[i]) != dataset_hash(f->all[0])) {
             return fail(ERR_DATA,

@@ -155,6 +155,19 @@ enum status scorer_run(struct scorer *s, const struct sample *samples, int64_t n
     return OK;
 }
 
+static const double *at_tokens(const struct batch *b, const double *array, int64_t k) {
+    return array ? array + b->token_first[k] : NULL;
+}
+
+/* What is known of a policy's own sample. */
+static void take_drawn(const struct batch *b, int64_t k, struct response_score *score) {
+    score->advantage = b->advantage ? b->advantage[k] : 0;
+    score->token_old = at_tokens(b, b->token_old, k);
+    score->token_advantage = at_tokens(b, b->token_advantage, k);
+    score->token_return = at_tokens(b, b->token_return, k);
+    score->token_old_value = at_tokens(b, b->token_old_value, k);
+}
+
 struct scored_row scorer_row(struct scorer *s, const struct batch *b, const struct forest_cut *cut,
                              int64_t i) {
     const struct sample *sample = &b->samples[i];
@@ -164,6 +177,9 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
         int64_t k = b->first[i] + j;
         scores[j].reference = b->reference[k];
         scores[j].token_reference = b->token_reference ? b->token_reference + b->token_first[k] : NULL;
+    }
+    for (int32_t j = 0; j < sample->n_responses; j++) {
+        take_drawn(b, b->first[i] + j, &scores[j]);
     }
     for (int32_t j = 0; j < sample->n_responses && s->reference; j++) {
         const struct response_score *other = &s->reference->scores[s->first[place] + j];

@@ -247,6 +247,7 @@ done:
     }
     decoder_close(g.decoder);
     generate_save_free(&g.saved);
+    generate_close_alpaca(&g.alpaca);
     generate_close_voices(&g);
     if (g.data) {
         dataset_close(g.data);
