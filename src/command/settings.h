@@ -160,7 +160,7 @@ struct settings {
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
         double noise, noise_similarity, noise_full_at, conflicting;
-        int64_t length, users;
+        int64_t length, marked, users;
     } synth;
     struct {
         char *against, *report;
