@@ -270,7 +270,9 @@ static enum status make_room(const struct rollout_parts *p, const int64_t *rows,
     TRY(NEW_ARRAY(r->prompt_first, n + 1));
     TRY(NEW_ARRAY(r->first, responses + 1));
     TRY(NEW_ARRAY(r->stopped, responses));
-    memcpy(r->rows, rows, (size_t)n * sizeof *rows);
+    for (int64_t i = 0; i < n; i++) {
+        r->rows[i] = view_row_in_file(p->view, rows[i]);
+    }
     return OK;
 }
 

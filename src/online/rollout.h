@@ -16,7 +16,7 @@ struct rollout {
     int64_t n; /* prompts */
     int32_t samples,
         own;       /* own: the first samples of a prompt, which the policy drew; the last may be another's */
-    int64_t *rows; /* of the data, by prompt */
+    int64_t *rows; /* of the file, by prompt */
     int64_t *prompt_first; /* n + 1: prompt i's tokens are [prompt_first[i], prompt_first[i + 1]) of: */
     int32_t *prompt_tokens;
     int64_t *first; /* responses + 1: likewise of `tokens` and `logps` */

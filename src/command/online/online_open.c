@@ -352,7 +352,7 @@ static enum status expect_part(struct trainer *t, double *expected) {
     for (int64_t row = part.first; row < part.last; row++) {
         int64_t first, count;
         double tokens = 0;
-        TRY(dataset_prompt_responses(data, row, &first, &count));
+        TRY(dataset_prompt_responses(data, view_row_in_file(t->session.train.view, row), &first, &count));
         for (int64_t id = first; id < first + count; id++) {
             struct response r;
             TRY(dataset_response(data, id, &r));
