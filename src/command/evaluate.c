@@ -236,8 +236,12 @@ static enum status evaluate_labels(struct evaluation *e) {
 static enum status evaluate_reward(struct evaluation *e) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
-    const struct rows_request request = {
-        .path = settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = settings->evaluate.rows};
+    const struct rows_request request = {.path = settings->data,
+                                         .key = "data",
+                                         /* A split has some of a prompt's responses. */
+                                         .kind = settings->split ? ROWS_COMPARED : ROWS_PROMPTS,
+                                         .split = (enum data_split)settings->split,
+                                         .limit = settings->evaluate.rows};
     if (*settings->reference) {
         return fail(ERR_USAGE, "reference is set, but %s is a reward model, which needs none",
                     settings->model);
@@ -265,7 +269,10 @@ static enum status evaluate_reward(struct evaluation *e) {
 static enum status evaluate_work(struct evaluation *e) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
-    struct rows_request request = {.path = settings->data, .key = "data", .limit = settings->evaluate.rows};
+    struct rows_request request = {.path = settings->data,
+                                   .key = "data",
+                                   .split = (enum data_split)settings->split,
+                                   .limit = settings->evaluate.rows};
     TRY(session_need(settings->data, "data"));
     if (!*settings->model) {
         TRY(evaluate_labels(e));

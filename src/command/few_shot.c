@@ -46,7 +46,8 @@ static struct world_options world_options(const struct settings *s) {
                                   .trust_data = s->trust_data,
                                   .embeddings = s->embeddings,
                                   .split_seed = (uint64_t)s->few_shot.task_seed,
-                                  .holdout = s->few_shot.holdout};
+                                  .holdout = s->few_shot.holdout,
+                                  .split = (enum data_split)s->split};
 }
 
 static void read_options(const struct settings *s, struct few_shot_options *o) {

@@ -14,6 +14,7 @@ struct selection_options select_options(struct run *run) {
         .compare = s->select.compare,
         .exclude = s->select.exclude,
         .export = "",
+        .split = (enum data_split)s->split,
         .strategy = s->select.strategy,
         .scope = (enum selection_scope)s->select.scope,
         .fraction = s->select.fraction,

@@ -209,7 +209,7 @@ enum status session_check_tokenizer(const struct session *s, const struct datase
 }
 
 enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
-    TRY(dataset_open(s->comm, path, out));
+    TRY(dataset_open_split(s->comm, path, (enum data_split)s->settings->split, out));
     TRY(dataset_verify_once(s->comm, *out, s->settings->trust_data, &s->run->seen));
     return session_check_tokenizer(s, *out);
 }

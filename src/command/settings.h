@@ -15,6 +15,7 @@ struct settings {
     char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
+    int split, eval_split; /* enum data_split */
     double watchdog_s;
     int compute;
 
@@ -25,7 +26,10 @@ struct settings {
         int format; /* enum record_format */
         bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
-        double min_score_ratio;
+        double min_score_ratio, conflicting;
+        char *objectives;
+        int merge_prompts; /* 0 auto, 1 true, 2 false */
+        int64_t split_seed, split_after;
         char *chat_template; /* "auto", "transcript", or a file */
         char *date;          /* of templates that ask; "": today */
         int train_turns;     /* 0 all, 1 last */
@@ -92,7 +96,8 @@ struct settings {
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
     struct {
-        char *annotations, *answers, *gamed;
+        char *annotations, *answers, *gamed, *template, *choices, *save;
+        int verdict; /* 0 agree, 1 mean */
         double sensitivity, specificity;
     } judge;
     struct {
@@ -126,7 +131,9 @@ struct settings {
         int64_t max_new_tokens, top_k, batch, limit, samples, best_of;
         double temperature, top_p, min_p, repetition_penalty;
         int rule; /* enum rule_kind */
-        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report;
+        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report, *generator,
+            *instructions;
+        int format; /* 0 jsonl, 1 alpaca_eval */
         bool stop_at_end, per_token;
     } generate;
     struct {
@@ -151,8 +158,8 @@ struct settings {
         int kind; /* 0 pairs (numeric: two conflicting users), 1 text */
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
-        double noise, noise_similarity, noise_full_at;
-        int64_t length;
+        double noise, noise_similarity, noise_full_at, conflicting;
+        int64_t length, users;
     } synth;
     struct {
         char *against, *report;
@@ -171,7 +178,7 @@ struct settings {
 
 /* What a command learns only from its input: "@…" in a key's `when`, and for options_learn. */
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
-#define LEARNT_ONLINE_REFERENCE "a KL, or a loss that reads a reference"
+#define LEARNT_ONLINE_REFERENCE "a KL or a loss that reads a reference"
 #define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"
 #define LEARNT_LANGUAGE_MODEL "a language model"

@@ -106,6 +106,8 @@ enum status trainer_open_rows(struct trainer *t) {
     struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
                                  .key = "data",
                                  .kind = trainer_rows(&t->terms),
+                                 /* a selection has taken the split's rows */
+                                 .split = (enum data_split)(t->view.len > 0 ? SPLIT_ALL : settings->split),
                                  .mismatch = mismatch};
     if (t->own) {
         t->own->request(settings, &train);
@@ -115,6 +117,7 @@ enum status trainer_open_rows(struct trainer *t) {
         const struct rows_request eval = {.path = settings->eval_data,
                                           .key = "eval_data",
                                           .kind = trainer_rows(&t->terms),
+                                          .split = (enum data_split)settings->eval_split,
                                           .limit = settings->evaluate.rows,
                                           .mismatch = mismatch};
         TRY(session_open_rows(s, &eval, &s->eval));

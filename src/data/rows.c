@@ -146,6 +146,9 @@ static void report(const struct rows *r, const struct rows_request *request) {
     struct dataset_size size = dataset_size(r->data);
     const char *key = request->key;
     const struct cut_counts *c = &r->counts;
+    if (request->split != SPLIT_ALL) {
+        log_root(LOG_INFO, "%s %s: split %s", key, dataset_path(r->data), data_split_name(request->split));
+    }
     log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
              dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
              (long long)r->longest);
@@ -189,7 +192,7 @@ static void report(const struct rows *r, const struct rows_request *request) {
 }
 
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out) {
-    TRY(dataset_open(c, request->path, &out->data));
+    TRY(dataset_open_split(c, request->path, request->split, &out->data));
     TRY(dataset_verify_once(c, out->data, request->trust, request->seen));
     watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));

@@ -28,6 +28,7 @@ struct rows {
 struct rows_request {
     const char *path, *key; /* key: for messages */
     enum row_kind kind;
+    enum data_split split;
     int64_t limit; /* first rows only, 0: all */
     struct truncation truncation;
     int64_t vocabulary;        /* of the model that will read the rows, 0: not checked */

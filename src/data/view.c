@@ -108,6 +108,12 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     if (v->kind == ROWS_RESPONSES && kind == ROWS_CHOSEN && size.has_desirable) {
         st = unpaired_keep(d, &v->kept, &v->rows);
     }
+    if (st == OK && v->kind == ROWS_RESPONSES && dataset_split(d) != SPLIT_ALL) {
+        st = dataset_split_responses(d, &v->kept, &v->rows);
+    }
+    if (st == OK && v->kind == ROWS_BARE && dataset_split(d) != SPLIT_ALL) {
+        st = dataset_split_prompts(d, &v->kept, &v->rows);
+    }
     v->unlabeled = v->comparisons.list ? size.pairs - v->comparisons.n : 0;
     if (st == OK && labeled) {
         st = labeled_rows(d, &v->kept, &v->rows);

@@ -91,6 +91,7 @@ enum status world_of_two_users(const struct world_options *o, struct world *out)
 struct judged {
     struct pair_key key;
     uint64_t has, high;
+    int8_t split;
 };
 enum { MOST_LABELS = 64, BLOCK = 4096 };
 
@@ -121,7 +122,8 @@ static enum status add_label(struct dataset *d, int label, struct judgments *j) 
             bool higher = block[i].chosen > block[i].rejected;
             j->pairs[j->count++] = (struct judged){.key = pair_key(block[i].chosen, block[i].rejected),
                                                    .has = (uint64_t)1 << label,
-                                                   .high = (uint64_t)higher << label};
+                                                   .high = (uint64_t)higher << label,
+                                                   .split = block[i].split};
         }
     }
     mem_free(block);
@@ -143,6 +145,7 @@ static int64_t merge(struct judgments *j, int labels) {
         for (i++; i < j->count && pair_key_order(&j->pairs[i], &pair) == 0; i++) {
             uint64_t both = pair.has & j->pairs[i].has;
             torn |= both & (pair.high ^ j->pairs[i].high);
+            torn |= pair.split != j->pairs[i].split;
             pair.has |= j->pairs[i].has;
             pair.high |= j->pairs[i].high;
         }
@@ -172,6 +175,20 @@ static enum status read_values(struct sidecar *values, const int64_t *place, int
     return OK;
 }
 
+/* Which split a pair is of: its file's, or its prompt's by a coin. */
+static enum status split_pair(struct dataset *d, const struct world_options *o, const struct judged *pair,
+                              enum data_split *out) {
+    struct response response;
+    *out = (enum data_split)pair->split;
+    if (dataset_size(d).has_splits) {
+        return OK;
+    }
+    TRY(dataset_response(d, pair->key.low, &response));
+    struct rng split = rng_stream(o->split_seed, RNG_SELECT, response.prompt, -1);
+    *out = rng_uniform(&split) < o->holdout ? SPLIT_TEST : SPLIT_TRAIN;
+    return OK;
+}
+
 /* a and b in an order drawn by a coin, so that their place says nothing. */
 static enum status place_pairs(struct dataset *d, const struct world_options *o, const struct judgments *j,
                                const int64_t *place, struct world *w) {
@@ -185,12 +202,12 @@ static enum status place_pairs(struct dataset *d, const struct world_options *o,
             bool high = pair->high >> label & 1;
             w->choices[label * w->pairs + i] = high != swapped;
         }
-        struct response response;
-        TRY(dataset_response(d, pair->key.low, &response));
-        struct rng split = rng_stream(o->split_seed, RNG_SELECT, response.prompt, -1);
-        if (rng_uniform(&split) < o->holdout) {
+        enum data_split split;
+        TRY(split_pair(d, o, pair, &split));
+        if (split == (o->split == SPLIT_ALL ? SPLIT_TEST : o->split)) {
             w->test[w->n_test++] = i;
-        } else {
+        }
+        if (split == SPLIT_TRAIN) {
             w->train[w->n_train++] = i;
         }
     }
@@ -231,22 +248,34 @@ struct files {
 };
 
 /* Collective. */
-static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
-    for (const char *at = o->data; *at;) {
-        size_t n = text_list_name(at);
-        char *path = mem_strndup(at, n);
-        enum status st = !path ? ERR_SYSTEM
-                         : f->count < MOST_LABELS
-                             ? OK
-                             : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS);
-        st = comm_agree(c, st);
-        st = st == OK ? dataset_open(c, path, &f->all[f->count]) : st;
-        mem_free(path);
-        TRY(st);
+static enum status open_names(struct comm *c, const struct world_options *o, const struct names *names,
+                              struct files *f) {
+    TRY(names->n <= MOST_LABELS ? OK : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS));
+    for (int i = 0; i < names->n; i++) {
+        TRY(dataset_open(c, names->list[i], &f->all[f->count]));
         TRY(dataset_verify(c, f->all[f->count++], o->trust_data));
-        at += n + (at[n] == ',');
+    }
+    return OK;
+}
+
+/* Collective. */
+static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
+    struct names names = {0};
+    enum status st = comm_agree(c, names_split(&names, o->data));
+    st = st == OK ? open_names(c, o, &names, f) : st;
+    names_free(&names);
+    TRY(st);
+    bool has_splits = f->count > 0 && dataset_size(f->all[0]).has_splits;
+    if (o->split != SPLIT_ALL && !has_splits) {
+        return fail(ERR_DATA, "%s: its pairs are in no splits, so that split=%s names none",
+                    dataset_path(f->all[0]), data_split_name(o->split));
     }
     for (int i = 1; i < f->count; i++) {
+        if (dataset_size(f->all[i]).has_splits != has_splits) {
+            return fail(ERR_DATA,
+                        "%s: of the files of a few-shot model either all have splits or none; %s %s",
+                        dataset_path(f->all[i]), dataset_path(f->all[0]), has_splits ? "has" : "has none");
+        }
         if (dataset_hash(f->all[i]) != dataset_hash(f->all[0])) {
             return fail(ERR_DATA,
                         "%s: not the responses of %s; the files of a few-shot model are views of one",

@@ -3,6 +3,7 @@
 #ifndef COLLIMATE_FEW_SHOT_WORLD_H
 #define COLLIMATE_FEW_SHOT_WORLD_H
 
+#include "data/dataset.h"
 #include "mpi/comm.h"
 
 struct world {
@@ -22,14 +23,16 @@ struct world_options {
     int64_t rows, seed; /* of the world of two users: its pairs */
     const char *data;   /* preference files, separated by commas: a label each */
     const char *embeddings;
-    uint64_t split_seed; /* of the test split and of a pair's order */
-    double holdout;      /* share of the prompts that are the test split */
-    bool trust_data;     /* files are not compared with their hashes */
+    uint64_t split_seed;   /* of the test split and of a pair's order */
+    double holdout;        /* share of the prompts that are the test split; of files without splits */
+    enum data_split split; /* of the pairs that are the test split; SPLIT_ALL: test */
+    bool trust_data;       /* files are not compared with their hashes */
 };
 /* Local. The two users of data/synth_pairs.h, each of whom is a label. */
 enum status world_of_two_users(const struct world_options *o, struct world *out);
 /* Collective. The preference files, over the same responses, and the values of `embeddings`: pairs that every
- * file has (others are counted in *dropped). Fails: ERR_DATA for files of different responses. */
+ * file has (others are counted in *dropped). Where the files have splits, those are train and test. Fails:
+ * ERR_DATA for files of different responses, and for splits that only some have, or that say otherwise. */
 enum status world_of_files(struct comm *c, const struct world_options *o, struct world *out,
                            int64_t *dropped);
 

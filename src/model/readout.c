@@ -275,7 +275,7 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
     }
     TRY(pass_put_ids(p, active, n, "rows", &rows));
     TRY(pass_take(p, n, w->in, "rows", &hidden));
-    TRY(pass_take(p, n, w->out, "logits", &logits));
+    TRY(workspace_take(p->w, n, w->out, b->caps.master, "logits", &logits));
     TRY(backend_gather(b, hidden, p->hidden, rows));
     TRY(take_scaled(p, hidden, &hidden));
     struct gemm g = {
@@ -316,7 +316,7 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
                              double *out) {
     struct backend *b = p->w->backend;
     int64_t vocabulary = p->model->config.vocabulary, mark = workspace_mark(p->w);
-    if (!backend_reads_logits(b) || b->caps.compute != DTYPE_F32) {
+    if (!backend_reads_logits(b)) {
         for (int32_t i = 0; i < n; i++) {
             out[i] = host_logp(logits + i * vocabulary, vocabulary, targets[i]);
         }
@@ -327,7 +327,7 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
     if (n == 0) {
         return OK;
     }
-    TRY(pass_take(p, n, vocabulary, "logits", &rows));
+    TRY(workspace_take(p->w, n, vocabulary, b->caps.readout, "logits", &rows));
     TRY(backend_write(b, rows.data, logits, n * vocabulary * (int64_t)sizeof *logits));
     TRY(take_read(p, rows, targets, 0, &call));
     TRY(backend_read_logits(b, &call));

@@ -154,7 +154,11 @@ void record_text_clear(struct record_text *r) {
     r->detail[0] = '\0';
     r->n_untrained = r->n_behind = 0;
     r->prompt_marks.input.count = r->turns.count = 0;
+    r->n_judged = 0;
     for (int i = 0; i < RECORD_RESPONSES_MAX; i++) {
+        for (int j = 0; r->objectives && j < r->objectives->n; j++) {
+            r->named[i][j] = NAN;
+        }
         r->response_marks[i].input.count = r->response_marks[i].trained.count = 0;
         r->worths[i] = NAN;
     }

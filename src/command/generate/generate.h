@@ -4,6 +4,7 @@
 
 #include "command/stops.h"
 #include "decode/decoder.h"
+#include "io/jsonl.h"
 #include "io/ordered.h"
 #include "mpi/exact.h"
 #include "score/scorer.h"
@@ -45,6 +46,12 @@ struct saved {
     int64_t first; /* of the prompt that is being filled: its first response */
 };
 
+/* generate.format=alpaca_eval (generate_alpaca.c). */
+struct alpaca {
+    struct records_input *instructions; /* NULL: they are the prompts */
+    struct text generator;
+};
+
 struct generation {
     struct session session;
     struct dataset *data;
@@ -55,6 +62,7 @@ struct generation {
     struct stop_strings strings;
     bool *barred;             /* ids that the tokenizer does not have */
     int64_t n;                /* prompts */
+    int64_t *chosen;          /* their ids, where not all are spoken to; NULL: all, in order */
     int32_t longest, samples; /* samples: drawn for each prompt */
     int64_t cut;
     struct spoken spoken[MOST_VALUES];
@@ -64,6 +72,7 @@ struct generation {
     struct workspace judge_workspace;
     struct scorer scorer;
     struct saved saved;
+    struct alpaca alpaca;
     struct work work;
     struct text text; /* of this rank in this round */
     int64_t done;     /* responses of this rank in earlier rounds and values */
@@ -80,6 +89,8 @@ struct answers {
 
 /* Part of a prompt that is used: [*first, *first + *count) of /prompts/tokens. Local. */
 enum status generate_prompt_span(struct generation *g, int64_t row, int64_t *first, int64_t *count);
+/* The prompt of row i of the work. */
+int64_t generate_prompt_at(const struct generation *g, int64_t i);
 /* What an empty prompt is replaced by: a decoder needs a token to go on from; -1: nothing is known. */
 int32_t generate_first_token(const struct generation *g);
 /* Collective. Options, stop set, row count, longest prompt. */
@@ -107,6 +118,14 @@ int32_t generate_best(const struct generation *g, const struct answers *a);
 /* Collective. The means of each value, into the log and generate.report. counts: responses, tokens, and
  * responses that ended by themselves. Fails: ERR_DATA where responses ended broken, after all is written. */
 enum status generate_report(struct generation *g, int64_t counts[3]);
+
+/* Local. Does nothing where the format is another. Fails: ERR_USAGE where data or model do not have what the
+ * format wants. */
+enum status generate_open_alpaca(struct generation *g);
+/* Local. Appends the record of a prompt's response k. */
+enum status generate_alpaca_line(struct generation *g, const struct answers *a, int32_t k,
+                                 struct text *scratch);
+void generate_close_alpaca(struct alpaca *a);
 
 /* Local. Adds a prompt, then its answers for one value after another. */
 enum status generate_save_prompt(struct generation *g, int64_t row, const struct prompt *p);

@@ -21,6 +21,10 @@ enum status generate_prompt_span(struct generation *g, int64_t row, int64_t *fir
     return OK;
 }
 
+int64_t generate_prompt_at(const struct generation *g, int64_t i) {
+    return g->chosen ? g->chosen[i] : i;
+}
+
 int32_t generate_first_token(const struct generation *g) {
     return stops_first_token(&g->session, g->data);
 }
@@ -47,7 +51,8 @@ static enum status scan(struct generation *g) {
     bool may_exceed = dataset_facts(g->data)->vocabulary > g->session.model->config.vocabulary;
     struct range part = range_part(g->n, g->session.comm->rank, g->session.comm->size);
     g->longest = 1;
-    for (int64_t row = part.first; row < part.last; row++) {
+    for (int64_t i = part.first; i < part.last; i++) {
+        int64_t row = generate_prompt_at(g, i);
         int64_t first, count;
         TRY(generate_prompt_span(g, row, &first, &count));
         if (count == 0 && generate_first_token(g) < 0) {
@@ -84,7 +89,7 @@ static enum status check_fit(const struct generation *g) {
 enum status generate_look(struct generation *g) {
     struct session *s = &g->session;
     const struct settings *settings = s->settings;
-    g->n = dataset_size(g->data).prompts;
+    TRY(comm_agree(s->comm, dataset_split_prompts(g->data, &g->chosen, &g->n)));
     if (settings->generate.limit > 0 && settings->generate.limit < g->n) {
         g->n = settings->generate.limit;
     }
@@ -107,6 +112,7 @@ enum status generate_look(struct generation *g) {
     g->options.stops = g->stops.ids;
     g->options.n_stops = g->stops.n;
     g->options.barred = g->barred;
+    st = st == OK ? generate_open_alpaca(g) : st;
     TRY(comm_agree(s->comm, st));
     int64_t longest = g->longest;
     TRY(comm_max_i64(s->comm, &longest, 1));

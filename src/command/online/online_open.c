@@ -45,36 +45,15 @@ static void request(const struct settings *s, struct rows_request *out) {
     out->truncation.max_response = (int32_t)s->online.max_new_tokens;
 }
 
-/* The folders of a list with commas. */
-struct folder_list {
-    char *list[MOST_REWARD_MODELS];
-    int n;
-};
-
-static void folders_free(struct folder_list *l) {
-    for (int i = 0; i < l->n; i++) {
-        mem_free(l->list[i]);
-    }
-    l->n = 0;
-}
-
-/* Local. Nothing is left to be freed where it fails. */
-static enum status list_folders(const char *text, struct folder_list *out) {
-    *out = (struct folder_list){0};
-    enum status st = OK;
-    for (const char *at = text; *at && st == OK;) {
-        size_t n = text_list_name(at);
-        if (out->n == MOST_REWARD_MODELS) {
-            st = fail(ERR_USAGE, "reward_model: more than %d folders", MOST_REWARD_MODELS);
-            break;
-        }
-        out->list[out->n] = mem_strndup(at, n);
-        st = mem_ok(out->list[out->n]);
-        out->n += st == OK;
-        at += n + (at[n] == ',');
+/* Local. The folders of a list with commas. Nothing is left to be freed where it fails. */
+static enum status list_folders(const char *text, struct names *out) {
+    *out = (struct names){0};
+    enum status st = names_split(out, text);
+    if (st == OK && out->n > MOST_REWARD_MODELS) {
+        st = fail(ERR_USAGE, "reward_model: %d folders, at most %d", out->n, MOST_REWARD_MODELS);
     }
     if (st != OK) {
-        folders_free(out);
+        names_free(out);
     }
     return st;
 }
@@ -135,7 +114,7 @@ static enum status judge_memory(const struct trainer *t, const char *folder, str
 static enum status memory(struct trainer *t, struct estimate_options *out) {
     const struct settings *s = t->session.settings;
     struct decoder_options options = decoder_options_of(t);
-    struct folder_list folders;
+    struct names folders;
     int64_t bytes;
     enum status st = OK;
     TRY(decoder_bytes(&out->config, &t->session.backend->caps, &options, &out->drawing));
@@ -147,13 +126,13 @@ static enum status memory(struct trainer *t, struct estimate_options *out) {
     for (int i = 0; i < folders.n && st == OK; i++) {
         st = judge_memory(t, folders.list[i], out);
     }
-    folders_free(&folders);
+    names_free(&folders);
     return st;
 }
 
 /* Local. Every tensor of the reward models is there. */
 static enum status look(const struct trainer *t) {
-    struct folder_list folders;
+    struct names folders;
     enum status st = OK;
     TRY(list_folders(t->session.settings->reward_model, &folders));
     for (int i = 0; i < folders.n && st == OK; i++) {
@@ -161,7 +140,7 @@ static enum status look(const struct trainer *t) {
         st = model_folder_check(folders.list[i], HEAD_SCORE, &config);
         st = st == OK ? session_need_config_head(&config, folders.list[i], HEAD_SCORE) : st;
     }
-    folders_free(&folders);
+    names_free(&folders);
     return st == OK ? OK : note("looking at reward_model");
 }
 
@@ -308,13 +287,13 @@ static enum status name_apart(struct online_state *o) {
 /* Collective. */
 static enum status open_judges(struct trainer *t, struct online_state *o) {
     const struct settings *s = t->session.settings;
-    struct folder_list folders;
+    struct names folders;
     TRY(comm_agree(t->session.comm, list_folders(s->reward_model, &folders)));
     enum status st = OK;
     for (int i = 0; i < folders.n && st == OK; i++) {
         st = open_judge(t, folders.list[i], &o->models[o->n_models++]);
     }
-    folders_free(&folders);
+    names_free(&folders);
     TRY(st);
     st = read_weights(s->online.reward_weights, o);
     return comm_agree(t->session.comm, st == OK ? name_apart(o) : st);
