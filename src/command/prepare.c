@@ -90,7 +90,8 @@ static enum status choose_specials(struct prepare *p) {
     bool automatic = strcmp(begin, "auto") == 0;
     bool wanted = automatic ? !p->templated && tokenizer_adds_begin(p->tokenizer) && begin_id >= 0
                             : strcmp(begin, "true") == 0;
-    bool ends = s->tokenize.end == END_AUTO ? !p->templated : s->tokenize.end == END_TRUE;
+    bool ends = s->tokenize.end == END_AUTO ? !p->templated && p->job.format != FORMAT_CHOICES
+                                            : s->tokenize.end == END_TRUE;
     if (!automatic && !wanted && strcmp(begin, "false") != 0) {
         return fail(ERR_USAGE, "tokenize.begin: \"%s\" is not one of auto, true, false", begin);
     }

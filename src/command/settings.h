@@ -107,7 +107,7 @@ struct settings {
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers, *rewards, *samples;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
@@ -121,7 +121,8 @@ struct settings {
         bool latent;
         int64_t hidden, heads, batch, targets, context_min, context_max, samples, eval_samples;
         int64_t steps, passes, norm_batches, checkpoint_every, task_seed, world_rows, world_seed;
-        double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
+        double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout, context_conflicting;
+        char *context_data;
     } few_shot;
     struct {
         int64_t rows, bootstrap, kl_positions, kl_samples;
@@ -141,6 +142,7 @@ struct settings {
         char *loss;
         int64_t prompts, samples, max_new_tokens, sequences, inner_epochs;
         double temperature, kl, kl_target, kl_horizon, clip, clip_high, delta, importance_cap, top_share;
+        double xpo_alpha, mixture;
         double gamma, lambda, value_weight, value_clip; /* ppo */
         bool whiten_rewards;
         bool stop_at_end, keep_rollouts, kl_correction, normalize_advantages, mask_truncated, sync_reference;
@@ -159,7 +161,7 @@ struct settings {
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
         double noise, noise_similarity, noise_full_at, conflicting;
-        int64_t length, users;
+        int64_t length, marked, users;
     } synth;
     struct {
         char *against, *report;

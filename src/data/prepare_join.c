@@ -89,7 +89,7 @@ void prepare_block_free(struct block *b) {
 }
 
 bool prepare_trains_some(const struct prepare_job *job) {
-    return job->hindsight.kind == HINDSIGHT_CHAIN ||
+    return job->hindsight.kind == HINDSIGHT_CHAIN || job->hindsight.kind == HINDSIGHT_QUESTIONS ||
            (job->chat && job->chat->all_turns &&
             (job->format == FORMAT_PROMPT_COMPLETION || job->format == FORMAT_UNPAIRED));
 }

@@ -19,11 +19,14 @@ void world_free(struct world *w) {
     mem_free(w->choices);
     mem_free(w->train);
     mem_free(w->test);
+    mem_free(w->shown_train);
+    mem_free(w->shown_test);
     *w = (struct world){0};
 }
 
 uint64_t world_hash(const struct world *w) {
-    const int64_t sizes[] = {w->rows, w->width, w->pairs, w->labels, w->n_train, w->n_test};
+    const int64_t sizes[] = {w->rows,    w->width,  w->pairs,         w->labels,
+                             w->n_train, w->n_test, w->n_shown_train, w->n_shown_test};
     const struct {
         const void *data;
         int64_t bytes;
@@ -33,7 +36,9 @@ uint64_t world_hash(const struct world *w) {
                  {w->b, w->pairs * (int64_t)sizeof *w->b},
                  {w->choices, w->labels * w->pairs},
                  {w->train, w->n_train * (int64_t)sizeof *w->train},
-                 {w->test, w->n_test * (int64_t)sizeof *w->test}};
+                 {w->test, w->n_test * (int64_t)sizeof *w->test},
+                 {w->shown_train, w->n_shown_train * (int64_t)sizeof *w->shown_train},
+                 {w->shown_test, w->n_shown_test * (int64_t)sizeof *w->shown_test}};
     uint64_t hash = 0;
     for (int i = 0; i < COUNT_OF(parts); i++) {
         hash = hash_join(hash, hash_bytes(parts[i].data, (size_t)parts[i].bytes, 0));
@@ -49,6 +54,8 @@ static enum status world_arrays(struct world *w) {
     TRY(NEW_ARRAY(w->b, w->pairs));
     TRY(NEW_ARRAY(w->choices, w->labels * w->pairs));
     TRY(NEW_ARRAY(w->train, w->pairs));
+    TRY(NEW_ARRAY(w->shown_train, w->pairs));
+    TRY(NEW_ARRAY(w->shown_test, w->pairs));
     return NEW_ARRAY(w->test, w->pairs);
 }
 
@@ -71,6 +78,29 @@ static void fill_synthetic(struct synth_pairs *source, struct world *w) {
     }
 }
 
+/* Of a split's n pairs: those on which the users differ stay, and *shown become a set of their number of
+ * which a share does. The first ones are taken: the pairs are in no order. */
+static void divide_split(const struct world *w, double share, int64_t *ids, int64_t *n, int64_t *shown,
+                         int64_t *n_shown) {
+    int64_t differ = 0;
+    for (int64_t i = 0; i < *n; i++) {
+        differ += w->choices[ids[i]] != w->choices[w->pairs + ids[i]];
+    }
+    int64_t left[2] = {(int64_t)((double)differ * (1 - share)), (int64_t)((double)differ * share)};
+    int64_t kept = 0;
+    for (int64_t i = 0; i < *n; i++) {
+        bool is = w->choices[ids[i]] != w->choices[w->pairs + ids[i]];
+        if (left[is] > 0) {
+            left[is]--;
+            shown[(*n_shown)++] = ids[i];
+        }
+        if (is) {
+            ids[kept++] = ids[i];
+        }
+    }
+    *n = kept;
+}
+
 enum status world_of_two_users(const struct world_options *o, struct world *out) {
     int64_t n = o->rows;
     struct synth_pairs *source;
@@ -80,6 +110,12 @@ enum status world_of_two_users(const struct world_options *o, struct world *out)
     st = st == OK ? world_arrays(out) : st;
     if (st == OK) {
         fill_synthetic(source, out);
+    }
+    if (st == OK && o->contexts_apart) {
+        divide_split(out, o->context_conflicting, out->train, &out->n_train, out->shown_train,
+                     &out->n_shown_train);
+        divide_split(out, o->context_conflicting, out->test, &out->n_test, out->shown_test,
+                     &out->n_shown_test);
     }
     synth_pairs_close(source);
     mem_free(source);
@@ -92,6 +128,7 @@ struct judged {
     struct pair_key key;
     uint64_t has, high;
     int8_t split;
+    bool is_shown; /* of a context */
 };
 enum { MOST_LABELS = 64, BLOCK = 4096 };
 
@@ -204,11 +241,13 @@ static enum status place_pairs(struct dataset *d, const struct world_options *o,
         }
         enum data_split split;
         TRY(split_pair(d, o, pair, &split));
-        if (split == (o->split == SPLIT_ALL ? SPLIT_TEST : o->split)) {
-            w->test[w->n_test++] = i;
+        bool is_test = split == (o->split == SPLIT_ALL ? SPLIT_TEST : o->split);
+        bool is_train = split == SPLIT_TRAIN;
+        if (is_test) {
+            *(pair->is_shown ? &w->shown_test[w->n_shown_test++] : &w->test[w->n_test++]) = i;
         }
-        if (split == SPLIT_TRAIN) {
-            w->train[w->n_train++] = i;
+        if (is_train) {
+            *(pair->is_shown ? &w->shown_train[w->n_shown_train++] : &w->train[w->n_train++]) = i;
         }
     }
     return OK;
@@ -259,9 +298,10 @@ static enum status open_names(struct comm *c, const struct world_options *o, con
 }
 
 /* Collective. */
-static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
+static enum status open_files(struct comm *c, const struct world_options *o, const char *list,
+                              struct files *f) {
     struct names names = {0};
-    enum status st = comm_agree(c, names_split(&names, o->data));
+    enum status st = comm_agree(c, names_split(&names, list));
     st = st == OK ? open_names(c, o, &names, f) : st;
     names_free(&names);
     TRY(st);
@@ -285,23 +325,66 @@ static enum status open_files(struct comm *c, const struct world_options *o, str
     return OK;
 }
 
+/* Collective. The judgments of a list of files, of which all have the same responses. */
+static enum status read_files(struct comm *c, const struct world_options *o, const char *list,
+                              struct files *files, struct judgments *j, int64_t *dropped) {
+    enum status st = open_files(c, o, list, files);
+    for (int i = 0; i < files->count && st == OK; i++) {
+        st = add_label(files->all[i], i, j);
+    }
+    *dropped += st == OK ? merge(j, files->count) : 0;
+    return comm_agree(c, st);
+}
+
+/* Local. Pairs of contexts behind those of targets. */
+static enum status add_shown(const struct judgments *shown, struct judgments *j) {
+    TRY(GROW_ARRAY(j->pairs, j->capacity, j->count + shown->count));
+    for (int64_t i = 0; i < shown->count; i++) {
+        j->pairs[j->count] = shown->pairs[i];
+        j->pairs[j->count++].is_shown = true;
+    }
+    return OK;
+}
+
+/* Local. */
+static enum status check_shown(const struct files *files, const struct files *shown) {
+    if (shown->count != files->count) {
+        return fail(ERR_USAGE, "few_shot.context_data: %d files, data has %d: one a label, in the same order",
+                    shown->count, files->count);
+    }
+    if (dataset_hash(shown->all[0]) != dataset_hash(files->all[0]) ||
+        dataset_size(shown->all[0]).has_splits != dataset_size(files->all[0]).has_splits) {
+        return fail(ERR_DATA,
+                    "few_shot.context_data: %s is not of the responses of %s, or only one of them has "
+                    "splits",
+                    dataset_path(shown->all[0]), dataset_path(files->all[0]));
+    }
+    return OK;
+}
+
 enum status world_of_files(struct comm *c, const struct world_options *o, struct world *out,
                            int64_t *dropped) {
     struct files files = {.count = 0};
+    struct files shown = {.count = 0};
     struct judgments judgments = {0};
+    struct judgments contexts = {0};
     *out = (struct world){0};
-    enum status st = open_files(c, o, &files);
+    *dropped = 0;
+    enum status st = read_files(c, o, o->data, &files, &judgments, dropped);
+    if (st == OK && o->context_data && *o->context_data) {
+        st = read_files(c, o, o->context_data, &shown, &contexts, dropped);
+        st = st == OK ? check_shown(&files, &shown) : st;
+        st = st == OK ? add_shown(&contexts, &judgments) : st;
+    }
     out->labels = files.count;
-    for (int i = 0; i < files.count && st == OK; i++) {
-        st = add_label(files.all[i], i, &judgments);
-    }
-    if (st == OK) {
-        *dropped = merge(&judgments, files.count);
-        st = fill_files(files.all[0], o, &judgments, out);
-    }
+    st = st == OK ? fill_files(files.all[0], o, &judgments, out) : st;
     for (int i = 0; i < files.count; i++) {
         dataset_close(files.all[i]);
     }
+    for (int i = 0; i < shown.count; i++) {
+        dataset_close(shown.all[i]);
+    }
     mem_free(judgments.pairs);
+    mem_free(contexts.pairs);
     return comm_agree(c, st);
 }

@@ -14,6 +14,9 @@ struct world {
     uint8_t *choices; /* (labels, pairs): 0 a preferred, 1 b */
     int64_t n_train, n_test;
     int64_t *train, *test; /* pair ids, ascending */
+    /* Pairs that contexts are drawn from, where these are not the targets' own: n is 0 for both otherwise. */
+    int64_t n_shown_train, n_shown_test;
+    int64_t *shown_train, *shown_test;
 };
 void world_free(struct world *w);
 /* Local. Of all that is in it. */
@@ -21,7 +24,13 @@ uint64_t world_hash(const struct world *w);
 
 struct world_options {
     int64_t rows, seed; /* of the world of two users: its pairs */
-    const char *data;   /* preference files, separated by commas: a label each */
+    /* Of that world: targets are pairs on which the users differ, and contexts come from a set of as many
+     * pairs of the split, of which a share does. Else all pairs are targets, and contexts are among them. */
+    bool contexts_apart;
+    double context_conflicting; /* the share */
+    const char *data;           /* preference files, separated by commas: a label each */
+    const char
+        *context_data; /* likewise, of the same responses: the pairs of contexts; NULL or "": those of data */
     const char *embeddings;
     uint64_t split_seed;   /* of the test split and of a pair's order */
     double holdout;        /* share of the prompts that are the test split; of files without splits */

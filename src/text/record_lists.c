@@ -5,8 +5,7 @@
 #include "text/chat.h"
 #include "text/records_internal.h"
 
-/* The text of a response in a list, behind the prompt that the record has. */
-static enum status take_listed(const json_t *record, const json_t *text, const struct conversation *c,
+enum status record_take_listed(const json_t *record, const json_t *text, const struct conversation *c,
                                struct record_text *r) {
     struct text *out = &r->responses[r->n_responses];
     if (!c || !chat_template(r, record)) {
@@ -61,7 +60,7 @@ static enum status take_list(const json_t *record, const struct conversation *c,
             TRY(json_take_number(entry, "worth", where, &r->worths[r->n_responses]));
             TRY(take_named(entry, where, r));
         }
-        TRY(json_is_null(text) ? OK : take_listed(record, text, c, r));
+        TRY(json_is_null(text) ? OK : record_take_listed(record, text, c, r));
         record_add_response(r, score);
     }
     return OK;
@@ -138,7 +137,7 @@ static enum status take_answer(const json_t *record, const json_t *holder, const
     const char *s;
     size_t n;
     TRY(record_string(holder, key, where, &s, &n));
-    return n > 0 ? take_listed(record, json_object_get(holder, key), &q->c, r) : OK;
+    return n > 0 ? record_take_listed(record, json_object_get(holder, key), &q->c, r) : OK;
 }
 
 static enum status take_references(const json_t *record, const char *where, const struct question *q,

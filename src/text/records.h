@@ -42,8 +42,10 @@ enum record_format {
     FORMAT_ALPACA, /* instruction (input, system, history), output; or output: [chosen, rejected], or chosen,
                       rejected: messages of user and assistant */
     FORMAT_TEXT,   /* text: a response to nothing */
-    FORMAT_UNPAIRED, /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
-    FORMAT_LAST = FORMAT_UNPAIRED
+    FORMAT_UNPAIRED,     /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
+    FORMAT_CHOICES,      /* prompt, choices: […], answer: number or text of a choice, or a list of them */
+    FORMAT_CHOSEN_LISTS, /* prompt, chosen: […], rejected: […]: RewardBench 2's */
+    FORMAT_LAST = FORMAT_CHOSEN_LISTS
 };
 const char *record_format_name(enum record_format format);
 
