@@ -32,6 +32,14 @@ corners() {
     run 1 $exact output=few-1 online.prompts=1 online.samples=8 reward_model=judge/model train.steps=2
     run 4 $exact output=few-4 online.prompts=1 online.samples=8 reward_model=judge/model train.steps=2
     same few-1 few-4
+    # One split of a file's pairs: the prompts that generate speaks to.
+    "$COLLIMATE" --quiet prepare tokenizer=bytes input="$FIXTURES/objectives/ultrafeedback.jsonl" output=hh.h5 \
+        prepare.objectives=helpfulness,honesty || bad "hh.h5"
+    run 1 generate data=hh.honesty.h5 split=test model=init generate.max_new_tokens=2 output=said.jsonl
+    run 2 $exact data=hh.honesty.h5 split=test output=split online.prompts=100 online.samples=2 online.keep_rollouts=true \
+        online.reward_match=exact train.steps=1
+    cmp -s <(grep -o '^{"row": [0-9]*' said.jsonl | sort -u) <(grep -o '^{"row": [0-9]*' split/rollouts/step-1.jsonl | sort -u) ||
+        bad "a split has other prompts"
     # It learns to stop at once; without a stop set nothing ends by itself.
     run 1 $exact output=brief online.samples=8 online.reward_length=-1 train.learning_rate=3e-2 train.steps=40
     [ "$(column brief/metrics.jsonl completions/max_length | tail -1)" = "40 1" ] || bad "a policy that is paid to stop goes on"
