@@ -109,6 +109,16 @@ struct settings {
         int seeding; /* enum kmeans_seeding */
     } select;
     struct {
+        char *layers; /* "": no steering; "all", or how many */
+        char *embedder;
+        int64_t targets, context_min, context_max, task_seed, hidden, heads;
+        int aggregate; /* enum network_aggregate */
+        int inner;     /* 0 linear, 1 mlp */
+        int start;     /* enum steering_start */
+        bool standardize;
+        double deviation, rate, dropout;
+    } steer;
+    struct {
         int model;     /* enum network_kind */
         int aggregate; /* enum network_aggregate */
         int inner;     /* 0 auto, 1 linear, 2 mlp */
