@@ -143,8 +143,8 @@ struct settings {
         int kind; /* 0 pairs (numeric: two conflicting users), 1 text */
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
-        double noise, noise_similarity, noise_full_at;
-        int64_t length;
+        double noise, noise_similarity, noise_full_at, conflicting;
+        int64_t length, users;
     } synth;
     struct {
         char *against, *report;

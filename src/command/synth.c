@@ -1,6 +1,7 @@
 /* collimate synth: worlds whose preferences are known, so that claims can be tested against the truth.
  *
  * text    JSON Lines records of the text world (synth_text.h), the same file for any rank count.
+ * users   likewise, of the text world of users (synth_users.h): responses with a score for each user.
  * pairs   two conflicting users on [0, 1] (synth_pairs.h).
  *         CSV: idx, split, reward_a_0, reward_b_0, choice_0, choice_1. One sequence of draws cannot be dealt:
  *         rank 0 draws and writes it.
@@ -11,12 +12,13 @@
 #include "command/command.h"
 #include "data/synth_pairs.h"
 #include "data/synth_text.h"
+#include "data/synth_users.h"
 #include "io/ordered.h"
 #include "util/log.h"
 #include "util/mem.h"
 
 enum { ROUND_ROWS = 4096 };
-enum { KIND_PAIRS, KIND_TEXT };
+enum { KIND_PAIRS, KIND_TEXT, KIND_USERS };
 
 /* Shortest decimal that reads back as the same float32. */
 static enum status put_float(struct text *out, float v) {
@@ -81,38 +83,70 @@ done:
     return st;
 }
 
-static enum status put_text_rows(const struct synth_world *w, struct range rows, struct text *out,
-                                 struct synth_counts *counts) {
+/* A world whose rows are functions of the seed, and what was written of it. */
+struct text_world {
+    int kind;
+    struct synth_world text;
+    struct synth_counts text_counts;
+    struct synth_users users;
+    struct synth_users_counts users_counts;
+};
+
+static struct text_world text_world(const struct settings *s) {
+    return (struct text_world){.kind = s->synth.kind,
+                               .text = {.seed = (uint64_t)s->seed,
+                                        .rule = (enum synth_rule)s->synth.rule,
+                                        .responses = (int)s->synth.responses,
+                                        .length = (int)s->synth.length,
+                                        .noise = s->synth.noise,
+                                        .noise_similarity = s->synth.noise_similarity,
+                                        .noise_full_at = s->synth.noise_full_at},
+                               .users = {.seed = (uint64_t)s->seed,
+                                         .users = (int)s->synth.users,
+                                         .responses = (int)s->synth.responses,
+                                         .length = (int)s->synth.length,
+                                         .conflicting = s->synth.conflicting}};
+}
+
+static enum status put_text_rows(struct text_world *w, struct range rows, struct text *out) {
     for (int64_t row = rows.first; row < rows.last; row++) {
-        TRY(synth_text_row(w, row, out, counts));
+        TRY(w->kind == KIND_USERS ? synth_users_row(&w->users, row, out, &w->users_counts)
+                                  : synth_text_row(&w->text, row, out, &w->text_counts));
     }
     return OK;
 }
 
 /* Collective. */
-static enum status report_text(struct comm *c, const struct synth_world *w, struct synth_counts *counts,
-                               struct text *report) {
-    int64_t whole[] = {counts->rows, counts->flipped};
+static enum status report_users(struct comm *c, const struct text_world *w, struct text *report) {
+    const struct synth_users_counts *counts = &w->users_counts;
+    int64_t whole[] = {counts->rows, counts->conflicting, counts->pairs, counts->ties};
     TRY(comm_sum_i64(c, whole, COUNT_OF(whole)));
-    TRY(comm_sum_f64(c, &counts->similarity, 1));
-    int64_t labels = whole[0] * (w->responses - 1);
+    TRY(text_printf(report, "%lld records of %d responses, on %lld of which users differ; users",
+                    (long long)whole[0], w->users.responses, (long long)whole[1]));
+    for (int u = 0; u < w->users.users; u++) {
+        TRY(text_printf(report, "%s %s", u ? "," : "", synth_user_name(u)));
+    }
+    return text_printf(report, "; %lld of %lld choices are ties", (long long)whole[3], (long long)whole[2]);
+}
+
+/* Collective. */
+static enum status report_text(struct comm *c, const struct text_world *w, struct text *report) {
+    const struct synth_counts *counts = &w->text_counts;
+    int64_t whole[] = {counts->rows, counts->flipped};
+    double similarity = counts->similarity;
+    TRY(comm_sum_i64(c, whole, COUNT_OF(whole)));
+    TRY(comm_sum_f64(c, &similarity, 1));
+    int64_t labels = whole[0] * (w->text.responses - 1);
     return text_printf(
         report, "%lld records of %d responses; %lld of %lld labels turned (%.2f %%); mean similarity %.3f",
-        (long long)whole[0], w->responses, (long long)whole[1], (long long)labels,
-        100.0 * (double)whole[1] / (double)labels, counts->similarity / (double)whole[0]);
+        (long long)whole[0], w->text.responses, (long long)whole[1], (long long)labels,
+        100.0 * (double)whole[1] / (double)labels, similarity / (double)whole[0]);
 }
 
 /* Collective. */
 static enum status write_text(struct run *run, struct ordered_file *file, struct text *report) {
     const struct settings *s = run->settings;
-    struct synth_world w = {.seed = (uint64_t)s->seed,
-                            .rule = (enum synth_rule)s->synth.rule,
-                            .responses = (int)s->synth.responses,
-                            .length = (int)s->synth.length,
-                            .noise = s->synth.noise,
-                            .noise_similarity = s->synth.noise_similarity,
-                            .noise_full_at = s->synth.noise_full_at};
-    struct synth_counts counts = {0};
+    struct text_world w = text_world(s);
     struct text text = {0};
     enum status st = OK;
     int64_t round = (int64_t)ROUND_ROWS * run->comm->size;
@@ -124,13 +158,14 @@ static enum status write_text(struct run *run, struct ordered_file *file, struct
         mine.first += first;
         mine.last += first;
         text_clear(&text);
-        st = put_text_rows(&w, mine, &text, &counts);
+        st = put_text_rows(&w, mine, &text);
         st = ordered_append(file, st, text.data, text.len);
         progress_update(&progress, (double)(first + rows), NULL);
     }
     progress_end(&progress, (double)s->synth.rows);
     text_free(&text);
-    return st == OK ? report_text(run->comm, &w, &counts, report) : st;
+    TRY(st);
+    return w.kind == KIND_USERS ? report_users(run->comm, &w, report) : report_text(run->comm, &w, report);
 }
 
 enum status command_synth(struct run *run) {

@@ -33,15 +33,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "data/synth_words.h"
 #include "util/mem.h"
 #include "util/rng.h"
-
-static const char *const adjectives[] = {"old", "red", "big", "new", "cold", "warm", "dark", "long"};
-static const char *const things[] = {"river", "house", "song", "road", "tree", "boat", "bird", "book"};
-static const char *const kind[] = {"glad", "good", "sweet", "lovely", "dear", "fine", "happy", "bright"};
-static const char *const harsh[] = {"awful", "bad", "nasty", "ugly", "cruel", "dull", "grim", "vile"};
-static const char *const neutral[] = {"it",   "is",   "was",  "and",   "then", "there", "one",  "with",
-                                      "some", "more", "that", "about", "from", "over",  "here", "many"};
 
 enum { MAX_RESPONSES = 64, WORD_KINDS = 64 };
 
@@ -62,10 +56,10 @@ static int word_number(const char *word) {
     const struct {
         const char *const *words;
         int count;
-    } lists[] = {{kind, COUNT_OF(kind)},
-                 {harsh, COUNT_OF(harsh)},
-                 {neutral, COUNT_OF(neutral)},
-                 {things, COUNT_OF(things)}};
+    } lists[] = {{synth_kind, COUNT_OF(synth_kind)},
+                 {synth_harsh, COUNT_OF(synth_harsh)},
+                 {synth_neutral, COUNT_OF(synth_neutral)},
+                 {synth_things, COUNT_OF(synth_things)}};
     int base = 0;
     for (int i = 0; i < COUNT_OF(lists); i++) {
         for (int j = 0; j < lists[i].count; j++) {
@@ -100,10 +94,11 @@ static void mark(const struct synth_world *w, struct rng *r, int count, bool *pl
 }
 
 static const char *unmarked_word(const struct synth_world *w, struct rng *r, const char *thing) {
-    const char *word = rng_below(r, 5) == 0 ? thing : pick(r, neutral, COUNT_OF(neutral));
+    const char *word = rng_below(r, 5) == 0 ? thing : pick(r, synth_neutral, COUNT_OF(synth_neutral));
     int64_t decoy = rng_below(r, 10);
     if (w->rule != SYNTH_STYLE && decoy < 2) {
-        word = decoy == 0 ? pick(r, kind, COUNT_OF(kind)) : pick(r, harsh, COUNT_OF(harsh));
+        word = decoy == 0 ? pick(r, synth_kind, COUNT_OF(synth_kind))
+                          : pick(r, synth_harsh, COUNT_OF(synth_harsh));
     }
     return word;
 }
@@ -118,7 +113,8 @@ static void write_response(const struct synth_world *w, struct rng *r, const cha
     for (int i = 0; i < out->count; i++) {
         if (place[i]) { /* each of the marked places left is as likely to be kind */
             bool is_kind = rng_below(r, marked_left) < kind_left;
-            out->words[i] = is_kind ? pick(r, kind, COUNT_OF(kind)) : pick(r, harsh, COUNT_OF(harsh));
+            out->words[i] = is_kind ? pick(r, synth_kind, COUNT_OF(synth_kind))
+                                    : pick(r, synth_harsh, COUNT_OF(synth_harsh));
             kind_left -= is_kind;
             marked_left--;
         } else {
@@ -219,8 +215,8 @@ static enum status put_list(const struct synth_world *w, struct rng *r, struct r
 enum status synth_text_row(const struct synth_world *w, int64_t row, struct text *out,
                            struct synth_counts *counts) {
     struct rng r = rng_stream(w->seed, RNG_SYNTH, row, 0);
-    const char *adjective = pick(&r, adjectives, COUNT_OF(adjectives));
-    const char *thing = pick(&r, things, COUNT_OF(things));
+    const char *adjective = pick(&r, synth_adjectives, COUNT_OF(synth_adjectives));
+    const char *thing = pick(&r, synth_things, COUNT_OF(synth_things));
     int longest = w->length + w->length / 4;
     struct response_words responses[MAX_RESPONSES] = {0};
     bool *place = NULL;

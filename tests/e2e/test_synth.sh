@@ -65,7 +65,32 @@ done
 "$COLLIMATE" --quiet synth synth.rows=500 synth.rule=style synth.responses=4 output=lists.jsonl
 [ "$(grep -c '"responses": \[{"text": .*"score": .*"text".*"text".*"text".*\], "similarity"' lists.jsonl)" = 500 ] || bad "lists"
 
+# The text world of users: any rank count, another seed; scores are counted off the text, and say the opposite.
+users="synth.kind=users synth.rows=3000 seed=3"
+"$COLLIMATE" synth $users output=users.jsonl 2>err
+grep -q "3000 records of 2 responses, on 3000 of which users differ; users kind, harsh; 0 of 6000 choices are ties" err ||
+  bad "users: $(cat err)"
+mpirun -q -n 3 "$COLLIMATE" --quiet synth $users output=more.jsonl
+cmp users.jsonl more.jsonl || bad "3 ranks write other users"
+"$COLLIMATE" --quiet synth $users seed=4 output=more.jsonl
+cmp -s users.jsonl more.jsonl && bad "another seed writes the same users"
+sed 's/.*"text": "\([^"]*\)\.", "scores": {"kind": \([0-9.]*\), "harsh": \([0-9.]*\)}.*"text": "\([^"]*\)\.", "scores": {"kind": \([0-9.]*\), "harsh": \([0-9.]*\)}.*/\1;\2;\3;\4;\5;\6/' users.jsonl |
+  awk -F';' '
+    BEGIN { n = split("glad good sweet lovely dear fine happy bright", k, " "); while (n) v[k[n--]] = 1
+            n = split("awful bad nasty ugly cruel dull grim vile", h, " "); while (n) v[h[n--]] = -1 }
+    function kind(s,  w, n, yes, no) {
+      for (n = split(s, w, " "); n; n--) { yes += v[w[n]] == 1; no += v[w[n]] == -1 }
+      return yes / (yes + no) }
+    { a = kind($1); b = kind($4)
+      if ((a - $2) ^ 2 > 1e-8 || (1 - a - $3) ^ 2 > 1e-8 || (b - $5) ^ 2 > 1e-8 || (a > b) != ($3 < $6) || a == b) bad++
+      first += a > b }
+    END { exit !(NR == 3000 && !bad && (first - 1500) ^ 2 < 16 * 750) }' || bad "users want something else"
+"$COLLIMATE" --quiet synth $users synth.users=3 synth.responses=4 synth.conflicting=0.5 output=three.jsonl
+[ "$(grep -c '"grand": .*"conflicting": true' three.jsonl)" -gt 1300 ] || bad "three users"
+
 # Refusals.
+rc=0; "$COLLIMATE" synth synth.users=3 output=x.jsonl 2>err || rc=$?
+[ $rc = 2 ] && grep -q "synth.users" err || bad "synth.users is of synth.kind=users alone: $rc, $(cat err)"
 "$COLLIMATE" synth 2>err && bad "no output is an error"
 grep -q "output" err || bad "the message does not name the key: $(cat err)"
 "$COLLIMATE" synth output=none/x.jsonl 2>err && bad "a missing folder is an error"
