@@ -201,7 +201,8 @@ struct gather {
 struct scatter_add {
     struct tensor to, from, rows;
 };
-/* y = scale[c] * x + shift[c] in each row, c = conditions[i] the row's; -1: y = x. FiLM (Perez et al. 2018). */
+/* y = scale[c] * x + shift[c] in each row, c = conditions[i] the row's; -1: y = x. FiLM (Perez et al. 2018).
+ */
 struct film {
     struct tensor x, y;         /* (T, d) */
     struct tensor scale, shift; /* (n, d) */

@@ -65,10 +65,11 @@ static enum status check_steering(const struct run *run, const struct terms *ter
     }
     if (terms->rows != OVER_PAIRS || terms->scope != SCOPE_ROW || terms->reads & READS_DIVERGENCE ||
         s->dpo.sync_reference) {
-        return fail(ERR_USAGE,
-                    "steer.layers: dpo.loss=%s is not one of a pair alone with a reference that stands still; "
-                    "take sigmoid, ipo, hinge or another of those",
-                    s->dpo.loss);
+        return fail(
+            ERR_USAGE,
+            "steer.layers: dpo.loss=%s is not one of a pair alone with a reference that stands still; "
+            "take sigmoid, ipo, hinge or another of those",
+            s->dpo.loss);
     }
     if (*s->select.strategy || *s->eval_data) {
         return fail(ERR_USAGE, "steer.layers goes without %s",

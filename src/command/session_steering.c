@@ -60,12 +60,11 @@ struct steering_training session_steering_training(const struct session *s) {
 /* Of a new one. */
 static enum status open_new(struct session *s, const struct model_config *config) {
     const struct settings *settings = s->settings;
-    struct steering_shape shape = {.hidden = settings->steer.hidden,
-                                   .heads = settings->steer.aggregate == AGGREGATE_ATTENTION
-                                                ? settings->steer.heads
-                                                : 1,
-                                   .aggregate = (enum network_aggregate)settings->steer.aggregate,
-                                   .inner_mlp = settings->steer.inner == 1};
+    struct steering_shape shape = {
+        .hidden = settings->steer.hidden,
+        .heads = settings->steer.aggregate == AGGREGATE_ATTENTION ? settings->steer.heads : 1,
+        .aggregate = (enum network_aggregate)settings->steer.aggregate,
+        .inner_mlp = settings->steer.inner == 1};
     TRY(parse_layers(settings->steer.layers, config, &shape.layers));
     TRY(find_width(settings, config, &shape.width));
     return steering_open(&shape, (uint64_t)settings->seed, &s->steering);

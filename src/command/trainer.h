@@ -22,7 +22,7 @@ struct trainer {
     struct steer_source users; /* in updates, */
     struct steers steers;      /* in the step, */
     struct text embeddings;    /* and the side-car of their choices */
-    struct estimate need; /* where has_need */
+    struct estimate need;      /* where has_need */
     bool has_need;
     double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */
     enum stored_type stored; /* of the weights that are written */

@@ -92,11 +92,11 @@ enum status trainer_steer_open(struct trainer *t) {
     int64_t dropped = 0;
     dense_set_threads(1); /* so that the encoder's bits are the same on any ranks */
     TRY(world_of_files(s->comm, &o, &t->world, &dropped));
-    log_root(LOG_INFO,
-             "users: %lld, of %lld pairs that all of them have (%lld were not everyone's); embeddings of %lld "
-             "numbers",
-             (long long)t->world.labels, (long long)t->world.pairs, (long long)dropped,
-             (long long)t->world.width);
+    log_root(
+        LOG_INFO,
+        "users: %lld, of %lld pairs that all of them have (%lld were not everyone's); embeddings of %lld "
+        "numbers",
+        (long long)t->world.labels, (long long)t->world.pairs, (long long)dropped, (long long)t->world.width);
     return comm_agree(s->comm, open_users(t));
 }
 

@@ -363,8 +363,7 @@ enum status batch_read(const struct batch_source *s, int64_t step, struct batch 
     for (int64_t i = 0; i < place.count; i++) {
         rows[i] = batch_row(&s->plan, place.epoch, place.first + i);
     }
-    enum status st =
-        batch_read_rows(s, step, &(struct batch_rows){.n = place.count, .rows = rows}, b);
+    enum status st = batch_read_rows(s, step, &(struct batch_rows){.n = place.count, .rows = rows}, b);
     b->place = place;
     mem_free(rows);
     return st;

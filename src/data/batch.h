@@ -68,10 +68,10 @@ struct batch {
     struct step_place place;
     int64_t n; /* rows of this rank */
     struct sample *samples;
-    int64_t *first;          /* n + 1: sample i's responses are [first[i], first[i + 1]) of all */
-    double *reference;       /* sums by response, at first[i] + j; NULL without a side-car */
-    int64_t *token_first;    /* where the tokens of the batch's response k are in token_reference: at */
-    double *token_reference; /* token_first[k]; both NULL where nobody reads them */
+    int64_t *first;           /* n + 1: sample i's responses are [first[i], first[i + 1]) of all */
+    double *reference;        /* sums by response, at first[i] + j; NULL without a side-car */
+    int64_t *token_first;     /* where the tokens of the batch's response k are in token_reference: at */
+    double *token_reference;  /* token_first[k]; both NULL where nobody reads them */
     struct batch_users users; /* none but where they steer a policy */
     int64_t n_cuts;
     struct forest_cut *cuts;

@@ -32,9 +32,9 @@ struct scorer {
     /* Set after opening where objectives read the divergence of two models: the reference's, on a workspace
      * of its own, that runs over the same samples. Borrowed; both keep activations. */
     struct scorer *reference;
-    double *divergence; /* by readout */
+    double *divergence;                /* by readout */
     const struct condition *condition; /* of scorer_condition() */
-    bool per_token;     /* set after opening where objectives read tokens: there are slopes by token */
+    bool per_token; /* set after opening where objectives read tokens: there are slopes by token */
     int64_t cap_readouts, cap_scores, cap_pairs, cap_samples;
 };
 

@@ -20,7 +20,7 @@ struct steer_source {
     const struct world *world;       /* borrowed */
     struct steer_options options;
     struct tasks tasks;
-    int64_t next; /* the step whose users tasks draws next */
+    int64_t next;    /* the step whose users tasks draws next */
     int64_t *places; /* of the update's rows in the view, user by user */
     int64_t *pairs;  /* likewise in the world */
     int64_t *labels; /* of the users */

@@ -38,10 +38,10 @@ struct steering_training {
 struct steering {
     struct steering_shape shape;
     struct network encoder;
-    double *mean, *scale;       /* D each: an embedding x becomes (x - mean) * scale */
-    struct arena *arena;        /* borrowed; NULL: not bound */
-    uint64_t revision;          /* of the arena, when the parameters were read */
-    struct set_pass pass;       /* of the last encoding */
+    double *mean, *scale; /* D each: an embedding x becomes (x - mean) * scale */
+    struct arena *arena;  /* borrowed; NULL: not bound */
+    uint64_t revision;    /* of the arena, when the parameters were read */
+    struct set_pass pass; /* of the last encoding */
     int64_t users_cap, items_cap;
     struct condition condition; /* its z, and dz, which is 0 after it */
     double *z;

@@ -163,13 +163,13 @@ static enum status write_shape(const struct steering *s, const char *folder, con
     const struct steering_shape *f = &s->shape;
     enum status st;
     TRY_TO(done, text_printf(&path, "%s/steering.json", folder));
-    TRY_TO(done, text_printf(&out,
-                             "{\n  \"version\": %d,\n  \"embedding_width\": %lld,\n  \"hidden\": %lld,\n"
-                             "  \"heads\": %lld,\n  \"layers\": %lld,\n  \"aggregate\": \"%s\",\n"
-                             "  \"inner_mlp\": %s,\n  \"embeddings\": ",
-                             VERSION, (long long)f->width, (long long)f->hidden, (long long)f->heads,
-                             (long long)f->layers, aggregates[f->aggregate],
-                             f->inner_mlp ? "true" : "false"));
+    TRY_TO(done,
+           text_printf(&out,
+                       "{\n  \"version\": %d,\n  \"embedding_width\": %lld,\n  \"hidden\": %lld,\n"
+                       "  \"heads\": %lld,\n  \"layers\": %lld,\n  \"aggregate\": \"%s\",\n"
+                       "  \"inner_mlp\": %s,\n  \"embeddings\": ",
+                       VERSION, (long long)f->width, (long long)f->hidden, (long long)f->heads,
+                       (long long)f->layers, aggregates[f->aggregate], f->inner_mlp ? "true" : "false"));
     TRY_TO(done, text_json(&out, embeddings, strlen(embeddings)));
     TRY_TO(done, text_puts(&out, "\n}\n"));
     st = file_write(path.data, out.data, out.len);
