@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "command/evaluate_kl.h"
+#include "command/evaluate_users.h"
+#include "command/steer_data.h"
 #include "command/trainer.h"
 #include "evaluate/breakdown.h"
 #include "evaluate/evaluation.h"
@@ -271,8 +273,13 @@ static enum status evaluate_work(struct evaluation *e) {
         TRY(evaluate_labels(e));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
+    TRY(options_learn(s->run->options, LEARNT_USERS, steer_has_users(settings)));
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
+    if (steer_has_users(settings)) {
+        TRY(evaluate_users(s, &e->out));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
     bool is_reward = model_gives_values(&s->model->config);
     TRY(options_learn(s->run->options, LEARNT_REWARD_MODEL, is_reward));
     TRY(options_learn(s->run->options, LEARNT_LANGUAGE_MODEL, !is_reward));

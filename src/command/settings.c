@@ -75,8 +75,8 @@ static const struct option table[] = {
          "which is "
          "the reference alone where this is not set; an adapter that is trained further has to say",
          PLACE),
-    TEXT("embeddings", embeddings, "", "select few-shot dpo",
-         "few-shot:data&select:!select.answers&dpo:steer.layers",
+    TEXT("embeddings", embeddings, "", "select few-shot dpo evaluate",
+         "few-shot:data&select:!select.answers&dpo:steer.layers&evaluate:@" LEARNT_USERS,
          "side-car from embed; random does without; dpo with steer.layers: of the responses that are users' "
          "choices, made by the same job where not set",
          PLACE),

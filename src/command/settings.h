@@ -110,8 +110,8 @@ struct settings {
     } select;
     struct {
         char *layers; /* "": no steering; "all", or how many */
-        char *embedder;
-        int64_t targets, context_min, context_max, task_seed, hidden, heads;
+        char *embedder, *counts;
+        int64_t draws, targets, context_min, context_max, task_seed, hidden, heads;
         int aggregate; /* enum network_aggregate */
         int inner;     /* 0 linear, 1 mlp */
         int start;     /* enum steering_start */
@@ -164,6 +164,7 @@ struct settings {
 /* What a command learns only from its input: "@…" in a key's `when`, and for options_learn. */
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
 #define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
+#define LEARNT_USERS "several data files, one a user"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"
 #define LEARNT_LANGUAGE_MODEL "a language model"
 #define LEARNT_REWARD_MODEL "a reward model"

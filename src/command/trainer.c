@@ -309,7 +309,7 @@ static enum status save_adapters(struct trainer *t, const char *folder) {
 static enum status save_adapter(struct trainer *t, const char *folder) {
     struct session *s = &t->session;
     TRY(s->adapter_config ? save_adapters(t, folder) : OK);
-    return s->steers ? steering_folder_save(s->comm, &s->steering, folder, t->embeddings.data) : OK;
+    return s->steers ? steering_folder_save(s->comm, &s->steering, folder) : OK;
 }
 
 static enum status save_model(struct trainer *t) {

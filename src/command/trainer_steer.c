@@ -1,34 +1,11 @@
 /* A training whose policy follows its users: their data, their choices, and what the step does with them. */
-#include "command/embed.h"
+#include <stdio.h>
+
+#include "command/steer_data.h"
 #include "command/trainer.h"
-#include "encoder/dense.h"
-#include "util/log.h"
-#include "util/mem.h"
 
 enum status trainer_steer_first(struct trainer *t) {
-    const char *data = t->session.settings->data;
-    return text_printf(&t->view, "%.*s", (int)text_list_name(data), data);
-}
-
-/* The embedding model is a session's of its own for as long as this takes. */
-static enum status embed(struct trainer *t) {
-    struct run *run = t->session.run;
-    struct settings settings = *run->settings;
-    struct session session;
-    struct dataset *data = NULL;
-    settings.model = *settings.steer.embedder ? settings.steer.embedder : settings.model;
-    settings.adapter = "";
-    session_open(run, &session);
-    session.settings = &settings;
-    enum status st = session_open_backend(&session, NULL, true);
-    st = st == OK ? session_open_model(&session) : st;
-    st = st == OK ? session_open_data(&session, t->view.data, &data) : st;
-    st = st == OK ? embed_run(&session, data, true, &t->embeddings) : st;
-    if (data) {
-        dataset_close(data);
-    }
-    session_close(&session);
-    return st;
+    return steer_first_file(t->session.settings, &t->view);
 }
 
 enum status trainer_steer_embed(struct trainer *t) {
@@ -37,7 +14,7 @@ enum status trainer_steer_embed(struct trainer *t) {
     enum status st = is_given ? text_puts(&t->embeddings, s->embeddings)
                               : text_printf(&t->embeddings, "%s/steer.embeddings.h5", s->output);
     TRY(comm_agree(t->session.comm, st));
-    return is_given ? OK : embed(t);
+    return is_given ? OK : steer_embed(t->session.run, t->view.data, &t->embeddings);
 }
 
 /* Local. What the batch's rows are under. */
@@ -68,6 +45,13 @@ static enum status open_users(struct trainer *t) {
         return fail(ERR_DATA, "%s: embeddings of %lld numbers, the steering takes %lld", t->embeddings.data,
                     (long long)t->world.width, (long long)steering->shape.width);
     }
+    struct text maker = {0};
+    enum status st = steer_maker(t->embeddings.data, &maker);
+    if (st == OK) {
+        snprintf(steering->embedder, sizeof steering->embedder, "%s", maker.data);
+    }
+    text_free(&maker);
+    TRY(st);
     TRY(steer_source_open(&t->data, &t->world, &o, &t->users));
     if (s->steer.standardize && !*s->adapter) {
         steering_standardize(steering, t->world.values, t->world.rows);
@@ -85,18 +69,7 @@ static enum status open_users(struct trainer *t) {
 
 enum status trainer_steer_open(struct trainer *t) {
     const struct session *s = &t->session;
-    const struct world_options o = {.data = s->settings->data,
-                                    .embeddings = t->embeddings.data,
-                                    .split_seed = (uint64_t)s->settings->seed,
-                                    .trust_data = s->settings->trust_data};
-    int64_t dropped = 0;
-    dense_set_threads(1); /* so that the encoder's bits are the same on any ranks */
-    TRY(world_of_files(s->comm, &o, &t->world, &dropped));
-    log_root(
-        LOG_INFO,
-        "users: %lld, of %lld pairs that all of them have (%lld were not everyone's); embeddings of %lld "
-        "numbers",
-        (long long)t->world.labels, (long long)t->world.pairs, (long long)dropped, (long long)t->world.width);
+    TRY(steer_world(s, t->embeddings.data, &t->world));
     return comm_agree(s->comm, open_users(t));
 }
 

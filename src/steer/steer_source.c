@@ -118,13 +118,11 @@ static enum status put_choices(struct steer_source *s, int64_t k, struct batch *
 }
 
 void steer_turn(const struct world *w, int64_t label, int64_t pair, struct sample *sample) {
-    struct sample_pair *p = sample->pairs;
+    struct sample_response chosen = sample->responses[0];
     if (choice_of(w, label, pair) != choice_of(w, 0, pair)) {
-        int32_t chosen = p->rejected;
-        p->rejected = p->chosen;
-        p->chosen = chosen;
-        p->margin = NAN;
-        sample->target = chosen;
+        sample->responses[0] = sample->responses[1];
+        sample->responses[1] = chosen;
+        sample->pairs->margin = NAN; /* the first file's */
     }
 }
 

@@ -38,6 +38,7 @@ struct steering_training {
 struct steering {
     struct steering_shape shape;
     struct network encoder;
+    char embedder[160];   /* what made the embeddings, in words */
     double *mean, *scale; /* D each: an embedding x becomes (x - mean) * scale */
     struct arena *arena;  /* borrowed; NULL: not bound */
     uint64_t revision;    /* of the arena, when the parameters were read */

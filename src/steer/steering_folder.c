@@ -1,6 +1,7 @@
 #include "steer/steering_folder.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,11 +51,14 @@ enum status steering_folder_open(const char *folder, struct steering *out) {
     struct text path = {0};
     struct steering_shape shape;
     json_t *o = NULL;
+    const char *embedder;
     enum status st;
     TRY_TO(done, text_printf(&path, "%s/steering.json", folder));
     TRY_TO(done, json_load(path.data, &o));
     TRY_TO(done, take_shape(o, path.data, &shape));
-    st = steering_open(&shape, 0, out);
+    TRY_TO(done, json_take_string(o, "embedder", path.data, &embedder));
+    TRY_TO(done, steering_open(&shape, 0, out));
+    snprintf(out->embedder, sizeof out->embedder, "%s", embedder);
 done:
     json_decref(o);
     text_free(&path);
@@ -158,7 +162,7 @@ static enum status write_all(struct safetensors_writer *w, const struct steering
     return write_numbers(w, s->scale, s->shape.width, values);
 }
 
-static enum status write_shape(const struct steering *s, const char *folder, const char *embeddings) {
+static enum status write_shape(const struct steering *s, const char *folder) {
     struct text path = {0}, out = {0};
     const struct steering_shape *f = &s->shape;
     enum status st;
@@ -167,10 +171,10 @@ static enum status write_shape(const struct steering *s, const char *folder, con
            text_printf(&out,
                        "{\n  \"version\": %d,\n  \"embedding_width\": %lld,\n  \"hidden\": %lld,\n"
                        "  \"heads\": %lld,\n  \"layers\": %lld,\n  \"aggregate\": \"%s\",\n"
-                       "  \"inner_mlp\": %s,\n  \"embeddings\": ",
+                       "  \"inner_mlp\": %s,\n  \"embedder\": ",
                        VERSION, (long long)f->width, (long long)f->hidden, (long long)f->heads,
                        (long long)f->layers, aggregates[f->aggregate], f->inner_mlp ? "true" : "false"));
-    TRY_TO(done, text_json(&out, embeddings, strlen(embeddings)));
+    TRY_TO(done, text_json(&out, s->embedder, strlen(s->embedder)));
     TRY_TO(done, text_puts(&out, "\n}\n"));
     st = file_write(path.data, out.data, out.len);
 done:
@@ -179,11 +183,11 @@ done:
     return st;
 }
 
-static enum status save_here(const struct steering *s, const char *folder, const char *embeddings) {
+static enum status save_here(const struct steering *s, const char *folder) {
     struct safetensors_writer *w;
     float *values;
     TRY(folder_make(folder));
-    TRY(write_shape(s, folder, embeddings));
+    TRY(write_shape(s, folder));
     TRY(safetensors_create(folder, STORED_F32, 0, &w));
     safetensors_name(w, "steering");
     enum status st = NEW_ARRAY(values, most_elements(s));
@@ -196,7 +200,6 @@ static enum status save_here(const struct steering *s, const char *folder, const
     return safetensors_finish(w);
 }
 
-enum status steering_folder_save(struct comm *c, const struct steering *s, const char *folder,
-                                 const char *embeddings) {
-    return comm_agree(c, c->rank == 0 ? save_here(s, folder, embeddings) : OK);
+enum status steering_folder_save(struct comm *c, const struct steering *s, const char *folder) {
+    return comm_agree(c, c->rank == 0 ? save_here(s, folder) : OK);
 }

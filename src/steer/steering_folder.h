@@ -13,8 +13,7 @@ enum status steering_folder_open(const char *folder, struct steering *out);
 /* Local. Values into the arena that it is bound to. Fails: ERR_DATA naming a tensor that is missing or of
  * another shape. */
 enum status steering_folder_read(const char *folder, struct steering *s);
-/* Collective. Rank 0 writes both files. embeddings: what made them, in words. Fails: ERR_WRITE. */
-enum status steering_folder_save(struct comm *c, const struct steering *s, const char *folder,
-                                 const char *embeddings);
+/* Collective. Rank 0 writes both files. Fails: ERR_WRITE. */
+enum status steering_folder_save(struct comm *c, const struct steering *s, const char *folder);
 
 #endif
