@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command/steer_context.h"
 #include "command/steer_data.h"
 #include "steer/conditional.h"
 #include "util/hash.h"
@@ -40,20 +41,13 @@ static enum status parse_counts(const char *words, struct conditional_options *o
     return o->n_counts > 0 ? OK : fail(ERR_USAGE, "steer.counts is empty");
 }
 
-/* The files' names without folders and .h5. Local. */
+/* Of the users' files. Local. */
 static enum status take_names(struct users_job *j) {
     int n = 0;
     for (const char *at = j->session->settings->data; *at && n < MOST_USERS; n++) {
         size_t length = text_list_name(at);
-        const char *end = at + length, *name = at;
-        for (const char *c = at; c < end; c++) {
-            name = *c == '/' ? c + 1 : name;
-        }
-        size_t kept = (size_t)(end - name);
-        kept -= kept > 3 && memcmp(end - 3, ".h5", 3) == 0 ? 3 : 0;
-        j->names[n] = mem_strndup(name, kept);
-        TRY(mem_ok(j->names[n]));
-        at = *end ? end + 1 : end;
+        TRY(contexts_name(at, length, &j->names[n]));
+        at += length + (at[length] == ',');
     }
     return OK;
 }

@@ -77,6 +77,10 @@ enum status session_plan_steering(struct session *s, const struct model_config *
     if (!is_new && !is_read) {
         return OK;
     }
+    if (is_read && s->trains && !is_new) {
+        return fail(ERR_USAGE, "%s has steering: it is trained on with dpo and steer.layers alone",
+                    settings->adapter);
+    }
     TRY(is_read ? steering_folder_open(settings->adapter, &s->steering) : open_new(s, config));
     if (s->steering.shape.layers > config->layers) {
         return fail(ERR_DATA, "%s: %lld blocks are steered, the model has %lld", settings->adapter,

@@ -110,8 +110,8 @@ struct settings {
     } select;
     struct {
         char *layers; /* "": no steering; "all", or how many */
-        char *embedder, *counts;
-        int64_t draws, targets, context_min, context_max, task_seed, hidden, heads;
+        char *embedder, *counts, *context;
+        int64_t choices, draws, targets, context_min, context_max, task_seed, hidden, heads;
         int aggregate; /* enum network_aggregate */
         int inner;     /* 0 linear, 1 mlp */
         int start;     /* enum steering_start */

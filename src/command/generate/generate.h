@@ -3,6 +3,7 @@
 #define COLLIMATE_COMMAND_GENERATE_H
 
 #include "command/session.h"
+#include "command/steer_context.h"
 #include "decode/decoder.h"
 #include "io/ordered.h"
 #include "mpi/exact.h"
@@ -22,9 +23,10 @@ enum generate_sum {
     GENERATE_SUMS
 };
 
-/* What is asked for, one for each value of the rule's parameters. */
+/* What is asked for, one for each user and value of the rule's parameters. */
 struct spoken {
     struct rule rule;
+    int32_t user; /* of the contexts; -1: there are none */
     struct exact_sums sums;             /* enum generate_sum */
     int64_t responses, stopped, broken; /* of this rank */
 };
@@ -48,6 +50,7 @@ struct saved {
 struct generation {
     struct session session;
     struct dataset *data;
+    struct contexts contexts;
     struct decoder_options options;
     struct decoder *decoder;
     struct ordered_file *file; /* NULL: standard output */
@@ -87,6 +90,8 @@ enum status generate_look(struct generation *g);
 
 /* Local. The rule and the values of its parameters. Fails: ERR_USAGE naming the key. */
 enum status generate_read_rule(struct generation *g);
+/* Collective. The users of steer.context, each with all of these values. */
+enum status generate_open_users(struct generation *g);
 /* Collective. The other voices and the reward model. Fails: ERR_USAGE where vocabularies or tokenizers are
  * others than the model's. */
 enum status generate_open_voices(struct generation *g);
