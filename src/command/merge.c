@@ -100,8 +100,9 @@ static enum status score_rows(struct merge_job *job) {
 static enum status merge_here(struct merge_job *job) {
     struct session *s = &job->session;
     if (s->steers) {
-        return fail(ERR_USAGE, "%s has steering, which goes by users and into no weights; its adapters alone "
-                               "merge from a folder without steering.json",
+        return fail(ERR_USAGE,
+                    "%s has steering, which goes by users and into no weights; its adapters alone "
+                    "merge from a folder without steering.json",
                     s->settings->adapter);
     }
     TRY(lora_merge(s->model, s->lora));

@@ -150,8 +150,8 @@ static enum status add_users(struct session *s, int most, struct contexts *out) 
     for (const char *at = list; *at;) {
         size_t n = text_list_name(at);
         char *path = mem_strndup(at, n);
-        enum status st = out->n < most ? mem_ok(path)
-                                       : fail(ERR_USAGE, "steer.context: at most %d files here", most);
+        enum status st =
+            out->n < most ? mem_ok(path) : fail(ERR_USAGE, "steer.context: at most %d files here", most);
         st = comm_agree(s->comm, st);
         st = st == OK ? add_user(s, path, out) : st;
         mem_free(path);
@@ -165,9 +165,9 @@ enum status contexts_open(struct session *s, int most, struct contexts *out) {
     *out = (struct contexts){0};
     if (!s->steers) {
         return *s->settings->steer.context
-                   ? fail(ERR_USAGE, "steer.context is set, but %s", *s->settings->adapter
-                                         ? "the adapter has no steering"
-                                         : "no adapter with steering is; set adapter=FOLDER")
+                   ? fail(ERR_USAGE, "steer.context is set, but %s",
+                          *s->settings->adapter ? "the adapter has no steering"
+                                                : "no adapter with steering is; set adapter=FOLDER")
                    : OK;
     }
     dense_set_threads(1);

@@ -15,8 +15,8 @@ struct contexts {
 };
 /* Collective. What the session's policy is under: where it is steered, the users of steer.context, or one of
  * whom nothing is known where that is not set; n is 0 where it is not. most: users that the command takes.
- * Fails: ERR_USAGE for a context of a policy that is not steered, ERR_DATA for embeddings of another kind than
- * it was trained on. */
+ * Fails: ERR_USAGE for a context of a policy that is not steered, ERR_DATA for embeddings of another kind
+ * than it was trained on. */
 enum status contexts_open(struct session *s, int most, struct contexts *out);
 void contexts_close(struct contexts *c);
 /* NULL where there are none. */

@@ -225,8 +225,7 @@ static enum status add_logps(struct decoder *d, int32_t row, int32_t n, struct d
 
 static bool same_prompt(const struct decoder *d, int64_t a, int64_t b) {
     return a >= 0 && d->prompts[a].tokens == d->prompts[b].tokens &&
-           d->prompts[a].condition == d->prompts[b].condition &&
-           d->prompts[a].count == d->prompts[b].count;
+           d->prompts[a].condition == d->prompts[b].condition && d->prompts[a].count == d->prompts[b].count;
 }
 
 /* A slot that has been given its next item, and the row of logits after its prompt; -1: the kept ones. */

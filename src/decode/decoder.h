@@ -29,8 +29,8 @@ struct decoder_options {
     const struct lora *adapters[VOICES];
     bool has_adapters;
     const struct condition *condition; /* what prompts are under, for the policy; NULL: none; borrowed */
-    double repetition_penalty; /* logits of tokens that are in prompt or response: divided by it where
-                                  positive, else multiplied; 0 and 1: none */
+    double repetition_penalty;         /* logits of tokens that are in prompt or response: divided by it where
+                                          positive, else multiplied; 0 and 1: none */
     uint64_t seed;
     int32_t sequences;      /* in flight */
     int32_t max_prompt;     /* tokens of the longest prompt */
@@ -44,8 +44,8 @@ struct decoder_options {
 };
 /* Neighbours with the same tokens (one address) and condition are samples of one prompt. */
 struct prompt {
-    int64_t row;    /* names the random stream, */
-    int32_t sample; /* with this */
+    int64_t row;       /* names the random stream, */
+    int32_t sample;    /* with this */
     int32_t condition; /* of the options', -1: none; not read where they have none */
     const int32_t *tokens;
     int32_t count; /* at least 1 */

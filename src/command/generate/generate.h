@@ -26,7 +26,7 @@ enum generate_sum {
 /* What is asked for, one for each user and value of the rule's parameters. */
 struct spoken {
     struct rule rule;
-    int32_t user; /* of the contexts; -1: there are none */
+    int32_t user;                       /* of the contexts; -1: there are none */
     struct exact_sums sums;             /* enum generate_sum */
     int64_t responses, stopped, broken; /* of this rank */
 };
