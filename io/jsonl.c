@@ -12,6 +12,7 @@
  */
 #include "io/jsonl.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -273,6 +274,25 @@ done:
     return st;
 }
 
+enum status records_open_alone(const char *path, struct records_input **out) {
+    const struct comm alone = {.size = 1};
+    char *files[] = {mem_strdup(path)};
+    struct records_input *in = NULL;
+    int64_t inflated = 0;
+    enum status st;
+    TRY_TO(done, mem_ok(files[0]));
+    TRY_TO(done, NEW_ARRAY(in, 1));
+    TRY_TO(done, prepare(in, files, 1, 0));
+    TRY_TO(done, read_parts(in, &alone, &inflated));
+    *out = in;
+    in = NULL;
+    st = OK;
+done:
+    mem_free(files[0]);
+    records_close(in);
+    return st;
+}
+
 void records_close(struct records_input *in) {
     if (!in) {
         return;
@@ -297,6 +317,20 @@ struct record records_at(const struct records_input *in, int64_t i) {
                            .index = in->first_index + i,
                            .line = r->line,
                            .file = r->file};
+}
+
+enum status records_parse(const struct records_input *in, int64_t i, char where[RECORDS_WHERE],
+                          json_t **out) {
+    struct record r = records_at(in, i);
+    *out = NULL;
+    snprintf(where, RECORDS_WHERE, "%s, line %lld", in->paths[r.file], (long long)r.line);
+    TRY(json_parse_record(r.data, r.len, where, out));
+    if (!json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+        return fail(ERR_DATA, "%s: is no object", where);
+    }
+    return OK;
 }
 
 const char *records_file(const struct records_input *in, int file) {

@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "mpi/comm.h"
+#include "util/json.h"
 
 struct record {
     const char *data; /* JSON text, not NUL-terminated */
@@ -22,10 +23,16 @@ struct record {
 struct records_input;
 /* Collective. files: one or more paths. Fails: ERR_INPUT, ERR_DATA (corrupt gzip: names file and offset). */
 enum status records_open(struct comm *c, char *const *files, int n_files, struct records_input **out);
+/* Local. All records of one file, on this rank alone; there is no hash. Fails as records_open. */
+enum status records_open_alone(const char *path, struct records_input **out);
 void records_close(struct records_input *in);
 /* Local. This rank's records. */
 int64_t records_count(const struct records_input *in);
 struct record records_at(const struct records_input *in, int64_t i);
+/* Local. Record i as an object, which the caller gives to json_decref(); where: "pairs.jsonl, line 7", for
+ * messages. Fails: ERR_DATA for what is no JSON object; *out is NULL then. */
+enum { RECORDS_WHERE = 600 };
+enum status records_parse(const struct records_input *in, int64_t i, char where[RECORDS_WHERE], json_t **out);
 const char *records_file(const struct records_input *in, int file);
 /* Hash of all input bytes, the same on every rank. */
 uint64_t records_hash(const struct records_input *in);

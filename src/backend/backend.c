@@ -444,7 +444,7 @@ enum status backend_read_logits(struct backend *b, const struct read_logits *cal
     if (!backend_reads_logits(b)) {
         return broken(OPERATION, "logits", "not on this back end");
     }
-    TRY(check_tensor(OPERATION, "logits", call->logits, ANY, ANY, b->caps.compute));
+    TRY(check_tensor(OPERATION, "logits", call->logits, ANY, ANY, b->caps.readout));
     TRY(check_ids(OPERATION, "targets", call->targets, call->logits.rows));
     TRY(check_tensor(OPERATION, "statistics", call->statistics, call->logits.rows, HEAD_STATISTICS,
                      b->caps.readout));

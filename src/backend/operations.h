@@ -144,7 +144,7 @@ struct head_backward {
 /* The head's numbers of rows of logits that are there: softcap(logits) in place, then a row's statistics as
  * the head makes them, to the bit where the rows are the head's own products. OPTIONAL, of the CPU. */
 struct read_logits {
-    struct tensor logits;     /* (n, V), compute type, contiguous */
+    struct tensor logits;     /* (n, V), readout type, contiguous */
     struct tensor targets;    /* as the head's */
     struct tensor statistics; /* likewise */
     double softcap;

@@ -90,6 +90,13 @@ static enum status look_at_adapter(struct trainer *t, const struct model_config 
     return config ? comm_agree(t->session.comm, session_plan_adapters(&t->session, config)) : OK;
 }
 
+/* What a source of its own reads. */
+static enum status look_at_own(struct trainer *t, const struct model_config *config) {
+    (void)config;
+    bool looks = t->own && !t->session.run->dry_run;
+    return comm_agree(t->session.comm, looks ? t->own->look(t) : OK);
+}
+
 static enum status look_at_slots(struct trainer *t, const struct model_config *config) {
     (void)config;
     return t->session.train.view ? batch_check(&t->data.plan, t->session.comm->size) : OK;
@@ -165,9 +172,11 @@ enum status trainer_check(struct trainer *t, const struct model_config *config, 
     static const struct {
         const char *subject;
         enum status (*look)(struct trainer *t, const struct model_config *config);
-    } checks[] = {{"model", look_at_model},   {"adapter", look_at_adapter}, {"reference", look_at_reference},
-                  {"slots", look_at_slots},   {"data", look_at_data},       {"eval_data", look_at_eval_data},
-                  {"memory", look_at_memory}, {"output", look_at_output},   {"output", look_at_room}};
+    } checks[] = {
+        {"model", look_at_model},   {"adapter", look_at_adapter},     {"reference", look_at_reference},
+        {"rewards", look_at_own},   {"rewards", look_at_own},         {"slots", look_at_slots},
+        {"data", look_at_data},     {"eval_data", look_at_eval_data}, {"memory", look_at_memory},
+        {"output", look_at_output}, {"output", look_at_room}};
     for (int i = 0; i < COUNT_OF(checks); i++) {
         enum status st = checks[i].look(t, config);
         if (found) {

@@ -37,6 +37,7 @@ enum status command_synth(struct run *run);
 enum status command_inspect(struct run *run);
 enum status command_bench(struct run *run);
 enum status command_reward(struct run *run);
+enum status command_online(struct run *run);
 enum status command_embed(struct run *run);
 enum status command_select(struct run *run);
 enum status command_few_shot(struct run *run);

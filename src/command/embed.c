@@ -52,6 +52,10 @@ static enum status embed_work(struct session *s, struct dataset **data, struct t
     TRY(session_open_model(s));
     TRY(session_open_data(s, settings->data, data));
     struct dataset_size size = dataset_size(*data);
+    if (settings->split) {
+        log_root(LOG_INFO, "data %s: split %s", dataset_path(*data),
+                 data_split_name((enum data_split)settings->split));
+    }
     log_root(LOG_INFO, "data %s: %lld responses, %lld tokens", dataset_path(*data), (long long)size.responses,
              (long long)size.response_tokens);
     if (s->run->dry_run) {

@@ -9,12 +9,14 @@
 #include "command/steer_data.h"
 #include "command/trainer.h"
 #include "evaluate/breakdown.h"
+#include "evaluate/closed_set.h"
 #include "evaluate/evaluation.h"
 #include "evaluate/labels.h"
 #include "evaluate/metrics.h"
 #include "evaluate/values.h"
 #include "io/file.h"
 #include "mpi/watchdog.h"
+#include "text/records.h"
 #include "util/hash.h"
 #include "util/log.h"
 
@@ -242,8 +244,12 @@ static enum status evaluate_labels(struct evaluation *e) {
 static enum status evaluate_reward(struct evaluation *e) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
-    const struct rows_request request = {
-        .path = settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = settings->evaluate.rows};
+    const struct rows_request request = {.path = settings->data,
+                                         .key = "data",
+                                         /* A split has some of a prompt's responses. */
+                                         .kind = settings->split ? ROWS_COMPARED : ROWS_PROMPTS,
+                                         .split = (enum data_split)settings->split,
+                                         .limit = settings->evaluate.rows};
     if (*settings->reference) {
         return fail(ERR_USAGE, "reference is set, but %s is a reward model, which needs none",
                     settings->model);
@@ -268,10 +274,66 @@ static enum status evaluate_reward(struct evaluation *e) {
     return values_evaluate(&options, &e->out);
 }
 
+/* Characters and bytes of a choice, without the space in front of it. */
+static enum status choice_length(void *context, const struct sample_response *r, int64_t *characters,
+                                 int64_t *bytes) {
+    const struct session *s = context;
+    struct text text = {0};
+    *characters = *bytes = 0;
+    enum status st = tokenizer_decode_after(s->tokenizer, r->tokens, r->count, true, &text);
+    for (size_t i = text.len > 0 && text.data[0] == ' '; st == OK && i < text.len; i++) {
+        *bytes += 1;
+        *characters += ((unsigned char)text.data[i] & 0xc0) != 0x80;
+    }
+    text_free(&text);
+    return st;
+}
+
+static enum status evaluate_choices(struct evaluation *e) {
+    struct session *s = &e->session;
+    const struct rows_request request = {
+        .path = s->settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = s->settings->evaluate.rows};
+    if (*s->settings->reference) {
+        return fail(ERR_USAGE, "reference is set, but choices are compared under the model alone");
+    }
+    if (!s->tokenizer) {
+        return fail(ERR_USAGE, "%s has no tokenizer, which choices' lengths need", s->settings->model);
+    }
+    TRY(session_open_rows(s, &request, &s->train));
+    if (s->run->dry_run) {
+        return OK;
+    }
+    const struct batch_source source = session_evaluation(s, &s->train);
+    TRY(open_workspace(s, &source));
+    const struct closed_set_options options = {.comm = s->comm,
+                                               .model = s->model,
+                                               .model_hash = s->model_hash,
+                                               .workspace = &s->workspace,
+                                               .rows = &s->train,
+                                               .source = &source,
+                                               .length = choice_length,
+                                               .context = s,
+                                               .intervals = interval_options(s->settings)};
+    return closed_set_evaluate(&options, &e->out);
+}
+
+/* Collective. Whether the data are prompts with right and wrong choices. */
+static enum status are_choices(struct session *s, bool *out) {
+    struct dataset *data;
+    TRY(dataset_open(s->comm, s->settings->data, &data));
+    const char *format = dataset_facts(data)->format;
+    *out = format && strcmp(format, record_format_name(FORMAT_CHOICES)) == 0;
+    dataset_close(data);
+    return OK;
+}
+
 static enum status evaluate_work(struct evaluation *e) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
-    struct rows_request request = {.path = settings->data, .key = "data", .limit = settings->evaluate.rows};
+    struct rows_request request = {.path = settings->data,
+                                   .key = "data",
+                                   .split = (enum data_split)settings->split,
+                                   .limit = settings->evaluate.rows};
     TRY(session_need(settings->data, "data"));
     if (!*settings->model) {
         TRY(evaluate_labels(e));
@@ -289,6 +351,12 @@ static enum status evaluate_work(struct evaluation *e) {
     TRY(options_learn(s->run->options, LEARNT_LANGUAGE_MODEL, !is_reward));
     if (is_reward) {
         TRY(evaluate_reward(e));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
+    bool choices;
+    TRY(are_choices(s, &choices));
+    if (choices) {
+        TRY(evaluate_choices(e));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
     TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));

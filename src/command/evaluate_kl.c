@@ -209,6 +209,7 @@ static enum status open_all(struct job *job, const struct interval_options *inte
     const struct rows_request request = {.path = s->settings->data,
                                          .key = "data",
                                          .kind = ROWS_RESPONSES,
+                                         .split = (enum data_split)s->settings->split,
                                          .limit = s->settings->evaluate.rows};
     job->positions = (int)s->settings->evaluate.kl_positions;
     job->samples = (int32_t)s->settings->evaluate.kl_samples;

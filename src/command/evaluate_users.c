@@ -43,13 +43,13 @@ static enum status parse_counts(const char *words, struct conditional_options *o
 
 /* Of the users' files. Local. */
 static enum status take_names(struct users_job *j) {
-    int n = 0;
-    for (const char *at = j->session->settings->data; *at && n < MOST_USERS; n++) {
-        size_t length = text_list_name(at);
-        TRY(contexts_name(at, length, &j->names[n]));
-        at += length + (at[length] == ',');
+    struct names files = {0};
+    enum status st = names_split(&files, j->session->settings->data);
+    for (int i = 0; i < files.n && i < MOST_USERS && st == OK; i++) {
+        st = contexts_name(files.list[i], &j->names[i]);
     }
-    return OK;
+    names_free(&files);
+    return st;
 }
 
 static void turn(void *context, bool to_reference) {

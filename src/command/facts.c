@@ -104,6 +104,9 @@ enum status facts_collect(const struct trainer *t, struct facts *out) {
     if (t->terms.has_reference) {
         TRY(add_hash(out, "reference contents", s->train.reference_model));
     }
+    if (t->own) {
+        TRY(add_hash(out, "reward contents", t->own_contents));
+    }
     TRY(add_device(t, out));
     return add_count(out, "ranks", kind_of(order, FACT_ROUNDING), s->comm->size);
 }

@@ -45,8 +45,12 @@ static struct world_options world_options(const struct settings *s) {
                                   .data = s->data,
                                   .trust_data = s->trust_data,
                                   .embeddings = s->embeddings,
+                                  .context_data = s->few_shot.context_data,
+                                  .contexts_apart = s->few_shot.context_conflicting >= 0,
+                                  .context_conflicting = s->few_shot.context_conflicting,
                                   .split_seed = (uint64_t)s->few_shot.task_seed,
-                                  .holdout = s->few_shot.holdout};
+                                  .holdout = s->few_shot.holdout,
+                                  .split = (enum data_split)s->split};
 }
 
 static void read_options(const struct settings *s, struct few_shot_options *o) {
@@ -81,6 +85,10 @@ static enum status open_world(struct few_shot *f) {
     log_root(LOG_INFO, "%s: %lld pairs of width %lld, %lld labels; %lld train, %lld test; %lld left out",
              *s->data ? s->data : "two users", (long long)w->pairs, (long long)w->width, (long long)w->labels,
              (long long)w->n_train, (long long)w->n_test, (long long)dropped);
+    if (w->n_shown_train > 0) {
+        log_root(LOG_INFO, "contexts are of another set: %lld pairs in training, %lld in evaluation",
+                 (long long)w->n_shown_train, (long long)w->n_shown_test);
+    }
     return OK;
 }
 

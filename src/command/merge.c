@@ -17,7 +17,7 @@ struct merge_job {
     struct session session;
     enum stored_type type;
     struct scorer scorer;
-    double *before, *now; /* by response: rows are responses; of this rank's blocks */
+    double *before, *now; /* by response; of this rank's blocks, else 0 */
     double worst;
     int64_t worst_row;
 };
@@ -134,7 +134,7 @@ static enum status replace_model(struct merge_job *job) {
 static enum status compare(struct merge_job *job) {
     struct comm *c = job->session.comm;
     double worst = 0;
-    for (int64_t i = 0; i < job->session.train.n; i++) {
+    for (int64_t i = 0; i < dataset_size(job->session.train.data).responses; i++) {
         double off = fabs(job->now[i] - job->before[i]);
         job->worst_row = off > worst ? i : job->worst_row;
         worst = fmax(worst, off);
@@ -165,7 +165,7 @@ static enum status report(const struct merge_job *job) {
 }
 
 static enum status prove(struct merge_job *job) {
-    int64_t n = job->session.train.n;
+    int64_t n = dataset_size(job->session.train.data).responses; /* of which rows may be a part */
     TRY(NEW_ARRAY(job->before, n));
     return NEW_ARRAY(job->now, n);
 }
@@ -175,6 +175,7 @@ static enum status merge_work(struct merge_job *job) {
     const struct rows_request request = {.path = s->settings->data,
                                          .key = "data",
                                          .kind = ROWS_RESPONSES,
+                                         .split = (enum data_split)s->settings->split,
                                          .limit = s->settings->evaluate.rows};
     TRY(session_need(s->settings->model, "model"));
     TRY(session_need(s->settings->adapter, "adapter"));

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/objective_views.h"
 #include "io/h5.h"
 #include "io/output.h"
 #include "util/mem.h"
@@ -25,7 +26,11 @@ static const struct result {
     {"select", PLACE_FILE, OUTPUT_HDF5, 1, {{"selection", NULL, NULL}}},
     {"embed", PLACE_FILE, OUTPUT_HDF5, 1, {{"embeddings", NULL, NULL}}},
     {"score", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"response\": "}}},
-    {"generate", PLACE_FILE, OUTPUT_TEXT, 1, {{NULL, "{\"row\": ", "\"tokens\": ["}}},
+    {"generate",
+     PLACE_FILE,
+     OUTPUT_TEXT,
+     2,
+     {{NULL, "{\"row\": ", "\"tokens\": ["}, {NULL, "[{\"instruction\": ", "\"output\": "}}},
     {"evaluate",
      PLACE_FILE,
      OUTPUT_TEXT,
@@ -53,11 +58,13 @@ static const struct result {
     {"sft", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"dpo", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"reward", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
+    {"online", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
     {"few-shot", PLACE_RUN, OUTPUT_FOLDER, 0, {{0}}},
 };
 static const struct output_mark report_of_select = {NULL, "{\"strategy\": ", NULL};
 static const struct output_mark report_of_generate = {NULL, "{\"responses\": ", "\"logp\": "};
 static const struct output_mark saved_by_generate = {"preferences", NULL, NULL};
+static const struct output_mark saved_by_judge = {NULL, "{\"row\": ", "\"orders\": ["};
 static const struct output_mark export_of_select = {NULL, "{\"id\": ", "\"response_a\": "};
 static const struct output_mark report_of_inspect = {NULL, "{\"file\": ", NULL};
 static const struct output_mark embeddings_of_dpo = {"embeddings", NULL, NULL};
@@ -88,13 +95,14 @@ static enum status add_path(struct paths *p, const char *path, size_t n) {
 
 /* Each of a list with commas in it, which is also a path itself. */
 static enum status add_paths(struct paths *p, const char *list) {
-    TRY(add_path(p, list, strlen(list)));
-    for (const char *at = list; strchr(list, ',') && *at;) {
-        size_t n = text_list_name(at);
-        TRY(add_path(p, at, n));
-        at += n + (at[n] == ',');
+    struct names names = {0};
+    enum status st = add_path(p, list, strlen(list));
+    st = st == OK && strchr(list, ',') ? names_split(&names, list) : st;
+    for (int i = 0; i < names.n && st == OK; i++) {
+        st = add_path(p, names.list[i], strlen(names.list[i]));
     }
-    return OK;
+    names_free(&names);
+    return st;
 }
 
 /* *content: of a file of ours; NULL: it is none, and somebody else's to refuse. Fails: ERR_INPUT, ERR_SYSTEM.
@@ -142,6 +150,7 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->data,
         s->eval_data,
         s->embeddings,
+        s->few_shot.context_data,
         s->model,
         s->reference,
         s->tokenizer,
@@ -152,14 +161,18 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->select.compare,
         s->select.exclude,
         s->select.answers,
+        s->select.rewards,
+        s->select.samples,
         s->inspect.against,
         s->judge.annotations,
         s->judge.answers,
         s->judge.gamed,
+        s->judge.template,
         s->reward_model,
         s->generate.reference,
         s->generate.expert,
         s->generate.antiexpert,
+        s->generate.instructions,
     };
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));
@@ -219,7 +232,7 @@ done:
 /* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
  * what the run would write. */
 static enum status check_run(const struct output_rules *rules, const struct settings *s) {
-    static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard"};
+    static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard", "rollouts"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
     struct text begins = {0};
@@ -337,6 +350,21 @@ static enum status check_generated(const struct output_rules *rules, const struc
                                : OK;
 }
 
+/* The views that prepare writes beside the responses. */
+static enum status check_views(const struct output_rules *rules, const struct settings *s) {
+    const struct output_mark view = {"selection", NULL, NULL};
+    struct objective_names names;
+    struct text path = {0};
+    enum status st = objective_names_read(s->prepare.objectives, &names);
+    for (int i = -1; i < names.n && st == OK; i++) {
+        st = objective_view_path(s->output, i < 0 ? NULL : names.list[i], &path);
+        st = st == OK ? output_check(rules, path.data, OUTPUT_HDF5, &view, 1) : st;
+    }
+    objective_names_free(&names);
+    text_free(&path);
+    return st;
+}
+
 static enum status check_all(const struct output_rules *rules, const struct settings *s) {
     const struct result *r = results;
     while (r < results + COUNT_OF(results) && strcmp(r->command, rules->command) != 0) {
@@ -347,6 +375,12 @@ static enum status check_all(const struct output_rules *rules, const struct sett
     }
     if (strcmp(rules->command, "generate") == 0) {
         TRY(check_generated(rules, s));
+    }
+    if (strcmp(rules->command, "prepare") == 0 && *s->prepare.objectives && *s->output) {
+        TRY(check_views(rules, s));
+    }
+    if (strcmp(rules->command, "judge") == 0 && *s->judge.save) {
+        TRY(output_check(rules, s->judge.save, OUTPUT_TEXT, &saved_by_judge, 1));
     }
     TRY(strcmp(rules->command, "select") == 0 ? check_select(rules, s) : OK);
     if (r == results + COUNT_OF(results) || !*s->output) {

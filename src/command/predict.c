@@ -15,6 +15,13 @@ static void print_memory(const struct estimate *e) {
     if (e->frozen > 0) {
         printf("  frozen base  %10.1f  %lld\n", mib(e->base), (long long)e->frozen);
     }
+    if (e->others) {
+        printf("  other models %10.1f  reference and rewards\n", mib(e->others));
+    }
+    if (e->drawing) {
+        printf("  drawing      %10.1f  caches and other models' passes, in the pass's place\n",
+               mib(e->drawing));
+    }
     if (e->reference) {
         printf("  reference    %10.1f  follows\n", mib(e->reference));
     }
@@ -57,6 +64,7 @@ enum status trainer_config(struct trainer *t, struct model_config *out) {
     enum status st = model_source_folder(t->session.settings->model, &folder);
     st = st == OK ? model_source_config(folder.data, out) : st;
     out->head = model_head_for(t->terms.reads & READS_VALUE);
+    out->value_head = t->terms.reads & READS_TOKEN_VALUE;
     text_free(&folder);
     st = st == OK ? session_plan_adapters(s, out) : st;
     out->lora = session_has_adapters(s) ? &s->adapters : NULL;
@@ -78,7 +86,8 @@ enum status trainer_estimate(struct trainer *t, struct estimate_options *out) {
         .source = &t->data,
         .eval_source = t->training.eval_data,
     };
-    return trainer_config(t, &out->config);
+    TRY(trainer_config(t, &out->config));
+    return t->own && t->session.train.view ? t->own->memory(t, out) : OK;
 }
 
 enum status trainer_predict(struct trainer *t) {

@@ -13,6 +13,7 @@
 #include "command/line.h"
 #include "command/prepare_format.h"
 #include "command/prepare_report.h"
+#include "command/prepare_views.h"
 #include "generated/version.h"
 #include "mpi/threads.h"
 #include "mpi/watchdog.h"
@@ -24,18 +25,8 @@
 enum { CHECKED_RECORDS = 1000 }; /* for token boundaries, at most */
 
 static enum status split_files(const char *list, struct prepare *p) {
-    int64_t capacity = 0;
-    for (const char *at = list; *at;) {
-        size_t n = text_list_name(at);
-        if (n > 0) {
-            TRY(GROW_ARRAY(p->files, capacity, p->n_files + 1));
-            p->files[p->n_files] = mem_strndup(at, n);
-            TRY(mem_ok(p->files[p->n_files]));
-            p->n_files++;
-        }
-        at += n + (at[n] == ',');
-    }
-    return p->n_files > 0 ? OK : fail(ERR_USAGE, "input is not set; give input=FILE.jsonl[.gz][,…]");
+    TRY(names_split(&p->files, list));
+    return p->files.n > 0 ? OK : fail(ERR_USAGE, "input is not set; give input=FILE.jsonl[.gz][,…]");
 }
 
 /* The folder that a tokenizer's files lie in; NULL: none. */
@@ -99,7 +90,8 @@ static enum status choose_specials(struct prepare *p) {
     bool automatic = strcmp(begin, "auto") == 0;
     bool wanted = automatic ? !p->templated && tokenizer_adds_begin(p->tokenizer) && begin_id >= 0
                             : strcmp(begin, "true") == 0;
-    bool ends = s->tokenize.end == END_AUTO ? !p->templated : s->tokenize.end == END_TRUE;
+    bool ends = s->tokenize.end == END_AUTO ? !p->templated && p->job.format != FORMAT_CHOICES
+                                            : s->tokenize.end == END_TRUE;
     if (!automatic && !wanted && strcmp(begin, "false") != 0) {
         return fail(ERR_USAGE, "tokenize.begin: \"%s\" is not one of auto, true, false", begin);
     }
@@ -129,8 +121,8 @@ static enum status prepare_open(struct prepare *p) {
     p->job.tokenizer = p->tokenizer;
     p->job.token_chars = s->prepare.token_chars;
     p->job.threads = threads_of_rank(p->run->comm, p->run->settings->threads);
-    for (int i = 0; i < p->n_files; i++) {
-        TRY(foreign_check(p->files[i]));
+    for (int i = 0; i < p->files.n; i++) {
+        TRY(foreign_check(p->files.list[i]));
     }
     return open_templates(p);
 }
@@ -141,10 +133,8 @@ static void prepare_close(struct prepare *p) {
     records_close(p->input);
     template_folder_free(&p->templates);
     tokenizer_close(p->tokenizer);
-    for (int i = 0; i < p->n_files; i++) {
-        mem_free(p->files[i]);
-    }
-    mem_free(p->files);
+    prepare_free_objectives(p);
+    names_free(&p->files);
 }
 
 static void say_how(const struct prepare *p) {
@@ -195,6 +185,7 @@ static enum status plan(struct prepare *p) {
     TRY(prepare_choose_format(p));
     p->templated = p->chats && p->chat.templates;
     TRY(choose_hindsight(p));
+    TRY(prepare_read_objectives(p));
     if (p->chats) {
         say_how(p);
     }
@@ -206,9 +197,9 @@ static enum status group_posts(struct prepare *p) {
     const struct settings *s = p->run->settings;
     TRY(options_learn(p->run->options, LEARNT_SHP, p->job.format == FORMAT_SHP));
     if (p->job.format != FORMAT_SHP) {
-        return OK;
+        return prepare_merge_prompts(p);
     }
-    TRY(record_groups_make(p->run->comm, p->input, p->job.records, &p->groups));
+    TRY(record_groups_make(p->run->comm, p->input, p->job.records, NULL, &p->groups));
     p->job.groups = &p->groups;
     p->job.records = p->groups.n;
     p->job.min_score_ratio = s->prepare.min_score_ratio;
@@ -239,6 +230,8 @@ static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) 
     f->source_hash = records_hash(p->input);
     f->n_subsets = p->prepared.subsets.n;
     f->subsets = p->prepared.subsets.names;
+    f->n_objectives = p->objectives.n;
+    f->objectives = p->objectives.list;
     if (p->templated) {
         f->template_hash = template_folder_hash(&p->templates);
         f->template_date = mem_strdup(p->date);
@@ -261,8 +254,10 @@ static enum status write_file(struct prepare *p) {
     if (st == OK) {
         st = dataset_write(p->run->comm, p->run->settings->output, &p->prepared.part, &facts);
     }
-    facts.n_subsets = 0; /* the names stay the prepared ones' */
+    facts.n_subsets = 0; /* the names stay where they are */
     facts.subsets = NULL;
+    facts.n_objectives = 0;
+    facts.objectives = NULL;
     dataset_facts_free(&facts);
     return st;
 }
@@ -273,19 +268,22 @@ static enum status prepare_run(struct prepare *p) {
     TRY(comm_agree(c, prepare_open(p)));
     TRY(choose_date(p));
     watchdog_phase(c->watchdog, "reading the records");
-    TRY(records_open(c, p->files, p->n_files, &p->input));
+    TRY(records_open(c, p->files.list, p->files.n, &p->input));
     TRY(plan(p));
     TRY(group_posts(p));
     watchdog_phase(c->watchdog, "tokenizing");
     TRY(comm_agree(c, prepare_records(&p->job, &p->prepared)));
     double tokenized_s = clock_seconds() - p->start_s;
     TRY(prepare_report(p));
+    TRY(prepare_check_objectives(p));
     if (p->run->dry_run) {
+        TRY(prepare_write_views(p));
         log_root(LOG_INFO, "dry run: nothing is written");
         return OK;
     }
     watchdog_phase(c->watchdog, "writing %s", p->run->settings->output);
     TRY(write_file(p));
+    TRY(prepare_write_views(p));
     double whole_s = clock_seconds() - p->start_s;
     log_root(LOG_INFO, "%s: written; %.2f s (%.2f s to read and tokenize), %.0f records/s",
              p->run->settings->output, whole_s, tokenized_s, (double)p->all_records / whole_s);

@@ -304,18 +304,18 @@ static enum status refuse_nothing(const struct prepare *p, const char *what) {
 static enum status check_files(const struct prepare *p) {
     const struct prepared *d = &p->prepared;
     int64_t *counts = NULL; /* records, then prompts, by file */
-    TRY(comm_agree(p->run->comm, NEW_ARRAY(counts, 2 * (int64_t)p->n_files)));
+    TRY(comm_agree(p->run->comm, NEW_ARRAY(counts, 2 * (int64_t)p->files.n)));
     for (int64_t i = 0; i < p->job.records && !p->job.groups; i++) {
         counts[place_of(p, i).file]++;
     }
     for (int64_t i = 0; i < d->part.n_prompts && !p->job.groups; i++) {
-        counts[p->n_files + place_of(p, d->prompt_record[i]).file]++;
+        counts[p->files.n + place_of(p, d->prompt_record[i]).file]++;
     }
-    enum status st = comm_sum_i64(p->run->comm, counts, 2 * p->n_files);
-    for (int i = 0; i < p->n_files && st == OK; i++) {
-        if (counts[i] > 0 && counts[p->n_files + i] == 0) {
+    enum status st = comm_sum_i64(p->run->comm, counts, 2 * p->files.n);
+    for (int i = 0; i < p->files.n && st == OK; i++) {
+        if (counts[i] > 0 && counts[p->files.n + i] == 0) {
             st = fail(ERR_DATA, "%s: every record of this file was dropped; leave it out, or mend it",
-                      p->files[i]);
+                      p->files.list[i]);
         }
     }
     mem_free(counts);

@@ -7,8 +7,7 @@
 
 struct prepare {
     struct run *run;
-    char **files;
-    int n_files;
+    struct names files;
     struct tokenizer *tokenizer;
     struct template_folder templates;
     struct chat_format chat;
@@ -17,6 +16,8 @@ struct prepare {
     bool templated; /* … which a template renders */
     struct records_input *input;
     struct prepare_job job;
+    struct objective_names objectives;
+    bool merges;         /* records of the same prompt become one */
     int64_t all_records; /* over ranks, within the limit */
     struct record_groups groups;
     struct prepared prepared;

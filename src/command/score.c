@@ -181,18 +181,19 @@ static enum status check_options(const struct session *s) {
 }
 
 /* Pairs; but where a prompt has several, whose responses stand in more than one, prompts with each of their
- * responses once; or all responses, where some prompts of the file have no pair. */
+ * responses once; or all responses, where some prompts of the file have no pair; of a split its responses. */
 static enum status choose_rows(const struct session *s, enum row_kind *out) {
     struct dataset *data;
     struct comparisons pairs = {0};
-    TRY(dataset_open(s->comm, s->settings->data, &data));
+    TRY(dataset_open_split(s->comm, s->settings->data, (enum data_split)s->settings->split, &data));
     *out = ROWS_RESPONSES;
     enum status st = dataset_size(data).pairs > 0 ? comparisons_open(data, &pairs) : OK;
     if (st == OK && dataset_size(data).pairs > 0) {
         bool is_view = strcmp(dataset_path(data), dataset_base_path(data)) != 0;
         bool leaves_prompts = !is_view && pairs.n_groups < dataset_size(data).prompts;
         bool is_repeated = pairs.n_groups < pairs.n;
-        *out = !is_repeated ? ROWS_LABELED : leaves_prompts ? ROWS_RESPONSES : ROWS_PROMPTS;
+        bool is_split = dataset_split(data) != SPLIT_ALL; /* which has some of a prompt's responses */
+        *out = !is_repeated ? ROWS_LABELED : leaves_prompts || is_split ? ROWS_RESPONSES : ROWS_PROMPTS;
     }
     comparisons_close(&pairs);
     dataset_close(data);
@@ -201,7 +202,8 @@ static enum status choose_rows(const struct session *s, enum row_kind *out) {
 
 static enum status score_work(struct score_job *job) {
     struct session *s = &job->session;
-    struct rows_request request = {.path = s->settings->data, .key = "data"};
+    struct rows_request request = {
+        .path = s->settings->data, .key = "data", .split = (enum data_split)s->settings->split};
     TRY(session_need(s->settings->data, "data"));
     TRY(session_need(s->settings->model, "model"));
     TRY(session_open_backend(s, NULL, true));

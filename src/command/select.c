@@ -6,6 +6,7 @@
 #include "command/session.h"
 #include "data/question.h"
 #include "select/answers.h"
+#include "select/rewarded.h"
 
 struct selection_options select_options(struct run *run) {
     const struct settings *s = run->settings;
@@ -14,6 +15,7 @@ struct selection_options select_options(struct run *run) {
         .compare = s->select.compare,
         .exclude = s->select.exclude,
         .export = "",
+        .split = (enum data_split)s->split,
         .strategy = s->select.strategy,
         .scope = (enum selection_scope)s->select.scope,
         .fraction = s->select.fraction,
@@ -62,6 +64,41 @@ static enum status take_answers(struct run *run) {
     return st;
 }
 
+/* Collective. What only looks at rewards. */
+static enum status select_by_rewards(struct run *run) {
+    const struct settings *s = run->settings;
+    const struct {
+        const char *key, *value;
+    } idle[] = {{"embeddings", s->embeddings},
+                {"select.compare", s->select.compare},
+                {"select.export", s->select.export},
+                {"select.exclude", s->select.exclude}};
+    struct text command = {0};
+    for (int i = 0; i < COUNT_OF(idle); i++) {
+        if (*idle[i].value) {
+            return fail(ERR_USAGE, "%s: has no effect with select.strategy=%s", idle[i].key,
+                        s->select.strategy);
+        }
+    }
+    TRY(run->dry_run ? OK : session_need(s->output, "output"));
+    enum status st = comm_agree(run->comm, line_text(run, &command));
+    bool has_fraction = options_is_set(run->options, "select.fraction");
+    const struct rewarded_options options = {.comm = run->comm,
+                                             .data = s->data,
+                                             .strategy = s->select.strategy,
+                                             .rewards = s->select.rewards,
+                                             .samples = s->select.samples,
+                                             .output = run->dry_run ? "" : s->output,
+                                             .report = s->select.report,
+                                             .command = command.data,
+                                             .fraction = has_fraction ? s->select.fraction : 1,
+                                             .count = s->select.count,
+                                             .trust_data = s->trust_data};
+    st = st == OK ? rewarded_run(&options) : st;
+    text_free(&command);
+    return st;
+}
+
 /* Collective. The tokenizer is looked for before any work. */
 static enum status open_tokenizer(struct run *run, struct tokenizer **out) {
     struct dataset *data;
@@ -80,8 +117,12 @@ enum status command_select(struct run *run) {
         return take_answers(run);
     }
     if (!*s->select.strategy) {
-        return fail(ERR_USAGE, "select.strategy is not set; give random, easy, hard, centroid, balanced or a "
-                               "mix (or select.answers=FILE for what annotators answered)");
+        return fail(ERR_USAGE,
+                    "select.strategy is not set; give random, easy, hard, centroid, balanced, a mix, "
+                    "filtered or curriculum (or select.answers=FILE for what annotators answered)");
+    }
+    if (rewarded_knows(s->select.strategy)) {
+        return select_by_rewards(run);
     }
     TRY(run->dry_run || *s->select.export ? OK : session_need(s->output, "output"));
     TRY(*s->select.export ? open_tokenizer(run, &tokenizer) : OK);

@@ -107,6 +107,7 @@ enum status session_open_model(struct session *s) {
     TRY(session_need(s->settings->model, "model"));
     TRY(comm_agree(s->comm, session_adapter_head(s, &head)));
     const struct model_folder_options options = {.head = head,
+                                                 .value_head = s->value_head,
                                                  .seed = (uint64_t)s->settings->seed,
                                                  .kind = is_frozen ? ARENA_FROZEN : ARENA_TRAINED,
                                                  .beside = is_frozen ? 0 : s->beside};
@@ -135,6 +136,29 @@ enum status session_need_config_head(const struct model_config *config, const ch
     return head != HEAD_LANGUAGE
                ? fail(ERR_USAGE, "%s is a language model; a reward model is needed here", folder)
                : fail(ERR_USAGE, "%s is a reward model; a language model is needed here", folder);
+}
+
+enum status session_check_ids(const struct session *s, const struct model *m, const char *key,
+                              const char *folder) {
+    struct text source = {0};
+    struct tokenizer *t = NULL;
+    int64_t own = s->model->config.vocabulary, other = m->config.vocabulary;
+    if (m->config.head == HEAD_LANGUAGE ? own != other
+                                        : s->tokenizer && other < tokenizer_size(s->tokenizer)) {
+        return fail(ERR_USAGE, "%s: %s has a vocabulary of %lld, model %s one of %lld; they must be the same",
+                    key, folder, (long long)other, s->settings->model, (long long)own);
+    }
+    enum status st = model_source_folder(folder, &source);
+    if (st == OK && s->tokenizer && tokenizer_open(source.data, &t) == OK &&
+        tokenizer_hash(t) != tokenizer_hash(s->tokenizer) && !s->settings->allow_other_tokenizer) {
+        st = fail(ERR_USAGE,
+                  "%s: %s has another tokenizer than model %s: ids mean other text to it; set "
+                  "allow_other_tokenizer=true where they do not",
+                  key, folder, s->settings->model);
+    }
+    tokenizer_close(t);
+    text_free(&source);
+    return st;
 }
 
 struct truncation session_truncation(const struct settings *settings) {
@@ -168,6 +192,9 @@ enum status session_open_rows(struct session *s, const struct rows_request *requ
     struct rows_request full = *request;
     TRY(session_need(request->path, request->key));
     full.truncation = session_truncation(s->settings);
+    if (request->drawn > 0) {
+        full.truncation.max_response = request->truncation.max_response;
+    }
     full.vocabulary = s->model ? s->model->config.vocabulary : 0;
     full.user = s->run->options->command;
     full.trust = s->settings->trust_data;
@@ -184,7 +211,7 @@ enum status session_check_tokenizer(const struct session *s, const struct datase
 }
 
 enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
-    TRY(dataset_open(s->comm, path, out));
+    TRY(dataset_open_split(s->comm, path, (enum data_split)s->settings->split, out));
     TRY(dataset_verify_once(s->comm, *out, s->settings->trust_data, &s->run->seen));
     return session_check_tokenizer(s, *out);
 }

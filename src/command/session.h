@@ -20,6 +20,7 @@ struct session {
     const struct settings *settings;
     struct backend *backend;
     enum model_head head; /* a causal folder is opened with a new score head where that is asked for */
+    bool value_head;      /* beside a language head, in what is trained */
     int64_t beside;       /* bytes that training takes beside the parameters, in one allocation with them */
     struct model *model;
     uint64_t model_hash;    /* of the weights as read, and of the configuration; with adapters of theirs */
@@ -81,6 +82,11 @@ enum status session_open_tokenizer(struct session *s);
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head);
 enum status session_need_config_head(const struct model_config *config, const char *folder,
                                      enum model_head head);
+
+/* Local. Ids mean the same in another model: one size of vocabulary (with language models), one tokenizer
+ * where both have one. Fails: ERR_USAGE naming the key. */
+enum status session_check_ids(const struct session *s, const struct model *m, const char *key,
+                              const char *folder);
 
 /* Collective. rows_open with the settings' truncation, the model's vocabulary and the command's name, which
  * the request leaves out, and session_check_tokenizer. */

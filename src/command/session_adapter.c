@@ -48,8 +48,9 @@ static enum status plan_adapters(struct session *s, const struct model_config *c
         return fail(ERR_USAGE, "%s is the adapter of a reward model; a language model is needed here",
                     settings->adapter);
     }
-    return adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", !is_read,
-                                 config, &s->adapters);
+    TRY(adapter_config_layout(s->adapter_config, is_read ? settings->adapter : "lora.targets", !is_read,
+                              config, &s->adapters));
+    return config->value_head ? lora_layout_save(&s->adapters, VALUE_HEAD) : OK; /* trained whole */
 }
 
 enum status session_plan_adapters(struct session *s, const struct model_config *config) {

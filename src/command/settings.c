@@ -27,11 +27,14 @@
         .high = high_, .unit = unit_, .commands = commands_, .when = when_, .help = __VA_ARGS__      \
     }
 
-#define TRAINERS "sft dpo reward"
-#define MODEL_USERS "sft dpo reward score evaluate generate embed merge"
-#define WRITERS \
-    "prepare init sft dpo reward merge score generate evaluate judge synth bench embed select few-shot"
-#define ROW_READERS "sft dpo reward score evaluate generate merge"
+#define READING_TRAINERS "sft dpo reward"
+#define TRAINERS READING_TRAINERS " online"
+#define MODEL_USERS "sft dpo reward online score evaluate generate embed merge"
+#define RUNNERS MODEL_USERS " judge"
+#define WRITERS                                                                                        \
+    "prepare init sft dpo reward online merge score generate evaluate judge synth bench embed select " \
+    "few-shot"
+#define ROW_READERS "sft dpo reward online score evaluate generate merge"
 
 /* How a run goes on with another value; where nothing is said: not at all. */
 #define FREE .resume = RESUME_FREE
@@ -50,27 +53,43 @@ static const struct option table[] = {
          PLACE),
     BOOL("overwrite", overwrite, "false", WRITERS " inspect", NULL,
          "output may replace what is no earlier result of the same command; never an input", PLACE),
-    TEXT("data", data, "", ROW_READERS " embed select few-shot", NULL,
-         "preference file (from prepare) or a view of one; few-shot: several, one a user or objective",
-         PLACE),
-    TEXT("eval_data", eval_data, "", TRAINERS, NULL, "preference file evaluated during training", FREE),
-    TEXT("model", model, "", MODEL_USERS " bench few-shot", NULL,
+    TEXT(
+        "data", data, "", ROW_READERS " embed select few-shot judge", "judge:model",
+        "preference file (from prepare) or a view of one; few-shot: several, one a user or objective; judge: "
+        "what was answered, where the files of answers do not hold the prompts",
+        PLACE),
+    CHOICE("split", split, "all", "all|train|validation|test", ROW_READERS " embed select few-shot inspect",
+           "few-shot:data&select:!select.answers&inspect:inspect.rows",
+           "which of the splits of data's pairs is read (prepare.objectives deals them); few-shot trains on "
+           "train and evaluates on this one, all: on test; inspect: of which rows are shown"),
+    CHOICE("eval_split", eval_split, "all", "all|train|validation|test", READING_TRAINERS, "eval_data",
+           "likewise, of eval_data", FREE),
+    TEXT("eval_data", eval_data, "", READING_TRAINERS, NULL, "preference file evaluated during training",
+         FREE),
+    TEXT("model", model, "", RUNNERS " bench few-shot", "judge:judge.answers",
          "Hugging Face model folder, or a run's checkpoints/step-N.h5; bench: a folder or config.json; "
-         "evaluate does without where it only compares labels with scores or truth; few-shot: a finished "
+         "evaluate does without where it only compares labels with scores or truth; judge: the one that "
+         "judges; "
+         "few-shot: a finished "
          "run's "
          "folder, evaluated again without training",
          PLACE),
-    TEXT("adapter", adapter, "", MODEL_USERS, "evaluate:model",
+    TEXT("adapter", adapter, "", RUNNERS, "evaluate:model&judge:model",
          "folder of a PEFT adapter (LoRA) put on model; training goes on with it, beside a frozen base",
          PLACE),
-    TEXT("reward_model", reward_model, "", "generate", NULL,
-         "folder of a reward model with the same tokenizer: each response gets its reward"),
-    TEXT("reference", reference, "", "dpo score evaluate",
-         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE "&!dpo.reference_free",
-         "reference model's folder; dpo: the model as it was at the start", PLACE),
-    TEXT("reference.adapter", reference_adapter, "", "dpo score evaluate",
+    TEXT("reward_model", reward_model, "", "generate online", NULL,
+         "folder of a reward model with the same tokenizer: each response gets its reward; online: or "
+         "several, "
+         "comma separated",
+         PLACE),
+    TEXT("reference", reference, "", "dpo online score evaluate",
          "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
-         "&!dpo.reference_free&score:reference&evaluate:reference&dpo:reference,lora.rank,adapter",
+         "&!dpo.reference_free&online:@" LEARNT_ONLINE_REFERENCE,
+         "reference model's folder; dpo, online: the model as it was at the start", PLACE),
+    TEXT("reference.adapter", reference_adapter, "", "dpo online score evaluate",
+         "evaluate:model&dpo:@" LEARNT_READS_REFERENCE
+         "&!dpo.reference_free&score:reference&evaluate:reference&dpo:reference,lora.rank,adapter&online:"
+         "@" LEARNT_ONLINE_REFERENCE "&online:reference,lora.rank,adapter",
          "PEFT adapter on the reference, or none; dpo with adapters and without `reference`: on the base, "
          "which is "
          "the reference alone where this is not set; an adapter that is trained further has to say",
@@ -80,17 +99,18 @@ static const struct option table[] = {
          "side-car from embed; random does without; dpo with steer.layers: of the responses that are users' "
          "choices, made by the same job where not set",
          PLACE),
-    TEXT("tokenizer", tokenizer, "", "prepare init inspect select", "select:select.export",
-         "folder, tokenizer.json, or bytes; inspect, select: where not set, what the data name"),
+    TEXT("tokenizer", tokenizer, "", "prepare init inspect select judge", "select:select.export&judge:data",
+         "folder, tokenizer.json, or bytes; inspect, select, judge: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
          "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
          "to it",
          PLACE),
-    BOOL("trust_data", trust_data, "false", ROW_READERS " embed select few-shot", NULL,
+    BOOL("trust_data", trust_data, "false", ROW_READERS " embed select few-shot judge", "judge:data",
          "do not compare data with the hashes in their file, which reads all of it once", PLACE),
-    TEXT("device", device, "auto", MODEL_USERS " bench", "evaluate:model", "auto, cpu, cuda, check:cpu",
-         PLACE),
-    INT("device_ranks", device_ranks, "1", 1, 64, "ranks", MODEL_USERS " bench", "device=cuda&evaluate:model",
+    TEXT("device", device, "auto", RUNNERS " bench", "evaluate:model&judge:model",
+         "auto, cpu, cuda, check:cpu", PLACE),
+    INT("device_ranks", device_ranks, "1", 1, 64, "ranks", RUNNERS " bench",
+        "device=cuda&evaluate:model&judge:model",
         "ranks of a node that may share one CUDA device; a node's ranks are dealt over its devices"),
     INT("threads", threads, "0", 0, 4096, "threads", "*", NULL,
         "threads of a rank; 0: from the affinity mask", FREE),
@@ -100,11 +120,12 @@ static const struct option table[] = {
            "more)",
            FREE),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
-    CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", MODEL_USERS " bench",
-           "evaluate:model&bench:bench.kind=step|ops|kmeans",
-           "type of activations and products; tf32 (cuda): fp32 with products from 10-bit mantissas"),
-    CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", MODEL_USERS " bench",
-           "device=cuda&evaluate:model",
+    CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", RUNNERS " bench",
+           "evaluate:model&judge:model&bench:bench.kind=step|ops|kmeans|decode",
+           "type of activations and products (bf16 on the CPU: their type in memory; sums are fp32); tf32 "
+           "(cuda): fp32 with products from 10-bit mantissas"),
+    CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", RUNNERS " bench",
+           "device=cuda&evaluate:model&judge:model",
            "own kernels, or cuDNN's (compute=bf16; shapes that it does not have go to the own ones); auto: "
            "cuDNN where it is found"),
 
@@ -118,6 +139,7 @@ static const struct option table[] = {
 #include "command/keys/evaluate.inc"
 #include "command/keys/few_shot.inc"
 #include "command/keys/generate.inc"
+#include "command/keys/online.inc"
 #include "command/keys/select.inc"
 #include "command/keys/steer.inc"
 #include "command/keys/synth.inc"
@@ -131,7 +153,7 @@ static const struct option table[] = {
          "cosine, mean and quantiles)"),
     TEXT("inspect.report", inspect.report, "", "inspect", "inspect.against",
          "JSON Lines file: the drift of each input as an object"),
-    CHOICE("preflight.command", preflight.command, "auto", "auto|sft|dpo|reward", "preflight", NULL,
+    CHOICE("preflight.command", preflight.command, "auto", "auto|sft|dpo|reward|online", "preflight", NULL,
            "the command that is to be run with this configuration; auto: the one that alone takes a key that "
            "is set"),
     INT("preflight.sample", preflight.sample, "2000", 0, MOST, "rows", "preflight", NULL,

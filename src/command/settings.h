@@ -15,6 +15,7 @@ struct settings {
     char *adapter, *reference_adapter; /* the latter: reference.adapter */
     int64_t threads, seed, device_ranks;
     bool overwrite;
+    int split, eval_split; /* enum data_split */
     double watchdog_s;
     int compute;
 
@@ -25,7 +26,10 @@ struct settings {
         int format; /* enum record_format */
         bool token_chars, strict, strings_as_chat;
         int64_t limit, max_length, max_pairs_per_post;
-        double min_score_ratio;
+        double min_score_ratio, conflicting;
+        char *objectives;
+        int merge_prompts; /* 0 auto, 1 true, 2 false */
+        int64_t split_seed, split_after;
         char *chat_template; /* "auto", "transcript", or a file */
         char *date;          /* of templates that ask; "": today */
         int train_turns;     /* 0 all, 1 last */
@@ -92,7 +96,8 @@ struct settings {
         int format; /* 0 jsonl, 1 hdf5 */
     } score;
     struct {
-        char *annotations, *answers, *gamed;
+        char *annotations, *answers, *gamed, *template, *choices, *save;
+        int verdict; /* 0 agree, 1 mean */
         double sensitivity, specificity;
     } judge;
     struct {
@@ -102,7 +107,7 @@ struct settings {
         bool end, begin, masked_end;
     } embed;
     struct {
-        char *strategy, *model, *report, *compare, *export, *exclude, *answers;
+        char *strategy, *model, *report, *compare, *export, *exclude, *answers, *rewards, *samples;
         double fraction;
         int64_t count, clusters;
         int scope;   /* 0 auto, 1 pairs, 2 prompts */
@@ -126,7 +131,8 @@ struct settings {
         bool latent;
         int64_t hidden, heads, batch, targets, context_min, context_max, samples, eval_samples;
         int64_t steps, passes, norm_batches, checkpoint_every, task_seed, world_rows, world_seed;
-        double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout;
+        double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout, context_conflicting;
+        char *context_data;
     } few_shot;
     struct {
         int64_t rows, bootstrap, kl_positions, kl_samples;
@@ -136,22 +142,42 @@ struct settings {
         int64_t max_new_tokens, top_k, batch, limit, samples, best_of;
         double temperature, top_p, min_p, repetition_penalty;
         int rule; /* enum rule_kind */
-        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report;
+        char *mix, *tokens, *threshold, *reference, *expert, *antiexpert, *stop, *save, *report, *generator,
+            *instructions;
+        int format; /* 0 jsonl, 1 alpaca_eval */
         bool stop_at_end, per_token;
     } generate;
+    struct {
+        int method; /* enum online_method */
+        char *loss;
+        int64_t prompts, samples, max_new_tokens, sequences, inner_epochs;
+        double temperature, kl, kl_target, kl_horizon, clip, clip_high, delta, importance_cap, top_share;
+        double gamma, lambda, value_weight, value_clip; /* ppo */
+        bool whiten_rewards;
+        bool stop_at_end, keep_rollouts, kl_correction, normalize_advantages, mask_truncated, sync_reference;
+        int ratio;         /* 0 token, 1 sequence */
+        int scale_rewards; /* enum advantage_scale */
+        int keep;          /* 0 top, 1 best */
+        double reference_mixup_alpha;
+        int64_t reference_sync_steps;
+        char *reward_weights, *reward_pattern, *reward_command, *missing_stop_score;
+        int reward_match; /* enum reward_match */
+        double reward_length, reward_stop, reward_pattern_weight, reward_command_weight, reward_timeout_s;
+        double missing_stop_penalty;
+    } online;
     struct {
         int kind; /* 0 pairs (numeric: two conflicting users), 1 text */
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
         double noise, noise_similarity, noise_full_at, conflicting;
-        int64_t length, users;
+        int64_t length, marked, users;
     } synth;
     struct {
         char *against, *report;
         int64_t rows;
     } inspect;
     struct {
-        int command;    /* 0 auto, 1 sft, 2 dpo, 3 reward */
+        int command;    /* 0 auto, 1 sft, 2 dpo, 3 reward, 4 online */
         int64_t sample; /* rows whose boundaries are looked at */
     } preflight;
     struct {
@@ -163,6 +189,7 @@ struct settings {
 
 /* What a command learns only from its input: "@…" in a key's `when`, and for options_learn. */
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
+#define LEARNT_ONLINE_REFERENCE "a KL or a loss that reads a reference"
 #define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
 #define LEARNT_USERS "several data files, one a user"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"

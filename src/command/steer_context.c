@@ -20,16 +20,9 @@ struct chosen {
     int64_t n;
 };
 
-enum status contexts_name(const char *path, size_t length, char **out) {
-    const char *end = path + length, *name = path;
-    for (const char *c = path; c < end; c++) {
-        name = *c == '/' ? c + 1 : name;
-    }
-    const char *dot = end;
-    for (const char *c = name; c < end; c++) {
-        dot = *c == '.' ? c : dot;
-    }
-    *out = mem_strndup(name, (size_t)((dot > name ? dot : end) - name));
+enum status contexts_name(const char *path, char **out) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    *out = mem_strndup(name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
     return mem_ok(*out);
 }
 
@@ -122,7 +115,7 @@ static enum status encode(struct contexts *out, const struct chosen *c) {
 /* Collective. path NULL: nothing is known of the user. */
 static enum status add_user(struct session *s, const char *path, struct contexts *out) {
     struct chosen c = {.session = s};
-    enum status st = contexts_name(path ? path : "", path ? strlen(path) : 0, &out->names[out->n++]);
+    enum status st = contexts_name(path ? path : "", &out->names[out->n++]);
     st = comm_agree(s->comm, st);
     st = st == OK && path ? embed_choices(&c, path) : st;
     st = st == OK ? comm_agree(s->comm, encode(out, &c)) : st;
@@ -143,22 +136,20 @@ static enum status add_user(struct session *s, const char *path, struct contexts
 
 /* Collective. */
 static enum status add_users(struct session *s, int most, struct contexts *out) {
-    const char *list = s->settings->steer.context;
-    if (!*list) {
+    struct names files = {0};
+    if (!*s->settings->steer.context) {
         return add_user(s, NULL, out);
     }
-    for (const char *at = list; *at;) {
-        size_t n = text_list_name(at);
-        char *path = mem_strndup(at, n);
-        enum status st =
-            out->n < most ? mem_ok(path) : fail(ERR_USAGE, "steer.context: at most %d files here", most);
-        st = comm_agree(s->comm, st);
-        st = st == OK ? add_user(s, path, out) : st;
-        mem_free(path);
-        TRY(st);
-        at += n + (at[n] == ',');
+    enum status st = names_split(&files, s->settings->steer.context);
+    if (st == OK && files.n > most) {
+        st = fail(ERR_USAGE, "steer.context: at most %d files here", most);
     }
-    return OK;
+    st = comm_agree(s->comm, st);
+    for (int i = 0; i < files.n && st == OK; i++) {
+        st = add_user(s, files.list[i], out);
+    }
+    names_free(&files);
+    return st;
 }
 
 enum status contexts_open(struct session *s, int most, struct contexts *out) {

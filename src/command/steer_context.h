@@ -21,7 +21,7 @@ enum status contexts_open(struct session *s, int most, struct contexts *out);
 void contexts_close(struct contexts *c);
 /* NULL where there are none. */
 const struct condition *contexts_condition(const struct contexts *c);
-/* Local. The next name of a list of files, without folder and ending. */
-enum status contexts_name(const char *path, size_t length, char **out);
+/* Local. A file's name without folder and ending. */
+enum status contexts_name(const char *path, char **out);
 
 #endif

@@ -13,7 +13,12 @@ bool steer_has_users(const struct settings *s) {
 }
 
 enum status steer_first_file(const struct settings *s, struct text *out) {
-    return text_printf(out, "%.*s", (int)text_list_name(s->data), s->data);
+    struct names files = {0};
+    enum status st = names_split(&files, s->data);
+    st = st == OK && files.n == 0 ? fail(ERR_USAGE, "data is not set") : st;
+    st = st == OK ? text_puts(out, files.list[0]) : st;
+    names_free(&files);
+    return st;
 }
 
 /* The embedding model is a session's of its own for as long as this takes. */
@@ -50,6 +55,7 @@ enum status steer_maker(const char *path, struct text *out) {
 enum status steer_world(const struct session *s, const char *embeddings, struct world *out) {
     const struct world_options o = {.data = s->settings->data,
                                     .embeddings = embeddings,
+                                    .split = (enum data_split)s->settings->split,
                                     .split_seed = (uint64_t)s->settings->seed,
                                     .trust_data = s->settings->trust_data};
     int64_t dropped = 0;

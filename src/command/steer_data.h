@@ -14,7 +14,8 @@ enum status steer_first_file(const struct settings *s, struct text *out);
 enum status steer_embed(struct run *run, const char *file, struct text *path);
 /* Local. What made a side-car: the recipe and the model's hash, in words. */
 enum status steer_maker(const char *path, struct text *out);
-/* Collective. The world of `data` with those embeddings, all of it in the train split; says what it is. */
+/* Collective. The world of `data` with those embeddings, in the files' splits; without splits all of it is
+ * the train split. Says what it is. */
 enum status steer_world(const struct session *s, const char *embeddings, struct world *out);
 
 #endif

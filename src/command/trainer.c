@@ -54,7 +54,7 @@ void trainer_plan(struct trainer *t) {
         .view = s->train.view,
         .reference = s->train.reference,
         .plan = {.rows = s->train.n,
-                 .batch = settings->train.batch,
+                 .batch = t->own ? t->own->batch(settings) : settings->train.batch,
                  .slots = settings->train.slots,
                  .micro_tokens = settings->train.micro_tokens,
                  .seed = (uint64_t)settings->seed,
@@ -66,7 +66,7 @@ void trainer_plan(struct trainer *t) {
     if (s->eval.view) {
         t->eval_data = session_evaluation(s, &s->eval);
     }
-    int64_t steps = settings->train.steps;
+    int64_t steps = settings->train.steps, span = t->own ? t->own->span(settings) : 1;
     t->training = (struct training){
         .comm = s->comm,
         .workspace = &s->workspace,
@@ -75,7 +75,7 @@ void trainer_plan(struct trainer *t) {
         .eval_data = s->eval.view ? &t->eval_data : NULL,
         .keep = trainer_keep(settings),
         .label = s->run->options->command,
-        .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan),
+        .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan) * span,
         .warmup_steps = settings->train.warmup_steps,
         .schedule = (enum schedule)settings->train.schedule,
         .clip = settings->train.clip,
@@ -104,15 +104,21 @@ enum status trainer_open_rows(struct trainer *t) {
                     "set train.batch to 2 or more",
                     settings->dpo.loss);
     }
-    const struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
-                                       .key = "data",
-                                       .kind = trainer_rows(&t->terms),
-                                       .mismatch = mismatch};
+    struct rows_request train = {.path = t->view.len > 0 ? t->view.data : settings->data,
+                                 .key = "data",
+                                 .kind = trainer_rows(&t->terms),
+                                 /* a selection has taken the split's rows */
+                                 .split = (enum data_split)(t->view.len > 0 ? SPLIT_ALL : settings->split),
+                                 .mismatch = mismatch};
+    if (t->own) {
+        t->own->request(settings, &train);
+    }
     TRY(session_open_rows(s, &train, &s->train));
     if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
                                           .key = "eval_data",
                                           .kind = trainer_rows(&t->terms),
+                                          .split = (enum data_split)settings->eval_split,
                                           .limit = settings->evaluate.rows,
                                           .mismatch = mismatch};
         TRY(session_open_rows(s, &eval, &s->eval));
@@ -127,8 +133,9 @@ static void warn_of_idle_ranks(const struct trainer *t) {
     if (rows < t->data.size) {
         log_root(LOG_WARN,
                  "an update has %lld rows and there are %d ranks: %lld of them have nothing to do; a larger "
-                 "train.batch or fewer ranks would do",
-                 (long long)rows, t->data.size, (long long)(t->data.size - rows));
+                 "%s or fewer ranks would do",
+                 (long long)rows, t->data.size, (long long)(t->data.size - rows),
+                 t->own ? "online.prompts" : "train.batch");
     }
 }
 
@@ -388,6 +395,7 @@ static enum status accept_run(void *context, bool is_new) {
         text_clear(&path);
         st = st == OK ? text_printf(&path, "%s/adapter", s->settings->output) : st;
         st = st == OK ? model_step_remove(path.data) : st;
+        st = st == OK && a->t->own ? a->t->own->forget(a->t) : st;
     }
     text_free(&path);
     return comm_agree(s->comm, st);
@@ -419,7 +427,8 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     TRY(select ? make_view(t, select) : OK);
     TRY(*settings->steer.layers ? trainer_steer_embed(t) : OK);
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
-    if (!t->terms.has_reference || !*settings->reference) { /* else a second model is to fit for a while */
+    if (t->own || !t->terms.has_reference ||
+        !*settings->reference) { /* else a second model is to fit for a while */
         TRY(comm_agree(s->comm, state_bytes(t, &s->beside)));
     }
     enum status st = session_open_model(s);
@@ -433,7 +442,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     t->training.checkpoint.lease = folder->lease;
     t->training.accepted = accept_run;
     t->training.accepted_context = &acceptance;
-    st = prepare_reference(t);
+    st = t->own ? t->own->open(t) : prepare_reference(t);
     st = st == OK ? train(t) : st;
     st = st == OK ? OK : explain_memory(t, st);
     return st == OK ? save_model(t) : st;
@@ -448,6 +457,7 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     TRY(comm_agree(s->comm, find_limit(t)));
     comm_watch_signals();
     s->head = model_head_for(t->terms.reads & READS_VALUE);
+    s->value_head = t->terms.reads & READS_TOKEN_VALUE;
     s->trains = true;
     TRY(*settings->steer.layers ? comm_agree(s->comm, trainer_steer_first(t)) : OK);
     if (s->run->dry_run) {
@@ -462,14 +472,26 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     return comm_agree(s->comm, run_folder_finish(s->run, s->backend, &folder, st));
 }
 
-enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select) {
-    struct trainer trainer = {.terms = *terms, .command = run->options->command};
+static enum status run_with(struct run *run, const struct terms *terms, trainer_select *select,
+                            const struct trainer_source *own) {
+    struct trainer trainer = {.terms = *terms, .own = own, .command = run->options->command};
     session_open(run, &trainer.session);
     enum status st = trainer_work(&trainer, select);
     trainer_steer_close(&trainer);
+    if (own) {
+        own->close(&trainer);
+    }
     live_reference_close(&trainer.follower);
     workspace_close(&trainer.follower_workspace);
     session_close(&trainer.session);
     text_free(&trainer.view);
     return st;
+}
+
+enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select) {
+    return run_with(run, terms, select, NULL);
+}
+
+enum status trainer_run_own(struct run *run, const struct terms *terms, const struct trainer_source *own) {
+    return run_with(run, terms, NULL, own);
 }

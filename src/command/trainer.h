@@ -9,12 +9,33 @@
 #include "train/estimate.h"
 #include "train/loop.h"
 
+struct trainer;
+/* Rows that a command makes itself of the data's prompts, in the place of rows that are read. */
+struct trainer_source {
+    /* Local, from settings alone: rows of an update, and updates that have the same. */
+    int64_t (*batch)(const struct settings *s);
+    int64_t (*span)(const struct settings *s);
+    void (*request)(const struct settings *s, struct rows_request *out); /* what is read of the data */
+    /* Local. Folders that it reads beside the model's and the reference's. */
+    enum status (*look)(const struct trainer *t);
+    /* Local. Adds to an estimate what it takes; rows are open, a model need not be. */
+    enum status (*memory)(struct trainer *t, struct estimate_options *out);
+    /* Local, rank 0. The run begins anew: what an earlier one left goes. */
+    enum status (*forget)(const struct trainer *t);
+    /* Collective. The model and rows are open: sets t->training.source. */
+    enum status (*open)(struct trainer *t);
+    void (*close)(struct trainer *t);
+};
+
 struct trainer {
     struct session session;
     struct terms terms;
-    const char *command; /* that is run, or will be */
-    struct text view;    /* of settings->data, made by this job and read in its place; empty: none */
-    bool has_folder;     /* the output folder is this job's */
+    const struct trainer_source *own; /* NULL: rows are read */
+    void *own_state;                  /* of it, between open and close */
+    uint64_t own_contents;            /* hash of what it reads */
+    const char *command;              /* that is run, or will be */
+    struct text view; /* of settings->data, made by this job and read in its place; empty: none */
+    bool has_folder;  /* the output folder is this job's */
     struct batch_source data, eval_data;
     struct live_reference follower; /* dpo.sync_reference */
     struct workspace follower_workspace;
@@ -34,6 +55,8 @@ struct trainer {
 enum status sft_terms(const struct run *run, struct terms *out);
 enum status dpo_terms(const struct run *run, struct terms *out);
 enum status reward_terms(const struct run *run, struct terms *out);
+enum status online_terms(const struct run *run, struct terms *out);
+const struct trainer_source *online_source(void);
 /* Local. dpo.loss and its options into terms. Fails: ERR_USAGE. */
 enum status dpo_losses(const struct run *run, struct terms *out);
 
@@ -43,6 +66,8 @@ enum row_kind trainer_rows(const struct terms *t);
  * output folder, once all is checked that can be, to be read in its place; NULL: none. */
 typedef enum status trainer_select(struct run *run, struct text *view);
 enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select);
+/* Collective. The same on rows that the command makes itself. */
+enum status trainer_run_own(struct run *run, const struct terms *terms, const struct trainer_source *own);
 
 /* Where users steer the policy (steer.layers). first: Local, the first of the settings' data files, as the
  * view. embed: a trainer_select that leaves the side-car that `embeddings` does not name. open: Collective,

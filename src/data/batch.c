@@ -176,6 +176,11 @@ void batch_free(struct batch *b) {
     mem_free(b->reference);
     mem_free(b->token_first);
     mem_free(b->token_reference);
+    mem_free(b->advantage);
+    mem_free(b->token_old);
+    mem_free(b->token_advantage);
+    mem_free(b->token_return);
+    mem_free(b->token_old_value);
     mem_free(b->cuts);
     mem_free(b->users.pairs);
     *b = (struct batch){0};
@@ -197,37 +202,46 @@ static void share_free(struct share *s) {
     mem_free(s->cost);
 }
 
-/* Every rank deals the whole update: it needs all costs, but reads no tokens for that. */
-static enum status share_rows(const struct batch_source *s, const int64_t *rows, int64_t n,
-                              struct share *out) {
+/* This rank's part of rows that are dealt to slots. Local. */
+static enum status deal_share(const struct batch_plan *plan, struct range slots, const int32_t *cost,
+                              const int64_t *rows, int64_t n, struct share *out) {
     int64_t *order = NULL;
     int64_t *first = NULL;
-    int32_t *cost = NULL;
     enum status st;
     TRY_TO(done, NEW_ARRAY(order, n));
-    TRY_TO(done, NEW_ARRAY(cost, n));
-    TRY_TO(done, NEW_ARRAY(first, s->plan.slots + 1));
-    TRY_TO(done, view_plan_open(s->view, rows, n, &out->plan));
-    for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, view_plan_cost(out->plan, i, &cost[i]));
-    }
-    TRY_TO(done, batch_deal(cost, rows, n, s->plan.slots, order, first));
-    struct range mine = range_part(s->plan.slots, s->rank, s->size);
-    out->n_slots = mine.last - mine.first;
-    out->n = first[mine.last] - first[mine.first];
+    TRY_TO(done, NEW_ARRAY(first, plan->slots + 1));
+    TRY_TO(done, batch_deal(cost, rows, n, plan->slots, order, first));
+    out->n_slots = slots.last - slots.first;
+    out->n = first[slots.last] - first[slots.first];
     TRY_TO(done, NEW_ARRAY(out->index, out->n));
     TRY_TO(done, NEW_ARRAY(out->cost, out->n));
     TRY_TO(done, NEW_ARRAY(out->slot_first, out->n_slots + 1));
     for (int64_t i = 0; i < out->n; i++) {
-        out->index[i] = order[first[mine.first] + i];
+        out->index[i] = order[first[slots.first] + i];
         out->cost[i] = cost[out->index[i]];
     }
     for (int64_t i = 0; i <= out->n_slots; i++) {
-        out->slot_first[i] = first[mine.first + i] - first[mine.first];
+        out->slot_first[i] = first[slots.first + i] - first[slots.first];
     }
 done:
     mem_free(order);
     mem_free(first);
+    return st;
+}
+
+/* Every rank deals the whole update: it needs all costs, but reads no tokens for that. */
+static enum status share_rows(const struct batch_source *s, const int64_t *rows, int64_t n,
+                              struct share *out) {
+    int32_t *cost = NULL;
+    enum status st;
+    TRY_TO(done, NEW_ARRAY(cost, n));
+    TRY_TO(done, view_plan_open(s->view, rows, n, &out->plan));
+    for (int64_t i = 0; i < n; i++) {
+        TRY_TO(done, view_plan_cost(out->plan, i, &cost[i]));
+    }
+    struct range slots = range_part(s->plan.slots, s->rank, s->size);
+    st = deal_share(&s->plan, slots, cost, rows, n, out);
+done:
     mem_free(cost);
     return st;
 }
@@ -306,6 +320,10 @@ enum status batch_place_tokens(struct batch *b) {
     return NEW_ARRAY(b->token_reference, b->token_first[b->first[b->n]]);
 }
 
+enum status batch_token_array(const struct batch *b, double **out) {
+    return NEW_ARRAY(*out, b->token_first[b->first[b->n]]);
+}
+
 /* Token by token, of responses whose sums are checked already. */
 static enum status read_token_reference(struct sidecar *file, struct batch *b) {
     TRY(batch_place_tokens(b));
@@ -320,6 +338,31 @@ static enum status read_token_reference(struct sidecar *file, struct batch *b) {
     return OK;
 }
 
+enum status batch_share(const struct batch_plan *plan, struct range slots, const int32_t *cost,
+                        const int64_t *rows, int64_t n, struct batch *b, int64_t **index) {
+    struct share share = {0};
+    enum status st;
+    TRY_TO(done, deal_share(plan, slots, cost, rows, n, &share));
+    TRY_TO(done, cut_share(plan, &share, b));
+    b->n = share.n;
+    *index = share.index;
+    share.index = NULL;
+done:
+    share_free(&share);
+    return st;
+}
+
+enum status batch_count(struct batch *b) {
+    TRY(place_responses(b));
+    for (int64_t i = 0; i < b->n; i++) {
+        const struct sample *sample = &b->samples[i];
+        b->tokens += sample_tokens(sample);
+        b->target_tokens +=
+            sample->n_responses > 0 && sample->target >= 0 ? sample_scored(sample, sample->target) : 0;
+    }
+    return OK;
+}
+
 /* Samples, cuts and what they come to. */
 static enum status read_share(const struct batch_source *s, const struct batch_rows *rows, struct batch *b) {
     struct share share = {0};
@@ -328,16 +371,10 @@ static enum status read_share(const struct batch_source *s, const struct batch_r
     TRY_TO(done, cut_share(&s->plan, &share, b));
     TRY_TO(done, view_plan_read(share.plan, share.index, share.n, &b->samples, s->counts));
     b->n = share.n;
-    TRY_TO(done, place_responses(b));
-    for (int64_t i = 0; i < b->n; i++) {
-        struct sample *sample = &b->samples[i];
-        if (rows->adjust) {
-            rows->adjust(rows->context, share.index[i], sample);
-        }
-        b->tokens += sample_tokens(sample);
-        b->target_tokens +=
-            sample->n_responses > 0 && sample->target >= 0 ? sample_scored(sample, sample->target) : 0;
+    for (int64_t i = 0; i < b->n && rows->adjust; i++) {
+        rows->adjust(rows->context, share.index[i], &b->samples[i]);
     }
+    st = batch_count(b);
 done:
     share_free(&share);
     return st;

@@ -68,19 +68,31 @@ struct batch {
     struct step_place place;
     int64_t n; /* rows of this rank */
     struct sample *samples;
-    int64_t *first;           /* n + 1: sample i's responses are [first[i], first[i + 1]) of all */
-    double *reference;        /* sums by response, at first[i] + j; NULL without a side-car */
-    int64_t *token_first;     /* where the tokens of the batch's response k are in token_reference: at */
-    double *token_reference;  /* token_first[k]; both NULL where nobody reads them */
+    int64_t *first;          /* n + 1: sample i's responses are [first[i], first[i + 1]) of all */
+    double *reference;       /* sums by response, at first[i] + j; NULL without a side-car */
+    int64_t *token_first;    /* where the tokens of the batch's response k are in token_reference: at */
+    double *token_reference; /* token_first[k]; both NULL where nobody reads them */
+    /* Of a policy's own samples, by response and laid out like token_reference; NULL where nobody reads them:
+     * log-probabilities when they were drawn, advantages, returns, and the values that these came from. */
+    double *advantage, *token_old, *token_advantage, *token_return, *token_old_value;
     struct batch_users users; /* none but where they steer a policy */
     int64_t n_cuts;
     struct forest_cut *cuts;
     int64_t tokens;        /* of this rank's forests */
-    int64_t target_tokens; /* scored tokens of the targets, this rank's */
+    int64_t target_tokens; /* scored tokens of the targets, this rank's; of groups: of all responses */
     /* Over all ranks, from an earlier reduction: what the losses divide by. */
     double global_target_tokens;
+    double global_responses; /* of groups; whoever makes them sets it */
 };
 void batch_free(struct batch *b);
+
+/* Local. Of n rows with these costs that are dealt to slots, the ones of this rank's slots, in dealing order,
+ * and the forests of them: sets b->n, n_cuts and cuts, and *index (the caller's): places of b->n of the rows.
+ */
+enum status batch_share(const struct batch_plan *p, struct range slots, const int32_t *cost,
+                        const int64_t *rows, int64_t n, struct batch *b, int64_t **index);
+/* Local. b has its samples: makes `first`, counts tokens. */
+enum status batch_count(struct batch *b);
 
 /* Reads batches of a view. Everything is borrowed. */
 struct batch_source {
@@ -113,6 +125,8 @@ enum status batch_read_rows(const struct batch_source *s, int64_t step, const st
 
 /* Local. Makes token_first and token_reference, for as many numbers as the responses have scored tokens. */
 enum status batch_place_tokens(struct batch *b);
+/* Local. Another array laid out like it, zero. The caller gives it to the batch, or releases it. */
+enum status batch_token_array(const struct batch *b, double **out);
 
 /* Local. Tokens of a forest of any update, on any of the ranks, at most. lengths: of the plan's rows, over
  * all ranks. */

@@ -14,15 +14,6 @@
 /* Decoded blocks kept per column: enough for every index row of some hundred thousand responses. */
 static const int64_t TOKEN_CACHE = 32 << 20, ROW_CACHE = 4 << 20;
 
-struct dataset {
-    char *path, *base_path;           /* the same where the file is no view */
-    struct h5_file *base, *selection; /* selection: NULL where the file is no view */
-    struct h5_column *columns[DATASET_COLUMNS];
-    struct dataset_facts facts;
-    struct dataset_size size;
-    uint64_t hash, pairs_hash;
-};
-
 void dataset_facts_free(struct dataset_facts *f) {
     mem_free(f->tokenizer);
     mem_free(f->source);
@@ -33,7 +24,11 @@ void dataset_facts_free(struct dataset_facts *f) {
     for (int i = 0; i < f->n_subsets; i++) {
         mem_free(f->subsets[i]);
     }
+    for (int i = 0; i < f->n_objectives; i++) {
+        mem_free(f->objectives[i]);
+    }
     mem_free(f->subsets);
+    mem_free(f->objectives);
     *f = (struct dataset_facts){0};
 }
 
@@ -46,6 +41,7 @@ void dataset_close(struct dataset *d) {
     dataset_facts_free(&d->facts);
     mem_free(d->path);
     mem_free(d->base_path);
+    mem_free(d->kept);
     mem_free(d);
 }
 
@@ -79,21 +75,18 @@ static enum status read_dropped(struct h5_file *f, struct dataset_facts *facts) 
     return OK;
 }
 
-/* One name a line. */
-static enum status read_subsets(struct h5_file *f, struct dataset_facts *facts) {
+/* An attribute's names, one a line. */
+static enum status read_names(struct h5_file *f, const char *attribute, char ***names, int *n_names) {
     char *list = NULL;
     int64_t capacity = 0;
-    if (!h5_has(f, dataset_columns[PROMPT_SUBSET].name)) {
-        return OK;
-    }
-    TRY(h5_get_text(f, "subsets", &list));
+    TRY(h5_get_text(f, attribute, &list));
     enum status st = OK;
     for (const char *at = list; st == OK;) {
         size_t n = strcspn(at, "\n");
-        TRY_TO(done, GROW_ARRAY(facts->subsets, capacity, facts->n_subsets + 1));
-        facts->subsets[facts->n_subsets] = mem_strndup(at, n);
-        TRY_TO(done, facts->subsets[facts->n_subsets] ? OK : status_code());
-        facts->n_subsets++;
+        TRY_TO(done, GROW_ARRAY(*names, capacity, *n_names + 1));
+        (*names)[*n_names] = mem_strndup(at, n);
+        TRY_TO(done, (*names)[*n_names] ? OK : status_code());
+        ++*n_names;
         if (at[n] == '\0') {
             break;
         }
@@ -102,6 +95,20 @@ static enum status read_subsets(struct h5_file *f, struct dataset_facts *facts) 
 done:
     mem_free(list);
     return st;
+}
+
+/* Names of arrays that are there. */
+static enum status read_lists(struct h5_file *f, struct dataset_facts *facts) {
+    if (h5_has(f, dataset_columns[PROMPT_SUBSET].name)) {
+        TRY(read_names(f, "subsets", &facts->subsets, &facts->n_subsets));
+    }
+    if (h5_has(f, dataset_columns[RESPONSE_SCORES].name)) {
+        TRY(read_names(f, "objectives", &facts->objectives, &facts->n_objectives));
+    }
+    return facts->n_objectives <= DATASET_OBJECTIVES_MAX
+               ? OK
+               : fail(ERR_DATA, "%s: %d objectives; at most %d fit the format", h5_path(f),
+                      facts->n_objectives, DATASET_OBJECTIVES_MAX);
 }
 
 static enum status read_facts(struct dataset *d) {
@@ -122,7 +129,7 @@ static enum status read_facts(struct dataset *d) {
         TRY(h5_get_u64(f, "template_hash", &facts->template_hash));
         TRY(h5_get_text(f, "template_date", &facts->template_date));
     }
-    TRY(read_subsets(f, facts));
+    TRY(read_lists(f, facts));
     return read_dropped(f, facts);
 }
 
@@ -132,6 +139,7 @@ static enum status open_column(struct dataset *d, enum dataset_column column, in
     bool is_run = column == PROMPT_TOKENS || column == RESPONSE_TOKENS || column == RESPONSE_CHARS ||
                   column == RESPONSE_TRAINED;
     expected.rows = rows;
+    expected.width = column == RESPONSE_SCORES ? d->facts.n_objectives : 0;
     return h5_column_open(is_pair && d->selection ? d->selection : d->base, &expected,
                           is_run ? TOKEN_CACHE : ROW_CACHE, &d->columns[column]);
 }
@@ -185,11 +193,14 @@ static enum status open_columns(struct dataset *d) {
     if (n->has_desirable) {
         TRY(open_column(d, RESPONSE_DESIRABLE, n->responses));
     }
+    TRY(d->facts.n_objectives > 0 ? open_column(d, RESPONSE_SCORES, n->responses) : OK);
     TRY(open_column(d, PAIR_CHOSEN, -1));
     n->pairs = h5_rows(d->columns[PAIR_CHOSEN]);
     for (enum dataset_column column = PAIR_REJECTED; column <= PAIR_SOURCE; column++) {
         TRY(open_column(d, column, n->pairs));
     }
+    n->has_splits = h5_has(dataset_file_of(d, HASH_PAIRS), dataset_columns[PAIR_SPLIT].name);
+    TRY(n->has_splits ? open_column(d, PAIR_SPLIT, n->pairs) : OK);
     TRY(check_ends(d, PROMPT_OFFSETS, n->prompt_tokens));
     TRY(check_ends(d, RESPONSE_OFFSETS, n->response_tokens));
     return check_ends(d, PROMPT_RESPONSES, n->responses);
@@ -258,8 +269,10 @@ static enum status open_local(struct dataset *d, const char *path) {
         TRY(h5_open(path, DATASET_CONTENT, DATASET_FORMAT_VERSION, &d->base));
     }
     TRY(read_facts(d));
+    d->objective = -1;
     if (is_view) {
         TRY(check_selection(d));
+        TRY(dataset_find_objective(d));
     }
     struct h5_file *pairs = dataset_file_of(d, HASH_PAIRS);
     if (h5_has_attribute(pairs, dataset_hash_names[HASH_PAIRS])) {
@@ -303,7 +316,7 @@ const char *dataset_base_path(const struct dataset *d) {
 }
 
 uint64_t dataset_pairs_hash(const struct dataset *d) {
-    return d->pairs_hash;
+    return d->split == SPLIT_ALL ? d->pairs_hash : hash_join(d->pairs_hash, (uint64_t)d->split);
 }
 
 uint64_t dataset_hash(const struct dataset *d) {
@@ -352,14 +365,25 @@ static enum status check_id(const struct dataset *d, const char *what, int64_t i
     return OK;
 }
 
+/* Where a pair stands in the file. */
+static int64_t pair_at(const struct dataset *d, int64_t row) {
+    return d->kept ? d->kept[row] : row;
+}
+
 enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out) {
     struct pair p = {.row = row};
     TRY(check_id(d, "pair", row, d->size.pairs));
-    TRY(h5_read(d->columns[PAIR_CHOSEN], row, 1, &p.chosen));
-    TRY(h5_read(d->columns[PAIR_REJECTED], row, 1, &p.rejected));
-    TRY(h5_read(d->columns[PAIR_MARGIN], row, 1, &p.margin));
-    TRY(h5_read(d->columns[PAIR_LABEL], row, 1, &p.label));
-    TRY(h5_read(d->columns[PAIR_SOURCE], row, 1, &p.source));
+    int64_t at = pair_at(d, row);
+    TRY(h5_read(d->columns[PAIR_CHOSEN], at, 1, &p.chosen));
+    TRY(h5_read(d->columns[PAIR_REJECTED], at, 1, &p.rejected));
+    TRY(h5_read(d->columns[PAIR_MARGIN], at, 1, &p.margin));
+    TRY(h5_read(d->columns[PAIR_LABEL], at, 1, &p.label));
+    TRY(h5_read(d->columns[PAIR_SOURCE], at, 1, &p.source));
+    TRY(d->size.has_splits ? h5_read(d->columns[PAIR_SPLIT], at, 1, &p.split) : OK);
+    if (p.split < 0 || p.split >= SPLITS) {
+        return fail(ERR_DATA, "%s: /pairs/split of pair %lld holds %d; 0 to %d are expected", d->path,
+                    (long long)at, p.split, SPLITS - 1);
+    }
     if (p.chosen < 0 || p.chosen >= d->size.responses || p.rejected < 0 || p.rejected >= d->size.responses ||
         p.label < 0 || p.label > 1) {
         return fail(ERR_DATA, "%s: pair %lld (chosen %lld, rejected %lld, label %d) is out of range", d->path,
@@ -375,7 +399,13 @@ enum status dataset_labels(struct dataset *d, struct range rows, int8_t *out) {
     }
     TRY(check_id(d, "pair", rows.first, d->size.pairs));
     TRY(check_id(d, "pair", rows.last - 1, d->size.pairs));
-    return h5_read(d->columns[PAIR_LABEL], rows.first, rows.last - rows.first, out);
+    if (!d->kept) {
+        return h5_read(d->columns[PAIR_LABEL], rows.first, rows.last - rows.first, out);
+    }
+    for (int64_t row = rows.first; row < rows.last; row++) {
+        TRY(h5_read(d->columns[PAIR_LABEL], pair_at(d, row), 1, &out[row - rows.first]));
+    }
+    return OK;
 }
 
 enum status dataset_pairs(struct dataset *d, struct range rows, struct pair *out) {
@@ -404,7 +434,7 @@ enum status dataset_response(struct dataset *d, int64_t id, struct response *out
     TRY(check_id(d, "response", id, d->size.responses));
     TRY(read_span(d, RESPONSE_OFFSETS, id, d->size.response_tokens, &r.first, &r.count));
     TRY(h5_read(d->columns[RESPONSE_PROMPT], id, 1, &r.prompt));
-    TRY(h5_read(d->columns[RESPONSE_SCORE], id, 1, &r.score));
+    TRY(dataset_read_score(d, id, &r.score));
     TRY(d->size.has_worths ? h5_read(d->columns[RESPONSE_WORTH], id, 1, &r.worth) : OK);
     TRY(d->size.has_desirable ? h5_read(d->columns[RESPONSE_DESIRABLE], id, 1, &r.desirable) : OK);
     TRY(h5_read(d->columns[RESPONSE_LENGTH], id, 1, &r.length_chars));
@@ -484,6 +514,19 @@ static enum status read_tokens(struct dataset *d, enum dataset_column tokens, in
 
 enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out) {
     return read_tokens(d, PROMPT_TOKENS, first, count, out);
+}
+
+enum status dataset_prompt_ids(struct dataset *d, int64_t prompt, int32_t **ids, int64_t *count) {
+    int64_t first;
+    *ids = NULL;
+    TRY(dataset_prompt(d, prompt, &first, count));
+    TRY(NEW_ARRAY(*ids, *count));
+    enum status st = dataset_prompt_tokens(d, first, *count, *ids);
+    if (st != OK) {
+        mem_free(*ids);
+        *ids = NULL;
+    }
+    return st;
 }
 
 enum status dataset_response_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out) {

@@ -11,12 +11,15 @@
  *   /responses/worth         float32, what it is really worth, NaN where that is not known; optional
  *   /responses/length_chars  int32, code points of the text
  *   /responses/desirable     int8, 1: desirable, 0: not; of unpaired records alone, which have no pairs
+ *   /responses/scores        float32 (n_responses, objectives), NaN where there is none: one column for each
+ *                            name in the attribute "objectives" (one a line); optional
  *   /responses/token_chars   uint8, code points of each token, for cuts by characters; optional
  *   /responses/trained       uint8, per token, 1: trained and scored, 0: only read; optional, absent: all 1
  *   /pairs/{chosen,rejected} int64, responses
  *   /pairs/margin            float32, NaN where there is none
  *   /pairs/label             int8, 1: chosen preferred, 0: no label, tie
  *   /pairs/source            int64, line or record of the input, from 0; -1: unknown
+ *   /pairs/split             int8, 1: train, 2: validation, 3: test, 0: none of them; optional
  *
  * Where chat templates made the text: template_hash and template_date.
  *
@@ -26,8 +29,9 @@
  * dropped.<reason>, counts of what was dropped and why.
  *
  * A view (a selection) is a file with only /pairs and the attributes `selects`, the relative path of the file
- * that it selects from, pairs_hash, and `selects_hash`, that file's hash. dataset_open follows it; a view of
- * a view selects from what the latter selects from.
+ * that it selects from, pairs_hash, and `selects_hash`, that file's hash; `objective` where its pairs are
+ * those of one objective, whose scores are then those of the responses. dataset_open follows it; a view of a
+ * view selects from what the latter selects from.
  *
  * Data sets are chunked and fletcher32-checksummed; tokens are compressed as well. Index data sets stay
  * uncompressed: they are read by single rows. No rank ever holds the data: rows are read when they are asked
@@ -39,10 +43,20 @@
 #include "mpi/comm.h"
 #include "util/text.h"
 
-/* Version 2 has /responses/trained, 3 /responses/desirable, which readers of the versions before would pass
- * over. */
-enum { DATASET_FORMAT_PLAIN = 1, DATASET_FORMAT_TRAINED = 2, DATASET_FORMAT_VERSION = 3 };
+/* Version 2 has /responses/trained, 3 /responses/desirable, 4 /responses/scores or /pairs/split, which
+ * readers of the versions before would pass over. */
+enum {
+    DATASET_FORMAT_PLAIN = 1,
+    DATASET_FORMAT_TRAINED = 2,
+    DATASET_FORMAT_DESIRABLE = 3,
+    DATASET_FORMAT_VERSION = 4
+};
 enum { DATASET_DROP_REASONS = 16, DATASET_REASON_BYTES = 64 };
+enum { DATASET_OBJECTIVES_MAX = 16, DATASET_OBJECTIVE_BYTES = 64 };
+
+/* Parts that the pairs were dealt to when they were prepared. */
+enum data_split { SPLIT_ALL, SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLITS };
+const char *data_split_name(enum data_split split);
 
 /* What made the file. Strings are owned by the struct's holder. */
 struct dataset_facts {
@@ -60,6 +74,8 @@ struct dataset_facts {
     char *program; /* "collimate 0.1.0 (git …)" */
     int n_subsets;
     char **subsets; /* of a benchmark, in order of first appearance */
+    int n_objectives;
+    char **objectives; /* columns of the responses' named scores */
     int n_dropped;
     struct {
         char reason[DATASET_REASON_BYTES];
@@ -81,8 +97,9 @@ struct dataset_part {
     uint8_t *response_token_chars; /* per response token, may be NULL on all ranks */
     uint8_t *response_trained;     /* likewise, 0 or 1; NULL: all 1; the file has it where a rank has a 0 */
     int64_t *response_prompt;
-    float *response_score; /* NULL: none */
-    float *response_worth; /* NULL: none; the file has them where a rank has a number */
+    float *response_score;  /* NULL: none */
+    float *response_scores; /* (n_responses, objectives) where facts->n_objectives > 0 */
+    float *response_worth;  /* NULL: none; the file has them where a rank has a number */
     int32_t *response_length_chars;
     int8_t *response_desirable; /* 1 or 0; NULL on all ranks that have responses: they are not labelled */
     int64_t *chosen, *rejected, *pair_source; /* pair_source NULL: unknown */
@@ -101,6 +118,8 @@ struct view_pairs {
     const int64_t *source; /* NULL: unknown */
     const float *margin;   /* NULL: none */
     const int8_t *label;   /* NULL: all 1 */
+    const int8_t *split;   /* NULL: the view has none */
+    const char *objective; /* whose pairs they are; NULL: of none, or several */
 };
 /* Collective. A view of the file `base` with the ranks' pairs in rank order; optional arrays on all ranks or
  * none. */
@@ -115,11 +134,24 @@ void dataset_close(struct dataset *d);
 
 struct dataset_size {
     int64_t prompts, responses, pairs, prompt_tokens, response_tokens;
-    bool has_token_chars, has_worths, has_trained, has_desirable;
+    bool has_token_chars, has_worths, has_trained, has_desirable, has_splits;
 };
 struct dataset_size dataset_size(const struct dataset *d);
 const struct dataset_facts *dataset_facts(const struct dataset *d);
-/* Of the pairs, a view's own; 0 where an earlier version wrote the file. */
+/* Local, the same on all ranks, after dataset_open. From here on the pairs are those of one split alone, and
+ * rows count among them. SPLIT_ALL: nothing changes. Fails: ERR_DATA where the file has no splits, or no pair
+ * in this one. */
+enum status dataset_keep_split(struct dataset *d, enum data_split split);
+/* Collective. Both. */
+enum status dataset_open_split(struct comm *c, const char *path, enum data_split split, struct dataset **out);
+enum data_split dataset_split(const struct dataset *d);
+/* Local. Which responses stand in a pair of the split, and which prompts have one: ids in their order, freed
+ * by mem_free; NULL with n all of them where no split is kept. */
+enum status dataset_split_responses(struct dataset *d, int64_t **ids, int64_t *n);
+enum status dataset_split_prompts(struct dataset *d, int64_t **ids, int64_t *n);
+/* The objective whose pairs a view holds: place in facts->objectives, -1: none. */
+int dataset_objective(const struct dataset *d);
+/* Of the pairs, a view's own, and of those kept; 0 where an earlier version wrote the file. */
 uint64_t dataset_pairs_hash(const struct dataset *d);
 const char *dataset_path(const struct dataset *d);
 /* The file that holds the tokens: another one than dataset_path where that is a view. */
@@ -155,6 +187,7 @@ struct pair {
     int64_t row, chosen, rejected, source;
     float margin;
     int8_t label;
+    int8_t split; /* enum data_split; SPLIT_ALL: none */
 };
 /* All Local (independent reads). Those of a range fill out[0, last - first). */
 enum status dataset_pair(struct dataset *d, int64_t row, struct pair *out);
@@ -166,17 +199,21 @@ struct response {
     int64_t first, count;               /* tokens in /responses/tokens */
     int64_t prompt_first, prompt_count; /* tokens in /prompts/tokens */
     int32_t length_chars;
-    float score, worth; /* NaN: none */
+    float score, worth; /* NaN: none; score: of the view's objective, where it has one */
     int8_t desirable;   /* 1 or 0; -1: the file does not say */
 };
 enum status dataset_response(struct dataset *d, int64_t id, struct response *out);
 enum status dataset_responses(struct dataset *d, struct range ids, struct response *out);
+/* Its named scores, one for each of facts->objectives; NaN: none. */
+enum status dataset_response_scores(struct dataset *d, int64_t id, float *out);
 /* Where prompt p's tokens are: [*first, *first + *count) of /prompts/tokens. */
 enum status dataset_prompt(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
 /* Place in facts->subsets of the prompt's subset, -1: none. */
 enum status dataset_prompt_subset(struct dataset *d, int64_t prompt, int32_t *out);
 /* Responses of prompt p are contiguous: [*first, *first + *count). */
 enum status dataset_prompt_responses(struct dataset *d, int64_t prompt, int64_t *first, int64_t *count);
+/* All ids of prompt p; the caller gives *ids to mem_free(). */
+enum status dataset_prompt_ids(struct dataset *d, int64_t prompt, int32_t **ids, int64_t *count);
 enum status dataset_prompt_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_tokens(struct dataset *d, int64_t first, int64_t count, int32_t *out);
 enum status dataset_response_token_chars(struct dataset *d, int64_t first, int64_t count, uint8_t *out);

@@ -31,11 +31,13 @@ const struct array_spec dataset_columns[DATASET_COLUMNS] = {
     [RESPONSE_TRAINED] = {"/responses/trained", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
     [PROMPT_SUBSET] = {"/prompts/subset", ARRAY_I32, 1, ROW_CHUNK, 0, 0, false},
     [RESPONSE_DESIRABLE] = {"/responses/desirable", ARRAY_I8, 0, ROW_CHUNK, 0, 0, false},
+    [RESPONSE_SCORES] = {"/responses/scores", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_CHOSEN] = {"/pairs/chosen", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_REJECTED] = {"/pairs/rejected", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_MARGIN] = {"/pairs/margin", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_LABEL] = {"/pairs/label", ARRAY_I8, 0, ROW_CHUNK, 0, 0, false},
     [PAIR_SOURCE] = {"/pairs/source", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
+    [PAIR_SPLIT] = {"/pairs/split", ARRAY_I8, 0, ROW_CHUNK, 0, 0, false},
 };
 
 const char *const dataset_hash_names[DATASET_HASHES] = {
@@ -55,7 +57,7 @@ enum dataset_hash dataset_hash_of(enum dataset_column column) {
     }
 }
 
-enum { SUBSETS_MOST = 60000 }; /* an attribute holds no more than 64 KiB */
+enum { NAMES_MOST = 60000 }; /* an attribute holds no more than 64 KiB */
 
 /* Where this rank's rows begin in the whole file, and how many there are. */
 struct place {
@@ -253,13 +255,15 @@ static int64_t chunk_of(int64_t rows, int64_t chunk) {
     return chunk;
 }
 
-/* Collective. n rows from place on; offsets end with one row more, which the last rank adds. */
-static enum status write_column(struct writing *to, enum dataset_column column, struct place place, int64_t n,
-                                const void *data) {
+/* Collective. n rows from place on, of `width` elements (0: of one); offsets end with one row more, which the
+ * last rank adds. */
+static enum status write_columns_of(struct writing *to, enum dataset_column column, int64_t width,
+                                    struct place place, int64_t n, const void *data) {
     struct array_spec spec = dataset_columns[column];
     bool ends = column == PROMPT_OFFSETS || column == PROMPT_RESPONSES || column == RESPONSE_OFFSETS;
     uint64_t *joined = &to->hashes[dataset_hash_of(column)];
     spec.rows = place.total + (ends ? 1 : 0);
+    spec.width = width;
     spec.chunk_rows = chunk_of(spec.rows, spec.chunk_rows);
     struct range part = {place.before, place.before + n + (ends && to->c->rank == to->c->size - 1 ? 1 : 0)};
     char nothing = 0;
@@ -267,6 +271,11 @@ static enum status write_column(struct writing *to, enum dataset_column column, 
     TRY(h5_write_array(to->w, &spec, part, data ? data : &nothing, &hash));
     *joined = hash_join(*joined, hash);
     return OK;
+}
+
+static enum status write_column(struct writing *to, enum dataset_column column, struct place place, int64_t n,
+                                const void *data) {
+    return write_columns_of(to, column, 0, place, n, data);
 }
 
 static enum status write_pairs(struct writing *to, struct place place, int64_t n,
@@ -302,7 +311,33 @@ static enum status write_columns(struct writing *to, const struct dataset_part *
     return write_pairs(to, g->pairs, p->n_pairs, g);
 }
 
-/* Collective. A name a line. */
+/* Local. A name a line. */
+static enum status join_names(char *const *list, int n, const char *what, struct text *out) {
+    for (int i = 0; i < n; i++) {
+        TRY(text_printf(out, "%s%s", i ? "\n" : "", list[i]));
+    }
+    return out->len <= NAMES_MOST
+               ? OK
+               : fail(ERR_DATA, "the %s' names are longer than %d bytes together", what, NAMES_MOST);
+}
+
+/* Collective. */
+static enum status write_scores(struct writing *to, const struct dataset_part *p, const struct global_part *g,
+                                const struct dataset_facts *f) {
+    struct text names = {0};
+    if (f->n_objectives == 0) {
+        return OK;
+    }
+    enum status st = comm_agree(to->c, join_names(f->objectives, f->n_objectives, "objectives", &names));
+    st = st == OK ? write_columns_of(to, RESPONSE_SCORES, f->n_objectives, g->responses, p->n_responses,
+                                     p->response_scores)
+                  : st;
+    st = st == OK ? h5_put_text(to->w, "objectives", names.data) : st;
+    text_free(&names);
+    return st;
+}
+
+/* Collective. */
 static enum status write_subsets(struct writing *to, const struct dataset_part *p,
                                  const struct global_part *g, const struct dataset_facts *f) {
     struct text names = {0};
@@ -314,12 +349,7 @@ static enum status write_subsets(struct writing *to, const struct dataset_part *
     enum status st = p->prompt_subset || p->n_prompts == 0
                          ? OK
                          : fail(ERR_INTERNAL, "subsets are given on some ranks and lacking on others");
-    for (int i = 0; i < f->n_subsets && st == OK; i++) {
-        st = text_printf(&names, "%s%s", i ? "\n" : "", f->subsets[i]);
-    }
-    if (st == OK && names.len > SUBSETS_MOST) {
-        st = fail(ERR_DATA, "the subsets' names are longer than %d bytes together", SUBSETS_MOST);
-    }
+    st = st == OK ? join_names(f->subsets, f->n_subsets, "subsets", &names) : st;
     st = comm_agree(to->c, st);
     st = st == OK ? write_column(to, PROMPT_SUBSET, g->prompts, p->n_prompts, p->prompt_subset) : st;
     st = st == OK ? h5_put_text(to->w, "subsets", names.data) : st;
@@ -359,10 +389,11 @@ static enum status write_facts(struct writing *to, const struct dataset_facts *f
 }
 
 /* The first version that knows all that the file has. */
-static int64_t format_of(const struct global_part *g) {
-    return g->has_desirable ? DATASET_FORMAT_VERSION
-           : g->has_trained ? DATASET_FORMAT_TRAINED
-                            : DATASET_FORMAT_PLAIN;
+static int format_of(const struct global_part *g, const struct dataset_facts *f) {
+    return f->n_objectives > 0 ? DATASET_FORMAT_VERSION
+           : g->has_desirable  ? DATASET_FORMAT_DESIRABLE
+           : g->has_trained    ? DATASET_FORMAT_TRAINED
+                               : DATASET_FORMAT_PLAIN;
 }
 
 enum status dataset_write(struct comm *c, const char *path, const struct dataset_part *part,
@@ -375,12 +406,13 @@ enum status dataset_write(struct comm *c, const char *path, const struct dataset
     TRY_TO(done, comm_agree(c, check_part(part, vocabulary)));
     TRY_TO(done, find_places(c, part, &g));
     TRY_TO(done, comm_agree(c, globalize(part, &g)));
-    TRY_TO(done, h5_create(c, path, DATASET_CONTENT, format_of(&g), FILE_FINAL, &to.w));
+    TRY_TO(done, h5_create(c, path, DATASET_CONTENT, format_of(&g, facts), FILE_FINAL, &to.w));
     st = write_columns(&to, part, &g);
     st = st == OK ? write_subsets(&to, part, &g, facts) : st;
     if (st == OK && g.has_desirable) {
         st = write_column(&to, RESPONSE_DESIRABLE, g.responses, part->n_responses, part->response_desirable);
     }
+    st = st == OK ? write_scores(&to, part, &g, facts) : st;
     if (st == OK) {
         st = write_facts(&to, facts);
     }
@@ -426,30 +458,46 @@ static enum status view_pairs(const struct dataset_part *p, int64_t responses, s
     return globalize_pairs(p, 0, g);
 }
 
+/* Collective. What a view says of itself. */
+static enum status write_link(struct writing *to, const struct dataset *base, const char *link,
+                              const struct view_pairs *pairs, const char *command) {
+    TRY(h5_put_u64(to->w, dataset_hash_names[HASH_PAIRS], to->hashes[HASH_PAIRS]));
+    TRY(h5_put_text(to->w, "selects", link));
+    TRY(h5_put_u64(to->w, "selects_hash", dataset_hash(base)));
+    const char *objective = pairs->objective;
+    if (!objective && dataset_objective(base) >= 0) {
+        objective = dataset_facts(base)->objectives[dataset_objective(base)];
+    }
+    TRY(objective ? h5_put_text(to->w, "objective", objective) : OK);
+    return h5_put_text(to->w, "command", command);
+}
+
 /* Collective. */
 static enum status write_selection(struct comm *c, const char *path, const struct dataset *base,
-                                   const struct dataset_part *p, const char *command) {
+                                   const struct view_pairs *pairs, const char *command) {
     struct global_part g = {0};
     struct writing to = {.c = c};
     struct text link = {0};
+    /* The writer only reads its part; the struct has no const because others fill it. */
+    const struct dataset_part p = {.n_pairs = pairs->n,
+                                   .chosen = (int64_t *)(uintptr_t)pairs->chosen,
+                                   .rejected = (int64_t *)(uintptr_t)pairs->rejected,
+                                   .margin = (float *)(uintptr_t)pairs->margin,
+                                   .label = (int8_t *)(uintptr_t)pairs->label,
+                                   .pair_source = (int64_t *)(uintptr_t)pairs->source};
+    int64_t has_splits = pairs->split != NULL;
+    bool has_objective = pairs->objective || dataset_objective(base) >= 0;
     enum status st;
-    TRY_TO(done, comm_agree(c, view_pairs(p, dataset_size(base).responses, &g)));
-    TRY_TO(done, comm_scan_i64(c, p->n_pairs, &g.pairs.before, &g.pairs.total));
+    TRY_TO(done, comm_agree(c, view_pairs(&p, dataset_size(base).responses, &g)));
+    TRY_TO(done, comm_scan_i64(c, p.n_pairs, &g.pairs.before, &g.pairs.total));
+    TRY_TO(done, comm_max_i64(c, &has_splits, 1));
     TRY_TO(done, comm_agree(c, relative_path(path, dataset_base_path(base), &link)));
-    TRY_TO(done, h5_create(c, path, SELECTION_CONTENT, DATASET_FORMAT_PLAIN, FILE_FINAL, &to.w));
-    st = write_pairs(&to, g.pairs, p->n_pairs, &g);
-    if (st == OK) {
-        st = h5_put_u64(to.w, dataset_hash_names[HASH_PAIRS], to.hashes[HASH_PAIRS]);
-    }
-    if (st == OK) {
-        st = h5_put_text(to.w, "selects", link.data);
-    }
-    if (st == OK) {
-        st = h5_put_u64(to.w, "selects_hash", dataset_hash(base));
-    }
-    if (st == OK) {
-        st = h5_put_text(to.w, "command", command);
-    }
+    TRY_TO(done, h5_create(c, path, SELECTION_CONTENT,
+                           has_splits || has_objective ? DATASET_FORMAT_VERSION : DATASET_FORMAT_PLAIN,
+                           FILE_FINAL, &to.w));
+    st = write_pairs(&to, g.pairs, p.n_pairs, &g);
+    st = st == OK && has_splits ? write_column(&to, PAIR_SPLIT, g.pairs, p.n_pairs, pairs->split) : st;
+    st = st == OK ? write_link(&to, base, link.data, pairs, command) : st;
     st = h5_finish(to.w, st);
 done:
     text_free(&link);
@@ -460,15 +508,8 @@ done:
 enum status dataset_write_view(struct comm *c, const char *path, const char *base,
                                const struct view_pairs *pairs, const char *command) {
     struct dataset *selected;
-    /* The writer only reads its part; the struct has no const because others fill it. */
-    struct dataset_part part = {.n_pairs = pairs->n,
-                                .chosen = (int64_t *)(uintptr_t)pairs->chosen,
-                                .rejected = (int64_t *)(uintptr_t)pairs->rejected,
-                                .margin = (float *)(uintptr_t)pairs->margin,
-                                .label = (int8_t *)(uintptr_t)pairs->label,
-                                .pair_source = (int64_t *)(uintptr_t)pairs->source};
     TRY(dataset_open(c, base, &selected));
-    enum status st = write_selection(c, path, selected, &part, command);
+    enum status st = write_selection(c, path, selected, pairs, command);
     dataset_close(selected);
     return st;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/objectives.h"
 #include "text/shp.h"
 #include "util/hash.h"
 #include "util/mem.h"
@@ -65,17 +66,36 @@ static int64_t sum(const int64_t *values, int n) {
     return total;
 }
 
+/* How the records' keys are found. */
+struct keys {
+    const struct records_input *input;
+    const struct record_prompts *prompts; /* NULL: posts */
+    struct record_text *scratch;
+};
+
+static enum status prompt_key(const struct keys *k, const json_t *json, const char *where, uint64_t *out) {
+    const char *s;
+    size_t n;
+    k->scratch->chat = k->prompts->chat;
+    TRY(record_parse(k->prompts->format, json, where, k->scratch));
+    objectives_key(k->prompts->format, json, k->scratch, &s, &n);
+    *out = hash_bytes(s, n, 0);
+    return OK;
+}
+
 /* A bad record is a post of its own, which is dropped later. */
-static enum status key_of(const struct records_input *input, int64_t i, struct key *out) {
+static enum status key_of(const struct keys *k, int64_t i, struct key *out) {
+    const struct records_input *input = k->input;
     struct record r = records_at(input, i);
     char where[512];
     json_t *json = NULL;
     snprintf(where, sizeof where, "%s, line %lld", records_file(input, r.file), (long long)r.line);
     out->index = r.index;
     enum status st = json_parse_record(r.data, r.len, where, &json);
-    st = st != OK               ? st
-         : json_is_object(json) ? shp_post_key(json, where, &out->hash)
-                                : fail(ERR_DATA, "%s: expected a JSON object", where);
+    st = st != OK                ? st
+         : !json_is_object(json) ? fail(ERR_DATA, "%s: expected a JSON object", where)
+         : k->prompts            ? prompt_key(k, json, where, &out->hash)
+                                 : shp_post_key(json, where, &out->hash);
     json_decref(json);
     if (st == ERR_DATA) {
         out->hash = hash_bytes(&r.index, sizeof r.index, BAD_RECORD);
@@ -258,15 +278,20 @@ done:
     return st;
 }
 
-static enum status read_keys(const struct records_input *input, int64_t n, struct key *keys) {
-    for (int64_t i = 0; i < n; i++) {
-        TRY(key_of(input, i, &keys[i]));
+static enum status read_keys(struct keys k, int64_t n, struct key *keys) {
+    enum status st = NEW_ARRAY(k.scratch, 1);
+    for (int64_t i = 0; i < n && st == OK; i++) {
+        st = key_of(&k, i, &keys[i]);
     }
-    return OK;
+    if (k.scratch) {
+        record_text_free(k.scratch);
+    }
+    mem_free(k.scratch);
+    return st;
 }
 
 enum status record_groups_make(struct comm *c, const struct records_input *input, int64_t records,
-                               struct record_groups *out) {
+                               const struct record_prompts *prompts, struct record_groups *out) {
     struct key *keys = NULL;
     int64_t *first = NULL;
     int64_t *starts = NULL;
@@ -275,7 +300,7 @@ enum status record_groups_make(struct comm *c, const struct records_input *input
     enum status st = NEW_ARRAY(keys, records);
     st = st == OK ? NEW_ARRAY(first, records) : st;
     st = st == OK ? NEW_ARRAY(starts, c->size + 1) : st;
-    st = st == OK ? read_keys(input, records, keys) : st;
+    st = st == OK ? read_keys((struct keys){.input = input, .prompts = prompts}, records, keys) : st;
     TRY_TO(done, comm_agree(c, st));
     TRY_TO(done, find_starts(c, records, starts));
     TRY_TO(done, find_firsts(c, keys, records, first));

@@ -32,6 +32,15 @@ struct block {
     struct pair_row *pairs;
     int64_t n_prompts, n_responses, n_pairs;
     int64_t prompts_capacity, responses_capacity, pairs_capacity;
+    float *scores; /* (n_responses, objectives) */
+    int64_t n_scores, scores_capacity;
+    struct judged_pair *judged; /* a, b from the block's start */
+    int64_t n_judged, judged_capacity;
+    struct text keys;
+    int64_t *key_ends;
+    int64_t n_keys, keys_capacity;
+    int64_t scored[RECORD_OBJECTIVES_MAX];
+    char names_seen[256];
     struct prepare_drops drops;
     struct subsets subsets;
     int64_t counts[PREPARE_COUNTS];
@@ -54,6 +63,11 @@ enum status prepare_bad(const struct prepare_job *job, struct prepare_drops *d, 
 /* Local. A record that gives nothing: dropped, or, where the job is strict, ERR_DATA. */
 enum status prepare_empty(const struct prepare_job *job, struct prepare_drops *d, const char *reason,
                           const char *where, struct prepare_place place);
+/* Local. What the prompt's judgments give, whose responses are the block's from first on; the others are
+ * counted. */
+enum status prepare_judged(const struct prepare_job *job, struct block *b, const struct record_text *text,
+                           int64_t first, int64_t source, struct prepare_place place);
+
 /* Local. Lays the blocks end to end and frees them; the first that failed gives its message. */
 enum status prepare_join(const struct prepare_job *job, struct block *blocks, int n_blocks,
                          struct prepared *out);

@@ -82,10 +82,14 @@ void prepare_block_free(struct block *b) {
     mem_free(b->prompts);
     mem_free(b->responses);
     mem_free(b->pairs);
+    mem_free(b->scores);
+    mem_free(b->judged);
+    mem_free(b->key_ends);
+    text_free(&b->keys);
 }
 
 bool prepare_trains_some(const struct prepare_job *job) {
-    return job->hindsight.kind == HINDSIGHT_CHAIN ||
+    return job->hindsight.kind == HINDSIGHT_CHAIN || job->hindsight.kind == HINDSIGHT_QUESTIONS ||
            (job->chat && job->chat->all_turns &&
             (job->format == FORMAT_PROMPT_COMPLETION || job->format == FORMAT_UNPAIRED));
 }
@@ -96,7 +100,7 @@ bool prepare_labels(const struct prepare_job *job) {
 
 /* Lays the blocks end to end. */
 struct totals {
-    int64_t prompts, responses, pairs, prompt_ids, response_ids;
+    int64_t prompts, responses, pairs, prompt_ids, response_ids, judged;
 };
 
 static enum status new_part(struct prepared *out, const struct totals *t, const struct prepare_job *job) {
@@ -111,6 +115,7 @@ static enum status new_part(struct prepared *out, const struct totals *t, const 
     TRY(NEW_ARRAY(p->response_prompt, t->responses));
     TRY(NEW_ARRAY(p->response_score, t->responses));
     TRY(NEW_ARRAY(p->response_worth, t->responses));
+    TRY(job->objectives ? NEW_ARRAY(p->response_scores, t->responses * job->objectives->n) : OK);
     TRY(NEW_ARRAY(p->response_length_chars, t->responses));
     TRY(prepare_labels(job) ? NEW_ARRAY(p->response_desirable, t->responses) : OK);
     TRY(NEW_ARRAY(p->chosen, t->pairs));
@@ -118,6 +123,8 @@ static enum status new_part(struct prepared *out, const struct totals *t, const 
     TRY(NEW_ARRAY(p->pair_source, t->pairs));
     TRY(NEW_ARRAY(p->margin, t->pairs));
     TRY(NEW_ARRAY(p->label, t->pairs));
+    TRY(NEW_ARRAY(out->judged, t->judged));
+    TRY(NEW_ARRAY(out->key_ends, t->prompts));
     return NEW_ARRAY(out->prompt_record, t->prompts);
 }
 
@@ -165,6 +172,30 @@ static void take_firsts(struct prepared *out, const struct block *b) {
     ignored_merge(&out->ignored, &b->ignored);
 }
 
+static enum status append_judged(struct prepared *out, const struct block *b, const struct totals *base) {
+    int64_t objectives = b->n_responses > 0 ? b->n_scores / b->n_responses : 0;
+    if (b->n_scores > 0) {
+        memcpy(out->part.response_scores + base->responses * objectives, b->scores,
+               (size_t)b->n_scores * sizeof *b->scores);
+    }
+    for (int64_t i = 0; i < b->n_judged; i++) {
+        struct judged_pair *pair = &out->judged[base->judged + i];
+        *pair = b->judged[i];
+        pair->a += base->responses;
+        pair->b += base->responses;
+    }
+    for (int64_t i = 0; i < b->n_keys; i++) {
+        out->key_ends[base->prompts + i] = (int64_t)out->keys.len + b->key_ends[i];
+    }
+    for (int i = 0; i < RECORD_OBJECTIVES_MAX; i++) {
+        out->scored[i] += b->scored[i];
+    }
+    if (out->names_seen[0] == '\0') {
+        memcpy(out->names_seen, b->names_seen, sizeof out->names_seen);
+    }
+    return b->keys.len > 0 ? text_append(&out->keys, b->keys.data, b->keys.len) : OK;
+}
+
 /* Takes over what a block holds and frees it. */
 static enum status append_block(struct prepared *out, struct block *b, struct totals *base) {
     struct dataset_part *p = &out->part;
@@ -178,10 +209,12 @@ static enum status append_block(struct prepared *out, struct block *b, struct to
         memcpy(p->response_trained + base->response_ids, b->trained.data, b->trained.len);
     }
     append_rows(out, b, base);
+    TRY(append_judged(out, b, base));
     TRY(subsets_merge(&out->subsets, &b->subsets, p->prompt_subset + base->prompts, b->n_prompts));
     base->prompts += b->n_prompts;
     base->responses += b->n_responses;
     base->pairs += b->n_pairs;
+    base->judged += b->n_judged;
     base->prompt_ids += b->prompt_ids.count;
     base->response_ids += b->response_ids.count;
     for (int i = 0; i < PREPARE_COUNTS; i++) {
@@ -209,6 +242,7 @@ enum status prepare_join(const struct prepare_job *job, struct block *blocks, in
         total.prompts += b->n_prompts;
         total.responses += b->n_responses;
         total.pairs += b->n_pairs;
+        total.judged += b->n_judged;
         total.prompt_ids += b->prompt_ids.count;
         total.response_ids += b->response_ids.count;
     }
@@ -220,6 +254,7 @@ enum status prepare_join(const struct prepare_job *job, struct block *blocks, in
     out->part.n_prompts = total.prompts;
     out->part.n_responses = total.responses;
     out->part.n_pairs = total.pairs;
+    out->n_judged = total.judged;
     return OK;
 }
 
@@ -242,10 +277,14 @@ void prepared_free(struct prepared *p) {
                       d->pair_source,
                       d->margin,
                       d->label,
+                      d->response_scores,
+                      p->judged,
+                      p->key_ends,
                       p->prompt_record};
     for (int i = 0; i < COUNT_OF(arrays); i++) {
         mem_free(arrays[i]);
     }
     subsets_free(&p->subsets);
+    text_free(&p->keys);
     *p = (struct prepared){0};
 }

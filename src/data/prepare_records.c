@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "text/objectives.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -25,6 +26,7 @@ struct worker {
     struct record_text *text, *scratch;
     struct ids together, apart;   /* prompt and response in one piece, the response alone: for the check */
     struct text joined;           /* prompt and response */
+    struct text key;              /* of the prompt, where records of the same one are merged */
     struct template_ranges input; /* what users wrote of it */
 };
 
@@ -145,6 +147,18 @@ static enum status encode_response(struct worker *w, int i, struct ids *ids, str
     return mark_ids(trained, ids->count - first, turns->count == 0);
 }
 
+/* Of the objectives. */
+static enum status add_scores(struct worker *w, struct block *b, int response) {
+    int n = w->job->objectives->n;
+    TRY(GROW_ARRAY(b->scores, b->scores_capacity, b->n_scores + n));
+    for (int i = 0; i < n; i++) {
+        double score = w->text->named[response][i];
+        b->scores[b->n_scores++] = (float)score;
+        b->scored[i] += !isnan(score) && !w->job->by_user;
+    }
+    return OK;
+}
+
 static enum status add_response(struct worker *w, struct block *b, int i, bool *end_in_text) {
     const struct prepare_job *job = w->job;
     const struct text *response = &w->text->responses[i];
@@ -163,6 +177,7 @@ static enum status add_response(struct worker *w, struct block *b, int i, bool *
         ends = true;
     }
     b->counts[COUNT_WITHOUT_END] += !ends;
+    TRY(job->objectives ? add_scores(w, b, i) : OK);
     TRY(GROW_ARRAY(b->responses, b->responses_capacity, b->n_responses + 1));
     b->responses[b->n_responses++] = (struct response_row){
         .end = ids->count,
@@ -235,6 +250,9 @@ static enum status add_text(struct worker *w, struct block *b, int64_t record, c
         TRY(source % w->job->check_stride == 0 ? check_boundary(w, b, i, record) : OK);
     }
     b->counts[COUNT_END_IN_TEXT] += end_in_text;
+    if (w->job->objectives) {
+        return prepare_judged(w->job, b, w->text, first_response, source, place_in(&records[0]));
+    }
     return add_pairs(w, b, records, first_response);
 }
 
@@ -298,6 +316,9 @@ static enum status take_json(struct worker *w, struct block *b, const json_t *js
         return OK;
     }
     TRY(record_parse(job->format, json, where, w->text));
+    if (job->objectives && !job->by_user && b->names_seen[0] == '\0') {
+        objectives_seen(job->format, json, b->names_seen, sizeof b->names_seen);
+    }
     if (!record_formats_join(found, job->format)) {
         w->text->dropped = "of another format than most";
         return OK;
@@ -330,7 +351,9 @@ static enum status add_record(struct worker *w, struct block *b, int64_t i) {
     if (w->text->n_skipped > 0) {
         prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped, place_in(&r));
     }
-    if (w->text->n_ties > 0) {
+    if (w->job->objectives) {
+        objectives_judge(w->text);
+    } else if (w->text->n_ties > 0) {
         prepare_drop(&b->drops, "pairs of equal scores", w->text->n_ties, place_in(&r));
     }
     st = add_rows(w, b, i, &r);
@@ -387,6 +410,67 @@ static enum status add_to_post(struct worker *w, struct block *b, const struct r
     return OK;
 }
 
+/* A record of a prompt's group; *dropped: why it gives nothing. */
+static enum status add_to_prompt(struct worker *w, struct block *b, const struct record *r, const char *where,
+                                 const char **dropped) {
+    struct record_text *whole = w->text;
+    json_t *json = NULL;
+    *dropped = NULL;
+    enum status st = parse(r, where, &json);
+    if (st == OK) {
+        w->text = w->scratch; /* what take_json fills */
+        st = take_json(w, b, json, where);
+        w->text = whole;
+    }
+    bool is_first = whole->n_responses == 0;
+    st = st == OK ? objectives_add(whole, w->scratch, w->job->by_user ? r->file : -1, dropped) : st;
+    if (st == OK && !*dropped && is_first) {
+        const char *s;
+        size_t n;
+        objectives_key(w->job->format, json, w->scratch, &s, &n);
+        text_clear(&w->key);
+        st = text_append(&w->key, s, n);
+    }
+    json_decref(json);
+    if (st == OK && !*dropped && w->job->by_user) {
+        b->scored[r->file]++;
+    }
+    return st;
+}
+
+/* All records of a prompt, as one. */
+static enum status add_prompt_group(struct worker *w, struct block *b, int64_t i) {
+    const struct record_groups *g = w->job->groups;
+    const struct record *records = g->records + g->first[i];
+    char where[512];
+    record_text_clear(w->text);
+    text_clear(&w->text->prompt);
+    for (int64_t k = 0; k < g->first[i + 1] - g->first[i]; k++) {
+        const char *dropped;
+        b->counts[COUNT_RECORDS]++;
+        place_name(w->job, &records[k], where);
+        enum status st = add_to_prompt(w, b, &records[k], where, &dropped);
+        TRY(st == OK ? OK : prepare_bad(w->job, &b->drops, st, where, place_in(&records[k])));
+        if (st == OK && dropped) {
+            TRY(prepare_empty(w->job, &b->drops, dropped, where, place_in(&records[k])));
+        }
+    }
+    if (w->text->n_responses == 0) {
+        return OK; /* its records are counted where they were dropped */
+    }
+    if (w->text->n_skipped > 0) {
+        prepare_drop(&b->drops, "responses empty or unrated", w->text->n_skipped, place_in(&records[0]));
+    }
+    if (!w->job->by_user) {
+        objectives_judge(w->text);
+    }
+    TRY(GROW_ARRAY(b->key_ends, b->keys_capacity, b->n_keys + 1));
+    TRY(text_append(&b->keys, w->key.data, w->key.len));
+    b->key_ends[b->n_keys++] = (int64_t)b->keys.len;
+    enum status st = add_rows(w, b, i, records);
+    return st == OK ? OK : note("tokenizing %s", where);
+}
+
 /* An SHP post: all its records become one prompt. */
 static enum status add_post(struct worker *w, struct block *b, int64_t i) {
     const struct record_groups *g = w->job->groups;
@@ -410,8 +494,10 @@ static enum status worker_open(struct worker *w, const struct prepare_job *job) 
     *w = (struct worker){.job = job};
     TRY(NEW_ARRAY(w->text, 1));
     w->text->chat = job->chat;
+    w->text->objectives = job->objectives;
     TRY(NEW_ARRAY(w->scratch, 1));
     w->scratch->chat = job->chat;
+    w->scratch->objectives = job->objectives;
     return encoder_open(job->tokenizer, &w->encoder);
 }
 
@@ -428,6 +514,7 @@ static void worker_close(struct worker *w) {
     ids_free(&w->together);
     ids_free(&w->apart);
     text_free(&w->joined);
+    text_free(&w->key);
     mem_free(w->input.data);
 }
 
@@ -446,7 +533,9 @@ static void do_block(struct crew *crew, struct worker *w, int index, bool speaks
     struct block *b = &crew->blocks[index];
     struct range records = range_part(crew->job->records, index, crew->n_blocks);
     for (int64_t i = records.first; i < records.last && b->st == OK; i++) {
-        b->st = crew->job->groups ? add_post(w, b, i) : add_record(w, b, i);
+        b->st = !crew->job->groups      ? add_record(w, b, i)
+                : crew->job->objectives ? add_prompt_group(w, b, i)
+                                        : add_post(w, b, i);
         if (i % PROGRESS_RECORDS == 0) {
             long long done = atomic_fetch_add(&crew->done, PROGRESS_RECORDS);
             if (speaks) {

@@ -19,13 +19,16 @@ struct prepare_job {
     int32_t begin_id, end_id; /* put before each prompt, after each response; -1: none */
     bool token_chars;
     int64_t records;                    /* of this rank, from its first; posts where there are groups */
-    const struct record_groups *groups; /* SHP: the records by post; NULL */
-    double min_score_ratio;             /* of SHP records */
-    int64_t max_length;                 /* SHP: tokens of prompt + response of a pair at most; 0: any */
-    int64_t max_pairs;                  /* of an SHP post; 0: all */
-    const struct chat_format *chat;     /* how messages become text; NULL: transcripts */
-    struct hindsight hindsight;         /* records as texts that say how good an answer is */
-    bool specials_as_text;              /* special tokens in users' text are text */
+    const struct record_groups *groups; /* SHP: the records by post; or by prompt; NULL */
+    const struct objective_names
+        *objectives;        /* whose judgments are taken, in place of the records' pairs; NULL */
+    bool by_user;           /* input file i has the choices of objective i; else responses have scores */
+    double min_score_ratio; /* of SHP records */
+    int64_t max_length;     /* SHP: tokens of prompt + response of a pair at most; 0: any */
+    int64_t max_pairs;      /* of an SHP post; 0: all */
+    const struct chat_format *chat; /* how messages become text; NULL: transcripts */
+    struct hindsight hindsight;     /* records as texts that say how good an answer is */
+    bool specials_as_text;          /* special tokens in users' text are text */
     bool mixed; /* records may be of any format: those that are not of `format` are dropped */
     enum record_texts
         refused;          /* with templates: strings among messages, or the other way round, are dropped */
@@ -75,6 +78,12 @@ enum prepare_first { FIRST_MOVED, FIRST_SPECIALS, FIRST_UNTRAINED, FIRST_REFUSED
 /* Record i of this rank; of a post its first. Local. */
 struct record prepare_record(const struct prepare_job *job, int64_t i);
 
+/* Two responses of the rank, a in front of b, and who prefers b: bit i is of objective i. */
+struct judged_pair {
+    int64_t a, b, source;
+    uint32_t high;
+};
+
 struct prepared {
     struct dataset_part part;
     int64_t *prompt_record; /* per prompt, the record of this rank that it came from */
@@ -84,6 +93,12 @@ struct prepared {
     struct ignored ignored;        /* keys of records and messages that nothing used */
     int64_t first[PREPARE_FIRSTS]; /* of this rank's records, + 1; 0: none */
     char refusal[256];             /* what the template said of FIRST_REFUSED */
+    struct judged_pair *judged;    /* of objectives: all have it, and no two of its scores are equal */
+    int64_t n_judged;
+    struct text keys;  /* of prompts, end to end: what they are ordered by where records were merged */
+    int64_t *key_ends; /* per prompt */
+    int64_t scored[RECORD_OBJECTIVES_MAX]; /* responses with a score, or records, of each objective */
+    char names_seen[256];                  /* of the first record's scores */
 };
 /* Local. Parses and tokenizes on job->threads threads; the result does not depend on their number. Records
  * that are no JSON, or not what their format wants, are dropped. Fails: with job->strict, ERR_DATA for the

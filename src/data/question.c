@@ -31,15 +31,38 @@ static enum status put_text(const struct tokenizer *t, const char *name, const i
 
 static enum status put_prompt(struct dataset *d, const struct tokenizer *t, int64_t prompt,
                               struct text *out) {
-    int64_t first;
     int64_t count;
     int32_t *ids;
-    TRY(dataset_prompt(d, prompt, &first, &count));
-    TRY(NEW_ARRAY(ids, count));
-    enum status st = dataset_prompt_tokens(d, first, count, ids);
-    st = st == OK ? put_text(t, "prompt", ids, count, false, out) : st;
+    TRY(dataset_prompt_ids(d, prompt, &ids, &count));
+    enum status st = put_text(t, "prompt", ids, count, false, out);
     mem_free(ids);
     return st;
+}
+
+/* A text between what an HH transcript of one turn begins and ends with. */
+static void strip_transcript(struct text *t) {
+    static const char begin[] = "\n\nHuman:", end[] = "\n\nAssistant:";
+    size_t first = sizeof begin - 1, last = sizeof end - 1;
+    if (!t->data || !text_starts(t->data, begin) || !text_ends(t->data, end) ||
+        strstr(t->data + first, begin) || strstr(t->data, end) != t->data + t->len - last) {
+        return;
+    }
+    first += t->data[first] == ' ';
+    t->len -= first < t->len - last ? first + last : t->len;
+    memmove(t->data, t->data + first, t->len);
+    t->data[t->len] = '\0';
+}
+
+enum status question_prompt(struct dataset *d, const struct tokenizer *t, int64_t prompt, struct text *out) {
+    int64_t count;
+    int32_t *ids;
+    text_clear(out);
+    TRY(dataset_prompt_ids(d, prompt, &ids, &count));
+    enum status st = tokenizer_decode(t, ids, count, true, out);
+    mem_free(ids);
+    TRY(st);
+    strip_transcript(out);
+    return OK;
 }
 
 static enum status put_response(struct dataset *d, const struct tokenizer *t, const char *name,

@@ -18,6 +18,9 @@ struct question {
 };
 /* Local. Two responses in the order that the seed draws for them, whatever the order they are given in. */
 struct question question_draw(uint64_t seed, int64_t response, int64_t other);
+/* Local. Replaces *out by a prompt's text, without special tokens; of an HH transcript with one human turn
+ * alone what the human says. */
+enum status question_prompt(struct dataset *d, const struct tokenizer *t, int64_t prompt, struct text *out);
 /* Local. Appends the line. similarity NaN, cluster -1: null. */
 enum status question_print(struct dataset *d, const struct tokenizer *t, struct question q, double similarity,
                            int32_t cluster, struct text *out);

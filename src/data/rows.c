@@ -62,8 +62,20 @@ static bool is_ordered(const struct sample *s) {
     return scores > 1 || (s->n_pairs > 0 && s->pairs[0].label);
 }
 
+/* Responses to a bare row that are still to be drawn, as long as they may get. */
+static int64_t add_drawn(const struct sample *s, const struct rows_request *q, struct rows *r) {
+    int64_t prompt = s->prompt_count > 0 ? s->prompt_count : 1, most = q->truncation.max_response;
+    if (prompt + most > r->longest_path) {
+        r->longest_path = prompt + most;
+        r->longest_at = s->row;
+    }
+    r->scored += q->drawn * most;
+    r->attention_pairs += (double)(q->drawn * most) * ((double)prompt + (double)(most + 1) / 2);
+    return q->drawn * most + (prompt - s->prompt_count) + (q->apart ? (q->drawn - 1) * prompt : 0);
+}
+
 /* This rank's part of the look at all rows. */
-static enum status scan_part(struct range part, struct rows *r) {
+static enum status scan_part(struct range part, const struct rows_request *q, struct rows *r) {
     r->largest_id = -1;
     for (int64_t first = part.first; first < part.last; first += SCAN_ROWS) {
         struct range block = range_block(part, first, SCAN_ROWS);
@@ -72,6 +84,7 @@ static enum status scan_part(struct range part, struct rows *r) {
         for (int64_t i = 0; i < block.last - block.first; i++) {
             int64_t tokens = sample_tokens(&samples[i]);
             int64_t scored = 0;
+            tokens += q->drawn > 0 ? add_drawn(&samples[i], q, r) : 0;
             r->largest_id = larger_id(r->largest_id, samples[i].prompt, samples[i].prompt_count);
             for (int j = 0; j < samples[i].n_responses; j++) {
                 const struct sample_response *response = &samples[i].responses[j];
@@ -91,9 +104,9 @@ static enum status scan_part(struct range part, struct rows *r) {
     return OK;
 }
 
-static enum status scan(struct comm *c, struct rows *r) {
+static enum status scan(struct comm *c, const struct rows_request *request, struct rows *r) {
     TRY(comm_agree(c, lengths_open(&r->lengths, "row")));
-    TRY(comm_agree(c, scan_part(range_part(r->n, c->rank, c->size), r)));
+    TRY(comm_agree(c, scan_part(range_part(r->n, c->rank, c->size), request, r)));
     TRY(comm_sum_i64(c, &r->ordered, 1));
     int64_t sums[] = {r->tokens,
                       r->scored,
@@ -133,6 +146,9 @@ static void report(const struct rows *r, const struct rows_request *request) {
     struct dataset_size size = dataset_size(r->data);
     const char *key = request->key;
     const struct cut_counts *c = &r->counts;
+    if (request->split != SPLIT_ALL) {
+        log_root(LOG_INFO, "%s %s: split %s", key, dataset_path(r->data), data_split_name(request->split));
+    }
     log_root(LOG_INFO, "%s %s: %lld rows, %lld tokens (prompts once), %lld scored, longest row %lld", key,
              dataset_path(r->data), (long long)r->n, (long long)r->tokens, (long long)r->scored,
              (long long)r->longest);
@@ -176,7 +192,7 @@ static void report(const struct rows *r, const struct rows_request *request) {
 }
 
 enum status rows_open(struct comm *c, const struct rows_request *request, struct rows *out) {
-    TRY(dataset_open(c, request->path, &out->data));
+    TRY(dataset_open_split(c, request->path, request->split, &out->data));
     TRY(dataset_verify_once(c, out->data, request->trust, request->seen));
     watchdog_phase(c->watchdog, "looking through %s", request->path);
     TRY(comm_agree(c, view_open(out->data, request->kind, &request->truncation, &out->view)));
@@ -199,7 +215,7 @@ enum status rows_open(struct comm *c, const struct rows_request *request, struct
     if (out->n == 0) {
         return fail(ERR_DATA, "%s: no rows of the kind that %s needs", request->path, request->user);
     }
-    TRY(scan(c, out));
+    TRY(scan(c, request, out));
     if (view_is_of_prompts(out->view) && out->ordered == 0) {
         return fail(ERR_DATA,
                     "%s: its prompts have neither labeled pairs nor scores, and one of them is needed here",

@@ -28,6 +28,7 @@ struct rows {
 struct rows_request {
     const char *path, *key; /* key: for messages */
     enum row_kind kind;
+    enum data_split split;
     int64_t limit; /* first rows only, 0: all */
     struct truncation truncation;
     int64_t vocabulary;        /* of the model that will read the rows, 0: not checked */
@@ -35,6 +36,9 @@ struct rows_request {
     bool trust;                /* the file is not compared with its hashes */
     struct dataset_seen *seen; /* by the job before; NULL */
     int64_t mismatch;          /* of unpaired rows: block of view_mismatch, 0: none */
+    int64_t drawn; /* of bare rows: responses that are drawn to each, of truncation.max_response tokens at
+                      most, which the counts hold as if they were there; */
+    bool apart;    /* and whether each has a prompt of its own */
 };
 /* Collective. Opens a data file and reads it: its hashes, counts, longest row, token ids against the
  * vocabulary (a tokenizer may have more than the model; what counts is which of them occur); the report goes

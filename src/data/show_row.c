@@ -89,13 +89,10 @@ enum status show_ids(const struct tokenizer *t, const char *name, const int32_t 
 
 static enum status show_prompt(struct dataset *d, const struct tokenizer *t, int64_t prompt,
                                struct text *out) {
-    int64_t first;
     int64_t count;
     int32_t *ids;
-    TRY(dataset_prompt(d, prompt, &first, &count));
-    TRY(NEW_ARRAY(ids, count));
-    enum status st = dataset_prompt_tokens(d, first, count, ids);
-    st = st == OK ? show_ids(t, "prompt", ids, count, NULL, out) : st;
+    TRY(dataset_prompt_ids(d, prompt, &ids, &count));
+    enum status st = show_ids(t, "prompt", ids, count, NULL, out);
     mem_free(ids);
     return st;
 }

@@ -98,7 +98,7 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
         v->t.max_prompt = v->t.max_length / 2;
     }
     v->end_id = dataset_facts(d)->end_id;
-    v->rows = v->kind == ROWS_RESPONSES ? size.responses : size.pairs;
+    v->rows = v->kind == ROWS_RESPONSES ? size.responses : v->kind == ROWS_BARE ? size.prompts : size.pairs;
     v->hash = hash_of(v);
     enum status st = view_is_of_prompts(v) ? open_prompts(v) : OK;
     if (v->kind == ROWS_UNPAIRED) {
@@ -107,6 +107,12 @@ enum status view_open(struct dataset *d, enum row_kind kind, const struct trunca
     }
     if (v->kind == ROWS_RESPONSES && kind == ROWS_CHOSEN && size.has_desirable) {
         st = unpaired_keep(d, &v->kept, &v->rows);
+    }
+    if (st == OK && v->kind == ROWS_RESPONSES && dataset_split(d) != SPLIT_ALL) {
+        st = dataset_split_responses(d, &v->kept, &v->rows);
+    }
+    if (st == OK && v->kind == ROWS_BARE && dataset_split(d) != SPLIT_ALL) {
+        st = dataset_split_prompts(d, &v->kept, &v->rows);
     }
     v->unlabeled = v->comparisons.list ? size.pairs - v->comparisons.n : 0;
     if (st == OK && labeled) {
@@ -216,10 +222,11 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     s->n_responses = p->n_responses;
     s->n_pairs = p->n_pairs;
     s->subset = -1;
-    TRY(p->n_responses ? dataset_prompt_subset(v->d, responses[0].response.prompt, &s->subset) : OK);
+    int64_t prompt = p->n_responses ? responses[0].response.prompt : v->kind == ROWS_BARE ? p->row : -1;
+    TRY(prompt >= 0 ? dataset_prompt_subset(v->d, prompt, &s->subset) : OK);
     s->prompt = *at;
     s->prompt_count = (int32_t)p->prompt_count;
-    TRY(p->n_responses ? dataset_prompt_tokens(v->d, p->prompt_first, p->prompt_count, *at) : OK);
+    TRY(p->prompt_count > 0 ? dataset_prompt_tokens(v->d, p->prompt_first, p->prompt_count, *at) : OK);
     *at += p->prompt_count;
     for (int32_t i = 0; i < p->n_responses; i++) {
         const struct response *r = &responses[i].response;
@@ -239,9 +246,8 @@ static enum status read_sample(struct view *v, const struct planned_response *re
     }
     s->is_desirable = p->is_desirable;
     s->is_mismatched = v->block > 0;
-    s->target = view_is_of_prompts(v)                          ? best_response(s)
-                : v->kind == ROWS_UNPAIRED && !p->is_desirable ? -1
-                                                               : 0;
+    bool has_none = v->kind == ROWS_BARE || (v->kind == ROWS_UNPAIRED && !p->is_desirable);
+    s->target = view_is_of_prompts(v) ? best_response(s) : has_none ? -1 : 0;
     return OK;
 }
 

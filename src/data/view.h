@@ -52,13 +52,14 @@ struct cut_counts {
  * ROWS_PAIRS: pairs. ROWS_CHOSEN: the chosen side of each pair; all responses where the file has no pairs.
  * ROWS_LABELED, ROWS_PREFERRED: the same of those pairs that have a label, with an index of 8 bytes for each
  * where some have none; what trains and evaluates reads these.
- * ROWS_RESPONSES: every response. ROWS_COMPARED: prompts with the labeled pairs of their responses, in the
- * order of prompts, and the responses that stand in one. ROWS_PROMPTS: the same
- * prompts with all of their responses; all prompts where the file has no pairs.
- * These two hold an index of 16 bytes for each pair.
- * ROWS_UNPAIRED: responses that are desirable or not; of labeled pairs as TRL unpairs them (unpaired.h). In a
- * file of labelled responses ROWS_CHOSEN and ROWS_PREFERRED are the desirable ones, with an index of 8 bytes
- * for each. */
+ * ROWS_RESPONSES: every response; of a split (dataset_keep_split) those that stand in its pairs.
+ * ROWS_COMPARED: prompts with the labeled pairs of their responses, in the order of prompts, and the
+ * responses that stand in one. ROWS_PROMPTS: the same prompts with all of their responses; all prompts where
+ * the file has no pairs. These two hold an index of 16 bytes for each pair. ROWS_BARE: every prompt, of a
+ * split those of its pairs, without responses: these are still to be drawn, truncation.max_response tokens
+ * each at most, for which max_length leaves room. ROWS_UNPAIRED: responses that are desirable or not; of
+ * labeled pairs as TRL unpairs them (unpaired.h). In a file of labelled responses ROWS_CHOSEN and
+ * ROWS_PREFERRED are the desirable ones, with an index of 8 bytes for each. */
 enum row_kind {
     ROWS_PAIRS,
     ROWS_CHOSEN,
@@ -67,7 +68,8 @@ enum row_kind {
     ROWS_PROMPTS,
     ROWS_LABELED,
     ROWS_PREFERRED,
-    ROWS_UNPAIRED
+    ROWS_UNPAIRED,
+    ROWS_BARE
 };
 
 struct view;

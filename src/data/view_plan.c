@@ -233,12 +233,27 @@ static enum status cut_row(struct view *v, struct planned_response *responses, s
     return OK;
 }
 
+/* A prompt alone: it is cut where what is to be drawn would not fit behind it. */
+static enum status bare_row(struct view *v, int64_t prompt, struct row_plan *p) {
+    const struct truncation *t = &v->t;
+    TRY(dataset_prompt(v->d, prompt, &p->prompt_first, &p->prompt_whole));
+    bool is_long = t->max_length > 0 && p->prompt_whole + t->max_response > t->max_length;
+    int64_t room = (int64_t)t->max_length - t->max_response;
+    int64_t most = room > 0 && room < t->max_prompt ? room : t->max_prompt;
+    p->prompt_count = is_long && most < p->prompt_whole ? most : p->prompt_whole;
+    p->prompt_first += t->keep_start ? 0 : p->prompt_whole - p->prompt_count;
+    return OK;
+}
+
 /* Row `row` of the file, `place` of the view, at the end of all; a prompt without responses is a row without
  * tokens. */
 static enum status plan_row(struct view *v, int64_t row, int64_t place, struct row_plans *all,
                             struct row_plan *p) {
     *p = (struct row_plan){
         .row = row, .place = place, .first_response = all->n_responses, .first_pair = all->n_pairs};
+    if (v->kind == ROWS_BARE) {
+        return bare_row(v, row, p);
+    }
     TRY(find_responses(v, row, all, p));
     return p->n_responses > 0 ? cut_row(v, &all->responses[p->first_response], p) : OK;
 }
@@ -301,7 +316,7 @@ static bool is_left_out(const struct view *v, const struct row_plans *all, const
 enum status plan_leave_out(struct view *v) {
     struct row_plans all = {0};
     int64_t kept = 0;
-    if (v->t.max_length == 0 || v->t.how == LENGTH_CUTS_PROMPT) {
+    if (v->t.max_length == 0 || v->t.how == LENGTH_CUTS_PROMPT || v->kind == ROWS_BARE) {
         return OK;
     }
     int64_t *list;

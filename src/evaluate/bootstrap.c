@@ -67,20 +67,25 @@ void bootstrap_add(struct bootstrap *b, int64_t unit, const double *numerators, 
 struct spread {
     double ratio, weight; /* weight: D */
     double variance;      /* of the ratio, before any correction */
+    double skewness;      /* likewise */
     double units;         /* m */
 };
 
 static struct spread spread_of(const struct bootstrap *b, const double *sums, int v, const double *total) {
     struct spread s = {.ratio = total[0] / total[1], .weight = total[1]};
     double squares = 0;
+    double cubes = 0;
     double weights = 0;
     for (int64_t i = 0; i < b->samples; i++) {
         const double *pair = sums + 2 * (i * b->values + v);
         double off = pair[0] - s.ratio * pair[1];
         squares += off * off;
+        cubes += off * off * off;
         weights += (pair[1] - s.weight) * (pair[1] - s.weight);
     }
-    s.variance = squares / (double)b->samples / (s.weight * s.weight);
+    squares /= (double)b->samples;
+    s.skewness = squares > 0 ? cubes / (double)b->samples / (squares * sqrt(squares)) : 0;
+    s.variance = squares / (s.weight * s.weight);
     s.units = s.weight * s.weight / (weights / (double)b->samples);
     return s;
 }
@@ -100,6 +105,12 @@ static void wilson(const struct spread *s, double p, double t, double *low, doub
     *high = s->ratio < 1 ? fmin(center + half, 1) : 1;
 }
 
+/* The inverse of Hall's transformation. */
+static double straightened(double q, double skewness) {
+    const double none = 1e-6; /* below it the formula is q to rounding, and loses that many digits */
+    return fabs(skewness) < none ? q : 3 / skewness * (cbrt(1 + skewness * (q - skewness / 6)) - 1);
+}
+
 static void interval(const struct spread *s, double confidence, bool is_share, double *low, double *high) {
     *low = *high = NAN;
     if (!(s->units >= 1.5)) { /* one unit; m is known to a few percent */
@@ -111,9 +122,9 @@ static void interval(const struct spread *s, double confidence, bool is_share, d
         wilson(s, p, t, low, high);
         return;
     }
-    double half = t * sqrt(s->variance * s->units / (s->units - 1));
-    *low = s->ratio - half;
-    *high = s->ratio + half;
+    double deviation = sqrt(s->variance * s->units / (s->units - 1));
+    *low = s->ratio - deviation * straightened(t, s->skewness);
+    *high = s->ratio - deviation * straightened(-t, s->skewness);
 }
 
 enum status bootstrap_intervals(struct comm *c, struct bootstrap *b, double confidence, const double *totals,

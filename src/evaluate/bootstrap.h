@@ -9,7 +9,10 @@
  * The resamples give the variance of the ratio R = N/D with units as clusters, from N* - R D*, and how many
  * units of equal weight there are, m = D^2 / var D*. Percentiles of resamples are too narrow for few units;
  * instead:
- * - R +- t s, with Student's t of m - 1 degrees of freedom and s^2 the variance times m / (m - 1);
+ * - R - s g(+-t), with Student's t of m - 1 degrees of freedom, s^2 the variance times m / (m - 1), and g the
+ * inverse of Hall's cubic transformation, by which units that lie askew (losses) are as if they did not: with
+ * the skewness c of N* - R D*, g(q) = 3 / c ((1 + c (q - c / 6))^(1/3) - 1), which is q for c = 0 (Hall 1992,
+ * "On the removal of skewness by transformation");
  * - for shares Wilson's interval, whose number of trials is R (1 - R) / variance, at most D, corrected for
  * the degrees of freedom (Korn and Graubard 1998, "Confidence intervals for proportions with small expected
  *   number of positive counts estimated from survey data"); m trials where the share is 0 or 1.

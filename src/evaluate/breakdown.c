@@ -4,6 +4,7 @@
 
 #include "data/subsets.h"
 #include "evaluate/metrics.h"
+#include "evaluate/reward_bench.h"
 #include "util/mem.h"
 
 enum { LENGTHS = 12, DIFFERENCES = 3, GAPS = 8 };
@@ -80,6 +81,27 @@ static enum status put_sections(const struct ratios *r, int first, const struct 
     return metrics_put(out, "", "sections_mean", sum / n);
 }
 
+/* names (n_subsets): those of subsets but for RewardBench 2's Ties, which are prompts. */
+static void name_subsets(const struct dataset_facts *facts, const char **names) {
+    struct reward_bench_tie tie;
+    for (int i = 0; i < facts->n_subsets; i++) {
+        names[i] = reward_bench_is_tie(facts->subsets[i], &tie) ? NULL : facts->subsets[i];
+    }
+}
+
+static enum status put_subsets(const struct ratios *r, int first, const struct dataset_facts *facts,
+                               struct text *out) {
+    static const char *const keys[2] = {"accuracy", "pairs"};
+    const char **names;
+    TRY(NEW_ARRAY(names, facts->n_subsets));
+    name_subsets(facts, names);
+    const struct ratios_group group = {"subsets", first + BY_SUBSET, facts->n_subsets, names, keys};
+    enum status st = ratios_put_group(r, &group, out);
+    mem_free(names);
+    TRY(st);
+    return put_sections(r, first, facts, out);
+}
+
 enum status breakdown_print(const struct ratios *r, int first, const struct dataset_facts *facts,
                             struct text *out) {
     static const char *const keys[2] = {"accuracy", "pairs"};
@@ -87,10 +109,9 @@ enum status breakdown_print(const struct ratios *r, int first, const struct data
         {"by_length", first + BY_LENGTH, LENGTHS, lengths, keys},
         {"by_length_difference", first + BY_DIFFERENCE, DIFFERENCES, differences, keys},
         {"by_score_gap", first + BY_GAP, GAPS, gaps, keys},
-        {"subsets", first + BY_SUBSET, facts->n_subsets, (const char *const *)facts->subsets, keys},
     };
     for (int i = 0; i < COUNT_OF(groups); i++) {
-        TRY(groups[i].n > 0 ? ratios_put_group(r, &groups[i], out) : OK);
+        TRY(ratios_put_group(r, &groups[i], out));
     }
-    return facts->n_subsets > 0 ? put_sections(r, first, facts, out) : OK;
+    return facts->n_subsets > 0 ? put_subsets(r, first, facts, out) : OK;
 }

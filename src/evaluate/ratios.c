@@ -88,7 +88,7 @@ enum status ratios_put_group(const struct ratios *r, const struct ratios_group *
     const char *separator = "";
     TRY(text_printf(out, ", \"%s\": {", g->name));
     for (int i = 0; i < g->n; i++) {
-        if (ratios_rows(r, g->first + i) > 0) {
+        if (g->names[i] && ratios_rows(r, g->first + i) > 0) {
             TRY(text_puts(out, separator));
             TRY(ratios_put_member(r, g->names[i], g->first + i, g->keys, out));
             separator = ", ";

@@ -46,7 +46,8 @@ enum status ratios_print(const struct ratios *r, const char *const *names, int n
 /* "name": {"value": x, "count": n, "interval": [low, high]}; keys: what the first two are called here. */
 enum status ratios_put_member(const struct ratios *r, const char *name, int v, const char *const keys[2],
                               struct text *out);
-/* , "name": {…}: ratios first, first + 1, … as members named names; those without a row are left out. */
+/* , "name": {…}: ratios first, first + 1, … as members named names; those without a row or
+ * a name are left out. */
 struct ratios_group {
     const char *name;
     int first, n;

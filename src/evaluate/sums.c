@@ -14,6 +14,7 @@ void sums_add(struct sums *to, const struct sums *from) {
         to->lowest = is_first ? from->lowest : fmin(to->lowest, from->lowest);
         to->highest = is_first ? from->highest : fmax(to->highest, from->highest);
     }
+    to->drift = fmax(to->drift, from->drift);
     for (int i = 0; i < SUM_COUNT; i++) {
         to->v[i] += from->v[i];
     }
@@ -38,10 +39,11 @@ void sums_tree_push(struct sums_tree *t, const struct sums *slot) {
 
 enum status sums_extremes(struct comm *c, struct sums *s) {
     bool has = s->v[SUM_RESPONSES] > 0;
-    double extremes[] = {has ? -s->lowest : -INFINITY, has ? s->highest : -INFINITY};
-    TRY(comm_max_f64(c, extremes, 2));
+    double extremes[] = {has ? -s->lowest : -INFINITY, has ? s->highest : -INFINITY, s->drift};
+    TRY(comm_max_f64(c, extremes, 3));
     s->lowest = -extremes[0];
     s->highest = extremes[1];
+    s->drift = extremes[2];
     return OK;
 }
 

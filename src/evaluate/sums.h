@@ -20,7 +20,8 @@ struct sums_tree {
 void sums_add(struct sums *to, const struct sums *from);
 void sums_tree_begin(struct sums_tree *t, bool deterministic);
 void sums_tree_push(struct sums_tree *t, const struct sums *slot);
-/* Collective. lowest and highest over all ranks, from each rank's own sums (before they are reduced). */
+/* Collective. lowest, highest and drift over all ranks, from each rank's own sums (before they are reduced).
+ */
 enum status sums_extremes(struct comm *c, struct sums *s);
 /* Collective. n doubles summed over ranks: in the fixed tree, or by the library. */
 enum status sums_reduce(struct comm *c, bool deterministic, double *values, int64_t n);

@@ -10,6 +10,7 @@
 #include "evaluate/evaluation.h"
 #include "evaluate/labels.h"
 #include "evaluate/metrics.h"
+#include "evaluate/reward_bench.h"
 #include "mpi/watchdog.h"
 #include "util/hash.h"
 #include "util/mem.h"
@@ -33,7 +34,7 @@ enum value {
     BEST_COUNT = 7, /* k = 1, 2, 4, … 64 */
     VALUE_ORACLE = VALUE_BEST + BEST_COUNT,
     VALUE_HIT,
-    VALUE_BREAKDOWN /* breakdown_size of them */
+    VALUE_BREAKDOWN /* breakdown_size of them, then one for each subset of RewardBench 2 */
 };
 static const char *const alone[VALUE_LABELS] = {"loss",
                                                 "accuracy",
@@ -54,8 +55,13 @@ struct reward_evaluation {
     struct ratios ratios;
     int32_t *order; /* scratch: a prompt's responses by reward */
     int64_t order_capacity;
+    bool is_bench; /* the data are RewardBench 2's */
+    struct reward_bench bench;
+    double *rewards; /* scratch: of a prompt's responses */
+    int64_t rewards_capacity;
     enum status status; /* of visits */
     struct sums sums;
+    struct text benched; /* what is said of it */
     struct text *out;
 };
 
@@ -144,6 +150,15 @@ static enum status visit_best(struct reward_evaluation *e, const struct scored_r
     return OK;
 }
 
+static enum status visit_bench(struct reward_evaluation *e, const struct sample *sample,
+                               const struct scored_row *row) {
+    TRY(GROW_ARRAY(e->rewards, e->rewards_capacity, row->n));
+    for (int32_t i = 0; i < row->n; i++) {
+        e->rewards[i] = row->responses[i].value;
+    }
+    return reward_bench_count(&e->bench, &e->ratios, sample, e->rewards);
+}
+
 static void visit(void *context, const struct sample *sample, const struct scored_row *row,
                   const struct sums *sums) {
     struct reward_evaluation *e = context;
@@ -153,6 +168,7 @@ static void visit(void *context, const struct sample *sample, const struct score
         visit_pair(e, sample, row, &row->pairs[i]);
     }
     enum status st = visit_best(e, row);
+    st = st == OK && e->is_bench ? visit_bench(e, sample, row) : st;
     e->status = e->status == OK ? st : e->status;
     ratios_end_row(&e->ratios, evaluation_unit(sample));
 }
@@ -199,12 +215,16 @@ static enum status print_result(struct reward_evaluation *e) {
     TRY(metrics_put(out, "", "max_reward", e->sums.highest));
     TRY(breakdown_print(r, VALUE_BREAKDOWN, e->facts, out));
     TRY(put_best(e));
+    TRY(e->is_bench ? text_append(out, e->benched.data, e->benched.len) : OK);
     TRY(ratios_print(r, names, VALUE_ALONE, out));
     return text_puts(out, "}\n");
 }
 
 static enum status open_ratios(struct reward_evaluation *e) {
     int n = breakdown_size(e->facts);
+    e->is_bench = reward_bench_applies(e->facts);
+    e->bench = (struct reward_bench){.facts = e->facts, .first = VALUE_BREAKDOWN + n};
+    n += e->is_bench ? e->facts->n_subsets : 0;
     TRY(ratios_open(&e->options->intervals, VALUE_BREAKDOWN + n, &e->ratios));
     ratios_are_shares(&e->ratios, VALUE_ACCURACY, 1);
     ratios_are_shares(&e->ratios, VALUE_TRUTH, 1 + LABELS_MEASURES);
@@ -222,6 +242,7 @@ static enum status run_rows(struct reward_evaluation *e) {
     TRY_TO(done, evaluate_rows(o->comm, &scorer, o->source, e->terms, visit, e, &e->sums));
     TRY_TO(done, comm_agree(o->comm, e->status));
     TRY_TO(done, ratios_reduce(o->comm, &e->ratios));
+    TRY_TO(done, e->is_bench ? reward_bench_print(o->comm, &e->bench, &e->ratios, &e->benched) : OK);
     st = comm_agree(o->comm, print_result(e));
 done:
     scorer_close(&scorer);
@@ -235,6 +256,9 @@ enum status values_evaluate(const struct values_options *o, struct text *out) {
     terms_one("reward", &terms);
     enum status st = run_rows(&e);
     mem_free(e.order);
+    mem_free(e.rewards);
+    reward_bench_free(&e.bench);
+    text_free(&e.benched);
     ratios_close(&e.ratios);
     return st;
 }

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "io/file.h"
+#include "io/jsonl.h"
 #include "util/hash.h"
 #include "util/json.h"
 #include "util/mem.h"
@@ -42,61 +42,6 @@ enum status verdicts_add(struct verdicts *v, struct verdict verdict) {
     return OK;
 }
 
-/* A file's records, one by one. */
-struct records {
-    const char *path;
-    char where[600];
-    json_t *array; /* of a file that is one; else lines of text */
-    char *text, *at, *end;
-    int64_t line, index;
-};
-
-static void records_end(struct records *r) {
-    json_decref(r->array);
-    mem_free(r->text);
-}
-
-static enum status records_begin(const char *path, struct records *out) {
-    size_t n;
-    *out = (struct records){.path = path};
-    TRY(file_read(path, &out->text, &n));
-    out->at = out->text;
-    out->end = out->text + n;
-    size_t blanks = strspn(out->text, " \t\r\n");
-    return out->text[blanks] == '[' ? json_parse_record(out->text, n, path, &out->array) : OK;
-}
-
-/* *out: the next record, NULL at the end; the caller calls json_decref(). */
-static enum status records_next(struct records *r, json_t **out) {
-    *out = NULL;
-    if (r->array) {
-        *out = json_incref(json_array_get(r->array, (size_t)r->index));
-        snprintf(r->where, sizeof r->where, "%s, record %lld", r->path, (long long)++r->index);
-    }
-    while (!r->array && r->at < r->end && !*out) {
-        char *end = memchr(r->at, '\n', (size_t)(r->end - r->at));
-        end = end ? end : r->end;
-        snprintf(r->where, sizeof r->where, "%s, line %lld", r->path, (long long)++r->line);
-        if (strspn(r->at, " \t\r") < (size_t)(end - r->at)) {
-            TRY(json_parse_record(r->at, (size_t)(end - r->at), r->where, out));
-        }
-        r->at = end + (end < r->end);
-    }
-    if (*out && !json_is_object(*out)) {
-        json_decref(*out);
-        return fail(ERR_DATA, "%s: is no object", r->where);
-    }
-    return OK;
-}
-
-static int64_t characters(const char *text) {
-    int64_t n = 0;
-    for (; text && *text; text++) {
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    }
-    return text ? n : -1;
-}
-
 /* A text that must be there. */
 static enum status need(const json_t *object, const char *key, const char *where, const char **out) {
     *out = NULL;
@@ -125,8 +70,8 @@ static enum status add_annotation(struct verdicts *v, const json_t *record, cons
     TRY(verdicts_system(v, names[1], &verdict.second));
     verdict.prompt = (int64_t)hash_bytes(instruction, strlen(instruction), 0);
     verdict.preference = preference - 1;
-    verdict.length[0] = characters(outputs[0]);
-    verdict.length[1] = characters(outputs[1]);
+    verdict.length[0] = reply_characters(outputs[0]);
+    verdict.length[1] = reply_characters(outputs[1]);
     return verdicts_add(v, verdict);
 }
 
@@ -144,10 +89,28 @@ static enum status take_preference(const json_t *record, const char *where, doub
     return OK;
 }
 
+/* What a judge that was asked in both orders said of b in each: "orders": [0.8, 0.6]; its answers' lengths.
+ */
+static enum status take_orders(const json_t *record, const char *where, struct verdict *v) {
+    static const char *const lengths[2] = {"length_a", "length_b"};
+    const json_t *orders = json_object_get(record, "orders");
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *order = json_array_get(orders, i);
+        TRY(json_take_int(record, lengths[i], where, &v->length[i]));
+        v->in_order[i] = json_number_value(order);
+        if (orders && (!json_is_number(order) || v->in_order[i] < 0 || v->in_order[i] > 1)) {
+            return fail(ERR_DATA, "%s: \"orders\" is not two numbers from 0 to 1", where);
+        }
+    }
+    v->both_orders = orders != NULL;
+    return OK;
+}
+
 static enum status add_plain(struct verdicts *v, const json_t *record, const char *where) {
     const char *names[2];
     struct verdict verdict = {.prompt = -1, .length = {-1, -1}};
     TRY(json_take_int(record, "row", where, &verdict.prompt));
+    TRY(take_orders(record, where, &verdict));
     TRY(need(record, "a", where, &names[0]));
     TRY(need(record, "b", where, &names[1]));
     TRY(take_preference(record, where, &verdict.preference));
@@ -189,98 +152,50 @@ static enum status number_records(struct verdicts *v, int64_t first) {
 }
 
 enum status verdicts_read(const char *path, struct verdicts *v) {
-    struct records records;
-    json_t *record = NULL;
+    struct records_input *in;
     int64_t before = v->n;
-    enum status st = records_begin(path, &records);
-    while (st == OK && (st = records_next(&records, &record)) == OK && record) {
-        st = add_record(v, record, records.where);
+    enum status st = OK;
+    TRY(records_open_alone(path, &in));
+    for (int64_t i = 0; i < records_count(in) && st == OK; i++) {
+        char where[RECORDS_WHERE];
+        json_t *record;
+        st = records_parse(in, i, where, &record);
+        st = st == OK ? add_record(v, record, where) : st;
         json_decref(record);
     }
-    records_end(&records);
+    records_close(in);
     TRY(st);
     TRY(v->n > before ? OK : fail(ERR_DATA, "%s: holds no verdict", path));
     return number_records(v, before);
 }
 
-struct answer {
-    int64_t row, length;
-    double reward;
-};
-struct answers {
-    struct answer *list;
-    int64_t n, capacity;
-};
-
-static enum status add_answer(struct answers *a, const json_t *record, const char *where) {
-    struct answer answer = {.row = -1, .reward = NAN};
-    const char *text;
-    TRY(json_take_int(record, "row", where, &answer.row));
-    TRY(json_take_number(record, "reward", where, &answer.reward));
-    TRY(need(record, "response", where, &text));
-    if (isnan(answer.reward)) {
-        return fail(ERR_DATA,
-                    "%s: the answer has no \"reward\"; generate writes it where reward_model is set", where);
-    }
-    if (answer.row < 0 || (a->n > 0 && answer.row <= a->list[a->n - 1].row)) {
-        return fail(ERR_DATA, "%s: rows are not in order, or one has two answers", where);
-    }
-    answer.length = characters(text);
-    TRY(GROW_ARRAY(a->list, a->capacity, a->n + 1));
-    a->list[a->n++] = answer;
-    return OK;
+static enum status need_reward(const struct replies *r, const struct reply *reply) {
+    return isnan(reply->reward)
+               ? fail(ERR_DATA,
+                      "%s, line %lld: the answer has no \"reward\"; generate writes it where reward_model is "
+                      "set, or set model, which judges",
+                      r->path, (long long)reply->line)
+               : OK;
 }
 
-static enum status read_answers(const char *path, struct answers *out) {
-    struct records records;
-    json_t *record = NULL;
-    enum status st = records_begin(path, &records);
-    while (st == OK && (st = records_next(&records, &record)) == OK && record) {
-        st = add_answer(out, record, records.where);
-        json_decref(record);
-    }
-    records_end(&records);
-    return st;
-}
-
-static enum status compare(const struct answers both[2], const int32_t systems[2], struct verdicts *v) {
-    int64_t record = 0;
-    for (int64_t i = 0, j = 0; i < both[0].n && j < both[1].n;) {
-        const struct answer *a = &both[0].list[i];
-        const struct answer *b = &both[1].list[j];
-        if (a->row != b->row) {
-            i += a->row < b->row;
-            j += a->row > b->row;
-            continue;
-        }
-        double preference = a->reward == b->reward ? 0.5 : b->reward > a->reward;
-        TRY(verdicts_add(v, (struct verdict){.first = systems[0],
-                                             .second = systems[1],
-                                             .prompt = a->row,
-                                             .record = record++,
-                                             .preference = preference,
-                                             .length = {a->length, b->length}}));
-        i++;
-        j++;
-    }
-    return OK;
-}
-
-enum status verdicts_from_rewards(const char *const paths[2], const char *const names[2],
-                                  struct verdicts *v) {
-    struct answers both[2] = {{0}};
-    int32_t systems[2];
+enum status verdicts_from_rewards(const struct replies *a, const struct replies *b, struct verdicts *v) {
+    struct verdict verdict = {0};
     int64_t before = v->n;
-    enum status st = OK;
-    for (int i = 0; i < 2 && st == OK; i++) {
-        st = read_answers(paths[i], &both[i]);
-        st = st == OK ? verdicts_system(v, names[i], &systems[i]) : st;
+    TRY(verdicts_system(v, a->name, &verdict.first));
+    TRY(verdicts_system(v, b->name, &verdict.second));
+    for (int64_t i = 0; i < a->n; i++) {
+        const struct reply *x = &a->list[i];
+        const struct reply *y = replies_find(b, x->key);
+        TRY(need_reward(a, x));
+        TRY(y ? need_reward(b, y) : OK);
+        if (y) {
+            verdict.prompt = x->key;
+            verdict.preference = x->reward == y->reward ? 0.5 : y->reward > x->reward;
+            verdict.length[0] = x->length;
+            verdict.length[1] = y->length;
+            TRY(verdicts_add(v, verdict));
+            verdict.record++;
+        }
     }
-    st = st == OK ? compare(both, systems, v) : st;
-    if (st == OK && v->n == before) {
-        st = fail(ERR_DATA, "%s and %s have no row in common", paths[0], paths[1]);
-    }
-    mem_free(both[0].list);
-    mem_free(both[1].list);
-    return st;
+    return v->n > before ? OK : fail(ERR_DATA, "%s and %s have no prompt in common", a->path, b->path);
 }

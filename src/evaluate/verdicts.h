@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "evaluate/replies.h"
 #include "util/status.h"
 
 struct verdict {
@@ -12,6 +13,8 @@ struct verdict {
     int64_t record;        /* which one on this pair of systems, as the file has them, from 0 */
     double preference;     /* of the second: 1, of the first: 0, a tie: 0.5 */
     int64_t length[2];     /* characters of both answers; -1 where unknown */
+    bool both_orders;      /* one verdict of a judge that was asked in both orders: */
+    double in_order[2];    /* its probability that the second is better, shown last and shown first */
 };
 
 struct verdicts {
@@ -29,11 +32,11 @@ enum status verdicts_add(struct verdicts *v, struct verdict verdict);
 
 /* Local. Adds a file's verdicts: AlpacaEval's annotations.json (generator_1, generator_2, output_1, output_2,
  * preference 1 to 2, 0 a tie), or {"row": n, "a": name, "b": name, "preference": "a" | "b" | "tie" or 0 to 1
- * for b}; an array or JSON Lines. Fails: ERR_INPUT, ERR_DATA with the record's number. */
+ * for b}, with "orders", "length_a", "length_b" as `judge.save` has them; an array or JSON Lines. Fails:
+ * ERR_INPUT, ERR_DATA with the line. */
 enum status verdicts_read(const char *path, struct verdicts *v);
-/* Local. Two files of answers, JSON Lines of `generate` with rewards: on each row that both have, the higher
- * reward is preferred. names: what the systems are called. Fails as verdicts_read; ERR_DATA where no row is
- * in both. */
-enum status verdicts_from_rewards(const char *const paths[2], const char *const names[2], struct verdicts *v);
+/* Local. Two systems' answers with rewards: on each prompt that both answered, the higher reward is
+ * preferred. Fails: ERR_DATA with the line of an answer without reward, or where no prompt is in both. */
+enum status verdicts_from_rewards(const struct replies *a, const struct replies *b, struct verdicts *v);
 
 #endif

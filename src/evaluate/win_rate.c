@@ -87,6 +87,16 @@ static enum status find_pairs(struct table *t) {
     return OK;
 }
 
+/* Of one verdict that came from both orders: whether the same answer won in each, and how often the first
+ * place did. */
+static void count_asked(struct table *t, int first, const struct verdict *x) {
+    double last = x->in_order[0], shown_first = x->in_order[1];
+    bool agree = (last > 0.5) - (last < 0.5) == (shown_first > 0.5) - (shown_first < 0.5);
+    ratios_count(&t->ratios, first + AGREEMENT, agree, 1);
+    double wins = (last < 0.5) + 0.5 * (last == 0.5) + (shown_first > 0.5) + 0.5 * (shown_first == 0.5);
+    ratios_count(&t->ratios, first + FIRST_PLACE, wins, 2);
+}
+
 /* Two verdicts on a prompt that saw the answers in other orders. */
 static void count_orders(struct table *t, int first, const struct verdict *x, const struct verdict *y) {
     if (x->prompt != y->prompt || x->first != y->second) {
@@ -105,7 +115,9 @@ static void count_pair(struct table *t, int64_t p) {
         pair->ties += won == 0.5;
         pair->losses += won < 0.5;
         ratios_count(&t->ratios, first + WIN_RATE, won, 1);
-        if (i > pair->first) {
+        if (at(t, i)->both_orders) {
+            count_asked(t, first, at(t, i));
+        } else if (i > pair->first) {
             count_orders(t, first, at(t, i - 1), at(t, i));
         }
         if (i + 1 == pair->last || at(t, i + 1)->prompt != at(t, i)->prompt) {

@@ -100,8 +100,9 @@ static void fill_set(const struct few_shot_pass *p, const struct few_shot_batch 
     for (int64_t i = 0; i < b->users * items; i++) {
         int64_t at = positions ? positions[i % items] : i % items;
         int64_t pair = i / items * b->targets + at;
-        const double *options = b->options + pair * 2 * d;
-        bool swapped = b->choices[pair];
+        bool is_shown = positions && b->shown;
+        const double *options = is_shown ? b->shown + i * 2 * d : b->options + pair * 2 * d;
+        bool swapped = is_shown ? b->shown_choices[i] : b->choices[pair];
         memcpy(set->input + i * 2 * d, options + (swapped ? d : 0), (size_t)d * sizeof *options);
         memcpy(set->input + i * 2 * d + d, options + (swapped ? 0 : d), (size_t)d * sizeof *options);
     }

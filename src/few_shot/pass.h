@@ -1,6 +1,7 @@
 /* Forward and backward through a few-shot reward model for a batch of users, of whom a rank has some.
  *
- * Every user has N target pairs with choices; the same k positions among them are every user's context. The
+ * Every user has N target pairs with choices; the same k positions among them are every user's context, or k
+ * pairs of its own. The
  * loss is the mean over the users of [mean over latent samples and targets of -log p(choice)] + beta_kl KL,
  * the KL between the latents given the context (q_C) and given all targets (q_T), where latent.
  */
@@ -22,10 +23,12 @@ struct few_shot_batch {
     const double *options;                /* (users, N, 2, width): a, b */
     const uint8_t *choices;               /* (users, N): 0 a preferred, 1 b */
     const int32_t *context_at;            /* k distinct positions in [0, N) */
-    int64_t samples;                      /* of the latent; 1 where not latent */
-    const double *noise;                  /* (samples, users, hidden) standard normal, where latent */
-    double dropout;                       /* of attention weights, in training */
-    uint64_t seed;                        /* of the dropout */
+    const double *shown;          /* (users, k, 2, width): contexts that are not targets; NULL: they are */
+    const uint8_t *shown_choices; /* (users, k) */
+    int64_t samples;              /* of the latent; 1 where not latent */
+    const double *noise;          /* (samples, users, hidden) standard normal, where latent */
+    double dropout;               /* of attention weights, in training */
+    uint64_t seed;                /* of the dropout */
     int64_t step;
 };
 

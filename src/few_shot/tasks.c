@@ -9,18 +9,27 @@ enum status tasks_open(const struct world *w, bool is_test, int64_t targets, uin
     *out = (struct tasks){.world = w,
                           .ids = is_test ? w->test : w->train,
                           .n_ids = is_test ? w->n_test : w->n_train,
-                          .targets = targets};
+                          .targets = targets,
+                          .n_shown = is_test ? w->n_shown_test : w->n_shown_train};
+    out->shown_ids = w->n_shown_train + w->n_shown_test > 0 ? is_test ? w->shown_test : w->shown_train : NULL;
     if (out->n_ids < targets || w->labels < 1) {
         return fail(ERR_DATA, "few-shot data: a user needs %lld pairs, the %s split has %lld",
                     (long long)targets, is_test ? "test" : "train", (long long)out->n_ids);
     }
-    if (out->n_ids > UINT32_MAX) {
+    if (out->shown_ids && out->n_shown < targets) {
+        return fail(ERR_DATA,
+                    "few-shot data: contexts need up to %lld pairs, the %s split of theirs has %lld",
+                    (long long)targets, is_test ? "test" : "train", (long long)out->n_shown);
+    }
+    if (out->n_ids > UINT32_MAX || out->n_shown > UINT32_MAX) {
         return fail(ERR_DATA, "few-shot data: %lld pairs are more than 2^32", (long long)out->n_ids);
     }
     mt_seed_python(&out->draws, seed);
     enum status st = NEW_ARRAY(out->chosen, targets);
-    st = st == OK ? NEW_ARRAY(out->scratch, out->n_ids) : st;
-    st = st == OK ? NEW_ARRAY(out->seen, out->n_ids) : st;
+    int64_t most = out->n_ids > out->n_shown ? out->n_ids : out->n_shown;
+    st = st == OK ? NEW_ARRAY(out->shown, targets) : st;
+    st = st == OK ? NEW_ARRAY(out->scratch, most) : st;
+    st = st == OK ? NEW_ARRAY(out->seen, most) : st;
     if (st != OK) {
         tasks_close(out);
     }
@@ -29,6 +38,7 @@ enum status tasks_open(const struct world *w, bool is_test, int64_t targets, uin
 
 void tasks_close(struct tasks *t) {
     mem_free(t->chosen);
+    mem_free(t->shown);
     mem_free(t->scratch);
     mem_free(t->seen);
     *t = (struct tasks){0};
@@ -53,43 +63,50 @@ static bool uses_pool(int64_t n, int64_t k) {
     return n <= set_size;
 }
 
-static void sample(struct tasks *t) {
-    int64_t n = t->n_ids;
-    if (uses_pool(n, t->targets)) {
+/* k of n places, into out. */
+static void sample(struct tasks *t, int64_t n, int64_t k, int64_t *out) {
+    if (uses_pool(n, k)) {
         for (int64_t i = 0; i < n; i++) {
             t->scratch[i] = i;
         }
-        for (int64_t i = 0; i < t->targets; i++) {
+        for (int64_t i = 0; i < k; i++) {
             int64_t j = mt_python_below(&t->draws, (uint32_t)(n - i));
-            t->chosen[i] = t->scratch[j];
+            out[i] = t->scratch[j];
             t->scratch[j] = t->scratch[n - i - 1];
         }
         return;
     }
-    for (int64_t i = 0; i < t->targets; i++) {
+    for (int64_t i = 0; i < k; i++) {
         int64_t j = mt_python_below(&t->draws, (uint32_t)n);
         while (t->seen[j]) {
             j = mt_python_below(&t->draws, (uint32_t)n);
         }
         t->seen[j] = 1;
-        t->chosen[i] = j;
+        out[i] = j;
     }
-    for (int64_t i = 0; i < t->targets; i++) {
-        t->seen[t->chosen[i]] = 0;
+    for (int64_t i = 0; i < k; i++) {
+        t->seen[out[i]] = 0;
     }
 }
 
-int64_t tasks_next(struct tasks *t) {
+int64_t tasks_next(struct tasks *t, int64_t context) {
     int64_t label = mt_python_below(&t->draws, (uint32_t)t->world->labels);
-    sample(t);
+    sample(t, t->n_ids, t->targets, t->chosen);
     for (int64_t i = 0; i < t->targets; i++) {
         t->chosen[i] = t->ids[t->chosen[i]];
     }
     qsort(t->chosen, (size_t)t->targets, sizeof *t->chosen, ascending);
+    if (t->shown_ids) {
+        sample(t, t->n_shown, context, t->shown);
+    }
+    for (int64_t i = 0; i < context && t->shown_ids; i++) {
+        t->shown[i] = t->shown_ids[t->shown[i]];
+    }
     return label;
 }
 
-enum status users_open(const struct network *m, const struct few_shot_limits *limits, struct users *out) {
+enum status users_open(const struct network *m, const struct world *w, const struct few_shot_limits *limits,
+                       struct users *out) {
     *out = (struct users){0};
     int64_t pairs;
     int64_t noise;
@@ -98,6 +115,10 @@ enum status users_open(const struct network *m, const struct few_shot_limits *li
     enum status st = NEW_ARRAY(out->options, pairs * 2 * m->shape.width);
     st = st == OK ? NEW_ARRAY(out->noise, noise) : st;
     st = st == OK ? NEW_ARRAY(out->choices, pairs) : st;
+    if (w->n_shown_train + w->n_shown_test > 0) {
+        st = st == OK ? NEW_ARRAY(out->shown, pairs * 2 * m->shape.width) : st;
+        st = st == OK ? NEW_ARRAY(out->shown_choices, pairs) : st;
+    }
     st = st == OK ? NEW_ARRAY(out->positions, limits->targets) : st;
     st = st == OK ? NEW_ARRAY(out->labels, limits->users) : st;
     if (st != OK) {
@@ -110,6 +131,8 @@ void users_close(struct users *u) {
     mem_free(u->options);
     mem_free(u->noise);
     mem_free(u->choices);
+    mem_free(u->shown);
+    mem_free(u->shown_choices);
     mem_free(u->positions);
     mem_free(u->labels);
     *u = (struct users){0};
@@ -121,14 +144,22 @@ static void copy_row(const struct world *w, int64_t row, double *to) {
     }
 }
 
-static void keep_user(const struct tasks *t, int64_t label, int64_t user, struct users *u) {
+static void copy_pair(const struct world *w, int64_t pair, int64_t label, double *options, uint8_t *choice) {
+    copy_row(w, w->a[pair], options);
+    copy_row(w, w->b[pair], options + w->width);
+    *choice = w->choices[label * w->pairs + pair];
+}
+
+static void keep_user(const struct tasks *t, int64_t label, int64_t user, int64_t context, struct users *u) {
     const struct world *w = t->world;
     u->labels[user] = label;
     for (int64_t i = 0; i < t->targets; i++) {
-        int64_t pair = user * t->targets + i;
-        copy_row(w, w->a[t->chosen[i]], u->options + 2 * pair * w->width);
-        copy_row(w, w->b[t->chosen[i]], u->options + (2 * pair + 1) * w->width);
-        u->choices[pair] = w->choices[label * w->pairs + t->chosen[i]];
+        int64_t at = user * t->targets + i;
+        copy_pair(w, t->chosen[i], label, u->options + 2 * at * w->width, &u->choices[at]);
+    }
+    for (int64_t i = 0; i < context && t->shown_ids; i++) {
+        int64_t at = user * context + i;
+        copy_pair(w, t->shown[i], label, u->shown + 2 * at * w->width, &u->shown_choices[at]);
     }
 }
 
@@ -160,9 +191,9 @@ static void draw_noise(const struct network *m, const struct few_shot_draw *draw
 
 void users_draw(const struct network *m, struct tasks *t, const struct few_shot_draw *draw, struct users *u) {
     for (int64_t i = 0; i < draw->users; i++) {
-        int64_t label = tasks_next(t);
+        int64_t label = tasks_next(t, draw->context);
         if (i >= draw->mine.first && i < draw->mine.last) {
-            keep_user(t, label, i - draw->mine.first, u);
+            keep_user(t, label, i - draw->mine.first, draw->context, u);
         }
     }
     draw_positions(draw, t->targets, u->positions);
@@ -177,6 +208,8 @@ void users_draw(const struct network *m, struct tasks *t, const struct few_shot_
                                        .options = u->options,
                                        .choices = u->choices,
                                        .context_at = u->positions,
+                                       .shown = u->shown,
+                                       .shown_choices = u->shown_choices,
                                        .samples = draw->samples,
                                        .noise = u->noise,
                                        .seed = draw->seed,

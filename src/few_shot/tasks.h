@@ -2,7 +2,8 @@
  *
  * A user is a label drawn uniformly and `targets` pairs of a split of a world drawn without replacement; they
  * come from one sequence of draws, CPython's (random.choice, random.sample, the ids then sorted, as the
- * published code draws them), so every rank draws all users of a batch and keeps its own.
+ * published code draws them), so every rank draws all users of a batch and keeps its own. Where contexts are
+ * of another set, a user's are drawn behind its targets in the same way.
  */
 #ifndef COLLIMATE_FEW_SHOT_TASKS_H
 #define COLLIMATE_FEW_SHOT_TASKS_H
@@ -19,23 +20,28 @@ struct tasks {
     struct mt19937 draws;
     int64_t *chosen, *scratch; /* targets; n_ids */
     uint8_t *seen;             /* n_ids */
+    const int64_t *shown_ids;  /* what contexts are drawn from, where it is another set; NULL: the targets */
+    int64_t n_shown;
+    int64_t *shown; /* of the user, targets of them at most */
 };
-/* Fails: ERR_DATA if the split has fewer pairs than targets. */
+/* Fails: ERR_DATA if the split, or its contexts, have fewer pairs than targets. */
 enum status tasks_open(const struct world *w, bool is_test, int64_t targets, uint64_t seed,
                        struct tasks *out);
 void tasks_close(struct tasks *t);
-/* Local. The next user: its label; t->chosen are its pair ids. */
-int64_t tasks_next(struct tasks *t);
+/* Local. The next user: its label; t->chosen are its pair ids, t->shown the `context` that it is shown, where
+ * these are of another set. */
+int64_t tasks_next(struct tasks *t, int64_t context);
 
 /* A batch's arrays on this rank. */
 struct users {
     struct few_shot_batch batch; /* its pointers are into the arrays below */
-    double *options, *noise;
-    uint8_t *choices;
+    double *options, *noise, *shown;
+    uint8_t *choices, *shown_choices;
     int32_t *positions; /* targets: a permutation; the first k are the context */
     int64_t *labels;    /* users */
 };
-enum status users_open(const struct network *m, const struct few_shot_limits *limits, struct users *out);
+enum status users_open(const struct network *m, const struct world *w, const struct few_shot_limits *limits,
+                       struct users *out);
 void users_close(struct users *u);
 
 /* What a batch is drawn by, the same on all ranks. */

@@ -40,7 +40,7 @@ static enum status open_all(struct few_shot_trainer *t, const struct world *w) {
     TRY(tasks_open(w, false, o->targets, o->task_seed, &t->train));
     TRY(tasks_open(w, true, o->targets, o->task_seed, &t->test));
     TRY(few_shot_pass_open(t->model, t->comm, &limits, &t->pass));
-    TRY(users_open(t->model, &limits, &t->users));
+    TRY(users_open(t->model, w, &limits, &t->users));
     return adam_open(t->model->count, &t->adam);
 }
 
@@ -144,7 +144,8 @@ static void judge(const struct few_shot_trainer *t, int64_t user, double right[M
             const double *a = t->pass.outputs + (s * b->users * b->targets + pair) * 2 * outputs;
             hits += (a[outputs] > a[0]) == b->choices[pair];
         }
-        bool counts[MEASURES] = {true, at < b->context, at >= b->context, target >= b->context};
+        bool is_shown = at < b->context && !b->shown;
+        bool counts[MEASURES] = {true, is_shown, !is_shown, target >= b->context || b->shown};
         for (int m = 0; m < MEASURES; m++) {
             right[m] += counts[m] ? hits / (double)b->samples : 0;
             count[m] += counts[m];

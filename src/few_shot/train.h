@@ -47,7 +47,7 @@ enum status few_shot_average_norm(struct few_shot_trainer *t, int64_t batches);
 enum few_shot_measure {
     MEASURE_ALL,          /* all targets */
     MEASURE_SEEN,         /* the context's pairs */
-    MEASURE_UNSEEN,       /* all others */
+    MEASURE_UNSEEN,       /* all others; all where contexts are of another set */
     MEASURE_PAPER_UNSEEN, /* targets k to N - 1: what was published; some of them are context */
     MEASURES
 };

@@ -20,11 +20,14 @@ void world_free(struct world *w) {
     mem_free(w->choices);
     mem_free(w->train);
     mem_free(w->test);
+    mem_free(w->shown_train);
+    mem_free(w->shown_test);
     *w = (struct world){0};
 }
 
 uint64_t world_hash(const struct world *w) {
-    const int64_t sizes[] = {w->rows, w->width, w->pairs, w->labels, w->n_train, w->n_test};
+    const int64_t sizes[] = {w->rows,    w->width,  w->pairs,         w->labels,
+                             w->n_train, w->n_test, w->n_shown_train, w->n_shown_test};
     const struct {
         const void *data;
         int64_t bytes;
@@ -34,7 +37,9 @@ uint64_t world_hash(const struct world *w) {
                  {w->b, w->pairs * (int64_t)sizeof *w->b},
                  {w->choices, w->labels * w->pairs},
                  {w->train, w->n_train * (int64_t)sizeof *w->train},
-                 {w->test, w->n_test * (int64_t)sizeof *w->test}};
+                 {w->test, w->n_test * (int64_t)sizeof *w->test},
+                 {w->shown_train, w->n_shown_train * (int64_t)sizeof *w->shown_train},
+                 {w->shown_test, w->n_shown_test * (int64_t)sizeof *w->shown_test}};
     uint64_t hash = 0;
     for (int i = 0; i < COUNT_OF(parts); i++) {
         hash = hash_join(hash, hash_bytes(parts[i].data, (size_t)parts[i].bytes, 0));
@@ -51,6 +56,8 @@ static enum status world_arrays(struct world *w) {
     TRY(NEW_ARRAY(w->first, w->pairs));
     TRY(NEW_ARRAY(w->choices, w->labels * w->pairs));
     TRY(NEW_ARRAY(w->train, w->pairs));
+    TRY(NEW_ARRAY(w->shown_train, w->pairs));
+    TRY(NEW_ARRAY(w->shown_test, w->pairs));
     return NEW_ARRAY(w->test, w->pairs);
 }
 
@@ -74,6 +81,29 @@ static void fill_synthetic(struct synth_pairs *source, struct world *w) {
     }
 }
 
+/* Of a split's n pairs: those on which the users differ stay, and *shown become a set of their number of
+ * which a share does. The first ones are taken: the pairs are in no order. */
+static void divide_split(const struct world *w, double share, int64_t *ids, int64_t *n, int64_t *shown,
+                         int64_t *n_shown) {
+    int64_t differ = 0;
+    for (int64_t i = 0; i < *n; i++) {
+        differ += w->choices[ids[i]] != w->choices[w->pairs + ids[i]];
+    }
+    int64_t left[2] = {(int64_t)((double)differ * (1 - share)), (int64_t)((double)differ * share)};
+    int64_t kept = 0;
+    for (int64_t i = 0; i < *n; i++) {
+        bool is = w->choices[ids[i]] != w->choices[w->pairs + ids[i]];
+        if (left[is] > 0) {
+            left[is]--;
+            shown[(*n_shown)++] = ids[i];
+        }
+        if (is) {
+            ids[kept++] = ids[i];
+        }
+    }
+    *n = kept;
+}
+
 enum status world_of_two_users(const struct world_options *o, struct world *out) {
     int64_t n = o->rows;
     struct synth_pairs *source;
@@ -83,6 +113,12 @@ enum status world_of_two_users(const struct world_options *o, struct world *out)
     st = st == OK ? world_arrays(out) : st;
     if (st == OK) {
         fill_synthetic(source, out);
+    }
+    if (st == OK && o->contexts_apart) {
+        divide_split(out, o->context_conflicting, out->train, &out->n_train, out->shown_train,
+                     &out->n_shown_train);
+        divide_split(out, o->context_conflicting, out->test, &out->n_test, out->shown_test,
+                     &out->n_shown_test);
     }
     synth_pairs_close(source);
     mem_free(source);
@@ -95,6 +131,8 @@ struct judged {
     struct pair_key key;
     uint64_t has, high;
     int64_t first; /* row in label 0's file; -1: another's */
+    int8_t split;
+    bool is_shown; /* of a context */
 };
 enum { MOST_LABELS = 64, BLOCK = 4096 };
 
@@ -126,7 +164,8 @@ static enum status add_label(struct dataset *d, int label, struct judgments *j) 
             j->pairs[j->count++] = (struct judged){.key = pair_key(block[i].chosen, block[i].rejected),
                                                    .first = label == 0 ? block[i].row : -1,
                                                    .has = (uint64_t)1 << label,
-                                                   .high = (uint64_t)higher << label};
+                                                   .high = (uint64_t)higher << label,
+                                                   .split = block[i].split};
         }
     }
     mem_free(block);
@@ -148,6 +187,7 @@ static int64_t merge(struct judgments *j, int labels) {
         for (i++; i < j->count && pair_key_order(&j->pairs[i], &pair) == 0; i++) {
             uint64_t both = pair.has & j->pairs[i].has;
             torn |= both & (pair.high ^ j->pairs[i].high);
+            torn |= pair.split != j->pairs[i].split;
             pair.has |= j->pairs[i].has;
             pair.high |= j->pairs[i].high;
             pair.first = pair.first < 0 ? j->pairs[i].first : pair.first;
@@ -178,6 +218,20 @@ static enum status read_values(struct sidecar *values, const int64_t *place, int
     return OK;
 }
 
+/* Which split a pair is of: its file's, or its prompt's by a coin. */
+static enum status split_pair(struct dataset *d, const struct world_options *o, const struct judged *pair,
+                              enum data_split *out) {
+    struct response response;
+    *out = (enum data_split)pair->split;
+    if (dataset_size(d).has_splits) {
+        return OK;
+    }
+    TRY(dataset_response(d, pair->key.low, &response));
+    struct rng split = rng_stream(o->split_seed, RNG_SELECT, response.prompt, -1);
+    *out = rng_uniform(&split) < o->holdout ? SPLIT_TEST : SPLIT_TRAIN;
+    return OK;
+}
+
 /* a and b in an order drawn by a coin, so that their place says nothing. */
 static enum status place_pairs(struct dataset *d, const struct world_options *o, const struct judgments *j,
                                const int64_t *place, struct world *w) {
@@ -192,13 +246,15 @@ static enum status place_pairs(struct dataset *d, const struct world_options *o,
             bool high = pair->high >> label & 1;
             w->choices[label * w->pairs + i] = high != swapped;
         }
-        struct response response;
-        TRY(dataset_response(d, pair->key.low, &response));
-        struct rng split = rng_stream(o->split_seed, RNG_SELECT, response.prompt, -1);
-        if (rng_uniform(&split) < o->holdout) {
-            w->test[w->n_test++] = i;
-        } else {
-            w->train[w->n_train++] = i;
+        enum data_split split;
+        TRY(split_pair(d, o, pair, &split));
+        bool is_test = split == (o->split == SPLIT_ALL ? SPLIT_TEST : o->split);
+        bool is_train = split == SPLIT_TRAIN;
+        if (is_test) {
+            *(pair->is_shown ? &w->shown_test[w->n_shown_test++] : &w->test[w->n_test++]) = i;
+        }
+        if (is_train) {
+            *(pair->is_shown ? &w->shown_train[w->n_shown_train++] : &w->train[w->n_train++]) = i;
         }
     }
     return OK;
@@ -238,22 +294,35 @@ struct files {
 };
 
 /* Collective. */
-static enum status open_files(struct comm *c, const struct world_options *o, struct files *f) {
-    for (const char *at = o->data; *at;) {
-        size_t n = text_list_name(at);
-        char *path = mem_strndup(at, n);
-        enum status st = !path ? ERR_SYSTEM
-                         : f->count < MOST_LABELS
-                             ? OK
-                             : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS);
-        st = comm_agree(c, st);
-        st = st == OK ? dataset_open(c, path, &f->all[f->count]) : st;
-        mem_free(path);
-        TRY(st);
+static enum status open_names(struct comm *c, const struct world_options *o, const struct names *names,
+                              struct files *f) {
+    TRY(names->n <= MOST_LABELS ? OK : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS));
+    for (int i = 0; i < names->n; i++) {
+        TRY(dataset_open(c, names->list[i], &f->all[f->count]));
         TRY(dataset_verify(c, f->all[f->count++], o->trust_data));
-        at += n + (at[n] == ',');
+    }
+    return OK;
+}
+
+/* Collective. */
+static enum status open_files(struct comm *c, const struct world_options *o, const char *list,
+                              struct files *f) {
+    struct names names = {0};
+    enum status st = comm_agree(c, names_split(&names, list));
+    st = st == OK ? open_names(c, o, &names, f) : st;
+    names_free(&names);
+    TRY(st);
+    bool has_splits = f->count > 0 && dataset_size(f->all[0]).has_splits;
+    if (o->split != SPLIT_ALL && !has_splits) {
+        return fail(ERR_DATA, "%s: its pairs are in no splits, so that split=%s names none",
+                    dataset_path(f->all[0]), data_split_name(o->split));
     }
     for (int i = 1; i < f->count; i++) {
+        if (dataset_size(f->all[i]).has_splits != has_splits) {
+            return fail(ERR_DATA,
+                        "%s: of the files of a few-shot model either all have splits or none; %s %s",
+                        dataset_path(f->all[i]), dataset_path(f->all[0]), has_splits ? "has" : "has none");
+        }
         if (dataset_hash(f->all[i]) != dataset_hash(f->all[0])) {
             return fail(ERR_DATA,
                         "%s: not the responses of %s; the files of a few-shot model are views of one",
@@ -263,23 +332,66 @@ static enum status open_files(struct comm *c, const struct world_options *o, str
     return OK;
 }
 
+/* Collective. The judgments of a list of files, of which all have the same responses. */
+static enum status read_files(struct comm *c, const struct world_options *o, const char *list,
+                              struct files *files, struct judgments *j, int64_t *dropped) {
+    enum status st = open_files(c, o, list, files);
+    for (int i = 0; i < files->count && st == OK; i++) {
+        st = add_label(files->all[i], i, j);
+    }
+    *dropped += st == OK ? merge(j, files->count) : 0;
+    return comm_agree(c, st);
+}
+
+/* Local. Pairs of contexts behind those of targets. */
+static enum status add_shown(const struct judgments *shown, struct judgments *j) {
+    TRY(GROW_ARRAY(j->pairs, j->capacity, j->count + shown->count));
+    for (int64_t i = 0; i < shown->count; i++) {
+        j->pairs[j->count] = shown->pairs[i];
+        j->pairs[j->count++].is_shown = true;
+    }
+    return OK;
+}
+
+/* Local. */
+static enum status check_shown(const struct files *files, const struct files *shown) {
+    if (shown->count != files->count) {
+        return fail(ERR_USAGE, "few_shot.context_data: %d files, data has %d: one a label, in the same order",
+                    shown->count, files->count);
+    }
+    if (dataset_hash(shown->all[0]) != dataset_hash(files->all[0]) ||
+        dataset_size(shown->all[0]).has_splits != dataset_size(files->all[0]).has_splits) {
+        return fail(ERR_DATA,
+                    "few_shot.context_data: %s is not of the responses of %s, or only one of them has "
+                    "splits",
+                    dataset_path(shown->all[0]), dataset_path(files->all[0]));
+    }
+    return OK;
+}
+
 enum status world_of_files(struct comm *c, const struct world_options *o, struct world *out,
                            int64_t *dropped) {
     struct files files = {.count = 0};
+    struct files shown = {.count = 0};
     struct judgments judgments = {0};
+    struct judgments contexts = {0};
     *out = (struct world){0};
-    enum status st = open_files(c, o, &files);
+    *dropped = 0;
+    enum status st = read_files(c, o, o->data, &files, &judgments, dropped);
+    if (st == OK && o->context_data && *o->context_data) {
+        st = read_files(c, o, o->context_data, &shown, &contexts, dropped);
+        st = st == OK ? check_shown(&files, &shown) : st;
+        st = st == OK ? add_shown(&contexts, &judgments) : st;
+    }
     out->labels = files.count;
-    for (int i = 0; i < files.count && st == OK; i++) {
-        st = add_label(files.all[i], i, &judgments);
-    }
-    if (st == OK) {
-        *dropped = merge(&judgments, files.count);
-        st = fill_files(files.all[0], o, &judgments, out);
-    }
+    st = st == OK ? fill_files(files.all[0], o, &judgments, out) : st;
     for (int i = 0; i < files.count; i++) {
         dataset_close(files.all[i]);
     }
+    for (int i = 0; i < shown.count; i++) {
+        dataset_close(shown.all[i]);
+    }
     mem_free(judgments.pairs);
+    mem_free(contexts.pairs);
     return comm_agree(c, st);
 }

@@ -38,12 +38,16 @@ static inline enum model_head model_head_for(bool values) {
     return values ? HEAD_SCORE : HEAD_LANGUAGE;
 }
 
+/* The parameter of a value head. */
+#define VALUE_HEAD "value_head.weight"
+
 struct lora_layout;
 
 struct model_config {
     const struct family *family;
     const struct lora_layout *lora; /* adapters in use beside a frozen base (lora.h); NULL: none. Borrowed */
     enum model_head head;
+    bool value_head; /* of a language model: "value_head.weight" as well, a value at each readout */
     int64_t vocabulary, width, layers, heads, kv_heads, head_dim, ffn;
     int64_t max_positions;
     enum norm_kind norm;

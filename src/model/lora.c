@@ -144,8 +144,13 @@ static enum status add_adapter(struct model *m, struct lora *l, const struct par
 
 /* Puts `to` in the place of `from` wherever the plan reads the head, a table or a norm. */
 static int replace(const struct model *m, struct model_plan *plan, struct place from, struct place to) {
-    struct place *places[] = {&plan->embed,           &plan->positions,   &plan->final_norm.weight,
-                              &plan->final_norm.bias, &plan->head.weight, &plan->head.bias};
+    struct place *places[] = {&plan->embed,
+                              &plan->positions,
+                              &plan->final_norm.weight,
+                              &plan->final_norm.bias,
+                              &plan->head.weight,
+                              &plan->head.bias,
+                              &plan->value};
     int found = 0;
     for (int i = 0; i < COUNT_OF(places); i++) {
         if (places[i]->arena == from.arena && places[i]->offset == from.offset) {

@@ -67,9 +67,10 @@ static enum status open_condition(const struct model_config *c, struct condition
 static enum status run_once(struct model *m, struct workspace *w, enum pass_keep keep,
                             const struct condition *condition, const struct forest *f) {
     struct pass *p = NULL;
-    double *logps = NULL;
+    double *logps = NULL, *values = NULL;
     enum status st = OK;
     TRY_TO(done, NEW_ARRAY(logps, (int64_t)f->n_readouts + 1));
+    TRY_TO(done, m->config.value_head ? NEW_ARRAY(values, (int64_t)f->n_readouts + 1) : OK);
     TRY_TO(done, pass_open(m, w, keep, &p));
     if (m->config.lora && keep != KEEP_NOTHING) {
         pass_drop(p, 0, 0);
@@ -77,19 +78,20 @@ static enum status run_once(struct model *m, struct workspace *w, enum pass_keep
     pass_condition(p, condition);
     TRY_TO(done, pass_forward(p, f));
     if (m->config.head == HEAD_LANGUAGE) {
-        TRY_TO(done, pass_logps(p, &(struct token_scores){.logp = logps}));
+        TRY_TO(done, pass_logps(p, &(struct token_scores){.logp = logps, .value = values}));
     } else {
         bool reads = f->n_readouts > 0;
         TRY_TO(done, pass_values(p, reads ? f->readout_at : &(int32_t){0}, reads ? f->n_readouts : 1, logps));
     }
     if (keep != KEEP_NOTHING) {
-        struct readout_gradients g = {0};
+        struct readout_gradients g = {.token_values = values};
         *(m->config.head == HEAD_LANGUAGE ? &g.logp : &g.values) = logps;
         TRY_TO(done, pass_backward(p, &g, NULL, NULL));
     }
 done:
     pass_close(p);
     mem_free(logps);
+    mem_free(values);
     return st;
 }
 

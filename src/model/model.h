@@ -59,6 +59,7 @@ enum status pass_forward(struct pass *p, const struct forest *f);
 struct token_scores {
     double *logp, *entropy, *mean_logit, *collision; /* collision: log of the sum of squared probabilities */
     bool *is_top;
+    double *value; /* of a value head, at the same hidden states; only where the model has one */
 };
 enum status pass_logps(struct pass *p, const struct token_scores *out);
 /* Readout 2: values of a score head (HEAD_SCORE) at hidden rows at[n]. */
@@ -78,9 +79,10 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
 /* Gradients of the readouts made since pass_forward; adds d value / d parameter into the gradients of
  * m->trained. Runs once per forward. */
 struct readout_gradients {
-    const double *logp;       /* d value / d logp of each readout, or NULL */
-    const double *values;     /* d value / d values of the last pass_values, or NULL */
-    const double *divergence; /* d value / d divergence of each readout (pass_divergence.h), or NULL */
+    const double *logp;         /* d value / d logp of each readout, or NULL */
+    const double *values;       /* d value / d values of the last pass_values, or NULL */
+    const double *divergence;   /* d value / d divergence of each readout (pass_divergence.h), or NULL */
+    const double *token_values; /* d value / d value of each readout, beside logp, or NULL */
 };
 /* on_final (may be NULL) is called as backward goes, with the offset in m->trained from which on all
  * gradients are final. */

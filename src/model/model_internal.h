@@ -44,6 +44,7 @@ struct model_plan {
     int64_t tail; /* as a layer's first, of what comes after the layers */
     struct affine final_norm;
     struct linear head; /* the embedding where tied; one output for a score head */
+    struct place value; /* 1 x width, beside a language head */
 };
 
 /* Local. FiLM's parameters of a layer of a model of this width. */

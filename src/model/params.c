@@ -175,7 +175,9 @@ static enum status lay_out(struct model *m) {
     }
     plan->tail = m->base->elements;
     TRY(add_affine(m, n->final_norm, 0, c->width, &plan->final_norm));
-    return add_head(m);
+    TRY(add_head(m));
+    const struct layout zero = {.init = INIT_ZERO};
+    return c->value_head ? add(m, VALUE_HEAD, 1, c->width, &zero, &plan->value) : OK;
 }
 
 enum status model_open_as(struct backend *b, const struct model_config *config, enum arena_kind kind,

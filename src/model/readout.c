@@ -50,6 +50,44 @@ static enum status take_scaled(struct pass *p, struct tensor t, struct tensor *o
     return backend_add(p->w->backend, *out, scale, t);
 }
 
+/* (n, 1), in the master type: a gemm's C may be. Left taken. */
+static enum status take_column(struct pass *p, int64_t n, struct tensor *out) {
+    return workspace_take(p->w, n, 1, p->w->backend->caps.master, "values", out);
+}
+
+/* value = hidden . w, on the device. */
+static enum status read_values(struct pass *p, double *out) {
+    const struct model *m = p->model;
+    int64_t n = p->value_input.rows, mark = workspace_mark(p->w);
+    if (!m->config.value_head) {
+        return fail(ERR_INTERNAL, "pass: values of tokens need a model with a value head");
+    }
+    struct gemm g = {.a = p->value_input,
+                     .b = place_view(m->plan->value, 1, m->config.width),
+                     .transpose_b = true,
+                     .alpha = 1};
+    TRY(take_column(p, n, &g.c));
+    TRY(backend_gemm(p->w->backend, &g));
+    TRY(backend_read_doubles(p->w->backend, out, g.c));
+    workspace_release(p->w, mark);
+    return OK;
+}
+
+/* d += dv w, dw += dv hidden. */
+static enum status token_values_backward(struct pass *p, const double *slopes, struct tensor d) {
+    const struct model *m = p->model;
+    struct backend *b = p->w->backend;
+    struct tensor dv, dw = place_gradient(m->plan->value, 1, m->config.width);
+    TRY(pass_take(p, d.rows, 1, "values", &dv));
+    TRY(backend_write_doubles(b, dv, slopes));
+    const struct gemm back = {
+        .a = dv, .b = place_view(m->plan->value, 1, m->config.width), .c = d, .alpha = 1, .beta = 1};
+    const struct gemm own = {
+        .a = dv, .b = p->value_input, .c = dw, .transpose_a = true, .alpha = 1, .beta = 1};
+    TRY(backend_gemm(b, &back));
+    return dw.data ? backend_gemm(b, &own) : OK;
+}
+
 static void copy_scores(const double *statistics, int32_t n, const struct token_scores *out) {
     for (int32_t i = 0; i < n; i++) {
         const double *row = statistics + (int64_t)i * HEAD_STATISTICS;
@@ -86,12 +124,14 @@ enum status pass_logps(struct pass *p, const struct token_scores *out) {
     TRY(pass_take(p, n, p->model->config.width, "readouts", &p->score_hidden));
     TRY(pass_take_readout(p, n, HEAD_STATISTICS, "readouts", &p->score_statistics));
     TRY(backend_gather(b, p->score_hidden, p->hidden, p->score_rows));
+    p->value_input = p->score_hidden;
     TRY(take_scaled(p, p->score_hidden, &p->score_hidden));
     struct head h = head_of(p);
     TRY(backend_head(b, &h));
     TRY(pass_need_numbers(p, (int64_t)n * HEAD_STATISTICS));
     TRY(backend_read_doubles(b, p->numbers, p->score_statistics));
     copy_scores(p->numbers, n, out);
+    TRY(out->value ? read_values(p, out->value) : OK);
     p->is_scored = p->keep != KEEP_NOTHING;
     p->diverges_from = NULL;
     if (!p->is_scored) {
@@ -235,7 +275,7 @@ enum status pass_active_logits(struct pass *p, const int32_t *active, int32_t n,
     }
     TRY(pass_put_ids(p, active, n, "rows", &rows));
     TRY(pass_take(p, n, w->in, "rows", &hidden));
-    TRY(pass_take(p, n, w->out, "logits", &logits));
+    TRY(workspace_take(p->w, n, w->out, b->caps.master, "logits", &logits));
     TRY(backend_gather(b, hidden, p->hidden, rows));
     TRY(take_scaled(p, hidden, &hidden));
     struct gemm g = {
@@ -276,7 +316,7 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
                              double *out) {
     struct backend *b = p->w->backend;
     int64_t vocabulary = p->model->config.vocabulary, mark = workspace_mark(p->w);
-    if (!backend_reads_logits(b) || b->caps.compute != DTYPE_F32) {
+    if (!backend_reads_logits(b)) {
         for (int32_t i = 0; i < n; i++) {
             out[i] = host_logp(logits + i * vocabulary, vocabulary, targets[i]);
         }
@@ -287,7 +327,7 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
     if (n == 0) {
         return OK;
     }
-    TRY(pass_take(p, n, vocabulary, "logits", &rows));
+    TRY(workspace_take(p->w, n, vocabulary, b->caps.readout, "logits", &rows));
     TRY(backend_write(b, rows.data, logits, n * vocabulary * (int64_t)sizeof *logits));
     TRY(take_read(p, rows, targets, 0, &call));
     TRY(backend_read_logits(b, &call));
@@ -300,7 +340,8 @@ enum status pass_token_logps(struct pass *p, const float *logits, const int32_t 
     return OK;
 }
 
-static enum status logps_backward(struct pass *p, const double *weights, struct tensor dhidden) {
+static enum status logps_backward(struct pass *p, const double *weights, const double *values,
+                                  struct tensor dhidden) {
     const struct model *m = p->model;
     const struct linear *w = &m->plan->head;
     struct backend *b = p->w->backend;
@@ -322,6 +363,7 @@ static enum status logps_backward(struct pass *p, const double *weights, struct 
     };
     TRY(backend_head_gradient(b, &h, &g));
     TRY(take_scaled(p, d, &d));
+    TRY(values ? token_values_backward(p, values, d) : OK);
     TRY(backend_scatter_add(b, dhidden, d, p->score_rows));
     workspace_release(p->w, mark);
     return OK;
@@ -362,7 +404,7 @@ static enum status values_backward(struct pass *p, const double *weights, struct
 
 enum status readouts_backward(struct pass *p, const struct readout_gradients *g, struct tensor dhidden) {
     if (g->logp && p->forest->n_readouts > 0) {
-        TRY(logps_backward(p, g->logp, dhidden));
+        TRY(logps_backward(p, g->logp, g->token_values, dhidden));
     }
     if (g->divergence && p->forest->n_readouts > 0) {
         TRY(divergence_backward(p, g->divergence, dhidden));

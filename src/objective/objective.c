@@ -80,7 +80,7 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
 #define PAIR(name, aliases, help, reads, takes, pair)                                                       \
     {                                                                                                       \
         name, aliases, help, OVER_PAIRS, READS_LOGP | (reads), SCOPE_ROW, takes, pairwise_loss, pair, NULL, \
-            &pairs                                                                                          \
+            &pairs, NULL                                                                                    \
     }
 /* Against a reference; with `takes` beside what all of these take. */
 #define REFERRED(name, aliases, help, takes, pair) \
@@ -88,31 +88,39 @@ static const struct shown_list prompts = {of_prompts, COUNT_OF(of_prompts)};
 /* The loss depends on the difference of the log-ratios alone, so that another divergence has a meaning. */
 #define OF_DIFFERENCE(name, aliases, help, takes, pair) \
     REFERRED(name, aliases, help, TAKES_DIVERGENCE | (takes), pair)
-#define OF_ALL(name, scope, help, takes, loss, gather)                        \
-    {                                                                         \
-        name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, scope,      \
-            TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs \
+#define OF_ALL(name, scope, help, takes, loss, gather)                              \
+    {                                                                               \
+        name, "", help, OVER_PAIRS, READS_LOGP | READS_REFERENCE, scope,            \
+            TAKES_BETA | TAKES_LD_ALPHA | (takes), loss, NULL, gather, &pairs, NULL \
     }
 /* DPO's loss with the divergence of two models at each token. */
 #define DIVERGENT(name, aliases, help, takes, loss)                                                  \
     {                                                                                                \
         name, aliases, help, OVER_PAIRS, READS_LOGP | READS_REFERENCE | READS_DIVERGENCE, SCOPE_ROW, \
-            TAKES_BETA | (takes), loss, preference_sigmoid, NULL, &pairs                             \
+            TAKES_BETA | (takes), loss, preference_sigmoid, NULL, &pairs, NULL                       \
     }
-#define LABELED(name, scope, help, reads, loss, gather)                                                  \
-    {                                                                                                    \
-        name, "", help, OVER_LABELED, READS_LOGP | READS_REFERENCE | READS_LABELS | (reads), scope,      \
-            TAKES_BETA | TAKES_DESIRABLE_WEIGHT | TAKES_UNDESIRABLE_WEIGHT, loss, NULL, gather, &labeled \
+#define LABELED(name, scope, help, reads, loss, gather)                                                   \
+    {                                                                                                     \
+        name, "", help, OVER_LABELED, READS_LOGP | READS_REFERENCE | READS_LABELS | (reads), scope,       \
+            TAKES_BETA | TAKES_DESIRABLE_WEIGHT | TAKES_UNDESIRABLE_WEIGHT, loss, NULL, gather, &labeled, \
+            NULL                                                                                          \
     }
 #define LIST(name, help, reads, takes, loss)                                                                 \
     {                                                                                                        \
         name, "", help, OVER_LISTS, READS_LOGP | READS_LABELS | (reads), SCOPE_ROW, takes, loss, NULL, NULL, \
-            &lists                                                                                           \
+            &lists, NULL                                                                                     \
+    }
+
+/* Whether the reference is read follows from the options (policy_terms). */
+#define GROUP(name, help, reads, shown)                                                                  \
+    {                                                                                                    \
+#name, "", help, OVER_GROUPS, READS_LOGP | READS_TOKENS | READS_OLD | READS_ADVANTAGE | (reads), \
+            SCOPE_ROW, 0, NULL, NULL, NULL, &policy_shows_##shown, &policy_##name                        \
     }
 
 static const struct objective table[] = {
     {"sft", "", "-log p of the target, mean over tokens or over sequences", OVER_SEQUENCES, READS_LOGP,
-     SCOPE_ROW, 0, NULL, NULL, NULL, &sequences},
+     SCOPE_ROW, 0, NULL, NULL, NULL, &sequences, NULL},
     OF_DIFFERENCE("sigmoid", "dpo cdpo", "-log s(beta (a - b)); with label smoothing conservative DPO",
                   TAKES_SMOOTHING, preference_sigmoid),
     OF_DIFFERENCE("ipo", "ipo_mean", "(a/n_c - b/n_r - 1/(2 beta))^2, on means over tokens", 0,
@@ -172,7 +180,22 @@ static const struct objective table[] = {
     LABELED("apo_zero_unpaired", SCOPE_ROW, "labelled responses: 1 - s(beta a), s(beta b)", 0,
             labeled_apo_zero, NULL),
     {"reward", "", "-log s(r_c - r_r - margin) of a prompt's pairs", OVER_PROMPTS, READS_VALUE, SCOPE_ROW, 0,
-     NULL, NULL, NULL, &prompts},
+     NULL, NULL, NULL, &prompts, NULL},
+    {"xpo", "", "log p of responses that the reference wrote (advantage 1), an addend of online.method=xpo",
+     OVER_PAIRS, READS_LOGP | READS_ADVANTAGE, SCOPE_ROW, 0, pairwise_xpo, NULL, NULL, &pairs, NULL},
+    GROUP(grpo, "clipped ratios; mean over responses of means over tokens", 0, clipped),
+    GROUP(bnpo, "clipped ratios; mean over tokens of the update", 0, clipped),
+    GROUP(dr_grpo, "clipped ratios; over responses times online.max_new_tokens", 0, clipped),
+    GROUP(dapo, "clipped ratios; mean over tokens of the update", 0, clipped),
+    GROUP(luspo, "clipped ratios; mean over responses of sums over tokens", 0, clipped),
+    GROUP(cispo, "log p weighed by clipped ratios, held; mean over tokens of the update", 0, cispo),
+    GROUP(sapo, "a logistic gate in place of the clip; as grpo", 0, sapo),
+    GROUP(vespo, "log p weighed by a gamma density of the response's ratio, held; as dapo", 0, vespo),
+    GROUP(rloo, "the clipped ratio of whole responses; mean over responses", 0, clipped),
+    GROUP(ppo, "clipped ratios and a clipped value loss; mean over tokens of the update", READS_TOKEN_VALUE,
+          ppo),
+    GROUP(nash_md, "-A log p + beta (log p - log p_ref) log p, the difference held; mean over responses", 0,
+          nash_md),
 };
 
 const struct objective *objective_table(int *count) {
@@ -453,6 +476,19 @@ static double terms_value(const struct terms *t, const struct sums *sums) {
     return mean_loss(sums) + (t->target_weight != 0 ? t->target_weight * mean_nll(sums) : 0);
 }
 
+static bool group_row(const struct terms *t, const struct scored_row *row, const struct denominators *d,
+                      const struct slope *slope, struct sums *sums) {
+    for (int32_t i = 0; i < row->n; i++) {
+        add_target(&row->responses[i], sums);
+    }
+    return policy_row(t, row, d, slope, sums);
+}
+
+static double group_value(const struct terms *t, const struct sums *sums) {
+    (void)t;
+    return sums->v[SUM_LOSS] / (sums->v[SUM_RESPONSES] > 0 ? sums->v[SUM_RESPONSES] : 1);
+}
+
 static const struct {
     const char *name;
     const struct shown_list *shown;
@@ -465,6 +501,7 @@ static const struct {
     [OVER_LISTS] = {"prompts", &lists, list_row, terms_value},
     [OVER_PROMPTS] = {"prompts", &prompts, prompt_row, terms_value},
     [OVER_LABELED] = {"responses", &labeled, labeled_row, terms_value},
+    [OVER_GROUPS] = {"prompts", &policy_shows_clipped, group_row, group_value},
 };
 
 const char *terms_rows(const struct terms *t) {

@@ -5,6 +5,7 @@
  *   labeled:   sum_k w_k * mean over labelled responses(loss_k) + w_sft * the same on the desirable
  *   lists:     the same over prompts with any number of ranked responses, the best one being the target
  *   prompts:   mean over prompts of the mean over the prompt's pairs(loss)                  (reward models)
+ *   groups:    a policy's losses on responses that it sampled itself (policy.h)
  *
  * Every mean is one numerator and one denominator over the true rows of all ranks: no mean of means.
  *
@@ -21,6 +22,7 @@
 
 #include <stdbool.h>
 
+#include "objective/policy.h"
 #include "objective/preference.h"
 #include "objective/reward_loss.h"
 
@@ -47,8 +49,20 @@ enum sum {
     SUM_UNDESIRABLE, /* of those that are not SUM_REWARD_REJECTED */
     SUM_LOG_ODDS, /* of pairs, where orpo reads them: log odds(chosen) - log odds(rejected), and its log s */
     SUM_LOG_ODDS_RATIO,
-    SUM_KL,      /* of labelled rows: the batch's distance from the reference that they were compared with */
-    SUM_ENTROPY, /* over target and rejected tokens */
+    SUM_KL, /* of labelled rows: the batch's distance from the reference that they were compared with */
+    SUM_POLICY_LOSS, /* of groups, whose responses are SUM_RESPONSES and tokens the target's: SUM_LOSS without
+                      * KL and values */
+    SUM_RATIOS,      /* ratios to the policy that drew: of tokens, or of responses; */
+    SUM_RATIO,       /* these, their squares, halves of their logarithms' squares, */
+    SUM_RATIO_SQUARES,
+    SUM_RATIO_KL,
+    SUM_CLIPPED, /* those that were clipped, and those below */
+    SUM_CLIPPED_LOW,
+    SUM_DRIFT, /* distances of tokens' log-probabilities from when they were drawn */
+    SUM_PHI,   /* of vespo: weights of responses */
+    SUM_VALUE_LOSS,
+    SUM_VALUES_CLIPPED,
+    SUM_ENTROPY,         /* over target and rejected tokens */
     SUM_SEQUENCE_TOKENS, /* prompt + response of every response that is the row's: TRL's num_tokens */
     SUM_FOREST_TOKENS,   /* what was computed: prompts once */
     SUM_FLOPS,           /* forward and, in training, backward */
@@ -58,7 +72,9 @@ enum sum {
 };
 struct sums {
     double v[SUM_COUNT];
-    double lowest, highest; /* value of a response, where v[SUM_RESPONSES] > 0 */
+    double lowest, highest; /* value of a response, where v[SUM_RESPONSES] > 0; of groups: least share of a
+                             * response's ratios that is clipped below, most that is above */
+    double drift;           /* most of SUM_DRIFT's */
 };
 
 /* What a row of the table needs to know of a response. */
@@ -71,8 +87,9 @@ enum reads {
     READS_DIVERGENCE = 32,     /* of two models' next-token distributions at its tokens */
     READS_OLD = 64,            /* its tokens' log-probabilities when it was sampled */
     READS_ADVANTAGE = 128,
-    READS_LABELS = 256,    /* the data's scores, the order of pairs, or which response is desirable */
-    READS_MISMATCHED = 512 /* of labelled rows: a second response, which belongs to another prompt */
+    READS_LABELS = 256,      /* the data's scores, the order of pairs, or which response is desirable */
+    READS_MISMATCHED = 512,  /* of labelled rows: a second response, which belongs to another prompt */
+    READS_TOKEN_VALUE = 1024 /* values before its tokens, of a value head beside the language head; returns */
 };
 
 /* What a model says of a response, and what is known beside it. What nobody reads is 0 or NULL. */
@@ -87,6 +104,7 @@ struct response_score {
     int64_t first; /* place of its tokens in slopes and in the scorer's tokens */
     const double *token_logp, *token_value, *token_divergence; /* `tokens` numbers each */
     const double *token_reference, *token_old;
+    const double *token_advantage, *token_return, *token_old_value; /* NULL: `advantage` is every token's */
 };
 /* Two responses of a row, by place. */
 struct compared {
@@ -110,17 +128,19 @@ struct slope {
 };
 
 /* What the rows of an objective are. */
-enum objective_rows { OVER_SEQUENCES, OVER_PAIRS, OVER_LISTS, OVER_PROMPTS, OVER_LABELED };
+enum objective_rows { OVER_SEQUENCES, OVER_PAIRS, OVER_LISTS, OVER_PROMPTS, OVER_LABELED, OVER_GROUPS };
 enum objective_scope { SCOPE_ROW, SCOPE_BATCH, SCOPE_ORDER };
 
 /* A number that is shown: (v[plus] - v[minus]) / (v[over] + v[also]), or what `of` says; OF_MEANS: v[plus] /
- * v[over] - v[minus] / v[also], and nothing where a side has no rows. */
+ * v[over] - v[minus] / v[also], and nothing where a side has no rows; OF_VARIANCE: v[plus] / v[over] less the
+ * square of v[minus] / v[over]. */
 struct shown {
     const char *name;
-    enum { OF_SUMS, OF_MEANS, OF_LOSS, OF_LOWEST, OF_HIGHEST } of;
+    enum { OF_SUMS, OF_MEANS, OF_LOSS, OF_LOWEST, OF_HIGHEST, OF_VARIANCE, OF_DRIFT } of;
     enum sum plus, minus, over, also; /* SUM_NONE: no such part */
-    /* Where SFT is added; where rewards are known; where orpo is a term. */
-    enum { ALWAYS, WITH_TARGET, WITH_REWARD, WITH_ODDS } applies;
+    /* Where SFT is added; where rewards are known; where orpo is a term; where the KL is in a policy's loss.
+     */
+    enum { ALWAYS, WITH_TARGET, WITH_REWARD, WITH_ODDS, WITH_KL } applies;
 };
 struct shown_list {
     const struct shown *list;
@@ -164,9 +184,13 @@ struct objective {
     preference_loss *pair;     /* of pairs: what loss calls */
     objective_gathers *gather; /* SCOPE_BATCH: adds to the batch's numbers; SCOPE_ORDER: sets the row's two */
     const struct shown_list *shown;
+    const struct policy_rule *policy; /* of groups */
 };
 /* NULL if unknown. Takes names and aliases. */
 const struct objective *objective_find(const char *name);
+/* What policies' rows show. */
+extern const struct shown_list policy_shows_clipped, policy_shows_cispo, policy_shows_sapo,
+    policy_shows_vespo, policy_shows_ppo, policy_shows_nash_md;
 /* All rows, for help and tests. */
 const struct objective *objective_table(int *count);
 
@@ -187,6 +211,7 @@ struct terms {
     double target_weight; /* of the target's token-mean -log p */
     struct preference_options options;
     struct reward_options reward;
+    struct policy_options policy;
 };
 /* Local. dpo.loss: "sigmoid", "sigmoid+0.1*sft", "0.5*ipo + 0.5*hinge", "100*rrhf+sft"; "sft" alone is over
  * pairs, with no term. Sets rows, scope, reads, takes, the list and target_weight. Fails: ERR_USAGE naming
@@ -214,7 +239,8 @@ bool terms_have(const struct terms *t, preference_loss *pair);
 /* What the rows are called: "sequences", "pairs", "prompts". */
 const char *terms_rows(const struct terms *t);
 
-/* What the row's share of the value is divided by; and the batch's gathered numbers, NULL for scope row. */
+/* What the row's share of the value is divided by (of groups: rows are responses, target tokens all that are
+ * scored of them); and the batch's gathered numbers, NULL for scope row. */
 struct denominators {
     double rows, target_tokens;
     const double *gathered;

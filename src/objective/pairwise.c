@@ -272,3 +272,15 @@ double pairwise_aot_unpaired(const struct objective *o, const struct terms *t, c
     add_slopes(t, row, weight, &loss, slope);
     return loss.value;
 }
+
+double pairwise_xpo(const struct objective *o, const struct terms *t, const struct scored_row *row,
+                    const double *gathered, double weight, const struct slope *slope) {
+    (void)o, (void)t, (void)gathered;
+    double value = 0;
+    for (int32_t i = 0; i < row->n; i++) {
+        const struct response_score *r = &row->responses[i];
+        value += r->advantage * r->logp;
+        slope->logp[i] += weight * r->advantage;
+    }
+    return value;
+}

@@ -43,4 +43,8 @@ objective_loss pairwise_beta_dpo;
 objective_gathers pairwise_gather_aot, pairwise_gather_aot_unpaired;
 objective_loss pairwise_aot, pairwise_aot_unpaired;
 
+/* log p of each response times its advantage: Xie et al. 2024 (XPO), algorithm 1, has 1 for a response that
+ * the reference wrote and 0 for the policy's own. */
+objective_loss pairwise_xpo;
+
 #endif

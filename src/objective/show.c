@@ -1,4 +1,6 @@
 /* The numbers that an objective shows: every one a ratio of sums. */
+#include <math.h>
+
 #include "objective/objective.h"
 
 static double ratio(const struct shown *m, const double *v) {
@@ -17,6 +19,11 @@ static bool difference(const struct shown *m, const double *v, double *out) {
     return v[m->over] > 0 && (!minus || v[m->also] > 0);
 }
 
+static double variance(const struct shown *m, const double *v) {
+    double n = v[m->over] > 0 ? v[m->over] : 1, mean = v[m->minus] / n;
+    return fmax(0, v[m->plus] / n - mean * mean);
+}
+
 static double value_of(const struct shown *m, const struct terms *t, const struct sums *sums) {
     switch (m->of) {
     case OF_LOSS:
@@ -25,6 +32,10 @@ static double value_of(const struct shown *m, const struct terms *t, const struc
         return sums->lowest;
     case OF_HIGHEST:
         return sums->highest;
+    case OF_DRIFT:
+        return sums->drift;
+    case OF_VARIANCE:
+        return variance(m, sums->v);
     default:
         return ratio(m, sums->v);
     }
@@ -33,6 +44,7 @@ static double value_of(const struct shown *m, const struct terms *t, const struc
 static bool applies(const struct shown *m, const struct terms *t) {
     return m->applies == ALWAYS || (m->applies == WITH_TARGET && t->target_weight != 0) ||
            (m->applies == WITH_REWARD && terms_have_rewards(t)) ||
+           (m->applies == WITH_KL && t->policy.beta != 0) ||
            (m->applies == WITH_ODDS && terms_have(t, preference_orpo));
 }
 

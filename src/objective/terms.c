@@ -9,9 +9,9 @@
 #include "util/status.h"
 #include "util/text.h"
 
-/* Losses of dpo: SFT and reward models are commands of their own. */
+/* Losses of dpo: SFT, reward models and a policy's own samples have commands of their own. */
 static bool is_term(const struct objective *o) {
-    return o && o->loss;
+    return o && o->loss && !(o->reads & READS_ADVANTAGE);
 }
 
 /* Names that users of other programs look for, and why they are no row. */

@@ -45,6 +45,8 @@ struct embedder {
     struct pass *pass;
     struct forest forest;
     struct pieces pieces;
+    uint8_t *wanted; /* responses of the split; NULL: all */
+    int64_t n_wanted;
     int32_t *tokens; /* one text */
     int64_t tokens_capacity;
     int32_t *spans; /* of the forest's texts that have tokens */
@@ -200,12 +202,17 @@ static enum status run_forward(struct embedder *e) {
     return OK;
 }
 
+static bool wants(const struct embedder *e, int64_t id) {
+    return !e->wanted || e->wanted[id];
+}
+
 /* One forest: its rows join this rank's of the round. */
 static enum status embed_piece(struct embedder *e, const struct piece *piece) {
     struct response responses[BLOCK_RESPONSES];
     bool has_rows[BLOCK_RESPONSES];
     const struct model_config *config = &e->model->config;
     int64_t n_spans = 0;
+    int64_t before = e->n_ids;
     TRY(dataset_responses(e->data, (struct range){piece->first, piece->first + piece->count}, responses));
     TRY(GROW_ARRAY(e->spans, e->spans_capacity, 2 * piece->count));
     TRY(GROW_ARRAY(e->means, e->means_capacity, piece->count * config->width));
@@ -213,7 +220,8 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
     TRY(GROW_ARRAY(e->values, e->values_capacity, (e->n_ids + piece->count) * config->width));
     forest_clear(&e->forest);
     for (int64_t i = 0; i < piece->count; i++) {
-        TRY(add_text(e, &responses[i], &n_spans, &has_rows[i]));
+        has_rows[i] = false;
+        TRY(wants(e, piece->first + i) ? add_text(e, &responses[i], &n_spans, &has_rows[i]) : OK);
     }
     if (n_spans > 0) {
         TRY(forest_finish(&e->forest, config->vocabulary, model_positions(config)));
@@ -222,6 +230,9 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
     }
     const float *from = e->means;
     for (int64_t i = 0; i < piece->count; i++) {
+        if (!wants(e, piece->first + i)) {
+            continue;
+        }
         float *to = e->values + e->n_ids * config->width;
         e->ids[e->n_ids++] = piece->first + i;
         memset(to, 0, (size_t)config->width * sizeof *to);
@@ -232,7 +243,7 @@ static enum status embed_piece(struct embedder *e, const struct piece *piece) {
         }
     }
     e->tokens_done += e->forest.n_tokens;
-    e->computed += piece->count;
+    e->computed += e->n_ids - before;
     return OK;
 }
 
@@ -285,7 +296,7 @@ static enum status piece_is_missing(void *context, int64_t piece, bool *out) {
     TRY(sidecar_done(e->file, ids, p->count, done));
     *out = false;
     for (int64_t i = 0; i < p->count; i++) {
-        *out = *out || !done[i];
+        *out = *out || (!done[i] && wants(e, ids[i]));
     }
     return OK;
 }
@@ -384,8 +395,21 @@ static enum status open_file(struct embedder *e, struct text *path) {
     return OK;
 }
 
+/* Of a split only its responses. */
+static enum status choose_responses(struct embedder *e) {
+    int64_t *ids;
+    TRY(dataset_split_responses(e->data, &ids, &e->n_wanted));
+    enum status st = ids ? NEW_ARRAY(e->wanted, dataset_size(e->data).responses) : OK;
+    for (int64_t i = 0; ids && st == OK && i < e->n_wanted; i++) {
+        e->wanted[ids[i]] = 1;
+    }
+    mem_free(ids);
+    return st;
+}
+
 static enum status prepare(struct embedder *e) {
     TRY(choose_recipe(e->options, &e->recipe));
+    TRY(choose_responses(e));
     TRY(cut_all(e));
     return open_pass(e);
 }
@@ -408,6 +432,7 @@ static void embedder_close(struct embedder *e) {
     workspace_close(&e->workspace);
     forest_free(&e->forest);
     mem_free(e->pieces.data);
+    mem_free(e->wanted);
     mem_free(e->tokens);
     mem_free(e->spans);
     mem_free(e->means);
@@ -422,11 +447,12 @@ enum status embedding_compute(const struct embedding_options *o, struct text *pa
     enum status st = embed_all(&e, path);
     int64_t sums[] = {e.computed, e.cut, e.empty, e.tokens_done};
     double forward_s = e.forward_s;
+    int64_t wanted = e.n_wanted;
     embedder_close(&e);
     TRY(st);
     TRY(comm_sum_i64(o->comm, sums, COUNT_OF(sums)));
     TRY(comm_sum_f64(o->comm, &forward_s, 1));
-    *out = (struct embedding_report){.responses = dataset_size(o->data).responses,
+    *out = (struct embedding_report){.responses = wanted,
                                      .computed = sums[0],
                                      .cut = sums[1],
                                      .empty = sums[2],

@@ -20,19 +20,24 @@ enum status live_reference_open(struct live_reference *r, struct model *referenc
                                 const struct model *policy) {
     r->model = reference;
     if (r->every > 0 && (policy->trained != policy->base || !same_layout(policy->base, reference->base))) {
-        return fail(ERR_USAGE,
-                    "dpo.sync_reference: the reference does not have the parameters that are trained, so "
-                    "that it cannot follow them");
+        return fail(
+            ERR_USAGE,
+            "the reference does not have the parameters that are trained, so that it cannot follow them "
+            "(sync_reference)");
     }
     int64_t n = policy->base->elements < MIXED_AT_ONCE ? policy->base->elements : MIXED_AT_ONCE;
-    TRY(arena_take(reference->base, "the reference's update", n, policy->base->master.type, &r->scratch));
-    return scorer_open(reference, r->workspace, r->keep, &r->scorer);
+    if (r->every > 0) {
+        TRY(arena_take(reference->base, "the reference's update", n, policy->base->master.type, &r->scratch));
+    }
+    return r->workspace ? scorer_open(reference, r->workspace, r->keep, &r->scorer) : OK;
 }
 
 void live_reference_close(struct live_reference *r) {
     if (r->model) {
         scorer_close(&r->scorer);
-        arena_give_back(r->model->base, &r->scratch);
+        if (r->scratch.data) {
+            arena_give_back(r->model->base, &r->scratch);
+        }
         model_close(r->model);
     }
     *r = (struct live_reference){0};

@@ -9,7 +9,8 @@
 /* Zero-initialised; live_reference_close at the end. */
 struct live_reference {
     struct model *model;         /* owned */
-    struct workspace *workspace; /* borrowed; for passes over the largest forest */
+    struct workspace *workspace; /* borrowed; for passes over the largest forest; NULL: whoever has it scored
+                                    opens the scorer for as long */
     enum pass_keep keep;         /* of its passes: KEEP_INPUTS where its divergence is read */
     bool tokens;                 /* scores token by token as well */
     double mixup;                /* alpha of an update */

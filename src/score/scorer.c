@@ -24,6 +24,8 @@ void scorer_close(struct scorer *s) {
                       s->logp_slopes,
                       s->value_slopes,
                       s->token_slopes,
+                      s->token_value_slopes,
+                      s->tokens.value,
                       s->weights};
     mem_free(s->divergence);
     mem_free(s->divergence_slopes);
@@ -47,6 +49,9 @@ void scorer_condition(struct scorer *s, const struct condition *c) {
 }
 
 static enum status grow_readouts(struct scorer *s, int64_t need) {
+    if (s->model->config.value_head) {
+        TRY(GROW_ARRAYS(s->cap_token_values, need, GROWN(s->tokens.value), GROWN(s->token_value_slopes)));
+    }
     return GROW_ARRAYS(s->cap_readouts, need, GROWN(s->tokens.logp), GROWN(s->tokens.entropy),
                        GROWN(s->tokens.mean_logit), GROWN(s->tokens.is_top), GROWN(s->tokens.collision),
                        GROWN(s->values), GROWN(s->token_slopes), GROWN(s->divergence),
@@ -122,6 +127,7 @@ static enum status build_forest(struct scorer *s, const struct sample *samples, 
 
 static void sum_tokens(struct scorer *s, struct response_score *score) {
     score->token_logp = s->tokens.logp + score->first;
+    score->token_value = s->tokens.value ? s->tokens.value + score->first : NULL;
     score->token_divergence = s->reference ? s->divergence + score->first : NULL;
     for (int64_t t = score->first; t < score->first + score->tokens; t++) {
         score->logp += s->tokens.logp[t];
@@ -161,6 +167,19 @@ enum status scorer_run(struct scorer *s, const struct sample *samples, int64_t n
     return OK;
 }
 
+static const double *at_tokens(const struct batch *b, const double *array, int64_t k) {
+    return array ? array + b->token_first[k] : NULL;
+}
+
+/* What is known of a policy's own sample. */
+static void take_drawn(const struct batch *b, int64_t k, struct response_score *score) {
+    score->advantage = b->advantage ? b->advantage[k] : 0;
+    score->token_old = at_tokens(b, b->token_old, k);
+    score->token_advantage = at_tokens(b, b->token_advantage, k);
+    score->token_return = at_tokens(b, b->token_return, k);
+    score->token_old_value = at_tokens(b, b->token_old_value, k);
+}
+
 struct scored_row scorer_row(struct scorer *s, const struct batch *b, const struct forest_cut *cut,
                              int64_t i) {
     const struct sample *sample = &b->samples[i];
@@ -170,6 +189,9 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
         int64_t k = b->first[i] + j;
         scores[j].reference = b->reference[k];
         scores[j].token_reference = b->token_reference ? b->token_reference + b->token_first[k] : NULL;
+    }
+    for (int32_t j = 0; j < sample->n_responses; j++) {
+        take_drawn(b, b->first[i] + j, &scores[j]);
     }
     for (int32_t j = 0; j < sample->n_responses && s->reference; j++) {
         const struct response_score *other = &s->reference->scores[s->first[place] + j];
@@ -190,6 +212,7 @@ struct slope scorer_slope(const struct scorer *s, int64_t i) {
     return (struct slope){.logp = reads_values(s) ? NULL : s->logp_slopes + s->first[i],
                           .value = reads_values(s) ? s->value_slopes + s->first[i] : NULL,
                           .token_divergence = s->reference ? s->divergence_slopes : NULL,
+                          .token_value = s->model->config.value_head ? s->token_value_slopes : NULL,
                           .token_logp = s->per_token && !reads_values(s) ? s->token_slopes : NULL};
 }
 
@@ -210,6 +233,7 @@ enum status scorer_backward(struct scorer *s, pass_on_final *on_final, void *con
     struct readout_gradients g = {0};
     spread(s);
     g.divergence = s->reference ? s->divergence_slopes : NULL;
+    g.token_values = s->model->config.value_head ? s->token_value_slopes : NULL;
     *(reads_values(s) ? &g.values : &g.logp) = s->weights;
     return pass_backward(s->pass, &g, on_final, context);
 }

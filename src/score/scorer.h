@@ -2,6 +2,8 @@
  * or its value where the model has a score head, read at the last token of prompt + response; and slopes by
  * response and by token go back through it.
  *
+ * A language model with a value head gives a value before each scored token as well, from the same pass.
+ *
  * A sample is a prompt with any number of children. Sums over tokens run in fp64 in token order, so a
  * response's sum does not depend on what else is in the forest (its terms may, by the rounding of products of
  * other shapes).
@@ -28,14 +30,14 @@ struct scorer {
     struct compared *pairs;
     int64_t *first_pair; /* likewise */
     /* By response and by readout: where rows put their slopes, and what goes backward. */
-    double *logp_slopes, *value_slopes, *token_slopes, *divergence_slopes, *weights;
+    double *logp_slopes, *value_slopes, *token_slopes, *token_value_slopes, *divergence_slopes, *weights;
     /* Set after opening where objectives read the divergence of two models: the reference's, on a workspace
      * of its own, that runs over the same samples. Borrowed; both keep activations. */
     struct scorer *reference;
     double *divergence;                /* by readout */
     const struct condition *condition; /* of scorer_condition() */
     bool per_token; /* set after opening where objectives read tokens: there are slopes by token */
-    int64_t cap_readouts, cap_scores, cap_pairs, cap_samples;
+    int64_t cap_token_values, cap_readouts, cap_scores, cap_pairs, cap_samples;
 };
 
 /* Local. workspace is borrowed; only one scorer at a time may run on it. */

@@ -13,18 +13,8 @@
 #include "util/mem.h"
 
 static enum status split_files(struct answers *a) {
-    int64_t capacity = 0;
-    for (const char *at = a->options->answers; *at;) {
-        size_t n = text_list_name(at);
-        if (n > 0) {
-            TRY(GROW_ARRAY(a->files, capacity, a->n_files + 1));
-            a->files[a->n_files] = mem_strndup(at, n);
-            TRY(mem_ok(a->files[a->n_files]));
-            a->n_files++;
-        }
-        at += n + (at[n] == ',');
-    }
-    return a->n_files > 0 ? OK : fail(ERR_USAGE, "select.answers: no file is named");
+    TRY(names_split(&a->files, a->options->answers));
+    return a->files.n > 0 ? OK : fail(ERR_USAGE, "select.answers: no file is named");
 }
 
 static void count_fault(struct answers *a, enum answer_fault fault, const struct record *r) {
@@ -135,7 +125,7 @@ static enum status share(struct answers *a) {
 static enum status read_answers(struct answers *a) {
     struct records_input *in;
     TRY(comm_agree(a->comm, split_files(a)));
-    TRY(records_open(a->comm, a->files, a->n_files, &in));
+    TRY(records_open(a->comm, a->files.list, a->files.n, &in));
     enum status st = comm_agree(a->comm, read_lines(a, in));
     records_close(in);
     TRY(st);
@@ -173,10 +163,7 @@ static enum status write_view(const struct answers *a) {
 }
 
 static void answers_free(struct answers *a) {
-    for (int i = 0; i < a->n_files; i++) {
-        mem_free(a->files[i]);
-    }
-    mem_free(a->files);
+    names_free(&a->files);
     mem_free(a->votes);
     mem_free(a->verdicts);
     if (a->data) {

@@ -41,8 +41,7 @@ struct answers {
     const struct answers_options *options;
     struct comm *comm;
     struct dataset *data;
-    char **files;
-    int n_files;
+    struct names files;
     struct vote *votes; /* this rank's, then all ranks' in the order of files and lines */
     int64_t n, capacity;
     int64_t lines;

@@ -97,7 +97,7 @@ static enum status print_faults(const struct answers *a, struct text *out) {
         const struct fault_count *f = &a->faults[i];
         if (f->n > 0) {
             log_root(LOG_WARN, "%lld answers: %s; the first: %s, line %lld", (long long)f->n, fault_names[i],
-                     a->files[f->file], (long long)f->line);
+                     a->files.list[f->file], (long long)f->line);
         }
         TRY(text_printf(out, ", \"%s\": %lld", fault_keys[i], (long long)f->n));
     }

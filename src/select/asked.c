@@ -134,16 +134,14 @@ static void sort(struct asked *a) {
 }
 
 enum status asked_read(struct comm *c, const char *files, struct dataset *d, struct asked *out) {
+    struct names names = {0};
     *out = (struct asked){0};
-    for (const char *at = files; *at;) {
-        size_t len = text_list_name(at);
-        char *path = mem_strndup(at, len);
-        TRY(comm_agree(c, mem_ok(path)));
-        enum status st = len > 0 ? add_file(c, path, d, out) : OK;
-        mem_free(path);
-        TRY(st);
-        at += len + (at[len] == ',');
+    enum status st = comm_agree(c, names_split(&names, files));
+    for (int i = 0; i < names.n && st == OK; i++) {
+        st = add_file(c, names.list[i], d, out);
     }
+    names_free(&names);
+    TRY(st);
     sort(out);
     return OK;
 }

@@ -37,7 +37,8 @@ static enum status parse_part(const char *text, size_t len, struct pair_mix *out
         }
     }
     return fail(ERR_USAGE,
-                "select.strategy: unknown \"%.*s\"; known: random, easy, hard, centroid, balanced, and mixes",
+                "select.strategy: unknown \"%.*s\"; known: random, easy, hard, centroid, balanced, and mixes "
+                "(filtered and curriculum: `select` alone)",
                 (int)name, text);
 }
 

@@ -39,7 +39,7 @@ static enum status open_all(struct selection *s) {
     if (looks.embeddings && !*o->embeddings) {
         return fail(ERR_USAGE, "embeddings is not set; give embeddings=FILE from `collimate embed`");
     }
-    TRY(dataset_open(s->comm, o->data, &s->data));
+    TRY(dataset_open_split(s->comm, o->data, o->split, &s->data));
     TRY(dataset_verify_once(s->comm, s->data, o->trust_data, o->seen));
     if (*o->embeddings) {
         enum status st = sidecar_open_values(o->embeddings, dataset_hash(s->data),
@@ -49,7 +49,12 @@ static enum status open_all(struct selection *s) {
     TRY(asked_read(s->comm, o->exclude, s->data, &s->asked));
     TRY(comm_agree(s->comm, over_prompts_largest(s, &largest)));
     TRY(comm_max_i64(s->comm, &largest, 1));
-    s->over_prompts = o->scope == SCOPE_PROMPTS || (o->scope == SCOPE_AUTO && largest > 2);
+    bool is_split = o->split != SPLIT_ALL;
+    if (is_split && o->scope == SCOPE_PROMPTS) {
+        return fail(ERR_USAGE, "select.scope=prompts makes pairs of its own, which are in no split; set "
+                               "select.scope=pairs, or split=all");
+    }
+    s->over_prompts = o->scope == SCOPE_PROMPTS || (o->scope == SCOPE_AUTO && largest > 2 && !is_split);
     return check_strategies(s);
 }
 

@@ -10,6 +10,7 @@
 #define COLLIMATE_SELECT_SELECTION_H
 
 #include "backend/backend.h"
+#include "data/dataset.h"
 #include "mpi/comm.h"
 #include "select/kmeans.h"
 
@@ -19,6 +20,7 @@ enum selection_scope { SCOPE_AUTO, SCOPE_PAIRS, SCOPE_PROMPTS }; /* auto: prompt
 struct selection_options {
     struct comm *comm;
     struct backend *backend;       /* a CPU's, for clusters; NULL where selection_looks says none */
+    enum data_split split;         /* of the data's pairs */
     const char *data, *embeddings; /* embeddings "": none, for random */
     const char *output;            /* the view; "": only reported */
     const char *report;            /* JSON; "": beside the output */

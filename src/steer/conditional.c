@@ -27,7 +27,7 @@ static enum status open_job(struct job *j) {
     const struct world *w = o->world;
     j->choices = o->steering ? o->counts[o->n_counts - 1] : 0;
     int64_t n = j->choices + o->targets;
-    TRY(tasks_open(w, false, n, o->task_seed, &j->tasks));
+    TRY(tasks_open(w, w->n_test > 0, n, o->task_seed, &j->tasks)); /* files without splits: all pairs */
     TRY(NEW_ARRAY(j->pairs, n));
     TRY(NEW_ARRAY(j->rows, o->targets));
     TRY(NEW_ARRAY(j->embeddings, w->labels * j->choices * 2 * w->width));
@@ -49,7 +49,7 @@ static enum status make_draw(struct job *j, int64_t draw) {
     const struct conditional_options *o = j->o;
     int64_t n = j->choices + o->targets;
     for (; j->next <= draw; j->next++) {
-        (void)tasks_next(&j->tasks);
+        (void)tasks_next(&j->tasks, 0);
     }
     memcpy(j->pairs, j->tasks.chosen, (size_t)n * sizeof *j->pairs);
     struct rng r = rng_stream(o->seed, RNG_SELECT, draw, -1);

@@ -13,14 +13,14 @@ static enum status check(const struct batch_source *rows, const struct world *w,
                     (long long)o->context_min, (long long)o->context_max, (long long)o->targets);
     }
     int64_t missing = 0;
-    for (int64_t i = 0; i < w->pairs; i++) {
-        missing += view_place(rows->view, w->first[i]) < 0;
+    for (int64_t i = 0; i < w->n_train; i++) {
+        missing += view_place(rows->view, w->first[w->train[i]]) < 0;
     }
     return missing == 0 ? OK
                         : fail(ERR_DATA,
                                "data: %lld of %lld pairs that all users have are left out of the view; users "
                                "need whole rows: set truncate.max_length higher",
-                               (long long)missing, (long long)w->pairs);
+                               (long long)missing, (long long)w->n_train);
 }
 
 enum status steer_source_open(const struct batch_source *rows, const struct world *w,
@@ -58,7 +58,7 @@ static enum status draw_users(struct steer_source *s, int64_t step) {
     }
     for (; s->next <= step; s->next++) {
         for (int64_t i = 0; i < o->users; i++) {
-            s->labels[i] = tasks_next(&s->tasks);
+            s->labels[i] = tasks_next(&s->tasks, 0);
             memcpy(s->pairs + i * o->targets, s->tasks.chosen, (size_t)o->targets * sizeof *s->pairs);
         }
     }

@@ -6,6 +6,7 @@
 #include "io/file.h"
 #include "model/family.h"
 #include "store/model_folder_internal.h"
+#include "store/value_head.h"
 #include "util/hash.h"
 #include "util/mem.h"
 #include "util/text.h"
@@ -77,9 +78,11 @@ enum status adapter_folder_read(const char *folder, struct lora *l) {
     TRY_TO(done, text_printf(&path, "%s/adapter_model.safetensors", folder));
     TRY_TO(done, safetensors_open_file(path.data, &file));
     for (int i = 0; i < a->n; i++) {
-        TRY_TO(done, lora_is_adapter(&a->parameters[i]) ? read_one(file, path.data, a, i) : OK);
+        bool is_read = lora_is_adapter(&a->parameters[i]) && !value_head_is(&a->parameters[i]);
+        TRY_TO(done, is_read ? read_one(file, path.data, a, i) : OK);
     }
     TRY_TO(done, check_extra(file, path.data, a));
+    TRY_TO(done, value_head_read(folder, a));
     st = arena_refresh(a);
 done:
     safetensors_close(file);
@@ -133,12 +136,14 @@ static enum status save_here(const struct arena *a, const char *folder, const st
     enum status st = OK;
     TRY(folder_make(folder));
     TRY(write_config(o->config, folder));
+    TRY(value_head_save(folder, a));
+    int n = a->n - (a->n > 0 && value_head_is(&a->parameters[a->n - 1])); /* the last, where there is one */
     TRY(safetensors_create(folder, o->type, 0, &w));
     safetensors_name(w, "adapter_model");
-    for (int i = 0; i < a->n; i++) {
+    for (int i = 0; i < n; i++) {
         TRY_TO(failed, lora_is_adapter(&a->parameters[i]) ? declare_one(w, &a->parameters[i]) : OK);
     }
-    for (int i = 0; i < a->n; i++) {
+    for (int i = 0; i < n; i++) {
         TRY_TO(failed, lora_is_adapter(&a->parameters[i]) ? write_one(w, a, i) : OK);
     }
     return safetensors_finish(w);

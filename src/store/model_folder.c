@@ -11,6 +11,7 @@
 #include "store/checkpoint_file.h"
 #include "store/model_folder_internal.h"
 #include "store/model_source.h"
+#include "store/value_head.h"
 #include "util/hash.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -114,7 +115,7 @@ static enum status check_tensors(const struct safetensors *file, const struct mo
     for (int i = 0; i < m->base->n; i++) {
         const struct parameter *p = &m->base->parameters[i];
         const struct stored_tensor *t = find(file, m, p);
-        if (!t && strcmp(p->name, "score.weight") == 0) {
+        if (!t && (strcmp(p->name, "score.weight") == 0 || value_head_is(p))) {
             continue;
         }
         if (!t) {
@@ -141,6 +142,7 @@ static enum status read_weights(struct model *m, const char *folder, uint64_t se
             TRY_TO(done, read_parameter(file, t, m, i));
         }
     }
+    TRY_TO(done, value_head_read(folder, m->base));
     st = arena_refresh(m->base);
 done:
     safetensors_close(file);
@@ -204,6 +206,7 @@ static enum status open_here(struct backend *b, const char *folder, const struct
     struct model_config config;
     struct model *m = NULL;
     TRY(config_of(folder, o->head, &config));
+    config.value_head = o->value_head && config.head == HEAD_LANGUAGE;
     TRY(model_open_as(b, &config, o->kind, o->beside, &m));
     enum status st = read_weights(m, folder, o->seed);
     if (st != OK) {
@@ -215,17 +218,31 @@ static enum status open_here(struct backend *b, const char *folder, const struct
     return OK;
 }
 
-/* A model of the checkpoint's shape, its parameters not yet read. The run may have put another head on the
- * model that it began with: the arena's size tells. */
+/* The shapes that a run may have given to the model it began with: its own, another head, a value head beside
+ * it. */
+enum { SHAPES = 3 };
+static struct model_config shape_of(const struct model_config *began, int shape) {
+    struct model_config out = *began;
+    if (shape == 1 && out.head == HEAD_LANGUAGE && out.family->classifier) {
+        put_score_head(&out);
+    } else if (shape > 0) {
+        out.head = HEAD_LANGUAGE;
+        out.value_head = shape == 2;
+    }
+    return out;
+}
+
+/* A model of the checkpoint's shape, its parameters not yet read: the arena's size tells which it is. */
 static enum status open_shape(struct backend *b, const char *path, const struct model_folder_options *o,
                               struct model **out) {
     struct text folder = {0};
-    struct model_config config;
+    struct model_config began;
     int64_t elements = 0;
     enum status st = model_source_folder(path, &folder);
-    st = st == OK ? model_source_config(folder.data, &config) : st;
+    st = st == OK ? model_source_config(folder.data, &began) : st;
     st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
-    for (int try = 0; try < 2 && st == OK; try++) {
+    for (int shape = 0; shape < SHAPES && st == OK; shape++) {
+        const struct model_config config = shape_of(&began, shape);
         st = model_open_as(b, &config, o->kind, o->beside, out);
         if (st == OK && (*out)->base->elements == elements) {
             break;
@@ -233,11 +250,6 @@ static enum status open_shape(struct backend *b, const char *path, const struct 
         if (st == OK) {
             model_close(*out);
             *out = NULL;
-        }
-        if (config.head == HEAD_SCORE) {
-            config.head = HEAD_LANGUAGE;
-        } else if (config.family->classifier) {
-            put_score_head(&config);
         }
     }
     if (st == OK && !*out) {

@@ -13,6 +13,7 @@
  * zero. */
 struct model_folder_options {
     enum model_head head;
+    bool value_head; /* of a language model beside its own: the folder's (value_head.h), or zero */
     uint64_t seed;
     enum arena_kind kind; /* of the parameters */
     int64_t beside;       /* bytes of gradients and optimizer state to come: model_open_as() */

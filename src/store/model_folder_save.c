@@ -9,6 +9,7 @@
 #include "store/model_carry.h"
 #include "store/model_folder.h"
 #include "store/model_folder_internal.h"
+#include "store/value_head.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -173,12 +174,13 @@ static enum status write_weights(struct model *m, const char *folder, const stru
     enum status st = OK;
     TRY(safetensors_create(folder, type, o->shard_bytes, &w));
     safetensors_made_by(w, o->made_by);
-    for (int i = 0; i < m->base->n; i++) {
+    int n = m->base->n - m->config.value_head; /* which is the last */
+    for (int i = 0; i < n; i++) {
         int64_t shape[2];
         int dims = parameter_stored_shape(&m->base->parameters[i], shape);
         TRY_TO(failed, safetensors_declare(w, m->base->parameters[i].name, dims, shape));
     }
-    for (int i = 0; i < m->base->n; i++) {
+    for (int i = 0; i < n; i++) {
         TRY_TO(failed, write_parameter(w, m, i));
     }
     return safetensors_finish(w);
@@ -194,6 +196,7 @@ static enum status save_here(struct model *m, const char *folder, const struct m
     TRY(model_carry(o->carries ? o->source : NULL, o->tokenizer, folder));
     TRY(write_config(m, folder, o, type));
     TRY(write_generation(m, folder, o->source));
+    TRY(value_head_save(folder, m->base));
     return write_weights(m, folder, o, type);
 }
 

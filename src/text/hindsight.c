@@ -33,15 +33,32 @@ static enum status add_answer(const struct hindsight *h, const struct text *answ
     return train_from(out, begin);
 }
 
+/* Which of two answers is better, or worse, and that it is the first or the second. */
+static enum status ask(const struct text *good, const struct text *bad, bool good_is_first, bool for_better,
+                       struct record_text *out) {
+    TRY(text_puts(&out->prompt, "\n\nFirst answer:"));
+    TRY(append(&out->prompt, good_is_first ? good : bad));
+    TRY(text_puts(&out->prompt, "\n\nSecond answer:"));
+    TRY(append(&out->prompt, good_is_first ? bad : good));
+    TRY(text_printf(&out->prompt, "\n\nWhich answer is %s? The answer is", for_better ? "better" : "worse"));
+    TRY(text_puts(&out->responses[0], good_is_first == for_better ? " the first one." : " the second one."));
+    out->n_responses = 1;
+    out->scores[0] = NAN;
+    return train_from(out, 0);
+}
+
 static enum status add_pair(const struct hindsight *h, const struct record_text *from, int i, int64_t index,
                             struct record_text *out) {
-    bool both = h->kind == HINDSIGHT_CHAIN;
+    bool both = h->kind != HINDSIGHT_CONDITIONAL;
     int pair = both ? i : i / 2;
     struct rng rng = rng_stream(h->seed, RNG_HINDSIGHT, index, pair);
-    int64_t drawn = both ? rng_below(&rng, 4) : i % 2;
+    int64_t drawn = both ? rng_below(&rng, h->kind == HINDSIGHT_QUESTIONS ? 8 : 4) : i % 2;
     bool first_is_good = drawn % 2 == 0, has_second = drawn >= 2;
     const struct text *good = &from->responses[from->pairs[pair].chosen];
     const struct text *bad = &from->responses[from->pairs[pair].rejected];
+    if (drawn >= 4) {
+        return ask(good, bad, first_is_good, drawn < 6, out);
+    }
     TRY(add_answer(h, first_is_good ? good : bad, first_is_good, out));
     return has_second ? add_answer(h, first_is_good ? bad : good, !first_is_good, out) : OK;
 }

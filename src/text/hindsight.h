@@ -3,17 +3,19 @@
  * chain: Chain of Hindsight (Liu et al. 2023): of each pair one text, drawn from four by the record's index:
  * the good answer alone, the bad one alone, the bad one and then the good one, the good one and then the bad
  * one, each answer behind its marker. conditional: behaviour cloning by quality: of each pair both answers,
- * each as a text of its own behind its marker. Markers are never trained: the first one ends the prompt, the
- * second one is only read. A labelled response is one text behind its label's marker, a response without a
- * label or a prompt alone goes behind the good one: so are models asked that were trained on either. The
- * authors' questions which of two answers is better are left out.
+ * each as a text of its own behind its marker. questions: chain, and as often the authors' comparison
+ * questions: both answers in either order and which of them is better, or worse; what is trained is "the
+ * first one." or "the second one.", as theirs (coh/data/templates.py, hf_data.py). Markers are never trained:
+ * the first one ends the prompt, the second one is only read. A labelled response is one text behind its
+ * label's marker, a response without a label or a prompt alone goes behind the good one: so are models asked
+ * that were trained on any.
  */
 #ifndef COLLIMATE_TEXT_HINDSIGHT_H
 #define COLLIMATE_TEXT_HINDSIGHT_H
 
 #include "text/records.h"
 
-enum hindsight_kind { HINDSIGHT_NONE, HINDSIGHT_CHAIN, HINDSIGHT_CONDITIONAL };
+enum hindsight_kind { HINDSIGHT_NONE, HINDSIGHT_CHAIN, HINDSIGHT_CONDITIONAL, HINDSIGHT_QUESTIONS };
 struct hindsight {
     enum hindsight_kind kind;
     const char *good, *bad; /* markers, put between what stands before and the answer as they are */

@@ -18,6 +18,8 @@ static const char *const used[][16] = {
     [FORMAT_ALPACA] = {"instruction", "input", "output", "system", "history", "chosen", "rejected", "margin",
                        "chosen_score", "rejected_score", "score_chosen", "score_rejected"},
     [FORMAT_TEXT] = {"text"},
+    [FORMAT_CHOICES] = {"prompt", "messages", "conversations", "choices", "answer"},
+    [FORMAT_CHOSEN_LISTS] = {"prompt", "messages", "conversations", "chosen", "rejected", "id"},
     [FORMAT_UNPAIRED] = {"prompt", "completion", "label", "messages", "conversations"},
 };
 static const char *const to_templates[] = {"tools", "documents", "chat_template_kwargs"};

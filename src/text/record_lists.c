@@ -5,8 +5,7 @@
 #include "text/chat.h"
 #include "text/records_internal.h"
 
-/* The text of a response in a list, behind the prompt that the record has. */
-static enum status take_listed(const json_t *record, const json_t *text, const struct conversation *c,
+enum status record_take_listed(const json_t *record, const json_t *text, const struct conversation *c,
                                struct record_text *r) {
     struct text *out = &r->responses[r->n_responses];
     if (!c || !chat_template(r, record)) {
@@ -26,6 +25,22 @@ static enum status take_listed(const json_t *record, const json_t *text, const s
     return st;
 }
 
+/* {"scores": {name: value}}: those that are asked for; null is none. */
+static enum status take_named(const json_t *entry, const char *where, struct record_text *r) {
+    const struct objective_names *names = r->objectives;
+    const json_t *scores = json_object_get(entry, "scores");
+    if (!names || !scores || json_is_null(scores)) {
+        return OK;
+    }
+    if (!json_is_object(scores)) {
+        return fail(ERR_DATA, "%s: \"scores\" must be an object, a number for each name", where);
+    }
+    for (int i = 0; i < names->n; i++) {
+        TRY(json_take_number(scores, names->list[i], where, &r->named[r->n_responses][i]));
+    }
+    return OK;
+}
+
 static enum status take_list(const json_t *record, const struct conversation *c, const char *where,
                              struct record_text *r) {
     const json_t *list = json_object_get(record, "responses");
@@ -43,8 +58,9 @@ static enum status take_list(const json_t *record, const struct conversation *c,
         if (json_is_object(entry)) {
             TRY(json_take_number(entry, "score", where, &score));
             TRY(json_take_number(entry, "worth", where, &r->worths[r->n_responses]));
+            TRY(take_named(entry, where, r));
         }
-        TRY(json_is_null(text) ? OK : take_listed(record, text, c, r));
+        TRY(json_is_null(text) ? OK : record_take_listed(record, text, c, r));
         record_add_response(r, score);
     }
     return OK;
@@ -121,7 +137,7 @@ static enum status take_answer(const json_t *record, const json_t *holder, const
     const char *s;
     size_t n;
     TRY(record_string(holder, key, where, &s, &n));
-    return n > 0 ? take_listed(record, json_object_get(holder, key), &q->c, r) : OK;
+    return n > 0 ? record_take_listed(record, json_object_get(holder, key), &q->c, r) : OK;
 }
 
 static enum status take_references(const json_t *record, const char *where, const struct question *q,
@@ -164,21 +180,23 @@ enum status record_parse_shp(const json_t *record, const char *where, struct rec
     return OK;
 }
 
-/* Mean of the four ratings; NaN where one is missing or no whole number ("N/A"). */
+/* NaN where it is missing or no whole number ("N/A"). */
+static double rating_of(const json_t *completion, const char *aspect) {
+    const json_t *annotations = json_object_get(completion, "annotations");
+    const json_t *rating = json_object_get(json_object_get(annotations, aspect), "Rating");
+    const char *s = json_is_string(rating) ? json_string_value(rating) : "";
+    if (json_is_integer(rating)) {
+        return (double)json_integer_value(rating);
+    }
+    return s[0] >= '0' && s[0] <= '9' && s[1] == '\0' ? s[0] - '0' : NAN;
+}
+
+/* Mean of the four ratings; NaN where one is. */
 static double mean_rating(const json_t *completion) {
     static const char *const aspects[] = {"helpfulness", "honesty", "truthfulness", "instruction_following"};
-    const json_t *annotations = json_object_get(completion, "annotations");
     double sum = 0;
     for (int i = 0; i < COUNT_OF(aspects); i++) {
-        const json_t *rating = json_object_get(json_object_get(annotations, aspects[i]), "Rating");
-        const char *s = json_is_string(rating) ? json_string_value(rating) : "";
-        if (json_is_integer(rating)) {
-            sum += (double)json_integer_value(rating);
-        } else if (s[0] >= '0' && s[0] <= '9' && s[1] == '\0') {
-            sum += s[0] - '0';
-        } else {
-            return NAN;
-        }
+        sum += rating_of(completion, aspects[i]);
     }
     return sum / COUNT_OF(aspects);
 }
@@ -198,6 +216,9 @@ static enum status take_completions(const json_t *record, const char *where, con
         TRY(take_answer(record, completion, "response", where, q, r));
         if (r->dropped) {
             break;
+        }
+        for (int j = 0; r->objectives && j < r->objectives->n; j++) {
+            r->named[r->n_responses][j] = rating_of(completion, r->objectives->list[j]);
         }
         record_add_response(r, score);
     }

@@ -124,6 +124,8 @@ static bool strings_to_turns(const json_t *record, enum record_format format, js
                put(out, "completion", one_turn("assistant", json_object_get(out, "completion")));
     case FORMAT_PROMPT:
     case FORMAT_RESPONSES:
+    case FORMAT_CHOICES:
+    case FORMAT_CHOSEN_LISTS:
         return put(out, "prompt", turns_of_value(json_object_get(record, "prompt")));
     case FORMAT_AUTO:
     case FORMAT_SHP:

@@ -24,6 +24,8 @@ static const struct {
     {"alpaca", FORMAT_ALPACA},
     {"text", FORMAT_TEXT},
     {"unpaired", FORMAT_UNPAIRED},
+    {"choices", FORMAT_CHOICES},
+    {"chosen_lists", FORMAT_CHOSEN_LISTS},
 };
 
 const char *record_format_name(enum record_format format) {
@@ -105,6 +107,9 @@ static enum status unknown_format(const json_t *record, const char *where) {
 
 static enum record_format pair_format(const json_t *record) {
     const json_t *chosen = json_object_get(record, "chosen");
+    if (json_is_string(json_array_get(chosen, 0))) {
+        return FORMAT_CHOSEN_LISTS;
+    }
     bool alone = !record_context(record) && !is_conversation(chosen);
     if (alone && record_has(record, "instruction")) {
         return FORMAT_ALPACA;
@@ -120,6 +125,8 @@ enum status record_format_detect(const json_t *record, const char *where, enum r
     bool prompt = record_has(record, "prompt");
     if (json_object_get(record, "chosen") && json_object_get(record, "rejected")) { /* null is an empty one */
         *out = pair_format(record);
+    } else if (prompt && record_has(record, "choices") && record_has(record, "answer")) {
+        *out = FORMAT_CHOICES;
     } else if (prompt && record_has(record, "completion") && record_has(record, "label")) {
         *out = FORMAT_UNPAIRED;
     } else if ((prompt && (record_has(record, "completion") || record_has(record, "response"))) ||
@@ -154,7 +161,11 @@ void record_text_clear(struct record_text *r) {
     r->detail[0] = '\0';
     r->n_untrained = r->n_behind = 0;
     r->prompt_marks.input.count = r->turns.count = 0;
+    r->n_judged = 0;
     for (int i = 0; i < RECORD_RESPONSES_MAX; i++) {
+        for (int j = 0; r->objectives && j < r->objectives->n; j++) {
+            r->named[i][j] = NAN;
+        }
         r->response_marks[i].input.count = r->response_marks[i].trained.count = 0;
         r->worths[i] = NAN;
     }
@@ -322,6 +333,9 @@ static enum status parse(enum record_format format, const json_t *record, const 
         return record_take_prompt(record, where, out);
     case FORMAT_RESPONSES:
         return record_parse_responses(record, where, out);
+    case FORMAT_CHOICES:
+    case FORMAT_CHOSEN_LISTS:
+        return record_parse_choices(record, where, out);
     case FORMAT_SHP:
         return record_parse_shp(record, where, out);
     case FORMAT_ULTRAFEEDBACK:
@@ -382,6 +396,8 @@ enum record_texts record_texts(enum record_format format, const json_t *record) 
                                                                                      : texts_of(prompt);
     case FORMAT_PROMPT:
     case FORMAT_RESPONSES:
+    case FORMAT_CHOICES:
+    case FORMAT_CHOSEN_LISTS:
         return texts_of(record_context(record));
     case FORMAT_ALPACA:
         return TEXTS_MESSAGES;

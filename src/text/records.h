@@ -13,11 +13,16 @@
  * both sides: what follows it is the response, all its turns (as TRL). What gives
  * nothing has a reason in `dropped`, for the caller to count. A response of white space only is empty.
  * What responses are really worth, which only worlds that were made know, is "worth": of each response in a
- * list, [chosen's, rejected's] in a pair. Labels and scores never come from it.
+ * list, [chosen's, rejected's] in a pair. Labels and scores never come from it. Where objectives are asked
+ * for
+ * (`objectives`), each of a list's responses has a score for each of them: "scores": {name: value}, or
+ * UltraFeedback's ratings, of which all four must be there.
  * Formats: DPO (Rafailov et al.), TRL (dataset_formats), SHP (Ethayarajh et al.), UltraFeedback (Cui et al.).
  */
 #ifndef COLLIMATE_TEXT_RECORDS_H
 #define COLLIMATE_TEXT_RECORDS_H
+
+#include <stdint.h>
 
 #include "text/template_folder.h"
 #include "util/json.h"
@@ -37,12 +42,20 @@ enum record_format {
     FORMAT_ALPACA, /* instruction (input, system, history), output; or output: [chosen, rejected], or chosen,
                       rejected: messages of user and assistant */
     FORMAT_TEXT,   /* text: a response to nothing */
-    FORMAT_UNPAIRED, /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
-    FORMAT_LAST = FORMAT_UNPAIRED
+    FORMAT_UNPAIRED,     /* prompt, completion, label: whether it is desirable (true, false, 1, 0) */
+    FORMAT_CHOICES,      /* prompt, choices: […], answer: number or text of a choice, or a list of them */
+    FORMAT_CHOSEN_LISTS, /* prompt, chosen: […], rejected: […]: RewardBench 2's */
+    FORMAT_LAST = FORMAT_CHOSEN_LISTS
 };
 const char *record_format_name(enum record_format format);
 
-enum { RECORD_RESPONSES_MAX = 64 };
+enum { RECORD_RESPONSES_MAX = 64, RECORD_OBJECTIVES_MAX = 16 };
+
+/* What several scores of a response are called, or who prefers one to the other. */
+struct objective_names {
+    int n; /* at most RECORD_OBJECTIVES_MAX */
+    char **list;
+};
 
 /* Why a record that is not bad gives nothing. */
 #define RECORD_UNWANTED "label is false"
@@ -61,16 +74,26 @@ struct text_marks {
     struct template_ranges trained; /* of a response; none: all of it */
 };
 
+/* Two responses of a prompt, a before b, and which objective prefers which: bit i is of objective i. */
+struct judgment {
+    int a, b;
+    uint32_t has;        /* says which is better, or that neither is */
+    uint32_t high;       /* prefers b */
+    uint32_t tied, torn; /* neither; both, one time and the other */
+};
+
 /* One record as text. Zero-initialised; reused from record to record (record_text_free at the end). */
 struct record_text {
-    const struct chat_format *chat; /* borrowed, set by the caller; NULL: transcripts, last turns */
+    const struct chat_format *chat;           /* borrowed, set by the caller; NULL: transcripts, last turns */
+    const struct objective_names *objectives; /* likewise; NULL: scores have no names */
     struct text prompt;
     struct text subset; /* "subset" of a benchmark's record; empty: none */
     int n_responses;
     struct text responses[RECORD_RESPONSES_MAX];
     double scores[RECORD_RESPONSES_MAX]; /* NaN: none */
     double worths[RECORD_RESPONSES_MAX]; /* what the responses are really worth; NaN: not known */
-    int desirable;                       /* of FORMAT_UNPAIRED: 1 or 0 */
+    double named[RECORD_RESPONSES_MAX][RECORD_OBJECTIVES_MAX]; /* of `objectives`; NaN: none */
+    int desirable;                                             /* of FORMAT_UNPAIRED: 1 or 0 */
     int n_pairs;
     struct {
         int chosen, rejected; /* responses */
@@ -78,6 +101,8 @@ struct record_text {
         bool labeled;
         int line; /* of a post's records (text/shp.h), from 0 */
     } pairs[RECORD_RESPONSES_MAX * (RECORD_RESPONSES_MAX - 1) / 2];
+    int n_judged; /* text/objectives.h */
+    struct judgment judged[RECORD_RESPONSES_MAX * (RECORD_RESPONSES_MAX - 1) / 2];
     int n_skipped; /* responses of a list left out: empty, or without their ratings */
     int n_ties;    /* pairs of a list whose scores are equal */
     const char

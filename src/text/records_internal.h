@@ -31,10 +31,16 @@ enum status record_take_prompt(const json_t *record, const char *where, struct r
 size_t record_response_at(const char *s, size_t n);
 enum status record_parse_pair(const json_t *record, const char *where, struct record_text *r);
 
-/* record_lists.c */
+/* record_lists.c: response n_responses, which counts later, is a text behind the prompt that the record has;
+ * c: NULL for one that is a string. */
+enum status record_take_listed(const json_t *record, const json_t *text, const struct conversation *c,
+                               struct record_text *r);
 enum status record_parse_responses(const json_t *record, const char *where, struct record_text *r);
 enum status record_parse_shp(const json_t *record, const char *where, struct record_text *r);
 enum status record_parse_ultrafeedback(const json_t *record, const char *where, struct record_text *r);
+
+/* record_choices.c */
+enum status record_parse_choices(const json_t *record, const char *where, struct record_text *r);
 
 /* record_turns.c: a record whose strings are turns as the same record with messages, and other names of the
  * same fields under the names that the parsers read. *out: a new reference, or NULL where the record stays as

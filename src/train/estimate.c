@@ -27,6 +27,13 @@ static enum status count_parameters(const struct model_config *config, int64_t *
     return st;
 }
 
+enum status estimate_elements(const struct model_config *config, int64_t *out) {
+    struct model_config bare = *config;
+    int64_t base;
+    bare.lora = NULL;
+    return count_parameters(&bare, out, &base);
+}
+
 static struct shard_map shards_of(const struct estimate_options *o, int64_t parameters) {
     return o->is_sharded ? shard_map_over(o->comm, parameters) : shard_map_whole(parameters);
 }
@@ -44,6 +51,7 @@ static enum status pass_memory(const struct estimate_options *o, enum pass_keep 
 }
 
 enum status estimate_passes(const struct estimate_options *o, struct estimate *e) {
+    e->drawing = o->drawing;
     e->forest_tokens = batch_forest_tokens(&o->source->plan, o->source->size, &o->rows->lengths);
     TRY(pass_memory(o, o->keep, e->forest_tokens, &e->pass));
     if (o->eval_source) {
@@ -105,11 +113,13 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
     e->baseline = mem_peak_resident();
     TRY(estimate_passes(o, e));
     e->reference += o->has_follower ? e->model : 0;
+    e->others = o->others;
     return OK;
 }
 
 int64_t estimate_pass(const struct estimate *e) {
-    return e->pass > e->evaluation_pass ? e->pass : e->evaluation_pass;
+    int64_t pass = e->pass > e->evaluation_pass ? e->pass : e->evaluation_pass;
+    return pass > e->drawing ? pass : e->drawing;
 }
 
 enum status estimate_memory(const struct estimate_options *o, struct estimate *out) {
@@ -118,7 +128,7 @@ enum status estimate_memory(const struct estimate_options *o, struct estimate *o
     TRY(comm_agree(c, count_memory(o, &e)));
     TRY(comm_max_i64(c, &e.baseline, 1));
     TRY(comm_max_i64(c, &e.optimizer, 1));
-    e.total = e.baseline + e.base + e.model + e.reference + e.gradients + e.optimizer + e.partial +
+    e.total = e.baseline + e.base + e.model + e.reference + e.others + e.gradients + e.optimizer + e.partial +
               e.batches + e.inside + estimate_pass(&e);
     *out = e;
     return OK;

@@ -17,6 +17,8 @@ struct estimate_options {
     enum pass_keep keep;
     enum pass_keep reference_keep;       /* of its pass */
     bool has_follower;                   /* a reference that follows: a second model, run over every batch */
+    int64_t others;                      /* bytes of further models; */
+    int64_t drawing;                     /* of what takes the workspace while the pass has given it back */
     const struct rows *rows, *eval_rows; /* of the two sources */
     const struct batch_source *source, *eval_source; /* eval_source NULL: none */
 };
@@ -29,6 +31,7 @@ struct estimate {
     int64_t saved; /* bytes that training the whole model would take in the place of base and adapters */
     int64_t forest_tokens; /* of the largest forest of any update, at most */
     int64_t baseline, model, reference, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
+    int64_t others, drawing;
     int64_t total;       /* of the above, with the larger of the two passes */
     double peak_flops;   /* of products over all ranks, measured, per second */
     double step_flops;   /* of an update, over all ranks */
@@ -43,10 +46,13 @@ enum status estimate_memory(const struct estimate_options *o, struct estimate *o
 /* Local. Bytes of gradients and optimizer state on this rank; reads no rows, source or steps. */
 enum status estimate_state_bytes(const struct estimate_options *o, int64_t *out);
 
+/* Local. Elements of a model's arena, without adapters. */
+enum status estimate_elements(const struct model_config *config, int64_t *out);
+
 /* Local, the same on every rank. Of the memory only forest_tokens and the two passes: what the run opens its
  * workspace with. */
 enum status estimate_passes(const struct estimate_options *o, struct estimate *out);
-/* The larger of the two passes. */
+/* The larger of the two passes and of what takes their place. */
 int64_t estimate_pass(const struct estimate *e);
 
 #endif

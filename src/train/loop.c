@@ -29,8 +29,24 @@ static enum status read_next(void *context) {
     return OK;
 }
 
-static bool due(int64_t every, int64_t step) {
-    return every > 0 && step % every == 0;
+/* Whether one of the last `span` steps is a multiple. */
+static bool due(int64_t every, int64_t step, int64_t span) {
+    return every > 0 && step / every > (step - span) / every;
+}
+
+static int64_t span_of(const struct loop *l) {
+    return l->t->source.span > 1 ? l->t->source.span : 1;
+}
+
+/* Whether the step that has begun is the last one of its rows: only then does a checkpoint tell all. */
+static bool ends_span(const struct loop *l) {
+    return (l->batch.step + 1) % span_of(l) == 0;
+}
+
+/* The vote of a step within a span: an order that leaves no time ends the run without a checkpoint, all
+ * others wait. */
+static enum stop vote_within(enum stop vote) {
+    return vote == STOP_TERM || vote == STOP_TERM_TIGHT ? STOP_TERM_TIGHT : STOP_NO;
 }
 
 /* What this rank says about ending the run after this step, and its part of the next denominators. Local. */
@@ -38,14 +54,15 @@ static void ask(void *context, double *values) {
     const struct loop *l = context;
     const struct training *t = l->t;
     int64_t next = l->batch.step + 2;
+    double began = t->source.computes ? l->span_began_s : l->step.began_s;
     const struct stop_facts facts = {.signal = comm_signal(),
                                      .signal_age_s = comm_signal_age(),
                                      .now = clock_wall(),
                                      .stop_at = l->batch.step + 1 < t->steps ? t->stop_at : 0,
-                                     .step_s = clock_seconds() - l->step.began_s,
+                                     .step_s = clock_seconds() - began,
                                      .save_s = l->saved_s,
-                                     .evaluate_s = due(t->evaluate_every, next) ? l->evaluated_s : 0};
-    values[ASK_STOPS + stop_vote(&facts)] = 1;
+                                     .evaluate_s = due(t->evaluate_every, next, 1) ? l->evaluated_s : 0};
+    values[ASK_STOPS + (ends_span(l) ? stop_vote(&facts) : vote_within(stop_vote(&facts)))] = 1;
     values[ASK_MEASURE] = stop_wants_measure(&facts, t->began);
     values[ASK_NEXT_TOKENS] = (double)l->next.target_tokens;
 }
@@ -64,8 +81,9 @@ static struct decision decide(const struct loop *l, const double *asked) {
         out.stop = asked[ASK_STOPS + why] > 0 ? (enum stop)why : out.stop;
     }
     bool is_last = done == t->steps, wants = out.stop != STOP_NO || asked[ASK_MEASURE] > 0;
-    out.want_evaluate = t->eval_data && out.stop == STOP_NO && (due(t->evaluate_every, done) || is_last);
-    out.want_checkpoint = out.stop != STOP_TERM_TIGHT && (wants || due(t->checkpoint_every, done) || is_last);
+    bool is_due = due(t->checkpoint_every, done, span_of(l));
+    out.want_evaluate = t->eval_data && out.stop == STOP_NO && (due(t->evaluate_every, done, 1) || is_last);
+    out.want_checkpoint = out.stop != STOP_TERM_TIGHT && ends_span(l) && (wants || is_due || is_last);
     return out;
 }
 
@@ -96,7 +114,15 @@ static void take_next(struct loop *l, double target_tokens) {
 /* Collective: a batch whose denominators no closing has brought. */
 static enum status read_batch(struct loop *l) {
     const struct source *source = &l->t->source;
-    TRY(comm_agree(l->comm, source->read(source->context, l->state.step, &l->next)));
+    if (l->state.step % span_of(l) == 0) {
+        l->span_began_s = clock_seconds();
+    }
+    if (source->computes) {
+        step_pause(&l->step);
+    }
+    enum status st = source->read(source->context, l->state.step, &l->next);
+    st = st == OK && source->computes ? step_continue(&l->step) : st;
+    TRY(comm_agree(l->comm, st));
     double tokens = (double)l->next.target_tokens;
     TRY(comm_sum_f64(l->comm, &tokens, 1));
     take_next(l, tokens);
@@ -260,7 +286,10 @@ static enum status loop_run(struct loop *l) {
 
 enum status training_run(const struct training *t) {
     struct loop loop = {
-        .t = t, .comm = t->comm, .began_s = clock_seconds(), .state = {.reference = t->reference}};
+        .t = t,
+        .comm = t->comm,
+        .began_s = clock_seconds(),
+        .state = {.reference = t->reference, .memory = t->source.memory, .n_memory = t->source.n_memory}};
     enum status st = loop_run(&loop);
     watchdog_phase(t->comm->watchdog, "ending the run");
     stragglers_report(&loop.step.stragglers);

@@ -23,6 +23,7 @@ struct loop {
     double learning_rate;        /* of the last update */
     double began_s, rows;        /* of this start: when it began, how many rows its steps had */
     double saved_s, evaluated_s; /* what the last checkpoint and evaluation took */
+    double span_began_s;         /* when the rows of the steps before the next checkpoint began to be made */
 };
 
 /* Local: rank 0 writes the step's line; a failure is reported by the next closing. */

@@ -42,9 +42,11 @@ static enum status put_speed(const struct loop *l, const struct verdict *v, stru
 }
 
 static enum status step_line(struct loop *l, const struct verdict *v, struct text *line) {
-    const struct batch_plan *plan = &l->t->source.plan;
+    const struct source *source = &l->t->source;
+    const struct batch_plan *plan = &source->plan;
     TRY(text_printf(line, "{\"step\": %lld", (long long)l->state.step));
     TRY(metrics_put_sums(line, "", l->t->terms, &v->sums));
+    TRY(source->report ? source->report(source->context, v, line) : OK);
     TRY(metrics_put(line, "", "grad_norm", v->grad_norm));
     TRY(metrics_put(line, "", "learning_rate", l->learning_rate));
     TRY(metrics_put(line, "", "num_tokens", l->state.sequence_tokens));
@@ -88,7 +90,8 @@ double loop_epoch(const struct loop *l) {
     if (l->state.step == 0) {
         return 0;
     }
-    struct step_place place = batch_place(plan, l->state.step - 1);
+    int64_t span = l->t->source.span > 1 ? l->t->source.span : 1;
+    struct step_place place = batch_place(plan, (l->state.step - 1) / span);
     return (double)place.epoch + (double)(place.first + place.count) / (double)plan->rows;
 }
 

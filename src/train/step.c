@@ -55,7 +55,9 @@ enum status step_continue(struct step *s) {
 static enum status forest_values(struct step *s, const struct batch *b, const struct forest_cut *cut,
                                  struct sums *sums) {
     const struct terms *terms = s->parts.terms;
-    const struct denominators d = {(double)b->place.count, b->global_target_tokens, s->gathered};
+    bool groups = terms->rows == OVER_GROUPS;
+    const struct denominators d = {groups ? b->global_responses : (double)b->place.count,
+                                   b->global_target_tokens, s->gathered};
     for (int64_t i = 0; i < cut->last - cut->first; i++) {
         const struct scored_row row = scorer_row(&s->scorer, b, cut, cut->first + i);
         const struct slope slope = scorer_slope(&s->scorer, i);
@@ -279,10 +281,11 @@ static enum status close_step(struct step *s, const struct batch *b, const struc
         return comm_agree(comm, st);
     }
     judge(s, b, out);
-    if (s->parts.terms->reads & READS_VALUE) {
+    if (s->parts.terms->reads & READS_VALUE || s->parts.terms->rows == OVER_GROUPS) {
         TRY(sums_extremes(comm, &s->sums.total));
         out->sums.lowest = s->sums.total.lowest;
         out->sums.highest = s->sums.total.highest;
+        out->sums.drift = s->sums.total.drift;
     }
     TRY(check_norm(b, out->grad_norm));
     measure(s, out);

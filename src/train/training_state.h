@@ -10,6 +10,8 @@ struct training_state {
     int64_t total;           /* of the run that wrote it */
     double sequence_tokens;  /* seen so far */
     struct arena *reference; /* that follows the policy; NULL: none does */
+    double *memory;          /* numbers that the source goes on from; borrowed */
+    int n_memory;
 };
 /* Collective. As checkpoint_save(). */
 enum status training_state_save(struct comm *c, const struct checkpoint_options *o,

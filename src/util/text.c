@@ -153,8 +153,26 @@ int text_distance(const char *a, const char *b) {
     return row[m];
 }
 
-size_t text_list_name(const char *list) {
-    return access(list, F_OK) == 0 ? strlen(list) : strcspn(list, ",");
+enum status names_split(struct names *names, const char *list) {
+    for (const char *at = list; *at;) {
+        size_t n = access(at, F_OK) == 0 ? strlen(at) : strcspn(at, ",");
+        if (n > 0) {
+            TRY(GROW_ARRAY(names->list, names->capacity, names->n + 1));
+            names->list[names->n] = mem_strndup(at, n);
+            TRY(mem_ok(names->list[names->n]));
+            names->n++;
+        }
+        at += n + (at[n] == ',');
+    }
+    return OK;
+}
+
+void names_free(struct names *names) {
+    for (int i = 0; i < names->n; i++) {
+        mem_free(names->list[i]);
+    }
+    mem_free(names->list);
+    *names = (struct names){0};
 }
 
 bool text_starts(const char *s, const char *prefix) {

@@ -27,9 +27,16 @@ void text_free(struct text *t);
 
 /* Edit distance of two short names; used to name the nearest known key. */
 int text_distance(const char *a, const char *b);
-/* Bytes of the first of some files' names with commas between them; of all, where that is the name of a file.
- */
-size_t text_list_name(const char *list);
+/* Names of files with commas between them; the whole is one name where a file is called so. Empty ones are
+ * left out. */
+struct names {
+    char **list;
+    int n;
+    int64_t capacity;
+};
+/* Appends; freed in any case. */
+enum status names_split(struct names *names, const char *list);
+void names_free(struct names *names);
 bool text_starts(const char *s, const char *prefix);
 bool text_ends(const char *s, const char *suffix);
 

@@ -42,6 +42,22 @@ for n in 1 2 4; do
     [ -s loss-$n ] && cmp loss-1 loss-$n || bad "loss on $n ranks: $(cat loss-$n), on one: $(cat loss-1)"
 done
 
+# Contexts of another set: nothing is seen; where no context pair conflicts they say nothing, where all do they say much.
+apart=("${small[@]/few_shot.hidden=16/few_shot.hidden=32}" few_shot.world_rows=2000 few_shot.steps=500 few_shot.norm_batches=33)
+for share in 0 1; do
+    run 1 --quiet few-shot "${apart[@]}" few_shot.context_conflicting=$share output=apart-$share
+    grep -q '"seen"' apart-$share/result.json && bad "a context of another set was seen"
+done
+awk -v a="$(value apart-0 10 accuracy)" -v b="$(value apart-1 10 accuracy)" 'BEGIN { exit !(a > .4 && a < .6 && b > .8) }' ||
+    bad "accuracy $(value apart-0 10 accuracy) by contexts that say nothing, $(value apart-1 10 accuracy) by those that say all"
+for n in 1 2; do
+    run $n --quiet few-shot data=most.h5 few_shot.context_data=pairs.h5 embeddings=pairs.embeddings.h5 "${small[@]}" few_shot.steps=5 \
+        output=shown-$n
+done
+[ "$(printf '%.9f' "$(value shown-1 5 accuracy)")" = "$(printf '%.9f' "$(value shown-2 5 accuracy)")" ] || bad "contexts of a file: $(cat shown-1/result.json shown-2/result.json)"
+refuses 2 'context_data: 1 files, data has 2' few-shot data=pairs.h5,most.h5 few_shot.context_data=most.h5 \
+    embeddings=pairs.embeddings.h5 "${small[@]}" output=refused
+
 # Killed while it writes a checkpoint, asked to stop, killed again, its newest checkpoint damaged, and gone on with each
 # time: the bits of a run that nobody disturbed.
 cc -shared -fPIC -O -o die_in_write.so "$(dirname "$FIXTURES")/e2e/die_in_write.c" || exit 1

@@ -12,7 +12,7 @@ contents() {
     run 1 inspect input="$1"
     grep "^contents" out.txt
 }
-for kind in chain conditional; do
+for kind in chain conditional questions; do
     for ranks in 1 2; do
         run $ranks prepare input=train.jsonl output=$kind$ranks.h5 tokenizer=bytes prepare.hindsight=$kind \
             prepare.good_marker=" [good]" prepare.bad_marker=" [bad]" threads=$ranks
@@ -29,6 +29,11 @@ grep -q '⟧ \[bad\]⟦\|⟧ \[good\]⟦' chain.txt || bad "chain: no text has t
 grep -q '⟦[^⟧]*\[\(good\|bad\)\]' chain.txt conditional.txt && bad "a marker is trained"
 [ "$(grep -c 'A: \[good\]$' conditional.txt)" -eq 24 ] && [ "$(grep -c 'A: \[bad\]$' conditional.txt)" -eq 24 ] ||
     bad "conditional: not 24 prompts end with each marker"
+rows questions1.h5 > questions.txt
+# A question's answer, and its end token, are all that is trained of it.
+asked=$(grep -c '^ *⟦ the \(first\|second\) one\.' questions.txt)
+[ "$asked" -gt 4 ] && [ "$asked" -lt 20 ] && [ "$(grep -c 'Which answer is \(better\|worse\)? The answer is$' questions.txt)" -eq "$asked" ] ||
+    bad "questions: $asked of 24 texts are questions"
 run 1 prepare input=train.jsonl output=seed.h5 tokenizer=bytes prepare.hindsight=chain seed=1
 run 1 prepare input=train.jsonl output=same.h5 tokenizer=bytes prepare.hindsight=chain
 [ "$(contents seed.h5)" = "$(contents same.h5)" ] && bad "the seed draws no other texts"

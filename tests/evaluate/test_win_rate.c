@@ -17,6 +17,11 @@ static double number(const json_t *object, const char *key) {
     return json_number_value(value);
 }
 
+static struct verdict verdict_of(int32_t first, int32_t second, int64_t prompt, double preference) {
+    return (struct verdict){
+        .first = first, .second = second, .prompt = prompt, .preference = preference, .length = {-1, -1}};
+}
+
 /* What win_rate_print says, as an object. */
 static json_t *print(const struct win_rate_options *o, const struct verdicts *v) {
     struct text out = {0};
@@ -100,8 +105,8 @@ static void test_orders(struct comm *c) {
     int32_t a, b;
     CHECK(verdicts_system(&v, "a", &a) == OK && verdicts_system(&v, "b", &b) == OK);
     for (int i = 0; i < 4 && c->rank == 0; i++) {
-        CHECK(verdicts_add(&v, (struct verdict){a, b, i, 0, in_order[i], {-1, -1}}) == OK);
-        CHECK(verdicts_add(&v, (struct verdict){b, a, i, 0, swapped[i], {-1, -1}}) == OK);
+        CHECK(verdicts_add(&v, verdict_of(a, b, i, in_order[i])) == OK);
+        CHECK(verdicts_add(&v, verdict_of(b, a, i, swapped[i])) == OK);
     }
     json_t *object = print(&o, &v);
     if (c->rank == 0) {
@@ -124,7 +129,7 @@ static void test_ratings(void) {
     int32_t a, b;
     CHECK(verdicts_system(&v, "a", &a) == OK && verdicts_system(&v, "b", &b) == OK);
     for (int i = 0; i < 4; i++) {
-        CHECK(verdicts_add(&v, (struct verdict){a, b, i, 0, i > 0, {-1, -1}}) == OK);
+        CHECK(verdicts_add(&v, verdict_of(a, b, i, i > 0)) == OK);
     }
     CHECK(ratings_fit(&v, &none, r) == OK);
     CHECK(fabs(r[1].value - r[0].value - 400 * log10(3)) < 1e-6 &&

@@ -73,13 +73,13 @@ struct edit {
     int64_t value;
 };
 
-struct names {
+struct member_names {
     char list[48][64];
     int n;
 };
 
 static herr_t add_array(hid_t root, const char *name, const H5O_info_t *info, void *context) {
-    struct names *names = context;
+    struct member_names *names = context;
     (void)root;
     if (info->type == H5O_TYPE_DATASET && names->n < COUNT_OF(names->list)) {
         snprintf(names->list[names->n++], sizeof names->list[0], "%s", name);
@@ -88,7 +88,7 @@ static herr_t add_array(hid_t root, const char *name, const H5O_info_t *info, vo
 }
 
 static herr_t add_attribute(hid_t root, const char *name, const H5A_info_t *info, void *context) {
-    struct names *names = context;
+    struct member_names *names = context;
     (void)root;
     (void)info;
     if (names->n < COUNT_OF(names->list)) {
@@ -171,7 +171,7 @@ static void edit_attribute(hid_t file, const char *name, const struct edit *e) {
 }
 
 static void edit_file(const char *path, const uint8_t *data, size_t size) {
-    struct names arrays = {0}, attributes = {0};
+    struct member_names arrays = {0}, attributes = {0};
     hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
     FUZZ_CHECK(file >= 0);
     FUZZ_CHECK(H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, add_array, &arrays, H5O_INFO_BASIC) >= 0);
@@ -229,7 +229,7 @@ static void read_data(const char *path) {
     if (st == ERR_INPUT || !fuzz_fine(st, ERR_DATA)) { /* ERR_INPUT: what a view selects from is not there */
         return;
     }
-    for (int kind = ROWS_PAIRS; kind <= ROWS_UNPAIRED; kind++) {
+    for (int kind = ROWS_PAIRS; kind <= ROWS_BARE; kind++) {
         read_view(d, (enum row_kind)kind);
     }
     dataset_close(d);

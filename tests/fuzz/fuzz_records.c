@@ -93,7 +93,7 @@ static void prepare_all(const struct records_input *in, enum record_format forma
                               .check_stride = 1,
                               .threads = 1};
     if (format == FORMAT_SHP) {
-        if (!fuzz_fine(record_groups_make(fuzz_comm(), in, job.records, &groups), ERR_DATA)) {
+        if (!fuzz_fine(record_groups_make(fuzz_comm(), in, job.records, NULL, &groups), ERR_DATA)) {
             return;
         }
         job.groups = &groups;

@@ -371,7 +371,7 @@ static void test_extremes(void **state) {
     int count;
     const struct objective *table = objective_table(&count);
     for (int i = 0; i < count; i++) {
-        for (int k = 0; k < COUNT_OF(divergences) && table[i].rows == OVER_PAIRS; k++) {
+        for (int k = 0; k < COUNT_OF(divergences) && table[i].pair; k++) {
             struct terms t = drawn_terms(&r, table[i].name, divergences[k], 0);
             struct world w = plain(2, logp);
             double gathered[GIVEN];

@@ -134,6 +134,74 @@ static void test_score_head(void **state) {
     backend_close(b);
 }
 
+/* A value head beside the language head, one pass and one way back: the DPO loss plus sum_i c_i value_i^2
+ * over the readouts, in full and with adapters beside a frozen base. Value slopes are those of the values at
+ * the point. */
+static double both_losses(struct fixture *f, struct pass *p, double *weights, double *slopes) {
+    double logps[MOST_READOUTS], values[MOST_READOUTS];
+    MUST(pass_forward(p, &f->forest));
+    MUST(pass_logps(p, &(struct token_scores){.logp = logps, .value = values}));
+    double loss = dpo_loss(f, FIRST_ROW, LAST_ROW, logps, weights);
+    for (int32_t i = 0; i < f->forest.n_readouts; i++) {
+        double c = .1 * (i % 3 - 1) + .05;
+        loss += c * values[i] * values[i];
+        slopes[i] = 2 * c * values[i];
+    }
+    return loss;
+}
+
+static double loss_with_values(struct fixture *f) {
+    double weights[MOST_READOUTS], slopes[MOST_READOUTS];
+    struct pass *p;
+    MUST(pass_open(f->model, &f->w, KEEP_NOTHING, &p));
+    double loss = both_losses(f, p, weights, slopes);
+    pass_close(p);
+    return loss;
+}
+
+static void with_value_head(struct fixture *f, struct backend *b, const char *name) {
+    const struct model_folder_options options = {.value_head = true, .kind = ARENA_TRAINED};
+    fixture_open(f, b, name);
+    model_close(f->model);
+    MUST(model_folder_open(world, b, f->folder, &options, &f->model));
+    MUST(arena_need_gradients(f->model->trained));
+    const struct parameter *head = arena_find(f->model->base, VALUE_HEAD);
+    assert_non_null(head);
+    assert_ptr_equal(head, &f->model->base->parameters[f->model->base->n - 1]);
+    for (int64_t k = 0; k < head->columns; k++) {
+        double value = .3 * sin((double)k + 1);
+        MUST(backend_write_doubles(b, tensor_columns(f->model->base->master, head->offset + k, 1), &value));
+    }
+    make_forest(f, FIRST_ROW, LAST_ROW, true);
+}
+
+static void backward_with_values(struct fixture *f, enum pass_keep keep) {
+    double weights[MOST_READOUTS], slopes[MOST_READOUTS];
+    struct pass *p;
+    MUST(arena_zero_gradients(f->model->trained));
+    MUST(pass_open(f->model, &f->w, keep, &p));
+    both_losses(f, p, weights, slopes);
+    const struct readout_gradients g = {.logp = weights, .token_values = slopes};
+    MUST(pass_backward(p, &g, NULL, NULL));
+    pass_close(p);
+}
+
+static void test_value_head(void **state) {
+    (void)state;
+    static const char *const names[] = {"llama", "gpt2", "gemma2",
+                                        "cohere"}; /* tied; with a cap; scaled logits */
+    struct backend *b;
+    MUST(reference_open(&b));
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        struct fixture f;
+        with_value_head(&f, b, names[i]);
+        backward_with_values(&f, i % 2 ? KEEP_ALL : KEEP_INPUTS);
+        check_parameters(&f, names[i], loss_with_values);
+        fixture_close(&f);
+    }
+    backend_close(b);
+}
+
 int main(int argc, char **argv) {
     if (comm_start(&argc, &argv, &world) != OK) {
         return 1;
@@ -141,6 +209,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_models),
         cmocka_unit_test(test_score_head),
+        cmocka_unit_test(test_value_head),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_finish(world);

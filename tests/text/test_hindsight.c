@@ -1,6 +1,7 @@
 /* Records as texts that say how good an answer is: what stands where, what is trained, what is drawn. */
 #include "tests/unit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "text/hindsight.h"
@@ -80,11 +81,45 @@ static void test_chain(void **state) {
     for (int kind = 0; kind < 4; kind++) {
         assert_in_range(seen[kind], 70, 130);
     }
+}
+
+/* Half of the texts are questions, in both orders, for the better and the worse; only their answer is
+ * trained. */
+static void test_questions(void **state) {
+    (void)state;
+    const struct hindsight h = {.kind = HINDSIGHT_QUESTIONS, .good = "+", .bad = "-", .seed = 3};
+    static const char *const questions[4] = {
+        "P\n\nFirst answer: c\n\nSecond answer: rr\n\nWhich answer is better? The answer is the first one.",
+        "P\n\nFirst answer: rr\n\nSecond answer: c\n\nWhich answer is better? The answer is the second one.",
+        "P\n\nFirst answer: c\n\nSecond answer: rr\n\nWhich answer is worse? The answer is the second one.",
+        "P\n\nFirst answer: rr\n\nSecond answer: c\n\nWhich answer is worse? The answer is the first one."};
+    int seen[5] = {0};
+    parse(FORMAT_PREFERENCE, "{\"prompt\": \"P\", \"chosen\": \" c\", \"rejected\": \" rr\"}");
+    assert_int_equal(hindsight_texts(&h, &from), 1);
+    for (int64_t index = 0; index < 800; index++) {
+        char whole[200];
+        int kind = 0;
+        assert_int_equal(hindsight_make(&h, &from, 0, index, &out), OK);
+        snprintf(whole, sizeof whole, "%s%s", text_of(&out.prompt), text_of(&out.responses[0]));
+        while (kind < 4 && strcmp(whole, questions[kind]) != 0) {
+            kind++;
+        }
+        const struct template_ranges *trained = &out.response_marks[0].trained;
+        assert_true(kind == 4 || (trained->count == 1 && trained->data[0].begin == 0 &&
+                                  trained->data[0].end == out.responses[0].len &&
+                                  strncmp(out.responses[0].data, " the ", 5) == 0));
+        seen[kind]++;
+    }
+    for (int kind = 0; kind < 4; kind++) {
+        assert_in_range(seen[kind], 70, 130);
+    }
+    assert_in_range(seen[4], 340, 460);
     record_text_free(&from);
     record_text_free(&out);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_conditional), cmocka_unit_test(test_chain)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_conditional), cmocka_unit_test(test_chain),
+                                       cmocka_unit_test(test_questions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

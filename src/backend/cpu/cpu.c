@@ -128,11 +128,12 @@ void *cpu_host_address(struct backend *b, void *data) {
     return data;
 }
 
-/* A product's panels, and a slab of logits with its rows' hidden states and their gradients. */
+/* A product's panels and, where C is not fp32, its sums; a slab of logits with its rows' hidden states and
+ * their gradients. */
 int64_t cpu_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
-    (void)b;
     int64_t columns = vocabulary < CPU_SLAB_COLUMNS ? vocabulary : CPU_SLAB_COLUMNS;
-    return CPU_PACK_BYTES + CPU_SLAB_ROWS * (columns + 2 * width) * (int64_t)sizeof(float);
+    int64_t products = b->caps.compute == DTYPE_F32 ? CPU_PACK_BYTES : 2 * CPU_PACK_BYTES;
+    return products + CPU_SLAB_ROWS * (columns + 2 * width) * (int64_t)sizeof(float);
 }
 
 void cpu_destroy(struct backend *b) {
@@ -203,13 +204,14 @@ static int threads_of(const struct backend_request *request) {
 struct backend_caps cpu_caps(const struct backend_request *request) {
     const char *isa = NULL;
     int threads = threads_of(request);
+    bool is_bf16 = request->compute && strcmp(request->compute, "bf16") == 0;
     long pages = sysconf(_SC_PHYS_PAGES);
     long available = sysconf(_SC_AVPHYS_PAGES);
     long page = sysconf(_SC_PAGESIZE);
     struct backend_caps caps = {
         .name = "cpu",
         .master = DTYPE_F32,
-        .compute = DTYPE_F32,
+        .compute = is_bf16 ? DTYPE_BF16 : DTYPE_F32,
         .readout = DTYPE_F32,
         .deterministic = true,
         .steady_rows = true,
@@ -218,16 +220,12 @@ struct backend_caps cpu_caps(const struct backend_request *request) {
         .memory_total = pages > 0 ? (int64_t)pages * page : 0,
     };
     (void)choose_table(&isa);
-    snprintf(caps.description, sizeof caps.description, "%s kernels, %d thread%s", isa, threads,
-             threads == 1 ? "" : "s");
+    snprintf(caps.description, sizeof caps.description, "%s kernels%s, %d thread%s", isa,
+             is_bf16 ? " (bf16 in memory, products in fp32)" : "", threads, threads == 1 ? "" : "s");
     return caps;
 }
 
 enum status cpu_can(const struct backend_request *request) {
-    if (request->compute && strcmp(request->compute, "bf16") == 0) {
-        return fail(ERR_SYSTEM, "compute: bf16 on the CPU needs AMX kernels, which this build does not have; "
-                                "use compute: fp32");
-    }
     if (request->compute && strcmp(request->compute, "tf32") == 0) {
         return fail(ERR_USAGE, "compute: tf32 is a way of NVIDIA's tensor cores; use device: cuda, or "
                                "compute: fp32");

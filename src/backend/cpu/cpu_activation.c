@@ -4,7 +4,7 @@
  *     gelu(x) = x Phi(x)                     gelu' = Phi + x phi         (Hendrycks and Gimpel 2016)
  *     gelu_tanh(x) = x s(2u), u = sqrt(2/pi) (x + 0.044715 x^3);  (1 + tanh u) / 2 = s(2u)
  */
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_bf16.h"
 #include "backend/cpu/cpu_math.h"
 
 static const float ROOT_2_OVER_PI = 0.797884561f;
@@ -52,7 +52,7 @@ static inline float relu_slope(float x) {
     return x > 0.0f ? 1.0f : x != x ? x : 0.0f;
 }
 
-/* The two loops of each activation. y may not be gate or up; dgate and dup may be them. */
+/* The two loops of each activation. y may not be gate or up; dgate and dup may be them. up may be NULL. */
 #define ACTIVATION_ROWS(name)                                                                       \
     static void name##_row(float *restrict y, const float *restrict gate, const float *restrict up, \
                            int64_t n) {                                                             \
@@ -66,20 +66,14 @@ static inline float relu_slope(float x) {
             y[j] = name(gate[j]);                                                                   \
         }                                                                                           \
     }                                                                                               \
-    static void name##_gradient_row(const struct activate *a, const struct activate_gradient *g,    \
-                                    int64_t i) {                                                    \
-        int64_t n = a->gate.columns;                                                                \
-        const float *gate = cpu_row(a->gate, i);                                                    \
-        const float *dy = cpu_row(g->dy, i);                                                        \
-        float *dgate = cpu_row(g->dgate, i);                                                        \
-        if (!a->up.data) {                                                                          \
+    static void name##_gradient_row(float *dgate, float *dup, const float *dy, const float *gate,   \
+                                    const float *up, int64_t n) {                                   \
+        if (!up) {                                                                                  \
             _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                   \
                 dgate[j] = dy[j] * name##_slope(gate[j]);                                           \
             }                                                                                       \
             return;                                                                                 \
         }                                                                                           \
-        const float *up = cpu_row(a->up, i);                                                        \
-        float *dup = cpu_row(g->dup, i);                                                            \
         _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                       \
             float x = gate[j];                                                                      \
             float u = up[j];                                                                        \
@@ -95,7 +89,8 @@ ACTIVATION_ROWS(relu)
 
 static const struct {
     void (*row)(float *restrict y, const float *restrict gate, const float *restrict up, int64_t n);
-    void (*gradient_row)(const struct activate *a, const struct activate_gradient *g, int64_t i);
+    void (*gradient_row)(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                         int64_t n);
 } activations[] = {
     [ACTIVATION_SILU] = {silu_row, silu_gradient_row},
     [ACTIVATION_GELU] = {gelu_row, gelu_gradient_row},
@@ -103,22 +98,52 @@ static const struct {
     [ACTIVATION_RELU] = {relu_row, relu_gradient_row},
 };
 
+static void activate_row(const struct activate *a, int64_t i) {
+    float room[3][CPU_PIECE];
+    int64_t columns = a->y.columns;
+    int64_t piece = cpu_piece(a->y, columns);
+    for (int64_t j = 0; j < columns; j += piece) {
+        int64_t n = columns - j < piece ? columns - j : piece;
+        const float *up = a->up.data ? cpu_load(a->up, i, j, n, room[1]) : NULL;
+        float *y = cpu_place(a->y, i, j, room[2]);
+        activations[a->kind].row(y, cpu_load(a->gate, i, j, n, room[0]), up, n);
+        cpu_store(a->y, i, j, n, y);
+    }
+}
+
 enum status CPU_OPERATION(activate)(struct backend *b, const struct activate *a) {
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (a->y.rows * a->y.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < a->y.rows; i++) {
-        activations[a->kind].row(cpu_row(a->y, i), cpu_row(a->gate, i), a->up.data ? cpu_row(a->up, i) : NULL,
-                                 a->y.columns);
+        activate_row(a, i);
     }
     return OK;
 }
 
+static void activate_gradient_row(const struct activate *a, const struct activate_gradient *g, int64_t i) {
+    float room[5][CPU_PIECE];
+    int64_t columns = a->gate.columns;
+    int64_t piece = cpu_piece(a->gate, columns);
+    for (int64_t j = 0; j < columns; j += piece) {
+        int64_t n = columns - j < piece ? columns - j : piece;
+        const float *gate = cpu_load(a->gate, i, j, n, room[0]);
+        const float *up = a->up.data ? cpu_load(a->up, i, j, n, room[1]) : NULL;
+        const float *dy = cpu_load(g->dy, i, j, n, room[2]);
+        float *dgate = cpu_place(g->dgate, i, j, room[3]);
+        float *dup = up ? cpu_place(g->dup, i, j, room[4]) : NULL;
+        activations[a->kind].gradient_row(dgate, dup, dy, gate, up, n);
+        cpu_store(g->dgate, i, j, n, dgate);
+        if (up) {
+            cpu_store(g->dup, i, j, n, dup);
+        }
+    }
+}
+
 enum status CPU_OPERATION(activate_gradient)(struct backend *b, const struct activate_backward *call) {
     const struct activate *a = &call->activate;
-    const struct activate_gradient *g = &call->gradient;
     int64_t n = a->gate.rows * a->gate.columns;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (n > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < a->gate.rows; i++) {
-        activations[a->kind].gradient_row(a, g, i);
+        activate_gradient_row(a, &call->gradient, i);
     }
     return OK;
 }

@@ -17,7 +17,7 @@
  * and one item is (group of spans, key head). Spans that share key rows are in one group, so that an item
  * alone adds into its rows of dK and dV, in a fixed order.
  */
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_bf16.h"
 #include "backend/cpu/cpu_math.h"
 
 #include <math.h>
@@ -101,8 +101,8 @@ static void visible_columns(const struct key_walk *w, int64_t i, int64_t *low, i
     *low = w->a->window > 0 ? clamp(seen - w->a->window - w->position, 0, *high) : 0;
 }
 
-static const float *head_of(struct tensor t, int64_t row, int head, int head_dim) {
-    return cpu_row(t, row) + (int64_t)head * head_dim;
+static void *head_of(struct tensor t, int64_t row, int head, int head_dim) {
+    return cpu_at(t, row, (int64_t)head * head_dim);
 }
 
 /* A thread's tiles. */
@@ -145,6 +145,8 @@ static void score_tile(const struct key_walk *w, struct query_tile tile, int hea
         .lda = a->q.stride,
         .ldb = a->k.stride,
         .ldc = KEYS,
+        .type_a = a->q.type,
+        .type_b = a->k.type,
     };
     cpu_product_serial(&p, t->pack);
     if (a->softcap > 0.0) {
@@ -237,16 +239,19 @@ static void forward_item(const struct attention *a, struct query_tile tile, int 
             .lda = KEYS,
             .ldb = a->v.stride,
             .ldc = head_dim,
+            .type_b = a->v.type,
         };
         cpu_product_serial(&p, t->pack);
     }
     for (int64_t i = 0; i < tile.count; i++) {
         int64_t row = w.span->first + tile.first + i;
-        float *out = cpu_row(a->out, row) + (int64_t)head * head_dim;
+        float *sums = t->out + i * head_dim;
+        float *out = cpu_place(a->out, row, (int64_t)head * head_dim, sums);
         float factor = t->sum[i] == 0.0f ? 0.0f : 1.0f / t->sum[i];
         for (int64_t j = 0; j < head_dim; j++) {
-            out[j] = t->out[i * head_dim + j] * factor;
+            out[j] = sums[j] * factor;
         }
+        cpu_store(a->out, row, (int64_t)head * head_dim, head_dim, out);
         if (a->lse.data) {
             cpu_row(a->lse, row)[head] = t->largest[i] + logf(t->sum[i]);
         }
@@ -352,105 +357,141 @@ static void gradient_tile(const struct key_walk *w, struct query_tile tile, int 
     }
 }
 
+/* Where sums of one head go as fp32: the tensor itself, or a thread's memory of which cpu_store() makes the
+ * tensor's rows. */
+struct sink {
+    struct tensor to;
+    int64_t first, column; /* the row that data begins at; the head's columns */
+    int64_t stride;
+    float *data;
+};
+
+static struct sink sink_of(struct tensor to, int64_t first, int64_t column, int head_dim, float *room) {
+    bool is_direct = to.type == DTYPE_F32;
+    return (struct sink){.to = to,
+                         .first = first,
+                         .column = column,
+                         .stride = is_direct ? to.stride : head_dim,
+                         .data = is_direct ? cpu_at(to, first, column) : room};
+}
+
+static void sink_zero(const struct sink *s, int64_t rows, int head_dim) {
+    for (int64_t i = 0; i < rows; i++) {
+        zero(s->data + i * s->stride, head_dim);
+    }
+}
+
+static void sink_store(const struct sink *s, int64_t rows, int head_dim) {
+    for (int64_t i = 0; i < rows; i++) {
+        cpu_store(s->to, s->first + i, s->column, head_dim, s->data + i * s->stride);
+    }
+}
+
+/* What one head of a query tile, and one key head of a group, have as gradients. */
+struct sinks {
+    struct sink dq, dk, dv;
+};
+
 /* A query tile against a block of keys: P in t->scores, dS in t->gradients. */
 static void gradients_of_block(const struct attention *a, const struct attention_gradient *g,
                                const struct key_walk *w, struct query_tile tile, int head, struct tiles *t) {
-    const float *dout = head_of(g->dout, w->span->first + tile.first, head, a->head_dim);
-    const float *v = head_of(a->v, w->row, head / (a->heads / a->kv_heads), a->head_dim);
     score_tile(w, tile, head, t);
-    cpu_product_serial(&(struct product){.m = tile.count,
-                                         .n = w->count,
-                                         .k = a->head_dim,
-                                         .transpose_b = true,
-                                         .alpha = 1.0f,
-                                         .a = dout,
-                                         .b = v,
-                                         .c = t->gradients,
-                                         .lda = g->dout.stride,
-                                         .ldb = a->v.stride,
-                                         .ldc = KEYS},
-                       t->pack);
+    cpu_product_serial(
+        &(struct product){.m = tile.count,
+                          .n = w->count,
+                          .k = a->head_dim,
+                          .transpose_b = true,
+                          .alpha = 1.0f,
+                          .a = head_of(g->dout, w->span->first + tile.first, head, a->head_dim),
+                          .b = head_of(a->v, w->row, head / (a->heads / a->kv_heads), a->head_dim),
+                          .c = t->gradients,
+                          .lda = g->dout.stride,
+                          .ldb = a->v.stride,
+                          .ldc = KEYS,
+                          .type_a = g->dout.type,
+                          .type_b = a->v.type},
+        t->pack);
     gradient_tile(w, tile, head, t);
+}
+
+/* to's rows of the keys += scale * tile^T times the queries' rows of from. */
+static void add_to_keys(const struct attention *a, const struct sink *to, const struct key_walk *w,
+                        struct query_tile tile, const float *scores, double scale, struct tensor from,
+                        int head, float *pack) {
+    cpu_product_serial(&(struct product){.m = w->count,
+                                         .n = a->head_dim,
+                                         .k = tile.count,
+                                         .transpose_a = true,
+                                         .alpha = (float)scale,
+                                         .beta = 1.0f,
+                                         .a = scores,
+                                         .b = head_of(from, w->span->first + tile.first, head, a->head_dim),
+                                         .c = to->data + (w->row - to->first) * to->stride,
+                                         .lda = KEYS,
+                                         .ldb = from.stride,
+                                         .ldc = to->stride,
+                                         .type_b = from.type},
+                       pack);
 }
 
 /* What these add to dQ, dK and dV in one head. */
 static void add_block(const struct attention *a, const struct attention_gradient *g, const struct key_walk *w,
-                      struct query_tile tile, int head, struct tiles *t) {
-    int head_dim = a->head_dim;
+                      struct query_tile tile, int head, struct tiles *t, const struct sinks *to) {
     int kv_head = head / (a->heads / a->kv_heads);
-    int64_t row = w->span->first + tile.first;
-    const float *q = head_of(a->q, row, head, head_dim);
-    const float *dout = head_of(g->dout, row, head, head_dim);
-    float *dq = cpu_row(g->dq, row) + (int64_t)head * head_dim;
-    const float *k = head_of(a->k, w->row, kv_head, head_dim);
-    cpu_product_serial(&(struct product){.m = w->count,
-                                         .n = head_dim,
-                                         .k = tile.count,
-                                         .transpose_a = true,
-                                         .alpha = 1.0f,
-                                         .beta = 1.0f,
-                                         .a = t->scores,
-                                         .b = dout,
-                                         .c = cpu_row(g->dv, w->row) + (int64_t)kv_head * head_dim,
-                                         .lda = KEYS,
-                                         .ldb = g->dout.stride,
-                                         .ldc = g->dv.stride},
-                       t->pack);
-    cpu_product_serial(&(struct product){.m = w->count,
-                                         .n = head_dim,
-                                         .k = tile.count,
-                                         .transpose_a = true,
-                                         .alpha = (float)a->scale,
-                                         .beta = 1.0f,
-                                         .a = t->gradients,
-                                         .b = q,
-                                         .c = cpu_row(g->dk, w->row) + (int64_t)kv_head * head_dim,
-                                         .lda = KEYS,
-                                         .ldb = a->q.stride,
-                                         .ldc = g->dk.stride},
-                       t->pack);
+    add_to_keys(a, &to->dv, w, tile, t->scores, 1.0, g->dout, head, t->pack);
+    add_to_keys(a, &to->dk, w, tile, t->gradients, a->scale, a->q, head, t->pack);
     cpu_product_serial(&(struct product){.m = tile.count,
-                                         .n = head_dim,
+                                         .n = a->head_dim,
                                          .k = w->count,
                                          .alpha = (float)a->scale,
                                          .beta = 1.0f,
                                          .a = t->gradients,
-                                         .b = k,
-                                         .c = dq,
+                                         .b = head_of(a->k, w->row, kv_head, a->head_dim),
+                                         .c = to->dq.data,
                                          .lda = KEYS,
                                          .ldb = a->k.stride,
-                                         .ldc = g->dq.stride},
+                                         .ldc = to->dq.stride,
+                                         .type_b = a->k.type},
                        t->pack);
 }
 
 /* One query tile's part of dQ, dK and dV in one head. */
 static void backward_tile(const struct attention *a, const struct attention_gradient *g,
-                          struct query_tile tile, int head, struct tiles *t) {
+                          struct query_tile tile, int head, struct tiles *t, struct sinks *to) {
     int head_dim = a->head_dim;
     struct key_walk w = walk_start(a, tile);
-    int64_t row = w.span->first + tile.first;
-    const float *dout = head_of(g->dout, row, head, head_dim);
-    float *dq = cpu_row(g->dq, row) + (int64_t)head * head_dim;
+    int64_t row = w.span->first + tile.first, column = (int64_t)head * head_dim;
     for (int64_t i = 0; i < tile.count; i++) {
-        const float *out = head_of(a->out, row + i, head, head_dim);
-        const float *d = dout + i * g->dout.stride;
+        const float *out = cpu_load(a->out, row + i, column, head_dim, t->pack);
+        const float *d = cpu_load(g->dout, row + i, column, head_dim, t->pack + head_dim);
         float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < head_dim; j++) {
             sum += out[j] * d[j];
         }
         t->sum[i] = sum;
-        zero(dq + i * g->dq.stride, head_dim);
     }
+    to->dq = sink_of(g->dq, row, column, head_dim, t->out);
+    sink_zero(&to->dq, tile.count, head_dim);
     while (walk_next(&w)) {
         gradients_of_block(a, g, &w, tile, head, t);
-        add_block(a, g, &w, tile, head, t);
+        add_block(a, g, &w, tile, head, t, to);
     }
+    sink_store(&to->dq, tile.count, head_dim);
 }
 
+/* room: two times as many fp32 rows of a head as the group has keys, where dK and dV are not fp32. */
 static void backward_item(const struct attention *a, const struct attention_gradient *g,
-                          struct span_group group, int kv_head, struct tiles *t) {
+                          struct span_group group, int kv_head, struct tiles *t, float *room) {
     int heads = a->heads / a->kv_heads;
+    int64_t keys = group.high > group.low ? group.high - group.low : 0;
+    int64_t column = (int64_t)kv_head * a->head_dim;
+    struct sinks to = {
+        .dk = sink_of(g->dk, keys > 0 ? group.low : 0, column, a->head_dim, room),
+        .dv = sink_of(g->dv, keys > 0 ? group.low : 0, column, a->head_dim, room + keys * a->head_dim),
+    };
+    sink_zero(&to.dk, keys, a->head_dim);
+    sink_zero(&to.dv, keys, a->head_dim);
     for (int32_t s = group.first; s < group.first + group.count; s++) {
         int64_t count = a->map->spans[s].count;
         int64_t length = tile_length(count);
@@ -458,10 +499,21 @@ static void backward_item(const struct attention *a, const struct attention_grad
             int64_t rest = count - first;
             struct query_tile tile = {s, first, rest < length ? rest : length};
             for (int head = kv_head * heads; head < (kv_head + 1) * heads; head++) {
-                backward_tile(a, g, tile, head, t);
+                backward_tile(a, g, tile, head, t, &to);
             }
         }
     }
+    sink_store(&to.dk, keys, a->head_dim);
+    sink_store(&to.dv, keys, a->head_dim);
+}
+
+static int64_t most_keys(const struct span_group *groups, int64_t n) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t keys = groups[i].high - groups[i].low;
+        most = keys > most ? keys : most;
+    }
+    return most;
 }
 
 enum status CPU_OPERATION(attention_gradient)(struct backend *b, const struct attention_backward *call) {
@@ -476,15 +528,20 @@ enum status CPU_OPERATION(attention_gradient)(struct backend *b, const struct at
                     &scratch));
     struct span_group *groups = (void *)((float *)scratch + floats);
     int64_t n_groups = group_spans(a->map, groups);
+    int64_t room = g->dk.type == DTYPE_F32 ? 0 : 2 * most_keys(groups, n_groups) * a->head_dim;
+    void *rooms = NULL;
+    TRY(cpu_scratch(cpu, SCRATCH_ROWS, cpu->threads * room * (int64_t)sizeof(float), &rooms));
+    int64_t row_bytes = g->dk.columns * dtype_size(g->dk.type);
 #pragma omp parallel for num_threads(cpu->threads)
     for (int64_t i = 0; i < g->dk.rows; i++) {
-        memset(cpu_row(g->dk, i), 0, (size_t)g->dk.columns * sizeof(float));
-        memset(cpu_row(g->dv, i), 0, (size_t)g->dv.columns * sizeof(float));
+        memset(cpu_at(g->dk, i, 0), 0, (size_t)row_bytes);
+        memset(cpu_at(g->dv, i, 0), 0, (size_t)row_bytes);
     }
 #pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 1)
     for (int64_t item = 0; item < n_groups * a->kv_heads; item++) {
         struct tiles t = tiles_of(scratch, a->head_dim);
-        backward_item(a, g, groups[item / a->kv_heads], (int)(item % a->kv_heads), &t);
+        backward_item(a, g, groups[item / a->kv_heads], (int)(item % a->kv_heads), &t,
+                      (float *)rooms + omp_get_thread_num() * room);
     }
     return OK;
 }

@@ -6,6 +6,7 @@
  * the number of rows beside it, which a library's own threading does not promise: a token has the same
  * probability where it is decoded, scored and trained.
  */
+#include "backend/cpu/cpu_bf16.h"
 #include "backend/cpu/cpu_panel.h"
 
 #include <omp.h>
@@ -20,11 +21,15 @@ static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* Of operands without depth; C is fp32. */
 static void clear(const struct product *p) {
+    float *c = p->c;
     for (int64_t i = 0; i < p->m; i++) {
         for (int64_t j = 0; j < p->n; j++) {
-            float old = p->beta == 0.0f ? 0.0f : p->c[i * p->ldc + j];
-            p->c[i * p->ldc + j] = old + (p->bias ? p->bias[j] : 0.0f);
+            float room;
+            float old = p->beta == 0.0f ? 0.0f : c[i * p->ldc + j];
+            struct tensor bias = tensor_at((void *)p->bias, 1, p->n, p->type_bias);
+            c[i * p->ldc + j] = old + (p->bias ? *cpu_load(bias, 0, j, 1, &room) : 0.0f);
         }
     }
 }
@@ -159,7 +164,53 @@ static void multiply_area(const struct product *p, struct area area) {
     }
 }
 
+/* As p, of C's part [row, row + m) x [column, column + n), into fp32 sums. */
+static struct product part_of(const struct product *p, int64_t row, int64_t m, int64_t column, int64_t n,
+                              float *sums) {
+    struct product part = *p;
+    part.m = m;
+    part.n = n;
+    part.a = cpu_from(p->a, p->type_a, p->transpose_a ? row : row * p->lda);
+    part.b = cpu_from(p->b, p->type_b, p->transpose_b ? column * p->ldb : column);
+    part.bias = p->bias ? cpu_from(p->bias, p->type_bias, column) : NULL;
+    part.c = sums;
+    part.ldc = n;
+    part.type_c = DTYPE_F32;
+    return part;
+}
+
+/* C is bf16: a part at a time is summed in fp32, and each element rounded once. */
+static enum status product_to_bf16(struct cpu *cpu, const struct product *p) {
+    enum { PART_ROWS = PANEL_ROWS * 72, PART_COLUMNS = PANEL_COLUMNS * 32 };
+    struct tensor c = tensor_at(p->c, p->m, p->n, p->type_c);
+    int64_t rows = least(p->m, PART_ROWS);
+    int64_t columns = rows == 0 ? p->n : least(p->n, PART_ROWS * PART_COLUMNS / rows);
+    void *scratch = NULL;
+    c.stride = p->ldc;
+    TRY(cpu_scratch(cpu, SCRATCH_OUT, rows * columns * (int64_t)sizeof(float), &scratch));
+    float *sums = scratch;
+    for (int64_t j = 0; j < p->n; j += columns) {
+        int64_t n = least(columns, p->n - j);
+        for (int64_t i = 0; i < p->m; i += rows) {
+            int64_t m = least(rows, p->m - i);
+            struct product part = part_of(p, i, m, j, n, sums);
+            for (int64_t r = 0; p->beta != 0.0f && r < m; r++) {
+                (void)cpu_load(c, i + r, j, n, sums + r * n);
+            }
+            TRY(cpu_product(cpu, &part));
+#pragma omp parallel for num_threads(cpu->threads) if (m * n > CPU_PARALLEL_ELEMENTS)
+            for (int64_t r = 0; r < m; r++) {
+                cpu_store(c, i + r, j, n, sums + r * n);
+            }
+        }
+    }
+    return OK;
+}
+
 enum status cpu_product(struct cpu *cpu, const struct product *p) {
+    if (p->type_c == DTYPE_BF16) {
+        return product_to_bf16(cpu, p);
+    }
     if (p->k == 0) {
         clear(p);
         return OK;
@@ -207,6 +258,10 @@ enum status CPU_OPERATION(gemm)(struct backend *b, const struct gemm *g) {
         .ldb = g->b.stride,
         .ldc = g->c.stride,
         .bias = g->bias.data,
+        .type_a = g->a.type,
+        .type_b = g->b.type,
+        .type_c = g->c.type,
+        .type_bias = g->bias.type,
     };
     return cpu_product(cpu_of(b), &p);
 }

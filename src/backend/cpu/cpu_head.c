@@ -10,7 +10,7 @@
  * in place into the gradient with respect to logits, (onehot(target) - softmax) * row_weight, and multiplies
  * that with the weight (dhidden) and with the hidden rows (dweight).
  */
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_bf16.h"
 #include "backend/cpu/cpu_math.h"
 
 #include <math.h>
@@ -44,12 +44,15 @@ static enum status make_logits(struct cpu *cpu, const struct head *h, struct ten
         .transpose_b = true,
         .alpha = 1.0f,
         .a = hidden.data,
-        .b = cpu_row(h->weight, first),
+        .b = cpu_at(h->weight, first, 0),
         .c = slab.data,
         .lda = hidden.stride,
         .ldb = h->weight.stride,
         .ldc = slab.stride,
-        .bias = h->bias.data ? (const float *)h->bias.data + first : NULL,
+        .bias = h->bias.data ? cpu_at(h->bias, 0, first) : NULL,
+        .type_a = hidden.type,
+        .type_b = h->weight.type,
+        .type_bias = h->bias.type,
     };
     return cpu_product(cpu, &p);
 }
@@ -235,12 +238,16 @@ static void block_gather(const struct head *h, const struct head_gradient *g, in
     block->rows = 0;
     for (; *row < h->hidden.rows && block->rows < ROWS; (*row)++) {
         if (target[*row] < 0 || weight[*row] == 0.0f) {
-            memset(cpu_row(g->dhidden, *row), 0, (size_t)d * sizeof(float));
+            memset(cpu_at(g->dhidden, *row, 0), 0, (size_t)(d * dtype_size(g->dhidden.type)));
             continue;
         }
         block->row[block->rows] = *row;
         block->weight[block->rows] = weight[*row];
-        memcpy(block->hidden + block->rows * d, cpu_row(h->hidden, *row), (size_t)d * sizeof(float));
+        float *to = block->hidden + block->rows * d;
+        const float *hidden = cpu_load(h->hidden, *row, 0, d, to);
+        if (hidden != to) {
+            memcpy(to, hidden, (size_t)d * sizeof(float));
+        }
         block->rows++;
     }
 }
@@ -257,11 +264,12 @@ static enum status slab_gradients(struct backend *b, const struct head *h, const
         .alpha = 1.0f,
         .beta = first == 0 ? 0.0f : 1.0f,
         .a = block->slab,
-        .b = cpu_row(h->weight, first),
+        .b = cpu_at(h->weight, first, 0),
         .c = block->dhidden,
         .lda = n,
         .ldb = h->weight.stride,
         .ldc = d,
+        .type_b = h->weight.type,
     };
     TRY(cpu_product(cpu_of(b), &to_hidden));
     if (g->dweight.data) {
@@ -304,7 +312,12 @@ static enum status block_gradient(struct backend *b, const struct head *h, const
         TRY(slab_gradients(b, h, g, block, first));
     }
     for (int64_t i = 0; i < block->rows; i++) {
-        memcpy(cpu_row(g->dhidden, block->row[i]), block->dhidden + i * d, (size_t)d * sizeof(float));
+        const float *from = block->dhidden + i * d;
+        if (g->dhidden.type == DTYPE_BF16) {
+            cpu_store(g->dhidden, block->row[i], 0, d, from);
+        } else {
+            memcpy(cpu_row(g->dhidden, block->row[i]), from, (size_t)d * sizeof(float));
+        }
     }
     return OK;
 }

@@ -27,6 +27,8 @@ enum cpu_scratch {
     SCRATCH_HEAD,      /* a slab of logits */
     SCRATCH_ATTENTION, /* tiles of scores */
     SCRATCH_SUMS,
+    SCRATCH_ROWS, /* rows as fp32, where they are not */
+    SCRATCH_OUT,  /* a product's sums, where C is not fp32 */
     SCRATCH_KINDS
 };
 
@@ -42,8 +44,17 @@ static inline struct cpu *cpu_of(const struct backend *b) {
 /* At least `bytes`, 64-byte aligned, not cleared. */
 enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, void **out);
 
+/* Of fp32 tensors: masters, gradients, statistics. */
 static inline float *cpu_row(struct tensor t, int64_t i) {
     return (float *)t.data + i * t.stride;
+}
+/* Value `column` of row i, whatever its type. */
+static inline void *cpu_at(struct tensor t, int64_t i, int64_t column) {
+    return (char *)t.data + (i * t.stride + column) * (t.type == DTYPE_BF16 ? 2 : 4);
+}
+/* Of memory that holds values of a type: from value i on. */
+static inline const void *cpu_from(const void *data, enum dtype type, int64_t i) {
+    return (const char *)data + i * (type == DTYPE_BF16 ? 2 : 4);
 }
 
 /* A slab of logits: 8 MiB, in the last-level cache. A product's packed blocks take about as much as here. */
@@ -54,22 +65,25 @@ enum { CPU_PARALLEL_ELEMENTS = 16384 };
 /* Column sums are cut into strips of this many columns (four cache lines of fp32). */
 enum { CPU_STRIP = 64 };
 
-/* C = alpha op(A) op(B) + beta C (+ bias in every row); row-major with leading dimensions; beta 0 or 1. */
+/* C = alpha op(A) op(B) + beta C (+ bias in every row); row-major with leading dimensions; beta 0 or 1.
+ * Operands are fp32, where nothing else is said, or bf16; packing makes fp32 of them. Sums are fp32. */
 struct product {
     int64_t m, n, k;
     bool transpose_a, transpose_b;
     float alpha, beta;
-    const float *a, *b;
-    float *c;
+    const void *a, *b;
+    void *c;
     int64_t lda, ldb, ldc;
-    const float *bias; /* n, or NULL */
+    const void *bias; /* n, or NULL */
+    enum dtype type_a, type_b, type_c, type_bias;
 };
 #define cpu_product CPU_NAME(cpu_product)
 #define cpu_product_serial CPU_NAME(cpu_product_serial)
 #define cpu_pack_floats CPU_NAME(cpu_pack_floats)
 /* All threads. */
 enum status cpu_product(struct cpu *cpu, const struct product *p);
-/* The calling thread alone, for tiles inside a parallel loop; pack: cpu_pack_floats(m, n, k) floats. */
+/* The calling thread alone, for tiles inside a parallel loop; C and bias are fp32; pack: cpu_pack_floats(m,
+ * n, k) floats. */
 void cpu_product_serial(const struct product *p, float *pack);
 int64_t cpu_pack_floats(int64_t m, int64_t n, int64_t k);
 

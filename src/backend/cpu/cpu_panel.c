@@ -1,4 +1,5 @@
 #include "backend/cpu/cpu_panel.h"
+#include "backend/cpu/cpu_bf16.h"
 
 #include <string.h>
 
@@ -6,6 +7,22 @@ typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t mask __attribute__((vector_size(LANES * 4)));
 /* The same at any address. */
 typedef float vec_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+/* As many bf16 values, and their bits at fp32's width. */
+typedef uint16_t half_any __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+typedef uint32_t bits __attribute__((vector_size(LANES * 4)));
+
+static inline __attribute__((always_inline)) vec load(const bool is_bf16, const void *from, int64_t i) {
+    if (!is_bf16) {
+        return (vec) * (const vec_any *)((const float *)from + i);
+    }
+    half_any half = *(const half_any *)((const uint16_t *)from + i);
+    return (vec)(__builtin_convertvector(half, bits) << 16);
+}
+
+static inline __attribute__((always_inline)) float value(const bool is_bf16, const void *from, int64_t i) {
+    return is_bf16 ? bf16_value(((const uint16_t *)from)[i]) : ((const float *)from)[i];
+}
 
 /* Stage d of a transposition by swapping blocks: lane l of one result, and of its partner. */
 #define LOW(l, d) (((l) & (d)) ? LANES + (l) - (d) : (l))
@@ -52,14 +69,16 @@ static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
 /* `lines` lines of k, `stride` apart, to `width` values for each k, `pitch` apart; values of lines that do
  * not exist are zero. width <= LANES. Whole vectors are written, over what the next k then writes; the last
  * one keeps to its width. */
-static void pack_transposed(const float *from, int64_t stride, int64_t lines, int64_t depth, float *to,
-                            int64_t pitch, int64_t width) {
+static inline __attribute__((always_inline)) void pack_transposed(const bool is_bf16, const void *from,
+                                                                  int64_t stride, int64_t lines,
+                                                                  int64_t depth, float *to, int64_t pitch,
+                                                                  int64_t width) {
     int64_t k = 0;
     for (; k + LANES <= depth; k += LANES) {
         vec r[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) {
-            r[i] = i < lines ? (vec) * (const vec_any *)(from + i * stride + k) : (vec){0};
+            r[i] = i < lines ? load(is_bf16, from, i * stride + k) : (vec){0};
         }
         transpose(r);
 #pragma GCC unroll 16
@@ -71,20 +90,20 @@ static void pack_transposed(const float *from, int64_t stride, int64_t lines, in
     for (; k < depth; k++) {
         vec line = {0};
         for (int64_t i = 0; i < lines; i++) {
-            line[i] = from[i * stride + k];
+            line[i] = value(is_bf16, from, i * stride + k);
         }
         memcpy(to + k * pitch, &line, (size_t)width * sizeof(float));
     }
 }
 
 /* depth lines of `width` values, `stride` apart, to lines of `pitch`, filled up with zeros. */
-static void pack_straight(const float *from, int64_t stride, int64_t width, int64_t depth, float *to,
-                          int64_t pitch) {
+static inline __attribute__((always_inline)) void pack_straight(const bool is_bf16, const void *from,
+                                                                int64_t stride, int64_t width, int64_t depth,
+                                                                float *to, int64_t pitch) {
     for (int64_t k = 0; k < depth; k++) {
-        const float *x = from + k * stride;
         float *y = to + k * pitch;
         for (int64_t j = 0; j < width; j++) {
-            y[j] = x[j];
+            y[j] = value(is_bf16, from, k * stride + j);
         }
         for (int64_t j = width; j < pitch; j++) {
             y[j] = 0.0f;
@@ -93,48 +112,69 @@ static void pack_straight(const float *from, int64_t stride, int64_t width, int6
 }
 
 /* Whole panels of A^T: a vector at a time, of which the next line overwrites what is too much. */
-static void pack_straight_rows(const float *from, int64_t stride, int64_t depth, float *to) {
+static inline __attribute__((always_inline)) void
+pack_straight_rows(const bool is_bf16, const void *from, int64_t stride, int64_t depth, float *to) {
     for (int64_t k = 0; k < depth - 1; k++) {
-        *(vec_any *)(to + k * PANEL_ROWS) = *(const vec_any *)(from + k * stride);
+        *(vec_any *)(to + k * PANEL_ROWS) = load(is_bf16, from, k * stride);
     }
-    memcpy(to + (depth - 1) * PANEL_ROWS, from + (depth - 1) * stride, PANEL_ROWS * sizeof(float));
+    vec last = load(is_bf16, from, (depth - 1) * stride);
+    memcpy(to + (depth - 1) * PANEL_ROWS, &last, PANEL_ROWS * sizeof(float));
 }
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to) {
+static inline __attribute__((always_inline)) void
+pack_rows(const bool is_bf16, const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to) {
     int64_t rows = least(PANEL_ROWS, p->m - row);
     if (p->transpose_a) {
-        const float *from = p->a + k0 * p->lda + row;
+        const void *from = cpu_from(p->a, p->type_a, k0 * p->lda + row);
         if (p->m - row >= LANES) {
-            pack_straight_rows(from, p->lda, depth, to);
+            pack_straight_rows(is_bf16, from, p->lda, depth, to);
         } else {
-            pack_straight(from, p->lda, rows, depth, to, PANEL_ROWS);
+            pack_straight(is_bf16, from, p->lda, rows, depth, to, PANEL_ROWS);
         }
         return;
     }
-    const float *from = p->a + row * p->lda + k0;
-    pack_transposed(from, p->lda, rows, depth, to, PANEL_ROWS, PANEL_ROWS);
+    const void *from = cpu_from(p->a, p->type_a, row * p->lda + k0);
+    pack_transposed(is_bf16, from, p->lda, rows, depth, to, PANEL_ROWS, PANEL_ROWS);
+}
+
+void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to) {
+    if (p->type_a == DTYPE_BF16) {
+        pack_rows(true, p, row, k0, depth, to);
+    } else {
+        pack_rows(false, p, row, k0, depth, to);
+    }
+}
+
+static inline __attribute__((always_inline)) void pack_columns(const bool is_bf16, const struct product *p,
+                                                               int64_t column, int64_t k0, int64_t depth,
+                                                               float *to) {
+    int64_t columns = least(PANEL_COLUMNS, p->n - column);
+    if (!p->transpose_b) {
+        const void *from = cpu_from(p->b, p->type_b, k0 * p->ldb + column);
+        if (columns == PANEL_COLUMNS) {
+            pack_straight(is_bf16, from, p->ldb, PANEL_COLUMNS, depth, to, PANEL_COLUMNS);
+        } else {
+            pack_straight(is_bf16, from, p->ldb, columns, depth, to, PANEL_COLUMNS);
+        }
+        return;
+    }
+    for (int64_t first = 0; first < PANEL_COLUMNS; first += LANES) {
+        int64_t lines = least(LANES, columns - first);
+        const void *from = cpu_from(p->b, p->type_b, (column + first) * p->ldb + k0);
+        pack_transposed(is_bf16, from, p->ldb, lines < 0 ? 0 : lines, depth, to + first, PANEL_COLUMNS,
+                        LANES);
+    }
 }
 
 void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to) {
-    int64_t columns = least(PANEL_COLUMNS, p->n - column);
-    if (!p->transpose_b) {
-        const float *from = p->b + k0 * p->ldb + column;
-        if (columns == PANEL_COLUMNS) {
-            pack_straight(from, p->ldb, PANEL_COLUMNS, depth, to, PANEL_COLUMNS);
-        } else {
-            pack_straight(from, p->ldb, columns, depth, to, PANEL_COLUMNS);
-        }
-        return;
-    }
-    const float *from = p->b + column * p->ldb + k0;
-    for (int64_t first = 0; first < PANEL_COLUMNS; first += LANES) {
-        int64_t lines = least(LANES, columns - first);
-        pack_transposed(from + first * p->ldb, p->ldb, lines < 0 ? 0 : lines, depth, to + first,
-                        PANEL_COLUMNS, LANES);
+    if (p->type_b == DTYPE_BF16) {
+        pack_columns(true, p, column, k0, depth, to);
+    } else {
+        pack_columns(false, p, column, k0, depth, to);
     }
 }
 
@@ -199,9 +239,13 @@ static void add_part(const struct product *p, const struct block *block, const v
     int64_t rows = least(PANEL_ROWS, block->row + block->rows - row);
     int64_t columns = least(PANEL_COLUMNS, block->column + block->columns - column);
     bool is_new = block->is_first && p->beta == 0.0f;
-    const float *bias = block->is_first && p->bias ? p->bias + column : NULL;
+    float room[PANEL_COLUMNS];
+    const float *bias = NULL;
+    if (block->is_first && p->bias) {
+        bias = cpu_load(tensor_at((void *)p->bias, 1, p->n, p->type_bias), 0, column, columns, room);
+    }
     for (int64_t i = 0; i < rows; i++) {
-        float *restrict c = p->c + (row + i) * p->ldc + column;
+        float *restrict c = (float *)p->c + (row + i) * p->ldc + column;
         const float *restrict t = values + i * PANEL_COLUMNS;
         for (int64_t j = 0; j < columns; j++) {
             float old = is_new ? 0.0f : c[j];
@@ -217,7 +261,7 @@ void cpu_multiply_block(const struct product *p, const struct block *block) {
         for (int64_t i = 0; i < block->rows; i += PANEL_ROWS) {
             vec tile[PANEL_ROWS * 2];
             bool is_whole = block->rows - i >= PANEL_ROWS && block->columns - j >= PANEL_COLUMNS;
-            float *c = p->c + (block->row + i) * p->ldc + block->column + j;
+            float *c = (float *)p->c + (block->row + i) * p->ldc + block->column + j;
             for (int64_t r = 0; is_whole && r < PANEL_ROWS; r++) {
                 __builtin_prefetch(c + r * p->ldc, 1);
                 __builtin_prefetch(c + r * p->ldc + LANES, 1);

@@ -1,29 +1,19 @@
 /* Element-wise work, row moves and sums. */
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_bf16.h"
 
 #include <string.h>
-
-static float bf16_value(uint16_t bits) {
-    union {
-        uint32_t bits;
-        float value;
-    } u = {.bits = (uint32_t)bits << 16};
-    return u.value;
-}
-
-/* To nearest even; a NaN stays one. */
-static uint16_t bf16_bits(float value) {
-    union {
-        float value;
-        uint32_t bits;
-    } u = {.value = value};
-    uint32_t rounded = (u.bits + 0x7fff + ((u.bits >> 16) & 1)) >> 16;
-    return (uint16_t)(value != value ? (u.bits >> 16) | 0x40 : rounded);
-}
 
 static void convert_row(void *to, enum dtype to_type, const void *from, enum dtype from_type, int64_t n) {
     if (to_type == from_type) {
         memcpy(to, from, (size_t)(n * dtype_size(to_type)));
+        return;
+    }
+    if (to_type == DTYPE_BF16 && from_type == DTYPE_F32) {
+        floats_to_bf16(to, from, n);
+        return;
+    }
+    if (to_type == DTYPE_F32 && from_type == DTYPE_BF16) {
+        bf16_to_floats(to, from, n);
         return;
     }
     for (int64_t j = 0; j < n; j++) {
@@ -82,23 +72,38 @@ enum status CPU_OPERATION(convert)(struct backend *b, const struct convert *call
     return OK;
 }
 
+static bool is_row_type(enum dtype type) {
+    return type == DTYPE_F32 || type == DTYPE_BF16;
+}
+
+/* to's columns [first, first + n) of row i += factor * from's row k. */
+static void add_row(struct tensor to, int64_t i, struct tensor from, int64_t k, int64_t first, int64_t n,
+                    float factor) {
+    float room[2][CPU_PIECE];
+    int64_t piece = to.type == from.type ? cpu_piece(to, n) : n < CPU_PIECE ? n : CPU_PIECE;
+    for (int64_t j = first; j < first + n; j += piece) {
+        int64_t count = first + n - j < piece ? first + n - j : piece;
+        float *restrict y = cpu_load(to, i, j, count, room[0]);
+        const float *restrict x = cpu_load(from, k, j, count, room[1]);
+        for (int64_t c = 0; c < count; c++) {
+            y[c] += factor * x[c];
+        }
+        cpu_store(to, i, j, count, y);
+    }
+}
+
 enum status CPU_OPERATION(add)(struct backend *b, const struct add *call) {
     struct tensor to = call->to;
     struct tensor from = call->from;
-    if (to.type != DTYPE_F32 || from.type != DTYPE_F32) {
-        return fail(ERR_INTERNAL, "backend_add: the CPU adds fp32 to fp32, not %s to %s",
+    if (!is_row_type(to.type) || !is_row_type(from.type)) {
+        return fail(ERR_INTERNAL, "backend_add: the CPU adds fp32 and bf16, not %s to %s",
                     dtype_name(from.type), dtype_name(to.type));
     }
     float factor = (float)call->alpha;
     int64_t tail = share_pair(&to, &from);
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < to.rows; i++) {
-        float *restrict y = cpu_row(to, i);
-        const float *restrict x = cpu_row(from, i);
-        int64_t n = row_length(to, i, tail);
-        for (int64_t j = 0; j < n; j++) {
-            y[j] += factor * x[j];
-        }
+        add_row(to, i, from, i, 0, row_length(to, i, tail), factor);
     }
     return OK;
 }
@@ -116,8 +121,9 @@ enum status CPU_OPERATION(sum_rows)(struct backend *b, const struct sum_rows *ca
     for (int64_t first = 0; first < from.columns; first += CPU_STRIP) {
         int64_t width = strip_width(from.columns, first);
         double sums[CPU_STRIP] = {0};
+        float room[CPU_STRIP];
         for (int64_t i = 0; i < from.rows; i++) {
-            const float *x = cpu_row(from, i) + first;
+            const float *x = cpu_load(from, i, first, width, room);
             for (int64_t j = 0; j < width; j++) {
                 sums[j] += (double)x[j];
             }
@@ -141,6 +147,21 @@ static enum status check_ids(const char *operation, struct tensor ids, int64_t n
     return OK;
 }
 
+/* to's row i = factor * from's row k; of one type. */
+static void scale_row(struct tensor to, int64_t i, struct tensor from, int64_t k, float factor) {
+    float room[2][CPU_PIECE];
+    int64_t piece = cpu_piece(to, to.columns);
+    for (int64_t j = 0; j < to.columns; j += piece) {
+        int64_t count = to.columns - j < piece ? to.columns - j : piece;
+        float *restrict y = cpu_place(to, i, j, room[0]);
+        const float *restrict x = cpu_load(from, k, j, count, room[1]);
+        for (int64_t c = 0; c < count; c++) {
+            y[c] = factor * x[c];
+        }
+        cpu_store(to, i, j, count, y);
+    }
+}
+
 enum status CPU_OPERATION(embed)(struct backend *b, const struct embed *call) {
     struct tensor out = call->out;
     struct tensor table = call->table;
@@ -150,16 +171,10 @@ enum status CPU_OPERATION(embed)(struct backend *b, const struct embed *call) {
     float factor = (float)call->scale;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (out.rows * out.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < out.rows; i++) {
-        float *restrict y = cpu_row(out, i);
-        const float *restrict x = cpu_row(table, id[i]);
         if (call->accumulate) {
-            for (int64_t j = 0; j < out.columns; j++) {
-                y[j] += factor * x[j];
-            }
+            add_row(out, i, table, id[i], 0, out.columns, factor);
         } else {
-            for (int64_t j = 0; j < out.columns; j++) {
-                y[j] = factor * x[j];
-            }
+            scale_row(out, i, table, id[i], factor);
         }
     }
     return OK;
@@ -172,11 +187,7 @@ static void scatter(const struct cpu *cpu, struct tensor to, struct tensor from,
     for (int64_t first = 0; first < from.columns; first += CPU_STRIP) {
         int64_t width = strip_width(from.columns, first);
         for (int64_t i = 0; i < from.rows; i++) {
-            float *restrict y = cpu_row(to, id[i]) + first;
-            const float *restrict x = cpu_row(from, i) + first;
-            for (int64_t j = 0; j < width; j++) {
-                y[j] += factor * x[j];
-            }
+            add_row(to, id[i], from, i, first, width, factor);
         }
     }
 }
@@ -198,7 +209,7 @@ enum status CPU_OPERATION(gather)(struct backend *b, const struct gather *call) 
     const int32_t *row = rows.data;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (to.rows * to.columns > CPU_PARALLEL_ELEMENTS)
     for (int64_t i = 0; i < to.rows; i++) {
-        memcpy(cpu_row(to, i), cpu_row(from, row[i]), (size_t)to.columns * sizeof(float));
+        memcpy(any_row(to, i), any_row(from, row[i]), (size_t)(to.columns * dtype_size(to.type)));
     }
     return OK;
 }
@@ -232,8 +243,9 @@ enum status CPU_OPERATION(pool)(struct backend *b, const struct pool *call) {
         for (int64_t c = 0; c < to.columns; c += CPU_STRIP) {
             int64_t width = strip_width(to.columns, c);
             double sums[CPU_STRIP] = {0};
+            float room[CPU_STRIP];
             for (int64_t r = first; r < first + count; r++) {
-                const float *x = cpu_row(from, r) + c;
+                const float *x = cpu_load(from, r, c, width, room);
                 for (int64_t j = 0; j < width; j++) {
                     sums[j] += (double)x[j];
                 }
@@ -246,7 +258,7 @@ enum status CPU_OPERATION(pool)(struct backend *b, const struct pool *call) {
     return OK;
 }
 
-static double block_squares(const float *x, int64_t n) {
+static double squares_of(const float *x, int64_t n) {
     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = 0; j < n; j++) {
@@ -255,22 +267,35 @@ static double block_squares(const float *x, int64_t n) {
     return sum;
 }
 
+/* Of n values of a row from `first` on. */
+static double block_squares(struct tensor row, int64_t first, int64_t n) {
+    float room[CPU_PIECE];
+    double sum = 0.0;
+    int64_t piece = cpu_piece(row, n);
+    for (int64_t j = 0; j < n; j += piece) {
+        int64_t count = n - j < piece ? n - j : piece;
+        sum += squares_of(cpu_load(row, 0, first + j, count, room), count);
+    }
+    return sum;
+}
+
 enum status CPU_OPERATION(sum_squares)(struct backend *b, const struct sum_squares *call) {
     struct tensor x = call->x;
     enum { BLOCK = 16384 };
-    if (x.type != DTYPE_F32) {
-        return fail(ERR_INTERNAL, "backend_sum_squares: the CPU sums fp32, not %s", dtype_name(x.type));
+    if (!is_row_type(x.type)) {
+        return fail(ERR_INTERNAL, "backend_sum_squares: the CPU sums fp32 and bf16, not %s",
+                    dtype_name(x.type));
     }
     int64_t n = x.rows * x.columns;
     int64_t blocks = (n + BLOCK - 1) / BLOCK;
     void *scratch = NULL;
     TRY(cpu_scratch(cpu_of(b), SCRATCH_SUMS, blocks * (int64_t)sizeof(double), &scratch));
     double *sums = scratch;
-    const float *values = x.data;
+    struct tensor row = tensor_at(x.data, 1, n, x.type);
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (blocks > 1)
     for (int64_t i = 0; i < blocks; i++) {
         int64_t rest = n - i * BLOCK;
-        sums[i] = block_squares(values + i * BLOCK, rest < BLOCK ? rest : BLOCK);
+        sums[i] = block_squares(row, i * BLOCK, rest < BLOCK ? rest : BLOCK);
     }
     double total = 0.0;
     for (int64_t i = 0; i < blocks; i++) {

@@ -135,12 +135,17 @@ static enum status speak(struct generation *g, struct spoken *spoken, const stru
     return OK;
 }
 
-static enum status generate_rows(void *context, const int64_t *rows, int64_t n) {
+static enum status generate_rows(void *context, const int64_t *at, int64_t n) {
     struct generation *g = context;
     struct share *shares = NULL;
     struct text scratch = {0};
-    enum status st;
+    int64_t *rows; /* prompts */
+    enum status st = NEW_ARRAY(rows, n);
     text_clear(&g->text);
+    TRY_TO(done, st);
+    for (int64_t i = 0; i < n; i++) {
+        rows[i] = generate_prompt_at(g, at[i]);
+    }
     TRY_TO(done, NEW_ARRAY(shares, g->n_spoken));
     for (int v = 0; v < g->n_spoken; v++) {
         TRY_TO(done, share_open(g, n, &shares[v]));
@@ -150,11 +155,11 @@ static enum status generate_rows(void *context, const int64_t *rows, int64_t n) 
     for (int64_t i = 0; i < n; i++) {
         TRY_TO(done, generate_save_prompt(g, rows[i], &shares[0].prompts[i * g->samples]));
         for (int v = 0; v < g->n_spoken; v++) {
-            int64_t at = i * g->samples;
+            int64_t first = i * g->samples;
             const struct answers answers = {.row = rows[i],
-                                            .prompt = &shares[v].prompts[at],
-                                            .responses = &shares[v].responses[at],
-                                            .rewards = g->judge ? &shares[v].rewards[at] : NULL,
+                                            .prompt = &shares[v].prompts[first],
+                                            .responses = &shares[v].responses[first],
+                                            .rewards = g->judge ? &shares[v].rewards[first] : NULL,
                                             .spoken = &g->spoken[v]};
             TRY_TO(done, g->judge ? generate_judge(g, &answers) : OK);
             TRY_TO(done, generate_lines(g, &answers, &scratch));
@@ -166,6 +171,7 @@ done:
         share_free(&shares[v]);
     }
     mem_free(shares);
+    mem_free(rows);
     text_free(&scratch);
     return st;
 }
@@ -241,6 +247,7 @@ enum status command_generate(struct run *run) {
 done:
     ordered_abandon(g.file);
     mem_free(g.barred);
+    mem_free(g.chosen);
     text_free(&g.text);
     text_free(&g.strings.scratch);
     for (int i = 0; i < g.strings.n; i++) {
@@ -248,6 +255,7 @@ done:
     }
     decoder_close(g.decoder);
     generate_save_free(&g.saved);
+    generate_close_alpaca(&g.alpaca);
     generate_close_voices(&g);
     contexts_close(&g.contexts);
     if (g.data) {

@@ -2,15 +2,16 @@
 #ifndef COLLIMATE_COMMAND_GENERATE_H
 #define COLLIMATE_COMMAND_GENERATE_H
 
-#include "command/session.h"
 #include "command/steer_context.h"
+#include "command/stops.h"
 #include "decode/decoder.h"
+#include "io/jsonl.h"
 #include "io/ordered.h"
 #include "mpi/exact.h"
 #include "score/scorer.h"
 #include "score/work.h"
 
-enum { MOST_STOPS = 64, MOST_STRINGS = 32, MOST_VALUES = 64 };
+enum { MOST_STRINGS = 32, MOST_VALUES = 64 };
 
 /* Sums over responses, and what they are of: generate.report shows their means. */
 enum generate_sum {
@@ -47,6 +48,12 @@ struct saved {
     int64_t first; /* of the prompt that is being filled: its first response */
 };
 
+/* generate.format=alpaca_eval (generate_alpaca.c). */
+struct alpaca {
+    struct records_input *instructions; /* NULL: they are the prompts */
+    struct text generator;
+};
+
 struct generation {
     struct session session;
     struct dataset *data;
@@ -54,10 +61,11 @@ struct generation {
     struct decoder_options options;
     struct decoder *decoder;
     struct ordered_file *file; /* NULL: standard output */
-    int32_t stops[MOST_STOPS];
+    struct stop_set stops;
     struct stop_strings strings;
     bool *barred;             /* ids that the tokenizer does not have */
     int64_t n;                /* prompts */
+    int64_t *chosen;          /* their ids, where not all are spoken to; NULL: all, in order */
     int32_t longest, samples; /* samples: drawn for each prompt */
     int64_t cut;
     struct spoken spoken[MOST_VALUES];
@@ -67,6 +75,7 @@ struct generation {
     struct workspace judge_workspace;
     struct scorer scorer;
     struct saved saved;
+    struct alpaca alpaca;
     struct work work;
     struct text text; /* of this rank in this round */
     int64_t done;     /* responses of this rank in earlier rounds and values */
@@ -83,6 +92,8 @@ struct answers {
 
 /* Part of a prompt that is used: [*first, *first + *count) of /prompts/tokens. Local. */
 enum status generate_prompt_span(struct generation *g, int64_t row, int64_t *first, int64_t *count);
+/* The prompt of row i of the work. */
+int64_t generate_prompt_at(const struct generation *g, int64_t i);
 /* What an empty prompt is replaced by: a decoder needs a token to go on from; -1: nothing is known. */
 int32_t generate_first_token(const struct generation *g);
 /* Collective. Options, stop set, row count, longest prompt. */
@@ -112,6 +123,14 @@ int32_t generate_best(const struct generation *g, const struct answers *a);
 /* Collective. The means of each value, into the log and generate.report. counts: responses, tokens, and
  * responses that ended by themselves. Fails: ERR_DATA where responses ended broken, after all is written. */
 enum status generate_report(struct generation *g, int64_t counts[3]);
+
+/* Local. Does nothing where the format is another. Fails: ERR_USAGE where data or model do not have what the
+ * format wants. */
+enum status generate_open_alpaca(struct generation *g);
+/* Local. Appends the record of a prompt's response k. */
+enum status generate_alpaca_line(struct generation *g, const struct answers *a, int32_t k,
+                                 struct text *scratch);
+void generate_close_alpaca(struct alpaca *a);
 
 /* Local. Adds a prompt, then its answers for one value after another. */
 enum status generate_save_prompt(struct generation *g, int64_t row, const struct prompt *p);

@@ -198,7 +198,8 @@ enum status generate_lines(struct generation *g, const struct answers *a, struct
     int32_t best = generate_best(g, a);
     for (int32_t k = 0; k < g->samples; k++) {
         if (best < 0 || k == best) {
-            TRY(put_line(g, a, k, scratch));
+            TRY(g->session.settings->generate.format == 1 ? generate_alpaca_line(g, a, k, scratch)
+                                                          : put_line(g, a, k, scratch));
             count(g, a, k);
         }
     }

@@ -6,7 +6,6 @@
 
 #include "command/generate/generate.h"
 #include "store/adapter_folder.h"
-#include "store/model_source.h"
 #include "util/mem.h"
 
 /* Numbers of a comma-separated list. */
@@ -94,38 +93,12 @@ enum status generate_open_users(struct generation *g) {
     return comm_agree(g->session.comm, st);
 }
 
-/* Ids mean the same in both: one size of vocabulary (with language models), one tokenizer where both have
- * one. */
-static enum status check_fit(const struct generation *g, const struct model *m, const char *key,
-                             const char *folder) {
-    const struct session *s = &g->session;
-    struct text source = {0};
-    struct tokenizer *t = NULL;
-    int64_t own = s->model->config.vocabulary, other = m->config.vocabulary;
-    if (m->config.head == HEAD_LANGUAGE ? own != other
-                                        : s->tokenizer && other < tokenizer_size(s->tokenizer)) {
-        return fail(ERR_USAGE, "%s: %s has a vocabulary of %lld, model %s one of %lld; they must be the same",
-                    key, folder, (long long)other, s->settings->model, (long long)own);
-    }
-    enum status st = model_source_folder(folder, &source);
-    if (st == OK && s->tokenizer && tokenizer_open(source.data, &t) == OK &&
-        tokenizer_hash(t) != tokenizer_hash(s->tokenizer) && !s->settings->allow_other_tokenizer) {
-        st = fail(ERR_USAGE,
-                  "%s: %s has another tokenizer than model %s: ids mean other text to it; set "
-                  "allow_other_tokenizer=true where they do not",
-                  key, folder, s->settings->model);
-    }
-    tokenizer_close(t);
-    text_free(&source);
-    return st;
-}
-
 static enum status open_one(struct generation *g, const char *key, const char *folder, enum model_head head,
                             struct model **out) {
     struct session *s = &g->session;
     TRY(model_folder_open(s->comm, s->backend, folder, NULL, out));
     TRY(session_need_head(*out, folder, head));
-    return comm_agree(s->comm, check_fit(g, *out, key, folder));
+    return comm_agree(s->comm, session_check_ids(s, *out, key, folder));
 }
 
 static bool is_adapter(const char *folder) {

@@ -50,6 +50,32 @@ static enum status put_facts(const struct dataset *d, struct text *out) {
     return OK;
 }
 
+static enum status put_splits(struct dataset *d, struct text *out) {
+    int64_t counts[SPLITS] = {0};
+    for (int64_t row = 0; row < dataset_size(d).pairs; row++) {
+        struct pair pair;
+        TRY(dataset_pair(d, row, &pair));
+        counts[pair.split]++;
+    }
+    TRY(text_puts(out, "splits        "));
+    for (int split = SPLIT_TRAIN; split < SPLITS; split++) {
+        TRY(text_printf(out, "%s%s %lld", split > SPLIT_TRAIN ? ", " : "", data_split_name(split),
+                        (long long)counts[split]));
+    }
+    return text_puts(out, "\n");
+}
+
+/* Named scores, whose of them a view's pairs are of, and the splits. */
+static enum status put_objectives(struct dataset *d, struct text *out) {
+    const struct dataset_facts *f = dataset_facts(d);
+    for (int i = 0; i < f->n_objectives; i++) {
+        TRY(text_printf(out, "%s%s%s", i == 0 ? "objectives    " : ", ", f->objectives[i],
+                        i == dataset_objective(d) ? " (the pairs are its)" : ""));
+    }
+    TRY(f->n_objectives > 0 ? text_puts(out, "\n") : OK);
+    return dataset_size(d).has_splits ? put_splits(d, out) : OK;
+}
+
 static enum status put_sizes(struct dataset *d, struct text *out) {
     struct dataset_size n = dataset_size(d);
     int64_t labeled;
@@ -65,8 +91,9 @@ static enum status put_sizes(struct dataset *d, struct text *out) {
                     (long long)n.response_tokens, n.has_token_chars ? ", with characters per token" : "",
                     n.has_trained ? ", some of them not trained" : "",
                     n.has_desirable ? ", labelled: desirable or not" : "", (long long)n.pairs));
-    return labeled < n.pairs ? text_printf(out, ", %lld of them with a label\n", (long long)labeled)
-                             : text_puts(out, "\n");
+    TRY(labeled < n.pairs ? text_printf(out, ", %lld of them with a label\n", (long long)labeled)
+                          : text_puts(out, "\n"));
+    return put_objectives(d, out);
 }
 
 enum { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, LENGTH_KINDS };
@@ -256,7 +283,7 @@ static enum status put_rows(const struct settings *s, struct dataset *d, struct 
 static enum status inspect_rows(struct comm *c, const struct settings *s, const char *path,
                                 struct text *out) {
     struct dataset *d;
-    TRY(dataset_open(c, path, &d));
+    TRY(dataset_open_split(c, path, (enum data_split)s->split, &d));
     enum status st = comm_agree(c, c->rank == 0 ? put_rows(s, d, out) : OK);
     dataset_close(d);
     return st;

@@ -25,11 +25,13 @@ static const char *const finding_names[FINDINGS] = {"ok", "warn", "refuse"};
 struct trained {
     const char *command;
     enum status (*terms)(const struct run *run, struct terms *out);
+    const struct trainer_source *(*own)(void); /* NULL: rows are read */
 };
 static const struct trained trained[] = {
-    {"sft", sft_terms},
-    {"dpo", dpo_terms},
-    {"reward", reward_terms},
+    {"sft", sft_terms, NULL},
+    {"dpo", dpo_terms, NULL},
+    {"reward", reward_terms, NULL},
+    {"online", online_terms, online_source},
 };
 
 static void say(struct preflight *p, enum finding finding, const char *subject, const char *text) {
@@ -83,13 +85,13 @@ bool preflight_failed(struct preflight *p, const char *subject, enum status st) 
     return true;
 }
 
-/* Whether a key is set that this one of the commands takes and the others do not. */
-static bool has_own_key(const struct options *o, const char *command) {
+/* Whether a key is set that this one of the first n commands takes and the others of them do not. */
+static bool has_own_key(const struct options *o, const char *command, int n) {
     for (int i = 0; i < o->count; i++) {
         char names[256];
         bool own = false, others = false;
         snprintf(names, sizeof names, " %.250s ", o->table[i].commands);
-        for (int k = 0; o->source[i] && k < COUNT_OF(trained); k++) {
+        for (int k = 0; o->source[i] && k < n; k++) {
             char word[16];
             snprintf(word, sizeof word, " %s ", trained[k].command);
             bool takes = strcmp(o->table[i].commands, "*") == 0 || strstr(names, word);
@@ -105,16 +107,20 @@ static bool has_own_key(const struct options *o, const char *command) {
 
 static enum status find_command(const struct run *run, const struct trained **out) {
     int chosen = run->settings->preflight.command - 1, candidates = 0;
-    for (int i = 0; i < COUNT_OF(trained) && run->settings->preflight.command == 0; i++) {
-        if (has_own_key(run->options, trained[i].command)) {
-            chosen = i;
-            candidates++;
+    /* online is the last: it takes keys of the others, and always has one of its own. */
+    for (int n = COUNT_OF(trained); n >= COUNT_OF(trained) - 1 && chosen < 0; n--) {
+        for (int i = 0; i < n; i++) {
+            if (has_own_key(run->options, trained[i].command, n)) {
+                chosen = i;
+                candidates++;
+            }
         }
     }
     if (chosen < 0 || candidates > 1) {
-        return fail(
-            ERR_USAGE, "preflight: %s; say which command is to be run: preflight.command=sft|dpo|reward",
-            chosen < 0 ? "no key tells sft, dpo and reward apart" : "keys of several commands are set");
+        return fail(ERR_USAGE,
+                    "preflight: %s; say which command is to be run: preflight.command=sft|dpo|reward|online",
+                    chosen < 0 ? "no key tells the training commands apart"
+                               : "keys of several commands are set");
     }
     *out = &trained[chosen];
     return OK;
@@ -128,8 +134,10 @@ static enum status configure(struct preflight *p) {
     TRY(options_narrow(run->options, t->command));
     p->trainer.command = t->command;
     TRY(t->terms(run, &p->trainer.terms));
+    p->trainer.own = t->own ? t->own() : NULL;
     p->trainer.session.trains = true;
     p->trainer.session.head = model_head_for(p->trainer.terms.reads & READS_VALUE);
+    p->trainer.session.value_head = p->trainer.terms.reads & READS_TOKEN_VALUE;
     preflight_say(p, FINDING_OK, "keys", "for %s: every key that is set has an effect", t->command);
     return OK;
 }
@@ -189,6 +197,11 @@ static void found(void *context, const char *subject, enum status st) {
         if (strcmp(subject, "adapter") == 0 && p->trainer.session.adapter_config) {
             preflight_say(p, FINDING_OK, "adapter", "%lld modules beside a frozen base",
                           (long long)p->trainer.session.adapters.n);
+        }
+        if (strcmp(subject, "rewards") == 0 && p->trainer.own) {
+            preflight_say(p, FINDING_OK, "rewards", "%s",
+                          *p->run->settings->reward_model ? "every tensor of the reward models is there"
+                                                          : "no models");
         }
         bool is_model = strcmp(subject, "model") == 0 || strcmp(subject, "reference") == 0;
         if (strcmp(subject, "slots") == 0 && p->has_rows) {
