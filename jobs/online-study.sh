@@ -49,8 +49,8 @@ quick) seeds=${SEEDS:-2} rows=${ROWS:-200} sft_steps=${SFT_STEPS:-60} updates=${
 esac
 methods=${METHODS:-dpo raft online_dpo rloo grpo ppo xpo nash_md}
 rewards=${REWARDS:-truth learned}
-labels=${LABELS:-160} # pairs that the reward model learns from,
-noise=${NOISE:-0.25}  # and the share of them that is turned
+labels=${LABELS:-600} # pairs that the reward model learns from,
+noise=${NOISE:-0.15}  # and the share of them that is turned
 # Four words a response, one of them marked: short enough that a policy of two layers spells after 300 updates on both
 # responses of each pair, so that it begins between kind and harsh.
 text=(synth.rule=style synth.length=4)
