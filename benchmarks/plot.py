@@ -2,8 +2,8 @@
 
 np-study FOLDER   accuracy against the number of context pairs, beside the published curves (jobs/np-study.sh)
 real-study FOLDER held-out loss, margin, accuracy and rewards along training, by subset (jobs/real-study.sh)
-online-study FOLDER  true reward against KL from the SFT policy along training, by method and reward (jobs/online-study.sh)
 shallow-study FOLDER  accuracy by cut, reward against KL by rule, KL by position (jobs/shallow-study.sh)
+online-study FOLDER  true reward against KL from the SFT policy along training, by method and reward (jobs/online-study.sh)
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
 run RUN...        loss, margins, accuracies and gradient norm of training runs: their folders (or metrics.jsonl), beside each other
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order

@@ -130,7 +130,8 @@ static void list_samples(const struct rollout_parts *p, int64_t first, int64_t l
                 continue;
             }
             d->number[*at] = d->units[i] / d->parts * p->samples + k;
-            d->prompts[*at] = (struct prompt){s->row, (int32_t)k, s->prompt, s->prompt_count};
+            d->prompts[*at] = (struct prompt){
+                .row = s->row, .sample = (int32_t)k, .tokens = s->prompt, .count = s->prompt_count};
             d->responses[*at] = (struct response_tokens){.tokens = d->tokens + *at * most,
                                                          .numbers = d->numbers + *at * most};
             (*at)++;
