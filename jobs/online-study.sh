@@ -47,7 +47,7 @@ full) seeds=${SEEDS:-6} rows=${ROWS:-2000} sft_steps=${SFT_STEPS:-300} updates=$
 quick) seeds=${SEEDS:-2} rows=${ROWS:-200} sft_steps=${SFT_STEPS:-60} updates=${UPDATES:-8} points=${POINTS:-2} heldout=${HELDOUT:-16} ;;
 *) echo "STUDY=$STUDY: full or quick" >&2 && exit 2 ;;
 esac
-methods=${METHODS:-dpo raft online_dpo rloo grpo ppo}
+methods=${METHODS:-dpo raft online_dpo rloo grpo ppo xpo nash_md}
 rewards=${REWARDS:-truth learned}
 labels=${LABELS:-160} # pairs that the reward model learns from,
 noise=${NOISE:-0.25}  # and the share of them that is turned
@@ -56,8 +56,8 @@ noise=${NOISE:-0.25}  # and the share of them that is turned
 text=(synth.rule=style synth.length=4)
 shape=${SHAPE:-configs/models/llama-mini.json}
 sft=(train.batch=32 train.steps="$sft_steps" train.learning_rate=3e-3 train.schedule=cosine train.warmup_steps=10)
-rate=${RATE:-5e-4}
-common=(train.steps="$updates" train.learning_rate="$rate" train.warmup_steps=5 train.clip=1)
+rate=${RATE:-5e-4} dpo_rate=${DPO_RATE:-1e-4} # DPO leaves the world's words at five times that
+common=(train.steps="$updates" train.warmup_steps=5 train.clip=1)
 # 32 responses an update for every method, and as many pairs for DPO. Each has its own weight of the KL.
 prompts=${PROMPTS:-8}
 declare -A options=(
@@ -136,13 +136,14 @@ evaluate() {
 train() {
     local folder=$3 every=$(((updates + points - 1) / points)) how=()
     if [ "$1" = dpo ]; then
-        once dpo dpo data="$dir/pairs.h5" model="$dir/sft/model" output="$folder" "${common[@]}" train.batch=32 dpo.beta=0.1 \
+        once dpo dpo data="$dir/pairs.h5" model="$dir/sft/model" output="$folder" "${common[@]}" train.learning_rate="$dpo_rate" \
+            train.batch=32 dpo.beta=0.1 \
             train.checkpoint_every="$every" train.checkpoint_keep="$points" seed="$seed"
         return
     fi
     [ "$2" = learned ] && how=(reward_model="$dir/judge/model") || how=("online.reward_command=bash jobs/online-study.sh reward")
     # shellcheck disable=SC2086
-    once "$2-$1" online data="$dir/pairs.h5" model="$dir/sft/model" output="$folder" "${common[@]}" online.method="$1" \
+    once "$2-$1" online data="$dir/pairs.h5" model="$dir/sft/model" output="$folder" "${common[@]}" train.learning_rate="$rate" online.method="$1" \
         online.prompts="$prompts" online.max_new_tokens=48 ${options[$1]} "${how[@]}" \
         train.checkpoint_every="$every" train.checkpoint_keep="$points" seed="$seed"
 }
