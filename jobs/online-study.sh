@@ -40,8 +40,7 @@ cd "$(dirname "$0")/.."
 
 # ---- settings: each can be set in the environment --------------------------------------------------------------------
 run=${RUN:-runs/online-study}
-cores=$(nproc)
-at_once=${AT_ONCE:-$cores} # seeds side by side
+at_once=${AT_ONCE:-} # seeds side by side; empty: as many as there are cores
 case ${STUDY:-full} in
 full) seeds=${SEEDS:-6} rows=${ROWS:-2000} sft_steps=${SFT_STEPS:-300} updates=${UPDATES:-60} points=${POINTS:-4} heldout=${HELDOUT:-64} ;;
 quick) seeds=${SEEDS:-2} rows=${ROWS:-200} sft_steps=${SFT_STEPS:-60} updates=${UPDATES:-8} points=${POINTS:-2} heldout=${HELDOUT:-16} ;;
@@ -49,8 +48,8 @@ quick) seeds=${SEEDS:-2} rows=${ROWS:-200} sft_steps=${SFT_STEPS:-60} updates=${
 esac
 methods=${METHODS:-dpo raft online_dpo rloo grpo ppo xpo nash_md}
 rewards=${REWARDS:-truth learned}
-labels=${LABELS:-160} # pairs that the reward model learns from,
-noise=${NOISE:-0.25}  # and the share of them that is turned
+labels=${LABELS:-600} # pairs that the reward model learns from,
+noise=${NOISE:-0.15}  # and the share of them that is turned
 # Four words a response, one of them marked: short enough that a policy of two layers spells after 300 updates on both
 # responses of each pair, so that it begins between kind and harsh.
 text=(synth.rule=style synth.length=4)
@@ -71,34 +70,9 @@ declare -A options=(
 )
 # ----------------------------------------------------------------------------------------------------------------------
 
-. jobs/env.sh
-collimate=$COLLIMATE
-[ -x "$collimate" ] || { . jobs/setup.sh && build_program release; }
-[ "${FRESH:-0}" = 0 ] || rm -rf "$run"
-mkdir -p "$run"
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-threads=$((cores / at_once > 0 ? cores / at_once : 1))
-say() { printf '%4d s  %s\n' $SECONDS "$*"; }
-die() {
-    echo "online-study: $*" >&2
-    exit 1
-}
+ranks=1 input='' base=''
+. jobs/study.sh
 
-# once NAME COMMAND KEY=VALUE...: runs collimate, unless that is done in $dir, where everything of a seed stands.
-once() {
-    local name=$1 mark=$dir/done/$1
-    shift
-    if [ -e "$mark" ]; then
-        [ "$(< "$mark")" = "$*" ] || die "$mark: made with other settings; FRESH=1 begins anew"
-        return
-    fi
-    mkdir -p "$dir/done" "$dir/log"
-    if ! "$collimate" "$@" threads="$threads" > "$dir/log/$name.txt" 2>&1; then
-        tail -n 3 "$dir/log/$name.txt" >&2
-        die "$name failed; all it said is in $dir/log/$name.txt"
-    fi
-    echo "$*" > "$mark"
-}
 # draw NAME ROWS SEED OPTIONS...: pairs, prepared.
 draw() {
     local name=$1
@@ -148,8 +122,9 @@ train() {
         train.checkpoint_every="$every" train.checkpoint_keep="$points" seed="$seed"
 }
 
+# Everything of one seed: study_seed WORLD SEED.
 study_seed() {
-    local seed=$1 dir=$run/seed-$1 method reward file step folder
+    local seed=$2 dir=$run/seed-$2 method reward file step folder
     mkdir -p "$dir"
     begin_seed
     rm -f "$dir/points.part"
@@ -254,24 +229,9 @@ report() {
     done
 }
 
-started=0
-failed=0
-for ((seed = 1; seed <= seeds; seed++)); do
-    if [ $started -ge "$at_once" ]; then
-        wait -n || failed=1
-    fi
-    [ $failed -eq 0 ] || break
-    study_seed "$seed" &
-    started=$((started + 1))
-done
-while [ -n "$(jobs -p)" ]; do
-    wait -n || failed=1
-    [ -n "$(jobs -r -p)" ] || break
-done
-[ $failed -eq 0 ] || die "a seed failed"
+study_seeds world
+await_seeds
 collect
 report | tee "$run/table.txt"
-if "${PYTHON:-python3}" -c 'import matplotlib' 2> /dev/null; then
-    "${PYTHON:-python3}" benchmarks/plot.py online-study "$run" --output "$run/online-study.png"
-fi
+plot online-study
 say "all of it in $run"

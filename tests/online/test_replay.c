@@ -215,7 +215,7 @@ static void test_replays(void **state) {
         cases++;
     }
     fclose(file);
-    assert_true(cases >= 14);
+    assert_true(cases >= 16);
 }
 
 int main(int argc, char **argv) {
