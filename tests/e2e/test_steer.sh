@@ -48,6 +48,14 @@ PY
 run 1 --quiet evaluate "${test[@]}" adapter=film/adapter $given output=e3
 grep -q '"steered": true' e3 || bad "FiLM alone"
 
+refuses 2 "reference" evaluate "${test[@]}" $given
+
+# Trained on, and on an adapter that has none yet, whose FiLM begins as nothing.
+run 1 dpo "${common[@]}" $given output=more adapter=s1/adapter reference.adapter=none train.steps=1
+run 1 --quiet dpo data=users.kind.h5 model=init lora.rank=2 train.steps=1 output=plain
+run 1 dpo "${common[@]}" $given output=onto adapter=plain/adapter reference.adapter=plain/adapter train.steps=1
+grep -q '"step": 1, "loss": 0.69314718' onto/metrics.jsonl || bad "steering on an adapter does not begin as the adapter"
+
 # Under choices.
 python3 - users.jsonl << 'PY'
 import json, sys
