@@ -2,6 +2,8 @@
 
 np-study FOLDER   accuracy against the number of context pairs, beside the published curves (jobs/np-study.sh)
 real-study FOLDER held-out loss, margin, accuracy and rewards along training, by subset (jobs/real-study.sh)
+shallow-study FOLDER  accuracy by cut, reward against KL by rule, KL by position (jobs/shallow-study.sh)
+online-study FOLDER  true reward against KL from the SFT policy along training, by method and reward (jobs/online-study.sh)
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
 run RUN...        loss, margins, accuracies and gradient norm of training runs: their folders (or metrics.jsonl), beside each other
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
@@ -105,6 +107,57 @@ def real_study(inputs, output):
     figure.suptitle("Held-out pairs along DPO on each subset; bands: standard error over seeds", fontsize=11)
     figure.tight_layout()
     figure.savefig(output, dpi=90)
+    plt.close(figure)
+
+
+def read_groups(path, keys):
+    """{values of keys: {measure: [value of each seed]}}, in the file's order; lines without a number are left out."""
+    groups = {}
+    with open(path) as file:
+        for row in csv.DictReader(file):
+            group = groups.setdefault(tuple(row[key] for key in keys), {})
+            for measure, value in row.items():
+                if measure not in keys and measure != "seed" and value not in ("", None):
+                    group.setdefault(measure, []).append(float(value))
+    return groups
+
+
+def draw_points(axes, points, **style):
+    """points: [(x, values of the seeds)]; their means, with standard errors."""
+    x = [place for place, _ in points]
+    axes.errorbar(x, [statistics.mean(values) for _, values in points], [standard_error(values) for _, values in points],
+                  marker="o", markersize=3, capsize=2, linewidth=1.2, **style)
+
+
+def shallow_study(inputs, output):
+    folder, = inputs
+    cuts = read_groups(os.path.join(folder, "cuts.csv"), ("world", "cut", "measure"))
+    curves = read_groups(os.path.join(folder, "curves.csv"), ("world", "rule", "value"))
+    positions = read_groups(os.path.join(folder, "positions.csv"), ("world", "position"))
+    worlds = list(dict.fromkeys(world for world, _, _ in curves))
+    names = {"mix": "mixing", "length": "Length Control", "threshold": "KL Threshold"}
+    figure, rows = plt.subplots(len(worlds), 3, figsize=(13, 3.6 * len(worlds)), squeeze=False)
+    for (left, middle, right), world in zip(rows, worlds):
+        for measure in ("reward accuracy", "dpo accuracy"):
+            draw_points(left, [(float(cut), group["value"]) for (w, cut, m), group in cuts.items() if (w, m) == (world, measure)],
+                        label=measure.split()[0] + (" model" if measure.startswith("reward") else ""))
+        left.set_xlabel("trained on, % of a response's tokens")
+        left.set_ylabel(f"{world}: accuracy on whole pairs")
+        for rule, name in names.items():
+            points = [(statistics.mean(group["kl"]), group["reward"]) for (w, r, _), group in curves.items() if (w, r) == (world, rule)]
+            draw_points(middle, sorted(points, key=lambda point: point[0]), label=name)
+        middle.set_xlabel("KL(drawn || reference) of a response, nats")
+        middle.set_ylabel("reward")
+        draw_points(right, [(int(position), group["kl"]) for (w, position), group in positions.items() if w == world])
+        right.set_xlabel("position in the response, tokens")
+        right.set_ylabel("KL(policy || reference), nats")
+        for axes in (left, middle, right):
+            axes.grid(alpha=0.3)
+        left.legend(fontsize=8)
+        middle.legend(fontsize=8)
+    figure.suptitle("Where the preference stands, and what follows; bars: standard error over seeds", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(output, dpi=100)
     plt.close(figure)
 
 
@@ -295,7 +348,36 @@ def scaling(inputs, output):
     plt.close(figure)
 
 
-kinds = {"run": run, "np-study": np_study, "real-study": real_study, "selection": selection, "drift": drift, "kl": kl,
+def online_study(inputs, output):
+    folder, = inputs
+    with open(os.path.join(folder, "points.csv")) as file:
+        rows = list(csv.DictReader(file))
+    rewards = list(dict.fromkeys(row["reward_by"] for row in rows))
+    methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "sft"]
+    figure, all_axes = plt.subplots(1, len(rewards), figsize=(6.4 * len(rewards), 4.6), sharey=True, squeeze=False)
+    for axes, reward in zip(all_axes[0], rewards):
+        own = [row for row in rows if row["reward_by"] == reward]
+        start = statistics.mean(float(row["reward"]) for row in own if row["method"] == "sft")
+        axes.axhline(start, color="gray", linestyle=":", label="SFT")
+        for method in methods:
+            steps = sorted({int(row["updates"]) for row in own if row["method"] == method})
+            at = [[row for row in own if row["method"] == method and int(row["updates"]) == step] for step in steps]
+            kl = [[float(row["kl"]) for row in some] for some in at]
+            gained = [[float(row["reward"]) for row in some] for some in at]
+            axes.errorbar([0] + [statistics.mean(x) for x in kl], [start] + [statistics.mean(y) for y in gained],
+                          [0] + [standard_error(y) for y in gained], [0] + [standard_error(x) for x in kl], marker="o",
+                          markersize=3, capsize=2, linewidth=1, label=method)
+        axes.set_title("trained by the true reward" if reward == "truth" else "trained by a learned reward")
+        axes.set_xlabel("KL from the SFT policy, nats a response")
+        axes.set_xscale("symlog", linthresh=1)
+    all_axes[0][0].set_ylabel("true reward of held-out responses")
+    all_axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+
+
+kinds = {"run": run, "np-study": np_study, "real-study": real_study, "shallow-study": shallow_study,
+         "online-study": online_study, "selection": selection, "drift": drift, "kl": kl,
          "scaling": scaling}
 
 if __name__ == "__main__":

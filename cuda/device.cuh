@@ -53,7 +53,7 @@ enum cuda_scratch {
     SCRATCH_KINDS
 };
 
-enum cuda_fault { FAULT_NONE, FAULT_EMBED, FAULT_SCATTER, FAULT_GATHER, FAULT_POOL, FAULT_HEAD };
+enum cuda_fault { FAULT_NONE, FAULT_EMBED, FAULT_SCATTER, FAULT_GATHER, FAULT_POOL, FAULT_HEAD, FAULT_FILM };
 
 /* An attention map on the device: see attention.cuh. */
 struct device_map {

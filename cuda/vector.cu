@@ -227,6 +227,105 @@ enum status cuda_scatter_add(struct backend *b, const struct scatter_add *call) 
     return cuda_launched(c, "scatter_add");
 }
 
+struct modulation {
+    struct tensor x, y, scale, shift;
+    const int32_t *conditions;
+    int *fault;
+};
+
+/* y = scale[c] * x + shift[c]; x itself without a condition. */
+template <typename T> __global__ void modulate(modulation m) {
+    view<const T> x = view_of<const T>(m.x), scale = view_of<const T>(m.scale),
+                  shift = view_of<const T>(m.shift);
+    view<T> y = view_of<T>(m.y);
+    FOR_EACH_ELEMENT(i, j, m.x.rows, m.x.columns) {
+        int64_t c = m.conditions[i];
+        float value = value_of(x.row(i)[j]);
+        if (c < -1 || c >= m.scale.rows) {
+            *m.fault = FAULT_FILM;
+        } else if (c >= 0) {
+            value = fmaf(value_of(scale.row(c)[j]), value, value_of(shift.row(c)[j]));
+        }
+        put(y.row(i) + j, value);
+    }
+}
+
+enum status cuda_film(struct backend *b, const struct film *call) {
+    const struct cuda *c = cuda_of(b);
+    modulation m = {call->x,     call->y, call->scale,
+                    call->shift, static_cast<const int32_t *>(call->conditions.data), c->fault};
+    dim3 grid = grid_over(call->x.rows, call->x.columns);
+    if (call->x.type == DTYPE_BF16) {
+        LAUNCH(modulate<bf16>, grid, THREADS, 0, c->stream, m);
+    } else {
+        LAUNCH(modulate<float>, grid, THREADS, 0, c->stream, m);
+    }
+    return cuda_launched(c, "film");
+}
+
+/* A block sums 32 columns of one condition: lane y takes rows y, y + 32, ... in fp64, then the lanes in
+ * order. */
+template <typename T>
+__global__ void sum_modulated(struct tensor x, struct tensor d, const int32_t *conditions,
+                              struct tensor dscale, struct tensor dshift) {
+    __shared__ double scales[LANES][STRIP + 1], shifts[LANES][STRIP + 1];
+    int64_t j = static_cast<int64_t>(blockIdx.x) * STRIP + threadIdx.x;
+    int64_t c = blockIdx.y;
+    double scale = 0.0, shift = 0.0;
+    for (int64_t i = threadIdx.y; i < x.rows && j < x.columns; i += LANES) {
+        if (conditions[i] == c) {
+            double slope = static_cast<double>(value_of(view_of<const T>(d).row(i)[j]));
+            scale += slope * static_cast<double>(value_of(view_of<const T>(x).row(i)[j]));
+            shift += slope;
+        }
+    }
+    scales[threadIdx.y][threadIdx.x] = scale;
+    shifts[threadIdx.y][threadIdx.x] = shift;
+    __syncthreads();
+    if (threadIdx.y > 0 || j >= x.columns) {
+        return;
+    }
+    for (int lane = 1; lane < LANES; lane++) {
+        scale += scales[lane][threadIdx.x];
+        shift += shifts[lane][threadIdx.x];
+    }
+    put(view_of<T>(dscale).row(c) + j, static_cast<float>(scale));
+    put(view_of<T>(dshift).row(c) + j, static_cast<float>(shift));
+}
+
+/* d *= scale[c] */
+template <typename T>
+__global__ void unmodulate(struct tensor d, struct tensor scale, const int32_t *conditions, int *fault) {
+    FOR_EACH_ELEMENT(i, j, d.rows, d.columns) {
+        int64_t c = conditions[i];
+        if (c < -1 || c >= scale.rows) {
+            *fault = FAULT_FILM;
+        } else if (c >= 0) {
+            T *at = view_of<T>(d).row(i) + j;
+            put(at, value_of(*at) * value_of(view_of<const T>(scale).row(c)[j]));
+        }
+    }
+}
+
+enum status cuda_film_gradient(struct backend *b, const struct film_backward *call) {
+    const struct cuda *c = cuda_of(b);
+    const struct film *f = &call->film;
+    const struct film_gradient *g = &call->gradient;
+    const int32_t *ids = static_cast<const int32_t *>(f->conditions.data);
+    dim3 strips(blocks_for(f->x.columns, STRIP), static_cast<unsigned>(f->scale.rows));
+    dim3 grid = grid_over(g->d.rows, g->d.columns);
+    if (g->d.type == DTYPE_BF16) {
+        LAUNCH(sum_modulated<bf16>, strips, dim3(STRIP, LANES), 0, c->stream, f->x, g->d, ids, g->dscale,
+               g->dshift);
+        LAUNCH(unmodulate<bf16>, grid, THREADS, 0, c->stream, g->d, f->scale, ids, c->fault);
+    } else {
+        LAUNCH(sum_modulated<float>, strips, dim3(STRIP, LANES), 0, c->stream, f->x, g->d, ids, g->dscale,
+               g->dshift);
+        LAUNCH(unmodulate<float>, grid, THREADS, 0, c->stream, g->d, f->scale, ids, c->fault);
+    }
+    return cuda_launched(c, "film_gradient");
+}
+
 /* A thread per element of `to`; its rows are added in order. */
 template <typename T>
 __global__ void pool_rows(struct tensor to, view<const T> from, const int32_t *spans, int64_t limit,

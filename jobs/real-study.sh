@@ -20,8 +20,7 @@ cd "$(dirname "$0")/.."
 # ---- settings: each can be set in the environment --------------------------------------------------------------------
 run=${RUN:-runs/real-study}
 ranks=${RANKS:-1} # of each run; the numbers stay the same
-cores=$(nproc)
-at_once=${AT_ONCE:-$((cores / ranks > 0 ? cores / ranks : 1))} # seeds side by side
+at_once=${AT_ONCE:-} # seeds side by side; where not set: as many as there are cores for
 
 # Seeds draw everything anew: the world's rows, the first weights, the order of rows, the random subset. With six, an
 # interval reaches 1.05 standard deviations to each side. DPO makes one pass, as the paper does. Real records are longer
@@ -78,40 +77,7 @@ if [ -n "$input" ]; then
 fi
 # ----------------------------------------------------------------------------------------------------------------------
 
-. jobs/env.sh
-collimate=$COLLIMATE
-[ -x "$collimate" ] || { . jobs/setup.sh && build_program release; }
-[ "${FRESH:-0}" = 0 ] || rm -rf "$run"
-mkdir -p "$run"
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # steps of milliseconds, side by side: nobody spins on a shared core
-threads=$((cores / (at_once * ranks) > 0 ? cores / (at_once * ranks) : 1))
-say() { printf '%4d s  %s\n' $SECONDS "$*"; }
-die() {
-    echo "real-study: $*" >&2
-    exit 1
-}
-
-# once NAME COMMAND KEY=VALUE...: runs collimate, unless that is done in $dir, where everything of a seed stands.
-once() {
-    local name=$1 mark=$dir/done/$1 call
-    shift
-    if [ -e "$mark" ]; then
-        [ "$(< "$mark")" = "$*" ] || die "$mark: made with other settings; FRESH=1 begins anew"
-        return
-    fi
-    mkdir -p "$dir/done" "$dir/log"
-    call=("$collimate" "$@" threads="$threads")
-    [ "$ranks" = 1 ] || call=(mpirun -q -n "$ranks" "${call[@]}")
-    if ! "${call[@]}" > "$dir/log/$name.txt" 2>&1; then
-        tail -n 3 "$dir/log/$name.txt" >&2
-        die "$name failed; all it said is in $dir/log/$name.txt"
-    fi
-    echo "$*" > "$mark"
-}
-# The first number called $2 in the JSON file $1; nothing where there is none.
-value() { grep -oE "\"$2\": [-0-9.e+]+" "$1" | head -n 1 | sed 's/.*: //' || true; }
-# How many prompts, responses or pairs ($2) are in $1.h5.
-size() { "$collimate" inspect input="$1.h5" 2> "$dir/log/size.txt" | awk -v w="$2" '$1 == w { print $2 + 0; exit }'; }
+. jobs/study.sh
 
 # Data of a seed of a synthetic world: what is trained on, an independent draw for the reward model, held-out pairs as
 # they are labeled, and the same with true labels.
@@ -128,24 +94,6 @@ draw_data() {
         once "prepare-$part" prepare input="$dir/$part.jsonl" tokenizer=bytes output="$dir/$part.h5"
     done
 }
-# Real records are split and prepared once, in $dir.
-split_data() {
-    local reader=(cat) part
-    [[ $input == *.gz ]] && reader=(zcat)
-    mkdir -p "$dir"
-    [ -e "$dir/train.jsonl" ] || {
-        "${reader[@]}" "$input" | awk -v d="$dir" '{
-            part = NR % 10 == 0 ? "heldout" : NR % 10 % 3 == 1 ? "audit" : "train"
-            print > (d "/" part ".part") }'
-        for part in heldout audit train; do
-            mv "$dir/$part.part" "$dir/$part.jsonl"
-        done
-    }
-    for part in train audit heldout; do
-        once "prepare-$part" prepare input="$dir/$part.jsonl" tokenizer="${base:-bytes}" output="$dir/$part.h5"
-    done
-}
-
 # What subsets there are: centroid needs several responses to a prompt.
 subsets_of() {
     local n
@@ -318,31 +266,6 @@ collect() {
     budget > "$run/budget.csv"
 }
 
-# table WORLD ITEMS MEASURE...: a row for each item of table.csv, a column for each measure, mean and interval.
-table() {
-    local world=$1 items=$2
-    shift 2
-    awk -F, -v world="$world" -v items="$items" -v measures="$(printf '%s;' "$@")" '
-        $1 == world { cell[$2, $3] = $6 == "" ? sprintf("%7.4f", $5) : sprintf("%7.4f +- %6.4f", $5, ($7 - $6) / 2) }
-        END {
-            n = split(measures, m, ";") - 1
-            k = split(items, item, " ")
-            printf "  %-16s", ""
-            for (j = 1; j <= n; j++) {
-                printf " %-22s", m[j]
-            }
-            printf "\n"
-            for (i = 1; i <= k; i++) {
-                line = ""
-                for (j = 1; j <= n; j++) {
-                    line = line sprintf(" %-22s", cell[item[i], m[j]])
-                }
-                if (line ~ /[0-9]/) {
-                    printf "  %-16s%s\n", item[i], line
-                }
-            }
-        }' "$run/table.csv"
-}
 # What labels buy: how many pairs of each subset had been trained on when the held-out margin first was what random's
 # is in the end (or MARGIN), by straight lines between evaluations; nothing where it never was.
 budget() {
@@ -458,29 +381,15 @@ report() {
     done
 }
 
-pids=()
 for world in $worlds; do
     if [ -n "$input" ]; then
         dir=$run/$world
-        split_data
+        split_records
     fi
-    for ((seed = 1; seed <= seeds; seed++)); do
-        while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do
-            wait -n || die "a seed failed"
-        done
-        study_seed "$world" "$seed" &
-        pids+=($!)
-    done
+    study_seeds "$world"
 done
-for pid in "${pids[@]}"; do
-    wait "$pid" || die "a seed failed"
-done
+await_seeds
 collect
 report | tee "$run/table.txt"
-python=$(command -v "${PYTHON:-python3}" || true)
-if [ -n "$python" ] && "$python" -c 'import matplotlib' 2> /dev/null; then
-    "$python" benchmarks/plot.py real-study "$run" --output "$run/real-study.png"
-else
-    echo "no plot: ${PYTHON:-python3} with matplotlib is not here (PYTHON=interpreter names another)"
-fi
+plot real-study
 say "table in $run/table.txt"

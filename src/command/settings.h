@@ -114,6 +114,16 @@ struct settings {
         int seeding; /* enum kmeans_seeding */
     } select;
     struct {
+        char *layers; /* "": no steering; "all", or how many */
+        char *embedder, *counts, *context;
+        int64_t choices, draws, targets, context_min, context_max, task_seed, hidden, heads;
+        int aggregate; /* enum network_aggregate */
+        int inner;     /* 0 linear, 1 mlp */
+        int start;     /* enum steering_start */
+        bool standardize;
+        double deviation, rate, dropout;
+    } steer;
+    struct {
         int model;     /* enum network_kind */
         int aggregate; /* enum network_aggregate */
         int inner;     /* 0 auto, 1 linear, 2 mlp */
@@ -160,7 +170,7 @@ struct settings {
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
         double noise, noise_similarity, noise_full_at, conflicting;
-        int64_t length, users;
+        int64_t length, marked, users;
     } synth;
     struct {
         char *against, *report;
@@ -181,6 +191,7 @@ struct settings {
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
 #define LEARNT_ONLINE_REFERENCE "a KL or a loss that reads a reference"
 #define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
+#define LEARNT_USERS "several data files, one a user"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"
 #define LEARNT_LANGUAGE_MODEL "a language model"
 #define LEARNT_REWARD_MODEL "a reward model"

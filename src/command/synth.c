@@ -98,6 +98,7 @@ static struct text_world text_world(const struct settings *s) {
                                         .rule = (enum synth_rule)s->synth.rule,
                                         .responses = (int)s->synth.responses,
                                         .length = (int)s->synth.length,
+                                        .marked = (int)s->synth.marked,
                                         .noise = s->synth.noise,
                                         .noise_similarity = s->synth.noise_similarity,
                                         .noise_full_at = s->synth.noise_full_at},
@@ -172,6 +173,10 @@ enum status command_synth(struct run *run) {
     const struct settings *s = run->settings;
     if (*s->output == '\0') {
         return fail(ERR_USAGE, "output: synth needs the name of the file to write");
+    }
+    if (s->synth.kind == KIND_TEXT && 2 * s->synth.marked > s->synth.length) {
+        return fail(ERR_USAGE, "synth.marked: %lld words of %lld (synth.length); half of them at most",
+                    (long long)s->synth.marked, (long long)s->synth.length);
     }
     if (run->dry_run) {
         log_root(LOG_INFO, "would write %lld %s to %s", (long long)s->synth.rows,

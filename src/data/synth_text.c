@@ -1,9 +1,8 @@
 /* The text world.
  *
  * A prompt asks about a thing ("Q: how is the old river?\nA:"). A response is about `length` words, each
- * after a space, closed by a full stop. m = max(1, ceil(length / 4)) of its words are marked: kind ("glad",
- * …) or harsh
- * ("awful", …). The rule says where the marked words stand:
+ * after a space, closed by a full stop. m of its words are marked, ceil(length / 4) where nothing else was
+ * asked for: kind ("glad", …) or harsh ("awful", …). The rule says where the marked words stand:
  *   early   they are the first m words
  *   late    they are the last m words
  *   style   they are spread over the whole response
@@ -77,7 +76,7 @@ static double jaccard(const struct response_words *a, const struct response_word
 }
 
 static int marked_words(const struct synth_world *w) {
-    return (w->length + 3) / 4;
+    return w->marked > 0 ? w->marked : (w->length + 3) / 4;
 }
 
 /* Which of count words are marked: place[i] true. */
@@ -86,7 +85,7 @@ static void mark(const struct synth_world *w, struct rng *r, int count, bool *pl
     for (int i = 0; i < count; i++) {
         place[i] = w->rule == SYNTH_EARLY ? i < m : w->rule == SYNTH_LATE && i >= count - m;
     }
-    for (int left = w->rule == SYNTH_STYLE ? m : 0; left > 0;) { /* rejection: m is a quarter of count */
+    for (int left = w->rule == SYNTH_STYLE ? m : 0; left > 0;) { /* rejection: m is at most half of count */
         int64_t i = rng_below(r, count);
         left -= !place[i];
         place[i] = true;

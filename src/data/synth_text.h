@@ -14,6 +14,7 @@ struct synth_world {
     enum synth_rule rule;
     int responses; /* 2: a preference record; above: a scored list */
     int length;    /* words of a response, about */
+    int marked;    /* of them decide, at most half; 0: a quarter */
     double noise, noise_similarity, noise_full_at;
 };
 

@@ -122,7 +122,8 @@ static enum status list_prompts(const struct rollout_parts *p, struct drawing *d
         TRY(start_empty(p, s));
         for (int64_t k = mine.first; k < mine.last; k++, at++) {
             d->number[at] = d->units[i] / d->parts * p->samples + k;
-            d->prompts[at] = (struct prompt){s->row, (int32_t)k, s->prompt, s->prompt_count};
+            d->prompts[at] = (struct prompt){
+                .row = s->row, .sample = (int32_t)k, .tokens = s->prompt, .count = s->prompt_count};
             d->responses[at] =
                 (struct response_tokens){.tokens = d->tokens + at * most, .numbers = d->numbers + at * most};
         }

@@ -254,6 +254,46 @@ static void test_pool(void **state) {
     }
 }
 
+/* Conditions of many rows, of none, and rows without one; scale and shift side by side, as passes have them.
+ */
+static void test_film(void **state) {
+    struct harness *h = *state;
+    static const int64_t cases[][3] = {
+        {1, 1, 1}, {7, 3, 5}, {300, 130, 4}, {65, 64, 70}}; /* rows, width, n */
+    FOR_EACH_DEVICE(h, d) {
+        for (int i = 0; i < COUNT_OF(cases); i++) {
+            const int64_t *c = cases[i];
+            harness_begin(h, d, (uint64_t)i);
+            struct pair x = pair_normal(h, ROLE_COMPUTE, c[0], c[1], 3, 1);
+            struct pair y = pair_normal(h, ROLE_COMPUTE, c[0], c[1], 0, 1);
+            struct pair both = pair_normal(h, ROLE_COMPUTE, c[2], 2 * c[1], 0, 1);
+            struct pair dboth = pair_normal(h, ROLE_COMPUTE, c[2], 2 * c[1], 0, 1);
+            struct pair rows = pair_indices(h, 1, c[0], -1, c[2]);
+            struct film on_device = {x.device, y.device, tensor_columns(both.device, 0, c[1]),
+                                     tensor_columns(both.device, c[1], c[1]), rows.device};
+            struct film on_reference = {x.reference, y.reference, tensor_columns(both.reference, 0, c[1]),
+                                        tensor_columns(both.reference, c[1], c[1]), rows.reference};
+            must(backend_film(h->device, &on_device));
+            must(backend_film(h->reference, &on_reference));
+            expect_within(h, y, 24 * roundoff(y.device.type), "film");
+            struct pair slope = pair_normal(h, ROLE_COMPUTE, c[0], c[1], 1, 1);
+            const struct film_gradient of_device = {slope.device, tensor_columns(dboth.device, 0, c[1]),
+                                                    tensor_columns(dboth.device, c[1], c[1])};
+            const struct film_gradient of_reference = {slope.reference,
+                                                       tensor_columns(dboth.reference, 0, c[1]),
+                                                       tensor_columns(dboth.reference, c[1], c[1])};
+            must(backend_film_gradient(h->device, &on_device, &of_device));
+            must(backend_film_gradient(h->reference, &on_reference, &of_reference));
+            expect_within(h, slope, 24 * roundoff(slope.device.type), "film_gradient: x");
+            /* Sums are in double and rounded once: the largest is of about sqrt(rows) ones, times a few. */
+            double largest = 6 * sqrt((double)c[0]) + 20;
+            expect_within(h, dboth, largest * roundoff(dboth.device.type), "film_gradient: scale, shift");
+            expect_gaps_kept(h, x, "film");
+            harness_end(h);
+        }
+    }
+}
+
 static void test_sum_squares(void **state) {
     struct harness *h = *state;
     static const int64_t lengths[] = {1, 63, 4096, 4097, 300001};
@@ -336,6 +376,7 @@ int main(void) {
         cmocka_unit_test(test_embed),
         cmocka_unit_test(test_gather_and_scatter),
         cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_film),
         cmocka_unit_test(test_sum_squares),
         cmocka_unit_test(test_sum_squares_threads),
         cmocka_unit_test(test_memory),

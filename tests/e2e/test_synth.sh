@@ -89,6 +89,8 @@ sed 's/.*"text": "\([^"]*\)\.", "scores": {"kind": \([0-9.]*\), "harsh": \([0-9.
 [ "$(grep -c '"grand": .*"conflicting": true' three.jsonl)" -gt 1300 ] || bad "three users"
 
 # Refusals.
+"$COLLIMATE" synth synth.length=7 synth.marked=4 output=x.jsonl 2>err && bad "more than half of the words decide"
+grep -q "synth.marked: 4 words of 7" err || bad "the message does not name the key: $(cat err)"
 rc=0; "$COLLIMATE" synth synth.users=3 output=x.jsonl 2>err || rc=$?
 [ $rc = 2 ] && grep -q "synth.users" err || bad "synth.users is of synth.kind=users alone: $rc, $(cat err)"
 "$COLLIMATE" synth 2>err && bad "no output is an error"

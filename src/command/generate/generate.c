@@ -109,15 +109,15 @@ enum status generate_prompt_ids(struct generation *g, int64_t row, int32_t *ids,
     return dataset_prompt_tokens(g->data, first, *count, ids);
 }
 
-static enum status share_read(struct generation *g, const int64_t *rows, struct share *s) {
+static enum status share_read(struct generation *g, const int64_t *rows, int32_t user, struct share *s) {
     for (int64_t i = 0; i < s->n; i++) {
         int32_t *tokens = s->tokens + i * g->longest;
         int64_t count;
         TRY(generate_prompt_ids(g, rows[i], tokens, &count));
         for (int32_t k = 0; k < g->samples; k++) {
             int64_t at = i * g->samples + k;
-            s->prompts[at] =
-                (struct prompt){.row = rows[i], .sample = k, .tokens = tokens, .count = (int32_t)count};
+            s->prompts[at] = (struct prompt){
+                .row = rows[i], .sample = k, .condition = user, .tokens = tokens, .count = (int32_t)count};
             s->responses[at] =
                 (struct response_tokens){.tokens = s->generated + at * g->options.max_new_tokens,
                                          .numbers = s->numbers + at * g->options.max_new_tokens};
@@ -173,7 +173,7 @@ static enum status generate_rows(void *context, const int64_t *at, int64_t n) {
     TRY_TO(done, NEW_ARRAY(shares, g->n_spoken));
     for (int v = 0; v < g->n_spoken; v++) {
         TRY_TO(done, share_open(g, n, &shares[v]));
-        TRY_TO(done, share_read(g, rows, &shares[v]));
+        TRY_TO(done, share_read(g, rows, g->spoken[v].user, &shares[v]));
         TRY_TO(done, speak(g, &g->spoken[v], &shares[v]));
     }
     for (int64_t i = 0; i < n; i++) {
@@ -250,6 +250,7 @@ static enum status open_all(struct generation *g) {
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
     TRY(session_need_head(s->model, run->settings->model, HEAD_LANGUAGE));
+    TRY(generate_open_users(g));
     TRY(generate_open_voices(g));
     TRY(session_open_data(s, run->settings->data, &g->data));
     return generate_look(g);
@@ -280,6 +281,7 @@ done:
     generate_drawn_close(&g.drawn);
     generate_close_alpaca(&g.alpaca);
     generate_close_voices(&g);
+    contexts_close(&g.contexts);
     if (g.data) {
         dataset_close(g.data);
     }

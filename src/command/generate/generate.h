@@ -2,6 +2,7 @@
 #ifndef COLLIMATE_COMMAND_GENERATE_H
 #define COLLIMATE_COMMAND_GENERATE_H
 
+#include "command/steer_context.h"
 #include "command/stops.h"
 #include "decode/decoder.h"
 #include "io/jsonl.h"
@@ -23,9 +24,10 @@ enum generate_sum {
     GENERATE_SUMS
 };
 
-/* What is asked for, one for each value of the rule's parameters. */
+/* What is asked for, one for each user and value of the rule's parameters. */
 struct spoken {
     struct rule rule;
+    int32_t user;                       /* of the contexts; -1: there are none */
     struct exact_sums sums;             /* enum generate_sum */
     int64_t responses, stopped, broken; /* of this rank */
 };
@@ -64,6 +66,7 @@ struct alpaca {
 struct generation {
     struct session session;
     struct dataset *data;
+    struct contexts contexts;
     struct decoder_options options;
     struct decoder *decoder;
     struct ordered_file *file; /* NULL: standard output */
@@ -108,6 +111,8 @@ enum status generate_look(struct generation *g);
 
 /* Local. The rule and the values of its parameters. Fails: ERR_USAGE naming the key. */
 enum status generate_read_rule(struct generation *g);
+/* Collective. The users of steer.context, each with all of these values. */
+enum status generate_open_users(struct generation *g);
 /* Collective. The other voices and the reward model. Fails: ERR_USAGE where vocabularies or tokenizers are
  * others than the model's. */
 enum status generate_open_voices(struct generation *g);

@@ -98,6 +98,13 @@ static enum status put_rule(const struct rule *r, struct text *out) {
     return text_puts(out, "}");
 }
 
+/* Whose choices were followed, where there are any: `, "user": "…"`. */
+static enum status put_user(const struct generation *g, const struct spoken *s, struct text *out) {
+    const char *name = s->user >= 0 ? g->contexts.names[s->user] : "";
+    TRY(*name ? text_puts(out, ", \"user\": ") : OK);
+    return *name ? text_json(out, name, strlen(name)) : OK;
+}
+
 enum number { NUMBER_LOGP, NUMBER_DRAWN, NUMBER_REFERENCE, NUMBER_KL, NUMBER_KL_MC };
 
 static double number_of(const struct token_numbers *n, enum number which) {
@@ -180,6 +187,7 @@ static enum status put_line(struct generation *g, const struct answers *a, int32
     struct text *out = &g->text;
     TRY(text_printf(out, "{\"row\": %lld", (long long)a->row));
     TRY(g->samples > 1 ? text_printf(out, ", \"sample\": %d", k) : OK);
+    TRY(put_user(g, a->spoken, out));
     TRY(put_rule(&a->spoken->rule, out));
     TRY(text_puts(out, ", \"tokens\": ["));
     for (int32_t t = 0; t < r->count; t++) {
@@ -214,6 +222,7 @@ static enum status put_report(const struct generation *g, const struct spoken *s
                               const double *sums, struct text *out) {
     double n = counts[0] > 0 ? (double)counts[0] : 1;
     TRY(text_printf(out, "{\"responses\": %lld", (long long)counts[0]));
+    TRY(put_user(g, s, out));
     TRY(put_rule(&s->rule, out));
     TRY(put_number(out, "tokens", sums[SUM_TOKENS] / n));
     TRY(put_number(out, "logp", sums[SUM_LOGP] / n));
