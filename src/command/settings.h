@@ -183,7 +183,7 @@ struct settings {
     } preflight;
     struct {
         int kind; /* 0 ops, 1 comm, 2 step, 3 kmeans */
-        int64_t repeats, tokens, largest, rows, width, clusters, iterations, memory_mib;
+        int64_t repeats, tokens, sequences, largest, rows, width, clusters, iterations, memory_mib;
         int collective; /* 0 all, i: collective i - 1 */
     } bench;
 };
