@@ -327,6 +327,36 @@ static enum status are_choices(struct session *s, bool *out) {
     return OK;
 }
 
+/* Loss, margins and accuracies of a language model. */
+static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
+    struct session *s = &e->session;
+    const struct settings *settings = s->settings;
+    TRY(rows_kind(s->comm, request->path, ROWS_RESPONSES, &request->kind));
+    bool pairs = request->kind == ROWS_PAIRS;
+    request->kind = pairs ? ROWS_LABELED : request->kind;
+    TRY(session_open_rows(s, request, &s->train));
+    if (!pairs) {
+        terms_one("sft", &e->terms);
+    }
+    e->terms.has_reference = pairs && *settings->reference;
+    if (s->steers && settings->evaluate.kl_positions > 0) {
+        return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");
+    }
+    if (s->run->dry_run) {
+        return OK;
+    }
+    if (e->terms.has_reference) {
+        struct batch_source source = session_evaluation(s, &s->train);
+        const struct reference_request reference = {.rows = &s->train,
+                                                    .source = &source,
+                                                    .steps = INT64_MAX,
+                                                    .is_main = true,
+                                                    .tokens = e->terms.reads & READS_TOKEN_REFERENCE};
+        TRY(session_reference(s, &reference));
+    }
+    return run_rows(e);
+}
+
 static enum status evaluate_work(struct evaluation *e) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
@@ -359,30 +389,7 @@ static enum status evaluate_work(struct evaluation *e) {
         TRY(evaluate_choices(e));
         return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
     }
-    TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));
-    bool pairs = request.kind == ROWS_PAIRS;
-    request.kind = pairs ? ROWS_LABELED : request.kind;
-    TRY(session_open_rows(s, &request, &s->train));
-    if (!pairs) {
-        terms_one("sft", &e->terms);
-    }
-    e->terms.has_reference = pairs && *settings->reference;
-    if (s->steers && settings->evaluate.kl_positions > 0) {
-        return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");
-    }
-    if (s->run->dry_run) {
-        return OK;
-    }
-    if (e->terms.has_reference) {
-        struct batch_source source = session_evaluation(s, &s->train);
-        const struct reference_request reference = {.rows = &s->train,
-                                                    .source = &source,
-                                                    .steps = INT64_MAX,
-                                                    .is_main = true,
-                                                    .tokens = e->terms.reads & READS_TOKEN_REFERENCE};
-        TRY(session_reference(s, &reference));
-    }
-    return run_rows(e);
+    return evaluate_language(e, &request);
 }
 
 enum status command_evaluate(struct run *run) {
