@@ -24,7 +24,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars, strict, strings_as_chat;
+        bool token_chars, strict, strings_as_chat, splits;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio, conflicting;
         char *objectives;
