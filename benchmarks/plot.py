@@ -3,6 +3,7 @@
 np-study FOLDER   accuracy against the number of context pairs, beside the published curves (jobs/np-study.sh)
 real-study FOLDER held-out loss, margin, accuracy and rewards along training, by subset (jobs/real-study.sh)
 shallow-study FOLDER  accuracy by cut, reward against KL by rule, KL by position (jobs/shallow-study.sh)
+online-study FOLDER  true reward against KL from the SFT policy along training, by method and reward (jobs/online-study.sh)
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
 run RUN...        loss, margins, accuracies and gradient norm of training runs: their folders (or metrics.jsonl), beside each other
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
@@ -347,7 +348,36 @@ def scaling(inputs, output):
     plt.close(figure)
 
 
-kinds = {"run": run, "np-study": np_study, "real-study": real_study, "shallow-study": shallow_study, "selection": selection, "drift": drift, "kl": kl,
+def online_study(inputs, output):
+    folder, = inputs
+    with open(os.path.join(folder, "points.csv")) as file:
+        rows = list(csv.DictReader(file))
+    rewards = list(dict.fromkeys(row["reward_by"] for row in rows))
+    methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "sft"]
+    figure, all_axes = plt.subplots(1, len(rewards), figsize=(6.4 * len(rewards), 4.6), sharey=True, squeeze=False)
+    for axes, reward in zip(all_axes[0], rewards):
+        own = [row for row in rows if row["reward_by"] == reward]
+        start = statistics.mean(float(row["reward"]) for row in own if row["method"] == "sft")
+        axes.axhline(start, color="gray", linestyle=":", label="SFT")
+        for method in methods:
+            steps = sorted({int(row["updates"]) for row in own if row["method"] == method})
+            at = [[row for row in own if row["method"] == method and int(row["updates"]) == step] for step in steps]
+            kl = [[float(row["kl"]) for row in some] for some in at]
+            gained = [[float(row["reward"]) for row in some] for some in at]
+            axes.errorbar([0] + [statistics.mean(x) for x in kl], [start] + [statistics.mean(y) for y in gained],
+                          [0] + [standard_error(y) for y in gained], [0] + [standard_error(x) for x in kl], marker="o",
+                          markersize=3, capsize=2, linewidth=1, label=method)
+        axes.set_title("trained by the true reward" if reward == "truth" else "trained by a learned reward")
+        axes.set_xlabel("KL from the SFT policy, nats a response")
+        axes.set_xscale("symlog", linthresh=1)
+    all_axes[0][0].set_ylabel("true reward of held-out responses")
+    all_axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+
+
+kinds = {"run": run, "np-study": np_study, "real-study": real_study, "shallow-study": shallow_study,
+         "online-study": online_study, "selection": selection, "drift": drift, "kl": kl,
          "scaling": scaling}
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ noise=${NOISE:-0.1}           # of the labels that are trained on
 mixes=${MIXES:-0,0.15,0.3,0.45,0.6,0.7,0.8,0.9,1}
 # Thresholds are told in times the policy's own mean KL of a token on held-out responses: policies differ in that.
 thresholds=${THRESHOLDS:-0.5,1,1.25,1.5,1.75,2,2.5,3,4,6}
-batch=${BATCH:-32}
+batch=${BATCH:-32} beta=${BETA:-0.3}
 shape=${SHAPE:-configs/models/llama-mini.json} # where MODEL is not set
 sft=(train.epochs="${SFT_EPOCHS:-3}" train.learning_rate="${SFT_RATE:-3e-3}")
-dpo=(train.epochs="${DPO_EPOCHS:-1}" train.learning_rate="${DPO_RATE:-1e-3}" dpo.beta="${BETA:-0.1}")
+dpo=(train.epochs="${DPO_EPOCHS:-1}" train.learning_rate="${DPO_RATE:-1e-3}" dpo.beta="$beta")
 reward=(train.epochs="${REWARD_EPOCHS:-4}" train.learning_rate="${REWARD_RATE:-3e-3}")
 common=(train.batch="$batch" train.schedule=cosine train.warmup_steps=10 train.deterministic=true)
 tokens=${TOKENS:-1,2,3,4,6,9,13,18,24}
@@ -146,7 +146,7 @@ study_seed() {
         once "dpo-$cut" dpo data="$dir/train.h5" model="$dir/sft/model" output="$dir/dpo-$cut" \
             truncate.ratio="$ratio" "${dpo[@]}" "${common[@]}" "${limit[@]}" seed="$seed"
         once "evaluate-dpo-$cut" evaluate data="$dir/heldout.h5" model="$dir/dpo-$cut/model" reference="$dir/sft/model" \
-            "${limit[@]}" dpo.beta="${BETA:-0.1}" output="$dir/evaluate-dpo-$cut.json"
+            "${limit[@]}" dpo.beta="$beta" output="$dir/evaluate-dpo-$cut.json"
     done
     once positions evaluate data="$dir/heldout.h5" model="$dir/dpo-100/model" reference="$dir/sft/model" "${limit[@]}" \
         evaluate.kl_positions="${POSITIONS:-64}" output="$dir/positions.json"

@@ -152,6 +152,7 @@ struct settings {
         char *loss;
         int64_t prompts, samples, max_new_tokens, sequences, inner_epochs;
         double temperature, kl, kl_target, kl_horizon, clip, clip_high, delta, importance_cap, top_share;
+        double xpo_alpha, mixture;
         double gamma, lambda, value_weight, value_clip; /* ppo */
         bool whiten_rewards;
         bool stop_at_end, keep_rollouts, kl_correction, normalize_advantages, mask_truncated, sync_reference;
@@ -182,7 +183,7 @@ struct settings {
     } preflight;
     struct {
         int kind; /* 0 ops, 1 comm, 2 step, 3 kmeans */
-        int64_t repeats, tokens, largest, rows, width, clusters, iterations, memory_mib;
+        int64_t repeats, tokens, sequences, largest, rows, width, clusters, iterations, memory_mib;
         int collective; /* 0 all, i: collective i - 1 */
     } bench;
 };

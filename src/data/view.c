@@ -147,6 +147,10 @@ int64_t view_rows(const struct view *v) {
     return v->rows;
 }
 
+int64_t view_row_in_file(const struct view *v, int64_t row) {
+    return row_in_file(v, row);
+}
+
 int64_t view_ids(const struct view *v) {
     int64_t rows = v->unpaired.rows;
     return v->kind != ROWS_UNPAIRED ? dataset_size(v->d).responses : v->block > 0 ? 2 * rows : rows;

@@ -190,7 +190,7 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
         scores[j].reference = b->reference[k];
         scores[j].token_reference = b->token_reference ? b->token_reference + b->token_first[k] : NULL;
     }
-    for (int32_t j = 0; j < sample->n_responses; j++) {
+    for (int32_t j = 0; j < sample->n_responses && b->first; j++) {
         take_drawn(b, b->first[i] + j, &scores[j]);
     }
     for (int32_t j = 0; j < sample->n_responses && s->reference; j++) {
