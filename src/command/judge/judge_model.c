@@ -6,6 +6,7 @@
 #include "command/judge/judge.h"
 #include "io/ordered.h"
 #include "score/work.h"
+#include "util/log.h"
 #include "util/mem.h"
 
 enum { UNITS_PER_RANK = 16, ROOM = 512 };
@@ -15,7 +16,8 @@ struct judging {
     struct asking asking;
     struct pass *pass;
     struct workspace workspace;
-    int64_t room; /* tokens that the workspace is for */
+    int64_t room;   /* tokens that the workspace is for */
+    int64_t beyond; /* texts of this rank that are longer than the model's positions */
     struct forest forest;
     struct ids ids;
     float *logits;
@@ -65,6 +67,7 @@ static enum status forward(struct judging *g, int64_t row) {
     int count;
     TRY(to_int(g->ids.count, "tokens of a question", &count));
     TRY(make_room(g, count));
+    g->beyond += model_positions(config) > 0 && count > model_positions(config);
     forest_clear(&g->forest);
     TRY(forest_add(&g->forest, -1, g->ids.data, count, row, &segment));
     TRY(forest_value(&g->forest, segment, config->head == HEAD_SCORE ? config->pad_id : -1));
@@ -179,6 +182,11 @@ static enum status run(struct judging *g, int64_t n, int each,
     st = st == OK ? NEW_ARRAY(g->logits, g->judge->session.model->config.vocabulary) : st;
     TRY(comm_agree(c, st));
     TRY(work_run(c, &work));
+    TRY(comm_sum_i64(c, &g->beyond, 1));
+    if (g->beyond > 0) {
+        log_root(LOG_WARN, "%lld texts go beyond the judge's %lld positions", (long long)g->beyond,
+                 (long long)model_positions(&g->judge->session.model->config));
+    }
     return comm_sum_f64(c, g->results, n * each);
 }
 
