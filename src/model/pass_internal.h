@@ -90,7 +90,7 @@ struct pass {
     struct tensor hidden, final_statistics; /* (A, d) after the final norm; its input is the last layer's y */
 
     struct tensor score_rows, score_hidden, score_targets, score_statistics; /* of pass_logps */
-    struct tensor value_input; /* score_hidden before it was scaled as the logits are */
+    struct tensor value_input;  /* score_hidden before it was scaled as the logits are */
     struct pass *diverges_from; /* of pass_divergence since the last forward; borrowed */
     int32_t n_values;           /* of pass_values */
     int32_t *value_rows;
