@@ -22,6 +22,7 @@ struct judging {
     struct ids ids;
     float *logits;
     struct text prompt;
+    int64_t beyond;             /* texts that are longer than the model's positions; this rank's */
     double *results;            /* ORDERS of each unit; this rank's, 0 elsewhere */
     struct ordered_file *saved; /* judge.save; NULL: none */
     struct text lines;
@@ -60,11 +61,28 @@ static enum status make_room(struct judging *g, int64_t tokens) {
     return pass_open(m, &g->workspace, KEEP_NOTHING, &g->pass);
 }
 
+/* Whether the model can read g->ids. */
+static enum status check_length(struct judging *g) {
+    const struct model_config *config = &g->judge->session.model->config;
+    int64_t n = g->ids.count, positions = model_positions(config);
+    if (n == 0) {
+        return fail(ERR_DATA, "a text without any token");
+    }
+    if (config->learned_positions && n > config->max_positions) {
+        return fail(ERR_DATA,
+                    "%lld tokens with all that stands around it, and the judge has positions for %lld",
+                    (long long)n, (long long)config->max_positions);
+    }
+    g->beyond += positions > 0 && n > positions;
+    return OK;
+}
+
 /* The pass over g->ids, read out at the last one. */
 static enum status forward(struct judging *g, int64_t row) {
     const struct model_config *config = &g->judge->session.model->config;
     int32_t segment;
     int count;
+    TRY(check_length(g));
     TRY(to_int(g->ids.count, "tokens of a question", &count));
     TRY(make_room(g, count));
     g->beyond += model_positions(config) > 0 && count > model_positions(config);
@@ -157,7 +175,9 @@ static enum status reward_units(void *context, const int64_t *units, int64_t n) 
         const struct reply *reply = reply_at(g->judge, units[i]);
         TRY(judge_prompt(g->judge, reply, &g->prompt));
         TRY(asking_reply_ids(&g->asking, g->prompt.data ? g->prompt.data : "", reply->text, &g->ids));
-        TRY(forward(g, reply->key));
+        if (forward(g, reply->key) != OK) {
+            return note("judging the answer of line %lld", (long long)reply->line);
+        }
         TRY(pass_values(g->pass, g->forest.readout_at, 1, &g->results[units[i]]));
     }
     return OK;
