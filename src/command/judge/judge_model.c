@@ -17,7 +17,6 @@ struct judging {
     struct pass *pass;
     struct workspace workspace;
     int64_t room;   /* tokens that the workspace is for */
-    int64_t beyond; /* texts of this rank that are longer than the model's positions */
     struct forest forest;
     struct ids ids;
     float *logits;
@@ -85,7 +84,6 @@ static enum status forward(struct judging *g, int64_t row) {
     TRY(check_length(g));
     TRY(to_int(g->ids.count, "tokens of a question", &count));
     TRY(make_room(g, count));
-    g->beyond += model_positions(config) > 0 && count > model_positions(config);
     forest_clear(&g->forest);
     TRY(forest_add(&g->forest, -1, g->ids.data, count, row, &segment));
     TRY(forest_value(&g->forest, segment, config->head == HEAD_SCORE ? config->pad_id : -1));
