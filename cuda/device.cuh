@@ -179,7 +179,7 @@ template <typename T> struct view {
         return data + i * stride;
     }
 };
-template <typename T> static inline view<T> view_of(struct tensor t) {
+template <typename T> static inline __host__ __device__ view<T> view_of(struct tensor t) {
     return view<T>{static_cast<T *>(t.data), t.stride};
 }
 

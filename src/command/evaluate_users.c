@@ -124,6 +124,7 @@ static void log_table(const struct users_job *j) {
 static enum status open_all(struct users_job *j) {
     struct session *s = j->session;
     TRY(session_need_head(s->model, s->settings->model, HEAD_LANGUAGE));
+    TRY(s->lora ? OK : session_need(s->settings->reference, "reference")); /* adapters have their base */
     enum status st = steer_first_file(s->settings, &j->first);
     st = st == OK ? take_names(j) : st;
     st = st == OK ? text_puts(&j->embeddings, s->settings->embeddings) : st;

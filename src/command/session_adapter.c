@@ -79,7 +79,7 @@ static enum status open_here(struct session *s) {
     const struct settings *settings = s->settings;
     uint64_t hash;
     TRY(lora_open(s->model, &s->adapters, ARENA_TRAINED, s->trains ? s->beside : 0, &s->lora));
-    TRY(*settings->adapter ? OK : lora_initialize(s->lora, (uint64_t)settings->seed));
+    TRY(lora_initialize(s->lora, (uint64_t)settings->seed)); /* also beside what a folder holds */
     TRY(reads_adapters(s) ? adapter_folder_read(settings->adapter, s->lora) : OK);
     TRY(session_open_steering(s));
     TRY(adapter_hash(s->lora, &hash));

@@ -28,6 +28,7 @@ enum status steer_embed(struct run *run, const char *file, struct text *path) {
     struct dataset *data = NULL;
     settings.model = *settings.steer.embedder ? settings.steer.embedder : settings.model;
     settings.adapter = "";
+    settings.split = SPLIT_ALL; /* the world has all of the file */
     session_open(run, &session);
     session.settings = &settings;
     enum status st = session_open_backend(&session, NULL, true);

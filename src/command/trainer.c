@@ -97,6 +97,7 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
+    TRY(*settings->steer.layers ? trainer_steer_first(t) : OK);
     int64_t mismatch = t->terms.reads & READS_MISMATCHED ? settings->train.batch : 0;
     if (mismatch == 1) {
         return fail(ERR_USAGE,
@@ -459,7 +460,6 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     s->head = model_head_for(t->terms.reads & READS_VALUE);
     s->value_head = t->terms.reads & READS_TOKEN_VALUE;
     s->trains = true;
-    TRY(*settings->steer.layers ? comm_agree(s->comm, trainer_steer_first(t)) : OK);
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
         TRY(check_without_model(t));

@@ -5,12 +5,14 @@
 #include "command/trainer.h"
 
 enum status trainer_steer_first(struct trainer *t) {
-    return steer_first_file(t->session.settings, &t->view);
+    enum status st = t->view.len > 0 ? OK : steer_first_file(t->session.settings, &t->view);
+    return comm_agree(t->session.comm, st);
 }
 
 enum status trainer_steer_embed(struct trainer *t) {
     const struct settings *s = t->session.settings;
     bool is_given = *s->embeddings;
+    TRY(trainer_steer_first(t));
     enum status st = is_given ? text_puts(&t->embeddings, s->embeddings)
                               : text_printf(&t->embeddings, "%s/steer.embeddings.h5", s->output);
     TRY(comm_agree(t->session.comm, st));

@@ -86,6 +86,40 @@ static void test_gemm(void **state) {
     }
 }
 
+/* Where rows are steady, a product of one row or of a few has the bits of the same rows among many. */
+static void test_gemm_of_few_rows(void **state) {
+    enum { MANY = 61, MOST = 5, N = 70, K = 300 };
+    struct harness *h = *state;
+    FOR_EACH_DEVICE(h, d) {
+        if (!h->device->caps.steady_rows) {
+            continue;
+        }
+        for (int i = 0; i < 4 * MOST; i++) {
+            bool has_bias = i & 1, adds = i & 2;
+            int64_t rows = 1 + i / 4, bytes;
+            char many[MANY * N * 4], few[MOST * N * 4];
+            harness_begin(h, d, (uint64_t)i);
+            struct tensor a = pair_normal(h, ROLE_COMPUTE, MANY, K, 0, 1).device;
+            struct tensor b = pair_normal(h, ROLE_COMPUTE, N, K, 0, 1).device;
+            struct tensor c = pair_normal(h, ROLE_COMPUTE, MANY, N, 0, 1).device;
+            struct tensor part = pair_normal(h, ROLE_COMPUTE, rows, N, 0, 1).device;
+            struct tensor bias = pair_normal(h, ROLE_COMPUTE, 1, N, 0, 1).device;
+            bytes = rows * N * dtype_size(c.type);
+            must(backend_copy(h->device, part.data, c.data, bytes));
+            struct gemm g = {.a = a, .b = b, .c = c, .transpose_b = true, .alpha = -0.5, .beta = adds};
+            g.bias = has_bias ? bias : (struct tensor){0};
+            must(backend_gemm(h->device, &g));
+            g.a.rows = g.c.rows = rows;
+            g.c = part;
+            must(backend_gemm(h->device, &g));
+            must(backend_read(h->device, many, c.data, bytes));
+            must(backend_read(h->device, few, part.data, bytes));
+            assert_memory_equal(many, few, bytes);
+            harness_end(h);
+        }
+    }
+}
+
 /* With beta 0, C is not read: NaN there must not come through. */
 static void test_gemm_ignores_old_content(void **state) {
     struct harness *h = *state;
@@ -369,6 +403,7 @@ static void test_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),
+        cmocka_unit_test(test_gemm_of_few_rows),
         cmocka_unit_test(test_gemm_ignores_old_content),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_sum_rows),

@@ -154,21 +154,31 @@ static void add_sum(struct spoken *s, enum generate_sum which, double value) {
     exact_add(&s->sums, which, exact_of(&s->sums, isfinite(value) ? value : 0), 1);
 }
 
-static void count(struct generation *g, const struct answers *a, int32_t k) {
+struct response_sums generate_sums(const struct generation *g, const struct answers *a, int32_t k) {
     const struct response_tokens *r = &a->responses[k];
-    struct spoken *s = a->spoken;
+    bool two = compares(g);
+    return (struct response_sums){.tokens = r->count,
+                                  .logp = sum_of(r, NUMBER_LOGP),
+                                  .kl = two ? sum_of(r, NUMBER_KL) : NAN,
+                                  .kl_mc = two ? sum_of(r, NUMBER_KL_MC) : NAN,
+                                  .reward = a->rewards ? a->rewards[k] : NAN,
+                                  .stopped = r->stopped,
+                                  .broken = r->broken};
+}
+
+void generate_count(const struct generation *g, struct spoken *s, const struct response_sums *r) {
     s->broken += r->broken;
     s->responses++;
     s->stopped += r->stopped;
-    add_sum(s, SUM_TOKENS, r->count);
-    add_sum(s, SUM_LOGP, sum_of(r, NUMBER_LOGP));
+    add_sum(s, SUM_TOKENS, r->tokens);
+    add_sum(s, SUM_LOGP, r->logp);
     if (compares(g)) {
-        add_sum(s, SUM_KL_TOP, sum_of(r, NUMBER_KL));
-        add_sum(s, SUM_KL_MC, sum_of(r, NUMBER_KL_MC));
+        add_sum(s, SUM_KL_TOP, r->kl);
+        add_sum(s, SUM_KL_MC, r->kl_mc);
     }
-    if (a->rewards) {
-        add_sum(s, SUM_REWARD, a->rewards[k]);
-        add_sum(s, SUM_REWARD_SQUARES, a->rewards[k] * a->rewards[k]);
+    if (g->judge) {
+        add_sum(s, SUM_REWARD, r->reward);
+        add_sum(s, SUM_REWARD_SQUARES, r->reward * r->reward);
     }
 }
 
@@ -200,7 +210,8 @@ enum status generate_lines(struct generation *g, const struct answers *a, struct
         if (best < 0 || k == best) {
             TRY(g->session.settings->generate.format == 1 ? generate_alpaca_line(g, a, k, scratch)
                                                           : put_line(g, a, k, scratch));
-            count(g, a, k);
+            const struct response_sums sums = generate_sums(g, a, k);
+            generate_count(g, a->spoken, &sums);
         }
     }
     return OK;
