@@ -133,8 +133,7 @@ static void warn(const struct run *run, const struct terms *terms) {
     if (strcmp(run->settings->online.loss, "cispo") == 0 && most < 1) {
         log_root(LOG_WARN,
                  "online.loss=cispo: every ratio counts at most %g, also that of 1; online.clip_high says so "
-                 "(TRL and "
-                 "ScaleRL recommend 5)",
+                 "(TRL and ScaleRL recommend 5)",
                  most);
     }
 }
