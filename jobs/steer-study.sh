@@ -106,7 +106,7 @@ draw_data() {
                 "$dir/train.jsonl" | word_tokenizer "$tokenizer"
     fi
     for part in train heldout; do
-        once "prepare-$part" prepare input="$dir/$part.jsonl" tokenizer="$tokenizer" prepare.objectives="$names" \
+        once "prepare-$part" prepare input="$dir/$part.jsonl" tokenizer="$tokenizer" prepare.objectives="$names" prepare.splits=false \
             output="$dir/$part.h5"
     done
     [ -n "$base" ] && return

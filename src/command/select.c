@@ -86,6 +86,7 @@ static enum status select_by_rewards(struct run *run) {
     const struct rewarded_options options = {.comm = run->comm,
                                              .data = s->data,
                                              .strategy = s->select.strategy,
+                                             .split = (enum data_split)s->split,
                                              .rewards = s->select.rewards,
                                              .samples = s->select.samples,
                                              .output = run->dry_run ? "" : s->output,

@@ -203,7 +203,7 @@ static enum status report(const struct job *j) {
 static enum status run(struct job *j) {
     const struct rewarded_options *o = j->options;
     int64_t counts[DROPS + 1];
-    TRY(dataset_open(o->comm, o->data, &j->data));
+    TRY(dataset_open_split(o->comm, o->data, o->split, &j->data));
     TRY(dataset_verify(o->comm, j->data, o->trust_data));
     j->candidates = dataset_size(j->data).pairs;
     if (j->candidates == 0) {
