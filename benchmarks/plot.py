@@ -2,7 +2,9 @@
 
 np-study FOLDER   accuracy against the number of context pairs, beside the published curves (jobs/np-study.sh)
 real-study FOLDER held-out loss, margin, accuracy and rewards along training, by subset (jobs/real-study.sh)
+steer-study FOLDER  accuracies and sampled text against the number of a user's choices (jobs/steer-study.sh)
 shallow-study FOLDER  accuracy by cut, reward against KL by rule, KL by position (jobs/shallow-study.sh)
+online-study FOLDER  true reward against KL from the SFT policy along training, by method and reward (jobs/online-study.sh)
 selection JSON... similarities of all candidates and of the selected: the reports of `collimate select`
 run RUN...        loss, margins, accuracies and gradient norm of training runs: their folders (or metrics.jsonl), beside each other
 drift JSONL...    how far embeddings have moved: what `collimate inspect` writes to inspect.report, in the files' order
@@ -61,6 +63,45 @@ def np_study(inputs, output):
     axes.set_title("Two users who want opposite things")
     axes.legend()
     axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
+def steer_study(inputs, output):
+    folder, = inputs
+    cells = {}
+    with open(os.path.join(folder, "table.csv")) as file:
+        for row in csv.DictReader(file):
+            low, high = (float(row[end] or row["mean"]) for end in ("low", "high"))
+            cells[row["group"], row["item"], row["measure"]] = float(row["mean"]), (high - low) / 2
+    worlds = list(dict.fromkeys(world for world, _, _ in cells))
+    texts = ["text asked", "text other"]
+    if not any(measure == "text asked" for _, _, measure in cells):
+        texts = sorted({measure for _, _, measure in cells if measure.startswith("bytes ")} - {"bytes nobody"})
+    figure, axes = plt.subplots(len(worlds), 2, figsize=(10, 3.8 * len(worlds)), squeeze=False)
+    for (left, right), world in zip(axes, worlds):
+        def curve(axis, prefix, measure, **style):
+            points = [(int(item[len(prefix):]), *value) for (w, item, m), value in cells.items()
+                      if w == world and m == measure and item.startswith(prefix)]
+            if points:
+                k, mean, half = zip(*sorted(points))
+                axis.errorbar(k, mean, half, marker="o", markersize=3, capsize=2, **style)
+        for prefix, name, line in [("k = ", "NP-DPO", "-"), ("published k = ", "published recipe", ":")]:
+            curve(left, prefix, "sum", linestyle=line, label=name, color="tab:blue")
+            for measure, color in zip(texts, ["tab:blue", "tab:red"]):
+                curve(right, prefix, measure, linestyle=line, label=f"{name}: {measure}", color=color)
+        for item, style in [("alone", "--"), ("mixture", "-.")]:
+            for axis, measure in [(left, "sum"), (right, "text asked")]:
+                if (world, item, measure) in cells:
+                    axis.axhline(cells[world, item, measure][0], color="gray", linestyle=style, label=f"DPO, {item}")
+        left.set_ylabel("sum of the users' accuracies, %")
+        right.set_ylabel("sampled text, %" if texts[0] == "text asked" else "sampled text, bytes")
+        left.set_title(f"users: {world}")
+        for axis in (left, right):
+            axis.set_xlabel("choices that the policy is told")
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(output, dpi=150)
     plt.close(figure)
@@ -347,7 +388,36 @@ def scaling(inputs, output):
     plt.close(figure)
 
 
-kinds = {"run": run, "np-study": np_study, "real-study": real_study, "shallow-study": shallow_study, "selection": selection, "drift": drift, "kl": kl,
+def online_study(inputs, output):
+    folder, = inputs
+    with open(os.path.join(folder, "points.csv")) as file:
+        rows = list(csv.DictReader(file))
+    rewards = list(dict.fromkeys(row["reward_by"] for row in rows))
+    methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "sft"]
+    figure, all_axes = plt.subplots(1, len(rewards), figsize=(6.4 * len(rewards), 4.6), sharey=True, squeeze=False)
+    for axes, reward in zip(all_axes[0], rewards):
+        own = [row for row in rows if row["reward_by"] == reward]
+        start = statistics.mean(float(row["reward"]) for row in own if row["method"] == "sft")
+        axes.axhline(start, color="gray", linestyle=":", label="SFT")
+        for method in methods:
+            steps = sorted({int(row["updates"]) for row in own if row["method"] == method})
+            at = [[row for row in own if row["method"] == method and int(row["updates"]) == step] for step in steps]
+            kl = [[float(row["kl"]) for row in some] for some in at]
+            gained = [[float(row["reward"]) for row in some] for some in at]
+            axes.errorbar([0] + [statistics.mean(x) for x in kl], [start] + [statistics.mean(y) for y in gained],
+                          [0] + [standard_error(y) for y in gained], [0] + [standard_error(x) for x in kl], marker="o",
+                          markersize=3, capsize=2, linewidth=1, label=method)
+        axes.set_title("trained by the true reward" if reward == "truth" else "trained by a learned reward")
+        axes.set_xlabel("KL from the SFT policy, nats a response")
+        axes.set_xscale("symlog", linthresh=1)
+    all_axes[0][0].set_ylabel("true reward of held-out responses")
+    all_axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+
+
+kinds = {"run": run, "np-study": np_study, "real-study": real_study, "shallow-study": shallow_study,
+         "online-study": online_study, "steer-study": steer_study, "selection": selection, "drift": drift, "kl": kl,
          "scaling": scaling}
 
 if __name__ == "__main__":

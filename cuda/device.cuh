@@ -53,7 +53,7 @@ enum cuda_scratch {
     SCRATCH_KINDS
 };
 
-enum cuda_fault { FAULT_NONE, FAULT_EMBED, FAULT_SCATTER, FAULT_GATHER, FAULT_POOL, FAULT_HEAD };
+enum cuda_fault { FAULT_NONE, FAULT_EMBED, FAULT_SCATTER, FAULT_GATHER, FAULT_POOL, FAULT_HEAD, FAULT_FILM };
 
 /* An attention map on the device: see attention.cuh. */
 struct device_map {
@@ -179,7 +179,7 @@ template <typename T> struct view {
         return data + i * stride;
     }
 };
-template <typename T> static inline view<T> view_of(struct tensor t) {
+template <typename T> static inline __host__ __device__ view<T> view_of(struct tensor t) {
     return view<T>{static_cast<T *>(t.data), t.stride};
 }
 

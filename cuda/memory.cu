@@ -12,8 +12,8 @@ static const int64_t SCRATCH_EXACT = int64_t(16) << 20;
 
 static const char *fault_name(int fault) {
     static const char *const names[] = {"",       "embed", "embed_gradient or scatter_add",
-                                        "gather", "pool",  "head"};
-    return fault > FAULT_NONE && fault <= FAULT_HEAD ? names[fault] : "?";
+                                        "gather", "pool",  "head", "film"};
+    return fault > FAULT_NONE && fault <= FAULT_FILM ? names[fault] : "?";
 }
 
 enum status cuda_memory_open(struct cuda *c) {

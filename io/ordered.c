@@ -71,6 +71,48 @@ enum status ordered_open(struct comm *c, const char *path, struct ordered_file *
     return OK;
 }
 
+static enum status open_in_place(struct ordered_file *f, const char *path) {
+    TRY(text_puts(&f->path, path));
+    TRY(text_puts(&f->temporary, path));
+    return OK;
+}
+
+enum status ordered_open_at(struct comm *c, const char *path, int64_t end, struct ordered_file **out) {
+    struct ordered_file *f;
+    enum status st = comm_agree(c, NEW_ARRAY(f, 1));
+    if (st != OK || !f) {
+        mem_free(f);
+        return st;
+    }
+    *f = (struct ordered_file){.comm = c, .descriptor = -1, .end = end};
+    st = open_in_place(f, path);
+    st = st == OK && c->rank == 0 ? open_temporary(f, O_CREAT) : st;
+    if (st == OK && c->rank == 0 && ftruncate(f->descriptor, (off_t)end) != 0) {
+        st = fail(ERR_WRITE, "%s: %s", path, strerror(errno));
+    }
+    st = comm_agree(c, st);
+    st = st == OK && c->rank != 0 ? open_temporary(f, 0) : st;
+    st = comm_agree(c, st);
+    if (st != OK) {
+        release(f);
+        return st;
+    }
+    *out = f;
+    return OK;
+}
+
+enum status ordered_sync(struct ordered_file *f) {
+    return comm_agree(f->comm, file_sync(f->descriptor) == 0
+                                   ? OK
+                                   : fail(ERR_WRITE, "%s: %s", f->path.data, strerror(errno)));
+}
+
+void ordered_keep(struct ordered_file *f) {
+    if (f) {
+        release(f);
+    }
+}
+
 static enum status write_at(const struct ordered_file *f, int64_t offset, const char *data, size_t len) {
     for (size_t done = 0; done < len;) {
         ssize_t now = fault_hits(FAULT_WRITE)

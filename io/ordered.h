@@ -14,6 +14,14 @@
 struct ordered_file;
 /* Collective. path "": standard output. Fails: ERR_WRITE. */
 enum status ordered_open(struct comm *c, const char *path, struct ordered_file **out);
+/* Collective. A file that is appended to where it stands, from byte `end` on: what lies behind is cut off,
+ * and it is made where it is not there. Ended by ordered_keep(). Fails: ERR_WRITE. */
+enum status ordered_open_at(struct comm *c, const char *path, int64_t end, struct ordered_file **out);
+/* Collective. What was appended is safe. */
+enum status ordered_sync(struct ordered_file *f);
+/* Local. Frees, and leaves what was appended. NULL is fine. */
+void ordered_keep(struct ordered_file *f);
+
 /* Collective. This rank's piece of the round (len may be 0). st: how its making went on this rank; a failure
  * is agreed on instead of writing. */
 enum status ordered_append(struct ordered_file *f, enum status st, const char *data, size_t len);

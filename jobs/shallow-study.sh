@@ -26,6 +26,11 @@ at_once=${AT_ONCE:-} # seeds side by side; where not set: as many as there are c
 # large, so that the policy does not learn which part that is: a good share of its KL is spent there. This is what the
 # decoding rules can save. With pairs without end DPO comes close to the best policy at its KL; then mixing is that policy
 # at every smaller KL, and no rule can lie above it.
+# Real records are longer, and MODEL, if given, is trained already: smaller steps, one pass, fewer seeds.
+if [ -n "$input" ]; then
+    : "${SEEDS:=2}" "${SFT_EPOCHS:=1}" "${SFT_RATE:=1e-3}" "${DPO_RATE:=5e-4}" "${BETA:=0.1}" "${REWARD_EPOCHS:=1}" \
+        "${REWARD_RATE:=1e-3}" "${TOKENS:=1,2,4,8,16,32,64}"
+fi
 case ${STUDY:-full} in
 full) seeds=${SEEDS:-6} plain=${PLAIN:-4000} pairs=${PAIRS:-400} heldout=${HELDOUT:-300} ;;
 quick) seeds=${SEEDS:-2} plain=${PLAIN:-200} pairs=${PAIRS:-100} heldout=${HELDOUT:-40} ;;
@@ -38,10 +43,10 @@ noise=${NOISE:-0.1}           # of the labels that are trained on
 mixes=${MIXES:-0,0.15,0.3,0.45,0.6,0.7,0.8,0.9,1}
 # Thresholds are told in times the policy's own mean KL of a token on held-out responses: policies differ in that.
 thresholds=${THRESHOLDS:-0.5,1,1.25,1.5,1.75,2,2.5,3,4,6}
-batch=${BATCH:-32}
+batch=${BATCH:-32} beta=${BETA:-0.3}
 shape=${SHAPE:-configs/models/llama-mini.json} # where MODEL is not set
 sft=(train.epochs="${SFT_EPOCHS:-3}" train.learning_rate="${SFT_RATE:-3e-3}")
-dpo=(train.epochs="${DPO_EPOCHS:-1}" train.learning_rate="${DPO_RATE:-1e-3}" dpo.beta="${BETA:-0.1}")
+dpo=(train.epochs="${DPO_EPOCHS:-1}" train.learning_rate="${DPO_RATE:-1e-3}" dpo.beta="$beta")
 reward=(train.epochs="${REWARD_EPOCHS:-4}" train.learning_rate="${REWARD_RATE:-3e-3}")
 common=(train.batch="$batch" train.schedule=cosine train.warmup_steps=10 train.deterministic=true)
 tokens=${TOKENS:-1,2,3,4,6,9,13,18,24}
@@ -51,7 +56,6 @@ if [ -n "$input" ]; then
     # Seeds change first weights and order: intervals speak of those, not of other data. Rewards are those of a reward model
     # that was trained on other rows, whole.
     worlds=$(basename "${input%.gz}" .jsonl)
-    tokens=${TOKENS:-1,2,4,8,16,32,64}
     limit=(truncate.max_length="${MAX_LENGTH:-256}")
     answer=(generate.temperature=1 generate.batch=32 generate.max_new_tokens="${ANSWER:-96}" generate.limit="${PROMPTS:-64}")
 fi
@@ -146,7 +150,7 @@ study_seed() {
         once "dpo-$cut" dpo data="$dir/train.h5" model="$dir/sft/model" output="$dir/dpo-$cut" \
             truncate.ratio="$ratio" "${dpo[@]}" "${common[@]}" "${limit[@]}" seed="$seed"
         once "evaluate-dpo-$cut" evaluate data="$dir/heldout.h5" model="$dir/dpo-$cut/model" reference="$dir/sft/model" \
-            "${limit[@]}" dpo.beta="${BETA:-0.1}" output="$dir/evaluate-dpo-$cut.json"
+            "${limit[@]}" dpo.beta="$beta" output="$dir/evaluate-dpo-$cut.json"
     done
     once positions evaluate data="$dir/heldout.h5" model="$dir/dpo-100/model" reference="$dir/sft/model" "${limit[@]}" \
         evaluate.kl_positions="${POSITIONS:-64}" output="$dir/positions.json"

@@ -499,6 +499,34 @@ enum status backend_pool(struct backend *b, struct tensor to, struct tensor from
     return is_nothing(to) ? OK : run_pool(b, &(struct pool){.to = to, .from = from, .spans = spans});
 }
 
+static enum status check_film(const struct backend *b, const char *operation, const struct film *f) {
+    enum dtype type = b->caps.compute;
+    TRY(check_tensor(operation, "x", f->x, ANY, ANY, type));
+    TRY(check_tensor(operation, "scale", f->scale, ANY, f->x.columns, type));
+    TRY(check_tensor(operation, "shift", f->shift, f->scale.rows, f->x.columns, type));
+    return check_ids(operation, "conditions", f->conditions, f->x.rows);
+}
+
+enum status backend_film(struct backend *b, const struct film *f) {
+    TRY(check_film(b, "film", f));
+    TRY(check_tensor("film", "y", f->y, f->x.rows, f->x.columns, b->caps.compute));
+    TRY(APART("film", "y", f->y, f->x, f->scale, f->shift, f->conditions));
+    return is_nothing(f->x) ? OK : run_film(b, f);
+}
+
+enum status backend_film_gradient(struct backend *b, const struct film *f, const struct film_gradient *g) {
+    static const char OPERATION[] = "film_gradient";
+    TRY(check_film(b, OPERATION, f));
+    TRY(check_tensor(OPERATION, "d", g->d, f->x.rows, f->x.columns, b->caps.compute));
+    TRY(check_tensor(OPERATION, "dscale", g->dscale, f->scale.rows, f->x.columns, b->caps.compute));
+    TRY(check_tensor(OPERATION, "dshift", g->dshift, f->scale.rows, f->x.columns, b->caps.compute));
+    TRY(APART(OPERATION, "d", g->d, f->x, f->scale, f->shift, f->conditions, g->dscale, g->dshift));
+    TRY(APART(OPERATION, "dscale", g->dscale, f->x, f->scale, f->shift, f->conditions, g->dshift));
+    TRY(APART(OPERATION, "dshift", g->dshift, f->x, f->scale, f->shift, f->conditions));
+    const struct film_backward call = {.film = *f, .gradient = *g};
+    return is_nothing(g->dscale) ? OK : run_film_gradient(b, &call);
+}
+
 enum status backend_sum_squares(struct backend *b, struct tensor x, double *out) {
     TRY(check_tensor("sum_squares", "x", x, ANY, ANY, x.type));
     TRY(check_floating("sum_squares", "x", x));

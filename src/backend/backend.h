@@ -26,7 +26,7 @@
 #include "backend/operations.h"
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 6 };
+enum { BACKEND_API_VERSION = 7 };
 
 struct backend_caps {
     const char *name;      /* "cpu", "check:cpu", "plan", "cuda" */
@@ -187,6 +187,8 @@ bool backend_reads_logits(const struct backend *b);
 enum status backend_gather(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
 enum status backend_scatter_add(struct backend *b, struct tensor to, struct tensor from, struct tensor rows);
 enum status backend_pool(struct backend *b, struct tensor to, struct tensor from, struct tensor spans);
+enum status backend_film(struct backend *b, const struct film *f);
+enum status backend_film_gradient(struct backend *b, const struct film *f, const struct film_gradient *g);
 enum status backend_sum_squares(struct backend *b, struct tensor x, double *out);
 enum status backend_optimizer(struct backend *b, const struct optimizer_step *s);
 int64_t backend_memory_taken(struct backend *b); /* 0: the back end works in host memory */

@@ -120,6 +120,27 @@ void describe_pool(struct pool *call, struct described *out) {
     use_index(out, "spans", &call->spans, INDEX_SPANS, 0, call->from.rows + 1);
 }
 
+static void use_film(struct film *f, struct described *out) {
+    use(out, "x", &f->x, USE_READ);
+    use(out, "scale", &f->scale, USE_READ);
+    use_index(out, "conditions", &f->conditions, INDEX_ROWS, -1, f->scale.rows);
+}
+
+void describe_film(struct film *call, struct described *out) {
+    begin(out);
+    use_film(call, out);
+    use(out, "shift", &call->shift, USE_READ);
+    use(out, "y", &call->y, USE_WRITE);
+}
+
+void describe_film_gradient(struct film_backward *call, struct described *out) {
+    begin(out);
+    use_film(&call->film, out);
+    use(out, "d", &call->gradient.d, USE_UPDATE);
+    use(out, "dscale", &call->gradient.dscale, USE_WRITE);
+    use(out, "dshift", &call->gradient.dshift, USE_WRITE);
+}
+
 static void use_norm(struct norm *n, struct described *out) {
     use(out, "x", &n->x, USE_READ);
     use(out, "weight", &n->weight, USE_READ);

@@ -201,6 +201,22 @@ struct gather {
 struct scatter_add {
     struct tensor to, from, rows;
 };
+/* y = scale[c] * x + shift[c] in each row, c = conditions[i] the row's; -1: y = x. FiLM (Perez et al. 2018).
+ */
+struct film {
+    struct tensor x, y;         /* (T, d) */
+    struct tensor scale, shift; /* (n, d) */
+    struct tensor conditions;   /* 1 x T, I32 */
+};
+/* Sums over a condition's rows, in double and in the order of rows; 0 for one without rows. */
+struct film_gradient {
+    struct tensor d;              /* of y; becomes that of x */
+    struct tensor dscale, dshift; /* (n, d), overwritten */
+};
+struct film_backward {
+    struct film film;
+    struct film_gradient gradient;
+};
 /* to[i] = mean of from's rows [spans[2i], spans[2i] + spans[2i+1]); to of readout type, spans I32 (n, 2). */
 struct pool {
     struct tensor to, from, spans;
@@ -228,6 +244,8 @@ struct pool {
     X(gather, struct gather)                         \
     X(scatter_add, struct scatter_add)               \
     X(pool, struct pool)                             \
+    X(film, struct film)                             \
+    X(film_gradient, struct film_backward)           \
     X(sum_squares, struct sum_squares)               \
     X(optimizer, struct optimizer_step)
 /* Those that a back end may leave out: the front takes others in their place. */

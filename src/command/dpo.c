@@ -57,13 +57,38 @@ done:
     return st;
 }
 
+/* Users are learnt from pair by pair. */
+static enum status check_steering(const struct run *run, const struct terms *terms) {
+    const struct settings *s = run->settings;
+    if (!*s->steer.layers) {
+        return OK;
+    }
+    if (terms->rows != OVER_PAIRS || terms->scope != SCOPE_ROW || terms->reads & READS_DIVERGENCE ||
+        s->dpo.sync_reference) {
+        return fail(
+            ERR_USAGE,
+            "steer.layers: dpo.loss=%s is not one of a pair alone with a reference that stands still; "
+            "take sigmoid, ipo, hinge or another of those",
+            s->dpo.loss);
+    }
+    if (*s->select.strategy || *s->eval_data) {
+        return fail(ERR_USAGE, "steer.layers goes without %s",
+                    *s->eval_data ? "eval_data: evaluate its adapter afterwards" : "select.strategy");
+    }
+    return s->train.batch % s->steer.targets == 0
+               ? OK
+               : fail(ERR_USAGE, "train.batch=%lld is no multiple of steer.targets=%lld, the pairs of a user",
+                      (long long)s->train.batch, (long long)s->steer.targets);
+}
+
 /* embed.* keys have a meaning only where something is embedded. */
 static enum status check_embed_keys(const struct run *run) {
     struct selection_looks looks = {0};
     if (*run->settings->select.strategy) {
         TRY(selection_look(run->settings->select.strategy, &looks));
     }
-    return options_learn(run->options, LEARNT_LOOKS, looks.embeddings);
+    bool embeds = *run->settings->steer.layers && !*run->settings->embeddings;
+    return options_learn(run->options, LEARNT_LOOKS, looks.embeddings || embeds);
 }
 
 unsigned dpo_options_given(const struct options *o) {
@@ -108,6 +133,7 @@ enum status dpo_terms(const struct run *run, struct terms *out) {
     }
     TRY(options_learn(run->options, LEARNT_READS_REFERENCE, out->has_reference));
     TRY(options_learn(run->options, LEARNT_TAKES_BETA, out->takes & TAKES_BETA));
+    TRY(check_steering(run, out));
     return check_embed_keys(run);
 }
 

@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "command/evaluate_kl.h"
+#include "command/evaluate_users.h"
+#include "command/steer_context.h"
+#include "command/steer_data.h"
 #include "command/trainer.h"
 #include "evaluate/breakdown.h"
 #include "evaluate/closed_set.h"
@@ -63,6 +66,7 @@ struct evaluation {
     struct session session;
     struct terms terms;
     struct ratios ratios;
+    struct contexts contexts;
     struct text out;
 };
 
@@ -206,10 +210,12 @@ static enum status run_rows(struct evaluation *e) {
     struct scorer scorer = {0};
     struct sums sums;
     struct batch_source source = session_evaluation(s, &s->train);
+    TRY(contexts_open(s, 1, &e->contexts));
     TRY(open_workspace(s, &source));
     enum status st = open_ratios(e);
     st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
+    scorer_condition(&scorer, contexts_condition(&e->contexts));
     watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &sums));
     TRY_TO(done, ratios_reduce(s->comm, &e->ratios));
@@ -321,41 +327,21 @@ static enum status are_choices(struct session *s, bool *out) {
     return OK;
 }
 
-static enum status evaluate_work(struct evaluation *e) {
+/* Loss, margins and accuracies of a language model. */
+static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
-    struct rows_request request = {.path = settings->data,
-                                   .key = "data",
-                                   .split = (enum data_split)settings->split,
-                                   .limit = settings->evaluate.rows};
-    TRY(session_need(settings->data, "data"));
-    if (!*settings->model) {
-        TRY(evaluate_labels(e));
-        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
-    }
-    TRY(session_open_backend(s, NULL, true));
-    TRY(session_open_model(s));
-    bool is_reward = model_gives_values(&s->model->config);
-    TRY(options_learn(s->run->options, LEARNT_REWARD_MODEL, is_reward));
-    TRY(options_learn(s->run->options, LEARNT_LANGUAGE_MODEL, !is_reward));
-    if (is_reward) {
-        TRY(evaluate_reward(e));
-        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
-    }
-    bool choices;
-    TRY(are_choices(s, &choices));
-    if (choices) {
-        TRY(evaluate_choices(e));
-        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
-    }
-    TRY(rows_kind(s->comm, request.path, ROWS_RESPONSES, &request.kind));
-    bool pairs = request.kind == ROWS_PAIRS;
-    request.kind = pairs ? ROWS_LABELED : request.kind;
-    TRY(session_open_rows(s, &request, &s->train));
+    TRY(rows_kind(s->comm, request->path, ROWS_RESPONSES, &request->kind));
+    bool pairs = request->kind == ROWS_PAIRS;
+    request->kind = pairs ? ROWS_LABELED : request->kind;
+    TRY(session_open_rows(s, request, &s->train));
     if (!pairs) {
         terms_one("sft", &e->terms);
     }
     e->terms.has_reference = pairs && *settings->reference;
+    if (s->steers && settings->evaluate.kl_positions > 0) {
+        return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");
+    }
     if (s->run->dry_run) {
         return OK;
     }
@@ -369,6 +355,41 @@ static enum status evaluate_work(struct evaluation *e) {
         TRY(session_reference(s, &reference));
     }
     return run_rows(e);
+}
+
+static enum status evaluate_work(struct evaluation *e) {
+    struct session *s = &e->session;
+    const struct settings *settings = s->settings;
+    struct rows_request request = {.path = settings->data,
+                                   .key = "data",
+                                   .split = (enum data_split)settings->split,
+                                   .limit = settings->evaluate.rows};
+    TRY(session_need(settings->data, "data"));
+    if (!*settings->model) {
+        TRY(evaluate_labels(e));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
+    TRY(options_learn(s->run->options, LEARNT_USERS, steer_has_users(settings)));
+    TRY(session_open_backend(s, NULL, true));
+    TRY(session_open_model(s));
+    if (steer_has_users(settings)) {
+        TRY(evaluate_users(s, &e->out));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
+    bool is_reward = model_gives_values(&s->model->config);
+    TRY(options_learn(s->run->options, LEARNT_REWARD_MODEL, is_reward));
+    TRY(options_learn(s->run->options, LEARNT_LANGUAGE_MODEL, !is_reward));
+    if (is_reward) {
+        TRY(evaluate_reward(e));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
+    bool choices;
+    TRY(are_choices(s, &choices));
+    if (choices) {
+        TRY(evaluate_choices(e));
+        return s->run->dry_run ? OK : comm_agree(s->comm, deliver(e));
+    }
+    return evaluate_language(e, &request);
 }
 
 enum status command_evaluate(struct run *run) {
@@ -391,6 +412,7 @@ enum status command_evaluate(struct run *run) {
     session_open(run, &e.session);
     enum status st = evaluate_work(&e);
     ratios_close(&e.ratios);
+    contexts_close(&e.contexts);
     text_free(&e.out);
     session_close(&e.session);
     return st;

@@ -86,7 +86,8 @@ static enum status decode(struct job *job, struct decoder *d, const struct sampl
         TRY_TO(done, prompt_of(job, &samples[i], &prompt, &is_first));
         int32_t wanted = is_first && samples[i].prompt_count > 0 ? job->samples : 0;
         for (int32_t k = 0; k < wanted; k++, asked++) {
-            prompts[asked] = (struct prompt){prompt, k, samples[i].prompt, samples[i].prompt_count};
+            prompts[asked] = (struct prompt){
+                .row = prompt, .sample = k, .tokens = samples[i].prompt, .count = samples[i].prompt_count};
             out[asked] = (struct response_tokens){.tokens = tokens + asked * job->positions,
                                                   .numbers = numbers + asked * job->positions};
         }

@@ -97,6 +97,9 @@ enum status facts_collect(const struct trainer *t, struct facts *out) {
         TRY(add_hash(out, "adapter contents", s->model_hash));
     }
     TRY(add_hash(out, "data", dataset_hash(s->train.data)));
+    if (s->steers) {
+        TRY(add_hash(out, "users", world_hash(&t->world)));
+    }
     TRY(add_hash(out, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n)));
     if (t->terms.has_reference) {
         TRY(add_hash(out, "reference contents", s->train.reference_model));

@@ -99,6 +99,12 @@ static enum status score_rows(struct merge_job *job) {
 /* Local. */
 static enum status merge_here(struct merge_job *job) {
     struct session *s = &job->session;
+    if (s->steers) {
+        return fail(ERR_USAGE,
+                    "%s has steering, which goes by users and into no weights; its adapters alone "
+                    "merge from a folder without steering.json",
+                    s->settings->adapter);
+    }
     TRY(lora_merge(s->model, s->lora));
     lora_use(s->model, NULL);
     int wanted = s->settings->save.dtype;

@@ -67,7 +67,7 @@ enum status trainer_config(struct trainer *t, struct model_config *out) {
     out->value_head = t->terms.reads & READS_TOKEN_VALUE;
     text_free(&folder);
     st = st == OK ? session_plan_adapters(s, out) : st;
-    out->lora = s->adapter_config ? &s->adapters : NULL;
+    out->lora = session_has_adapters(s) ? &s->adapters : NULL;
     return st;
 }
 
@@ -106,6 +106,9 @@ enum status trainer_predict(struct trainer *t) {
         }
         print_memory(&e);
         print_time(&e, t->training.steps);
+        if (t->own) {
+            printf("  drawing and rewards come on top\n");
+        }
     }
     text_free(&resolved);
     return st;

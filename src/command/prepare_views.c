@@ -1,5 +1,6 @@
 #include "command/prepare_views.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "command/line.h"
@@ -113,11 +114,15 @@ static void report(const struct prepare *p, const struct objective_views *v) {
     const struct settings *s = p->run->settings;
     log_root(LOG_INFO, "%lld pairs that all objectives judge without a tie, of which %lld conflict",
              (long long)v->judged, (long long)v->conflicting);
-    log_root(LOG_INFO, "kept %lld, of which %lld conflict%s: train %lld, validation %lld, test %lld",
-             (long long)v->kept, (long long)v->kept_conflicting,
-             p->objectives.n == 1 || s->prepare.conflicting < 0 ? "" : " (prepare.conflicting)",
-             (long long)v->splits[SPLIT_TRAIN], (long long)v->splits[SPLIT_VALIDATION],
-             (long long)v->splits[SPLIT_TEST]);
+    char splits[128] = "";
+    if (s->prepare.splits) {
+        snprintf(splits, sizeof splits, ": train %lld, validation %lld, test %lld",
+                 (long long)v->splits[SPLIT_TRAIN], (long long)v->splits[SPLIT_VALIDATION],
+                 (long long)v->splits[SPLIT_TEST]);
+    }
+    log_root(LOG_INFO, "kept %lld, of which %lld conflict%s%s", (long long)v->kept,
+             (long long)v->kept_conflicting,
+             p->objectives.n == 1 || s->prepare.conflicting < 0 ? "" : " (prepare.conflicting)", splits);
     double lacks = (1 - s->prepare.conflicting) * (double)v->conflicting;
     if (p->objectives.n > 1 && s->prepare.conflicting >= 0 &&
         (double)(v->kept - v->kept_conflicting) < lacks - 1) {
@@ -142,6 +147,7 @@ enum status prepare_write_views(struct prepare *p) {
                                                         p->objectives.n > 1 ? s->prepare.conflicting : -1,
                                                     .seed = (uint32_t)s->prepare.split_seed,
                                                     .draws_before = s->prepare.split_after,
+                                                    .splits = s->prepare.splits,
                                                     .by_prompt = p->merges,
                                                     .command = command.data,
                                                     .is_dry = p->run->dry_run};

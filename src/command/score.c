@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "command/session.h"
+#include "command/steer_context.h"
 #include "data/comparisons.h"
 #include "io/ordered.h"
 #include "score/scorer.h"
@@ -19,6 +20,7 @@ enum { BLOCK_ROWS = 32 };
 
 struct score_job {
     struct session session;
+    struct contexts contexts;
     bool is_pairs;
     struct model *reference; /* NULL: none */
     struct workspace reference_workspace;
@@ -156,8 +158,11 @@ static enum status open_models(struct score_job *job) {
         TRY(comm_agree(s->comm, scorer_open(job->reference, &job->reference_workspace, KEEP_NOTHING,
                                             &job->reference_scorer)));
     }
+    TRY(contexts_open(s, 1, &job->contexts));
     TRY(session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace));
-    return comm_agree(s->comm, scorer_open(s->model, &s->workspace, KEEP_NOTHING, &job->policy));
+    TRY(comm_agree(s->comm, scorer_open(s->model, &s->workspace, KEEP_NOTHING, &job->policy)));
+    scorer_condition(&job->policy, contexts_condition(&job->contexts));
+    return OK;
 }
 
 /* What a reward model has no answer to. */
@@ -230,6 +235,7 @@ enum status command_score(struct run *run) {
     }
     ordered_abandon(job.out);
     text_free(&job.text);
+    contexts_close(&job.contexts);
     session_close(&job.session);
     return st;
 }

@@ -35,6 +35,7 @@ void session_close(struct session *s) {
     backend_close(s->backend);
     json_decref(s->adapter_config);
     lora_layout_free(&s->adapters);
+    steering_close(&s->steering);
     *s = (struct session){0};
 }
 
@@ -100,7 +101,8 @@ enum status session_open_tokenizer(struct session *s) {
 }
 
 enum status session_open_model(struct session *s) {
-    bool is_frozen = s->trains && (s->settings->lora.rank > 0 || *s->settings->adapter);
+    bool is_frozen =
+        s->trains && (s->settings->lora.rank > 0 || *s->settings->adapter || *s->settings->steer.layers);
     enum model_head head = s->head;
     TRY(session_need(s->settings->model, "model"));
     TRY(comm_agree(s->comm, session_adapter_head(s, &head)));
@@ -119,7 +121,7 @@ enum status session_open_model(struct session *s) {
     }
     st = st == OK ? session_plan_adapters(s, &s->model->config) : st;
     TRY(comm_agree(s->comm, st));
-    return s->adapter_config ? session_open_adapters(s) : OK;
+    return session_has_adapters(s) ? session_open_adapters(s) : OK;
 }
 
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head) {

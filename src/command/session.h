@@ -11,6 +11,7 @@
 #include "data/rows.h"
 #include "model/lora.h"
 #include "score/reference.h"
+#include "steer/steering.h"
 #include "store/model_folder.h"
 
 struct session {
@@ -28,6 +29,8 @@ struct session {
     json_t *adapter_config; /* of the adapters (session_plan_adapters()); NULL: none */
     struct lora_layout adapters; /* their modules */
     struct lora *lora;           /* on the model, where it is open */
+    bool steers;                 /* the adapters have FiLM and an encoder: */
+    struct steering steering;
     struct lora *reference_lora; /* of reference.adapter, on the same model */
     struct text source;          /* folder of the model's config.json and tokenizer */
     struct tokenizer *tokenizer; /* of that folder; NULL where it has none */
@@ -57,6 +60,15 @@ enum status session_adapter_head(const struct session *s, enum model_head *out);
 /* Collective. Opens them on the model, which passes go through them from now on: what `adapter` holds, or the
  * initial values of new ones. */
 enum status session_open_adapters(struct session *s);
+/* Users that a forest is counted for where steering is read. */
+enum { STEERED_USERS = 64 };
+/* Local. Of session_plan_adapters: the steering that steer.layers or the adapter's folder asks for, in the
+ * adapters' layout; and of session_open_adapters: its values. */
+enum status session_plan_steering(struct session *s, const struct model_config *config);
+enum status session_open_steering(struct session *s);
+struct steering_training session_steering_training(const struct session *s);
+/* Whether the model is to have adapters, once they are planned. */
+bool session_has_adapters(const struct session *s);
 /* Collective. The model that gives the reference: `reference` with reference.adapter on it. That may be the
  * session's own model, whose adapters are then off, or another one on, between session_turn() and its
  * opposite; another model is the caller's to close. *hash: of what it gives. */

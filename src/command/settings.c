@@ -94,8 +94,11 @@ static const struct option table[] = {
          "which is "
          "the reference alone where this is not set; an adapter that is trained further has to say",
          PLACE),
-    TEXT("embeddings", embeddings, "", "select few-shot", "few-shot:data&select:!select.answers",
-         "side-car from embed; random does without", PLACE),
+    TEXT("embeddings", embeddings, "", "select few-shot dpo evaluate",
+         "few-shot:data&select:!select.answers&dpo:steer.layers&evaluate:@" LEARNT_USERS,
+         "side-car from embed; random does without; dpo with steer.layers: of the responses that are users' "
+         "choices, made by the same job where not set",
+         PLACE),
     TEXT("tokenizer", tokenizer, "", "prepare init inspect select judge", "select:select.export&judge:data",
          "folder, tokenizer.json, or bytes; inspect, select, judge: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
@@ -138,6 +141,7 @@ static const struct option table[] = {
 #include "command/keys/generate.inc"
 #include "command/keys/online.inc"
 #include "command/keys/select.inc"
+#include "command/keys/steer.inc"
 #include "command/keys/synth.inc"
 #include "command/keys/train.inc"
     INT("inspect.rows", inspect.rows, "0", 0, MOST, "rows", "inspect", NULL,

@@ -24,7 +24,7 @@ struct settings {
     } cuda;
     struct {
         int format; /* enum record_format */
-        bool token_chars, strict, strings_as_chat;
+        bool token_chars, strict, strings_as_chat, splits;
         int64_t limit, max_length, max_pairs_per_post;
         double min_score_ratio, conflicting;
         char *objectives;
@@ -114,6 +114,16 @@ struct settings {
         int seeding; /* enum kmeans_seeding */
     } select;
     struct {
+        char *layers; /* "": no steering; "all", or how many */
+        char *embedder, *counts, *context;
+        int64_t choices, draws, targets, context_min, context_max, task_seed, hidden, heads;
+        int aggregate; /* enum network_aggregate */
+        int inner;     /* 0 linear, 1 mlp */
+        int start;     /* enum steering_start */
+        bool standardize;
+        double deviation, rate, dropout;
+    } steer;
+    struct {
         int model;     /* enum network_kind */
         int aggregate; /* enum network_aggregate */
         int inner;     /* 0 auto, 1 linear, 2 mlp */
@@ -142,6 +152,7 @@ struct settings {
         char *loss;
         int64_t prompts, samples, max_new_tokens, sequences, inner_epochs;
         double temperature, kl, kl_target, kl_horizon, clip, clip_high, delta, importance_cap, top_share;
+        double xpo_alpha, mixture;
         double gamma, lambda, value_weight, value_clip; /* ppo */
         bool whiten_rewards;
         bool stop_at_end, keep_rollouts, kl_correction, normalize_advantages, mask_truncated, sync_reference;
@@ -172,7 +183,7 @@ struct settings {
     } preflight;
     struct {
         int kind; /* 0 ops, 1 comm, 2 step, 3 kmeans */
-        int64_t repeats, tokens, largest, rows, width, clusters, iterations, memory_mib;
+        int64_t repeats, tokens, sequences, largest, rows, width, clusters, iterations, memory_mib;
         int collective; /* 0 all, i: collective i - 1 */
     } bench;
 };
@@ -181,6 +192,7 @@ struct settings {
 #define LEARNT_READS_REFERENCE "a dpo.loss that reads a reference"
 #define LEARNT_ONLINE_REFERENCE "a KL or a loss that reads a reference"
 #define LEARNT_TAKES_BETA "a dpo.loss that takes beta"
+#define LEARNT_USERS "several data files, one a user"
 #define LEARNT_LOOKS "a select.strategy that looks at embeddings"
 #define LEARNT_LANGUAGE_MODEL "a language model"
 #define LEARNT_REWARD_MODEL "a reward model"

@@ -4,6 +4,7 @@
 #include "command/facts.h"
 #include "command/run_folder.h"
 #include "mpi/launch.h"
+#include "steer/steering_folder.h"
 #include "store/adapter_folder.h"
 #include "store/model_step.h"
 #include "train/speed.h"
@@ -96,6 +97,7 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
+    TRY(*settings->steer.layers ? trainer_steer_first(t) : OK);
     int64_t mismatch = t->terms.reads & READS_MISMATCHED ? settings->train.batch : 0;
     if (mismatch == 1) {
         return fail(ERR_USAGE,
@@ -217,7 +219,7 @@ static enum status prepare_reference(struct trainer *t) {
     bool tokens = t->terms.reads & READS_TOKEN_REFERENCE;
     const struct reference_request train = {.rows = &s->train,
                                             .source = &t->data,
-                                            .steps = t->training.steps,
+                                            .steps = t->training.steers ? INT64_MAX : t->training.steps,
                                             .is_main = true,
                                             .folder = s->settings->output,
                                             .tokens = tokens};
@@ -311,6 +313,13 @@ static enum status save_adapters(struct trainer *t, const char *folder) {
     return adapter_folder_save(s->comm, s->lora, folder, &options);
 }
 
+/* What an adapter's folder holds. */
+static enum status save_adapter(struct trainer *t, const char *folder) {
+    struct session *s = &t->session;
+    TRY(s->adapter_config ? save_adapters(t, folder) : OK);
+    return s->steers ? steering_folder_save(s->comm, &s->steering, folder) : OK;
+}
+
 static enum status save_model(struct trainer *t) {
     struct session *s = &t->session;
     struct text path = {0};
@@ -320,7 +329,7 @@ static enum status save_model(struct trainer *t) {
     st = st == OK ? text_printf(&path, "%s/%s", s->settings->output, what) : st;
     st = comm_agree(s->comm, st == OK && first ? model_step_forget(path.data) : st);
     if (st == OK && s->lora) {
-        st = save_adapters(t, path.data);
+        st = save_adapter(t, path.data);
     } else if (st == OK) {
         const struct model_save options = {
             .source = s->source.data, .carries = true, .tokenizer = s->tokenizer, .type = t->stored};
@@ -417,6 +426,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     const struct settings *settings = s->settings;
     struct acceptance acceptance = {.t = t, .folder = folder};
     TRY(select ? make_view(t, select) : OK);
+    TRY(*settings->steer.layers ? trainer_steer_embed(t) : OK);
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
     if (t->own || !t->terms.has_reference ||
         !*settings->reference) { /* else a second model is to fit for a while */
@@ -428,6 +438,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     TRY(trainer_open_rows(t));
     TRY(trainer_check(t, &s->model->config, NULL, NULL));
     warn_of_idle_ranks(t);
+    TRY(*settings->steer.layers ? trainer_steer_open(t) : OK);
     TRY(run_folder_begin(s->run, s->backend, folder));
     t->training.checkpoint.lease = folder->lease;
     t->training.accepted = accept_run;
@@ -466,6 +477,7 @@ static enum status run_with(struct run *run, const struct terms *terms, trainer_
     struct trainer trainer = {.terms = *terms, .own = own, .command = run->options->command};
     session_open(run, &trainer.session);
     enum status st = trainer_work(&trainer, select);
+    trainer_steer_close(&trainer);
     if (own) {
         own->close(&trainer);
     }

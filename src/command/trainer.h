@@ -5,6 +5,7 @@
 #include "command/session.h"
 #include "io/safetensors.h"
 #include "score/live_reference.h"
+#include "steer/steer_source.h"
 #include "train/estimate.h"
 #include "train/loop.h"
 
@@ -38,7 +39,11 @@ struct trainer {
     struct batch_source data, eval_data;
     struct live_reference follower; /* dpo.sync_reference */
     struct workspace follower_workspace;
-    struct estimate need; /* where has_need */
+    struct world world;        /* where users steer the policy: their pairs and choices, */
+    struct steer_source users; /* in updates, */
+    struct steers steers;      /* in the step, */
+    struct text embeddings;    /* and the side-car of their choices */
+    struct estimate need;      /* where has_need */
     bool has_need;
     double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */
     enum stored_type stored; /* of the weights that are written */
@@ -65,6 +70,14 @@ typedef enum status trainer_select(struct run *run, struct text *view);
 enum status trainer_run(struct run *run, const struct terms *terms, trainer_select *select);
 /* Collective. The same on rows that the command makes itself. */
 enum status trainer_run_own(struct run *run, const struct terms *terms, const struct trainer_source *own);
+
+/* Where users steer the policy (steer.layers). first: Collective, the first of the settings' data files, as
+ * the view. embed: a trainer_select that leaves the side-car that `embeddings` does not name. open:
+ * Collective, once rows and model are open: updates by users in the place of rows. */
+enum status trainer_steer_first(struct trainer *t);
+enum status trainer_steer_embed(struct trainer *t);
+enum status trainer_steer_open(struct trainer *t);
+void trainer_steer_close(struct trainer *t);
 
 /* Local. What an estimate of the run asks; t has its back end, and where more than the state's bytes are
  * asked its rows open; no model. */

@@ -182,6 +182,7 @@ void batch_free(struct batch *b) {
     mem_free(b->token_return);
     mem_free(b->token_old_value);
     mem_free(b->cuts);
+    mem_free(b->users.pairs);
     *b = (struct batch){0};
 }
 
@@ -229,23 +230,18 @@ done:
 }
 
 /* Every rank deals the whole update: it needs all costs, but reads no tokens for that. */
-static enum status share_rows(const struct batch_source *s, struct step_place place, struct share *out) {
-    int64_t *rows = NULL;
+static enum status share_rows(const struct batch_source *s, const int64_t *rows, int64_t n,
+                              struct share *out) {
     int32_t *cost = NULL;
     enum status st;
-    TRY_TO(done, NEW_ARRAY(rows, place.count));
-    TRY_TO(done, NEW_ARRAY(cost, place.count));
-    for (int64_t i = 0; i < place.count; i++) {
-        rows[i] = batch_row(&s->plan, place.epoch, place.first + i);
-    }
-    TRY_TO(done, view_plan_open(s->view, rows, place.count, &out->plan));
-    for (int64_t i = 0; i < place.count; i++) {
+    TRY_TO(done, NEW_ARRAY(cost, n));
+    TRY_TO(done, view_plan_open(s->view, rows, n, &out->plan));
+    for (int64_t i = 0; i < n; i++) {
         TRY_TO(done, view_plan_cost(out->plan, i, &cost[i]));
     }
     struct range slots = range_part(s->plan.slots, s->rank, s->size);
-    st = deal_share(&s->plan, slots, cost, rows, place.count, out);
+    st = deal_share(&s->plan, slots, cost, rows, n, out);
 done:
-    mem_free(rows);
     mem_free(cost);
     return st;
 }
@@ -367,24 +363,46 @@ enum status batch_count(struct batch *b) {
     return OK;
 }
 
-enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b) {
-    batch_free(b);
+/* Samples, cuts and what they come to. */
+static enum status read_share(const struct batch_source *s, const struct batch_rows *rows, struct batch *b) {
     struct share share = {0};
     enum status st;
-    b->step = step;
-    b->place = batch_place(&s->plan, step);
-    TRY_TO(done, share_rows(s, b->place, &share));
+    TRY_TO(done, share_rows(s, rows->rows, rows->n, &share));
     TRY_TO(done, cut_share(&s->plan, &share, b));
     TRY_TO(done, view_plan_read(share.plan, share.index, share.n, &b->samples, s->counts));
     b->n = share.n;
-    TRY_TO(done, batch_count(b));
-    if (s->reference) {
-        TRY_TO(done, read_reference(s->reference, b));
-        TRY_TO(done, s->reads_tokens ? read_token_reference(s->reference, b) : OK);
+    for (int64_t i = 0; i < b->n && rows->adjust; i++) {
+        rows->adjust(rows->context, share.index[i], &b->samples[i]);
     }
-    TRY_TO(done, s->score_reference ? s->score_reference(s->scores, b) : OK);
+    st = batch_count(b);
 done:
     share_free(&share);
+    return st;
+}
+
+enum status batch_read_rows(const struct batch_source *s, int64_t step, const struct batch_rows *rows,
+                            struct batch *b) {
+    batch_free(b);
+    b->step = step;
+    b->place = (struct step_place){.first = step * rows->n, .count = rows->n};
+    TRY(read_share(s, rows, b));
+    if (s->reference) {
+        TRY(read_reference(s->reference, b));
+        TRY(s->reads_tokens ? read_token_reference(s->reference, b) : OK);
+    }
+    return s->score_reference ? s->score_reference(s->scores, b) : OK;
+}
+
+enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b) {
+    struct step_place place = batch_place(&s->plan, step);
+    int64_t *rows = NULL;
+    TRY(NEW_ARRAY(rows, place.count));
+    for (int64_t i = 0; i < place.count; i++) {
+        rows[i] = batch_row(&s->plan, place.epoch, place.first + i);
+    }
+    enum status st = batch_read_rows(s, step, &(struct batch_rows){.n = place.count, .rows = rows}, b);
+    b->place = place;
+    mem_free(rows);
     return st;
 }
 

@@ -56,6 +56,12 @@ struct forest_cut {
     int64_t slot;        /* this rank's slot, from 0; 0 in fast mode */
 };
 
+/* Of each user of an update, on all ranks alike, embeddings of the choices that the policy follows. */
+struct batch_users {
+    int64_t n, choices, width;
+    float *pairs; /* (n, choices, 2, width): of chosen and rejected */
+};
+
 /* A rank's share of an update. */
 struct batch {
     int64_t step;
@@ -69,6 +75,7 @@ struct batch {
     /* Of a policy's own samples, by response and laid out like token_reference; NULL where nobody reads them:
      * log-probabilities when they were drawn, advantages, returns, and the values that these came from. */
     double *advantage, *token_old, *token_advantage, *token_return, *token_old_value;
+    struct batch_users users; /* none but where they steer a policy */
     int64_t n_cuts;
     struct forest_cut *cuts;
     int64_t tokens;        /* of this rank's forests */
@@ -103,6 +110,18 @@ struct batch_source {
 /* Local. This rank's rows of a step. b is freed first. Fails: as view_read; ERR_DATA when a side-car row is
  * missing or was computed from other tokens. */
 enum status batch_read(const struct batch_source *s, int64_t step, struct batch *b);
+
+/* Rows of an update that are not the plan's: any of the view's, a row any number of times. */
+struct batch_rows {
+    int64_t n;
+    const int64_t *rows;
+    /* May change the sample that was read for rows[i]; NULL: nothing. */
+    void (*adjust)(void *context, int64_t i, struct sample *sample);
+    void *context;
+};
+/* Local. The same for these rows, in the place of the plan's. */
+enum status batch_read_rows(const struct batch_source *s, int64_t step, const struct batch_rows *rows,
+                            struct batch *b);
 
 /* Local. Makes token_first and token_reference, for as many numbers as the responses have scored tokens. */
 enum status batch_place_tokens(struct batch *b);

@@ -355,7 +355,7 @@ static enum status write_one(const struct objective_views_options *o, const stru
                                          .chosen = a.chosen,
                                          .rejected = a.rejected,
                                          .source = a.source,
-                                         .split = a.split,
+                                         .split = o->splits ? a.split : NULL,
                                          .objective = name};
         st = dataset_write_view(c, path.data, o->output, &pairs, o->command);
     }

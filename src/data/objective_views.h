@@ -23,6 +23,7 @@ struct objective_views_options {
     double conflicting; /* share; below 0: all pairs as they are */
     uint32_t seed;
     int64_t draws_before; /* of the splits' stream, that other sets have taken */
+    bool splits;          /* the views have them */
     bool by_prompt;       /* records were merged */
     const char *command;
     bool is_dry; /* nothing is written */

@@ -12,6 +12,7 @@ struct sample {
     int32_t n_pairs;     /* 1 or 0; any number for rows that are prompts */
     int32_t target;      /* place of the response that SFT would raise: the chosen, or the best; -1: none */
     int32_t subset;      /* the prompt's, in dataset_facts; -1: none */
+    int32_t user;        /* whose row it is, of the batch's users; not read where there are none */
     bool is_desirable, is_mismatched; /* of labelled rows: the first response, which is the row's own; whether
                                        * there is a second one, which belongs to another prompt */
     const int32_t *prompt;

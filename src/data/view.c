@@ -147,9 +147,29 @@ int64_t view_rows(const struct view *v) {
     return v->rows;
 }
 
+int64_t view_row_in_file(const struct view *v, int64_t row) {
+    return row_in_file(v, row);
+}
+
 int64_t view_ids(const struct view *v) {
     int64_t rows = v->unpaired.rows;
     return v->kind != ROWS_UNPAIRED ? dataset_size(v->d).responses : v->block > 0 ? 2 * rows : rows;
+}
+
+int64_t view_place(const struct view *v, int64_t row) {
+    int64_t low = 0, high = v->rows;
+    if (!v->kept) {
+        return row >= 0 && row < v->rows ? row : -1;
+    }
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (v->kept[middle] < row) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < v->rows && v->kept[low] == row ? low : -1;
 }
 
 int64_t view_unlabeled(const struct view *v) {

@@ -84,6 +84,10 @@ void view_mismatch(struct view *v, int64_t block);
 /* Ids of responses in samples are below this: so many rows does a side-car have. */
 int64_t view_ids(const struct view *v);
 int64_t view_rows(const struct view *v);
+/* The place in the view of a row of the file; -1: it is left out. */
+int64_t view_place(const struct view *v, int64_t row);
+/* The file's number of a row of the view: of a pair, prompt or response. */
+int64_t view_row_in_file(const struct view *v, int64_t row);
 bool view_is_of_prompts(const struct view *v); /* ROWS_COMPARED, ROWS_PROMPTS */
 /* Pairs of the file that are left out because they have no label; 0 for kinds that take them. */
 int64_t view_unlabeled(const struct view *v);

@@ -114,6 +114,7 @@ enum status decoder_open(struct model *m, struct workspace *w, const struct deco
         }
     }
     (void)use_voice(d, VOICE_POLICY);
+    cache_condition(d->voices[VOICE_POLICY].cache, o->condition);
     *out = d;
     return OK;
 failed:
@@ -224,7 +225,7 @@ static enum status add_logps(struct decoder *d, int32_t row, int32_t n, struct d
 
 static bool same_prompt(const struct decoder *d, int64_t a, int64_t b) {
     return a >= 0 && d->prompts[a].tokens == d->prompts[b].tokens &&
-           d->prompts[a].count == d->prompts[b].count;
+           d->prompts[a].condition == d->prompts[b].condition && d->prompts[a].count == d->prompts[b].count;
 }
 
 /* A slot that has been given its next item, and the row of logits after its prompt; -1: the kept ones. */
@@ -291,6 +292,9 @@ static enum status read_prompts(struct decoder *d, const int64_t *items, int32_t
             TRY(GROW_ARRAY(d->tokens, d->cap_tokens, (int64_t)d->offsets[i] + p->count));
             memcpy(d->tokens + d->offsets[i], p->tokens, (size_t)p->count * sizeof *p->tokens);
             d->offsets[i + 1] = d->offsets[i] + p->count;
+            if (d->options.condition) {
+                cache_set_condition(d->voices[VOICE_POLICY].cache, d->sequences[first + i], p->condition);
+            }
         }
         for (int v = 0; v < VOICES; v++) {
             struct cache *cache = use_voice(d, v);

@@ -28,8 +28,9 @@ struct decoder_options {
      * too; NULL: the base alone. So one base in memory has several voices. Read where has_adapters. */
     const struct lora *adapters[VOICES];
     bool has_adapters;
-    double repetition_penalty; /* logits of tokens that are in prompt or response: divided by it where
-                                  positive, else multiplied; 0 and 1: none */
+    const struct condition *condition; /* what prompts are under, for the policy; NULL: none; borrowed */
+    double repetition_penalty;         /* logits of tokens that are in prompt or response: divided by it where
+                                          positive, else multiplied; 0 and 1: none */
     uint64_t seed;
     int32_t sequences;      /* in flight */
     int32_t max_prompt;     /* tokens of the longest prompt */
@@ -41,10 +42,11 @@ struct decoder_options {
     bool (*is_end)(void *context, const int32_t *tokens, int32_t count);
     void *end_context;
 };
-/* Neighbours with the same tokens (one address) are samples of one prompt. */
+/* Neighbours with the same tokens (one address) and condition are samples of one prompt. */
 struct prompt {
-    int64_t row;    /* names the random stream, */
-    int32_t sample; /* with this */
+    int64_t row;       /* names the random stream, */
+    int32_t sample;    /* with this */
+    int32_t condition; /* of the options', -1: none; not read where they have none */
     const int32_t *tokens;
     int32_t count; /* at least 1 */
 };

@@ -9,18 +9,20 @@ static void layout(struct network *m) {
     const struct network_shape *s = &m->shape;
     int64_t h = s->hidden;
     int64_t d = s->width;
-    int64_t set = s->kind == NETWORK_PROCESS ? h : 0; /* rows of what only the context encoder has */
+    bool is_encoder = s->kind == NETWORK_CONTEXT;
+    int64_t set = is_encoder || s->kind == NETWORK_PROCESS ? h : 0; /* rows of the context encoder alone */
+    int64_t t = is_encoder ? 0 : h;                                 /* of the rest */
     int64_t mlp = s->inner_mlp ? set : 0;
     int64_t attention = s->aggregate == AGGREGATE_ATTENTION ? set : 0;
     const struct network_range all[NETWORK_TENSORS] = {
-        [NETWORK_TARGET_0] = {"target_encoder.0.weight", 0, h, d},
-        [NETWORK_TARGET_0_BIAS] = {"target_encoder.0.bias", 0, h, 1},
-        [NETWORK_TARGET_1] = {"target_encoder.1.weight", 0, h, h},
-        [NETWORK_TARGET_1_BIAS] = {"target_encoder.1.bias", 0, h, 1},
-        [NETWORK_HEAD_0] = {"head.0.weight", 0, h, h + set},
-        [NETWORK_NORM_WEIGHT] = {"head.norm.weight", 0, h, 1},
-        [NETWORK_NORM_BIAS] = {"head.norm.bias", 0, h, 1},
-        [NETWORK_HEAD_1] = {"head.1.weight", 0, network_outputs(s), h},
+        [NETWORK_TARGET_0] = {"target_encoder.0.weight", 0, t, d},
+        [NETWORK_TARGET_0_BIAS] = {"target_encoder.0.bias", 0, t, 1},
+        [NETWORK_TARGET_1] = {"target_encoder.1.weight", 0, t, h},
+        [NETWORK_TARGET_1_BIAS] = {"target_encoder.1.bias", 0, t, 1},
+        [NETWORK_HEAD_0] = {"head.0.weight", 0, t, h + set},
+        [NETWORK_NORM_WEIGHT] = {"head.norm.weight", 0, t, 1},
+        [NETWORK_NORM_BIAS] = {"head.norm.bias", 0, t, 1},
+        [NETWORK_HEAD_1] = {"head.1.weight", 0, is_encoder ? 0 : network_outputs(s), h},
         [NETWORK_INNER_0] = {"context_encoder.inner.0.weight", 0, set, 2 * d},
         [NETWORK_INNER_0_BIAS] = {"context_encoder.inner.0.bias", 0, set, 1},
         [NETWORK_INNER_1] = {"context_encoder.inner.1.weight", 0, mlp, h},
@@ -35,10 +37,10 @@ static void layout(struct network *m) {
         [NETWORK_OUTER_1_BIAS] = {"context_encoder.outer.1.bias", 0, s->latent ? 2 * set : set, 1},
     };
     m->count = 0;
-    for (int t = 0; t < NETWORK_TENSORS; t++) {
-        m->tensors[t] = all[t];
-        m->tensors[t].offset = m->count;
-        m->count += all[t].rows * all[t].columns;
+    for (int i = 0; i < NETWORK_TENSORS; i++) {
+        m->tensors[i] = all[i];
+        m->tensors[i].offset = m->count;
+        m->count += all[i].rows * all[i].columns;
     }
 }
 
@@ -65,8 +67,9 @@ static void initialize(struct network *m, uint64_t seed) {
     }
     double h = (double)m->shape.hidden;
     fill(m, NETWORK_ATTENTION_IN, seed, sqrt(6 / (3 * h + h)));
-    for (int64_t i = 0; i < m->shape.hidden; i++) {
-        network_parameter(m, NETWORK_NORM_WEIGHT)[i] = 1;
+    double *weight = network_parameter(m, NETWORK_NORM_WEIGHT);
+    for (int64_t i = 0; i < m->shape.hidden && weight; i++) {
+        weight[i] = 1;
         m->running_variance[i] = 1;
     }
 }

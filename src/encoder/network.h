@@ -18,7 +18,8 @@
 
 #include "encoder/linear.h"
 
-enum network_kind { NETWORK_BTL, NETWORK_DPL, NETWORK_PROCESS };
+/* NETWORK_CONTEXT: the context encoder alone. */
+enum network_kind { NETWORK_BTL, NETWORK_DPL, NETWORK_PROCESS, NETWORK_CONTEXT };
 enum network_aggregate { AGGREGATE_ATTENTION, AGGREGATE_MEAN, AGGREGATE_SUM };
 
 struct network_shape {

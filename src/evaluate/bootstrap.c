@@ -3,7 +3,6 @@
 #include <math.h>
 
 #include "util/mem.h"
-#include "util/rng.h"
 #include "util/student.h"
 
 enum status bootstrap_open(uint64_t seed, int64_t samples, int values, struct bootstrap *out) {
@@ -20,25 +19,23 @@ void bootstrap_close(struct bootstrap *b) {
     *b = (struct bootstrap){0};
 }
 
-/* Poisson(1) by inversion: at[k] is where the chance of at most k ends, of the 2^53 values that a uniform
- * number has. Beyond the last lies less than one of them. */
-enum { POISSON_MOST = 20 };
-static void poisson_table(uint64_t at[POISSON_MOST]) {
+void poisson_open(struct poisson *out) {
     double term = exp(-1);
     double below = term;
     for (int k = 0; k < POISSON_MOST; k++) {
-        at[k] = (uint64_t)ceil(below * 0x1p53);
+        out->at[k] = (uint64_t)ceil(below * 0x1p53);
         term /= k + 1;
         below += term;
     }
 }
 
-static int poisson(const uint64_t at[POISSON_MOST], uint64_t uniform) {
-    int k = (uniform >= at[0]) + (uniform >= at[1]) + (uniform >= at[2]); /* 98 % end here: no branch */
+int poisson_draw(const struct poisson *p, struct rng *rng) {
+    uint64_t uniform = rng_u64(rng) >> 11;
+    int k = (uniform >= p->at[0]) + (uniform >= p->at[1]) + (uniform >= p->at[2]); /* 98 % end: no branch */
     if (k < 3) {
         return k;
     }
-    while (k < POISSON_MOST && uniform >= at[k]) {
+    while (k < POISSON_MOST && uniform >= p->at[k]) {
         k++;
     }
     return k;
@@ -47,14 +44,14 @@ static int poisson(const uint64_t at[POISSON_MOST], uint64_t uniform) {
 void bootstrap_add(struct bootstrap *b, int64_t unit, const double *numerators, const double *denominators) {
     struct rng rng = rng_stream(b->seed, RNG_BOOTSTRAP, unit, 0);
     int64_t n = 2 * (int64_t)b->values;
-    uint64_t at[POISSON_MOST];
-    poisson_table(at);
+    struct poisson times_of;
+    poisson_open(&times_of);
     for (int v = 0; v < b->values; v++) {
         b->row[2 * v] = exact_of(&b->sums, numerators[v]);
         b->row[2 * v + 1] = exact_of(&b->sums, denominators[v]);
     }
     for (int64_t s = 0; s < b->samples; s++) {
-        int times = poisson(at, rng_u64(&rng) >> 11);
+        int times = poisson_draw(&times_of, &rng);
         for (int64_t v = 0; times > 0 && v < n; v++) {
             if (b->row[v] != 0) {
                 exact_add(&b->sums, s * n + v, b->row[v], times);

@@ -21,6 +21,17 @@
 #define COLLIMATE_EVALUATE_BOOTSTRAP_H
 
 #include "mpi/exact.h"
+#include "util/rng.h"
+
+/* How often a resample takes a unit: Poisson(1) by inversion. at[k] is where the chance of at most k ends, of
+ * the 2^53 values that a uniform number has; beyond the last lies less than one of them. */
+enum { POISSON_MOST = 20 };
+struct poisson {
+    uint64_t at[POISSON_MOST];
+};
+void poisson_open(struct poisson *out);
+/* Local. Takes one number from rng. */
+int poisson_draw(const struct poisson *p, struct rng *rng);
 
 struct bootstrap {
     uint64_t seed;

@@ -245,21 +245,26 @@ enum column { INDEX, DIFFICULTY, DELTA, PREFERENCE, NOT_GAMED, COLUMNS };
 static const char *const column_names[COLUMNS] = {"index", "instruction_difficulty", "std_delta_len",
                                                   "preference", "not_gamed_baseline"};
 
+/* The cell at *at, ended; moves *at to the next one, NULL behind the last. */
+static char *take_cell(char **at) {
+    char *cell = *at;
+    *at = strchr(cell, ',');
+    if (*at) {
+        *(*at)++ = '\0';
+    }
+    return cell;
+}
+
 /* Places of the columns in a header; cells have no commas in them. */
 static enum status find_columns(char *line, const char *path, int places[COLUMNS]) {
-    int n = 0;
     for (int c = 0; c < COLUMNS; c++) {
         places[c] = -1;
     }
-    for (char *cell = line; cell; n++) {
-        char *next = strchr(cell, ',');
-        if (next) {
-            *next++ = '\0';
-        }
+    for (int n = 0; line; n++) {
+        const char *cell = take_cell(&line);
         for (int c = 0; c < COLUMNS; c++) {
             places[c] = strcmp(cell, column_names[c]) == 0 ? n : places[c];
         }
-        cell = next;
     }
     for (int c = 0; c < COLUMNS; c++) {
         if (places[c] < 0) {
@@ -271,13 +276,9 @@ static enum status find_columns(char *line, const char *path, int places[COLUMNS
 
 static enum status read_cells(char *line, const char *path, int64_t number, const int places[COLUMNS],
                               double cells[COLUMNS]) {
-    int n = 0;
     bool found[COLUMNS] = {false};
-    for (char *cell = line; cell; n++) {
-        char *next = strchr(cell, ',');
-        if (next) {
-            *next++ = '\0';
-        }
+    for (int n = 0; line; n++) {
+        char *cell = take_cell(&line);
         for (int c = 0; c < COLUMNS; c++) {
             char *end = cell;
             if (places[c] == n) {
@@ -286,7 +287,6 @@ static enum status read_cells(char *line, const char *path, int64_t number, cons
                 found[c] = end > cell ? *end == '\0' : c == NOT_GAMED;
             }
         }
-        cell = next;
     }
     for (int c = 0; c < COLUMNS; c++) {
         if (!found[c] || isnan(cells[c])) {

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "evaluate/bootstrap.h"
 #include "util/mem.h"
-#include "util/rng.h"
 
 enum { MOST_TURNS = 100000 };
 
@@ -97,25 +97,15 @@ static bool fit(struct games *g, double *out) {
     return true;
 }
 
-/* Times that a resample takes a prompt: Poisson(1), a function of (seed, prompt, resample). */
-static int times_of(uint64_t seed, int64_t prompt, int64_t sample) {
-    struct rng rng = rng_stream(seed, RNG_BOOTSTRAP, prompt, sample + 1);
-    double u = rng_uniform(&rng);
-    double term = exp(-1);
-    int k = 0;
-    for (; u >= term && k < 20; k++) {
-        u -= term;
-        term /= k + 1;
-    }
-    return k;
-}
-
 /* sample -1: every verdict once. */
 static void count(const struct verdicts *v, uint64_t seed, int64_t sample, struct games *g) {
+    struct poisson times_of;
+    poisson_open(&times_of);
     memset(g->points, 0, (size_t)(g->n * g->n) * sizeof *g->points);
     for (int64_t i = 0; i < v->n; i++) {
         const struct verdict *x = &v->list[i];
-        int times = sample < 0 ? 1 : times_of(seed, x->prompt, sample);
+        struct rng rng = rng_stream(seed, RNG_BOOTSTRAP, x->prompt, sample + 1);
+        int times = sample < 0 ? 1 : poisson_draw(&times_of, &rng);
         g->points[x->second * g->n + x->first] += times * x->preference;
         g->points[x->first * g->n + x->second] += times * (1 - x->preference);
     }

@@ -16,6 +16,7 @@ void world_free(struct world *w) {
     mem_free(w->values);
     mem_free(w->a);
     mem_free(w->b);
+    mem_free(w->first);
     mem_free(w->choices);
     mem_free(w->train);
     mem_free(w->test);
@@ -52,6 +53,7 @@ static enum status world_arrays(struct world *w) {
     TRY(NEW_ARRAY(w->values, values));
     TRY(NEW_ARRAY(w->a, w->pairs));
     TRY(NEW_ARRAY(w->b, w->pairs));
+    TRY(NEW_ARRAY(w->first, w->pairs));
     TRY(NEW_ARRAY(w->choices, w->labels * w->pairs));
     TRY(NEW_ARRAY(w->train, w->pairs));
     TRY(NEW_ARRAY(w->shown_train, w->pairs));
@@ -67,6 +69,7 @@ static void fill_synthetic(struct synth_pairs *source, struct world *w) {
         w->values[2 * i + 1] = (float)pair.b;
         w->a[i] = 2 * i;
         w->b[i] = 2 * i + 1;
+        w->first[i] = i;
         for (int z = 0; z < SYNTH_USERS; z++) {
             w->choices[z * w->pairs + i] = (uint8_t)pair.choices[z];
         }
@@ -127,6 +130,7 @@ enum status world_of_two_users(const struct world_options *o, struct world *out)
 struct judged {
     struct pair_key key;
     uint64_t has, high;
+    int64_t first; /* row in label 0's file; -1: another's */
     int8_t split;
     bool is_shown; /* of a context */
 };
@@ -158,6 +162,7 @@ static enum status add_label(struct dataset *d, int label, struct judgments *j) 
             }
             bool higher = block[i].chosen > block[i].rejected;
             j->pairs[j->count++] = (struct judged){.key = pair_key(block[i].chosen, block[i].rejected),
+                                                   .first = label == 0 ? block[i].row : -1,
                                                    .has = (uint64_t)1 << label,
                                                    .high = (uint64_t)higher << label,
                                                    .split = block[i].split};
@@ -185,6 +190,7 @@ static int64_t merge(struct judgments *j, int labels) {
             torn |= pair.split != j->pairs[i].split;
             pair.has |= j->pairs[i].has;
             pair.high |= j->pairs[i].high;
+            pair.first = pair.first < 0 ? j->pairs[i].first : pair.first;
         }
         if (pair.has == all && !torn) {
             j->pairs[kept++] = pair;
@@ -235,6 +241,7 @@ static enum status place_pairs(struct dataset *d, const struct world_options *o,
         bool swapped = rng_u32(&coin) & 1;
         w->a[i] = place[swapped ? pair->key.high : pair->key.low];
         w->b[i] = place[swapped ? pair->key.low : pair->key.high];
+        w->first[i] = pair->first;
         for (int label = 0; label < w->labels; label++) {
             bool high = pair->high >> label & 1;
             w->choices[label * w->pairs + i] = high != swapped;

@@ -11,6 +11,7 @@ struct world {
     float *values;       /* (rows, width) */
     int64_t pairs, labels;
     int64_t *a, *b;   /* rows of a pair's options */
+    int64_t *first;   /* its row in the first of the files; of made-up users: the pair's number */
     uint8_t *choices; /* (labels, pairs): 0 a preferred, 1 b */
     int64_t n_train, n_test;
     int64_t *train, *test; /* pair ids, ascending */

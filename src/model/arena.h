@@ -25,6 +25,7 @@ struct parameter {
                                [q, k, v][head][head_dim]; 0: as the file has them */
     enum { INIT_NORMAL, INIT_ZERO, INIT_ONE, INIT_UNIFORM } init;
     double deviation; /* of INIT_NORMAL; of INIT_UNIFORM the bound */
+    double rate;      /* times the optimizer's learning rate; 0: 1 */
 };
 
 enum arena_kind {

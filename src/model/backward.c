@@ -74,6 +74,7 @@ enum status pass_backward(struct pass *p, const struct readout_gradients *g, pas
     if (p->compact) {
         TRY(pass_take(p, p->n_active, c->width, "gradient", &d));
     }
+    TRY(film_begin_backward(p));
     TRY(leave_head(p, g, d));
     report(on_final, context, m->plan->tail);
     for (int64_t l = c->layers - 1; l >= 0; l--) {
@@ -82,6 +83,7 @@ enum status pass_backward(struct pass *p, const struct readout_gradients *g, pas
         report(on_final, context, m->plan->layers[l].first);
     }
     TRY(leave_embedding(p, d));
+    TRY(film_end_backward(p));
     report(on_final, context, 0);
     workspace_release(p->w, mark);
     return OK;

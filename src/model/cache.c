@@ -21,8 +21,9 @@ struct cache {
     struct tensor keys, values; /* (layers * sequences * max_tokens, K hd) */
     int32_t *lengths, *prompts; /* tokens in the cache, and of them the prompt's, per sequence */
     int32_t *known;             /* sequences x max_tokens of them, only with longrope */
+    int32_t *conditions;        /* per sequence; -1: none */
     struct forest forest;
-    int32_t *rows, *positions, *lengths_now, *wanted; /* of a run's tokens */
+    int32_t *rows, *positions, *lengths_now, *wanted, *conditions_now; /* of a run's tokens */
     int64_t cap_rows;
     struct query_span *spans; /* of a step */
     struct key_range *ranges;
@@ -71,6 +72,10 @@ enum status cache_open(struct model *m, struct workspace *w, int32_t sequences, 
     c->mark = workspace_mark(w);
     TRY_TO(failed, NEW_ARRAY(c->lengths, sequences));
     TRY_TO(failed, NEW_ARRAY(c->prompts, sequences));
+    TRY_TO(failed, NEW_ARRAY(c->conditions, sequences));
+    for (int32_t s = 0; s < sequences; s++) {
+        c->conditions[s] = -1;
+    }
     TRY_TO(failed, NEW_ARRAY(c->spans, sequences));
     TRY_TO(failed, NEW_ARRAY(c->ranges, 2 * (int64_t)sequences));
     if (m->config.rope.scaling == ROPE_LONG) {
@@ -95,6 +100,8 @@ void cache_close(struct cache *c) {
     mem_free(c->lengths);
     mem_free(c->prompts);
     mem_free(c->known);
+    mem_free(c->conditions);
+    mem_free(c->conditions_now);
     mem_free(c->spans);
     mem_free(c->ranges);
     mem_free(c->rows);
@@ -104,9 +111,17 @@ void cache_close(struct cache *c) {
     mem_free(c);
 }
 
+void cache_condition(struct cache *c, const struct condition *condition) {
+    pass_condition(c->pass, condition);
+}
+
+void cache_set_condition(struct cache *c, int32_t sequence, int32_t condition) {
+    c->conditions[sequence] = condition;
+}
+
 static enum status reserve(struct cache *c, int64_t n) {
     return GROW_ARRAYS(c->cap_rows, n, GROWN(c->rows), GROWN(c->positions), GROWN(c->lengths_now),
-                       GROWN(c->wanted));
+                       GROWN(c->wanted), GROWN(c->conditions_now));
 }
 
 static enum status run(struct cache *c, const struct trunk_input *in, int32_t n_logits, float *logits) {
@@ -138,6 +153,7 @@ static enum status prefill_group(struct cache *c, const int32_t *sequences, cons
         for (int32_t j = 0; j < count; j++, at++) {
             c->rows[at] = s * c->max_tokens + j;
             c->lengths_now[at] = count;
+            c->conditions_now[at] = c->conditions[s];
         }
         c->wanted[i] = at - 1;
         c->lengths[s] = c->prompts[s] = count;
@@ -153,6 +169,7 @@ static enum status prefill_group(struct cache *c, const int32_t *sequences, cons
         .n_wanted = n,
         .cache = c,
         .cache_rows = c->rows,
+        .conditions = c->conditions_now,
     };
     return run(c, &in, n, logits);
 }
@@ -233,6 +250,7 @@ enum status cache_copy_prompt(struct cache *c, int32_t from, int32_t to) {
     TRY(check_sequence(c, from));
     TRY(check_sequence(c, to));
     int32_t count = c->prompts[from];
+    c->conditions[to] = c->conditions[from];
     int64_t break_at = model_rope_break(&c->model->config);
     if (c->known && count <= break_at && c->lengths[from] > break_at) {
         return read_again(c, from, to); /* its keys turn by the long factors by now */
@@ -285,6 +303,7 @@ static enum status step(struct cache *c, const int32_t *sequences, const int32_t
         c->positions[i] = c->lengths[s];
         c->rows[i] = s * c->max_tokens + c->lengths[s];
         c->lengths_now[i] = ++c->lengths[s];
+        c->conditions_now[i] = c->conditions[s];
         see(c, i, s, &n_ranges);
     }
     struct attention_map map = {
@@ -299,6 +318,7 @@ static enum status step(struct cache *c, const int32_t *sequences, const int32_t
         .cache = c,
         .cache_rows = c->rows,
         .attend_cache = true,
+        .conditions = c->conditions_now,
     };
     return n > 0 ? run(c, &in, n, logits) : OK;
 }

@@ -50,7 +50,12 @@ enum status forest_add(struct forest *f, int32_t parent, const int32_t *tokens, 
     if (parent >= 0) {
         position = f->segments[parent].position + f->segments[parent].count;
     }
-    *s = (struct segment){parent, f->n_tokens, count, position, row, false};
+    *s = (struct segment){.parent = parent,
+                          .first = f->n_tokens,
+                          .count = count,
+                          .position = position,
+                          .row = row,
+                          .condition = parent >= 0 ? f->segments[parent].condition : -1};
     for (int32_t i = 0; i < count; i++) {
         f->tokens[f->n_tokens + i] = tokens[i];
         f->positions[f->n_tokens + i] = s->position + i;

@@ -32,9 +32,10 @@
 struct segment {
     int32_t parent; /* segment; -1: a root */
     int32_t first, count;
-    int32_t position; /* of its first token */
-    int64_t row;      /* the caller's name for it (response id, pair row); not read by the model */
-    bool blind;       /* sees its ancestors only, not its own keys; set before forest_finish */
+    int32_t position;  /* of its first token */
+    int64_t row;       /* the caller's name for it (response id, pair row); not read by the model */
+    int32_t condition; /* of struct condition's (film.h); -1: none. A child begins with its parent's */
+    bool blind;        /* sees its ancestors only, not its own keys; set before forest_finish */
 };
 
 struct forest {

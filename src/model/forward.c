@@ -36,6 +36,7 @@ void pass_close(struct pass *p) {
     mem_free(p->numbers);
     mem_free(p->drop_keys);
     mem_free(p->mask);
+    mem_free(p->conditions);
     mem_free(p->value_rows);
     mem_free(p->value_hidden);
     mem_free(p->layers);
@@ -180,6 +181,7 @@ static enum status put_input(struct pass *p, const struct trunk_input *in) {
         TRY(make_last_map(p));
         TRY(pass_put_ids(p, p->active, p->n_active, "rows read out", &p->active_rows));
     }
+    TRY(film_begin(p, in->conditions, in->n));
     return put_rope(p, in);
 }
 
@@ -305,6 +307,22 @@ static enum status tree_lengths(struct pass *p, const struct forest *f, struct t
     return OK;
 }
 
+/* Each token's condition. */
+static enum status name_conditions(struct pass *p, const struct forest *f, struct trunk_input *in) {
+    if (!p->condition) {
+        return OK;
+    }
+    TRY(GROW_ARRAY(p->conditions, p->cap_conditions, f->n_tokens));
+    for (int32_t i = 0; i < f->n_segments; i++) {
+        const struct segment *s = &f->segments[i];
+        for (int32_t t = s->first; t < s->first + s->count; t++) {
+            p->conditions[t] = s->condition;
+        }
+    }
+    in->conditions = p->conditions;
+    return OK;
+}
+
 enum status pass_forward(struct pass *p, const struct forest *f) {
     struct trunk_input in = {
         .n = f->n_tokens, .tokens = f->tokens, .positions = f->positions, .map = &f->map};
@@ -318,6 +336,7 @@ enum status pass_forward(struct pass *p, const struct forest *f) {
     TRY(rows_of_readouts(p, f, &in));
     TRY(adapters_name_tokens(p, f));
     TRY(tree_lengths(p, f, &in));
+    TRY(name_conditions(p, f, &in));
     TRY(trunk_run(p, &in));
     p->is_forward_done = true;
     return OK;

@@ -225,7 +225,8 @@ static enum status enter(struct pass *p, int64_t l, struct layer_state *s) {
     return backend_gather(p->w->backend, s->nq, s->n1, p->active_rows);
 }
 
-enum status layer_forward(struct pass *p, int64_t l, struct layer_state *s, bool want_y) {
+/* Without FiLM. */
+static enum status block_forward(struct pass *p, int64_t l, struct layer_state *s, bool want_y) {
     const struct model_config *c = &p->model->config;
     const struct layer_plan *plan = &p->model->plan->layers[l];
     TRY(enter(p, l, s));
@@ -259,4 +260,20 @@ enum status layer_forward(struct pass *p, int64_t l, struct layer_state *s, bool
     }
     TRY(copy_tensor(p, s->mid, s->y));
     return add_branch(p, &plan->down, &plan->post_norm2, s->activated, s->y, &s->post2_in, &s->stat_post2);
+}
+
+enum status layer_forward(struct pass *p, int64_t l, struct layer_state *s, bool want_y) {
+    struct tensor y = s->y;
+    if (!film_is(p, l)) {
+        return block_forward(p, l, s, want_y);
+    }
+    s->y = (struct tensor){0};
+    TRY(block_forward(p, l, s, true));
+    s->raw = s->y;
+    s->y = y;
+    if (!want_y) {
+        return OK;
+    }
+    TRY(y.data ? OK : pass_take(p, s->raw.rows, s->raw.columns, "residual", &s->y));
+    return film_apply(p, l, s->raw, s->y);
 }

@@ -179,6 +179,7 @@ enum status layer_backward(struct pass *p, int64_t l, struct layer_state *s, str
     struct backend *b = p->w->backend;
     bool compact = layer_is_compact(p, l);
     struct tensor dn2, dn1, dnq = {0};
+    TRY(film_is(p, l) ? film_unapply(p, l, s->raw, d) : OK);
     TRY(pass_take(p, d.rows, c->width, "gradient", &dn2));
     TRY(pass_take(p, s->x.rows, c->width, "gradient", &dn1));
     if (compact) {

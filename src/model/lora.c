@@ -21,6 +21,7 @@ struct lora {
 void lora_layout_free(struct lora_layout *l) {
     mem_free(l->modules);
     mem_free(l->saved);
+    mem_free(l->leading);
     *l = (struct lora_layout){0};
 }
 
@@ -34,6 +35,12 @@ enum status lora_layout_add(struct lora_layout *l, const char *module, int64_t r
     struct lora_module *to = &l->modules[l->n++];
     *to = (struct lora_module){.rank = rank, .scale = scale};
     return copy_name(module, to->name);
+}
+
+enum status lora_layout_lead(struct lora_layout *l, const struct parameter *p) {
+    TRY(GROW_ARRAY(l->leading, l->cap_leading, l->n_leading + 1));
+    l->leading[l->n_leading++] = *p;
+    return OK;
 }
 
 enum status lora_layout_save(struct lora_layout *l, const char *parameter) {
@@ -180,13 +187,25 @@ static enum status add_saved(struct model *m, struct lora *l, const struct param
                       p->name);
 }
 
+/* What comes with a layer beside its adapters. */
+static enum status begin_layer(struct model *m, struct lora *l, int64_t layer) {
+    struct layer_plan *plan = &l->plan->layers[layer];
+    plan->first = l->arena->elements;
+    return layer < l->layout.film.layers
+               ? film_add(l->arena, &l->layout.film, layer, m->config.width, &plan->film)
+               : OK;
+}
+
 /* Everything in the order of the base, which is that of use; where each layer's part begins. */
 static enum status lay_out(struct model *m, struct lora *l) {
     int64_t layer = 0, layers = m->config.layers, found = 0;
+    for (int64_t i = 0; i < l->layout.n_leading; i++) {
+        TRY(arena_add(l->arena, &l->layout.leading[i], false, NULL));
+    }
     for (int i = 0; i < m->base->n; i++) {
         const struct parameter *p = &m->base->parameters[i];
         for (; layer < layers && p->offset >= m->bare->layers[layer].first; layer++) {
-            l->plan->layers[layer].first = l->arena->elements;
+            TRY(begin_layer(m, l, layer));
         }
         if (layer == layers && p->offset >= m->bare->tail) {
             l->plan->tail = l->arena->elements;
@@ -215,7 +234,10 @@ static enum status copy_plan(const struct model *m, struct model_plan **out) {
 }
 
 static enum status copy_layout(const struct lora_layout *from, struct lora_layout *to) {
-    *to = (struct lora_layout){.dropout = from->dropout, .gaussian = from->gaussian};
+    *to = (struct lora_layout){.film = from->film, .dropout = from->dropout, .gaussian = from->gaussian};
+    for (int64_t i = 0; i < from->n_leading; i++) {
+        TRY(lora_layout_lead(to, &from->leading[i]));
+    }
     for (int64_t i = 0; i < from->n; i++) {
         TRY(lora_layout_add(to, from->modules[i].name, from->modules[i].rank, from->modules[i].scale));
     }
@@ -300,6 +322,10 @@ struct arena *lora_arena(const struct lora *l) {
     return l->arena;
 }
 
+bool lora_is_adapter(const struct parameter *p) {
+    return strncmp(p->name, PREFIX, strlen(PREFIX)) == 0;
+}
+
 const struct lora_layout *lora_layout_of(const struct lora *l) {
     return &l->layout;
 }
@@ -307,7 +333,7 @@ const struct lora_layout *lora_layout_of(const struct lora *l) {
 enum status lora_initialize(struct lora *l, uint64_t seed) {
     for (int64_t i = 0; i < l->arena->n; i++) {
         const struct parameter *p = &l->arena->parameters[i];
-        if (is_saved(&l->layout, p->name + strlen(PREFIX))) {
+        if (lora_is_adapter(p) && is_saved(&l->layout, p->name + strlen(PREFIX))) {
             continue;
         }
         TRY(arena_initialize_one(l->arena, (int)i, seed));

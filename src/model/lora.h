@@ -24,12 +24,16 @@ struct lora_layout {
     int64_t n, capacity;
     char (*saved)[LORA_NAME]; /* the model's parameters that the set holds whole: "score.weight" */
     int64_t n_saved, cap_saved;
+    struct film_layout film;
+    struct parameter *leading; /* others of the set, ahead of all: what is not the model's (an encoder) */
+    int64_t n_leading, cap_leading;
     double dropout; /* of the inputs, in training */
     bool gaussian;  /* A from normal(0, 1 / rank); else uniform in +-1 / sqrt(inputs), PyTorch's default */
 };
 void lora_layout_free(struct lora_layout *l);
 /* Local. Appends. */
 enum status lora_layout_add(struct lora_layout *l, const char *module, int64_t rank, double scale);
+enum status lora_layout_lead(struct lora_layout *l, const struct parameter *p);
 enum status lora_layout_save(struct lora_layout *l, const char *parameter);
 
 /* What a parameter of the model is to adapters. */
@@ -51,6 +55,8 @@ enum status lora_open(struct model *m, const struct lora_layout *layout, enum ar
  * trained, the base if that is, else none. */
 void lora_use(struct model *m, const struct lora *l);
 struct arena *lora_arena(const struct lora *l);
+/* Whether a parameter of the set is one of an adapter, or held whole: what PEFT's files have. */
+bool lora_is_adapter(const struct parameter *p);
 const struct lora_layout *lora_layout_of(const struct lora *l);
 
 /* Local. Random A and zero B from the seed; what is held whole stays. */

@@ -51,8 +51,21 @@ static enum status open_counted(struct backend *b, const struct model_config *c,
     return c->lora ? lora_open(*out, c->lora, ARENA_TRAINED, 0, &l) : OK;
 }
 
+/* As many conditions as a pass of the model has at most, of which nothing is read. */
+static enum status open_condition(const struct model_config *c, struct condition *out, double **z) {
+    *out = (struct condition){0};
+    if (!c->lora || c->lora->film.layers == 0) {
+        return OK;
+    }
+    const struct film_layout *f = &c->lora->film;
+    *out = (struct condition){.n = f->conditions, .width = f->width};
+    TRY(NEW_ARRAY(*z, f->conditions * f->width));
+    out->z = *z;
+    return OK;
+}
+
 static enum status run_once(struct model *m, struct workspace *w, enum pass_keep keep,
-                            const struct forest *f) {
+                            const struct condition *condition, const struct forest *f) {
     struct pass *p = NULL;
     double *logps = NULL, *values = NULL;
     enum status st = OK;
@@ -62,6 +75,7 @@ static enum status run_once(struct model *m, struct workspace *w, enum pass_keep
     if (m->config.lora && keep != KEEP_NOTHING) {
         pass_drop(p, 0, 0);
     }
+    pass_condition(p, condition);
     TRY_TO(done, pass_forward(p, f));
     if (m->config.head == HEAD_LANGUAGE) {
         TRY_TO(done, pass_logps(p, &(struct token_scores){.logp = logps, .value = values}));
@@ -87,7 +101,10 @@ enum status pass_bytes(const struct model_config *c, const struct backend_caps *
     struct model *m = NULL;
     struct workspace w = {0};
     struct forest f = {0};
+    struct condition condition;
+    double *z = NULL;
     enum status st = OK;
+    TRY_TO(done, open_condition(c, &condition, &z));
     TRY_TO(done, open_plan(caps, &b));
     TRY_TO(done, open_counted(b, c, &m));
     TRY_TO(done, arena_need_gradients(m->trained));
@@ -98,11 +115,12 @@ enum status pass_bytes(const struct model_config *c, const struct backend_caps *
     const int32_t distinct[] = {most, fewer};
     for (int i = 0; i < COUNT_OF(distinct); i++) {
         TRY_TO(done, fill_forest(&f, c, tokens, readouts, distinct[i]));
-        TRY_TO(done, run_once(m, &w, keep, &f));
+        TRY_TO(done, run_once(m, &w, keep, condition.n > 0 ? &condition : NULL, &f));
         forest_free(&f);
     }
     *out = w.peak;
 done:
+    mem_free(z);
     forest_free(&f);
     workspace_close(&w);
     model_close(m);
@@ -118,6 +136,8 @@ enum status cache_bytes(const struct model_config *c, const struct backend_caps 
     struct workspace w = {0};
     int32_t *ids = NULL, *offsets = NULL, *all = NULL;
     float *logits = NULL;
+    struct condition condition;
+    double *z = NULL;
     enum status st = OK;
     int64_t logit_count, most = max_tokens > CACHE_PREFILL_TOKENS ? max_tokens : CACHE_PREFILL_TOKENS;
     most = most > sequences ? most : sequences;
@@ -126,6 +146,8 @@ enum status cache_bytes(const struct model_config *c, const struct backend_caps 
     TRY_TO(done, open_counted(b, c, &m));
     TRY_TO(done, workspace_open(b, WORKSPACE_BYTES, &w));
     TRY_TO(done, cache_open(m, &w, sequences, max_tokens, &cache));
+    TRY_TO(done, open_condition(c, &condition, &z));
+    cache_condition(cache, condition.n > 0 ? &condition : NULL);
     /* The fullest group of prompts there can be, then a step of all sequences. */
     int64_t total = most < (int64_t)sequences * max_tokens ? most : (int64_t)sequences * max_tokens;
     TRY_TO(done, NEW_ARRAY(ids, total + sequences));
@@ -146,6 +168,7 @@ done:
     workspace_close(&w);
     model_close(m);
     backend_close(b);
+    mem_free(z);
     mem_free(ids);
     mem_free(offsets);
     mem_free(all);

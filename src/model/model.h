@@ -11,6 +11,7 @@
 
 #include "model/arena.h"
 #include "model/config.h"
+#include "model/film.h"
 #include "model/forest.h"
 
 struct model {
@@ -46,6 +47,8 @@ void pass_close(struct pass *p);
  * step, the row that a tree is named by, segment in the tree, position, module, column); step -1: they are
  * not, as at opening. */
 void pass_drop(struct pass *p, uint64_t seed, int64_t step);
+/* From now on segments have conditions of c, borrowed; NULL: none. Read by forward and, for dz, backward. */
+void pass_condition(struct pass *p, const struct condition *c);
 /* Local. Layers and final norm over f (borrowed until backward). Releases what the pass held before. Where f
  * has readouts, rows that none of them reads are left out of the last layer but for their keys and values,
  * and the other readouts below take only rows that f reads; a forest without readouts has every row. Passes
@@ -117,6 +120,10 @@ enum status cache_token_logps(struct cache *c, const float *logits, const int32_
 /* Local. One token for each of the n sequences listed; logits as above. */
 enum status cache_step(struct cache *c, const int32_t *sequences, const int32_t *tokens, int32_t n,
                        float *logits);
+/* From now on sequences have conditions of c, borrowed; each begins without one. */
+void cache_condition(struct cache *c, const struct condition *condition);
+/* Of a sequence, before its prompt is read; -1: none. cache_copy_prompt() takes it along. */
+void cache_set_condition(struct cache *c, int32_t sequence, int32_t condition);
 /* Bytes of workspace for a cache and its steps. */
 enum status cache_bytes(const struct model_config *c, const struct backend_caps *caps, int32_t sequences,
                         int32_t max_tokens, int64_t *out);

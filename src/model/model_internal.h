@@ -25,12 +25,18 @@ struct affine {
     struct place weight, bias;
     int64_t n;
 };
+/* gamma's and beta's weights, one under the other (2 d, width), and biases. */
+struct film_plan {
+    struct place weight, bias;
+    int64_t width;
+};
 struct layer_plan {
     int64_t first; /* offset in the trained arena of the layer's first parameter there */
     struct affine norm1, norm2, post_norm1, post_norm2, q_norm, k_norm;
     struct linear qkv; /* outputs [q heads][k heads][v heads] */
     struct linear out;
     struct linear up, down; /* up: outputs [gate][up] where gated */
+    struct film_plan film;  /* after the block; none in a bare plan */
 };
 struct model_plan {
     struct place embed, positions; /* (V, d), (max_positions, d) */
@@ -41,6 +47,9 @@ struct model_plan {
     struct place value; /* 1 x width, beside a language head */
 };
 
+/* Local. FiLM's parameters of a layer of a model of this width. */
+enum status film_add(struct arena *a, const struct film_layout *f, int64_t layer, int64_t width,
+                     struct film_plan *out);
 /* Local. Closes m's sets. */
 void lora_close_all(struct model *m);
 void model_plan_free(struct model_plan *plan); /* NULL is fine */

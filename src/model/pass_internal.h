@@ -33,7 +33,8 @@ struct layer_state {
     struct tensor n2, stat2;
     struct tensor up, gate, activated; /* up: (A, ffn or 2 ffn); gate: a view where gated */
     struct tensor post2_in, stat_post2;
-    struct tensor y; /* (A, d) */
+    struct tensor raw; /* (A, d) the block's output before FiLM, where there is FiLM */
+    struct tensor y;   /* (A, d) */
 };
 
 enum { CACHE_PREFILL_TOKENS = 1024 }; /* prompts run in groups of at most this many tokens, or one prompt */
@@ -48,6 +49,7 @@ struct trunk_input {
     struct cache *cache;       /* keys and values are added to it, or NULL */
     const int32_t *cache_rows; /* where, for each token */
     bool attend_cache;         /* map's keys are the cache's rows */
+    const int32_t *conditions; /* of each token; NULL: none */
 };
 
 struct pass {
@@ -71,6 +73,12 @@ struct pass {
     double *numbers; /* scratch */
     int64_t cap_rows, cap_numbers, cap_lengths, cap_wanted, cap_scratch;
     struct rope_cache rope, rope_local;
+
+    const struct condition *condition;               /* of pass_condition() */
+    struct tensor z, dz;                             /* of this run; none: FiLM changes nothing */
+    struct tensor row_conditions, active_conditions; /* I32 */
+    int32_t *conditions;                             /* of the forest's tokens */
+    int64_t cap_conditions;
 
     uint64_t drop_seed; /* of pass_drop() */
     int64_t drop_step;
@@ -143,6 +151,15 @@ enum status adapters_unapply(struct pass *p, const struct linear *w, int64_t fir
                              struct tensor dy, struct tensor dx);
 /* What dropout draws the forest's tokens by, where it is on. */
 enum status adapters_name_tokens(struct pass *p, const struct forest *f);
+/* FiLM (film.h). begin: once a run, with a condition for each row or NULL; then whether a layer has it, its
+ * output y of the block's x, and from the gradient d of y that of x in its place, beside those of gamma, beta
+ * and z. */
+enum status film_begin(struct pass *p, const int32_t *conditions, int32_t n);
+bool film_is(const struct pass *p, int64_t l);
+enum status film_apply(struct pass *p, int64_t l, struct tensor x, struct tensor y);
+enum status film_begin_backward(struct pass *p);
+enum status film_unapply(struct pass *p, int64_t l, struct tensor x, struct tensor d);
+enum status film_end_backward(struct pass *p);
 /* At least n doubles of scratch in p->numbers. */
 enum status pass_need_numbers(struct pass *p, int64_t n);
 /* Logits of active rows, on the host. */

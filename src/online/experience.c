@@ -210,6 +210,7 @@ static double summed_kl(const struct experience *e, int64_t k) {
  * whole response. */
 static enum status make_scores(struct experience *e) {
     int64_t n = rollout_responses(&e->rollout);
+    double own = (double)(e->rollout.n * e->rollout.own);
     bool has_kl = e->options.kl_in_reward && e->options.method != ONLINE_PPO;
     TRY(NEW_ARRAY(e->scores, n));
     e->facts.kl = 0;
@@ -217,7 +218,7 @@ static enum status make_scores(struct experience *e) {
         double kl = summed_kl(e, k), *reward = &e->appraisal.rewards[k];
         *reward = advantage_stopped(&e->options.missing_stop, *reward, e->rollout.stopped[k]);
         e->scores[k] = *reward - (has_kl ? e->control.coefficient * kl : 0);
-        e->facts.kl += kl / (double)n;
+        e->facts.kl += rollout_is_own(&e->rollout, k) ? kl / own : 0;
     }
     return OK;
 }
@@ -269,6 +270,19 @@ done:
     return st;
 }
 
+/* xpo: 1 for what the reference wrote, whose log-probability counts by itself (Xie et al. 2024). nash_md: how
+ * likely the own response is preferred to the mixture's, less a half (Munos et al. 2023). */
+static enum status compare_with_other(struct experience *e) {
+    const struct rollout *r = &e->rollout;
+    TRY(NEW_ARRAY(e->advantages, rollout_responses(r)));
+    for (int64_t k = 0; k < rollout_responses(r); k++) {
+        int64_t other = k - k % r->samples + r->own;
+        double wins = 1 / (1 + exp(e->scores[other] - e->scores[k])) - .5;
+        e->advantages[k] = e->options.method == ONLINE_XPO ? !rollout_is_own(r, k) : wins;
+    }
+    return OK;
+}
+
 static enum status make_rows(struct experience *e) {
     const struct experience_options *o = &e->options;
     switch (o->method) {
@@ -277,6 +291,12 @@ static enum status make_rows(struct experience *e) {
                                 : update_rows_best(&e->rollout, e->scores, &e->rows);
     case ONLINE_DPO:
         return update_rows_pairs(&e->rollout, e->scores, &e->rows);
+    case ONLINE_XPO:
+        TRY(compare_with_other(e));
+        return update_rows_pairs(&e->rollout, e->scores, &e->rows);
+    case ONLINE_NASH_MD:
+        TRY(compare_with_other(e));
+        return update_rows_own(&e->rollout, &e->rows);
     default:
         TRY(e->appraisal.before ? make_token_advantages(e) : make_advantages(e));
         return update_rows_groups(&e->rollout, &e->rows);

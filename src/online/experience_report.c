@@ -31,62 +31,80 @@ static enum status put_lengths(const struct rollout *r, struct text *line) {
     int64_t n = rollout_responses(r);
     for (int64_t k = 0; k < n; k++) {
         double length = (double)(r->first[k + 1] - r->first[k]);
-        spread_add(&all, length);
-        if (r->stopped[k]) {
+        if (rollout_is_own(r, k)) {
+            spread_add(&all, length);
+        }
+        if (rollout_is_own(r, k) && r->stopped[k]) {
             spread_add(&ended, length);
         }
     }
     TRY(put_spread(line, "length", &all));
-    TRY(metrics_put(line, "completions/", "clipped_ratio", 1 - ended.n / (double)n));
+    TRY(metrics_put(line, "completions/", "clipped_ratio", 1 - ended.n / all.n));
     return put_spread(line, "terminated_length", &ended);
 }
 
-/* A column of the rewards, or, below 0, their sums. */
-static enum status put_column(const struct appraisal *a, int column, int64_t n, struct text *line) {
-    double *values, sum = 0;
-    char name[160];
-    TRY(NEW_ARRAY(values, n));
-    for (int64_t k = 0; k < n; k++) {
-        values[k] = a->values[k * a->columns + column];
-        sum += values[k];
+/* A column of rewards, or their sums, of the responses that the policy drew. */
+struct own_values {
+    double *list, mean;
+    int64_t n;
+};
+
+/* values: of response k at k * stride. */
+static enum status take_own(const struct rollout *r, const double *values, int64_t stride,
+                            struct own_values *out) {
+    *out = (struct own_values){.n = r->n * r->own};
+    TRY(NEW_ARRAY(out->list, out->n));
+    for (int64_t k = 0, at = 0; k < rollout_responses(r); k++) {
+        if (rollout_is_own(r, k)) {
+            out->list[at++] = values[k * stride];
+            out->mean += values[k * stride] / (double)out->n;
+        }
     }
+    return OK;
+}
+
+static enum status put_column(const struct experience *e, int column, struct text *line) {
+    const struct appraisal *a = &e->appraisal;
+    struct own_values own;
+    char name[160];
+    TRY(take_own(&e->rollout, a->values + column, a->columns, &own));
     snprintf(name, sizeof name, "%.120s/mean", a->names[column]);
-    enum status st = metrics_put(line, "rewards/", name, sum / (double)n);
+    enum status st = metrics_put(line, "rewards/", name, own.mean);
     snprintf(name, sizeof name, "%.120s/std", a->names[column]);
-    st = st == OK ? metrics_put(line, "rewards/", name, advantage_deviation(values, n)) : st;
-    mem_free(values);
+    st = st == OK ? metrics_put(line, "rewards/", name, advantage_deviation(own.list, own.n)) : st;
+    mem_free(own.list);
     return st;
 }
 
 static enum status put_rewards(const struct experience *e, struct text *line) {
     const struct rollout *r = &e->rollout;
-    const struct appraisal *a = &e->appraisal;
-    double sum = 0, deviations = 0;
-    for (int c = 0; c < a->columns; c++) {
-        TRY(put_column(a, c, rollout_responses(r), line));
+    struct own_values own;
+    double deviations = 0;
+    for (int c = 0; c < e->appraisal.columns; c++) {
+        TRY(put_column(e, c, line));
     }
+    TRY(take_own(r, e->appraisal.rewards, 1, &own));
     for (int64_t i = 0; i < r->n; i++) {
-        deviations += advantage_deviation(a->rewards + i * r->samples, r->samples);
+        deviations += advantage_deviation(own.list + i * r->own, r->own) / (double)r->n;
     }
-    for (int64_t k = 0; k < rollout_responses(r); k++) {
-        sum += a->rewards[k];
-    }
-    TRY(metrics_put(line, "", "reward", sum / (double)rollout_responses(r)));
-    TRY(metrics_put(line, "", "reward_std", deviations / (double)r->n));
-    return metrics_put(line, "", "frac_reward_zero_std", advantage_flat_groups(a->rewards, r->n, r->samples));
+    double flat = advantage_flat_groups(own.list, r->n, r->own);
+    mem_free(own.list);
+    TRY(metrics_put(line, "", "reward", own.mean));
+    TRY(metrics_put(line, "", "reward_std", deviations));
+    return metrics_put(line, "", "frac_reward_zero_std", flat);
 }
 
 /* Old TRL's names of PPO and online DPO. */
 static enum status put_objective(const struct experience *e, struct text *line) {
     const struct rollout *r = &e->rollout;
-    int64_t n = rollout_responses(r);
-    double entropy = 0, scores = 0, ended = 0, margin = 0;
-    for (int64_t k = 0; k < n; k++) {
-        scores += e->appraisal.rewards[k] / (double)n;
-        ended += r->stopped[k] ? 1 / (double)n : 0;
-    }
-    for (int64_t t = 0; t < r->first[n]; t++) {
-        entropy -= r->logps[t] / (double)n;
+    double own = (double)(r->n * r->own), entropy = 0, scores = 0, ended = 0, margin = 0;
+    for (int64_t k = 0; k < rollout_responses(r); k++) {
+        double part = rollout_is_own(r, k) ? 1 / own : 0;
+        scores += part * e->appraisal.rewards[k];
+        ended += r->stopped[k] ? part : 0;
+        for (int64_t t = r->first[k]; t < r->first[k + 1]; t++) {
+            entropy -= part * r->logps[t];
+        }
     }
     for (int64_t i = 0; i < e->rows.n && e->rows.is_paired; i++) {
         const int64_t *pair = &e->rows.response[2 * i];
@@ -94,7 +112,8 @@ static enum status put_objective(const struct experience *e, struct text *line) 
     }
     double coefficient = e->options.kl_in_reward ? e->facts.coefficient : e->options.terms->options.beta;
     double kl = 0 - coefficient * e->facts.kl;
-    TRY(metrics_put(line, "objective/", "kl", e->facts.kl));
+    bool is_shown = e->options.method == ONLINE_NASH_MD; /* as a number of the loss */
+    TRY(is_shown ? OK : metrics_put(line, "objective/", "kl", e->facts.kl));
     TRY(metrics_put(line, "objective/", "entropy", entropy));
     TRY(metrics_put(line, "objective/", "non_score_reward", kl));
     TRY(metrics_put(line, "objective/", "rlhf_reward", scores + kl));
@@ -125,8 +144,8 @@ static enum status check_drift(const struct experience *e, double drift) {
 }
 
 enum status experience_report(void *context, const struct verdict *v, struct text *line) {
-    const struct experience *e = context;
-    const struct experience_facts *f = &e->facts;
+    struct experience *e = context;
+    struct experience_facts *f = &e->facts;
     TRY(check_drift(e, v->sums.drift));
     bool shows_kl = e->options.terms->rows == OVER_GROUPS && e->options.terms->policy.beta != 0;
     TRY(put_lengths(&e->rollout, line));
@@ -136,12 +155,28 @@ enum status experience_report(void *context, const struct verdict *v, struct tex
         TRY(metrics_put(line, "", "kl_coefficient",
                         e->options.kl_in_reward ? f->coefficient : e->options.terms->options.beta));
     }
-    TRY(e->options.method == ONLINE_DPO || e->options.method == ONLINE_PPO ? put_objective(e, line) : OK);
+    bool has_old_names = e->options.method >= ONLINE_DPO; /* old TRL's methods */
+    TRY(has_old_names ? put_objective(e, line) : OK);
     double draw_s = f->is_new ? f->draw_s : 0, judge_s = f->is_new ? f->judge_s : 0;
+    f->all_draw_s += draw_s;
+    f->all_judge_s += judge_s;
+    f->all_s += v->step_s;
     TRY(metrics_put(line, "", "time/generation", draw_s));
     TRY(metrics_put(line, "", "time/reward", judge_s));
     TRY(metrics_put(line, "", "time/update", fmax(0, v->step_s - draw_s - judge_s)));
     return metrics_put(line, "", "time/generation_imbalance", f->is_new ? f->draw_imbalance : 0);
+}
+
+void experience_summary(const struct experience *e) {
+    const struct experience_facts *f = &e->facts;
+    double share = f->all_s > 0 ? 100 / f->all_s : 0;
+    if (f->all_s > 0) {
+        log_root(
+            LOG_INFO,
+            "of %.3g s %.0f %% went into drawing, %.0f %% into rewards and references, %.0f %% into updates",
+            f->all_s, share * f->all_draw_s, share * f->all_judge_s,
+            fmax(0, 100 - share * (f->all_draw_s + f->all_judge_s)));
+    }
 }
 
 /* Lines. */
@@ -210,13 +245,15 @@ static enum status put_line(const struct experience *e, int64_t k, struct text *
         TRY(text_json_number(out, a->values[k * a->columns + c]));
     }
     TRY(text_puts(out, "}"));
-    TRY(e->advantages ? put_number(out, "advantage", e->advantages[k]) : OK);
+    bool has_advantage = e->advantages && e->options.method != ONLINE_XPO; /* there it marks the other's */
+    TRY(has_advantage ? put_number(out, "advantage", e->advantages[k]) : OK);
     TRY(a->before ? put_numbers(out, "values", a->before + at, n) : OK);
     if (e->token_advantages) {
         TRY(put_numbers(out, "advantages", e->token_advantages + at, n));
         TRY(put_numbers(out, "returns", e->token_returns + at, n));
     }
-    TRY(e->options.terms->rows != OVER_GROUPS ? put_use(e, k, out) : OK);
+    bool is_choice = e->options.terms->rows != OVER_GROUPS || r->own < r->samples;
+    TRY(is_choice ? put_use(e, k, out) : OK);
     TRY(text_printf(out, ", \"stopped\": %s", r->stopped[k] ? "true" : "false"));
     TRY(put_text(e, r->tokens + at, n, scratch, out));
     return text_puts(out, "}\n");

@@ -23,7 +23,7 @@ struct drawing {
     int64_t n;     /* units */
     int64_t *units;
     struct sample *samples; /* a unit's prompt */
-    int64_t n_drawn;
+    int64_t n_drawn, n_own; /* the policy's own come first */
     struct prompt *prompts;
     int64_t *number; /* of each in the rollout */
     struct response_tokens *responses;
@@ -103,30 +103,53 @@ static enum status start_empty(const struct rollout_parts *p, struct sample *s) 
     return OK;
 }
 
-/* What the decoder is asked for. */
-static enum status list_prompts(const struct rollout_parts *p, struct drawing *d) {
-    int64_t most = p->decoder.max_new_tokens, room, at = 0;
+static enum status make_lists(const struct rollout_parts *p, struct drawing *d) {
+    int64_t room;
     for (int64_t i = 0; i < d->n; i++) {
         struct range mine = samples_of(p, d, d->units[i]);
         d->n_drawn += mine.last - mine.first;
+        TRY(start_empty(p, &d->samples[i]));
     }
-    TRY(size_mul(d->n_drawn, most, "new tokens", &room));
+    TRY(size_mul(d->n_drawn, p->decoder.max_new_tokens, "new tokens", &room));
     TRY(NEW_ARRAY(d->prompts, d->n_drawn));
     TRY(NEW_ARRAY(d->number, d->n_drawn));
     TRY(NEW_ARRAY(d->responses, d->n_drawn));
     TRY(NEW_ARRAY(d->tokens, room));
-    TRY(NEW_ARRAY(d->numbers, room));
+    return NEW_ARRAY(d->numbers, room);
+}
+
+/* Appends what is asked of samples [first, last) of each prompt. */
+static void list_samples(const struct rollout_parts *p, int64_t first, int64_t last, struct drawing *d,
+                         int64_t *at) {
+    int64_t most = p->decoder.max_new_tokens;
     for (int64_t i = 0; i < d->n; i++) {
-        struct sample *s = &d->samples[i];
+        const struct sample *s = &d->samples[i];
         struct range mine = samples_of(p, d, d->units[i]);
-        TRY(start_empty(p, s));
-        for (int64_t k = mine.first; k < mine.last; k++, at++) {
-            d->number[at] = d->units[i] / d->parts * p->samples + k;
-            d->prompts[at] = (struct prompt){s->row, (int32_t)k, s->prompt, s->prompt_count};
-            d->responses[at] =
-                (struct response_tokens){.tokens = d->tokens + at * most, .numbers = d->numbers + at * most};
+        for (int64_t k = mine.first; k < mine.last; k++) {
+            if (k < first || k >= last) {
+                continue;
+            }
+            d->number[*at] = d->units[i] / d->parts * p->samples + k;
+            d->prompts[*at] = (struct prompt){
+                .row = s->row, .sample = (int32_t)k, .tokens = s->prompt, .count = s->prompt_count};
+            d->responses[*at] = (struct response_tokens){.tokens = d->tokens + *at * most,
+                                                         .numbers = d->numbers + *at * most};
+            (*at)++;
         }
     }
+}
+
+static int32_t own_samples(const struct rollout_parts *p) {
+    return p->samples - (p->other != NULL);
+}
+
+/* What the decoders are asked for. */
+static enum status list_prompts(const struct rollout_parts *p, struct drawing *d) {
+    int64_t at = 0;
+    TRY(make_lists(p, d));
+    list_samples(p, 0, own_samples(p), d, &at);
+    d->n_own = at;
+    list_samples(p, own_samples(p), p->samples, d, &at);
     return OK;
 }
 
@@ -140,19 +163,27 @@ static enum status check_drawn(const struct drawing *d, int64_t update) {
     return OK;
 }
 
+/* Items [first, last) of the lists. Local. */
+static enum status decode(const struct rollout_parts *p, const struct decoder_options *o, int64_t update,
+                          int64_t first, int64_t last, struct drawing *d) {
+    struct decoder_options options = *o;
+    struct decoder *decoder = NULL;
+    options.seed = hash_join(p->decoder.seed, (uint64_t)update);
+    TRY(decoder_open(p->model, p->workspace, &options, &decoder));
+    enum status st = decoder_run(decoder, d->prompts + first, last - first, d->responses + first, NULL, NULL);
+    decoder_close(decoder);
+    return st;
+}
+
 /* Draws this rank's part. Local. */
 static enum status draw(const struct rollout_parts *p, const int64_t *rows, int64_t n, int64_t update,
                         struct drawing *d) {
-    struct decoder_options options = p->decoder;
-    struct decoder *decoder = NULL;
-    options.seed = hash_join(p->decoder.seed, (uint64_t)update);
     TRY(deal(p, rows, n, d));
     TRY(read_prompts(p, rows, d));
     TRY(list_prompts(p, d));
-    TRY(decoder_open(p->model, p->workspace, &options, &decoder));
-    enum status st = decoder_run(decoder, d->prompts, d->n_drawn, d->responses, NULL, NULL);
-    decoder_close(decoder);
-    return st == OK ? check_drawn(d, update) : st;
+    TRY(decode(p, &p->decoder, update, 0, d->n_own, d));
+    TRY(p->other ? decode(p, p->other, update, d->n_own, d->n_drawn, d) : OK);
+    return check_drawn(d, update);
 }
 
 /* Collective. Lengths and ends, of prompts and of responses. */
@@ -235,11 +266,14 @@ static enum status make_room(const struct rollout_parts *p, const int64_t *rows,
     TRY(size_mul(n, p->samples, "responses", &responses));
     r->n = n;
     r->samples = p->samples;
+    r->own = own_samples(p);
     TRY(NEW_ARRAY(r->rows, n));
     TRY(NEW_ARRAY(r->prompt_first, n + 1));
     TRY(NEW_ARRAY(r->first, responses + 1));
     TRY(NEW_ARRAY(r->stopped, responses));
-    memcpy(r->rows, rows, (size_t)n * sizeof *rows);
+    for (int64_t i = 0; i < n; i++) {
+        r->rows[i] = view_row_in_file(p->view, rows[i]);
+    }
     return OK;
 }
 

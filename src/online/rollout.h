@@ -14,8 +14,9 @@
 /* Response k of prompt i is number i * samples + k. Zero-initialised; rollout_free at the end. */
 struct rollout {
     int64_t n; /* prompts */
-    int32_t samples;
-    int64_t *rows;         /* of the data, by prompt */
+    int32_t samples,
+        own;       /* own: the first samples of a prompt, which the policy drew; the last may be another's */
+    int64_t *rows; /* of the file, by prompt */
     int64_t *prompt_first; /* n + 1: prompt i's tokens are [prompt_first[i], prompt_first[i + 1]) of: */
     int32_t *prompt_tokens;
     int64_t *first; /* responses + 1: likewise of `tokens` and `logps` */
@@ -28,6 +29,10 @@ void rollout_free(struct rollout *r);
 static inline int64_t rollout_responses(const struct rollout *r) {
     return r->n * r->samples;
 }
+/* Whether the policy drew response k. */
+static inline bool rollout_is_own(const struct rollout *r, int64_t k) {
+    return k % r->samples < r->own;
+}
 
 /* Who draws. Borrowed. */
 struct rollout_parts {
@@ -37,6 +42,8 @@ struct rollout_parts {
     struct view *view;              /* of bare rows */
     struct decoder_options decoder; /* seed and longest prompt: of all of them */
     int32_t samples;
+    const struct decoder_options
+        *other;          /* of the last sample of each prompt; NULL: the policy draws it too */
     int32_t first_token; /* in the place of an empty prompt; -1: there is none */
     double *expected;    /* by row of the view: tokens of a response, renewed by what comes */
 };

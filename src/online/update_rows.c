@@ -37,6 +37,18 @@ enum status update_rows_groups(const struct rollout *r, struct update_rows *out)
     return OK;
 }
 
+enum status update_rows_own(const struct rollout *r, struct update_rows *out) {
+    int64_t at = 0;
+    TRY(make_room(r->n * r->own, 1, out));
+    for (int64_t k = 0; k < rollout_responses(r); k++) {
+        if (rollout_is_own(r, k)) {
+            out->prompt[at] = k / r->samples;
+            out->response[at++] = k;
+        }
+    }
+    return OK;
+}
+
 struct scored {
     double score;
     int64_t number;

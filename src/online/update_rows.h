@@ -16,6 +16,8 @@ void update_rows_free(struct update_rows *r);
 
 /* All Local; out is freed first. A row a prompt, with all of its samples. */
 enum status update_rows_groups(const struct rollout *r, struct update_rows *out);
+/* A row for each response that the policy drew itself. */
+enum status update_rows_own(const struct rollout *r, struct update_rows *out);
 /* A row for each of the best responses of all (Dong et al. 2023, RAFT): the share of them with the highest
  * scores, one at least. Ties go to the lower number; rows stand in the order of numbers. */
 enum status update_rows_top(const struct rollout *r, const double *scores, double share,

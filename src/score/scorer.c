@@ -43,6 +43,11 @@ void scorer_drop(struct scorer *s, uint64_t seed, int64_t step) {
     pass_drop(s->pass, seed, step);
 }
 
+void scorer_condition(struct scorer *s, const struct condition *c) {
+    s->condition = c;
+    pass_condition(s->pass, c);
+}
+
 static enum status grow_readouts(struct scorer *s, int64_t need) {
     if (s->model->config.value_head) {
         TRY(GROW_ARRAYS(s->cap_token_values, need, GROWN(s->tokens.value), GROWN(s->token_value_slopes)));
@@ -108,6 +113,7 @@ static enum status build_forest(struct scorer *s, const struct sample *samples, 
         const struct sample *sample = &samples[i];
         int32_t root;
         TRY(forest_add(f, -1, sample->prompt, sample->prompt_count, sample->row, &root));
+        f->segments[root].condition = s->condition ? sample->user : -1;
         for (int32_t j = 0; j < sample->n_responses; j++) {
             struct response_score *score = &s->scores[s->first[i] + j];
             score->first = f->n_readouts;
@@ -184,7 +190,7 @@ struct scored_row scorer_row(struct scorer *s, const struct batch *b, const stru
         scores[j].reference = b->reference[k];
         scores[j].token_reference = b->token_reference ? b->token_reference + b->token_first[k] : NULL;
     }
-    for (int32_t j = 0; j < sample->n_responses; j++) {
+    for (int32_t j = 0; j < sample->n_responses && b->first; j++) {
         take_drawn(b, b->first[i] + j, &scores[j]);
     }
     for (int32_t j = 0; j < sample->n_responses && s->reference; j++) {

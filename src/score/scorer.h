@@ -34,8 +34,9 @@ struct scorer {
     /* Set after opening where objectives read the divergence of two models: the reference's, on a workspace
      * of its own, that runs over the same samples. Borrowed; both keep activations. */
     struct scorer *reference;
-    double *divergence; /* by readout */
-    bool per_token;     /* set after opening where objectives read tokens: there are slopes by token */
+    double *divergence;                /* by readout */
+    const struct condition *condition; /* of scorer_condition() */
+    bool per_token; /* set after opening where objectives read tokens: there are slopes by token */
     int64_t cap_token_values, cap_readouts, cap_scores, cap_pairs, cap_samples;
 };
 
@@ -45,6 +46,9 @@ void scorer_close(struct scorer *s);
 
 /* From now on adapters' inputs are dropped as pass_drop() says. */
 void scorer_drop(struct scorer *s, uint64_t seed, int64_t step);
+
+/* From now on samples are under the condition of their user; c is borrowed, NULL: under none. */
+void scorer_condition(struct scorer *s, const struct condition *c);
 
 /* Local. Forward and readout. scores are owned by s and valid until the next run.
  * Fails: ERR_DATA naming the row of a token outside the vocabulary. */

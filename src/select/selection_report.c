@@ -201,7 +201,7 @@ static enum status report_overlap(const struct selection *s, const char *path, c
 static enum status report_overlaps(const struct selection *s, struct text *out) {
     const char *list = s->options->compare;
     struct pair_key *mine = NULL;
-    char *path = NULL;
+    struct names files = {0};
     int64_t n = 0;
     enum status st;
     if (!*list || !s->data) {
@@ -217,14 +217,11 @@ static enum status report_overlaps(const struct selection *s, struct text *out) 
         qsort(mine, (size_t)n, sizeof *mine, pair_key_order);
     }
     st = text_puts(out, ", \"overlap\": [");
-    for (const char *at = list; *at && st == OK;) {
-        size_t len = strcspn(at, ",");
-        path = mem_strndup(at, len);
-        st = comm_agree(s->comm, path ? OK : ERR_SYSTEM);
-        st = st == OK ? report_overlap(s, path, mine, n, out) : st;
-        mem_free(path);
-        at += len + (at[len] == ',');
+    st = comm_agree(s->comm, st == OK ? names_split(&files, list) : st);
+    for (int i = 0; i < files.n && st == OK; i++) {
+        st = report_overlap(s, files.list[i], mine, n, out);
     }
+    names_free(&files);
     mem_free(mine);
     return st == OK ? text_puts(out, "]") : st;
 }

@@ -59,7 +59,7 @@ static enum status check_extra(const struct safetensors *file, const char *path,
         const struct stored_tensor *t = safetensors_at(file, i);
         bool found = false;
         for (int k = 0; k < a->n && !found; k++) {
-            found = find(file, a->parameters[k].name) == t;
+            found = lora_is_adapter(&a->parameters[k]) && find(file, a->parameters[k].name) == t;
         }
         if (!found) {
             return fail(ERR_DATA,
@@ -78,7 +78,8 @@ enum status adapter_folder_read(const char *folder, struct lora *l) {
     TRY_TO(done, text_printf(&path, "%s/adapter_model.safetensors", folder));
     TRY_TO(done, safetensors_open_file(path.data, &file));
     for (int i = 0; i < a->n; i++) {
-        TRY_TO(done, value_head_is(&a->parameters[i]) ? OK : read_one(file, path.data, a, i));
+        bool is_read = lora_is_adapter(&a->parameters[i]) && !value_head_is(&a->parameters[i]);
+        TRY_TO(done, is_read ? read_one(file, path.data, a, i) : OK);
     }
     TRY_TO(done, check_extra(file, path.data, a));
     TRY_TO(done, value_head_read(folder, a));
@@ -114,6 +115,12 @@ static enum status write_config(const json_t *config, const char *folder) {
     return st;
 }
 
+static enum status declare_one(struct safetensors_writer *w, const struct parameter *p) {
+    int64_t shape[2];
+    int dims = parameter_stored_shape(p, shape);
+    return safetensors_declare(w, p->name, dims, shape);
+}
+
 static enum status write_one(struct safetensors_writer *w, const struct arena *a, int i) {
     int64_t n = a->parameters[i].rows * a->parameters[i].columns;
     float *values;
@@ -134,12 +141,10 @@ static enum status save_here(const struct arena *a, const char *folder, const st
     TRY(safetensors_create(folder, o->type, 0, &w));
     safetensors_name(w, "adapter_model");
     for (int i = 0; i < n; i++) {
-        int64_t shape[2];
-        int dims = parameter_stored_shape(&a->parameters[i], shape);
-        TRY_TO(failed, safetensors_declare(w, a->parameters[i].name, dims, shape));
+        TRY_TO(failed, lora_is_adapter(&a->parameters[i]) ? declare_one(w, &a->parameters[i]) : OK);
     }
     for (int i = 0; i < n; i++) {
-        TRY_TO(failed, write_one(w, a, i));
+        TRY_TO(failed, lora_is_adapter(&a->parameters[i]) ? write_one(w, a, i) : OK);
     }
     return safetensors_finish(w);
 failed:

@@ -218,16 +218,17 @@ static enum status open_here(struct backend *b, const char *folder, const struct
     return OK;
 }
 
-/* The shapes that a run may have given to the model it began with: its own, another head, a value head beside
- * it. */
-enum { SHAPES = 3 };
-static struct model_config shape_of(const struct model_config *began, int shape) {
+/* The shapes that a run may have given to the model it began with: its own, or another head; or a value head
+ * beside it, which is as large as a score head in the place of a tied one. */
+enum { SHAPES = 2 };
+static struct model_config shape_of(const struct model_config *began, int shape, bool has_values) {
     struct model_config out = *began;
-    if (shape == 1 && out.head == HEAD_LANGUAGE && out.family->classifier) {
+    if (has_values) {
+        out.value_head = out.head == HEAD_LANGUAGE;
+    } else if (shape == 1 && out.head == HEAD_LANGUAGE && out.family->classifier) {
         put_score_head(&out);
-    } else if (shape > 0) {
+    } else if (shape == 1) {
         out.head = HEAD_LANGUAGE;
-        out.value_head = shape == 2;
     }
     return out;
 }
@@ -238,11 +239,13 @@ static enum status open_shape(struct backend *b, const char *path, const struct 
     struct text folder = {0};
     struct model_config began;
     int64_t elements = 0;
+    bool has_values = false;
     enum status st = model_source_folder(path, &folder);
+    st = st == OK ? model_source_has_values(path, &has_values) : st;
     st = st == OK ? model_source_config(folder.data, &began) : st;
     st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
     for (int shape = 0; shape < SHAPES && st == OK; shape++) {
-        const struct model_config config = shape_of(&began, shape);
+        const struct model_config config = shape_of(&began, shape, has_values);
         st = model_open_as(b, &config, o->kind, o->beside, out);
         if (st == OK && (*out)->base->elements == elements) {
             break;

@@ -76,6 +76,28 @@ done:
     return st;
 }
 
+static enum status take_method(void *context, const char *key, const char *value, int line) {
+    (void)line;
+    bool *has_values = context;
+    *has_values |= strcmp(key, "online.method") == 0 && strcmp(value, "ppo") == 0;
+    return OK;
+}
+
+enum status model_source_has_values(const char *checkpoint, bool *out) {
+    struct text folder = {0}, run = {0}, path = {0};
+    enum status st;
+    *out = false;
+    TRY_TO(done, put_parent(checkpoint, &folder));
+    TRY_TO(done, put_parent(folder.data, &run));
+    TRY_TO(done, text_printf(&path, "%s/config.yaml", run.data));
+    st = access(path.data, F_OK) == 0 ? yaml_read(path.data, take_method, out) : OK;
+done:
+    text_free(&folder);
+    text_free(&run);
+    text_free(&path);
+    return st;
+}
+
 /* A file of weights, which says too little of its model. */
 static enum status refuse_weights(const char *path) {
     static const char *const ends[] = {".safetensors", ".bin", ".pt", ".pth", ".gguf"};

@@ -14,6 +14,9 @@ bool model_is_checkpoint(const char *path);
 /* Local. Appends the folder of config.json and tokenizer; path itself where it is no checkpoint. Fails:
  * ERR_INPUT where the checkpoint's run has neither a model nor a configuration that names one. */
 enum status model_source_folder(const char *path, struct text *out);
+/* Local. Whether the checkpoint's run trains a value head beside its model: its settings say
+ * online.method=ppo. */
+enum status model_source_has_values(const char *checkpoint, bool *out);
 /* Local. Reads folder/config.json. Where it ties the head and the weights have another one of their own, it
  * is not tied (config.untied), as in transformers. */
 enum status model_source_config(const char *folder, struct model_config *out);

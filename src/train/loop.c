@@ -256,7 +256,8 @@ static enum status open_step(struct loop *l) {
                                          .clip = t->clip,
                                          .seed = t->seed,
                                          .n_asked = ASK_COUNT,
-                                         .reference = t->reference_scorer};
+                                         .reference = t->reference_scorer,
+                                         .steers = t->steers};
     return step_open(&parts, &options, &l->step);
 }
 

@@ -38,6 +38,7 @@ struct training {
      * it goes on from no checkpoint. */
     enum status (*accepted)(void *context, bool is_new);
     void *accepted_context;
+    const struct steers *steers;     /* step.h; NULL: nothing is steered */
     struct scorer *reference_scorer; /* of a second model, where terms read its divergence; NULL: none */
     struct arena *reference;         /* one that follows the policy, part of the checkpoints; NULL: none */
     /* Local, after update number `step` (from 1). May be NULL. Its failure is the next step's. */

@@ -64,27 +64,39 @@ static struct tensor part(struct tensor whole, int64_t first, int64_t count) {
     return whole.data ? tensor_columns(whole, first, count) : (struct tensor){0};
 }
 
+static double rate_of(const struct parameter *p) {
+    return p->rate > 0 ? p->rate : 1;
+}
+
+static bool agree(const struct parameter *a, const struct parameter *b) {
+    return a->decay == b->decay && rate_of(a) == rate_of(b);
+}
+
 /* Updates the overlap of share [share.first, share.last), whose state begins at `packed`, with the parameters
- * from i on that agree about decay. *next: the first parameter that does not. */
+ * from i on that agree about decay and rate. *next: the first parameter that does not. */
 static enum status update_run(struct optimizer *o, struct optimizer_step *s, struct range share,
                               int64_t packed, int i, int *next) {
     struct arena *a = o->arena;
-    bool decay = a->parameters[i].decay;
-    for (*next = i + 1; *next < a->n && a->parameters[*next].decay == decay; ++*next) {
+    const struct parameter *p = &a->parameters[i];
+    double rate = s->learning_rate;
+    for (*next = i + 1; *next < a->n && agree(p, &a->parameters[*next]); ++*next) {
     }
     int64_t run_last = *next < a->n ? a->parameters[*next].offset : a->elements;
-    int64_t first = a->parameters[i].offset > share.first ? a->parameters[i].offset : share.first;
+    int64_t first = p->offset > share.first ? p->offset : share.first;
     int64_t count = (run_last < share.last ? run_last : share.last) - first;
     if (count <= 0) {
         return OK;
     }
-    s->weight_decay = decay ? o->options.weight_decay : 0;
+    s->weight_decay = p->decay ? o->options.weight_decay : 0;
+    s->learning_rate = rate * rate_of(p);
     s->parameters = part(a->master, first, count);
     s->gradients = part(a->gradients, first, count);
     s->first = part(o->first, packed + first - share.first, count);
     s->second = part(o->second, packed + first - share.first, count);
     s->copy = a->compute.type != a->master.type ? part(a->compute, first, count) : (struct tensor){0};
-    return backend_optimizer(a->backend, s);
+    enum status st = backend_optimizer(a->backend, s);
+    s->learning_rate = rate;
+    return st;
 }
 
 enum status optimizer_update(struct optimizer *o, double rate_multiplier, double gradient_scale) {

@@ -47,6 +47,7 @@ enum status step_continue(struct step *s) {
     TRY(scorer_open(s->parts.model, s->parts.workspace, s->options.keep, &s->scorer));
     s->scorer.reference = s->options.reference;
     s->scorer.per_token = s->parts.terms->reads & READS_TOKENS;
+    scorer_condition(&s->scorer, s->options.steers ? s->options.steers->condition : NULL);
     return OK;
 }
 
@@ -73,6 +74,27 @@ static enum status forest_values(struct step *s, const struct batch *b, const st
     return OK;
 }
 
+/* Of the model alone: the encoder's gradients are not there yet. */
+static void final_but_encoder(void *context, int64_t first_final) {
+    struct step *s = context;
+    int64_t encoder = s->options.steers->elements;
+    gradient_final(&s->gradient, first_final > encoder ? first_final : encoder);
+}
+
+/* The last backward makes gradients final. Local. */
+static enum status forest_backward(struct step *s, bool is_last) {
+    const struct steers *steers = s->options.steers;
+    if (!steers) {
+        return scorer_backward(&s->scorer, is_last ? gradient_final : NULL, &s->gradient);
+    }
+    TRY(scorer_backward(&s->scorer, is_last ? final_but_encoder : NULL, s));
+    TRY(steers->backward(steers->context));
+    if (is_last) {
+        gradient_final(&s->gradient, 0);
+    }
+    return OK;
+}
+
 /* Forward, scores, objective, backward of one forest. Local. */
 static enum status forest_step(struct step *s, const struct batch *b, int64_t cut_index, struct sums *sums) {
     const struct forest_cut *cut = &b->cuts[cut_index];
@@ -84,7 +106,7 @@ static enum status forest_step(struct step *s, const struct batch *b, int64_t cu
     evaluate_count_work(&s->scorer, model_flops_training(&s->parts.model->config), sums);
     TRY(forest_values(s, b, cut, sums));
     double middle = clock_seconds();
-    TRY(scorer_backward(&s->scorer, is_last ? gradient_final : NULL, &s->gradient));
+    TRY(forest_backward(s, is_last));
     s->spans[SPAN_FORWARD] += middle - began;
     s->spans[SPAN_BACKWARD] += clock_seconds() - middle;
     return OK;
@@ -153,7 +175,9 @@ static enum status gather(struct step *s, const struct batch *b) {
 
 /* All slots of this rank; buckets leave in the last forest. Local. */
 static enum status slots_step(struct step *s, const struct batch *b) {
+    const struct steers *steers = s->options.steers;
     int64_t next = 0;
+    TRY(steers ? steers->begin(steers->context, b) : OK);
     for (int64_t slot = 0; slot < s->n_slots; slot++) {
         struct sums sums = {0};
         for (; next < b->n_cuts && b->cuts[next].slot == slot; next++) {

@@ -41,6 +41,18 @@ struct step_parts {
     const struct terms *terms;
 };
 
+/* What a batch's rows are under (model/film.h), made and learnt beside the model by an encoder whose
+ * parameters are the first of the trained arena. */
+struct steers {
+    void *context;
+    const struct condition *condition;
+    int64_t elements; /* of the trained arena, from its first on: the encoder's */
+    /* Local, before the batch's forests. */
+    enum status (*begin)(void *context, const struct batch *b);
+    /* Local, after each forest's backward: from the condition's dz to the arena's gradients. */
+    enum status (*backward)(void *context);
+};
+
 struct step_options {
     uint64_t seed; /* of adapters' dropout */
     int64_t slots; /* that an update is cut into, over all ranks */
@@ -51,6 +63,7 @@ struct step_options {
     double clip;              /* the gradient's norm; 0: none */
     int n_asked;              /* numbers that each rank's wish adds to the closing */
     struct scorer *reference; /* of a second model, where terms read its divergence; borrowed; NULL: none */
+    const struct steers *steers; /* borrowed; NULL: nothing is steered */
 };
 
 /* What a rank asks of the others. */

@@ -93,6 +93,21 @@ static void test_rows(void **state) {
     assert_true(found);
 }
 
+static void test_film(void **state) {
+    (void)state;
+    struct film_backward call = {.film = {.x = at(9, 12),
+                                          .y = at(9, 12),
+                                          .scale = at(3, 12),
+                                          .shift = at(3, 12),
+                                          .conditions = tensor_at(memory, 1, 9, DTYPE_I32)},
+                                 .gradient = {.d = at(9, 12), .dscale = at(3, 12), .dshift = at(3, 12)}};
+    struct described d;
+    describe_film(&call.film, &d);
+    assert_true(d.bytes == 4 * (2 * 9 * 12 + 2 * 3 * 12 + 9));
+    describe_film_gradient(&call, &d);
+    assert_true(d.bytes == 4 * (9 * 12 + 3 * 12 + 9 + 2 * 9 * 12 + 2 * 3 * 12));
+}
+
 static void test_head(void **state) {
     (void)state;
     struct head_backward call = {.head = {.hidden = at(6, 16), .weight = at(50, 16)},
@@ -159,7 +174,7 @@ static void test_times(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm), cmocka_unit_test(test_attention), cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_head), cmocka_unit_test(test_times),
+        cmocka_unit_test(test_film), cmocka_unit_test(test_head),      cmocka_unit_test(test_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -86,6 +86,40 @@ static void test_gemm(void **state) {
     }
 }
 
+/* Where rows are steady, a product of one row or of a few has the bits of the same rows among many. */
+static void test_gemm_of_few_rows(void **state) {
+    enum { MANY = 61, MOST = 5, N = 70, K = 300 };
+    struct harness *h = *state;
+    FOR_EACH_DEVICE(h, d) {
+        if (!h->device->caps.steady_rows) {
+            continue;
+        }
+        for (int i = 0; i < 4 * MOST; i++) {
+            bool has_bias = i & 1, adds = i & 2;
+            int64_t rows = 1 + i / 4, bytes;
+            char many[MANY * N * 4], few[MOST * N * 4];
+            harness_begin(h, d, (uint64_t)i);
+            struct tensor a = pair_normal(h, ROLE_COMPUTE, MANY, K, 0, 1).device;
+            struct tensor b = pair_normal(h, ROLE_COMPUTE, N, K, 0, 1).device;
+            struct tensor c = pair_normal(h, ROLE_COMPUTE, MANY, N, 0, 1).device;
+            struct tensor part = pair_normal(h, ROLE_COMPUTE, rows, N, 0, 1).device;
+            struct tensor bias = pair_normal(h, ROLE_COMPUTE, 1, N, 0, 1).device;
+            bytes = rows * N * dtype_size(c.type);
+            must(backend_copy(h->device, part.data, c.data, bytes));
+            struct gemm g = {.a = a, .b = b, .c = c, .transpose_b = true, .alpha = -0.5, .beta = adds};
+            g.bias = has_bias ? bias : (struct tensor){0};
+            must(backend_gemm(h->device, &g));
+            g.a.rows = g.c.rows = rows;
+            g.c = part;
+            must(backend_gemm(h->device, &g));
+            must(backend_read(h->device, many, c.data, bytes));
+            must(backend_read(h->device, few, part.data, bytes));
+            assert_memory_equal(many, few, bytes);
+            harness_end(h);
+        }
+    }
+}
+
 /* With beta 0, C is not read: NaN there must not come through. */
 static void test_gemm_ignores_old_content(void **state) {
     struct harness *h = *state;
@@ -254,6 +288,46 @@ static void test_pool(void **state) {
     }
 }
 
+/* Conditions of many rows, of none, and rows without one; scale and shift side by side, as passes have them.
+ */
+static void test_film(void **state) {
+    struct harness *h = *state;
+    static const int64_t cases[][3] = {
+        {1, 1, 1}, {7, 3, 5}, {300, 130, 4}, {65, 64, 70}}; /* rows, width, n */
+    FOR_EACH_DEVICE(h, d) {
+        for (int i = 0; i < COUNT_OF(cases); i++) {
+            const int64_t *c = cases[i];
+            harness_begin(h, d, (uint64_t)i);
+            struct pair x = pair_normal(h, ROLE_COMPUTE, c[0], c[1], 3, 1);
+            struct pair y = pair_normal(h, ROLE_COMPUTE, c[0], c[1], 0, 1);
+            struct pair both = pair_normal(h, ROLE_COMPUTE, c[2], 2 * c[1], 0, 1);
+            struct pair dboth = pair_normal(h, ROLE_COMPUTE, c[2], 2 * c[1], 0, 1);
+            struct pair rows = pair_indices(h, 1, c[0], -1, c[2]);
+            struct film on_device = {x.device, y.device, tensor_columns(both.device, 0, c[1]),
+                                     tensor_columns(both.device, c[1], c[1]), rows.device};
+            struct film on_reference = {x.reference, y.reference, tensor_columns(both.reference, 0, c[1]),
+                                        tensor_columns(both.reference, c[1], c[1]), rows.reference};
+            must(backend_film(h->device, &on_device));
+            must(backend_film(h->reference, &on_reference));
+            expect_within(h, y, 24 * roundoff(y.device.type), "film");
+            struct pair slope = pair_normal(h, ROLE_COMPUTE, c[0], c[1], 1, 1);
+            const struct film_gradient of_device = {slope.device, tensor_columns(dboth.device, 0, c[1]),
+                                                    tensor_columns(dboth.device, c[1], c[1])};
+            const struct film_gradient of_reference = {slope.reference,
+                                                       tensor_columns(dboth.reference, 0, c[1]),
+                                                       tensor_columns(dboth.reference, c[1], c[1])};
+            must(backend_film_gradient(h->device, &on_device, &of_device));
+            must(backend_film_gradient(h->reference, &on_reference, &of_reference));
+            expect_within(h, slope, 24 * roundoff(slope.device.type), "film_gradient: x");
+            /* Sums are in double and rounded once: the largest is of about sqrt(rows) ones, times a few. */
+            double largest = 6 * sqrt((double)c[0]) + 20;
+            expect_within(h, dboth, largest * roundoff(dboth.device.type), "film_gradient: scale, shift");
+            expect_gaps_kept(h, x, "film");
+            harness_end(h);
+        }
+    }
+}
+
 static void test_sum_squares(void **state) {
     struct harness *h = *state;
     static const int64_t lengths[] = {1, 63, 4096, 4097, 300001};
@@ -329,6 +403,7 @@ static void test_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),
+        cmocka_unit_test(test_gemm_of_few_rows),
         cmocka_unit_test(test_gemm_ignores_old_content),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_sum_rows),
@@ -336,6 +411,7 @@ int main(void) {
         cmocka_unit_test(test_embed),
         cmocka_unit_test(test_gather_and_scatter),
         cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_film),
         cmocka_unit_test(test_sum_squares),
         cmocka_unit_test(test_sum_squares_threads),
         cmocka_unit_test(test_memory),

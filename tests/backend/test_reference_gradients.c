@@ -295,6 +295,35 @@ static void test_transposes(void **state) {
     close_case(&d);
 }
 
+static enum status run_film(struct backend *b, const void *operation) {
+    return backend_film(b, operation);
+}
+
+static void test_film(void **state) {
+    struct backend *b = *state;
+    struct differentiable d;
+    int32_t conditions[] = {2, 0, -1, 2, 0, -1};
+    open_case(&d, b, "film", 3);
+    struct film f = {.x = fresh(&d, 6, 3, 1),
+                     .y = fresh(&d, 6, 3, 1),
+                     .scale = fresh(&d, 3, 3, 1),
+                     .shift = fresh(&d, 3, 3, 1),
+                     .conditions = tensor_at(conditions, 1, 6, DTYPE_I32)};
+    struct film_gradient g = {
+        .d = fresh(&d, 6, 3, 1), .dscale = fresh(&d, 3, 3, 1), .dshift = fresh(&d, 3, 3, 1)};
+    d.output = f.y;
+    d.weights = fresh(&d, 6, 3, 1);
+    d.operation = &f;
+    d.forward = run_film;
+    must(backend_copy(b, g.d.data, d.weights.data, 18 * 8)); /* it becomes the gradient of x */
+    must(backend_film_gradient(b, &f, &g));
+    input(&d, 0, "x", f.x, g.d);
+    input(&d, 1, "scale", f.scale, g.dscale);
+    input(&d, 2, "shift", f.shift, g.dshift);
+    check_slopes(&d);
+    close_case(&d);
+}
+
 /* A rotation: lengths stay, the inverse undoes it, and only differences of positions count. */
 static void test_rope(void **state) {
     struct backend *b = *state;
@@ -353,7 +382,8 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_norm), cmocka_unit_test(test_activate),   cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_head), cmocka_unit_test(test_transposes), cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_head), cmocka_unit_test(test_transposes), cmocka_unit_test(test_film),
+        cmocka_unit_test(test_rope),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -87,6 +87,14 @@ static void run_vectors(struct run *r) {
     must(backend_embed_gradient(b, table, x, ids, 0.7));
     must(backend_scatter_add(b, table, y, ids));
     must(backend_gather(b, y, table, ids));
+    struct tensor factors = normal(r, 50, 2 * WIDTH), slopes = take(r, 50, 2 * WIDTH, DTYPE_F32);
+    struct tensor d = normal(r, TOKENS, WIDTH), filmed = take(r, TOKENS, WIDTH, DTYPE_F32);
+    const struct film f = {y, filmed, tensor_columns(factors, 0, WIDTH),
+                           tensor_columns(factors, WIDTH, WIDTH), ids};
+    const struct film_gradient g = {d, tensor_columns(slopes, 0, WIDTH),
+                                    tensor_columns(slopes, WIDTH, WIDTH)};
+    must(backend_film(b, &f));
+    must(backend_film_gradient(b, &f, &g));
     struct tensor big = normal(r, 1, 100003);
     double sum = 0.0;
     must(backend_sum_squares(b, big, &sum));

@@ -46,7 +46,7 @@ static void decode(struct model *m, struct model *reference, struct rule rule, i
     int64_t bytes;
     for (int i = 0; i < ROWS; i++) {
         int p = i / SAMPLES;
-        in[i] = (struct prompt){p, i % SAMPLES, prompts[p], counts[p]};
+        in[i] = (struct prompt){.row = p, .sample = i % SAMPLES, .tokens = prompts[p], .count = counts[p]};
         out->of[i] = (struct response_tokens){.tokens = out->tokens[i], .numbers = out->numbers[i]};
     }
     MUST(decoder_bytes(&m->config, &m->backend->caps, &o, &bytes));

@@ -166,6 +166,48 @@ static void test_rows(void **state) {
     mem_free(l);
 }
 
+/* Prompts alone: all of them, without responses; what is to be drawn has its room. */
+static void test_bare(void **state) {
+    struct fixture *f = *state;
+    struct lists *l = make_lists(f);
+    static const struct {
+        struct truncation t;
+        int32_t count, first; /* tokens of a prompt of 8, and the place of the first */
+    } cases[] = {
+        {{.response_ratio = 1, .max_response = 100}, 8, 0},
+        {{.response_ratio = 1, .max_length = 12, .max_response = 4}, 8, 0},
+        {{.response_ratio = 1, .max_length = 11, .max_response = 4}, 5, 3}, /* half of 11 */
+        {{.response_ratio = 1, .max_length = 11, .max_response = 4, .keep_start = true}, 5, 0},
+        {{.response_ratio = 1, .max_length = 11, .max_response = 8, .max_prompt = 6}, 3, 5},
+    };
+    struct dataset *d;
+    assert_int_equal(dataset_open(f->c, f->path, &d), OK);
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        struct view *v;
+        struct sample *s;
+        struct view_plan *plan;
+        int64_t rows[] = {7, 0};
+        int32_t cost;
+        assert_int_equal(view_open(d, ROWS_BARE, &cases[i].t, &v), OK);
+        assert_int_equal(view_rows(v), N_PROMPTS);
+        assert_int_equal(view_read(v, rows, 2, &s, NULL), OK);
+        for (int k = 0; k < 2; k++) {
+            assert_true(s[k].row == rows[k] && s[k].n_responses == 0 && s[k].n_pairs == 0 &&
+                        s[k].target == -1);
+            assert_int_equal(s[k].prompt_count, cases[i].count);
+            assert_int_equal(s[k].prompt[0], 100 * rows[k] + cases[i].first);
+        }
+        assert_int_equal(view_plan_open(v, rows, 2, &plan), OK);
+        assert_int_equal(view_plan_cost(plan, 1, &cost), OK);
+        assert_int_equal(cost, cases[i].count);
+        view_plan_close(plan);
+        samples_free(s);
+        view_close(v);
+    }
+    dataset_close(d);
+    mem_free(l);
+}
+
 /* Without pairs, every prompt is a row of ROWS_PROMPTS; without labels there is nothing to compare. */
 static void test_without_pairs(void **state) {
     struct fixture *f = *state;
@@ -337,6 +379,7 @@ static int tear_down(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_bare),
         cmocka_unit_test(test_without_pairs),
         cmocka_unit_test(test_labeled),
         cmocka_unit_test(test_reference_of_lists),

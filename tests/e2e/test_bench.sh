@@ -25,6 +25,8 @@ one=$(tail -1 "$work/step1.csv" | sed 's/.*,//') two=$(tail -1 "$work/step2.csv"
 "$COLLIMATE" $common bench.kind=decode bench.tokens=9 output="$work/decode.csv" > "$work/decode" || bad "decode"
 awk -F, 'NR > 1 { n++; for (i = 1; i <= NF; i++) if (!($i > 0)) exit 1 } END { exit n < 3 }' "$work/decode.csv" ||
     bad "decode: $(cat "$work/decode.csv")"
+"$COLLIMATE" $common bench.kind=decode bench.tokens=9 bench.sequences=3 output="$work/decode.csv" > "$work/decode" || bad "decode"
+[ "$(cut -d, -f1 "$work/decode.csv" | tr '\n' ' ')" = "batch 3 " ] || bad "decode of three: $(cat "$work/decode.csv")"
 # k-means and a balanced half: the same numbers on 1 and 2 ranks, with the rows in memory or in a file.
 small="bench.kind=kmeans bench.rows=5000 bench.width=24 bench.clusters=20 bench.iterations=40 threads=1"
 for n in 1 2; do

@@ -39,6 +39,10 @@ grep -q '"pairs": '"$hh" said.txt || bad "$(cat said.txt)"
 run 1 evaluate data=hh.honesty.h5
 grep -q "higher score" err.txt && bad "a view has the scores of another objective"
 
+run 1 "${quiet[@]}" input="$uf" output=whole.h5 prepare.objectives=helpfulness,honesty prepare.splits=false
+"$COLLIMATE" inspect input=whole.honesty.h5 > said.txt
+grep -q "^pairs         $hh$" said.txt && ! grep -q "^splits" said.txt || bad "prepare.splits=false: $(cat said.txt)"
+
 # Any ranks write the same files.
 contents() { for f in "$1"*.h5; do "$COLLIMATE" inspect input="$f" inspect.rows=9999; done | sed -E "s/$1/NAME/g; /^made by/d"; }
 for n in 2 3; do

@@ -24,6 +24,8 @@ warm      online.samples=4 online.temperature=0.7 online.kl=0.1 online.inner_epo
 rloo      online.samples=4 online.method=rloo online.inner_epochs=2
 raft      online.samples=4 online.method=raft
 dpo       online.samples=2 online.method=online_dpo
+xpo       online.method=xpo online.xpo_alpha=1e-3
+nash      online.method=nash_md online.mixture=0.3
 "
 while read -r name options; do
     [ -n "$name" ] || continue

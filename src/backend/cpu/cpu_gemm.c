@@ -52,7 +52,7 @@ void cpu_product_serial(const struct product *p, float *pack) {
             cpu_pack_rows(p, i, k, depth, a + i * depth);
         }
         for (int64_t j = 0; j < p->n; j += PANEL_COLUMNS) {
-            cpu_pack_columns(p, j, k, depth, b + j * depth);
+            cpu_pack_columns(p, j, k, depth, b + j * depth, 0);
         }
         cpu_multiply_block(
             p, &(struct block){
@@ -62,21 +62,28 @@ void cpu_product_serial(const struct product *p, float *pack) {
 
 /* A step of decoding: so few rows that reading B is what takes the time. All of A is packed once; then each
  * thread takes columns of C, packs the panels of B for them into its own first-level cache, and uses them at
- * once, so that B is read once at memory speed and nobody waits. */
+ * once, so that B is read once at memory speed and nobody waits. A row or two take B as it lies. */
 enum { NARROW_ROWS = 48, PANELS_AT_ONCE = 4 };
 
 static void narrow_columns(const struct product *p, int64_t j, const float *a, float *b) {
     int64_t rows = panels_over(p->m, PANEL_ROWS) * PANEL_ROWS;
+    bool is_few = p->m <= FEW_ROWS && p->transpose_b && p->n - j >= PANEL_COLUMNS;
     for (int64_t k = 0; k < p->k; k += PANEL_DEPTH) {
         int64_t depth = least(PANEL_DEPTH, p->k - k);
-        cpu_pack_columns(p, j, k, depth, b);
-        cpu_multiply_block(p, &(struct block){.rows = p->m,
-                                              .column = j,
-                                              .columns = least(PANEL_COLUMNS, p->n - j),
-                                              .depth = depth,
-                                              .a = a + rows * k,
-                                              .b = b,
-                                              .is_first = k == 0});
+        int64_t ahead = k + depth < p->k ? depth : PANEL_COLUMNS * p->ldb - k;
+        const struct block block = {.rows = p->m,
+                                    .column = j,
+                                    .columns = least(PANEL_COLUMNS, p->n - j),
+                                    .depth = depth,
+                                    .a = a + rows * k,
+                                    .b = b,
+                                    .is_first = k == 0};
+        if (is_few) {
+            cpu_multiply_few(p, &block, k, ahead);
+        } else {
+            cpu_pack_columns(p, j, k, depth, b, ahead);
+            cpu_multiply_block(p, &block);
+        }
     }
 }
 
@@ -120,7 +127,7 @@ static void pack_panel(const struct product *p, const struct area *area, int64_t
     } else {
         int64_t j = i - panels_a;
         cpu_pack_columns(p, area->column + j * PANEL_COLUMNS, area->k, area->depth,
-                         area->b + j * PANEL_COLUMNS * area->depth);
+                         area->b + j * PANEL_COLUMNS * area->depth, 0);
     }
 }
 

@@ -66,16 +66,31 @@ static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
 #endif
 }
 
+/* A vector's lines of k at a place, each cache line once: processors follow a few streams by themselves, not
+ * a panel's. `ahead`: what will be read is so many values further on; 0: nothing is known. */
+static inline __attribute__((always_inline)) void prefetch_lines(const bool is_bf16, const void *from,
+                                                                 int64_t stride, int64_t k, int64_t ahead) {
+    const int64_t size = is_bf16 ? 2 : 4;
+    if (ahead == 0 || k * size % 64 >= LANES * size) {
+        return;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+        __builtin_prefetch((const void *)((uintptr_t)from + (uintptr_t)((i * stride + k + ahead) * size)));
+    }
+}
+
 /* `lines` lines of k, `stride` apart, to `width` values for each k, `pitch` apart; values of lines that do
  * not exist are zero. width <= LANES. Whole vectors are written, over what the next k then writes; the last
  * one keeps to its width. */
 static inline __attribute__((always_inline)) void pack_transposed(const bool is_bf16, const void *from,
                                                                   int64_t stride, int64_t lines,
                                                                   int64_t depth, float *to, int64_t pitch,
-                                                                  int64_t width) {
+                                                                  int64_t width, int64_t ahead) {
     int64_t k = 0;
     for (; k + LANES <= depth; k += LANES) {
         vec r[LANES];
+        prefetch_lines(is_bf16, from, stride, k, ahead);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) {
             r[i] = i < lines ? load(is_bf16, from, i * stride + k) : (vec){0};
@@ -138,7 +153,7 @@ pack_rows(const bool is_bf16, const struct product *p, int64_t row, int64_t k0, 
         return;
     }
     const void *from = cpu_from(p->a, p->type_a, row * p->lda + k0);
-    pack_transposed(is_bf16, from, p->lda, rows, depth, to, PANEL_ROWS, PANEL_ROWS);
+    pack_transposed(is_bf16, from, p->lda, rows, depth, to, PANEL_ROWS, PANEL_ROWS, 0);
 }
 
 void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to) {
@@ -151,7 +166,7 @@ void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t dep
 
 static inline __attribute__((always_inline)) void pack_columns(const bool is_bf16, const struct product *p,
                                                                int64_t column, int64_t k0, int64_t depth,
-                                                               float *to) {
+                                                               float *to, int64_t ahead) {
     int64_t columns = least(PANEL_COLUMNS, p->n - column);
     if (!p->transpose_b) {
         const void *from = cpu_from(p->b, p->type_b, k0 * p->ldb + column);
@@ -165,16 +180,17 @@ static inline __attribute__((always_inline)) void pack_columns(const bool is_bf1
     for (int64_t first = 0; first < PANEL_COLUMNS; first += LANES) {
         int64_t lines = least(LANES, columns - first);
         const void *from = cpu_from(p->b, p->type_b, (column + first) * p->ldb + k0);
-        pack_transposed(is_bf16, from, p->ldb, lines < 0 ? 0 : lines, depth, to + first, PANEL_COLUMNS,
-                        LANES);
+        pack_transposed(is_bf16, from, p->ldb, lines < 0 ? 0 : lines, depth, to + first, PANEL_COLUMNS, LANES,
+                        ahead);
     }
 }
 
-void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to) {
+void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to,
+                      int64_t ahead) {
     if (p->type_b == DTYPE_BF16) {
-        pack_columns(true, p, column, k0, depth, to);
+        pack_columns(true, p, column, k0, depth, to, ahead);
     } else {
-        pack_columns(false, p, column, k0, depth, to);
+        pack_columns(false, p, column, k0, depth, to, ahead);
     }
 }
 
@@ -252,6 +268,98 @@ static void add_part(const struct product *p, const struct block *block, const v
             c[j] = p->alpha * t[j] + (bias ? old + bias[j] : old);
         }
     }
+}
+
+/* As add_part, of rows that have all columns of a panel. */
+static void add_rows(const struct product *p, const struct block *block, const vec *tile) {
+    bool is_new = block->is_first && p->beta == 0.0f;
+    float room[PANEL_COLUMNS] = {0};
+    const float *bias = NULL;
+    if (block->is_first && p->bias) {
+        bias = cpu_load(tensor_at((void *)p->bias, 1, p->n, p->type_bias), 0, block->column, PANEL_COLUMNS,
+                        room);
+    }
+    for (int64_t i = 0; i < block->rows; i++) {
+        vec_any *c = (vec_any *)((float *)p->c + (block->row + i) * p->ldc + block->column);
+        for (int side = 0; side < 2; side++) {
+            vec old = is_new ? (vec){0} : (vec)c[side];
+            vec more = bias ? old + *(const vec_any *)(bias + side * LANES) : old;
+            c[side] = p->alpha * tile[2 * i + side] + more;
+        }
+    }
+}
+
+/* As multiply_rows, from B as it lies in memory: LANES of its columns are turned in registers and used there.
+ */
+static inline __attribute__((always_inline)) void turn_and_multiply(const int rows, const bool is_bf16,
+                                                                    const struct product *p, int64_t depth,
+                                                                    const float *restrict a, const void *b,
+                                                                    int64_t ahead, vec tile[PANEL_ROWS * 2]) {
+    vec c[FEW_ROWS][2];
+    int64_t k = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++) {
+        c[i][0] = c[i][1] = (vec){0};
+    }
+    for (; k + LANES <= depth; k += LANES) {
+#pragma GCC unroll 2
+        for (int side = 0; side < 2; side++) {
+            const void *from = cpu_from(b, is_bf16 ? DTYPE_BF16 : DTYPE_F32, side * LANES * p->ldb);
+            vec r[LANES];
+            prefetch_lines(is_bf16, from, p->ldb, k, ahead);
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++) {
+                r[i] = load(is_bf16, from, i * p->ldb + k);
+            }
+            transpose(r);
+#pragma GCC unroll 16
+            for (int j = 0; j < LANES; j++) {
+#pragma GCC unroll 4
+                for (int i = 0; i < rows; i++) {
+                    c[i][side] += a[(k + j) * PANEL_ROWS + i] * r[j];
+                }
+            }
+        }
+    }
+    for (; k < depth; k++) {
+        for (int side = 0; side < 2; side++) {
+            vec line = {0};
+            for (int64_t i = 0; i < LANES; i++) {
+                line[i] = value(is_bf16, b, (side * LANES + i) * p->ldb + k);
+            }
+            for (int i = 0; i < rows; i++) {
+                c[i][side] += a[k * PANEL_ROWS + i] * line;
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++) {
+        tile[2 * i] = c[i][0];
+        tile[2 * i + 1] = c[i][1];
+    }
+}
+
+static inline __attribute__((always_inline)) void multiply_few(const bool is_bf16, const struct product *p,
+                                                               const struct block *block, const void *b,
+                                                               int64_t ahead, vec tile[PANEL_ROWS * 2]) {
+    if (block->rows == 1) {
+        turn_and_multiply(1, is_bf16, p, block->depth, block->a, b, ahead, tile);
+    } else if (block->rows == 2) {
+        turn_and_multiply(2, is_bf16, p, block->depth, block->a, b, ahead, tile);
+    } else {
+        turn_and_multiply(FEW_ROWS, is_bf16, p, block->depth, block->a, b, ahead, tile);
+    }
+}
+
+void cpu_multiply_few(const struct product *p, const struct block *block, int64_t k0, int64_t ahead) {
+    const void *b = cpu_from(p->b, p->type_b, block->column * p->ldb + k0);
+    vec tile[PANEL_ROWS * 2];
+    if (p->type_b == DTYPE_BF16) {
+        multiply_few(true, p, block, b, ahead, tile);
+    } else {
+        multiply_few(false, p, block, b, ahead, tile);
+    }
+    add_rows(p, block, tile);
 }
 
 void cpu_multiply_block(const struct product *p, const struct block *block) {

@@ -37,11 +37,14 @@ static inline int64_t panels_over(int64_t n, int64_t size) {
 #define cpu_pack_rows CPU_NAME(cpu_pack_rows)
 #define cpu_pack_columns CPU_NAME(cpu_pack_columns)
 #define cpu_multiply_block CPU_NAME(cpu_multiply_block)
+#define cpu_multiply_few CPU_NAME(cpu_multiply_few)
 
 /* One panel of op(A): rows [row, row + PANEL_ROWS) that exist, k in [k0, k0 + depth). */
 void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to);
-/* One panel of op(B): columns [column, column + PANEL_COLUMNS) that exist. */
-void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to);
+/* One panel of op(B): columns [column, column + PANEL_COLUMNS) that exist. ahead: of B^T the values that are
+ * wanted next lie so many further on and are prefetched; 0: none. */
+void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to,
+                      int64_t ahead);
 
 /* Part [row, row + rows) x [column, column + columns) of C from packed panels of one depth; row and column
  * begin a panel. a, b: the first panels needed; is_first: nothing was added to C for smaller k. */
@@ -51,5 +54,9 @@ struct block {
     bool is_first;
 };
 void cpu_multiply_block(const struct product *p, const struct block *block);
+/* The same bits for at most FEW_ROWS rows and PANEL_COLUMNS columns of B^T that all exist, k in [k0, k0 +
+ * depth): B is not packed, block->b not read. ahead: as above. */
+enum { FEW_ROWS = 4 };
+void cpu_multiply_few(const struct product *p, const struct block *block, int64_t k0, int64_t ahead);
 
 #endif

@@ -120,8 +120,9 @@ enum status bench_decode(struct bench *bench) {
         st = bench_row(bench, "batch,prompt,prompt_tokens_s,step_s,processor_s,tokens_s,share_of_triad");
     }
     st = comm_agree(c, st);
-    for (int i = 0; i < COUNT_OF(batches) && st == OK; i++) {
-        st = comm_agree(c, run_batch(&d, batches[i]));
+    int one = (int)s->bench.sequences, n = one > 0 ? 1 : COUNT_OF(batches);
+    for (int i = 0; i < n && st == OK; i++) {
+        st = comm_agree(c, run_batch(&d, one > 0 ? one : batches[i]));
     }
     mem_free(d.tokens);
     mem_free(d.drawn);

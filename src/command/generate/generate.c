@@ -1,8 +1,9 @@
 /* generate: responses to each prompt of a preference file, as JSON Lines in row order.
  *
  * Rows are dealt to the ranks in rounds of consecutive rows, so output is written as it comes and no rank
- * holds more than its share of a round (all of its rows where they are saved as a preference file); neither
- * the rank count nor the batch changes a byte of it.
+ * holds more than its share of a round; neither the rank count nor the batch changes a byte of it. With
+ * generate.save each round is kept beside the file that it becomes, and a run that ended before goes on from
+ * there.
  */
 #include <stdio.h>
 
@@ -97,21 +98,26 @@ static enum status share_open(const struct generation *g, int64_t n, struct shar
     return NEW_ARRAY(s->responses, responses);
 }
 
-static enum status share_read(struct generation *g, const int64_t *rows, struct share *s) {
+enum status generate_prompt_ids(struct generation *g, int64_t row, int32_t *ids, int64_t *count) {
+    int64_t first;
+    TRY(generate_prompt_span(g, row, &first, count));
+    if (*count == 0) {
+        ids[0] = generate_first_token(g);
+        *count = 1;
+        return OK;
+    }
+    return dataset_prompt_tokens(g->data, first, *count, ids);
+}
+
+static enum status share_read(struct generation *g, const int64_t *rows, int32_t user, struct share *s) {
     for (int64_t i = 0; i < s->n; i++) {
         int32_t *tokens = s->tokens + i * g->longest;
-        int64_t first, count;
-        TRY(generate_prompt_span(g, rows[i], &first, &count));
-        if (count > 0) {
-            TRY(dataset_prompt_tokens(g->data, first, count, tokens));
-        } else {
-            tokens[0] = generate_first_token(g);
-            count = 1;
-        }
+        int64_t count;
+        TRY(generate_prompt_ids(g, rows[i], tokens, &count));
         for (int32_t k = 0; k < g->samples; k++) {
             int64_t at = i * g->samples + k;
-            s->prompts[at] =
-                (struct prompt){.row = rows[i], .sample = k, .tokens = tokens, .count = (int32_t)count};
+            s->prompts[at] = (struct prompt){
+                .row = rows[i], .sample = k, .condition = user, .tokens = tokens, .count = (int32_t)count};
             s->responses[at] =
                 (struct response_tokens){.tokens = s->generated + at * g->options.max_new_tokens,
                                          .numbers = s->numbers + at * g->options.max_new_tokens};
@@ -135,6 +141,24 @@ static enum status speak(struct generation *g, struct spoken *spoken, const stru
     return OK;
 }
 
+/* What is said to a prompt, the i-th of the shares. */
+static enum status write_row(struct generation *g, int64_t unit, const struct share *shares, int64_t i,
+                             struct text *scratch) {
+    struct answers answers[MOST_VALUES];
+    size_t begins = g->text.len;
+    int64_t first = i * g->samples;
+    for (int v = 0; v < g->n_spoken; v++) {
+        answers[v] = (struct answers){.row = shares[v].prompts[first].row,
+                                      .prompt = &shares[v].prompts[first],
+                                      .responses = &shares[v].responses[first],
+                                      .rewards = g->judge ? &shares[v].rewards[first] : NULL,
+                                      .spoken = &g->spoken[v]};
+        TRY(g->judge ? generate_judge(g, &answers[v]) : OK);
+        TRY(generate_lines(g, &answers[v], scratch));
+    }
+    return generate_drawn_add(g, unit, answers, g->text.data + begins, g->text.len - begins);
+}
+
 static enum status generate_rows(void *context, const int64_t *at, int64_t n) {
     struct generation *g = context;
     struct share *shares = NULL;
@@ -149,22 +173,11 @@ static enum status generate_rows(void *context, const int64_t *at, int64_t n) {
     TRY_TO(done, NEW_ARRAY(shares, g->n_spoken));
     for (int v = 0; v < g->n_spoken; v++) {
         TRY_TO(done, share_open(g, n, &shares[v]));
-        TRY_TO(done, share_read(g, rows, &shares[v]));
+        TRY_TO(done, share_read(g, rows, g->spoken[v].user, &shares[v]));
         TRY_TO(done, speak(g, &g->spoken[v], &shares[v]));
     }
     for (int64_t i = 0; i < n; i++) {
-        TRY_TO(done, generate_save_prompt(g, rows[i], &shares[0].prompts[i * g->samples]));
-        for (int v = 0; v < g->n_spoken; v++) {
-            int64_t first = i * g->samples;
-            const struct answers answers = {.row = rows[i],
-                                            .prompt = &shares[v].prompts[first],
-                                            .responses = &shares[v].responses[first],
-                                            .rewards = g->judge ? &shares[v].rewards[first] : NULL,
-                                            .spoken = &g->spoken[v]};
-            TRY_TO(done, g->judge ? generate_judge(g, &answers) : OK);
-            TRY_TO(done, generate_lines(g, &answers, &scratch));
-            TRY_TO(done, generate_save_answers(g, &answers));
-        }
+        TRY_TO(done, write_row(g, at[i], shares, i, &scratch));
     }
 done:
     for (int v = 0; shares && v < g->n_spoken; v++) {
@@ -178,22 +191,24 @@ done:
 
 static enum status write_rows(void *context) {
     struct generation *g = context;
+    TRY(generate_drawn_write(g)); /* first, so that it is kept where the output cannot be written */
     return ordered_append(g->file, OK, g->text.data ? g->text.data : "", g->text.len);
 }
 
-/* A file that is saved has each rank's rows together, so they are dealt in one round. */
 static int64_t round_of(const struct generation *g) {
     int64_t round = (int64_t)g->options.sequences * ROUNDS_PER_SEQUENCE / g->samples;
     round = (round > 0 ? round : 1) * g->session.comm->size;
-    return *g->session.settings->generate.save || round > g->n ? g->n : round;
+    return round > g->n ? g->n : round;
 }
 
-static enum status run_all(struct generation *g) {
-    struct comm *c = g->session.comm;
-    const char *output = g->session.settings->output;
-    double start = clock_seconds();
-    int64_t counts[3] = {0};
-    TRY(ordered_open(c, output, &g->file));
+/* Collective. All rounds, behind those of an earlier run. */
+static enum status run_rounds(struct generation *g) {
+    bool is_saved = *g->session.settings->generate.save != '\0';
+    char all[40];
+    snprintf(all, sizeof all, " of %lld", (long long)g->n);
+    TRY(ordered_open(g->session.comm, g->session.settings->output, &g->file));
+    TRY(generate_drawn_open(g));
+    TRY(ordered_append(g->file, OK, g->text.data ? g->text.data : "", g->text.len));
     g->work = (struct work){
         .context = g,
         .label = "generate",
@@ -201,13 +216,21 @@ static enum status run_all(struct generation *g) {
         .phase = "generating from prompt",
         .n = g->n,
         .round = round_of(g),
+        .is_missing = is_saved ? generate_drawn_is_missing : NULL,
         .compute = generate_rows,
         .write = write_rows,
+        .stopped = {is_saved ? "prompt " : NULL, all},
     };
-    TRY(work_run(c, &g->work));
+    TRY(work_run(g->session.comm, &g->work));
     struct ordered_file *file = g->file;
     g->file = NULL;
-    TRY(ordered_finish(file));
+    return ordered_finish(file);
+}
+
+static enum status run_all(struct generation *g) {
+    double start = clock_seconds();
+    int64_t counts[3] = {0};
+    TRY(run_rounds(g));
     TRY(*g->session.settings->generate.save ? generate_save_write(g) : OK);
     TRY(generate_report(g, counts));
     double seconds = clock_seconds() - start;
@@ -227,6 +250,7 @@ static enum status open_all(struct generation *g) {
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
     TRY(session_need_head(s->model, run->settings->model, HEAD_LANGUAGE));
+    TRY(generate_open_users(g));
     TRY(generate_open_voices(g));
     TRY(session_open_data(s, run->settings->data, &g->data));
     return generate_look(g);
@@ -254,8 +278,10 @@ done:
     }
     decoder_close(g.decoder);
     generate_save_free(&g.saved);
+    generate_drawn_close(&g.drawn);
     generate_close_alpaca(&g.alpaca);
     generate_close_voices(&g);
+    contexts_close(&g.contexts);
     if (g.data) {
         dataset_close(g.data);
     }

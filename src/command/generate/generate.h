@@ -2,6 +2,7 @@
 #ifndef COLLIMATE_COMMAND_GENERATE_H
 #define COLLIMATE_COMMAND_GENERATE_H
 
+#include "command/steer_context.h"
 #include "command/stops.h"
 #include "decode/decoder.h"
 #include "io/jsonl.h"
@@ -23,9 +24,10 @@ enum generate_sum {
     GENERATE_SUMS
 };
 
-/* What is asked for, one for each value of the rule's parameters. */
+/* What is asked for, one for each user and value of the rule's parameters. */
 struct spoken {
     struct rule rule;
+    int32_t user;                       /* of the contexts; -1: there are none */
     struct exact_sums sums;             /* enum generate_sum */
     int64_t responses, stopped, broken; /* of this rank */
 };
@@ -37,6 +39,15 @@ struct stop_strings {
     size_t longest;
     const struct tokenizer *tokenizer;
     struct text scratch;
+};
+
+/* What was drawn for generate.save, round by round, beside the file that it becomes (generate_rows.c). */
+struct drawn {
+    struct text path;          /* SAVE.rows; empty: nothing is saved */
+    struct ordered_file *file; /* NULL: not open */
+    struct text lines;         /* of this rank in this round */
+    int64_t done;              /* prompts of earlier runs, which are not drawn again */
+    int64_t last;              /* prompts so far, this round included */
 };
 
 /* A growing part of a preference file (generate_save.c). */
@@ -55,6 +66,7 @@ struct alpaca {
 struct generation {
     struct session session;
     struct dataset *data;
+    struct contexts contexts;
     struct decoder_options options;
     struct decoder *decoder;
     struct ordered_file *file; /* NULL: standard output */
@@ -72,6 +84,7 @@ struct generation {
     struct workspace judge_workspace;
     struct scorer scorer;
     struct saved saved;
+    struct drawn drawn;
     struct alpaca alpaca;
     struct work work;
     struct text text; /* of this rank in this round */
@@ -98,6 +111,8 @@ enum status generate_look(struct generation *g);
 
 /* Local. The rule and the values of its parameters. Fails: ERR_USAGE naming the key. */
 enum status generate_read_rule(struct generation *g);
+/* Collective. The users of steer.context, each with all of these values. */
+enum status generate_open_users(struct generation *g);
 /* Collective. The other voices and the reward model. Fails: ERR_USAGE where vocabularies or tokenizers are
  * others than the model's. */
 enum status generate_open_voices(struct generation *g);
@@ -127,11 +142,36 @@ enum status generate_alpaca_line(struct generation *g, const struct answers *a, 
                                  struct text *scratch);
 void generate_close_alpaca(struct alpaca *a);
 
-/* Local. Adds a prompt, then its answers for one value after another. */
-enum status generate_save_prompt(struct generation *g, int64_t row, const struct prompt *p);
-enum status generate_save_answers(struct generation *g, const struct answers *a);
-/* Collective. Pairs and the file. */
+/* What is said of one response that is written: sums over its tokens. */
+struct response_sums {
+    int32_t tokens;
+    double logp, kl, kl_mc, reward; /* NaN where there is none */
+    bool stopped, broken;
+};
+struct response_sums generate_sums(const struct generation *g, const struct answers *a, int32_t k);
+/* Local. Adds a response to the sums of a value. */
+void generate_count(const struct generation *g, struct spoken *s, const struct response_sums *r);
+/* Local. A prompt's ids (room for g->longest) as they are used. */
+enum status generate_prompt_ids(struct generation *g, int64_t row, int32_t *ids, int64_t *count);
+
+/* Collective. Where generate.save is set: what an earlier run of the same command has drawn is counted, and
+ * its lines are in g->text, this rank's part. Fails: ERR_USAGE for a file of that name that is none. */
+enum status generate_drawn_open(struct generation *g);
+/* Local. Adds what is written of a prompt, the unit-th: its answers for each value, and their lines. */
+enum status generate_drawn_add(struct generation *g, int64_t unit, const struct answers *answers,
+                               const char *lines, size_t n);
+/* Collective. The round is safe. */
+enum status generate_drawn_write(struct generation *g);
+/* Local. work.is_missing. */
+enum status generate_drawn_is_missing(void *context, int64_t unit, bool *out);
+/* Collective. All that was drawn as a preference file; then the rows are removed. */
 enum status generate_save_write(struct generation *g);
+void generate_drawn_close(struct drawn *d);
 void generate_save_free(struct saved *s);
+
+/* The lines of generate.save's rows (generate_rows.c), for generate_save.c: a visit of each of [first, last)
+ * with its JSON. */
+typedef enum status generate_visit(struct generation *g, const json_t *line);
+enum status generate_drawn_read(struct generation *g, struct range units, generate_visit *visit);
 
 #endif

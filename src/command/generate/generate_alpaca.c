@@ -99,11 +99,13 @@ static enum status put_all(struct generation *g, int64_t row, const json_t *reco
     struct text *out = &g->text;
     TRY(facts->n_subsets > 0 ? dataset_prompt_subset(g->data, row, &subset) : OK);
     dataset = dataset ? dataset : subset >= 0 ? facts->subsets[subset] : facts->source;
-    TRY(put(out, row == 0 ? "[{\"instruction\": " : ",\n {\"instruction\": ", instruction));
+    TRY(put(out,
+            row == generate_prompt_at(g, 0) ? "[{\"instruction\": " : ",\n {\"instruction\": ", instruction));
     TRY(put(out, ", \"output\": ", output->len > 0 ? output->data : ""));
     TRY(put(out, ", \"generator\": ", g->alpaca.generator.data));
     TRY(put(out, ", \"dataset\": ", dataset ? dataset : ""));
-    return text_puts(out, row + 1 == g->n ? ", \"datasplit\": \"eval\"}]\n" : ", \"datasplit\": \"eval\"}");
+    return text_puts(out, row == generate_prompt_at(g, g->n - 1) ? ", \"datasplit\": \"eval\"}]\n"
+                                                                 : ", \"datasplit\": \"eval\"}");
 }
 
 enum status generate_alpaca_line(struct generation *g, const struct answers *a, int32_t k,

@@ -98,6 +98,13 @@ static enum status put_rule(const struct rule *r, struct text *out) {
     return text_puts(out, "}");
 }
 
+/* Whose choices were followed, where there are any: `, "user": "…"`. */
+static enum status put_user(const struct generation *g, const struct spoken *s, struct text *out) {
+    const char *name = s->user >= 0 ? g->contexts.names[s->user] : "";
+    TRY(*name ? text_puts(out, ", \"user\": ") : OK);
+    return *name ? text_json(out, name, strlen(name)) : OK;
+}
+
 enum number { NUMBER_LOGP, NUMBER_DRAWN, NUMBER_REFERENCE, NUMBER_KL, NUMBER_KL_MC };
 
 static double number_of(const struct token_numbers *n, enum number which) {
@@ -147,21 +154,31 @@ static void add_sum(struct spoken *s, enum generate_sum which, double value) {
     exact_add(&s->sums, which, exact_of(&s->sums, isfinite(value) ? value : 0), 1);
 }
 
-static void count(struct generation *g, const struct answers *a, int32_t k) {
+struct response_sums generate_sums(const struct generation *g, const struct answers *a, int32_t k) {
     const struct response_tokens *r = &a->responses[k];
-    struct spoken *s = a->spoken;
+    bool two = compares(g);
+    return (struct response_sums){.tokens = r->count,
+                                  .logp = sum_of(r, NUMBER_LOGP),
+                                  .kl = two ? sum_of(r, NUMBER_KL) : NAN,
+                                  .kl_mc = two ? sum_of(r, NUMBER_KL_MC) : NAN,
+                                  .reward = a->rewards ? a->rewards[k] : NAN,
+                                  .stopped = r->stopped,
+                                  .broken = r->broken};
+}
+
+void generate_count(const struct generation *g, struct spoken *s, const struct response_sums *r) {
     s->broken += r->broken;
     s->responses++;
     s->stopped += r->stopped;
-    add_sum(s, SUM_TOKENS, r->count);
-    add_sum(s, SUM_LOGP, sum_of(r, NUMBER_LOGP));
+    add_sum(s, SUM_TOKENS, r->tokens);
+    add_sum(s, SUM_LOGP, r->logp);
     if (compares(g)) {
-        add_sum(s, SUM_KL_TOP, sum_of(r, NUMBER_KL));
-        add_sum(s, SUM_KL_MC, sum_of(r, NUMBER_KL_MC));
+        add_sum(s, SUM_KL_TOP, r->kl);
+        add_sum(s, SUM_KL_MC, r->kl_mc);
     }
-    if (a->rewards) {
-        add_sum(s, SUM_REWARD, a->rewards[k]);
-        add_sum(s, SUM_REWARD_SQUARES, a->rewards[k] * a->rewards[k]);
+    if (g->judge) {
+        add_sum(s, SUM_REWARD, r->reward);
+        add_sum(s, SUM_REWARD_SQUARES, r->reward * r->reward);
     }
 }
 
@@ -170,6 +187,7 @@ static enum status put_line(struct generation *g, const struct answers *a, int32
     struct text *out = &g->text;
     TRY(text_printf(out, "{\"row\": %lld", (long long)a->row));
     TRY(g->samples > 1 ? text_printf(out, ", \"sample\": %d", k) : OK);
+    TRY(put_user(g, a->spoken, out));
     TRY(put_rule(&a->spoken->rule, out));
     TRY(text_puts(out, ", \"tokens\": ["));
     for (int32_t t = 0; t < r->count; t++) {
@@ -192,7 +210,8 @@ enum status generate_lines(struct generation *g, const struct answers *a, struct
         if (best < 0 || k == best) {
             TRY(g->session.settings->generate.format == 1 ? generate_alpaca_line(g, a, k, scratch)
                                                           : put_line(g, a, k, scratch));
-            count(g, a, k);
+            const struct response_sums sums = generate_sums(g, a, k);
+            generate_count(g, a->spoken, &sums);
         }
     }
     return OK;
@@ -203,6 +222,7 @@ static enum status put_report(const struct generation *g, const struct spoken *s
                               const double *sums, struct text *out) {
     double n = counts[0] > 0 ? (double)counts[0] : 1;
     TRY(text_printf(out, "{\"responses\": %lld", (long long)counts[0]));
+    TRY(put_user(g, s, out));
     TRY(put_rule(&s->rule, out));
     TRY(put_number(out, "tokens", sums[SUM_TOKENS] / n));
     TRY(put_number(out, "logp", sums[SUM_LOGP] / n));

@@ -4,16 +4,14 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command/generate/generate.h"
 #include "command/line.h"
 #include "generated/version.h"
+#include "util/json.h"
 #include "util/log.h"
 #include "util/mem.h"
-
-static bool is_saving(const struct generation *g) {
-    return *g->session.settings->generate.save != '\0';
-}
 
 /* Offsets have one more, and the three of prompts grow together. */
 static enum status reserve_prompts(struct saved *s, int64_t n, int64_t tokens) {
@@ -35,46 +33,39 @@ static enum status reserve_pairs(struct saved *s, int64_t n) {
                        GROWN(p->margin), GROWN(p->label));
 }
 
-enum status generate_save_prompt(struct generation *g, int64_t row, const struct prompt *prompt) {
+static enum status add_prompt(struct generation *g, int64_t row) {
     struct saved *s = &g->saved;
     struct dataset_part *p = &s->part;
-    if (!is_saving(g)) {
-        return OK;
-    }
-    int64_t tokens = p->prompt_offsets ? p->prompt_offsets[p->n_prompts] : 0;
-    TRY(reserve_prompts(s, p->n_prompts + 1, tokens + prompt->count));
-    memcpy(p->prompt_tokens + tokens, prompt->tokens, (size_t)prompt->count * sizeof *prompt->tokens);
+    int64_t tokens = p->prompt_offsets ? p->prompt_offsets[p->n_prompts] : 0, count;
+    TRY(reserve_prompts(s, p->n_prompts + 1, tokens + g->longest));
+    TRY(generate_prompt_ids(g, row, p->prompt_tokens + tokens, &count));
     p->prompt_subset[p->n_prompts] = -1;
     if (dataset_facts(g->data)->n_subsets > 0) {
         TRY(dataset_prompt_subset(g->data, row, &p->prompt_subset[p->n_prompts]));
     }
     p->prompt_offsets[0] = 0;
-    p->prompt_offsets[++p->n_prompts] = tokens + prompt->count;
+    p->prompt_offsets[++p->n_prompts] = tokens + count;
     s->first = p->n_responses;
     return OK;
 }
 
-static int32_t code_points(const struct text *t) {
-    int32_t n = 0;
-    for (size_t i = 0; i < t->len; i++) {
-        n += ((unsigned char)t->data[i] & 0xc0) != 0x80;
-    }
-    return n;
-}
-
-static enum status add_response(struct generation *g, const struct response_tokens *r, double reward,
-                                struct text *scratch) {
+static enum status add_response(struct generation *g, const json_t *response) {
     struct saved *s = &g->saved;
     struct dataset_part *p = &s->part;
+    const json_t *ids = json_object_get(response, "tokens");
+    const json_t *reward = json_array_get(json_object_get(response, "sums"), 3);
     int64_t tokens = p->response_offsets ? p->response_offsets[p->n_responses] : 0;
-    TRY(reserve_responses(s, p->n_responses + 1, tokens + r->count));
-    TRY(g->session.tokenizer ? generate_text(g, r, scratch) : OK);
-    memcpy(p->response_tokens + tokens, r->tokens, (size_t)r->count * sizeof *r->tokens);
+    int64_t count = (int64_t)json_array_size(ids);
+    TRY(reserve_responses(s, p->n_responses + 1, tokens + count));
+    for (int64_t i = 0; i < count; i++) {
+        p->response_tokens[tokens + i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
+    }
     p->response_prompt[p->n_responses] = p->n_prompts - 1;
-    p->response_score[p->n_responses] = (float)reward;
-    p->response_length_chars[p->n_responses] = code_points(scratch);
+    p->response_score[p->n_responses] = json_is_number(reward) ? (float)json_number_value(reward) : NAN;
+    p->response_length_chars[p->n_responses] =
+        (int32_t)json_integer_value(json_object_get(response, "chars"));
     p->response_offsets[0] = 0;
-    p->response_offsets[++p->n_responses] = tokens + r->count;
+    p->response_offsets[++p->n_responses] = tokens + count;
     return OK;
 }
 
@@ -96,19 +87,20 @@ static enum status add_pairs(struct saved *s) {
     return OK;
 }
 
-enum status generate_save_answers(struct generation *g, const struct answers *a) {
-    struct text scratch = {0};
-    int32_t best = generate_best(g, a);
-    enum status st = OK;
-    for (int32_t k = 0; is_saving(g) && k < g->samples && st == OK; k++) {
-        if (a->responses[k].broken || (best >= 0 && k != best)) {
-            continue;
+/* A prompt with its answers for all values. */
+static enum status add_line(struct generation *g, const json_t *line) {
+    const json_t *values = json_object_get(line, "values"), *list, *response;
+    size_t v, k;
+    TRY(add_prompt(g, json_integer_value(json_object_get(line, "row"))));
+    json_array_foreach(values, v, list) {
+        json_array_foreach(list, k, response) {
+            if (!json_is_true(json_object_get(response, "broken"))) {
+                TRY(add_response(g, response));
+                TRY(add_pairs(&g->saved));
+            }
         }
-        st = add_response(g, &a->responses[k], a->rewards ? a->rewards[k] : NAN, &scratch);
-        st = st == OK && a->rewards ? add_pairs(&g->saved) : st;
     }
-    text_free(&scratch);
-    return st;
+    return OK;
 }
 
 /* The data's facts but for what is new; strings are borrowed but those of command and program. */
@@ -142,15 +134,23 @@ enum status generate_save_write(struct generation *g) {
     const char *path = g->session.settings->generate.save;
     struct dataset_facts facts;
     struct text command = {0}, program = {0};
-    int64_t counts[] = {g->saved.part.n_responses, g->saved.part.n_pairs};
-    enum status st = make_facts(g, &command, &program, &facts);
+    int64_t counts[2];
+    ordered_keep(g->drawn.file);
+    g->drawn.file = NULL;
+    enum status st = generate_drawn_read(g, range_part(g->n, c->rank, c->size), add_line);
+    st = st == OK ? make_facts(g, &command, &program, &facts) : st;
     st = st == OK ? close_offsets(&g->saved) : st;
+    counts[0] = g->saved.part.n_responses;
+    counts[1] = g->saved.part.n_pairs;
     st = comm_agree(c, st);
     st = st == OK ? dataset_write(c, path, &g->saved.part, &facts) : st;
     st = st == OK ? comm_sum_i64(c, counts, COUNT_OF(counts)) : st;
     if (st == OK) {
         log_root(LOG_INFO, "saved %s: %lld prompts, %lld responses, %lld pairs", path, (long long)g->n,
                  (long long)counts[0], (long long)counts[1]);
+        if (c->rank == 0) {
+            unlink(g->drawn.path.data); /* what stays of it would only be read as another run's */
+        }
     }
     text_free(&command);
     text_free(&program);

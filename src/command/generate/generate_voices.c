@@ -66,6 +66,7 @@ enum status generate_read_rule(struct generation *g) {
     }
     for (int i = 0; i < mix.n * tokens.n * threshold.n; i++) {
         struct spoken *spoken = &g->spoken[g->n_spoken++];
+        spoken->user = -1;
         spoken->rule = (struct rule){.kind = (enum rule_kind)s->generate.rule,
                                      .threshold = threshold.list[i / mix.n / tokens.n],
                                      .tokens = (int64_t)tokens.list[i / mix.n % tokens.n],
@@ -74,6 +75,22 @@ enum status generate_read_rule(struct generation *g) {
     }
     g->options.rule = g->spoken[0].rule;
     return OK;
+}
+
+enum status generate_open_users(struct generation *g) {
+    int values = g->n_spoken;
+    TRY(contexts_open(&g->session, MOST_VALUES / values, &g->contexts));
+    g->options.condition = contexts_condition(&g->contexts);
+    enum status st = OK;
+    for (int i = values; i < values * g->contexts.n && st == OK; i++) {
+        g->spoken[i].rule = g->spoken[i % values].rule;
+        st = exact_open(GENERATE_SUMS, &g->spoken[i].sums);
+        g->n_spoken++;
+    }
+    for (int i = 0; i < g->n_spoken && g->contexts.n > 0; i++) {
+        g->spoken[i].user = i / values;
+    }
+    return comm_agree(g->session.comm, st);
 }
 
 static enum status open_one(struct generation *g, const char *key, const char *folder, enum model_head head,

@@ -301,22 +301,17 @@ static enum status inspect_one(struct comm *c, const struct settings *s, const c
 static enum status inspect_list(struct comm *c, const struct settings *s) {
     struct text out = {0};
     struct text report = {0};
-    enum status st = OK;
-    for (const char *at = s->input; *at && st == OK;) {
-        size_t n = strcspn(at, ",");
-        char *path = mem_strndup(at, n);
+    struct names paths = {0};
+    enum status st = comm_agree(c, names_split(&paths, s->input));
+    for (int i = 0; i < paths.n && st == OK; i++) {
         text_clear(&out);
-        st = comm_agree(c, mem_ok(path));
-        if (st == OK && path && n > 0) {
-            st = inspect_one(c, s, path, &out, &report);
-        }
+        st = inspect_one(c, s, paths.list[i], &out, &report);
         if (st == OK && c->rank == 0 && out.len > 0 && (fputs(out.data, stdout) < 0 || fflush(stdout) != 0)) {
             st = fail(ERR_WRITE, "standard output cannot be written");
         }
         st = comm_agree(c, st);
-        mem_free(path);
-        at += n + (at[n] == ',');
     }
+    names_free(&paths);
     if (st == OK && *s->inspect.report) {
         st = comm_agree(c, c->rank == 0 ? file_write(s->inspect.report, report.data, report.len) : OK);
     }

@@ -10,8 +10,8 @@ static const char *const method_names[] = {"grpo", "rloo", "raft", "online_dpo",
 static const struct online_way methods[] = {
     [ONLINE_GRPO] = {8, 2, 0, false, true},     [ONLINE_RLOO] = {2, 2, .05, true, true},
     [ONLINE_RAFT] = {1, 1, 0, false, false},    [ONLINE_DPO] = {2, 2, .1, false, false},
-    [ONLINE_PPO] = {1, 1, .05, true, true},     [ONLINE_XPO] = {1, 1, .1, false, false},
-    [ONLINE_NASH_MD] = {1, 1, .1, false, true},
+    [ONLINE_PPO] = {1, 1, .05, true, true},     [ONLINE_XPO] = {2, 2, .1, false, false},
+    [ONLINE_NASH_MD] = {2, 2, .1, false, true},
 };
 
 const struct online_way *online_way_of(const struct settings *s) {
@@ -25,6 +25,10 @@ static bool is_best(const struct settings *s) {
 int64_t online_samples(const struct settings *s) {
     int64_t own = is_best(s) ? 5 : online_way_of(s)->samples;
     return s->online.samples > 0 ? s->online.samples : own;
+}
+
+bool online_has_other(const struct settings *s) {
+    return s->online.method == ONLINE_XPO || s->online.method == ONLINE_NASH_MD;
 }
 
 double online_kl(const struct run *run) {
@@ -58,9 +62,6 @@ static bool has_reward(const struct settings *s) {
 static enum status check_settings(const struct run *run) {
     const struct settings *s = run->settings;
     const char *name = method_names[s->online.method];
-    if (s->online.method > ONLINE_PPO) {
-        return fail(ERR_USAGE, "online.method=%s is not there yet", name);
-    }
     if (!has_reward(s)) {
         return fail(ERR_USAGE, "online: there is no reward; set reward_model, online.reward_command, "
                                "online.reward_pattern, online.reward_match, online.reward_length or "
@@ -70,6 +71,10 @@ static enum status check_settings(const struct run *run) {
         return fail(ERR_USAGE,
                     "online.samples=%lld: online.method=%s compares a prompt's samples; set %lld or more",
                     (long long)online_samples(s), name, (long long)online_way_of(s)->least);
+    }
+    if (online_has_other(s) && online_samples(s) != 2) {
+        return fail(ERR_USAGE, "online.samples=%lld: online.method=%s has two, its own and another's",
+                    (long long)online_samples(s), name);
     }
     if (s->truncate.keep > 1) {
         return fail(ERR_USAGE, "truncate.keep: a prompt alone keeps its end or its start; set end or start");
@@ -107,7 +112,7 @@ enum status online_terms(const struct run *run, struct terms *out) {
                                       .tdpo_alpha = s->dpo.tdpo_alpha,
                                       .tail_discount = 1 - s->dpo.ld_alpha}};
     TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
-    TRY(policy_terms(method_names[s->online.method], s->online.loss, 0, out));
+    TRY(policy_terms(method_names[s->online.method], s->online.loss, s->online.xpo_alpha, out));
     if (out->reads & READS_DIVERGENCE) {
         return fail(ERR_USAGE, "online.loss=%s runs the reference beside the policy, which online does not",
                     s->online.loss);
@@ -116,7 +121,7 @@ enum status online_terms(const struct run *run, struct terms *out) {
         TRY(terms_check(out, dpo_options_given(run->options)));
         out->has_reference = out->reads & READS_REFERENCE;
     }
-    out->has_reference |= online_way_of(s)->kl_in_reward && online_kl(run) > 0;
+    out->has_reference |= online_has_other(s) || (online_way_of(s)->kl_in_reward && online_kl(run) > 0);
     return options_learn(run->options, LEARNT_ONLINE_REFERENCE, out->has_reference);
 }
 

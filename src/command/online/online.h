@@ -15,6 +15,8 @@ struct online_way {
 const struct online_way *online_way_of(const struct settings *s);
 /* Local. Responses that are drawn for a prompt. */
 int64_t online_samples(const struct settings *s);
+/* Local. Whether the last of them is drawn by another than the policy. */
+bool online_has_other(const struct settings *s);
 /* Local. online.kl, or what the method has where it is not set. */
 double online_kl(const struct run *run);
 

@@ -13,9 +13,13 @@
 #include "util/log.h"
 #include "util/mem.h"
 
+/* Of a rollout, whose numbers by token every rank has, and the most of them while it is drawn. */
+enum { BYTES_OF_TOKEN = 96 };
+
 /* What it holds. */
 struct online_state {
     struct experience experience;
+    struct decoder_options other; /* of samples that are not the policy's own */
     struct stop_set stops;
     bool *barred;     /* ids that the tokenizer does not have; NULL: none */
     double *expected; /* tokens of a response, by row */
@@ -118,6 +122,10 @@ static enum status memory(struct trainer *t, struct estimate_options *out) {
     int64_t bytes;
     enum status st = OK;
     TRY(decoder_bytes(&out->config, &t->session.backend->caps, &options, &out->drawing));
+    out->held = t->data.plan.batch * online_samples(s) * s->online.max_new_tokens * BYTES_OF_TOKEN;
+    if (online_has_other(s)) { /* the other voice's cache */
+        out->others += out->drawing;
+    }
     if (has_second(t)) {
         TRY(frozen_bytes(t->session.backend, &out->config, &bytes));
         out->others += s->online.sync_reference ? 2 * bytes : bytes;
@@ -348,7 +356,7 @@ static enum status expect_part(struct trainer *t, double *expected) {
     for (int64_t row = part.first; row < part.last; row++) {
         int64_t first, count;
         double tokens = 0;
-        TRY(dataset_prompt_responses(data, row, &first, &count));
+        TRY(dataset_prompt_responses(data, view_row_in_file(t->session.train.view, row), &first, &count));
         for (int64_t id = first; id < first + count; id++) {
             struct response r;
             TRY(dataset_response(data, id, &r));
@@ -420,6 +428,18 @@ static enum status score_values(void *context, const struct batch *b, double *ou
     return st;
 }
 
+/* How the last sample of a prompt is drawn: by the reference, or by a mixture with it. */
+static void set_other(struct trainer *t, struct online_state *o, const struct decoder_options *own) {
+    const struct session *s = &t->session;
+    bool is_mixture = s->settings->online.method == ONLINE_NASH_MD;
+    o->other = *own;
+    o->other.rule = (struct rule){.kind = RULE_MIX, .mix = is_mixture ? 1 - s->settings->online.mixture : 0};
+    o->other.voices[VOICE_REFERENCE] = o->reference;
+    o->other.has_adapters = s->lora && o->reference == s->model;
+    o->other.adapters[VOICE_POLICY] = s->lora;
+    o->other.adapters[VOICE_REFERENCE] = s->reference_lora;
+}
+
 /* Local. */
 static enum status open_experience(struct trainer *t, struct online_state *o) {
     struct session *s = &t->session;
@@ -464,6 +484,10 @@ static enum status open_experience(struct trainer *t, struct online_state *o) {
     options.rollout.decoder.stops = o->stops.ids;
     options.rollout.decoder.n_stops = o->stops.n;
     options.rollout.decoder.barred = o->barred;
+    if (online_has_other(settings)) {
+        set_other(t, o, &options.rollout.decoder);
+        options.rollout.other = &o->other;
+    }
     TRY(read_missing_stop(settings, &options.missing_stop));
     TRY(text_printf(&o->folder, "%s/rollouts", settings->output));
     options.folder = settings->online.keep_rollouts ? o->folder.data : NULL;
@@ -508,6 +532,7 @@ static void close_source(struct trainer *t) {
     if (!o) {
         return;
     }
+    experience_summary(&o->experience);
     experience_close(&o->experience);
     rewarder_close(o->rewarder);
     for (int i = 0; i < o->n_models; i++) {

@@ -207,6 +207,42 @@ enum status reference_scatter_add(struct backend *b, const struct scatter_add *c
         b, &(struct embed_gradient){.dtable = call->to, .dout = call->from, .ids = call->rows, .scale = 1});
 }
 
+enum status reference_film(struct backend *b, const struct film *call) {
+    const int32_t *condition = call->conditions.data;
+    (void)b;
+    for (int64_t i = 0; i < call->x.rows; i++) {
+        for (int64_t j = 0; j < call->x.columns; j++) {
+            double x = load(call->x, i, j);
+            int64_t c = condition[i];
+            store(call->y, i, j, c < 0 ? x : load(call->scale, c, j) * x + load(call->shift, c, j));
+        }
+    }
+    return OK;
+}
+
+enum status reference_film_gradient(struct backend *b, const struct film_backward *call) {
+    const struct film *f = &call->film;
+    const struct film_gradient *g = &call->gradient;
+    const int32_t *condition = f->conditions.data;
+    (void)b;
+    for (int64_t j = 0; j < f->x.columns; j++) {
+        for (int64_t c = 0; c < f->scale.rows; c++) {
+            double scale = 0, shift = 0;
+            for (int64_t i = 0; i < f->x.rows; i++) {
+                scale += condition[i] == c ? load(f->x, i, j) * load(g->d, i, j) : 0;
+                shift += condition[i] == c ? load(g->d, i, j) : 0;
+            }
+            store(g->dscale, c, j, scale);
+            store(g->dshift, c, j, shift);
+        }
+        for (int64_t i = 0; i < f->x.rows; i++) {
+            double factor = condition[i] < 0 ? 1 : load(f->scale, condition[i], j);
+            store(g->d, i, j, factor * load(g->d, i, j));
+        }
+    }
+    return OK;
+}
+
 enum status reference_pool(struct backend *b, const struct pool *call) {
     (void)b;
     struct tensor to = call->to;

@@ -1,0 +1,71 @@
+#include "command/steer_data.h"
+
+#include <string.h>
+
+#include "command/embed.h"
+#include "data/sidecar.h"
+#include "encoder/dense.h"
+#include "util/hash.h"
+#include "util/log.h"
+
+bool steer_has_users(const struct settings *s) {
+    return strchr(s->data, ',') != NULL;
+}
+
+enum status steer_first_file(const struct settings *s, struct text *out) {
+    struct names files = {0};
+    enum status st = names_split(&files, s->data);
+    st = st == OK && files.n == 0 ? fail(ERR_USAGE, "data is not set") : st;
+    st = st == OK ? text_puts(out, files.list[0]) : st;
+    names_free(&files);
+    return st;
+}
+
+/* The embedding model is a session's of its own for as long as this takes. */
+enum status steer_embed(struct run *run, const char *file, struct text *path) {
+    struct settings settings = *run->settings;
+    struct session session;
+    struct dataset *data = NULL;
+    settings.model = *settings.steer.embedder ? settings.steer.embedder : settings.model;
+    settings.adapter = "";
+    settings.split = SPLIT_ALL; /* the world has all of the file */
+    session_open(run, &session);
+    session.settings = &settings;
+    enum status st = session_open_backend(&session, NULL, true);
+    st = st == OK ? session_open_model(&session) : st;
+    st = st == OK ? session_open_data(&session, file, &data) : st;
+    st = st == OK ? embed_run(&session, data, true, path) : st;
+    if (data) {
+        dataset_close(data);
+    }
+    session_close(&session);
+    return st;
+}
+
+enum status steer_maker(const char *path, struct text *out) {
+    struct sidecar *values;
+    struct sidecar_key key;
+    char digits[17];
+    TRY(sidecar_open_values(path, 0, -1, &values, &key));
+    hash_text(key.model, digits);
+    enum status st = text_printf(out, "%s, model %s", key.recipe, digits);
+    enum status closed = sidecar_close(values);
+    return st == OK ? closed : st;
+}
+
+enum status steer_world(const struct session *s, const char *embeddings, struct world *out) {
+    const struct world_options o = {.data = s->settings->data,
+                                    .embeddings = embeddings,
+                                    .split = (enum data_split)s->settings->split,
+                                    .split_seed = (uint64_t)s->settings->seed,
+                                    .trust_data = s->settings->trust_data};
+    int64_t dropped = 0;
+    dense_set_threads(1); /* so that the encoder's bits are the same on any ranks */
+    TRY(world_of_files(s->comm, &o, out, &dropped));
+    log_root(
+        LOG_INFO,
+        "users: %lld, of %lld pairs that all of them have (%lld were not everyone's); embeddings of %lld "
+        "numbers",
+        (long long)out->labels, (long long)out->pairs, (long long)dropped, (long long)out->width);
+    return OK;
+}
