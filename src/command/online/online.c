@@ -120,7 +120,7 @@ enum status online_terms(const struct run *run, struct terms *out) {
                     s->online.loss);
     }
     if (out->rows == OVER_PAIRS) {
-        TRY(terms_check(out, 0));
+        TRY(terms_check(out, dpo_options_given(run->options)));
         out->has_reference = out->reads & READS_REFERENCE;
     }
     out->has_reference |= online_has_other(s) || (online_way_of(s)->kl_in_reward && online_kl(run) > 0);
