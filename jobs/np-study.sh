@@ -8,6 +8,7 @@
 # SEEDS=n: seeds of the neural process (5), from 0; its accuracies are the mean over them, with Student's interval at
 # 95 %: what one seed gives with one or three context pairs lies up to two points from that. NORM_BATCHES=0: batch norm's
 # statistics as published (moving averages), not averaged over 110 batches after training; seeds then scatter more.
+# The last rows are the correlation study: contexts from another set than the targets, of which a share conflicts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . jobs/env.sh
@@ -30,15 +31,45 @@ for ((seed = 0; seed < ${SEEDS:-5}; seed++)); do
     seeds+=("np-seed$seed")
 done
 
+# The correlation study: targets on which the users differ, contexts from a set of which so many pairs differ: the less they do,
+# the less a choice says. On the world of [0, 1], and on texts of two users, by embeddings of a small SFT model.
+shares=(0 0.25 0.5 1)
+apart="few_shot.model=np few_shot.hidden=128"
+text=$run/text
+for share in "${shares[@]}"; do
+    studies+=(
+        "apart-$share $apart few_shot.context_conflicting=$share"
+        "text-$share $apart few_shot.steps=${STEPS:-600} embeddings=$text/embeddings.h5 data=$text/share-1.kind.h5,$text/share-1.harsh.h5 few_shot.context_data=$text/share-$share.kind.h5,$text/share-$share.harsh.h5"
+    )
+done
+text_data() {
+    local say=("$collimate" --quiet) share
+    [ -e "$text/done" ] && return
+    mkdir -p "$text"
+    # On half of the responses users differ; every share is of the same responses, with other pairs.
+    "${say[@]}" synth synth.kind=users synth.rows="${TEXT_ROWS:-4000}" synth.conflicting=0.5 output="$text/users.jsonl"
+    for share in "${shares[@]}"; do
+        "${say[@]}" prepare input="$text/users.jsonl" tokenizer=bytes prepare.objectives=kind,harsh \
+            prepare.conflicting="$share" output="$text/share-$share.h5" overwrite=true
+    done
+    "${say[@]}" init init.config=configs/models/llama-tiny.json tokenizer=bytes output="$text/init" overwrite=true
+    "${say[@]}" sft data="$text/share-1.h5" model="$text/init" output="$text/sft" train.steps="${TEXT_STEPS:-100}" \
+        train.batch=32 train.learning_rate=3e-3 overwrite=true
+    "${say[@]}" embed data="$text/share-1.h5" model="$text/sft/model" output="$text/embeddings.h5"
+    touch "$text/done"
+}
+
 # The world itself, for those who want to look at it; few-shot draws the same one.
 [ -e "$run/pairs.csv" ] || "$collimate" --quiet synth synth.kind=pairs output="$run/pairs.csv"
 
+text_data
 train() {
-    local name=$1
+    local name=$1 steps=(few_shot.steps="${STEPS:-0}")
     shift
     [ -e "$run/$name/result.json" ] && return
+    [[ "$*" != *few_shot.steps* ]] || steps=()
     mpirun -q -n "${RANKS:-1}" "$collimate" --quiet few-shot output="$run/$name" threads=1 \
-        few_shot.steps="${STEPS:-0}" few_shot.norm_batches="${NORM_BATCHES:-110}" "$@" && echo "$name done after $((SECONDS - started)) s"
+        "${steps[@]}" few_shot.norm_batches="${NORM_BATCHES:-110}" "$@" && echo "$name done after $((SECONDS - started)) s"
 }
 at_once=${AT_ONCE:-$(nproc)}
 pids=()
@@ -104,7 +135,19 @@ table() {
         row "  $name" $(accuracies "$name" unseen)
     done
 }
-table | tee "$run/table.txt"
+correlation() {
+    local share
+    published 'targets on which users differ, contexts of' 'k = 0' 1 3 5 10
+    for share in "${shares[@]}"; do
+        # shellcheck disable=SC2046
+        row "  [0, 1], of which a share of $share differs" $(accuracies "apart-$share" accuracy)
+    done
+    for share in "${shares[@]}"; do
+        # shellcheck disable=SC2046
+        row "  texts, of which a share of $share differs" $(accuracies "text-$share" accuracy)
+    done
+}
+{ table && correlation; } | tee "$run/table.txt"
 python=$(command -v "${PYTHON:-python3}" || true)
 if [ -n "$python" ] && "$python" -c 'import matplotlib' 2> /dev/null; then
     "$python" benchmarks/plot.py np-study "$run" --output "$run/np-study.png"

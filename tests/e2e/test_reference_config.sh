@@ -35,6 +35,10 @@ resolve sft configs/hh-sft.yaml model='a path/with: colon'
 resolve dpo configs/hh-dpo.yaml
 resolve dpo configs/hh-dpo-lora.yaml model=m adapter= reference.adapter=none
 resolve sft adapter=runs/sft/adapter
+resolve few-shot configs/uf-np-btl.yaml data=a.h5,b.h5 embeddings=e.h5
+resolve few-shot configs/uf-np-btl.yaml data=a.h5 embeddings=e.h5 few_shot.model=btl
+resolve dpo configs/uf-btl-dpo.yaml model=m data=a.h5 split=train
+resolve dpo configs/uf-btl-dpo.yaml configs/uf-np-dpo.yaml model=m data=a.h5,b.h5 embeddings=e.h5
 resolve select embeddings=e.h5 select.strategy=balanced select.clusters=2
 grep -q '^  beta: 0.1$' <("$COLLIMATE" dpo configs/hh-dpo.yaml --print-config) || bad "a value that was set is not in force"
 grep -q '^  #fraction: 0.5$' "$work/a.yaml" || bad "a default is not a comment"

@@ -81,6 +81,10 @@ done
 refused 2 'set select.samples' data=data.h5 select.strategy=filtered
 refused 2 'select.samples' data=data.h5 select.strategy=easy select.samples=samples.jsonl
 refused 2 'embeddings: has no effect' data=data.h5 select.strategy=curriculum embeddings=easy.h5
+refused 2 "among the file's pairs" data=data.h5 select.strategy=curriculum select.scope=prompts
+refused 65 'a line of score' data=data.h5 select.strategy=filtered select.samples=scores.jsonl
+sed 's/"tokens": [0-9]*/"tokens": 99/' scores.jsonl > longer.jsonl
+refused 65 '99 tokens, the data' data=data.h5 select.strategy=curriculum select.rewards=longer.jsonl
 refused 2 'of the 5 pairs that are left' data=data.h5 select.strategy=curriculum select.count=6
 echo '{"row": 9, "reward": 1}' > far.jsonl
 refused 65 "far.jsonl, line 1: \"row\" is missing, or none of the data's 6" data=data.h5 select.strategy=filtered select.samples=far.jsonl
