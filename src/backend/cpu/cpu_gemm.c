@@ -102,8 +102,12 @@ static enum status multiply_narrow(struct cpu *cpu, const struct product *p) {
         }
     }
     int64_t panels = panels_over(p->n, PANEL_COLUMNS);
+    /* Long runs, since a run's first panel was not prefetched; several a thread, since cores are not alike.
+     */
+    int64_t run = panels / (4 * (int64_t)cpu->threads);
+    run = run > PANELS_AT_ONCE ? run : PANELS_AT_ONCE;
 #pragma omp parallel for num_threads(cpu->threads) \
-    schedule(dynamic, PANELS_AT_ONCE) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
+    schedule(dynamic, run) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
     for (int64_t panel = 0; panel < panels; panel++) {
         float *b = a + floats + (int64_t)omp_get_thread_num() * PANEL_COLUMNS * PANEL_DEPTH;
         narrow_columns(p, panel * PANEL_COLUMNS, a, b);
