@@ -16,7 +16,7 @@ struct judging {
     struct asking asking;
     struct pass *pass;
     struct workspace workspace;
-    int64_t room;   /* tokens that the workspace is for */
+    int64_t room; /* tokens that the workspace is for */
     struct forest forest;
     struct ids ids;
     float *logits;
