@@ -41,6 +41,11 @@ static enum status check_kind(const struct prepare *p) {
         return fail(ERR_USAGE, "prepare.hindsight: texts that say how good an answer is have no pairs, and "
                                "prepare.objectives makes nothing else");
     }
+    if (s->prepare.conflicting < 0 && s->prepare.conflicting != -1) {
+        return fail(ERR_USAGE,
+                    "prepare.conflicting=%g is neither a share from 0 to 1 nor -1, which takes all",
+                    s->prepare.conflicting);
+    }
     return n == 1 && options_is_set(p->run->options, "prepare.conflicting") && s->prepare.conflicting >= 0
                ? fail(ERR_USAGE,
                       "prepare.conflicting: one objective conflicts with nothing; name two, or leave "

@@ -138,6 +138,7 @@ run 1 select data=hh.honesty.h5 select.strategy=random select.fraction=1 output=
 [ "$("$COLLIMATE" inspect input=random.h5 | sed -n 's/^pairs *//p')" = "$("$COLLIMATE" inspect input=hh.honesty.h5 | sed -n 's/^pairs *//p')" ] ||
     bad "select makes pairs that are not the view's"
 run 1 select data=hh.honesty.h5 split=test select.strategy=easy embeddings=test.embeddings.h5 select.fraction=1 output=easy2.h5
+refuses 2 'neither a share from 0 to 1 nor -1' "${objectives[@]}" prepare.objectives=x,b overwrite=true prepare.conflicting=-0.5
 refuses 2 'in no split' select data=hh.honesty.h5 split=test select.strategy=easy embeddings=test.embeddings.h5 select.scope=prompts output=x.h5
 run 1 few-shot data=hh.helpfulness.h5,hh.honesty.h5 embeddings=all.embeddings.h5 few_shot.hidden=16 few_shot.heads=2 few_shot.batch=4 \
     few_shot.targets=12 few_shot.steps=2 output=few threads=1
