@@ -162,6 +162,26 @@ def read_groups(path, keys):
     return groups
 
 
+def read_tradeoffs(path):
+    """{(world, rule): [(mean KL, rewards of the seeds)]}, a point for each place among a rule's values (a seed's thresholds are its
+    own); every rule begins at the reference and ends at the policy, which are mixing with 0 and 1."""
+    points, ends = {}, {}
+    with open(path) as file:
+        for row in csv.DictReader(file):
+            seeds = points.setdefault((row["world"], row["rule"]), {})
+            seeds.setdefault(row["seed"], []).append((float(row["kl"]), float(row["reward"])))
+            if row["rule"] == "mix" and float(row["value"]) in (0, 1):
+                ends.setdefault((row["world"], float(row["value"])), []).append((float(row["kl"]), float(row["reward"])))
+    curves = {}
+    for (world, rule), seeds in points.items():
+        columns = list(zip(*seeds.values()))
+        if rule != "mix":
+            columns += [ends[world, end] for end in (0, 1) if (world, end) in ends]
+        curves[world, rule] = sorted((statistics.mean(kl for kl, _ in column), [reward for _, reward in column])
+                                     for column in columns)
+    return curves
+
+
 def draw_points(axes, points, **style):
     """points: [(x, values of the seeds)]; their means, with standard errors."""
     x = [place for place, _ in points]
@@ -172,9 +192,9 @@ def draw_points(axes, points, **style):
 def shallow_study(inputs, output):
     folder, = inputs
     cuts = read_groups(os.path.join(folder, "cuts.csv"), ("world", "cut", "measure"))
-    curves = read_groups(os.path.join(folder, "curves.csv"), ("world", "rule", "value"))
+    curves = read_tradeoffs(os.path.join(folder, "curves.csv"))
     positions = read_groups(os.path.join(folder, "positions.csv"), ("world", "position"))
-    worlds = list(dict.fromkeys(world for world, _, _ in curves))
+    worlds = list(dict.fromkeys(world for world, _ in curves))
     names = {"mix": "mixing", "length": "Length Control", "threshold": "KL Threshold"}
     figure, rows = plt.subplots(len(worlds), 3, figsize=(13, 3.6 * len(worlds)), squeeze=False)
     for (left, middle, right), world in zip(rows, worlds):
@@ -184,8 +204,7 @@ def shallow_study(inputs, output):
         left.set_xlabel("trained on, % of a response's tokens")
         left.set_ylabel(f"{world}: accuracy on whole pairs")
         for rule, name in names.items():
-            points = [(statistics.mean(group["kl"]), group["reward"]) for (w, r, _), group in curves.items() if (w, r) == (world, rule)]
-            draw_points(middle, sorted(points, key=lambda point: point[0]), label=name)
+            draw_points(middle, curves[world, rule], label=name)
         middle.set_xlabel("KL(drawn || reference) of a response, nats")
         middle.set_ylabel("reward")
         draw_points(right, [(int(position), group["kl"]) for (w, position), group in positions.items() if w == world])

@@ -227,102 +227,105 @@ enum status cuda_scatter_add(struct backend *b, const struct scatter_add *call) 
     return cuda_launched(c, "scatter_add");
 }
 
-struct modulation {
-    struct tensor x, y, scale, shift;
+template <typename T> struct modulation {
+    view<T> y; /* or the gradient that is scaled in its place */
+    view<const T> x, scale, shift;
+    int64_t rows, columns, n;
     const int32_t *conditions;
     int *fault;
 };
 
 /* y = scale[c] * x + shift[c]; x itself without a condition. */
-template <typename T> __global__ void modulate(modulation m) {
-    view<const T> x = view_of<const T>(m.x), scale = view_of<const T>(m.scale),
-                  shift = view_of<const T>(m.shift);
-    view<T> y = view_of<T>(m.y);
-    FOR_EACH_ELEMENT(i, j, m.x.rows, m.x.columns) {
+template <typename T> __global__ void modulate(modulation<T> m) {
+    FOR_EACH_ELEMENT(i, j, m.rows, m.columns) {
         int64_t c = m.conditions[i];
-        float value = value_of(x.row(i)[j]);
-        if (c < -1 || c >= m.scale.rows) {
+        float value = value_of(m.x.row(i)[j]);
+        if (c < -1 || c >= m.n) {
             *m.fault = FAULT_FILM;
         } else if (c >= 0) {
-            value = fmaf(value_of(scale.row(c)[j]), value, value_of(shift.row(c)[j]));
+            value = fmaf(value_of(m.scale.row(c)[j]), value, value_of(m.shift.row(c)[j]));
         }
-        put(y.row(i) + j, value);
+        put(m.y.row(i) + j, value);
     }
+}
+
+template <typename T> static modulation<T> modulation_of(const struct cuda *c, const struct film *f,
+                                                         struct tensor y) {
+    return {view_of<T>(y),
+            view_of<const T>(f->x),
+            view_of<const T>(f->scale),
+            view_of<const T>(f->shift),
+            f->x.rows,
+            f->x.columns,
+            f->scale.rows,
+            static_cast<const int32_t *>(f->conditions.data),
+            c->fault};
 }
 
 enum status cuda_film(struct backend *b, const struct film *call) {
     const struct cuda *c = cuda_of(b);
-    modulation m = {call->x,     call->y, call->scale,
-                    call->shift, static_cast<const int32_t *>(call->conditions.data), c->fault};
     dim3 grid = grid_over(call->x.rows, call->x.columns);
     if (call->x.type == DTYPE_BF16) {
-        LAUNCH(modulate<bf16>, grid, THREADS, 0, c->stream, m);
+        LAUNCH(modulate, grid, THREADS, 0, c->stream, modulation_of<bf16>(c, call, call->y));
     } else {
-        LAUNCH(modulate<float>, grid, THREADS, 0, c->stream, m);
+        LAUNCH(modulate, grid, THREADS, 0, c->stream, modulation_of<float>(c, call, call->y));
     }
     return cuda_launched(c, "film");
 }
 
 /* A block sums 32 columns of one condition: lane y takes rows y, y + 32, ... in fp64, then the lanes in
  * order. */
-template <typename T>
-__global__ void sum_modulated(struct tensor x, struct tensor d, const int32_t *conditions,
-                              struct tensor dscale, struct tensor dshift) {
+template <typename T> __global__ void sum_modulated(modulation<T> m, view<T> dscale, view<T> dshift) {
     __shared__ double scales[LANES][STRIP + 1], shifts[LANES][STRIP + 1];
     int64_t j = static_cast<int64_t>(blockIdx.x) * STRIP + threadIdx.x;
     int64_t c = blockIdx.y;
     double scale = 0.0, shift = 0.0;
-    for (int64_t i = threadIdx.y; i < x.rows && j < x.columns; i += LANES) {
-        if (conditions[i] == c) {
-            double slope = static_cast<double>(value_of(view_of<const T>(d).row(i)[j]));
-            scale += slope * static_cast<double>(value_of(view_of<const T>(x).row(i)[j]));
+    for (int64_t i = threadIdx.y; i < m.rows && j < m.columns; i += LANES) {
+        if (m.conditions[i] == c) {
+            double slope = static_cast<double>(value_of(m.y.row(i)[j]));
+            scale += slope * static_cast<double>(value_of(m.x.row(i)[j]));
             shift += slope;
         }
     }
     scales[threadIdx.y][threadIdx.x] = scale;
     shifts[threadIdx.y][threadIdx.x] = shift;
     __syncthreads();
-    if (threadIdx.y > 0 || j >= x.columns) {
+    if (threadIdx.y > 0 || j >= m.columns) {
         return;
     }
     for (int lane = 1; lane < LANES; lane++) {
         scale += scales[lane][threadIdx.x];
         shift += shifts[lane][threadIdx.x];
     }
-    put(view_of<T>(dscale).row(c) + j, static_cast<float>(scale));
-    put(view_of<T>(dshift).row(c) + j, static_cast<float>(shift));
+    put(dscale.row(c) + j, static_cast<float>(scale));
+    put(dshift.row(c) + j, static_cast<float>(shift));
 }
 
-/* d *= scale[c] */
-template <typename T>
-__global__ void unmodulate(struct tensor d, struct tensor scale, const int32_t *conditions, int *fault) {
-    FOR_EACH_ELEMENT(i, j, d.rows, d.columns) {
-        int64_t c = conditions[i];
-        if (c < -1 || c >= scale.rows) {
-            *fault = FAULT_FILM;
+/* y *= scale[c] */
+template <typename T> __global__ void unmodulate(modulation<T> m) {
+    FOR_EACH_ELEMENT(i, j, m.rows, m.columns) {
+        int64_t c = m.conditions[i];
+        if (c < -1 || c >= m.n) {
+            *m.fault = FAULT_FILM;
         } else if (c >= 0) {
-            T *at = view_of<T>(d).row(i) + j;
-            put(at, value_of(*at) * value_of(view_of<const T>(scale).row(c)[j]));
+            T *at = m.y.row(i) + j;
+            put(at, value_of(*at) * value_of(m.scale.row(c)[j]));
         }
     }
 }
 
+template <typename T> static void run_film_gradient(const struct cuda *c, const struct film_backward *call) {
+    const struct film_gradient *g = &call->gradient;
+    modulation<T> m = modulation_of<T>(c, &call->film, g->d);
+    dim3 strips(blocks_for(m.columns, STRIP), static_cast<unsigned>(m.n));
+    LAUNCH(sum_modulated, strips, dim3(STRIP, LANES), 0, c->stream, m, view_of<T>(g->dscale),
+           view_of<T>(g->dshift));
+    LAUNCH(unmodulate, grid_over(m.rows, m.columns), THREADS, 0, c->stream, m);
+}
+
 enum status cuda_film_gradient(struct backend *b, const struct film_backward *call) {
     const struct cuda *c = cuda_of(b);
-    const struct film *f = &call->film;
-    const struct film_gradient *g = &call->gradient;
-    const int32_t *ids = static_cast<const int32_t *>(f->conditions.data);
-    dim3 strips(blocks_for(f->x.columns, STRIP), static_cast<unsigned>(f->scale.rows));
-    dim3 grid = grid_over(g->d.rows, g->d.columns);
-    if (g->d.type == DTYPE_BF16) {
-        LAUNCH(sum_modulated<bf16>, strips, dim3(STRIP, LANES), 0, c->stream, f->x, g->d, ids, g->dscale,
-               g->dshift);
-        LAUNCH(unmodulate<bf16>, grid, THREADS, 0, c->stream, g->d, f->scale, ids, c->fault);
-    } else {
-        LAUNCH(sum_modulated<float>, strips, dim3(STRIP, LANES), 0, c->stream, f->x, g->d, ids, g->dscale,
-               g->dshift);
-        LAUNCH(unmodulate<float>, grid, THREADS, 0, c->stream, g->d, f->scale, ids, c->fault);
-    }
+    call->gradient.d.type == DTYPE_BF16 ? run_film_gradient<bf16>(c, call) : run_film_gradient<float>(c, call);
     return cuda_launched(c, "film_gradient");
 }
 

@@ -26,6 +26,11 @@ at_once=${AT_ONCE:-} # seeds side by side; where not set: as many as there are c
 # large, so that the policy does not learn which part that is: a good share of its KL is spent there. This is what the
 # decoding rules can save. With pairs without end DPO comes close to the best policy at its KL; then mixing is that policy
 # at every smaller KL, and no rule can lie above it.
+# Real records are longer, and MODEL, if given, is trained already: smaller steps, one pass, fewer seeds.
+if [ -n "$input" ]; then
+    : "${SEEDS:=2}" "${SFT_EPOCHS:=1}" "${SFT_RATE:=1e-3}" "${DPO_RATE:=5e-4}" "${BETA:=0.1}" "${REWARD_EPOCHS:=1}" \
+        "${REWARD_RATE:=1e-3}" "${TOKENS:=1,2,4,8,16,32,64}"
+fi
 case ${STUDY:-full} in
 full) seeds=${SEEDS:-6} plain=${PLAIN:-4000} pairs=${PAIRS:-400} heldout=${HELDOUT:-300} ;;
 quick) seeds=${SEEDS:-2} plain=${PLAIN:-200} pairs=${PAIRS:-100} heldout=${HELDOUT:-40} ;;
@@ -51,7 +56,6 @@ if [ -n "$input" ]; then
     # Seeds change first weights and order: intervals speak of those, not of other data. Rewards are those of a reward model
     # that was trained on other rows, whole.
     worlds=$(basename "${input%.gz}" .jsonl)
-    tokens=${TOKENS:-1,2,4,8,16,32,64}
     limit=(truncate.max_length="${MAX_LENGTH:-256}")
     answer=(generate.temperature=1 generate.batch=32 generate.max_new_tokens="${ANSWER:-96}" generate.limit="${PROMPTS:-64}")
 fi

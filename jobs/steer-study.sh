@@ -32,12 +32,13 @@ declare -A users=([two]="kind harsh" [three]="kind harsh grand" [real]="judge br
 shape=${SHAPE:-}
 sft=(train.steps="${SFT_STEPS:-150}" train.batch=64 train.learning_rate=3e-3)
 dpo=(dpo.beta=0.5 train.learning_rate=1e-3)
-steer=(lora.rank=8 lora.alpha=16 steer.layers=all steer.targets=8 steer.context_max=8 train.batch=64 train.steps="$updates")
+steer=(lora.rank=8 lora.alpha=16 steer.layers=all steer.targets=8 steer.context_max=8 train.batch=64 train.steps="$updates"
+    steer.rate=1e-3)
 # As published (Kobalczyk et al.): FiLM from zero, raw embeddings, wide adapters on two projections, small steps; as many
 # pairs as above.
 published=(lora.rank=128 lora.alpha=256 lora.dropout=0.1 lora.targets=q_proj,v_proj steer.layers=all steer.start=film
     steer.standardize=false steer.targets=9 steer.context_max=6 train.batch=18 train.steps=$((updates * 64 / 18))
-    train.learning_rate=1e-5 train.epsilon=3e-5 dpo.beta=0.05)
+    train.learning_rate=1e-5 steer.rate=1e-5 train.epsilon=3e-5 dpo.beta=0.05)
 tokens=(generate.max_new_tokens=24)
 limit=()
 if [ -n "$input" ]; then

@@ -91,7 +91,7 @@ static enum status check_embed_keys(const struct run *run) {
     return options_learn(run->options, LEARNT_LOOKS, looks.embeddings || embeds);
 }
 
-static unsigned options_given(const struct options *o) {
+unsigned dpo_options_given(const struct options *o) {
     unsigned given = 0;
     int count;
     const struct option_key *keys = terms_option_keys(&count);
@@ -116,7 +116,7 @@ enum status dpo_losses(const struct run *run, struct terms *out) {
                                                .tail_discount = 1 - s->dpo.ld_alpha};
     TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
     TRY(terms_parse(s->dpo.loss, out));
-    return terms_check(out, options_given(run->options));
+    return terms_check(out, dpo_options_given(run->options));
 }
 
 enum status dpo_terms(const struct run *run, struct terms *out) {

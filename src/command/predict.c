@@ -106,6 +106,9 @@ enum status trainer_predict(struct trainer *t) {
         }
         print_memory(&e);
         print_time(&e, t->training.steps);
+        if (t->own) {
+            printf("  drawing and rewards come on top\n");
+        }
     }
     text_free(&resolved);
     return st;

@@ -64,7 +64,7 @@ static enum status open_log(struct run_folder *folder) {
 
 /* What a run that was killed in the middle of a write has left. */
 static enum status sweep(const struct run_folder *folder, int *removed) {
-    static const char *const parts[] = {"", "/checkpoints", "/model", "/adapter"};
+    static const char *const parts[] = {"", "/checkpoints", "/model", "/adapter", "/rollouts"};
     for (int i = 0; i < COUNT_OF(parts); i++) {
         struct text path = {0};
         enum status st = text_printf(&path, "%s%s", folder->path, parts[i]);

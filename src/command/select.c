@@ -74,6 +74,10 @@ static enum status select_by_rewards(struct run *run) {
                 {"select.export", s->select.export},
                 {"select.exclude", s->select.exclude}};
     struct text command = {0};
+    if (s->select.scope == SCOPE_PROMPTS) {
+        return fail(ERR_USAGE, "select.scope=prompts: select.strategy=%s selects among the file's pairs",
+                    s->select.strategy);
+    }
     for (int i = 0; i < COUNT_OF(idle); i++) {
         if (*idle[i].value) {
             return fail(ERR_USAGE, "%s: has no effect with select.strategy=%s", idle[i].key,
@@ -86,6 +90,7 @@ static enum status select_by_rewards(struct run *run) {
     const struct rewarded_options options = {.comm = run->comm,
                                              .data = s->data,
                                              .strategy = s->select.strategy,
+                                             .split = (enum data_split)s->split,
                                              .rewards = s->select.rewards,
                                              .samples = s->select.samples,
                                              .output = run->dry_run ? "" : s->output,

@@ -197,6 +197,8 @@ struct settings {
 #define LEARNT_LANGUAGE_MODEL "a language model"
 #define LEARNT_REWARD_MODEL "a reward model"
 #define LEARNT_SHP "SHP records"
+/* In the `when` of keys of losses of pairs, which online has with these methods alone. */
+#define ONLINE_PAIRS "&online:online.method=online_dpo|xpo"
 
 /* Local. `compute` as the back end wants it. */
 const char *settings_compute(const struct settings *settings);

@@ -59,6 +59,8 @@ enum status online_terms(const struct run *run, struct terms *out);
 const struct trainer_source *online_source(void);
 /* Local. dpo.loss and its options into terms. Fails: ERR_USAGE. */
 enum status dpo_losses(const struct run *run, struct terms *out);
+/* TAKES_* of the options of losses that are set. */
+unsigned dpo_options_given(const struct options *o);
 
 /* The rows of the data that the terms are over. */
 enum row_kind trainer_rows(const struct terms *t);

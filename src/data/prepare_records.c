@@ -264,7 +264,15 @@ static enum status add_rows(struct worker *w, struct block *b, int64_t record, c
     if (h->kind == HINDSIGHT_NONE) {
         return add_text(w, b, record, records);
     }
-    for (int i = 0; i < hindsight_texts(h, whole) && st == OK; i++) {
+    int n = hindsight_texts(h, whole);
+    if (n == 0 && whole->n_ties == 0) {
+        prepare_drop(&b->drops, "responses of which none is better", 1, place_in(&records[0]));
+    }
+    for (int i = 0; i < n && st == OK; i++) {
+        if (!hindsight_tells(h, whole, i)) {
+            prepare_drop(&b->drops, "texts of two equal answers", 1, place_in(&records[0]));
+            continue;
+        }
         st = hindsight_make(h, whole, i, records[0].index, w->scratch);
         w->text = w->scratch;
         st = st == OK ? add_text(w, b, record, records) : st;

@@ -215,10 +215,9 @@ static enum status make_scores(struct experience *e) {
     TRY(NEW_ARRAY(e->scores, n));
     e->facts.kl = 0;
     for (int64_t k = 0; k < n; k++) {
-        double kl = summed_kl(e, k);
-        e->scores[k] =
-            advantage_stopped(&e->options.missing_stop, e->appraisal.rewards[k], e->rollout.stopped[k]);
-        e->scores[k] -= has_kl ? e->control.coefficient * kl : 0;
+        double kl = summed_kl(e, k), *reward = &e->appraisal.rewards[k];
+        *reward = advantage_stopped(&e->options.missing_stop, *reward, e->rollout.stopped[k]);
+        e->scores[k] = *reward - (has_kl ? e->control.coefficient * kl : 0);
         e->facts.kl += rollout_is_own(&e->rollout, k) ? kl / own : 0;
     }
     return OK;

@@ -53,6 +53,7 @@ struct experience_facts {
     double kl;          /* mean over responses of sums of log p - log p_ref, */
     double coefficient; /* and what it counted */
     bool is_new;        /* made for this update */
+    double all_draw_s, all_judge_s, all_s; /* of all updates so far, on rank 0 */
 };
 
 struct experience {
@@ -77,6 +78,9 @@ void experience_close(struct experience *e);
 enum status experience_read(void *context, int64_t step, struct batch *b);
 /* As source.report, Local. */
 enum status experience_report(void *context, const struct verdict *v, struct text *line);
+
+/* Local. One line of log: where the time went. */
+void experience_summary(const struct experience *e);
 
 /* Local. This rank's slots of rows; for an update with all that is known of them, and without what is not to
  * be trained. b is freed first. */

@@ -144,8 +144,8 @@ static enum status check_drift(const struct experience *e, double drift) {
 }
 
 enum status experience_report(void *context, const struct verdict *v, struct text *line) {
-    const struct experience *e = context;
-    const struct experience_facts *f = &e->facts;
+    struct experience *e = context;
+    struct experience_facts *f = &e->facts;
     TRY(check_drift(e, v->sums.drift));
     bool shows_kl = e->options.terms->rows == OVER_GROUPS && e->options.terms->policy.beta != 0;
     TRY(put_lengths(&e->rollout, line));
@@ -158,10 +158,25 @@ enum status experience_report(void *context, const struct verdict *v, struct tex
     bool has_old_names = e->options.method >= ONLINE_DPO; /* old TRL's methods */
     TRY(has_old_names ? put_objective(e, line) : OK);
     double draw_s = f->is_new ? f->draw_s : 0, judge_s = f->is_new ? f->judge_s : 0;
+    f->all_draw_s += draw_s;
+    f->all_judge_s += judge_s;
+    f->all_s += v->step_s;
     TRY(metrics_put(line, "", "time/generation", draw_s));
     TRY(metrics_put(line, "", "time/reward", judge_s));
     TRY(metrics_put(line, "", "time/update", fmax(0, v->step_s - draw_s - judge_s)));
     return metrics_put(line, "", "time/generation_imbalance", f->is_new ? f->draw_imbalance : 0);
+}
+
+void experience_summary(const struct experience *e) {
+    const struct experience_facts *f = &e->facts;
+    double share = f->all_s > 0 ? 100 / f->all_s : 0;
+    if (f->all_s > 0) {
+        log_root(
+            LOG_INFO,
+            "of %.3g s %.0f %% went into drawing, %.0f %% into rewards and references, %.0f %% into updates",
+            f->all_s, share * f->all_draw_s, share * f->all_judge_s,
+            fmax(0, 100 - share * (f->all_draw_s + f->all_judge_s)));
+    }
 }
 
 /* Lines. */

@@ -326,15 +326,11 @@ static enum status take_lines(struct reward_program *p) {
 }
 
 /* Reads what is there; *ended: the program has closed its output. */
-static enum status listen_to(struct reward_program *p, bool *ended) {
+static enum status hear(struct reward_program *p, bool *ended) {
     char bytes[65536];
     ssize_t n = read(p->from, bytes, sizeof bytes);
     *ended = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
-    if (n <= 0) {
-        return OK;
-    }
-    TRY(text_append(&p->replies, bytes, (size_t)n));
-    return take_lines(p);
+    return n > 0 ? text_append(&p->replies, bytes, (size_t)n) : OK;
 }
 
 static void speak(struct reward_program *p) {
@@ -360,7 +356,8 @@ static enum status converse(struct reward_program *p) {
         return OK;
     }
     if (both[0].revents) {
-        TRY(listen_to(p, &ended));
+        TRY(hear(p, &ended));
+        TRY(take_lines(p));
     }
     if (both[1].revents) {
         speak(p);
@@ -371,7 +368,7 @@ static enum status converse(struct reward_program *p) {
 /* Nothing may have been said that was not asked. */
 static enum status check_quiet(struct reward_program *p) {
     bool ended;
-    TRY(listen_to(p, &ended));
+    TRY(hear(p, &ended));
     return p->read < p->replies.len ? fail_line(p, "more lines than it was asked", p->replies.data + p->read,
                                                 p->replies.len - p->read)
                                     : OK;
@@ -379,14 +376,14 @@ static enum status check_quiet(struct reward_program *p) {
 
 enum status reward_program_run(struct reward_program *p, const struct rewarded *responses, int64_t n,
                                double *rewards) {
-    TRY(check_quiet(p)); /* as of the run before */
-    text_clear(&p->requests);
-    text_clear(&p->replies);
-    p->sent = p->read = 0;
     p->responses = responses;
     p->n = n;
     p->answered = 0;
     p->rewards = rewards;
+    TRY(check_quiet(p)); /* since the run before */
+    text_clear(&p->requests);
+    text_clear(&p->replies);
+    p->sent = p->read = 0;
     for (int64_t i = 0; i < n; i++) {
         TRY(put_request(&p->requests, &responses[i], n - 1 - i));
     }

@@ -1,5 +1,6 @@
 #include "online/rollout.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "util/clock.h"
@@ -61,7 +62,8 @@ static enum status deal(const struct rollout_parts *p, const int64_t *rows, int6
     for (int64_t u = 0; u < units; u++) {
         struct range mine = samples_of(p, d, u);
         names[u] = u;
-        cost[u] = 1 + (int32_t)((double)(mine.last - mine.first) * p->expected[rows[u / d->parts]]);
+        double tokens = (double)(mine.last - mine.first) * p->expected[rows[u / d->parts]];
+        cost[u] = 1 + (int32_t)fmin(tokens, INT32_MAX / 2);
     }
     TRY_TO(done, batch_deal(cost, names, units, c->size, order, first));
     d->n = first[c->rank + 1] - first[c->rank];

@@ -99,7 +99,7 @@ static enum status gather(struct job *j) {
     }
     j->wanted = o->count > 0 ? o->count : (int64_t)(o->fraction * (double)n);
     if (j->wanted < 1 || j->wanted > n) {
-        return fail(ERR_USAGE, "select.%s: %lld of the %lld pairs that are left",
+        return fail(ERR_USAGE, "select.%s asks for %lld of the %lld pairs that are left",
                     o->count > 0 ? "count" : "fraction", (long long)j->wanted, (long long)n);
     }
     return OK;
@@ -175,9 +175,6 @@ static enum status print(const struct job *j, struct text *out) {
     TRY(text_printf(out, ", \"candidates\": %lld, \"selected\": %lld, \"dropped\": {",
                     (long long)j->candidates, (long long)j->wanted));
     for (int i = 0; i < DROPS; i++) {
-        if (j->dropped[i] > 0) {
-            log_root(LOG_WARN, "dropped %lld: %s", (long long)j->dropped[i], drop_names[i]);
-        }
         TRY(text_printf(out, "%s\"%s\": %lld", i ? ", " : "", drop_names[i], (long long)j->dropped[i]));
     }
     TRY(text_puts(out, "}"));
@@ -203,7 +200,7 @@ static enum status report(const struct job *j) {
 static enum status run(struct job *j) {
     const struct rewarded_options *o = j->options;
     int64_t counts[DROPS + 1];
-    TRY(dataset_open(o->comm, o->data, &j->data));
+    TRY(dataset_open_split(o->comm, o->data, o->split, &j->data));
     TRY(dataset_verify(o->comm, j->data, o->trust_data));
     j->candidates = dataset_size(j->data).pairs;
     if (j->candidates == 0) {
@@ -216,6 +213,11 @@ static enum status run(struct job *j) {
     TRY(comm_sum_i64(o->comm, counts, COUNT_OF(counts)));
     memcpy(j->dropped, counts, sizeof j->dropped);
     j->unsampled = counts[DROPS];
+    for (int i = 0; i < DROPS; i++) {
+        if (j->dropped[i] > 0) {
+            log_root(LOG_WARN, "dropped %lld: %s", (long long)j->dropped[i], drop_names[i]);
+        }
+    }
     TRY(gather(j));
     TRY(*o->output ? write_view(j) : OK);
     return report(j);

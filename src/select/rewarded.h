@@ -16,13 +16,14 @@
 struct rewarded_options {
     struct comm *comm;
     const char *data, *strategy;
-    const char *rewards; /* lines of `score`; "": the data's scores */
-    const char *samples; /* of filtered */
-    const char *output;  /* the view; "": only reported */
-    const char *report;  /* JSON; "": beside the output */
-    const char *command; /* the command line, for the view's provenance */
-    double fraction;     /* of what is left: the first ones of the order */
-    int64_t count;       /* in place of the fraction, 0: not */
+    enum data_split split; /* of the data's pairs */
+    const char *rewards;   /* lines of `score`; "": the data's scores */
+    const char *samples;   /* of filtered */
+    const char *output;    /* the view; "": only reported */
+    const char *report;    /* JSON; "": beside the output */
+    const char *command;   /* the command line, for the view's provenance */
+    double fraction;       /* of what is left: the first ones of the order */
+    int64_t count;         /* in place of the fraction, 0: not */
     bool trust_data;
 };
 bool rewarded_knows(const char *strategy);

@@ -6,6 +6,7 @@
 #include "io/h5.h"
 #include "io/jsonl.h"
 #include "select/rewarded_internal.h"
+#include "util/log.h"
 #include "util/mem.h"
 
 void rewards_free(struct rewards *r) {
@@ -22,13 +23,30 @@ static void fill(double *values, int64_t n) {
 /* Lines with `key`, a place in values (n), and "reward". */
 struct lines {
     const char *path, *key, *option;
+    struct dataset *scored; /* whose responses the places are; NULL: they are prompts */
     double *values;
-    int64_t n;
+    int64_t n, shorter; /* lines of fewer tokens than their response has */
 };
 
-static enum status add_line(const struct lines *l, const json_t *line, const char *where) {
+/* Whether a line of `score` can be of the data's response. */
+static enum status check_tokens(struct lines *l, const json_t *line, int64_t place, const char *where) {
+    struct response r;
+    TRY(dataset_response(l->scored, place, &r));
+    int64_t tokens = r.count;
+    TRY(json_take_int(line, "tokens", where, &tokens));
+    l->shorter += tokens < r.count;
+    return tokens <= r.count
+               ? OK
+               : fail(ERR_DATA, "%s: %lld tokens, the data's response %lld has %lld; %s is of other data",
+                      where, (long long)tokens, (long long)place, (long long)r.count, l->option);
+}
+
+static enum status add_line(struct lines *l, const json_t *line, const char *where) {
     int64_t place = -1;
     double reward = NAN;
+    if (!l->scored && json_object_get(line, "response")) {
+        return fail(ERR_DATA, "%s: a line of score; %s needs those of generate", where, l->option);
+    }
     TRY(json_take_int(line, l->key, where, &place));
     TRY(json_take_number(line, "reward", where, &reward));
     if (place < 0 || place >= l->n) {
@@ -40,11 +58,11 @@ static enum status add_line(const struct lines *l, const json_t *line, const cha
                     where, l->option);
     }
     l->values[place] = fmax(l->values[place], reward);
-    return OK;
+    return l->scored ? check_tokens(l, line, place, where) : OK;
 }
 
 /* Collective. */
-static enum status read_lines(struct comm *c, const struct lines *l) {
+static enum status read_lines(struct comm *c, struct lines *l) {
     char *files[] = {mem_strdup(l->path)};
     struct records_input *in = NULL;
     enum status st = comm_agree(c, mem_ok(files[0]));
@@ -60,6 +78,12 @@ static enum status read_lines(struct comm *c, const struct lines *l) {
     }
     records_close(in);
     TRY(comm_agree(c, st));
+    TRY(comm_sum_i64(c, &l->shorter, 1));
+    if (l->shorter > 0) {
+        log_root(LOG_WARN,
+                 "%s: %lld rewards are of fewer tokens than the data's responses have: cut, or of other data",
+                 l->path, (long long)l->shorter);
+    }
     return comm_max_f64(c, l->values, l->n);
 }
 
@@ -123,11 +147,11 @@ static enum status read_saved(const struct rewarded_options *o, struct dataset *
 
 /* Collective. */
 static enum status read_samples(const struct rewarded_options *o, struct dataset *d, double *best) {
-    const struct lines lines = {.path = o->samples,
-                                .key = "row",
-                                .option = "select.samples",
-                                .values = best,
-                                .n = dataset_size(d).prompts};
+    struct lines lines = {.path = o->samples,
+                          .key = "row",
+                          .option = "select.samples",
+                          .values = best,
+                          .n = dataset_size(d).prompts};
     char *content = NULL;
     int64_t is_saved = 0;
     if (o->comm->rank == 0) {
@@ -148,11 +172,12 @@ enum status rewards_read(const struct rewarded_options *o, struct dataset *d, st
     fill(out->of, size.responses);
     fill(out->best, size.prompts);
     if (*o->rewards) {
-        const struct lines lines = {.path = o->rewards,
-                                    .key = "response",
-                                    .option = "select.rewards",
-                                    .values = out->of,
-                                    .n = size.responses};
+        struct lines lines = {.path = o->rewards,
+                              .scored = d,
+                              .key = "response",
+                              .option = "select.rewards",
+                              .values = out->of,
+                              .n = size.responses};
         TRY(read_lines(o->comm, &lines));
     } else {
         struct range part = range_part(size.responses, o->comm->rank, o->comm->size);

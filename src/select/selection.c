@@ -54,7 +54,8 @@ static enum status open_all(struct selection *s) {
         return fail(ERR_USAGE, "select.scope=prompts makes pairs of its own, which are in no split; set "
                                "select.scope=pairs, or split=all");
     }
-    s->over_prompts = o->scope == SCOPE_PROMPTS || (o->scope == SCOPE_AUTO && largest > 2 && !is_split);
+    bool is_dealt = dataset_size(s->data).has_splits; /* its pairs are an objective's, and no others */
+    s->over_prompts = o->scope == SCOPE_PROMPTS || (o->scope == SCOPE_AUTO && largest > 2 && !is_dealt);
     return check_strategies(s);
 }
 

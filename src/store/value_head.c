@@ -1,5 +1,7 @@
 #include "store/value_head.h"
 
+#include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "io/safetensors.h"
@@ -50,13 +52,24 @@ enum status value_head_read(const char *folder, struct arena *a) {
     return st;
 }
 
+/* An earlier run's, which says nothing of the model that is there now. */
+static enum status remove_file(const char *folder) {
+    struct text path = {0};
+    enum status st = text_printf(&path, "%s/value_head.safetensors", folder);
+    if (st == OK && unlink(path.data) != 0 && errno != ENOENT) {
+        st = fail(ERR_WRITE, "%s: cannot be removed: %s", path.data, strerror(errno));
+    }
+    text_free(&path);
+    return st;
+}
+
 enum status value_head_save(const char *folder, const struct arena *a) {
     struct safetensors_writer *w;
     float *values = NULL;
     int i = find(a);
     enum status st;
     if (i < 0) {
-        return OK;
+        return remove_file(folder);
     }
     int64_t width = a->parameters[i].columns;
     TRY(safetensors_create(folder, STORED_F32, 0, &w));

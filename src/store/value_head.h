@@ -10,7 +10,7 @@ bool value_head_is(const struct parameter *p);
 /* Local. Reads it from the folder into the arena, where both have one; otherwise it stays. Without
  * arena_refresh(). Fails: ERR_DATA where it is of another width. */
 enum status value_head_read(const char *folder, struct arena *a);
-/* Local. Where the arena has one. Fails: ERR_WRITE. */
+/* Local. Where the arena has one; where not, what an earlier run left goes. Fails: ERR_WRITE. */
 enum status value_head_save(const char *folder, const struct arena *a);
 
 #endif

@@ -1,12 +1,29 @@
 #include "text/hindsight.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "util/mem.h"
 #include "util/rng.h"
 
 int hindsight_texts(const struct hindsight *h, const struct record_text *from) {
-    return from->n_pairs == 0 ? 1 : h->kind == HINDSIGHT_CONDITIONAL ? 2 * from->n_pairs : from->n_pairs;
+    return from->n_pairs == 0                 ? from->n_responses < 2
+           : h->kind == HINDSIGHT_CONDITIONAL ? 2 * from->n_pairs
+                                              : from->n_pairs;
+}
+
+/* The pair that text i is of. */
+static int pair_of(const struct hindsight *h, int i) {
+    return h->kind == HINDSIGHT_CONDITIONAL ? i / 2 : i;
+}
+
+bool hindsight_tells(const struct hindsight *h, const struct record_text *from, int i) {
+    if (from->n_pairs == 0) {
+        return true;
+    }
+    const struct text *good = &from->responses[from->pairs[pair_of(h, i)].chosen];
+    const struct text *bad = &from->responses[from->pairs[pair_of(h, i)].rejected];
+    return good->len != bad->len || (good->len > 0 && memcmp(good->data, bad->data, good->len) != 0);
 }
 
 static enum status append(struct text *to, const struct text *from) {
@@ -50,7 +67,7 @@ static enum status ask(const struct text *good, const struct text *bad, bool goo
 static enum status add_pair(const struct hindsight *h, const struct record_text *from, int i, int64_t index,
                             struct record_text *out) {
     bool both = h->kind != HINDSIGHT_CONDITIONAL;
-    int pair = both ? i : i / 2;
+    int pair = pair_of(h, i);
     struct rng rng = rng_stream(h->seed, RNG_HINDSIGHT, index, pair);
     int64_t drawn = both ? rng_below(&rng, h->kind == HINDSIGHT_QUESTIONS ? 8 : 4) : i % 2;
     bool first_is_good = drawn % 2 == 0, has_second = drawn >= 2;

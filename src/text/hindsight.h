@@ -22,8 +22,10 @@ struct hindsight {
     bool is_labelled;       /* records have labels: an undesirable response goes behind the bad marker */
     uint64_t seed;
 };
-/* Texts that a parsed record gives. */
+/* Texts that a parsed record gives; 0: several responses, of which none is better. */
 int hindsight_texts(const struct hindsight *h, const struct record_text *from);
+/* Whether the i-th of them tells good from bad: not where both answers are the same. */
+bool hindsight_tells(const struct hindsight *h, const struct record_text *from, int i);
 /* Local. The i-th of them, as a record of one response (none where `from` has none) without pairs. index: of
  * the record in the input. */
 enum status hindsight_make(const struct hindsight *h, const struct record_text *from, int i, int64_t index,

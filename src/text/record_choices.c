@@ -29,8 +29,7 @@ struct right {
 
 static enum status add_right(struct right *right, int64_t place, const char *where) {
     if (place < 0) {
-        return fail(ERR_DATA, "%s: \"answer\" is neither the number of a choice, from 0, nor its text",
-                    where);
+        return fail(ERR_DATA, "%s: \"answer\" is neither a choice's number, from 0, nor its text", where);
     }
     if (!right->is[place]) {
         right->is[place] = true;
@@ -113,9 +112,15 @@ static enum status take_all(const json_t *record, const struct conversation *c, 
 /* RewardBench 2's Ties go by prompts "ref:7" and "tied:7": the subset says so. */
 static enum status name_tie(const json_t *record, struct record_text *r) {
     const char *id = json_string_value(json_object_get(record, "id"));
-    bool is_tie = id && r->subset.len > 0 && strcmp(r->subset.data, "Ties") == 0 &&
-                  (text_starts(id, "ref:") || text_starts(id, "tied:"));
-    return is_tie ? text_printf(&r->subset, " %s", id) : OK;
+    if (record_has(record, "choices") || r->subset.len == 0 || strcmp(r->subset.data, "Ties") != 0) {
+        return OK;
+    }
+    const char *number = id && text_starts(id, "ref:")    ? id + 4
+                         : id && text_starts(id, "tied:") ? id + 5
+                                                          : "";
+    return *number && !number[strspn(number, "0123456789")]
+               ? text_printf(&r->subset, " %s", id)
+               : record_drop(r, "\"id\" of Ties is neither ref:NUMBER nor tied:NUMBER");
 }
 
 enum status record_parse_choices(const json_t *record, const char *where, struct record_text *r) {

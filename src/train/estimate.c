@@ -110,6 +110,7 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
     e->optimizer = e->state_arenas * on_pages(shard_count(&shards, shards.rank) * dtype_size(caps->master));
     e->partial = e->partial_arenas * arena;
     e->batches = 2 * plan->batch / o->source->size * o->rows->tokens / o->rows->n * (int64_t)sizeof(int32_t);
+    e->batches += o->held;
     e->baseline = mem_peak_resident();
     TRY(estimate_passes(o, e));
     e->reference += o->has_follower ? e->model : 0;

@@ -18,6 +18,7 @@ struct estimate_options {
     enum pass_keep reference_keep;       /* of its pass */
     bool has_follower;                   /* a reference that follows: a second model, run over every batch */
     int64_t others;                      /* bytes of further models; */
+    int64_t held;                        /* of host memory beside the batches; */
     int64_t drawing;                     /* of what takes the workspace while the pass has given it back */
     const struct rows *rows, *eval_rows; /* of the two sources */
     const struct batch_source *source, *eval_source; /* eval_source NULL: none */

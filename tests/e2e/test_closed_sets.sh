@@ -45,5 +45,8 @@ cat > odd.jsonl <<'J'
 J
 "$COLLIMATE" prepare input=odd.jsonl tokenizer=bytes output=odd.h5 2> err.txt || bad "prepare odd.jsonl"
 grep -q '5 records (choices): 1 prompts, 2 responses, 1 pairs' err.txt && grep -q 'no wrong choice' err.txt && grep -q 'empty choice' err.txt &&
-  grep -q '"answer" is neither the number of a choice' err.txt && grep -q '"choices" must be a list of strings' err.txt || bad "drops: $(cat err.txt)"
+  grep -q "\"answer\" is neither a choice's number, from 0, nor its text; the first" err.txt && grep -q '"choices" must be a list of strings' err.txt || bad "drops: $(cat err.txt)"
+printf '{"prompt": "p%s", "chosen": ["a"], "rejected": ["b"], "subset": "Ties", "id": "%s"}\n' 1 ref:1 2 7 3 tied: 4 tied:1 > ties.jsonl
+"$COLLIMATE" prepare input=ties.jsonl tokenizer=bytes output=ties.h5 2> err.txt || bad "prepare ties.jsonl"
+grep -q 'dropped 2: "id" of Ties is neither ref:NUMBER nor tied:NUMBER; the first: ties.jsonl, line 2' err.txt || bad "ties: $(cat err.txt)"
 [ "$failures" -eq 0 ]

@@ -61,7 +61,7 @@ cmp lines.jsonl whole/lines.jsonl && [ "$(contents drawn.h5)" = "$(contents whol
 cp kept drawn.h5.rows
 # shellcheck disable=SC2086
 "$COLLIMATE" $command seed=1 2> err.txt || bad "another seed"
-grep -q 'prompts of a run with other settings, model or data; begun anew' err.txt && ! cmp -s lines.jsonl whole/lines.jsonl || bad "another seed: $(cat err.txt)"
+grep -q 'prompts of a run with other settings, models or data; begun anew' err.txt && ! cmp -s lines.jsonl whole/lines.jsonl || bad "another seed: $(cat err.txt)"
 echo "my notes" > drawn.h5.rows
 # shellcheck disable=SC2086
 "$COLLIMATE" --quiet $command 2> err.txt

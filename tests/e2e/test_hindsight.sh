@@ -41,6 +41,13 @@ run 1 prepare input=train.jsonl output=same.h5 tokenizer=bytes prepare.hindsight
 echo '{"prompt": "Q"}' > prompts.jsonl
 run 1 prepare input=prompts.jsonl output=prompts.h5 tokenizer=bytes prepare.hindsight=conditional
 rows prompts.h5 | grep -q "Q A good answer:$" || bad "a prompt alone does not ask for a good answer"
+# Nobody says which is better, or both are the same: nothing to learn.
+printf '{"prompt": "Q", "responses": [{"text": " a"}, {"text": " b"}]}\n{"prompt": "Q", "responses": [{"text": " a", "score": 1}, {"text": " b", "score": 2}]}\n' > open.jsonl
+run 1 prepare input=open.jsonl output=open.h5 tokenizer=bytes prepare.hindsight=conditional
+"$COLLIMATE" inspect input=open.h5 | grep -q "^dropped  *1: responses of which none is better" || bad "an answer that nobody has judged is a good one"
+printf '{"prompt": "Q", "chosen": " a", "rejected": " %s"}\n' a b > equal.jsonl
+run 1 prepare input=equal.jsonl output=equal.h5 tokenizer=bytes prepare.hindsight=conditional
+"$COLLIMATE" inspect input=equal.h5 | grep -q "^dropped  *2: texts of two equal answers" || bad "equal answers are good and bad"
 refuses 2 "prepare.good_marker" prepare input=train.jsonl output=x.h5 tokenizer=bytes prepare.good_marker=x
 refuses 2 "prepare.train_turns" prepare input=train.jsonl output=x.h5 tokenizer=bytes prepare.hindsight=chain prepare.train_turns=all
 finish

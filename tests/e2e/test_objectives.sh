@@ -134,6 +134,9 @@ says "$distinct responses computed, 0 were there"
 run 1 embed model=model data=hh.h5 output=all.embeddings.h5
 run 1 select data=hh.honesty.h5 split=train select.strategy=easy embeddings=all.embeddings.h5 select.fraction=1 output=easy.h5
 [ "$("$COLLIMATE" inspect input=easy.h5 | sed -n 's/^pairs *//p')" = "$(lines train)" ] || bad "select takes other pairs"
+run 1 select data=hh.honesty.h5 select.strategy=random select.fraction=1 output=random.h5
+[ "$("$COLLIMATE" inspect input=random.h5 | sed -n 's/^pairs *//p')" = "$("$COLLIMATE" inspect input=hh.honesty.h5 | sed -n 's/^pairs *//p')" ] ||
+    bad "select makes pairs that are not the view's"
 run 1 select data=hh.honesty.h5 split=test select.strategy=easy embeddings=test.embeddings.h5 select.fraction=1 output=easy2.h5
 refuses 2 'in no split' select data=hh.honesty.h5 split=test select.strategy=easy embeddings=test.embeddings.h5 select.scope=prompts output=x.h5
 run 1 few-shot data=hh.helpfulness.h5,hh.honesty.h5 embeddings=all.embeddings.h5 few_shot.hidden=16 few_shot.heads=2 few_shot.batch=4 \

@@ -47,5 +47,5 @@ pairs() {
     [ "$(column one-dpo/metrics.jsonl loss | head -1)" = "1 0.6931471805599453" ] || bad "dpo: the first loss is not log 2"
     grep -q '"rewards/model_2/mean"' one-raft/metrics.jsonl || bad "raft: the second model has no name of its own"
 }
-together groups pairs
+otogether groups pairs
 finish

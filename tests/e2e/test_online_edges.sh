@@ -45,7 +45,9 @@ corners() {
     [ "$(column brief/metrics.jsonl completions/max_length | tail -1)" = "40 1" ] || bad "a policy that is paid to stop goes on"
     run 2 $exact model=brief/model output=brief-2 online.samples=4 train.steps=1
     [ "$(column brief-2/metrics.jsonl completions/clipped_ratio)" = "1 0" ] || bad "a policy that always stops"
-    run 2 $exact output=endless online.samples=4 online.stop_at_end=false online.mask_truncated=true train.steps=1
+    run 2 $exact output=endless online.samples=4 online.stop_at_end=false online.mask_truncated=true train.steps=1 \
+        online.missing_stop_score=-3 online.missing_stop_penalty=1
+    [ "$(column endless/metrics.jsonl reward)" = "1 -4" ] || bad "the reward of a response without a stop is not what is trained"
     [ "$(column endless/metrics.jsonl completions/clipped_ratio)" = "1 1" ] || bad "a policy that never stops"
     [ "$(column endless/metrics.jsonl grad_norm)" = "1 0" ] || bad "truncated responses were trained"
 }
@@ -60,6 +62,9 @@ refusals() {
     refuses 2 "online.clip" $exact output=x online.method=raft online.clip=0.1
     refuses 2 "no list of 2 numbers" $exact output=x reward_model=judge/model,judge/model online.reward_weights=1
     refuses 2 "\"reference\" has no effect" $exact output=x reference=init
+    refuses 2 "needs online.method=online_dpo" $exact output=x dpo.gamma=1
+    refuses 2 "has no effect with this dpo.loss" $exact output=x online.method=online_dpo dpo.gamma=1
+    run 1 $exact output=exo online.method=online_dpo online.loss=exo_pair dpo.label_smoothing=0.1 train.steps=1
     refuses 2 "is a language model; a reward model" $exact output=x reward_model=init
     run 1 $exact output=x --dry-run reward_model=judge/model online.method=rloo
     grep -q "other models .* reference and rewards" out.txt && grep -q "drawing .* caches" out.txt || bad "--dry-run misses models"

@@ -38,6 +38,15 @@ select_ data=data.h5 select.strategy=curriculum select.fraction=0.8 output=some.
 timeout 60 mpirun -q -n 3 "$COLLIMATE" --quiet select data=data.h5 select.strategy=curriculum output=ranks.h5 select.report=easy2.json || bad "3 ranks"
 [ "$(order ranks.h5)" = "$(order easy.h5)" ] && cmp easy.json easy2.json || bad "3 ranks: $(order ranks.h5)"
 
+# Of one split alone.
+for i in 1 2 3 4 5 6 7 8 9; do
+  echo "{\"prompt\": \"name$i\", \"responses\": [{\"text\": \" a\", \"scores\": {\"x\": $i, \"y\": 0}}, {\"text\": \" b\", \"scores\": {\"x\": 0, \"y\": 1}}]}"
+done > users.jsonl
+"$COLLIMATE" --quiet prepare input=users.jsonl tokenizer="$fixtures/model" output=users.h5 prepare.objectives=x,y || bad "objectives"
+train=$("$COLLIMATE" inspect input=users.x.h5 | awk '$1 == "splits" { print $3 + 0 }')
+select_ data=users.x.h5 split=train select.strategy=curriculum output=part.h5 && grep -q "\"candidates\": $train, \"selected\": $train," part.json &&
+  [ "$train" -lt 9 ] || bad "a split: $train, $(cat part.json)"
+
 # By a reward model: what score says of the pairs.
 "$COLLIMATE" --quiet score data=data.h5 model="$fixtures/reward" output=scores.jsonl || bad "score"
 select_ data=data.h5 select.strategy=curriculum select.rewards=scores.jsonl output=learned.h5 || bad "by a reward model"
@@ -72,6 +81,10 @@ done
 refused 2 'set select.samples' data=data.h5 select.strategy=filtered
 refused 2 'select.samples' data=data.h5 select.strategy=easy select.samples=samples.jsonl
 refused 2 'embeddings: has no effect' data=data.h5 select.strategy=curriculum embeddings=easy.h5
+refused 2 "among the file's pairs" data=data.h5 select.strategy=curriculum select.scope=prompts
+refused 65 'a line of score' data=data.h5 select.strategy=filtered select.samples=scores.jsonl
+sed 's/"tokens": [0-9]*/"tokens": 99/' scores.jsonl > longer.jsonl
+refused 65 '99 tokens, the data' data=data.h5 select.strategy=curriculum select.rewards=longer.jsonl
 refused 2 'of the 5 pairs that are left' data=data.h5 select.strategy=curriculum select.count=6
 echo '{"row": 9, "reward": 1}' > far.jsonl
 refused 65 "far.jsonl, line 1: \"row\" is missing, or none of the data's 6" data=data.h5 select.strategy=filtered select.samples=far.jsonl

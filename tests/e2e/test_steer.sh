@@ -30,6 +30,15 @@ for n in own s2 s4; do same_adapter s1 $n; done
 run 4 dpo "${common[@]}" "${lora[@]}" $given output=moved train.steps=2
 run 1 dpo "${common[@]}" "${lora[@]}" $given output=moved
 same_adapter s1 moved
+"$COLLIMATE" dpo "${common[@]}" "${lora[@]}" $given output=killed train.checkpoint_every=1 > /dev/null 2>&1 &
+for _ in $(seq 500); do
+    [ -e killed/checkpoints/step-1.h5 ] && break
+    sleep 0.02
+done
+kill -9 $! 2> /dev/null
+wait $! 2> /dev/null
+run 1 dpo "${common[@]}" "${lora[@]}" $given output=killed train.checkpoint_every=1
+same_adapter s1 killed
 run 1 dpo "${common[@]}" $given output=film
 [ -e film/adapter/adapter_model.safetensors ] && bad "an adapter without LoRA"
 

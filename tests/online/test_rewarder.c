@@ -232,7 +232,10 @@ static void test_volume(void **state) {
     const struct rewarder_options chatty = {.command = "read a; echo 1; sleep 0.1; echo 2; cat >/dev/null",
                                             .timeout_s = 20};
     r = open_all(&chatty);
-    assert_int_equal(rewarder_run(r, of, 1, out), OK);
+    struct rewarded *once = malloc(sizeof *once); /* nothing of a run is looked at after it */
+    *once = of[0];
+    assert_int_equal(rewarder_run(r, once, 1, out), OK);
+    free(once);
     usleep(400000);
     assert_int_equal(rewarder_run(r, of, 1, out), ERR_DATA);
     assert_non_null(strstr(status_message()->text, "row 0, sample 0: more lines than it was asked"));

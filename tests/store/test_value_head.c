@@ -63,6 +63,10 @@ static void test_beside_a_model(void **state) {
     model_close(m);
     m = open_at(folder, false, ARENA_TRAINED); /* the model's own files are a model's */
     assert_int_equal(index_of(m->base), -1);
+    MUST(model_folder_save(world, m, folder, &options)); /* in whose place another one comes without a head */
+    model_close(m);
+    m = open_at(folder, true, ARENA_TRAINED);
+    assert_true(first_weight(m->base) == 0);
     model_close(m);
 }
 

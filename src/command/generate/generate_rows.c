@@ -70,13 +70,27 @@ static enum status look_at(void *context, const char *line, size_t n, int64_t en
     return OK;
 }
 
-/* The first line: settings, model and data. Appended. */
+/* Of the other models' weights. */
+static enum status hash_models(const struct generation *g, uint64_t *key) {
+    for (int v = 0; v <= VOICES; v++) {
+        struct model *m = v < VOICES ? g->voices[v] : g->judge;
+        uint64_t hash;
+        if (m && m != g->session.model) {
+            TRY(model_folder_hash(m, &hash));
+            *key = hash_join(*key, hash);
+        }
+    }
+    return OK;
+}
+
+/* The first line: settings, models and data. Appended. */
 static enum status put_first(const struct generation *g, struct text *out) {
     struct text settings = {0};
     char digits[17];
     enum status st = options_print(g->session.run->options, false, &settings);
     uint64_t key = st == OK ? hash_bytes(settings.data, settings.len, g->session.model_hash) : 0;
     text_free(&settings);
+    st = st == OK ? hash_models(g, &key) : st;
     hash_text(hash_join(key, dataset_hash(g->data)), digits);
     return st == OK ? text_printf(out, "%s\"%s\"}", BEGINS, digits) : st;
 }
@@ -89,8 +103,8 @@ static enum status find(const struct generation *g, const char *first, int64_t c
     }
     TRY(each_line(f.path, look_at, &f));
     if (!f.is_same && f.done > 0) {
-        log_root(LOG_WARN, "%s: %lld prompts of a run with other settings, model or data; begun anew", f.path,
-                 (long long)f.done);
+        log_root(LOG_WARN, "%s: %lld prompts of a run with other settings, models or data; begun anew",
+                 f.path, (long long)f.done);
     }
     if (f.is_same && f.done > 0) {
         counts[0] = f.done;

@@ -32,11 +32,22 @@ static enum status read_answers(struct judge *j) {
     return st;
 }
 
+/* Prompts that only one of two systems answered. */
+static void tell_unanswered(const struct replies *x, const struct replies *y, int64_t common) {
+    int64_t n = x->n + y->n - 2 * common;
+    if (n > 0) {
+        log_root(LOG_WARN, "left out: %lld prompts that only one of %s and %s answered", (long long)n,
+                 x->name, y->name);
+    }
+}
+
 /* Each pair of systems, the later one against all before it. */
 static enum status compare_rewards(struct judge *j) {
     for (int b = 1; b < j->n_systems; b++) {
         for (int a = 0; a < b; a++) {
+            int64_t before = j->verdicts.n;
             TRY(verdicts_from_rewards(&j->systems[a], &j->systems[b], &j->verdicts));
+            tell_unanswered(&j->systems[a], &j->systems[b], j->verdicts.n - before);
         }
     }
     return OK;
@@ -53,7 +64,11 @@ static enum status add_pairs(struct judge *j, int a, int b) {
             j->pairs[j->n_pairs++] = (struct judged){a, b, &x->list[i], other};
         }
     }
-    return j->n_pairs > before ? OK : fail(ERR_DATA, "%s and %s have no prompt in common", x->path, y->path);
+    if (j->n_pairs == before) {
+        return fail(ERR_DATA, "%s and %s have no prompt in common", x->path, y->path);
+    }
+    tell_unanswered(x, y, j->n_pairs - before);
+    return OK;
 }
 
 enum status judge_pair(struct judge *j) {

@@ -6,6 +6,7 @@
 #include "command/judge/judge.h"
 #include "io/ordered.h"
 #include "score/work.h"
+#include "util/log.h"
 #include "util/mem.h"
 
 enum { UNITS_PER_RANK = 16, ROOM = 512 };
@@ -15,11 +16,12 @@ struct judging {
     struct asking asking;
     struct pass *pass;
     struct workspace workspace;
-    int64_t room; /* tokens that the workspace is for */
+    int64_t room;   /* tokens that the workspace is for */
     struct forest forest;
     struct ids ids;
     float *logits;
     struct text prompt;
+    int64_t beyond;             /* texts that are longer than the model's positions; this rank's */
     double *results;            /* ORDERS of each unit; this rank's, 0 elsewhere */
     struct ordered_file *saved; /* judge.save; NULL: none */
     struct text lines;
@@ -58,11 +60,28 @@ static enum status make_room(struct judging *g, int64_t tokens) {
     return pass_open(m, &g->workspace, KEEP_NOTHING, &g->pass);
 }
 
+/* Whether the model can read g->ids. */
+static enum status check_length(struct judging *g) {
+    const struct model_config *config = &g->judge->session.model->config;
+    int64_t n = g->ids.count, positions = model_positions(config);
+    if (n == 0) {
+        return fail(ERR_DATA, "a text without any token");
+    }
+    if (config->learned_positions && n > config->max_positions) {
+        return fail(ERR_DATA,
+                    "%lld tokens with all that stands around it, and the judge has positions for %lld",
+                    (long long)n, (long long)config->max_positions);
+    }
+    g->beyond += positions > 0 && n > positions;
+    return OK;
+}
+
 /* The pass over g->ids, read out at the last one. */
 static enum status forward(struct judging *g, int64_t row) {
     const struct model_config *config = &g->judge->session.model->config;
     int32_t segment;
     int count;
+    TRY(check_length(g));
     TRY(to_int(g->ids.count, "tokens of a question", &count));
     TRY(make_room(g, count));
     forest_clear(&g->forest);
@@ -154,7 +173,9 @@ static enum status reward_units(void *context, const int64_t *units, int64_t n) 
         const struct reply *reply = reply_at(g->judge, units[i]);
         TRY(judge_prompt(g->judge, reply, &g->prompt));
         TRY(asking_reply_ids(&g->asking, g->prompt.data ? g->prompt.data : "", reply->text, &g->ids));
-        TRY(forward(g, reply->key));
+        if (forward(g, reply->key) != OK) {
+            return note("judging the answer of line %lld", (long long)reply->line);
+        }
         TRY(pass_values(g->pass, g->forest.readout_at, 1, &g->results[units[i]]));
     }
     return OK;
@@ -179,6 +200,11 @@ static enum status run(struct judging *g, int64_t n, int each,
     st = st == OK ? NEW_ARRAY(g->logits, g->judge->session.model->config.vocabulary) : st;
     TRY(comm_agree(c, st));
     TRY(work_run(c, &work));
+    TRY(comm_sum_i64(c, &g->beyond, 1));
+    if (g->beyond > 0) {
+        log_root(LOG_WARN, "%lld texts go beyond the judge's %lld positions", (long long)g->beyond,
+                 (long long)model_positions(&g->judge->session.model->config));
+    }
     return comm_sum_f64(c, g->results, n * each);
 }
 

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "util/log.h"
+
 static const char *const method_names[] = {"grpo", "rloo", "raft", "online_dpo", "ppo", "xpo", "nash_md"};
 
 /* What a method is where settings are silent. */
@@ -118,15 +120,27 @@ enum status online_terms(const struct run *run, struct terms *out) {
                     s->online.loss);
     }
     if (out->rows == OVER_PAIRS) {
-        TRY(terms_check(out, 0));
+        TRY(terms_check(out, dpo_options_given(run->options)));
         out->has_reference = out->reads & READS_REFERENCE;
     }
     out->has_reference |= online_has_other(s) || (online_way_of(s)->kl_in_reward && online_kl(run) > 0);
     return options_learn(run->options, LEARNT_ONLINE_REFERENCE, out->has_reference);
 }
 
+/* What is taken as it is set, as TRL does, and seldom meant. */
+static void warn(const struct run *run, const struct terms *terms) {
+    double most = terms->policy.clip_high;
+    if (strcmp(run->settings->online.loss, "cispo") == 0 && most < 1) {
+        log_root(LOG_WARN,
+                 "online.loss=cispo: every ratio counts at most %g, also that of 1; online.clip_high says so "
+                 "(TRL and ScaleRL recommend 5)",
+                 most);
+    }
+}
+
 enum status command_online(struct run *run) {
     struct terms terms;
     TRY(online_terms(run, &terms));
+    warn(run, &terms);
     return trainer_run_own(run, &terms, online_source());
 }

@@ -13,6 +13,9 @@
 #include "util/log.h"
 #include "util/mem.h"
 
+/* Of a rollout, whose numbers by token every rank has, and the most of them while it is drawn. */
+enum { BYTES_OF_TOKEN = 96 };
+
 /* What it holds. */
 struct online_state {
     struct experience experience;
@@ -119,6 +122,7 @@ static enum status memory(struct trainer *t, struct estimate_options *out) {
     int64_t bytes;
     enum status st = OK;
     TRY(decoder_bytes(&out->config, &t->session.backend->caps, &options, &out->drawing));
+    out->held = t->data.plan.batch * online_samples(s) * s->online.max_new_tokens * BYTES_OF_TOKEN;
     if (online_has_other(s)) { /* the other voice's cache */
         out->others += out->drawing;
     }
@@ -528,6 +532,7 @@ static void close_source(struct trainer *t) {
     if (!o) {
         return;
     }
+    experience_summary(&o->experience);
     experience_close(&o->experience);
     rewarder_close(o->rewarder);
     for (int i = 0; i < o->n_models; i++) {
