@@ -43,7 +43,7 @@
 
 #define MOST 9.0e15 /* integers above 2^53 do not survive a double */
 
-/* The rows of a group of keys are in keys/GROUP.inc. */
+/* The rows of a group of keys are in keys/GROUP.inc, in the order in which --help shows them. */
 static const struct option table[] = {
     TEXT("input", input, "", "prepare inspect", NULL, "file or files read, comma separated"),
     TEXT("output", output, "", WRITERS, NULL,
@@ -135,15 +135,23 @@ static const struct option table[] = {
            "type of the weights that are written; auto: what most weights of the model that was read have "
            "(init: fp32); training itself is in fp32"),
 
-#include "command/keys/dpo.inc"
-#include "command/keys/evaluate.inc"
-#include "command/keys/few_shot.inc"
-#include "command/keys/generate.inc"
-#include "command/keys/online.inc"
-#include "command/keys/select.inc"
-#include "command/keys/steer.inc"
-#include "command/keys/synth.inc"
 #include "command/keys/train.inc"
+
+#include "command/keys/dpo.inc"
+
+#include "command/keys/online.inc"
+
+#include "command/keys/steer.inc"
+
+#include "command/keys/select.inc"
+
+#include "command/keys/few_shot.inc"
+
+#include "command/keys/evaluate.inc"
+
+#include "command/keys/generate.inc"
+
+#include "command/keys/synth.inc"
     INT("inspect.rows", inspect.rows, "0", 0, MOST, "rows", "inspect", NULL,
         "preference files: the first rows as text (with tokenizer=FOLDER where the one that the file names "
         "is "
