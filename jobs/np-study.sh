@@ -8,6 +8,9 @@
 # SEEDS=n: seeds of the neural process (5), from 0; its accuracies are the mean over them, with Student's interval at
 # 95 %: what one seed gives with one or three context pairs lies up to two points from that. NORM_BATCHES=0: batch norm's
 # statistics as published (moving averages), not averaged over 110 batches after training; seeds then scatter more.
+# Each neural process is evaluated twice: with one set of these statistics for contexts of all sizes, as published, and with
+# statistics of contexts of the size at hand. One set costs most where contexts are small: their sums, and so the norm's input,
+# are smaller than the mean of all sizes.
 # The last rows are the correlation study: contexts from another set than the targets, of which a share conflicts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,6 +38,7 @@ done
 # the less a choice says. On the world of [0, 1], and on texts of two users, by embeddings of a small SFT model.
 shares=(0 0.25 0.5 1)
 apart="few_shot.model=np few_shot.hidden=128"
+[ "${NORM_BATCHES:-110}" = 0 ] || apart+=" few_shot.norm_by_context=true"
 text=$run/text
 for share in "${shares[@]}"; do
     studies+=(
@@ -84,6 +88,13 @@ done
 for pid in "${pids[@]}"; do
     wait "$pid"
 done
+by_size=()
+for name in "${seeds[@]}"; do
+    [ "${NORM_BATCHES:-110}" != 0 ] || break
+    by_size+=("by-size-$name")
+    [ -e "$run/by-size-$name/result.json" ] || mpirun -q -n "${RANKS:-1}" "$collimate" --quiet few-shot model="$run/$name" \
+        output="$run/by-size-$name" threads=1 few_shot.norm_batches="${NORM_BATCHES:-110}" few_shot.norm_by_context=true
+done
 
 # Accuracy and its error in percent at each context size, of the measure $2 in result.json.
 accuracies() {
@@ -100,11 +111,11 @@ row() {
     done
     printf '\n'
 }
-# Mean over the seeds, and the half of its interval, for each context size, of the measure $1.
+# Mean over the seeds, and the half of its interval, for each context size, of the measure $1; $2: which evaluation.
 over_seeds() {
     local name
     for name in "${seeds[@]}"; do
-        accuracies "$name" "$1" | xargs -n 3 | awk -v seed="$name" '{ print "np," seed ",k" $1 ",accuracy," $2 }'
+        accuracies "${2:-}$name" "$1" | xargs -n 3 | awk -v seed="$name" '{ print "np," seed ",k" $1 ",accuracy," $2 }'
     done | awk -F, -f jobs/intervals.awk |
         awk -F, 'NR > 1 { printf "%s%s %.2f %.2f", (NR > 2 ? " " : ""), substr($2, 2), $5, ($7 - $6) / 2 }'
 }
@@ -127,6 +138,15 @@ table() {
         # shellcheck disable=SC2046
         row "  $name" $(accuracies "$name" paper_unseen)
     done
+    if [ "${#by_size[@]}" -gt 0 ]; then
+        echo "with batch norm's statistics of contexts of each size:"
+        # shellcheck disable=SC2046
+        row "NP-BTL, mean of ${#seeds[@]} seeds +- half of interval" $(over_seeds paper_unseen by-size-)
+        for name in "${by_size[@]}"; do
+            # shellcheck disable=SC2046
+            row "  ${name#by-size-}" $(accuracies "$name" paper_unseen)
+        done
+    fi
     echo 'the same on pairs that were not shown (what was published counts positions k and up, some of them shown):'
     # shellcheck disable=SC2046
     row "NP-BTL, mean of ${#seeds[@]} seeds +- half of interval" $(over_seeds unseen)

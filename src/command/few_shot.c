@@ -207,6 +207,20 @@ static void log_accuracy(int64_t context, const struct few_shot_accuracy *a) {
              100 * a->mean[MEASURE_UNSEEN], 100 * a->mean[MEASURE_SEEN], 100 * a->mean[MEASURE_PAPER_UNSEEN]);
 }
 
+/* Collective. Batch norm's statistics for contexts of one size, where they are by size. */
+static enum status norm_for(struct few_shot *f, int64_t context) {
+    const struct settings *s = f->run->settings;
+    return s->few_shot.norm_by_context
+               ? few_shot_average_norm(&f->trainer, s->few_shot.norm_batches, context, context)
+               : OK;
+}
+
+/* Collective. For contexts of every size that was trained. */
+static enum status norm_for_all(struct few_shot *f) {
+    return few_shot_average_norm(&f->trainer, f->run->settings->few_shot.norm_batches, f->options.context_min,
+                                 f->options.context_max);
+}
+
 /* Collective. Models without a context have one row. */
 static enum status evaluate(struct few_shot *f) {
     struct text *out = &f->result;
@@ -223,7 +237,8 @@ static enum status evaluate(struct few_shot *f) {
     st = comm_agree(f->run->comm, st == OK ? text_puts(out, ", \"evaluation\": [") : st);
     for (int i = 0; i < rows && st == OK; i++) {
         if (context_sizes[i] <= f->options.targets) {
-            st = few_shot_evaluate(&f->trainer, context_sizes[i], all);
+            st = norm_for(f, context_sizes[i]);
+            st = st == OK ? few_shot_evaluate(&f->trainer, context_sizes[i], all) : st;
             st = st == OK && i ? text_puts(out, ", ") : st;
             st = st == OK ? put_context(out, context_sizes[i], all, labels) : st;
             st = comm_agree(f->run->comm, st);
@@ -302,8 +317,9 @@ static enum status few_shot_work(struct few_shot *f) {
     st = st == OK ? run_folder_accept(run, &host, &folder) : st;
     st = st == OK && !*s->model ? comm_agree(run->comm, open_metrics(f, s->output)) : st;
     st = st == OK && !*s->model ? train(f) : st;
-    st = st == OK ? few_shot_average_norm(&f->trainer, s->few_shot.norm_batches) : st;
+    st = st == OK ? norm_for_all(f) : st;
     st = st == OK ? evaluate(f) : st;
+    st = st == OK && s->few_shot.norm_by_context ? norm_for_all(f) : st; /* which the saved model has */
     st = st == OK ? comm_agree(run->comm, lease_check(folder.lease)) : st;
     st = st == OK ? comm_agree(run->comm, deliver(f, s->output)) : st;
     st = st == OK && !*s->model ? checkpoint_prune(run->comm, s->output, 0) : st; /* done: begins anew */

@@ -131,6 +131,7 @@ struct settings {
         bool latent;
         int64_t hidden, heads, batch, targets, context_min, context_max, samples, eval_samples;
         int64_t steps, passes, norm_batches, checkpoint_every, task_seed, world_rows, world_seed;
+        bool norm_by_context;
         double learning_rate, epsilon, weight_decay, beta_kl, dropout, holdout, context_conflicting;
         char *context_data;
     } few_shot;

@@ -111,14 +111,14 @@ enum status few_shot_step(struct few_shot_trainer *t, struct few_shot_value *val
     return OK;
 }
 
-enum status few_shot_average_norm(struct few_shot_trainer *t, int64_t batches) {
-    const struct few_shot_options *o = t->options;
+enum status few_shot_average_norm(struct few_shot_trainer *t, int64_t batches, int64_t least, int64_t most) {
     double momentum = t->pass.norm.momentum;
     enum status st = OK;
     for (int64_t i = 0; i < batches; i++) { /* all of them, whatever fails: the ranks are together in each */
-        draw_training(t, o->context_min + i % (o->context_max - o->context_min + 1), t->adam.step + i);
+        draw_training(t, least + i % (most - least + 1), t->adam.step + i);
+        t->users.batch.dropout = 0;
         t->pass.norm.momentum = 1 / (double)(i + 1);
-        /* z as evaluation draws it, no dropout */
+        /* z as evaluation draws it */
         enum status forward = few_shot_forward(&t->pass, &t->users.batch, true, FEW_SHOT_CODE);
         st = st == OK ? forward : st;
     }

@@ -37,10 +37,11 @@ int64_t few_shot_steps_per_pass(const struct world *w, const struct few_shot_opt
  * with, all go through the same collectives and end with its message and code, without an update. */
 enum status few_shot_step(struct few_shot_trainer *t, struct few_shot_value *value);
 /* Collective. The norm's running statistics, which evaluation goes by, become plain averages over so many
- * more training batches, whose contexts are of each size by turns; parameters stay. As few_shot_step leaves
- * them, they are those of the last ten batches or so (PyTorch's momentum), and follow the sizes of context
- * that these happened to have. (Wu and Johnson 2021, "Rethinking Batch in BatchNorm", section 3.) */
-enum status few_shot_average_norm(struct few_shot_trainer *t, int64_t batches);
+ * more training batches without dropout, whose contexts are of each size of [least, most] by turns;
+ * parameters stay. As few_shot_step leaves them, they are those of the last ten batches or so (PyTorch's
+ * momentum), and follow the sizes of context that these happened to have. (Wu and Johnson 2021, "Rethinking
+ * Batch in BatchNorm", section 3.) */
+enum status few_shot_average_norm(struct few_shot_trainer *t, int64_t batches, int64_t least, int64_t most);
 
 /* Accuracies of a user's targets, averaged over the users. A tie counts as "a preferred", with samples of the
  * latent the accuracy is averaged over them. */

@@ -54,7 +54,7 @@ static void check_average(struct few_shot_trainer *t) {
         for (int i = 0; i < HIDDEN && run == 3; i++) {
             m->running_mean[i] = m->running_variance[i] = 7;
         }
-        CHECK(few_shot_average_norm(t, batches[run]) == OK);
+        CHECK(few_shot_average_norm(t, batches[run], t->options->context_min, t->options->context_max) == OK);
         for (int i = 0; i < HIDDEN; i++) {
             mean[run][i] = m->running_mean[i];
             variance[run][i] = m->running_variance[i];
@@ -159,7 +159,7 @@ static void fail_on_one(struct comm *c, const struct world *w, const struct netw
     expect_failed(c, few_shot_step(&t, &value));
     CHECK(t.adam.step == 0);
     CHECK(memcmp(m.parameters, untouched.parameters, (size_t)m.count * sizeof *m.parameters) == 0);
-    expect_failed(c, few_shot_average_norm(&t, 3));
+    expect_failed(c, few_shot_average_norm(&t, 3, 0, 2));
     expect_failed(c, few_shot_evaluate(&t, 3, accuracy));
     t.pass.limits.targets = fits;
     CHECK(few_shot_evaluate(&t, 3, accuracy) == OK);
