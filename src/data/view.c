@@ -351,8 +351,7 @@ static enum status read_samples(const struct chosen_rows *c, const struct sample
     uint8_t *mask = dataset_size(v->d).has_trained ? (uint8_t *)(at + room->tokens) : NULL;
     for (int64_t i = 0; i < c->n; i++) {
         const struct row_plan *p = chosen_row(c, i);
-        const struct planned_response *own =
-            p->n_responses > 0 ? all->responses + p->first_response : NULL;
+        const struct planned_response *own = p->n_responses > 0 ? all->responses + p->first_response : NULL;
         samples[i].responses = responses;
         samples[i].pairs = pairs;
         if (p->n_pairs > 0) {
