@@ -348,10 +348,11 @@ static enum status read_samples(const struct chosen_rows *c, const struct sample
     struct sample_response *responses = (struct sample_response *)(samples + c->n);
     struct sample_pair *pairs = (struct sample_pair *)(responses + room->responses);
     int32_t *at = (int32_t *)(pairs + room->pairs);
+    const struct planned_response none = {0};
     uint8_t *mask = dataset_size(v->d).has_trained ? (uint8_t *)(at + room->tokens) : NULL;
     for (int64_t i = 0; i < c->n; i++) {
         const struct row_plan *p = chosen_row(c, i);
-        const struct planned_response *own = p->n_responses > 0 ? all->responses + p->first_response : NULL;
+        const struct planned_response *own = p->n_responses > 0 ? all->responses + p->first_response : &none;
         samples[i].responses = responses;
         samples[i].pairs = pairs;
         if (p->n_pairs > 0) {

@@ -130,12 +130,16 @@ static enum status make_samples(const struct experience *e, const struct update_
 /* Numbers of the rollout's tokens at the places of the batch's. from NULL: there are none. */
 static enum status take_tokens(const struct experience *e, const struct batch *b, const double *from,
                                double **out) {
-    TRY(from && !*out ? batch_token_array(b, out) : OK);
-    for (int64_t i = 0; i < b->n && from; i++) {
+    if (!from) {
+        return OK;
+    }
+    TRY(*out ? OK : batch_token_array(b, out));
+    double *numbers = *out;
+    for (int64_t i = 0; i < b->n && numbers; i++) {
         for (int32_t j = 0; j < b->samples[i].n_responses; j++) {
             int64_t to = b->first[i] + j, at = e->rollout.first[b->samples[i].responses[j].id];
             for (int64_t t = b->token_first[to]; t < b->token_first[to + 1]; t++) {
-                (*out)[t] = from[at + t - b->token_first[to]];
+                numbers[t] = from[at + t - b->token_first[to]];
             }
         }
     }

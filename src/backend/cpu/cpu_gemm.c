@@ -87,6 +87,12 @@ static void narrow_columns(const struct product *p, int64_t j, const float *a, f
     }
 }
 
+/* Long runs, since a run's first panel was not prefetched; several a thread, since cores are not alike. */
+static int64_t panels_in_a_run(int64_t panels, int threads) {
+    int64_t run = panels / (4 * (int64_t)threads);
+    return run > PANELS_AT_ONCE ? run : PANELS_AT_ONCE;
+}
+
 static enum status multiply_narrow(struct cpu *cpu, const struct product *p) {
     int64_t rows = panels_over(p->m, PANEL_ROWS) * PANEL_ROWS;
     int64_t floats = (rows * p->k + 15) / 16 * 16;
@@ -102,12 +108,8 @@ static enum status multiply_narrow(struct cpu *cpu, const struct product *p) {
         }
     }
     int64_t panels = panels_over(p->n, PANEL_COLUMNS);
-    /* Long runs, since a run's first panel was not prefetched; several a thread, since cores are not alike.
-     */
-    int64_t run = panels / (4 * (int64_t)cpu->threads);
-    run = run > PANELS_AT_ONCE ? run : PANELS_AT_ONCE;
 #pragma omp parallel for num_threads(cpu->threads) \
-    schedule(dynamic, run) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
+    schedule(dynamic, panels_in_a_run(panels, cpu->threads)) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
     for (int64_t panel = 0; panel < panels; panel++) {
         float *b = a + floats + (int64_t)omp_get_thread_num() * PANEL_COLUMNS * PANEL_DEPTH;
         narrow_columns(p, panel * PANEL_COLUMNS, a, b);

@@ -440,6 +440,22 @@ static void set_other(struct trainer *t, struct online_state *o, const struct de
     o->other.adapters[VOICE_REFERENCE] = s->reference_lora;
 }
 
+static struct appraiser appraiser_of(struct trainer *t, const struct online_state *o) {
+    struct session *s = &t->session;
+    return (struct appraiser){.comm = s->comm,
+                              .workspace = &s->workspace,
+                              .tokenizer = s->tokenizer,
+                              .rewarder = o->rewarder,
+                              .models = o->models,
+                              .n_models = o->n_models,
+                              .score_reference = t->terms.has_reference ? score_reference : NULL,
+                              .scores = t,
+                              .score_values = t->terms.reads & READS_TOKEN_VALUE ? score_values : NULL,
+                              .valuer = t,
+                              .find_answer = s->tokenizer ? find_answer : NULL,
+                              .answers = t};
+}
+
 /* Local. */
 static enum status open_experience(struct trainer *t, struct online_state *o) {
     struct session *s = &t->session;
@@ -457,18 +473,7 @@ static enum status open_experience(struct trainer *t, struct online_state *o) {
                     .samples = (int32_t)online_samples(settings),
                     .first_token = stops_first_token(s, s->train.data),
                     .expected = o->expected},
-        .appraiser = {.comm = s->comm,
-                      .workspace = &s->workspace,
-                      .tokenizer = s->tokenizer,
-                      .rewarder = o->rewarder,
-                      .models = o->models,
-                      .n_models = o->n_models,
-                      .score_reference = t->terms.has_reference ? score_reference : NULL,
-                      .scores = t,
-                      .score_values = t->terms.reads & READS_TOKEN_VALUE ? score_values : NULL,
-                      .valuer = t,
-                      .find_answer = s->tokenizer ? find_answer : NULL,
-                      .answers = t},
+        .appraiser = appraiser_of(t, o),
         .plan = t->data.plan,
         .span = settings->online.inner_epochs,
         .method = (enum online_method)settings->online.method,
