@@ -33,7 +33,7 @@ shape=${SHAPE:-}
 sft=(train.steps="${SFT_STEPS:-150}" train.batch=64 train.learning_rate=3e-3)
 dpo=(dpo.beta=0.5 train.learning_rate=1e-3)
 steer=(lora.rank=8 lora.alpha=16 steer.layers=all steer.targets=8 steer.context_max=8 train.batch=64 train.steps="$updates"
-    steer.rate=1e-3 dpo.loss="${LOSS:-sigmoid}") # sigmoid+0.2*sft: texts stay whole, accuracies are lower
+    steer.rate=1e-3 dpo.loss="${LOSS:-sigmoid+0.15*sft}") # sigmoid alone breaks some texts off
 # As published (Kobalczyk et al.): FiLM from zero, raw embeddings, wide adapters on two projections, small steps; as many
 # pairs as above.
 published=(lora.rank=128 lora.alpha=256 lora.dropout=0.1 lora.targets=q_proj,v_proj steer.layers=all steer.start=film
