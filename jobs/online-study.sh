@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What `collimate online` buys: from one SFT policy in a world whose true reward is known, DPO on offline pairs, RAFT, online
-# DPO, RLOO, GRPO and PPO at equal numbers of updates, by the true reward and by a reward model that learned it from few
+# DPO, RLOO, GRPO, PPO, XPO and Nash-MD at equal numbers of updates, by the true reward and by a reward model that learned it from few
 # labels, many of them wrong. The true reward of held-out responses is put beside their KL from the SFT policy, along
 # training: which methods get more for the same distance, and where a learned reward is over-optimised.
-#   bash jobs/online-study.sh                  several seeds, ten minutes or so on two cores
+#   bash jobs/online-study.sh                  several seeds (three, without XPO and Nash-MD: 9 minutes of two busy cores)
 #   STUDY=quick bash jobs/online-study.sh      the same in little: to see it work, not to learn from it
 # Writes to RUN (runs/online-study): points.csv (reward and KL of each run along training), table.csv, table.txt (means over
 # seeds with Student's intervals at 95 %, differences paired by seed), online-study.png (with PYTHON: one with matplotlib).

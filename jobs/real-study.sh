@@ -381,15 +381,4 @@ report() {
     done
 }
 
-for world in $worlds; do
-    if [ -n "$input" ]; then
-        dir=$run/$world
-        split_records
-    fi
-    study_seeds "$world"
-done
-await_seeds
-collect
-report | tee "$run/table.txt"
-plot real-study
-say "table in $run/table.txt"
+study_worlds real-study split_records

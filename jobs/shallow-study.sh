@@ -62,27 +62,6 @@ fi
 # ----------------------------------------------------------------------------------------------------------------------
 
 . jobs/study.sh
-
-# A tokenizer whose tokens are the words of a world's file, each with the space before it: so that a position is a word.
-word_tokenizer() {
-    local file=$1 folder=$2
-    [ -e "$folder/tokenizer.json" ] && return
-    mkdir -p "$folder"
-    {
-        printf '{"version": "1.0", "normalizer": null, "post_processor": null, "added_tokens": ['
-        printf '{"id": 0, "content": "</s>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, '
-        printf '"normalized": false}], "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": '
-        printf '"never", "split": false}, "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", '
-        printf '"split": false}, "model": {"type": "Unigram", "unk_id": 1, "byte_fallback": false, "vocab": [["</s>", 0], '
-        printf '["<unk>", 0], ["Q:", -1], ["?", -1], ["\\nA:", -1], [".", -1]'
-        sed -E 's/.*"Q:([^?]*)\?.*"chosen": "([^"]*)", "rejected": "([^"]*)".*/\1 \2 \3/; s/[.]//g' "$file" |
-            tr -s ' ' '\n' | sort -u | sed -n 's/^..*/, ["▁&", -1]/p' | tr -d '\n'
-        printf ']}}\n'
-    } > "$folder/tokenizer.part"
-    echo '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "unk_token": "<unk>"}' \
-        > "$folder/tokenizer_config.json"
-    mv "$folder/tokenizer.part" "$folder/tokenizer.json"
-}
 # Data of a seed of a world: text without a preference (labels are a coin's toss) that the reference learns to write, few
 # pairs with labels, held-out pairs with true labels; and a model of as many ids as there are words.
 draw_data() {
@@ -92,7 +71,9 @@ draw_data() {
         once "synth-$part" synth synth.rule="$world" synth.length="$length" synth.marked="$marked" synth.rows="${rows[$part]}" \
             synth.noise="${wrong[$part]}" seed="$seed${#part}" output="$dir/$part.jsonl"
     done
-    word_tokenizer "$dir/plain.jsonl" "$dir/words"
+    [ -e "$dir/words/tokenizer.json" ] ||
+        sed -E 's/.*"Q:([^?]*)\?.*"chosen": "([^"]*)", "rejected": "([^"]*)".*/\1 \2 \3/; s/[.]//g' "$dir/plain.jsonl" |
+        word_tokenizer "$dir/words"
     for part in plain train heldout; do
         once "prepare-$part" prepare input="$dir/$part.jsonl" tokenizer="$dir/words" output="$dir/$part.h5"
     done
@@ -313,15 +294,4 @@ report() {
     done
 }
 
-for world in $worlds; do
-    if [ -n "$input" ]; then
-        dir=$run/$world
-        split_records
-    fi
-    study_seeds "$world"
-done
-await_seeds
-collect
-report | tee "$run/table.txt"
-plot shallow-study
-say "table in $run/table.txt"
+study_worlds shallow-study split_records

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does one policy follow each of several users who want opposite things? As one command: SFT on all responses of a world
-# of text, DPO for each user alone, DPO on the mixture of all, and NP-DPO, which is told k of a user's choices: by this
-# program's defaults, and by the published recipe.
+# of text, DPO for each user alone, DPO on the mixture of all, and NP-DPO, which is told k of a user's choices: with this
+# program's way to begin and rates that fit the models here, and by the published recipe.
 #   bash jobs/steer-study.sh                       a world of two users and one of three, several seeds
 #   bash jobs/steer-study.sh RESPONSES.jsonl[.gz]  {prompt, responses: [{text, score}]}: the score against brevity;
 #                                                  MODEL=folder is a model to begin with
@@ -36,6 +36,7 @@ steer=(lora.rank=8 lora.alpha=16 steer.layers=all steer.targets=8 steer.context_
     steer.rate=1e-3 dpo.loss="${LOSS:-sigmoid+0.15*sft}") # sigmoid alone breaks some texts off
 # As published (Kobalczyk et al.): FiLM from zero, raw embeddings, wide adapters on two projections, small steps; as many
 # pairs as above.
+# shellcheck disable=SC2054 # a list of targets
 published=(lora.rank=128 lora.alpha=256 lora.dropout=0.1 lora.targets=q_proj,v_proj steer.layers=all steer.start=film
     steer.standardize=false steer.targets=9 steer.context_max=6 train.batch=18 train.steps=$((updates * 64 / 18))
     train.learning_rate=1e-5 steer.rate=1e-5 train.epsilon=3e-5 dpo.beta=0.05)
@@ -49,24 +50,6 @@ if [ -n "$input" ]; then
 fi
 . jobs/study.sh
 
-# A tokenizer whose tokens are the words on standard input, each with the space before it.
-word_tokenizer() {
-    local folder=$1
-    mkdir -p "$folder"
-    {
-        printf '{"version": "1.0", "normalizer": null, "post_processor": null, "added_tokens": ['
-        printf '{"id": 0, "content": "</s>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, '
-        printf '"normalized": false}], "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": '
-        printf '"never", "split": false}, "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", '
-        printf '"split": false}, "model": {"type": "Unigram", "unk_id": 1, "byte_fallback": false, "vocab": [["</s>", 0], '
-        printf '["<unk>", 0], ["Q:", -1], ["?", -1], ["\\nA:", -1], [".", -1]'
-        tr -s ' ' '\n' | sort -u | sed -n 's/^..*/, ["▁&", -1]/p' | tr -d '\n'
-        printf ']}}\n'
-    } > "$folder/tokenizer.part"
-    echo '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "unk_token": "<unk>"}' \
-        > "$folder/tokenizer_config.json"
-    mv "$folder/tokenizer.part" "$folder/tokenizer.json"
-}
 # Every response's score, and the brevity of its text (bytes as JSON writes them, below zero).
 with_brevity() {
     awk '
@@ -309,34 +292,8 @@ report() {
         local measures=(sum "text asked" "text other")
         [ -z "$input" ] || measures=(sum "bytes nobody" "bytes judge" "bytes brevity")
         # shellcheck disable=SC2086
-        lines "$world" "$(printf '%s;' "${names[@]}")" ${users[$world]} "${measures[@]}"
+        mean=%6.1f half=%4.1f width=16 table "$world" "$(printf '%s;' "${names[@]}")" ${users[$world]} "${measures[@]}"
     done
 }
-# lines WORLD ITEMS(;) MEASURE...: as study.sh's table, of items with spaces in their names.
-lines() {
-    local world=$1 items=$2
-    shift 2
-    awk -F, -v world="$world" -v items="$items" -v measures="$(printf '%s;' "$@")" '
-        $1 == world { cell[$2, $3] = $6 == "" ? sprintf("%6.1f", $5) : sprintf("%6.1f +- %4.1f", $5, ($7 - $6) / 2) }
-        END {
-            n = split(measures, m, ";") - 1
-            k = split(items, item, ";") - 1
-            printf "  %-18s", ""
-            for (j = 1; j <= n; j++) printf " %-16s", m[j]
-            printf "\n"
-            for (i = 1; i <= k; i++) {
-                printf "  %-18s", item[i]
-                for (j = 1; j <= n; j++) printf " %-16s", cell[item[i], m[j]]
-                printf "\n"
-            }
-        }' "$run/table.csv"
-}
 
-for world in $worlds; do
-    study_seeds "$world"
-done
-await_seeds
-collect
-report | tee "$run/table.txt"
-plot steer-study
-say "table in $run/table.txt"
+study_worlds steer-study

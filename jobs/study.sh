@@ -56,6 +56,25 @@ split_records() {
         once "prepare-$part" prepare input="$dir/$part.jsonl" tokenizer="${base:-bytes}" output="$dir/$part.h5"
     done
 }
+# word_tokenizer FOLDER: a tokenizer whose tokens are the words on standard input, each with the space before it: a position is a
+# word.
+word_tokenizer() {
+    local folder=$1
+    mkdir -p "$folder"
+    {
+        printf '{"version": "1.0", "normalizer": null, "post_processor": null, "added_tokens": ['
+        printf '{"id": 0, "content": "</s>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, '
+        printf '"normalized": false}], "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": '
+        printf '"never", "split": false}, "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", '
+        printf '"split": false}, "model": {"type": "Unigram", "unk_id": 1, "byte_fallback": false, "vocab": [["</s>", 0], '
+        printf '["<unk>", 0], ["Q:", -1], ["?", -1], ["\\nA:", -1], [".", -1]'
+        tr -s ' ' '\n' | sort -u | sed -n 's/^..*/, ["▁&", -1]/p' | tr -d '\n'
+        printf ']}}\n'
+    } > "$folder/tokenizer.part"
+    echo '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "unk_token": "<unk>"}' \
+        > "$folder/tokenizer_config.json"
+    mv "$folder/tokenizer.part" "$folder/tokenizer.json"
+}
 # study_seeds WORLD: study_seed WORLD 1, 2, …, at_once side by side; await_seeds waits for those of all worlds.
 pids=()
 study_seeds() {
@@ -74,24 +93,27 @@ await_seeds() {
         wait "$pid" || die "a seed failed"
     done
 }
-# table WORLD ITEMS MEASURE...: a row for each item of table.csv, a column for each measure, mean and interval.
+# table WORLD ITEMS MEASURE...: a row for each item of table.csv that has numbers (items with spaces between them, or a ; behind
+# each), a column for each measure, mean and half of the interval, in the formats $mean and $half and columns of $width.
 table() {
     local world=$1 items=$2
     shift 2
-    awk -F, -v world="$world" -v items="$items" -v measures="$(printf '%s;' "$@")" '
-        $1 == world { cell[$2, $3] = $6 == "" ? sprintf("%7.4f", $5) : sprintf("%7.4f +- %6.4f", $5, ($7 - $6) / 2) }
+    [[ $items == *\;* ]] || items=${items// /;}\;
+    awk -F, -v world="$world" -v items="$items" -v measures="$(printf '%s;' "$@")" -v column=" %-${width:-22}s" \
+        -v mean="${mean:-%7.4f}" -v half="${half:-%6.4f}" '
+        $1 == world { cell[$2, $3] = sprintf(mean, $5) ($6 == "" ? "" : " +- " sprintf(half, ($7 - $6) / 2)) }
         END {
             n = split(measures, m, ";") - 1
-            k = split(items, item, " ")
+            k = split(items, item, ";") - 1
             printf "  %-16s", ""
             for (j = 1; j <= n; j++) {
-                printf " %-22s", m[j]
+                printf column, m[j]
             }
             printf "\n"
             for (i = 1; i <= k; i++) {
                 line = ""
                 for (j = 1; j <= n; j++) {
-                    line = line sprintf(" %-22s", cell[item[i], m[j]])
+                    line = line sprintf(column, cell[item[i], m[j]])
                 }
                 if (line ~ /[0-9]/) {
                     printf "  %-16s%s\n", item[i], line
@@ -108,4 +130,19 @@ plot() {
     else
         echo "no plot: ${PYTHON:-python3} with matplotlib is not here (PYTHON=interpreter names another)"
     fi
+}
+# study_worlds KIND [PREPARE]: the seeds of all $worlds, PREPARE first in $dir where there is a user's file; then collect, report
+# and the plot of that KIND.
+study_worlds() {
+    local world
+    for world in $worlds; do
+        dir=$run/$world
+        [ -z "$input" ] || [ -z "${2:-}" ] || "$2"
+        study_seeds "$world"
+    done
+    await_seeds
+    collect
+    report | tee "$run/table.txt"
+    plot "$1"
+    say "table in $run/table.txt"
 }

@@ -92,6 +92,10 @@ tiny_world() {
         "$COLLIMATE" --quiet prepare input=train.jsonl output=train.h5 tokenizer=bytes &&
         "$COLLIMATE" --quiet init init.config=config.json output=init tokenizer=bytes seed=3 || exit 1
 }
+# went_on FOLDER STEP: a run there went on behind that step (a pattern), and did not begin anew.
+went_on() {
+    grep -qE "going on after (step|update) $2 of" "$1/log.txt" || bad "$1: no run went on after step $2: $(grep -h 'going on' "$1/log.txt" | tail -1)"
+}
 # damage FILE: two bytes in its middle.
 damage() {
     printf '\252\125' | dd of="$1" bs=1 seek=$(($(stat -c %s "$1") / 2)) conv=notrunc 2> /dev/null

@@ -20,7 +20,7 @@ static enum status embed_first(struct run *run, struct text *path) {
     session.settings = &settings;
     enum status st = session_open_backend(&session, NULL, true);
     st = st == OK ? session_open_model(&session) : st;
-    st = st == OK ? session_open_data(&session, settings.data, &data) : st;
+    st = st == OK ? session_open_data(&session, settings.data, (enum data_split)settings.split, &data) : st;
     st = st == OK ? embed_run(&session, data, true, path) : st;
     if (data) {
         dataset_close(data);
@@ -101,21 +101,25 @@ unsigned dpo_options_given(const struct options *o) {
     return given;
 }
 
-enum status dpo_losses(const struct run *run, struct terms *out) {
+enum status dpo_pair_options(const struct run *run, struct preference_options *out) {
     const struct settings *s = run->settings;
-    out->options = (struct preference_options){.beta = s->dpo.beta,
-                                               .label_smoothing = s->dpo.label_smoothing,
-                                               .margin = s->dpo.margin,
-                                               .gamma = s->dpo.gamma,
-                                               .tau = s->dpo.tau,
-                                               .beta_scale = s->dpo.beta_scale,
-                                               .desirable_weight = s->dpo.desirable_weight,
-                                               .undesirable_weight = s->dpo.undesirable_weight,
-                                               .weighting = s->dpo.weighting,
-                                               .tdpo_alpha = s->dpo.tdpo_alpha,
-                                               .tail_discount = 1 - s->dpo.ld_alpha};
-    TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
-    TRY(terms_parse(s->dpo.loss, out));
+    *out = (struct preference_options){.beta = s->dpo.beta,
+                                       .label_smoothing = s->dpo.label_smoothing,
+                                       .margin = s->dpo.margin,
+                                       .gamma = s->dpo.gamma,
+                                       .tau = s->dpo.tau,
+                                       .beta_scale = s->dpo.beta_scale,
+                                       .desirable_weight = s->dpo.desirable_weight,
+                                       .undesirable_weight = s->dpo.undesirable_weight,
+                                       .weighting = s->dpo.weighting,
+                                       .tdpo_alpha = s->dpo.tdpo_alpha,
+                                       .tail_discount = 1 - s->dpo.ld_alpha};
+    return divergence_parse(s->dpo.divergence, &out->divergence);
+}
+
+enum status dpo_losses(const struct run *run, struct terms *out) {
+    TRY(dpo_pair_options(run, &out->options));
+    TRY(terms_parse(run->settings->dpo.loss, out));
     return terms_check(out, dpo_options_given(run->options));
 }
 

@@ -50,7 +50,7 @@ static enum status embed_work(struct session *s, struct dataset **data, struct t
     TRY(session_need(settings->model, "model"));
     TRY(session_open_backend(s, NULL, true));
     TRY(session_open_model(s));
-    TRY(session_open_data(s, settings->data, data));
+    TRY(session_open_data(s, settings->data, (enum data_split)settings->split, data));
     struct dataset_size size = dataset_size(*data);
     if (settings->split) {
         log_root(LOG_INFO, "data %s: split %s", dataset_path(*data),

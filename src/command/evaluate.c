@@ -235,7 +235,7 @@ done:
 static enum status evaluate_labels(struct evaluation *e) {
     struct session *s = &e->session;
     const struct interval_options intervals = interval_options(s->settings);
-    TRY(session_open_data(s, s->settings->data, &s->train.data));
+    TRY(session_open_data(s, s->settings->data, (enum data_split)s->settings->split, &s->train.data));
     return s->run->dry_run
                ? OK
                : labels_evaluate(s->comm, s->train.data, s->settings->evaluate.rows, &intervals, &e->out);
@@ -281,9 +281,10 @@ static enum status choice_length(void *context, const struct sample_response *r,
     struct text text = {0};
     *characters = *bytes = 0;
     enum status st = tokenizer_decode_after(s->tokenizer, r->tokens, r->count, true, &text);
-    for (size_t i = text.len > 0 && text.data[0] == ' '; st == OK && i < text.len; i++) {
-        *bytes += 1;
-        *characters += ((unsigned char)text.data[i] & 0xc0) != 0x80;
+    if (st == OK && text.len > 0) {
+        size_t space = text.data[0] == ' ';
+        *bytes = (int64_t)(text.len - space);
+        *characters = text_characters(text.data + space, text.len - space);
     }
     text_free(&text);
     return st;
@@ -291,8 +292,11 @@ static enum status choice_length(void *context, const struct sample_response *r,
 
 static enum status evaluate_choices(struct evaluation *e) {
     struct session *s = &e->session;
-    const struct rows_request request = {
-        .path = s->settings->data, .key = "data", .kind = ROWS_PROMPTS, .limit = s->settings->evaluate.rows};
+    const struct rows_request request = {.path = s->settings->data,
+                                         .key = "data",
+                                         .kind = ROWS_PROMPTS,
+                                         .limit = s->settings->evaluate.rows,
+                                         .split = (enum data_split)s->settings->split};
     if (*s->settings->reference) {
         return fail(ERR_USAGE, "reference is set, but choices are compared under the model alone");
     }

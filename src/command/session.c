@@ -210,8 +210,9 @@ enum status session_check_tokenizer(const struct session *s, const struct datase
                         : OK;
 }
 
-enum status session_open_data(const struct session *s, const char *path, struct dataset **out) {
-    TRY(dataset_open_split(s->comm, path, (enum data_split)s->settings->split, out));
+enum status session_open_data(const struct session *s, const char *path, enum data_split split,
+                              struct dataset **out) {
+    TRY(dataset_open_split(s->comm, path, split, out));
     TRY(dataset_verify_once(s->comm, *out, s->settings->trust_data, &s->run->seen));
     return session_check_tokenizer(s, *out);
 }

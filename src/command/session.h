@@ -93,7 +93,8 @@ enum status session_check_ids(const struct session *s, const struct model *m, co
 enum status session_open_rows(struct session *s, const struct rows_request *request, struct rows *out);
 /* Collective. dataset_open, dataset_verify and session_check_tokenizer, for commands that need no rows; *out
  * is there after a failure of the latter two. */
-enum status session_open_data(const struct session *s, const char *path, struct dataset **out);
+enum status session_open_data(const struct session *s, const char *path, enum data_split split,
+                              struct dataset **out);
 /* Local, the same on every rank. Fails: ERR_DATA where the data were tokenized with another tokenizer than
  * the model's, if it has one, and allow_other_tokenizer is not set. */
 enum status session_check_tokenizer(const struct session *s, const struct dataset *data);

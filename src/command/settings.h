@@ -168,7 +168,7 @@ struct settings {
         double missing_stop_penalty;
     } online;
     struct {
-        int kind; /* 0 pairs (numeric: two conflicting users), 1 text */
+        int kind; /* 0 pairs (numeric: two conflicting users), 1 text, 2 text for users */
         int64_t rows, responses;
         int rule; /* 0 early, 1 late, 2 style */
         double noise, noise_similarity, noise_full_at, conflicting;

@@ -96,7 +96,7 @@ static enum status embed_choices(struct chosen *c, const char *path) {
     enum status st = c->is_made ? text_printf(&c->embeddings, "%s.embeddings.h5", c->file.data) : OK;
     TRY(comm_agree(s->comm, st));
     TRY(steer_embed(s->run, c->file.data, &c->embeddings));
-    TRY(session_open_data(s, c->file.data, &d));
+    TRY(session_open_data(s, c->file.data, SPLIT_ALL, &d));
     st = check_maker(c);
     st = st == OK ? read_pairs(c, d, s->settings->steer.choices) : st;
     dataset_close(d);

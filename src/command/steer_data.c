@@ -33,7 +33,7 @@ enum status steer_embed(struct run *run, const char *file, struct text *path) {
     session.settings = &settings;
     enum status st = session_open_backend(&session, NULL, true);
     st = st == OK ? session_open_model(&session) : st;
-    st = st == OK ? session_open_data(&session, file, &data) : st;
+    st = st == OK ? session_open_data(&session, file, SPLIT_ALL, &data) : st;
     st = st == OK ? embed_run(&session, data, true, path) : st;
     if (data) {
         dataset_close(data);

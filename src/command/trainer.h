@@ -59,6 +59,9 @@ enum status online_terms(const struct run *run, struct terms *out);
 const struct trainer_source *online_source(void);
 /* Local. dpo.loss and its options into terms. Fails: ERR_USAGE. */
 enum status dpo_losses(const struct run *run, struct terms *out);
+/* Local. What keys dpo.* say of losses of pairs and labelled responses. Fails: ERR_USAGE, an unknown
+ * divergence. */
+enum status dpo_pair_options(const struct run *run, struct preference_options *out);
 /* TAKES_* of the options of losses that are set. */
 unsigned dpo_options_given(const struct options *o);
 

@@ -7,6 +7,9 @@
 #include "util/mem.h"
 #include "util/rng.h"
 
+_Static_assert((int)RECORD_OBJECTIVES_MAX <= (int)DATASET_OBJECTIVES_MAX,
+               "names that are written can be read");
+
 /* All ranks' pairs, responses by their numbers in the file. */
 struct table {
     struct judged_pair *pairs;

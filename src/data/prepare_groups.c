@@ -87,15 +87,13 @@ static enum status prompt_key(const struct keys *k, const json_t *json, const ch
 static enum status key_of(const struct keys *k, int64_t i, struct key *out) {
     const struct records_input *input = k->input;
     struct record r = records_at(input, i);
-    char where[512];
+    char where[RECORDS_WHERE];
     json_t *json = NULL;
-    snprintf(where, sizeof where, "%s, line %lld", records_file(input, r.file), (long long)r.line);
     out->index = r.index;
-    enum status st = json_parse_record(r.data, r.len, where, &json);
-    st = st != OK                ? st
-         : !json_is_object(json) ? fail(ERR_DATA, "%s: expected a JSON object", where)
-         : k->prompts            ? prompt_key(k, json, where, &out->hash)
-                                 : shp_post_key(json, where, &out->hash);
+    enum status st = records_parse(input, i, where, &json);
+    st = st != OK     ? st
+         : k->prompts ? prompt_key(k, json, where, &out->hash)
+                      : shp_post_key(json, where, &out->hash);
     json_decref(json);
     if (st == ERR_DATA) {
         out->hash = hash_bytes(&r.index, sizeof r.index, BAD_RECORD);

@@ -40,14 +40,6 @@ static void count_first(struct block *b, enum prepare_count what, int64_t count,
     b->first[which] = count > 0 && b->first[which] == 0 ? record + 1 : b->first[which];
 }
 
-static int32_t code_points(const char *s, size_t n) {
-    int32_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        count += ((unsigned char)s[i] & 0xc0) != 0x80; /* not a continuation byte of UTF-8 */
-    }
-    return count;
-}
-
 static bool holds(const int32_t *ids, int64_t first, int64_t last, int32_t id) {
     for (int64_t i = first; i < last && id >= 0; i++) {
         if (ids[i] == id) {
@@ -185,7 +177,7 @@ static enum status add_response(struct worker *w, struct block *b, int i, bool *
         .score = (float)w->text->scores[i],
         .worth = (float)w->text->worths[i],
         .desirable = (int8_t)w->text->desirable,
-        .length_chars = code_points(response->data ? response->data : "", response->len),
+        .length_chars = (int32_t)text_characters(response->data ? response->data : "", response->len),
     };
     return OK;
 }

@@ -11,11 +11,7 @@
 #include "util/mem.h"
 
 int64_t reply_characters(const char *text) {
-    int64_t n = 0;
-    for (; text && *text; text++) {
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    }
-    return text ? n : -1;
+    return text ? text_characters(text, strlen(text)) : -1;
 }
 
 /* The first of two keys that is there. */

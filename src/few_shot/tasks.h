@@ -18,8 +18,8 @@ struct tasks {
     const int64_t *ids;
     int64_t n_ids, targets;
     struct mt19937 draws;
-    int64_t *chosen, *scratch; /* targets; n_ids */
-    uint8_t *seen;             /* n_ids */
+    int64_t *chosen, *scratch; /* targets; the larger of n_ids and n_shown */
+    uint8_t *seen;             /* as scratch */
     const int64_t *shown_ids;  /* what contexts are drawn from, where it is another set; NULL: the targets */
     int64_t n_shown;
     int64_t *shown; /* of the user, targets of them at most */

@@ -296,6 +296,7 @@ struct files {
 /* Collective. */
 static enum status open_names(struct comm *c, const struct world_options *o, const struct names *names,
                               struct files *f) {
+    TRY(names->n > 0 ? OK : fail(ERR_USAGE, "data: names no file"));
     TRY(names->n <= MOST_LABELS ? OK : fail(ERR_USAGE, "data: at most %d files", (int)MOST_LABELS));
     for (int i = 0; i < names->n; i++) {
         TRY(dataset_open(c, names->list[i], &f->all[f->count]));

@@ -5,17 +5,6 @@
 
 #define EPSILON 1e-4
 
-enum status advantage_scale_parse(const char *text, enum advantage_scale *out) {
-    static const char *const names[] = {"group", "batch", "none"};
-    for (int i = 0; i < COUNT_OF(names); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *out = (enum advantage_scale)i;
-            return OK;
-        }
-    }
-    return fail(ERR_USAGE, "online.scale: \"%s\" is unknown; known: group, batch, none", text);
-}
-
 static double mean_of(const double *values, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {

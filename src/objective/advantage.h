@@ -14,8 +14,6 @@
 /* What a group's differences from its mean are divided by: its standard deviation (n - 1) + 1e-4, that of the
  * whole batch, or nothing (Shao et al. 2024, GRPO; Liu et al. 2025). */
 enum advantage_scale { SCALE_GROUP, SCALE_BATCH, SCALE_NONE };
-/* Local. "group", "batch", "none". Fails: ERR_USAGE. */
-enum status advantage_scale_parse(const char *text, enum advantage_scale *out);
 
 /* (r - mean of the group) / scale. A group of one has 0. */
 void advantage_group(const double *rewards, int64_t groups, int64_t samples, enum advantage_scale scale,

@@ -5,12 +5,14 @@
  * response: of the mean of these logarithms (sequence_level; Zheng et al. 2025, GSPO), or of their sum
  * (rloo). A: the advantage of the token or of its response. What is summed, token by token:
  *
- *   grpo bnpo dr_grpo dapo luspo rloo ppo   -min(c A, clip(c, 1 - clip_low, 1 + clip_high) A); c at most
- * delta cispo      -min(c, clip_high) A log p, the first factor held (MiniMax 2025) sapo       -(4 / tau)
- * s(tau (c - 1)) A (Gao et al. 2025), tau by the sign of A vespo      -phi A log p, log phi = lambda + k log
- * w - lambda w held, w of the whole response; k, lambda by the sign of A nash_md    -A log p + beta (log p -
- * log p_ref) log p, the difference held (Munos et al. 2023), A: how likely the response is preferred to one
- * of the mixture, less a half
+ * - grpo, bnpo, dr_grpo, dapo, luspo, rloo, ppo: -min(c A, clip(c, 1 - clip_low, 1 + clip_high) A); c at most
+ * delta
+ * - cispo: -min(c, clip_high) A log p, the first factor held (MiniMax 2025)
+ * - sapo: -(4 / tau) s(tau (c - 1)) A, tau by the sign of A (Gao et al. 2025)
+ * - vespo: -phi A log p, log phi = lambda + k log w - lambda w held, w of the whole response; k, lambda by
+ * A's sign
+ * - nash_md: -A log p + beta (log p - log p_ref) log p, the difference held (Munos et al. 2023); A: how
+ * likely the response is preferred to one of the mixture, less a half
  *
  * and, in all but the last, beta times k3 = e^(log p_ref - log p) - (log p_ref - log p) - 1, times c with
  * kl_correction. It is averaged

@@ -1,10 +1,10 @@
 /* A source of batches (train/source.h) that the policy writes itself: drawn, judged, made into rows, and kept
  * for `span` updates.
  *
- *     rollout_draw      responses of all ranks, on every rank
- *     appraise          the reference's log-probabilities and rewards: a rank's share of rows, then of all
- * ranks advantages, rows  what the method makes of them, the same on every rank experience_read   this rank's
- * slots of the rows, as a batch
+ * - rollout_draw: responses of all ranks, on every rank
+ * - appraise: the reference's log-probabilities and rewards; a rank's share of rows, then of all ranks
+ * - advantages, rows: what the method makes of them, the same on every rank
+ * - experience_read: this rank's slots of the rows, as a batch
  *
  * With the rollout's numbers on every rank nothing depends on the rank count. A run that goes on draws anew
  * what the weights of its checkpoint drew, so checkpoints fall between rollouts only.

@@ -1,9 +1,9 @@
 /* A program of the user's that says what responses are worth: started once, it reads a line of JSON for each
  * response and answers each with a line, in the same order, while its input is open.
  *
- *   in    {"row": 7, "sample": 0, "prompt": "…", "text": "…", "tokens": [5, 9], "answer": "…" or null,
- * "left": 3} left: how many lines of this update follow, for programs that want them all before they answer
- *   out   {"reward": 0.5}, with row and sample where it likes, which then must be those it was asked; or 0.5
+ * - in: {"row": 7, "sample": 0, "prompt": "…", "text": "…", "tokens": [5, 9], "answer": "…" or null, "left":
+ * 3}; left: how many lines of this update follow, for programs that want them all before they answer
+ * - out: {"reward": 0.5}, with row and sample where it likes, which then must be those it was asked; or 0.5
  *
  * Its errors go where this program's go. It runs in the shell, in a process group of its own, without MPI's
  * variables, with PYTHONUNBUFFERED=1 and COLLIMATE_REWARD_RANK. At the end its input is closed, and what then

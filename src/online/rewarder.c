@@ -19,17 +19,6 @@ struct rewarder {
     int64_t capacity;
 };
 
-enum status reward_match_parse(const char *text, enum reward_match *out) {
-    static const char *const names[] = {"found", "exact", "number"};
-    for (int i = 0; i < COUNT_OF(names); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *out = (enum reward_match)i;
-            return OK;
-        }
-    }
-    return fail(ERR_USAGE, "online.reward_match: \"%s\" is unknown; known: found, exact, number", text);
-}
-
 static enum status add_column(struct rewarder *r, enum kind kind, double weight) {
     if (!isfinite(weight)) {
         return fail(ERR_USAGE, "the weight of the reward \"%s\" is %g; it must be a number",

@@ -28,8 +28,6 @@ struct rewarded {
 };
 
 enum reward_match { MATCH_FOUND, MATCH_EXACT, MATCH_NUMBER };
-/* Local. "found", "exact", "number". Fails: ERR_USAGE. */
-enum status reward_match_parse(const char *text, enum reward_match *out);
 
 struct rewarder_options {
     double length_weight, stop_weight; /* 0: no such column */

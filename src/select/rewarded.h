@@ -1,12 +1,13 @@
 /* Selections by rewards instead of embeddings, among the file's labeled pairs.
  *
- *   filtered    without pairs whose chosen response has a lower reward than a fresh sample of the policy for
- * the same prompt, or than one of several (filtered DPO: Morimura et al. 2024) curriculum  the pairs from the
- * largest margin to the smallest, easy before hard, for training in the file's order (contrastive
- * post-training: Xu et al. 2023); a share of them is the easiest Rewards of the data's responses are lines of
- * `score` under a reward model, else the data's own scores; curriculum goes by the data's margins where a
- * pair has no rewards. Samples are a file that generate.save wrote, or lines of `generate` with rewards. The
- * same view for any rank count. */
+ * - filtered: without pairs whose chosen response has a lower reward than a fresh sample of the policy for
+ * the same prompt, or than one of several (filtered DPO: Morimura et al. 2024)
+ * - curriculum: the pairs from the largest margin to the smallest, easy before hard, for training in the
+ * file's order (contrastive post-training: Xu et al. 2023); a share of them is the easiest
+ *
+ * Rewards of the data's responses are lines of `score` under a reward model, else the data's own scores;
+ * curriculum goes by the data's margins where a pair has no rewards. Samples are a file that generate.save
+ * wrote, or lines of `generate` with rewards. The same view for any rank count. */
 #ifndef COLLIMATE_SELECT_REWARDED_H
 #define COLLIMATE_SELECT_REWARDED_H
 

@@ -44,7 +44,12 @@ static enum status take_shape(const json_t *o, const char *path, struct steering
     TRY(json_take_int(o, "layers", path, &out->layers));
     TRY(take_aggregate(o, path, &out->aggregate));
     out->inner_mlp = json_is_true(json_object_get(o, "inner_mlp"));
-    return out->layers >= 1 ? OK : fail(ERR_DATA, "%s: layers is below 1", path);
+    if (out->width < 1 || out->hidden < 1 || out->heads < 1 || out->layers < 1) {
+        return fail(ERR_DATA, "%s: embedding_width, hidden, heads and layers must be 1 or more", path);
+    }
+    return out->hidden % out->heads == 0 ? OK
+                                         : fail(ERR_DATA, "%s: %lld heads do not divide hidden, %lld", path,
+                                                (long long)out->heads, (long long)out->hidden);
 }
 
 enum status steering_folder_open(const char *folder, struct steering *out) {

@@ -244,7 +244,7 @@ static enum status open_shape(struct backend *b, const char *path, const struct 
     st = st == OK ? model_source_has_values(path, &has_values) : st;
     st = st == OK ? model_source_config(folder.data, &began) : st;
     st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
-    for (int shape = 0; shape < SHAPES && st == OK; shape++) {
+    for (int shape = 0; shape < (has_values ? 1 : SHAPES) && st == OK; shape++) {
         const struct model_config config = shape_of(&began, shape, has_values);
         st = model_open_as(b, &config, o->kind, o->beside, out);
         if (st == OK && (*out)->base->elements == elements) {

@@ -66,12 +66,13 @@ static enum status add_choice(struct record_text *prompt, const struct record_te
     uint32_t bit = (uint32_t)1 << user;
     int chosen;
     int rejected;
-    TRY(find_response(prompt, record, record->pairs[pair].chosen, &chosen));
-    TRY(find_response(prompt, record, record->pairs[pair].rejected, &rejected));
-    if (chosen == rejected) {
-        *dropped = "two equal responses";
+    if (same_text(&record->responses[record->pairs[pair].chosen],
+                  &record->responses[record->pairs[pair].rejected])) {
+        *dropped = "two equal responses"; /* before anything of them is added */
         return OK;
     }
+    TRY(find_response(prompt, record, record->pairs[pair].chosen, &chosen));
+    TRY(find_response(prompt, record, record->pairs[pair].rejected, &rejected));
     bool prefers_b = chosen > rejected;
     struct judgment *j = judgment_of(prompt, prefers_b ? rejected : chosen, prefers_b ? chosen : rejected);
     bool preferred_b = j->high & bit;

@@ -212,6 +212,9 @@ enum status record_next(struct record_text *r, const char *where, struct text **
 void record_add_response(struct record_text *r, double score) {
     if (text_blank(&r->responses[r->n_responses])) {
         r->worths[r->n_responses] = NAN;
+        for (int j = 0; r->objectives && j < r->objectives->n; j++) {
+            r->named[r->n_responses][j] = NAN; /* not the next one's */
+        }
         r->n_skipped++;
         return;
     }

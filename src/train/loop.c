@@ -43,8 +43,8 @@ static bool ends_span(const struct loop *l) {
     return (l->batch.step + 1) % span_of(l) == 0;
 }
 
-/* The vote of a step within a span: an order that leaves no time ends the run without a checkpoint, all
- * others wait. */
+/* The vote of a step within a span: SIGTERM, after which little time is left, ends the run without a
+ * checkpoint, all others wait. */
 static enum stop vote_within(enum stop vote) {
     return vote == STOP_TERM || vote == STOP_TERM_TIGHT ? STOP_TERM_TIGHT : STOP_NO;
 }

@@ -175,6 +175,14 @@ void names_free(struct names *names) {
     *names = (struct names){0};
 }
 
+int64_t text_characters(const char *s, size_t n) {
+    int64_t characters = 0;
+    for (size_t i = 0; i < n; i++) {
+        characters += ((unsigned char)s[i] & 0xc0) != 0x80; /* no continuation byte */
+    }
+    return characters;
+}
+
 bool text_starts(const char *s, const char *prefix) {
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }

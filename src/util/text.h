@@ -37,6 +37,8 @@ struct names {
 /* Appends; freed in any case. */
 enum status names_split(struct names *names, const char *list);
 void names_free(struct names *names);
+/* Code points of UTF-8. */
+int64_t text_characters(const char *s, size_t n);
 bool text_starts(const char *s, const char *prefix);
 bool text_ends(const char *s, const char *suffix);
 

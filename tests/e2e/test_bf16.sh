@@ -38,6 +38,7 @@ column dpo-bf16/metrics.jsonl loss | awk 'NR == 1 { exit !($2 - 0.69314718 < 1e-
 # A resume on another rank count; with another type it is refused.
 run 2 dpo "${steps[@]}" output=moved compute=bf16 train.steps=9 train.warmup_steps=0
 run 4 dpo "${steps[@]}" output=moved compute=bf16
+went_on moved 9
 same dpo-bf16 moved
 refuses 2 "compute (was bf16" dpo "${steps[@]}" output=moved compute=fp32 train.steps=21
 

@@ -15,6 +15,7 @@ same_bits() {
     run 1 $exact output="one-$name" train.steps=4 "$@"
     run 2 $exact output="two-$name" train.steps=2 "$@"
     run 4 $exact output="two-$name" train.steps=4 "$@"
+    went_on "two-$name" 2
     cmp -s <(numbers "one-$name" | grep parameters_hash) <(numbers "two-$name" | grep parameters_hash) ||
         bad "$name: numbers differ on other ranks"
     [ "$(column "one-$name/metrics.jsonl" parameters_hash | wc -l)" -eq 4 ] || bad "$name: not 4 steps"

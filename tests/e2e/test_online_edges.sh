@@ -20,10 +20,13 @@ stops() {
         # shellcheck disable=SC2046
         kill -$signal $(pgrep -P "$launched" -x collimate)
         ended "$launched" 100
+        [ $signal = KILL ] || [ "$rc" = 85 ] || bad "$signal within a rollout: rc $rc, not 85"
         run 4 "${long[@]}" output=$signal
+        went_on $signal '[369]' # between two rollouts
         same whole $signal
+        [ "$(ls $signal/checkpoints | grep -cE 'step-(9|12).h5')" = 2 ] || bad "$signal: no checkpoints between rollouts"
+        ls $signal/checkpoints | grep -qvE 'step-(9|12).h5|latest' && bad "a checkpoint within a rollout"
     done
-    ls KILL/checkpoints | grep -qvE 'step-(9|12).h5|latest' && bad "a checkpoint within a rollout"
 }
 corners() {
     printf '{"prompt": "%s"}\n' "" "a b" "" "c" > prompts.jsonl

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # online beside PyTorch: what tests/fixtures/make_online.py computes from the rollouts on disk, which know nothing of this
-# program's losses: loss and gradient norm of the first updates of each method.
+# program's losses: loss and gradient norm of the first updates of each method but ppo
+# (whose values tests/online/test_replay.c has).
 #   KEEP=folder bash tests/e2e/test_online_replay.sh     keeps the runs, for make_online.py
 set -u
 . tests/common.sh

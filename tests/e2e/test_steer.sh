@@ -3,8 +3,7 @@
 # embeddings that the job makes are those that are given; evaluate by users, generate and score under their choices, the same
 # bytes on any ranks; what goes without is refused.
 set -u
-. tests/common.sh
-tiny_world
+. tests/e2e/faults.sh
 run 1 --quiet synth synth.kind=users synth.rows=120 synth.length=4 output=users.jsonl
 run 1 --quiet prepare input=users.jsonl tokenizer=bytes prepare.objectives=kind,harsh output=users.h5
 users=users.kind.h5,users.harsh.h5
@@ -29,15 +28,18 @@ run 4 dpo "${common[@]}" "${lora[@]}" $given output=s4 device=check:cpu train.re
 for n in own s2 s4; do same_adapter s1 $n; done
 run 4 dpo "${common[@]}" "${lora[@]}" $given output=moved train.steps=2
 run 1 dpo "${common[@]}" "${lora[@]}" $given output=moved
+went_on moved 2
 same_adapter s1 moved
-"$COLLIMATE" dpo "${common[@]}" "${lora[@]}" $given output=killed train.checkpoint_every=1 > /dev/null 2>&1 &
-for _ in $(seq 500); do
-    [ -e killed/checkpoints/step-1.h5 ] && break
-    sleep 0.02
-done
-kill -9 $! 2> /dev/null
-wait $! 2> /dev/null
+held_at_step 2
+begin 1 err.txt dpo "${common[@]}" "${lora[@]}" $given output=killed train.checkpoint_every=1
+with_disk
+until_step 2 killed
+# shellcheck disable=SC2046
+kill -KILL $(pgrep -P "$launched" -x collimate)
+ended "$launched" 100
+[ "$rc" = 137 ] || bad "a run that was to be killed: rc $rc"
 run 1 dpo "${common[@]}" "${lora[@]}" $given output=killed train.checkpoint_every=1
+went_on killed '[12]'
 same_adapter s1 killed
 run 1 dpo "${common[@]}" $given output=film
 [ -e film/adapter/adapter_model.safetensors ] && bad "an adapter without LoRA"

@@ -26,7 +26,6 @@ share=$(awk 'BEGIN { n = split("glad good sweet lovely dear fine happy bright", 
 awk -F, -v s="$share" '$3 == "alone" && $4 == "text kindasked" { d = $5 - s; n++; bad = d > 1e-3 || d < -1e-3 } END { exit bad || n != 1 }' \
     run/values.csv || bad "text: $share by hand, $(grep kindasked run/values.csv)"
 cp run/values.csv first.csv
-find run -name '*.h5' -newer first.csv > new.txt
 WORLDS=two study || bad "a second call: $(tail -3 out.txt)"
 cmp -s first.csv run/values.csv || bad "a second call gives other numbers"
 [ -z "$(find run -name '*.h5' -newer first.csv)" ] || bad "a second call runs something again"

@@ -490,8 +490,10 @@ static void backward_item(const struct attention *a, const struct attention_grad
         .dk = sink_of(g->dk, keys > 0 ? group.low : 0, column, a->head_dim, room),
         .dv = sink_of(g->dv, keys > 0 ? group.low : 0, column, a->head_dim, room + keys * a->head_dim),
     };
-    sink_zero(&to.dk, keys, a->head_dim);
-    sink_zero(&to.dv, keys, a->head_dim);
+    if (g->dk.type != DTYPE_F32) { /* else the tensors themselves, which are zero */
+        sink_zero(&to.dk, keys, a->head_dim);
+        sink_zero(&to.dv, keys, a->head_dim);
+    }
     for (int32_t s = group.first; s < group.first + group.count; s++) {
         int64_t count = a->map->spans[s].count;
         int64_t length = tile_length(count);

@@ -62,7 +62,8 @@ void cpu_product_serial(const struct product *p, float *pack) {
 
 /* A step of decoding: so few rows that reading B is what takes the time. All of A is packed once; then each
  * thread takes columns of C, packs the panels of B for them into its own first-level cache, and uses them at
- * once, so that B is read once at memory speed and nobody waits. A row or two take B as it lies. */
+ * once, so that B is read once at memory speed and nobody waits. At most FEW_ROWS
+ * rows take B as it lies. */
 enum { NARROW_ROWS = 48, PANELS_AT_ONCE = 4 };
 
 static void narrow_columns(const struct product *p, int64_t j, const float *a, float *b) {

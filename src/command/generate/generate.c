@@ -252,7 +252,7 @@ static enum status open_all(struct generation *g) {
     TRY(session_need_head(s->model, run->settings->model, HEAD_LANGUAGE));
     TRY(generate_open_users(g));
     TRY(generate_open_voices(g));
-    TRY(session_open_data(s, run->settings->data, &g->data));
+    TRY(session_open_data(s, run->settings->data, (enum data_split)run->settings->split, &g->data));
     return generate_look(g);
 }
 

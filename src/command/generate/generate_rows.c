@@ -8,6 +8,7 @@
 
 #include "command/generate/generate.h"
 #include "io/file.h"
+#include "store/adapter_folder.h"
 #include "util/hash.h"
 #include "util/json.h"
 #include "util/log.h"
@@ -70,8 +71,9 @@ static enum status look_at(void *context, const char *line, size_t n, int64_t en
     return OK;
 }
 
-/* Of the other models' weights. */
+/* Of the weights of other models and of adapters on this one, and of what users have chosen. */
 static enum status hash_models(const struct generation *g, uint64_t *key) {
+    int64_t z_bytes = g->contexts.n * g->contexts.condition.width * (int64_t)sizeof *g->contexts.z;
     for (int v = 0; v <= VOICES; v++) {
         struct model *m = v < VOICES ? g->voices[v] : g->judge;
         uint64_t hash;
@@ -79,7 +81,12 @@ static enum status hash_models(const struct generation *g, uint64_t *key) {
             TRY(model_folder_hash(m, &hash));
             *key = hash_join(*key, hash);
         }
+        if (v < VOICES && g->options.adapters[v]) {
+            TRY(adapter_hash(g->options.adapters[v], &hash));
+            *key = hash_join(*key, hash);
+        }
     }
+    *key = z_bytes > 0 ? hash_bytes(g->contexts.z, (size_t)z_bytes, *key) : *key;
     return OK;
 }
 
@@ -181,6 +188,7 @@ enum status generate_drawn_open(struct generation *g) {
     TRY_TO(done, comm_agree(c, st));
     TRY_TO(done, comm_broadcast(c, 0, counts, sizeof counts));
     d->done = d->last = counts[0];
+    g->done = d->done / c->size * g->samples * g->n_spoken; /* for the progress: this rank's part */
     TRY_TO(done, ordered_open_at(c, d->path.data, counts[1], &d->file));
     st = text_puts(&first, "\n");
     TRY_TO(done, ordered_append(d->file, st, first.data, counts[1] == 0 && c->rank == 0 ? first.len : 0));
@@ -195,14 +203,6 @@ done:
     return st;
 }
 
-static int64_t code_points(const struct text *t) {
-    int64_t n = 0;
-    for (size_t i = 0; i < t->len; i++) {
-        n += ((unsigned char)t->data[i] & 0xc0) != 0x80;
-    }
-    return n;
-}
-
 static enum status put_response(struct generation *g, const struct answers *a, int32_t k,
                                 struct text *scratch) {
     const struct response_tokens *r = &a->responses[k];
@@ -212,7 +212,7 @@ static enum status put_response(struct generation *g, const struct answers *a, i
     text_clear(scratch);
     TRY(g->session.tokenizer ? generate_text(g, r, scratch) : OK);
     TRY(text_printf(out, "{\"chars\": %lld, \"stopped\": %s, \"broken\": %s, \"sums\": [",
-                    (long long)code_points(scratch), sums.stopped ? "true" : "false",
+                    (long long)text_characters(scratch->data, scratch->len), sums.stopped ? "true" : "false",
                     sums.broken ? "true" : "false"));
     for (int i = 0; i < COUNT_OF(numbers); i++) {
         TRY(text_puts(out, i ? ", " : ""));

@@ -47,7 +47,9 @@ static enum status compare_rewards(struct judge *j) {
         for (int a = 0; a < b; a++) {
             int64_t before = j->verdicts.n;
             TRY(verdicts_from_rewards(&j->systems[a], &j->systems[b], &j->verdicts));
-            tell_unanswered(&j->systems[a], &j->systems[b], j->verdicts.n - before);
+            if (j->n_pairs == 0) { /* else it was told when the pairs were made */
+                tell_unanswered(&j->systems[a], &j->systems[b], j->verdicts.n - before);
+            }
         }
     }
     return OK;
@@ -92,6 +94,12 @@ enum status judge_prompt(const struct judge *j, const struct reply *reply, struc
     if (reply->row >= dataset_size(j->data).prompts) {
         return fail(ERR_DATA, "%s: has no prompt %lld; data is not what was answered", dataset_path(j->data),
                     (long long)reply->row);
+    }
+    if (dataset_facts(j->data)->template_hash != 0) {
+        return fail(ERR_USAGE,
+                    "a chat template made the prompts of %s, and they would go through another one; give "
+                    "answers that hold \"instruction\" (generate.format=alpaca_eval)",
+                    dataset_path(j->data));
     }
     return question_prompt(j->data, j->data_tokenizer, reply->row, out);
 }
@@ -147,7 +155,7 @@ static enum status ask_model(struct judge *j) {
         return judge_ask(j);
     }
     TRY(judge_reward(j));
-    return j->run->comm->rank == 0 ? compare_rewards(j) : OK;
+    return comm_agree(j->run->comm, j->run->comm->rank == 0 ? compare_rewards(j) : OK);
 }
 
 /* Local, on rank 0. */
@@ -159,9 +167,6 @@ static enum status read_all(struct judge *j) {
         TRY(compare_rewards(j));
     }
     TRY(*s->judge.gamed ? gamed_read(s->judge.gamed, &j->gamed) : OK);
-    if (j->verdicts.n == 0 && *s->judge.annotations) {
-        return fail(ERR_DATA, "%s: no record has a preference", s->judge.annotations);
-    }
     if (j->verdicts.without > 0) {
         log_root(LOG_WARN, "%lld records without a preference are left out", (long long)j->verdicts.without);
     }

@@ -177,6 +177,10 @@ static enum status reward_units(void *context, const int64_t *units, int64_t n) 
             return note("judging the answer of line %lld", (long long)reply->line);
         }
         TRY(pass_values(g->pass, g->forest.readout_at, 1, &g->results[units[i]]));
+        if (!isfinite(g->results[units[i]])) {
+            return fail(ERR_DATA, "the judge's reward of the answer of line %lld is not finite",
+                        (long long)reply->line);
+        }
     }
     return OK;
 }

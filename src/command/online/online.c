@@ -93,7 +93,8 @@ static enum status check_settings(const struct run *run) {
         return fail(ERR_USAGE, "train.steps=%lld is no multiple of online.inner_epochs=%lld",
                     (long long)s->train.steps, (long long)s->online.inner_epochs);
     }
-    return s->online.sync_reference && (*s->adapter || s->lora.rank > 0)
+    bool is_adapted = *s->reference_adapter && strcmp(s->reference_adapter, "none") != 0;
+    return s->online.sync_reference && (*s->adapter || s->lora.rank > 0 || is_adapted)
                ? fail(ERR_USAGE,
                       "online.sync_reference: a reference cannot follow adapters; train the whole model")
                : OK;
@@ -102,18 +103,9 @@ static enum status check_settings(const struct run *run) {
 enum status online_terms(const struct run *run, struct terms *out) {
     const struct settings *s = run->settings;
     TRY(check_settings(run));
-    *out = (struct terms){.policy = policy_of(run),
-                          .options = {.beta = online_kl(run),
-                                      .label_smoothing = s->dpo.label_smoothing,
-                                      .margin = s->dpo.margin,
-                                      .gamma = s->dpo.gamma,
-                                      .tau = s->dpo.tau,
-                                      .beta_scale = s->dpo.beta_scale,
-                                      .desirable_weight = s->dpo.desirable_weight,
-                                      .undesirable_weight = s->dpo.undesirable_weight,
-                                      .tdpo_alpha = s->dpo.tdpo_alpha,
-                                      .tail_discount = 1 - s->dpo.ld_alpha}};
-    TRY(divergence_parse(s->dpo.divergence, &out->options.divergence));
+    *out = (struct terms){.policy = policy_of(run)};
+    TRY(dpo_pair_options(run, &out->options));
+    out->options.beta = online_kl(run);
     TRY(policy_terms(method_names[s->online.method], s->online.loss, s->online.xpo_alpha, out));
     if (out->reads & READS_DIVERGENCE) {
         return fail(ERR_USAGE, "online.loss=%s runs the reference beside the policy, which online does not",

@@ -121,6 +121,9 @@ static enum status memory(struct trainer *t, struct estimate_options *out) {
     struct names folders;
     int64_t bytes;
     enum status st = OK;
+    if (online_way_of(s)->by_group) {
+        out->config.logit_scale /= s->online.temperature; /* a pass holds scaled copies: set_temperature() */
+    }
     TRY(decoder_bytes(&out->config, &t->session.backend->caps, &options, &out->drawing));
     out->held = t->data.plan.batch * online_samples(s) * s->online.max_new_tokens * BYTES_OF_TOKEN;
     if (online_has_other(s)) { /* the other voice's cache */
@@ -230,7 +233,7 @@ static enum status open_reference(struct trainer *t, struct online_state *o) {
     }
     o->live.tokens = true;
     bool is_bare = !*s->settings->reference_adapter || strcmp(s->settings->reference_adapter, "none") == 0;
-    if (!s->lora || (has_second(t) && is_bare)) {
+    if (is_bare && (!s->lora || has_second(t))) {
         return open_second(t, o);
     }
     TRY(session_open_reference(s, &o->reference, &s->train.reference_model));
