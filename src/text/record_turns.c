@@ -125,8 +125,9 @@ static bool strings_to_turns(const json_t *record, enum record_format format, js
     case FORMAT_PROMPT:
     case FORMAT_RESPONSES:
     case FORMAT_CHOICES:
-    case FORMAT_CHOSEN_LISTS:
-        return put(out, "prompt", turns_of_value(json_object_get(record, "prompt")));
+    case FORMAT_CHOSEN_LISTS: /* without a prompt the parser says what is wrong */
+        return !json_object_get(record, "prompt") ||
+               put(out, "prompt", turns_of_value(json_object_get(record, "prompt")));
     case FORMAT_AUTO:
     case FORMAT_SHP:
     case FORMAT_ULTRAFEEDBACK:
