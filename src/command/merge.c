@@ -201,6 +201,7 @@ static enum status merge_work(struct merge_job *job) {
 enum status command_merge(struct run *run) {
     struct merge_job job = {0};
     session_open(run, &job.session);
+    job.session.merges = true;
     enum status st = merge_work(&job);
     scorer_close(&job.scorer);
     mem_free(job.before);

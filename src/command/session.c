@@ -101,8 +101,8 @@ enum status session_open_tokenizer(struct session *s) {
 }
 
 enum status session_open_model(struct session *s) {
-    bool is_frozen =
-        s->trains && (s->settings->lora.rank > 0 || *s->settings->adapter || *s->settings->steer.layers);
+    bool is_adapted = s->settings->lora.rank > 0 || *s->settings->adapter || *s->settings->steer.layers;
+    bool is_frozen = s->trains ? is_adapted : !s->merges;
     enum model_head head = s->head;
     TRY(session_need(s->settings->model, "model"));
     TRY(comm_agree(s->comm, session_adapter_head(s, &head)));

@@ -25,7 +25,8 @@ struct session {
     struct model *model;
     uint64_t model_hash;    /* of the weights as read, and of the configuration; with adapters of theirs */
     uint64_t base_hash;     /* the same without adapters */
-    bool trains;            /* adapters are trained, beside a frozen base */
+    bool trains;            /* the model, or adapters beside a frozen base */
+    bool merges;            /* adapters into the model, whose masters it therefore holds */
     json_t *adapter_config; /* of the adapters (session_plan_adapters()); NULL: none */
     struct lora_layout adapters; /* their modules */
     struct lora *lora;           /* on the model, where it is open */

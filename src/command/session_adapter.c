@@ -134,7 +134,8 @@ static enum status adapt_reference(struct session *s, struct model *m, uint64_t 
 /* Collective. */
 static enum status open_second(struct session *s, struct model **out, uint64_t *hash) {
     const char *folder = s->settings->reference;
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    const struct model_folder_options options = {
+        .head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed, .kind = ARENA_FROZEN};
     TRY(model_folder_open(s->comm, s->backend, folder, &options, out));
     enum status st = model_folder_hash(*out, hash);
     return st == OK ? session_need_head(*out, folder, HEAD_LANGUAGE) : st;

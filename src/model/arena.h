@@ -99,9 +99,10 @@ enum status arena_initialize_one(struct arena *a, int i, uint64_t seed);
 
 /* The values themselves, 1 x elements: master, or compute where frozen. */
 struct tensor arena_values(const struct arena *a);
-/* Local. Hash of the values' bits: the sum, modulo 2^64, of its parts. */
+/* Local. Hash of the compute values' bits, of what a forward pass reads: the same for a trained and a frozen
+ * arena of the same file. */
 enum status arena_hash(const struct arena *a, uint64_t *out);
-/* Local. What blocks [first, last) of arena_hash_blocks() add to it. */
+/* Local. What blocks [first, last) of arena_hash_blocks() add, modulo 2^64, to the hash of the values. */
 enum status arena_hash_part(const struct arena *a, int64_t first, int64_t last, uint64_t *sum);
 int64_t arena_hash_blocks(const struct arena *a);
 

@@ -6,47 +6,54 @@
 
 enum { BLOCK = 1 << 18 }; /* elements */
 
+struct blocks {
+    int64_t first, last;
+};
+
 int64_t arena_hash_blocks(const struct arena *a) {
     return (a->elements + BLOCK - 1) / BLOCK;
 }
 
-static int64_t block_bytes(const struct arena *a, int64_t block) {
+static int64_t block_bytes(const struct arena *a, struct tensor values, int64_t block) {
     int64_t left = a->elements - block * BLOCK;
-    return (left < BLOCK ? left : BLOCK) * dtype_size(arena_values(a).type);
+    return (left < BLOCK ? left : BLOCK) * dtype_size(values.type);
 }
 
 /* Through a copy on the host. */
-static enum status hash_copied(const struct arena *a, int64_t first, int64_t last, uint64_t *sum) {
-    struct tensor values = arena_values(a);
+static enum status hash_copied(const struct arena *a, struct tensor values, struct blocks of, uint64_t *sum) {
     int64_t size = dtype_size(values.type);
     char *bytes = mem_aligned(BLOCK, (size_t)size);
     enum status st = mem_ok(bytes);
-    for (int64_t i = first; i < last && st == OK; i++) {
-        st = backend_read(a->backend, bytes, (char *)values.data + i * BLOCK * size, block_bytes(a, i));
-        *sum += hash_bytes(bytes, (size_t)block_bytes(a, i), (uint64_t)i);
+    for (int64_t i = of.first; i < of.last && st == OK; i++) {
+        int64_t n = block_bytes(a, values, i);
+        st = backend_read(a->backend, bytes, (char *)values.data + i * BLOCK * size, n);
+        *sum += hash_bytes(bytes, (size_t)n, (uint64_t)i);
     }
     mem_free(bytes);
     return st;
 }
 
-enum status arena_hash_part(const struct arena *a, int64_t first, int64_t last, uint64_t *sum) {
-    struct tensor values = arena_values(a);
+static enum status hash_blocks(const struct arena *a, struct tensor values, struct blocks of, uint64_t *sum) {
     int64_t stride = BLOCK * dtype_size(values.type);
     const char *host = backend_host_address(a->backend, values.data);
     *sum = 0;
     TRY(backend_sync(a->backend));
     if (!host) {
-        return hash_copied(a, first, last, sum);
+        return hash_copied(a, values, of, sum);
     }
     uint64_t all = 0;
 #pragma omp parallel for schedule(static) reduction(+ : all) num_threads(a->backend->caps.threads)
-    for (int64_t i = first; i < last; i++) {
-        all += hash_bytes(host + i * stride, (size_t)block_bytes(a, i), (uint64_t)i);
+    for (int64_t i = of.first; i < of.last; i++) {
+        all += hash_bytes(host + i * stride, (size_t)block_bytes(a, values, i), (uint64_t)i);
     }
     *sum = all;
     return OK;
 }
 
+enum status arena_hash_part(const struct arena *a, int64_t first, int64_t last, uint64_t *sum) {
+    return hash_blocks(a, arena_values(a), (struct blocks){first, last}, sum);
+}
+
 enum status arena_hash(const struct arena *a, uint64_t *out) {
-    return arena_hash_part(a, 0, arena_hash_blocks(a), out);
+    return hash_blocks(a, a->compute, (struct blocks){0, arena_hash_blocks(a)}, out);
 }

@@ -266,6 +266,29 @@ static void test_hash(void **state) {
     }
 }
 
+/* In bf16 a frozen arena, which has no master values, is known by the same hash. */
+static void test_hash_of_a_type(void **state) {
+    (void)state;
+    uint64_t hash[2], of_masters;
+    struct backend *b = open_device("cpu");
+    b->caps.compute = DTYPE_BF16;
+    for (int kind = 0; kind < 2; kind++) {
+        struct arena *a;
+        MUST(arena_open(b, (enum arena_kind)kind, &a));
+        add(a, "values", 48, 3, false);
+        MUST(arena_allocate(a, 0));
+        MUST(arena_initialize(a, 5));
+        MUST(arena_hash(a, &hash[kind]));
+        if (kind == ARENA_TRAINED) {
+            MUST(arena_hash_part(a, 0, 1, &of_masters));
+        }
+        arena_close(a);
+    }
+    assert_true(hash[ARENA_TRAINED] == hash[ARENA_FROZEN]);
+    assert_true(hash[ARENA_TRAINED] != of_masters);
+    backend_close(b);
+}
+
 /* What was asked for beside comes from the one allocation; more than that from its own. */
 static void test_beside(void **state) {
     (void)state;
@@ -290,9 +313,9 @@ static void test_beside(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout), cmocka_unit_test(test_values),    cmocka_unit_test(test_frozen),
-        cmocka_unit_test(test_memory), cmocka_unit_test(test_gradients), cmocka_unit_test(test_revision),
-        cmocka_unit_test(test_hash),   cmocka_unit_test(test_beside),
+        cmocka_unit_test(test_layout), cmocka_unit_test(test_values),         cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_gradients),      cmocka_unit_test(test_revision),
+        cmocka_unit_test(test_hash),   cmocka_unit_test(test_hash_of_a_type), cmocka_unit_test(test_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
