@@ -37,7 +37,7 @@ static inline int64_t panels_over(int64_t n, int64_t size) {
 #define cpu_pack_rows CPU_NAME(cpu_pack_rows)
 #define cpu_pack_columns CPU_NAME(cpu_pack_columns)
 #define cpu_multiply_block CPU_NAME(cpu_multiply_block)
-#define cpu_multiply_few CPU_NAME(cpu_multiply_few)
+#define cpu_product_narrow CPU_NAME(cpu_product_narrow)
 
 /* One panel of op(A): rows [row, row + PANEL_ROWS) that exist, k in [k0, k0 + depth). */
 void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to);
@@ -54,9 +54,9 @@ struct block {
     bool is_first;
 };
 void cpu_multiply_block(const struct product *p, const struct block *block);
-/* The same bits for at most FEW_ROWS rows and PANEL_COLUMNS columns of B^T that all exist, k in [k0, k0 +
- * depth): B is not packed, block->b not read. ahead: as above. */
-enum { FEW_ROWS = 4 };
-void cpu_multiply_few(const struct product *p, const struct block *block, int64_t k0, int64_t ahead);
+
+/* At most NARROW_ROWS rows (cpu_narrow.c), with the bits of the other way; C is fp32, and k is not 0. */
+enum { NARROW_ROWS = 48, FEW_ROWS = 4 };
+enum status cpu_product_narrow(struct cpu *cpu, const struct product *p);
 
 #endif

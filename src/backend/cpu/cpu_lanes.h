@@ -1,0 +1,85 @@
+/* Vectors of LANES values of k: how they are read, turned and fetched ahead. */
+#ifndef COLLIMATE_CPU_LANES_H
+#define COLLIMATE_CPU_LANES_H
+
+#include "backend/cpu/cpu_bf16.h"
+#include "backend/cpu/cpu_panel.h"
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t mask __attribute__((vector_size(LANES * 4)));
+/* The same at any address. */
+typedef float vec_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+/* As many bf16 values, and their bits at fp32's width. */
+typedef uint16_t half_any __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+typedef uint32_t bits __attribute__((vector_size(LANES * 4)));
+
+static inline __attribute__((always_inline)) vec load(const bool is_bf16, const void *from, int64_t i) {
+    if (!is_bf16) {
+        return (vec) * (const vec_any *)((const float *)from + i);
+    }
+    half_any half = *(const half_any *)((const uint16_t *)from + i);
+    return (vec)(__builtin_convertvector(half, bits) << 16);
+}
+
+static inline __attribute__((always_inline)) float value(const bool is_bf16, const void *from, int64_t i) {
+    return is_bf16 ? bf16_value(((const uint16_t *)from)[i]) : ((const float *)from)[i];
+}
+
+/* Stage d of a transposition by swapping blocks: lane l of one result, and of its partner. */
+#define LOW(l, d) (((l) & (d)) ? LANES + (l) - (d) : (l))
+#define HIGH(l, d) (((l) & (d)) ? LANES + (l) : (l) + (d))
+#if defined(__AVX512F__)
+#define EACH(f, d)                                                                                      \
+    f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), \
+        f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)
+#elif defined(__AVX__)
+#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d)
+#else
+#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d)
+#endif
+
+/* GCC takes lanes of two vectors by a vector of places, clang by as many arguments. */
+#if defined(__clang__)
+#define PICK(x, y, f, d) __builtin_shufflevector(x, y, EACH(f, d))
+#else
+#define PICK(x, y, f, d) __builtin_shuffle(x, y, (mask){EACH(f, d)})
+#endif
+
+#define STAGE(r, d)                                               \
+    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < LANES; i_++) { \
+        if (!(i_ & (d))) {                                        \
+            vec x_ = (r)[i_];                                     \
+            vec y_ = (r)[i_ + (d)];                               \
+            (r)[i_] = PICK(x_, y_, LOW, d);                       \
+            (r)[i_ + (d)] = PICK(x_, y_, HIGH, d);                \
+        }                                                         \
+    }
+
+/* r[i][j] becomes r[j][i]. */
+static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
+    STAGE(r, 1)
+    STAGE(r, 2)
+#if defined(__AVX__)
+    STAGE(r, 4)
+#endif
+#if defined(__AVX512F__)
+    STAGE(r, 8)
+#endif
+}
+
+/* A vector's lines of k at a place, each cache line once: processors follow a few streams by themselves, not
+ * a panel's. `ahead`: what will be read is so many values further on; 0: nothing is known. */
+static inline __attribute__((always_inline)) void prefetch_lines(const bool is_bf16, const void *from,
+                                                                 int64_t stride, int64_t k, int64_t ahead) {
+    const int64_t size = is_bf16 ? 2 : 4;
+    if (ahead == 0 || k * size % 64 >= LANES * size) {
+        return;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+        __builtin_prefetch((const void *)((uintptr_t)from + (uintptr_t)((i * stride + k + ahead) * size)));
+    }
+}
+
+#endif
