@@ -38,22 +38,22 @@ enum value {
     VALUE_COUNT = VALUE_LABELS + LABELS_MEASURES,
     VALUE_BREAKDOWN = VALUE_COUNT /* of the accuracy, where there is a reference: breakdown_size of them */
 };
-enum need { NEED_NOTHING, NEED_PAIRS, NEED_LOSS, NEED_REFERENCE };
+enum need { NEED_NOTHING, NEED_SIDES, NEED_PAIRS, NEED_LOSS, NEED_REWARDS, NEED_REFERENCE };
 static const struct {
     const char *name;
     enum need need;
 } values[VALUE_LABELS] = {
     [VALUE_LOSS] = {"loss", NEED_LOSS},
-    [VALUE_REWARD_CHOSEN] = {"rewards/chosen", NEED_REFERENCE},
-    [VALUE_REWARD_REJECTED] = {"rewards/rejected", NEED_REFERENCE},
+    [VALUE_REWARD_CHOSEN] = {"rewards/chosen", NEED_REWARDS},
+    [VALUE_REWARD_REJECTED] = {"rewards/rejected", NEED_REWARDS},
     [VALUE_ACCURACY] = {"rewards/accuracies", NEED_REFERENCE},
     [VALUE_MARGIN] = {"rewards/margins", NEED_REFERENCE},
     [VALUE_MARGIN_RAW] = {"margin_raw", NEED_REFERENCE},
-    [VALUE_LOGP_CHOSEN] = {"logps/chosen", NEED_PAIRS},
-    [VALUE_LOGP_REJECTED] = {"logps/rejected", NEED_PAIRS},
+    [VALUE_LOGP_CHOSEN] = {"logps/chosen", NEED_SIDES},
+    [VALUE_LOGP_REJECTED] = {"logps/rejected", NEED_SIDES},
     [VALUE_LOGP_ACCURACY] = {"logps/accuracies", NEED_PAIRS},
     [VALUE_NLL] = {"nll", NEED_NOTHING},
-    [VALUE_NLL_REJECTED] = {"nll/rejected", NEED_PAIRS},
+    [VALUE_NLL_REJECTED] = {"nll/rejected", NEED_SIDES},
     [VALUE_TOKEN_ACCURACY] = {"mean_token_accuracy", NEED_NOTHING},
 };
 
@@ -76,17 +76,26 @@ static const char *name_of(int v) {
 
 /* Losses against a reference need one; SFT alone is the nll. */
 static bool knows_loss(const struct evaluation *e) {
-    return e->terms.rows == OVER_PAIRS && e->terms.n > 0 &&
+    return e->terms.rows != OVER_SEQUENCES && e->terms.n > 0 &&
            (e->terms.has_reference || !(e->terms.reads & READS_REFERENCE));
 }
 
+/* The accuracy of pairs is, by length, score gap and subset. */
+static bool is_broken_down(const struct evaluation *e) {
+    return e->terms.has_reference && e->terms.rows == OVER_PAIRS;
+}
+
 static bool applies(const struct evaluation *e, int v) {
-    if (v >= VALUE_LABELS) {
-        return ratios_rows(&e->ratios, v) > 0;
-    }
-    return values[v].need == NEED_NOTHING || (values[v].need == NEED_PAIRS && e->terms.rows == OVER_PAIRS) ||
-           (values[v].need == NEED_LOSS && knows_loss(e)) ||
-           (values[v].need == NEED_REFERENCE && e->terms.has_reference);
+    const struct terms *t = &e->terms;
+    const bool is_met[] = {[NEED_NOTHING] = true,
+                           [NEED_SIDES] = t->rows != OVER_SEQUENCES,
+                           [NEED_PAIRS] = t->rows == OVER_PAIRS,
+                           [NEED_LOSS] = knows_loss(e),
+                           [NEED_REWARDS] = t->has_reference,
+                           [NEED_REFERENCE] = is_broken_down(e)};
+    bool is_asked = v >= VALUE_LABELS || is_met[values[v].need];
+    /* Of labelled responses one side may be missing. */
+    return is_asked && (ratios_rows(&e->ratios, v) > 0 || (v < VALUE_LABELS && t->rows != OVER_LABELED));
 }
 
 /* Whether the label of a pair is what scores and truth say. */
@@ -122,20 +131,42 @@ static void visit_rewards(struct evaluation *e, const struct sample *sample, con
     breakdown_count(r, VALUE_BREAKDOWN, sample, &pair);
 }
 
+/* A labelled response is of one side: the desirable are called chosen, as in TRL. */
+static void visit_labeled(struct evaluation *e, const struct scored_row *scored, const struct sums *row) {
+    const struct response_score *own = &scored->responses[0];
+    struct ratios *r = &e->ratios;
+    bool good = scored->is_desirable;
+    ratios_count(r, good ? VALUE_LOGP_CHOSEN : VALUE_LOGP_REJECTED, own->logp, 1);
+    ratios_count(r, good ? VALUE_NLL : VALUE_NLL_REJECTED, -own->logp, (double)own->tokens);
+    ratios_count(r, VALUE_TOKEN_ACCURACY, good ? (double)own->top : 0, good ? (double)own->tokens : 0);
+    if (e->terms.has_reference) {
+        ratios_count(r, good ? VALUE_REWARD_CHOSEN : VALUE_REWARD_REJECTED,
+                     row->v[good ? SUM_REWARD_CHOSEN : SUM_REWARD_REJECTED], 1);
+    }
+}
+
+static void visit_target(struct evaluation *e, const struct scored_row *scored) {
+    const struct response_score *target = &scored->responses[scored->target];
+    ratios_count(&e->ratios, VALUE_NLL, -target->logp, (double)target->tokens);
+    ratios_count(&e->ratios, VALUE_TOKEN_ACCURACY, (double)target->top, (double)target->tokens);
+}
+
 /* A row's share of every ratio. */
 static void visit(void *context, const struct sample *sample, const struct scored_row *scored,
                   const struct sums *row) {
     struct evaluation *e = context;
-    const struct response_score *target = &scored->responses[scored->target];
-    ratios_count(&e->ratios, VALUE_NLL, -target->logp, (double)target->tokens);
-    ratios_count(&e->ratios, VALUE_TOKEN_ACCURACY, (double)target->top, (double)target->tokens);
+    if (e->terms.rows == OVER_LABELED) {
+        visit_labeled(e, scored, row);
+    } else {
+        visit_target(e, scored);
+    }
     if (e->terms.rows == OVER_PAIRS) {
         visit_pair(e, sample, scored);
     }
     if (knows_loss(e)) {
         ratios_count(&e->ratios, VALUE_LOSS, row->v[SUM_LOSS], 1);
     }
-    if (scored->has_reference) {
+    if (is_broken_down(e)) {
         visit_rewards(e, sample, row);
     }
     ratios_end_row(&e->ratios, evaluation_unit(sample));
@@ -151,6 +182,17 @@ static enum status print_hashes(const struct session *s, struct text *out) {
 
 static const struct dataset_facts *facts_of(const struct evaluation *e) {
     return dataset_facts(e->session.train.data);
+}
+
+/* Of labelled responses: what is no ratio over rows. */
+static enum status print_labeled(const struct evaluation *e, const struct sums *sums, struct text *out) {
+    const struct ratios *r = &e->ratios;
+    TRY(metrics_put(out, "", "desirable", sums->v[SUM_DESIRABLE]));
+    if (e->terms.has_reference && sums->v[SUM_DESIRABLE] > 0 && sums->v[SUM_UNDESIRABLE] > 0) {
+        TRY(metrics_put(out, "", "rewards/margins",
+                        ratios_value(r, VALUE_REWARD_CHOSEN) - ratios_value(r, VALUE_REWARD_REJECTED)));
+    }
+    return knows_loss(e) ? metrics_put(out, "", "kl", sums->v[SUM_KL] / sums->v[SUM_ROWS]) : OK;
 }
 
 static enum status print_result(struct evaluation *e, const struct sums *sums) {
@@ -169,9 +211,12 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
             TRY(metrics_put(out, "", names[v], ratios_value(&e->ratios, v)));
         }
     }
-    TRY(metrics_put(out, "", "perplexity", exp(ratios_value(&e->ratios, VALUE_NLL))));
+    if (applies(e, VALUE_NLL)) {
+        TRY(metrics_put(out, "", "perplexity", exp(ratios_value(&e->ratios, VALUE_NLL))));
+    }
     TRY(metrics_put(out, "", "entropy", sums->v[SUM_ENTROPY] / tokens));
-    if (e->terms.has_reference) {
+    TRY(e->terms.rows == OVER_LABELED ? print_labeled(e, sums, out) : OK);
+    if (is_broken_down(e)) {
         TRY(breakdown_print(&e->ratios, VALUE_BREAKDOWN, facts_of(e), out));
     }
     return ratios_print(&e->ratios, names, VALUE_COUNT, out);
@@ -197,7 +242,7 @@ static enum status open_workspace(struct session *s, const struct batch_source *
 
 static enum status open_ratios(struct evaluation *e) {
     const struct interval_options intervals = interval_options(e->session.settings);
-    int broken_down = e->terms.has_reference ? breakdown_size(facts_of(e)) : 0;
+    int broken_down = is_broken_down(e) ? breakdown_size(facts_of(e)) : 0;
     TRY(ratios_open(&intervals, VALUE_COUNT + broken_down, &e->ratios));
     ratios_are_shares(&e->ratios, VALUE_ACCURACY, 1);
     ratios_are_shares(&e->ratios, VALUE_LOGP_ACCURACY, 1);
@@ -335,14 +380,22 @@ static enum status are_choices(struct session *s, bool *out) {
 static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
-    TRY(rows_kind(s->comm, request->path, ROWS_RESPONSES, &request->kind));
-    bool pairs = request->kind == ROWS_PAIRS;
-    request->kind = pairs ? ROWS_LABELED : request->kind;
+    bool is_compared = e->terms.rows == OVER_LABELED;
+    if (is_compared) {
+        request->kind = ROWS_UNPAIRED;
+        /* All rows are one batch: each is compared with the response of the one before. */
+        int64_t all = request->limit > 0 ? request->limit : INT64_MAX;
+        request->mismatch = e->terms.reads & READS_MISMATCHED ? all : 0;
+    } else {
+        TRY(rows_kind(s->comm, request->path, ROWS_RESPONSES, &request->kind));
+        is_compared = request->kind == ROWS_PAIRS;
+        request->kind = is_compared ? ROWS_LABELED : request->kind;
+    }
     TRY(session_open_rows(s, request, &s->train));
-    if (!pairs) {
+    if (!is_compared) {
         terms_one("sft", &e->terms);
     }
-    e->terms.has_reference = pairs && *settings->reference;
+    e->terms.has_reference = is_compared && *settings->reference;
     if (s->steers && settings->evaluate.kl_positions > 0) {
         return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");
     }
@@ -407,10 +460,10 @@ enum status command_evaluate(struct run *run) {
             "this loss on eval_data",
             s->dpo.loss);
     }
-    if (e.terms.rows != OVER_PAIRS) {
+    if (e.terms.rows != OVER_PAIRS && e.terms.rows != OVER_LABELED) {
         return fail(ERR_USAGE,
-                    "dpo.loss=%s: evaluate compares the two responses of a pair; training shows this "
-                    "loss on eval_data",
+                    "dpo.loss=%s: evaluate reads pairs or labelled responses; training shows this loss on "
+                    "eval_data",
                     s->dpo.loss);
     }
     session_open(run, &e.session);
