@@ -87,7 +87,7 @@ sweep() {
     local name=$1
     shift
     once "answers-$name" generate data="$dir/heldout.h5" model="$dir/dpo-100/model" generate.reference="$dir/sft/model" \
-        "${answer[@]}" "${judge[@]}" "$@" seed="$seed" output="$dir/answers-$name.jsonl"
+        "${answer[@]}" "${limit[@]}" "${judge[@]}" "$@" seed="$seed" output="$dir/answers-$name.jsonl"
 }
 
 # The thresholds in nats: the JSON file $1 has the policy's KL by position, and how many responses have that position.
