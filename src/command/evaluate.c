@@ -62,13 +62,26 @@ static struct interval_options interval_options(const struct settings *s) {
         .samples = s->evaluate.bootstrap, .confidence = s->evaluate.confidence, .seed = (uint64_t)s->seed};
 }
 
+/* The reference where it runs over the same samples as the model. */
+struct beside {
+    struct model *model;
+    struct workspace workspace;
+    struct scorer scorer;
+};
+
 struct evaluation {
     struct session session;
     struct terms terms;
     struct ratios ratios;
     struct contexts contexts;
     struct text out;
+    struct beside beside;
 };
+
+/* Losses that read two models at each token have both in memory. */
+static bool reads_beside(const struct evaluation *e) {
+    return e->terms.reads & READS_DIVERGENCE;
+}
 
 static const char *name_of(int v) {
     return v < VALUE_LABELS ? values[v].name : label_names[v - VALUE_LABELS];
@@ -235,9 +248,31 @@ static enum status deliver(const struct evaluation *e) {
 }
 
 /* Collective. For the source's forests. */
-static enum status open_workspace(struct session *s, const struct batch_source *source) {
+static enum status open_workspace(struct session *s, const struct batch_source *source, enum pass_keep keep) {
     int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
-    return session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace);
+    return session_workspace(s, s->model, keep, tokens, &s->workspace);
+}
+
+/* Collective. */
+static enum status open_beside(struct evaluation *e, const struct batch_source *source) {
+    struct session *s = &e->session;
+    struct beside *b = &e->beside;
+    const char *folder = s->settings->reference;
+    int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
+    TRY(model_folder_open(s->comm, s->backend, folder, NULL, &b->model));
+    TRY(session_need_head(b->model, folder, HEAD_LANGUAGE));
+    if (b->model->config.vocabulary != s->model->config.vocabulary) {
+        return fail(ERR_USAGE, "reference: %s has a vocabulary of %lld, the model one of %lld", folder,
+                    (long long)b->model->config.vocabulary, (long long)s->model->config.vocabulary);
+    }
+    TRY(session_workspace(s, b->model, KEEP_INPUTS, tokens, &b->workspace));
+    return comm_agree(s->comm, scorer_open(b->model, &b->workspace, KEEP_INPUTS, &b->scorer));
+}
+
+static void close_beside(struct beside *b) {
+    scorer_close(&b->scorer);
+    workspace_close(&b->workspace);
+    model_close(b->model);
 }
 
 static enum status open_ratios(struct evaluation *e) {
@@ -255,11 +290,14 @@ static enum status run_rows(struct evaluation *e) {
     struct scorer scorer = {0};
     struct sums sums;
     struct batch_source source = session_evaluation(s, &s->train);
+    enum pass_keep keep = reads_beside(e) ? KEEP_INPUTS : KEEP_NOTHING;
     TRY(contexts_open(s, 1, &e->contexts));
-    TRY(open_workspace(s, &source));
+    TRY(open_workspace(s, &source, keep));
+    TRY(reads_beside(e) ? open_beside(e, &source) : OK);
     enum status st = open_ratios(e);
-    st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
+    st = st == OK ? scorer_open(s->model, &s->workspace, keep, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
+    scorer.reference = reads_beside(e) ? &e->beside.scorer : NULL;
     scorer_condition(&scorer, contexts_condition(&e->contexts));
     watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &sums));
@@ -304,7 +342,7 @@ static enum status evaluate_reward(struct evaluation *e) {
         return OK;
     }
     const struct batch_source source = session_evaluation(s, &s->train);
-    TRY(open_workspace(s, &source));
+    TRY(open_workspace(s, &source, KEEP_NOTHING));
     const struct values_options options = {
         .comm = s->comm,
         .model = s->model,
@@ -353,7 +391,7 @@ static enum status evaluate_choices(struct evaluation *e) {
         return OK;
     }
     const struct batch_source source = session_evaluation(s, &s->train);
-    TRY(open_workspace(s, &source));
+    TRY(open_workspace(s, &source, KEEP_NOTHING));
     const struct closed_set_options options = {.comm = s->comm,
                                                .model = s->model,
                                                .model_hash = s->model_hash,
@@ -402,7 +440,7 @@ static enum status evaluate_language(struct evaluation *e, struct rows_request *
     if (s->run->dry_run) {
         return OK;
     }
-    if (e->terms.has_reference) {
+    if (e->terms.has_reference && !reads_beside(e)) {
         struct batch_source source = session_evaluation(s, &s->train);
         const struct reference_request reference = {.rows = &s->train,
                                                     .source = &source,
@@ -449,16 +487,26 @@ static enum status evaluate_work(struct evaluation *e) {
     return evaluate_language(e, &request);
 }
 
+static enum status check_beside(const struct settings *s) {
+    bool is_adapted = *s->reference_adapter && strcmp(s->reference_adapter, "none") != 0;
+    if (!*s->reference) {
+        return fail(ERR_USAGE,
+                    "dpo.loss=%s: compares the model with its reference at each token; set reference",
+                    s->dpo.loss);
+    }
+    if (is_adapted || *s->dpo.reference_file) {
+        return fail(ERR_USAGE, "dpo.loss=%s: %s has no effect where the reference runs beside the model",
+                    s->dpo.loss, is_adapted ? "reference.adapter" : "dpo.reference_file");
+    }
+    return OK;
+}
+
 enum status command_evaluate(struct run *run) {
     const struct settings *s = run->settings;
     struct evaluation e = {0};
     TRY(dpo_losses(run, &e.terms));
-    if (e.terms.reads & READS_DIVERGENCE) {
-        return fail(
-            ERR_USAGE,
-            "dpo.loss=%s: reads two models at each token, and evaluate has one in memory; training shows "
-            "this loss on eval_data",
-            s->dpo.loss);
+    if (reads_beside(&e)) {
+        TRY(check_beside(s));
     }
     if (e.terms.rows != OVER_PAIRS && e.terms.rows != OVER_LABELED) {
         return fail(ERR_USAGE,
@@ -470,6 +518,7 @@ enum status command_evaluate(struct run *run) {
     enum status st = evaluate_work(&e);
     ratios_close(&e.ratios);
     contexts_close(&e.contexts);
+    close_beside(&e.beside);
     text_free(&e.out);
     session_close(&e.session);
     return st;
