@@ -53,8 +53,9 @@ tokens=${TOKENS:-1,2,3,4,6,9,13,18,24}
 answer=(generate.temperature=1 generate.batch=64 generate.max_new_tokens="${ANSWER:-$((2 * length))}")
 limit=()
 if [ -n "$input" ]; then
-    # Seeds change first weights and order: intervals speak of those, not of other data. Rewards are those of a reward model
-    # that was trained on other rows, whole.
+    # A seed has first weights, an order and, up to ten, a tenth of the records to hold out that no other seed has: intervals
+    # speak of all of these (the rows that are trained on are shared in part). Rewards are those of a reward model that was trained
+    # on other rows, whole.
     worlds=$(basename "${input%.gz}" .jsonl)
     limit=(truncate.max_length="${MAX_LENGTH:-256}")
     answer=(generate.temperature=1 generate.batch=32 generate.max_new_tokens="${ANSWER:-96}" generate.limit="${PROMPTS:-64}")
@@ -86,7 +87,7 @@ sweep() {
     local name=$1
     shift
     once "answers-$name" generate data="$dir/heldout.h5" model="$dir/dpo-100/model" generate.reference="$dir/sft/model" \
-        "${answer[@]}" "${judge[@]}" "$@" seed="$seed" output="$dir/answers-$name.jsonl"
+        "${answer[@]}" "${limit[@]}" "${judge[@]}" "$@" seed="$seed" output="$dir/answers-$name.jsonl"
 }
 
 # The thresholds in nats: the JSON file $1 has the policy's KL by position, and how many responses have that position.
@@ -107,9 +108,7 @@ study_seed() {
     mkdir -p "$dir"
     if [ -n "$input" ]; then
         taught=train
-        for part in train audit heldout; do
-            ln -sfn "../$part.h5" "$dir/$part.h5"
-        done
+        split_records $((seed - 1))
     else
         draw_data "$world" "$seed"
     fi
@@ -294,4 +293,4 @@ report() {
     done
 }
 
-study_worlds shallow-study split_records
+study_worlds shallow-study

@@ -38,15 +38,16 @@ value() { grep -oE "\"$2\": [-0-9.e+]+" "$1" | head -n 1 | sed 's/.*: //' || tru
 # How many prompts, responses or pairs ($2) are in $1.h5.
 size() { "$collimate" inspect input="$1.h5" 2> "$dir/log/size.txt" | awk -v w="$2" '$1 == w { print $2 + 0; exit }'; }
 
-# split_records PART...: $input in $dir, once: a tenth held out, three tenths for the reward model that judges and nothing
-# else, the rest to train on; each prepared for the model MODEL, or as bytes.
+# split_records [TURN]: $input in $dir, once: a tenth held out, another one at each TURN from 0 to 9, three tenths for the reward
+# model that judges and nothing else, the rest to train on; each prepared for the model MODEL, or as bytes.
 split_records() {
-    local reader=(cat) part
+    local reader=(cat) part turn=${1:-0}
     [[ $input == *.gz ]] && reader=(zcat)
     mkdir -p "$dir"
     [ -e "$dir/train.jsonl" ] || {
-        "${reader[@]}" "$input" | awk -v d="$dir" '{
-            part = NR % 10 == 0 ? "heldout" : NR % 10 % 3 == 1 ? "audit" : "train"
+        "${reader[@]}" "$input" | awk -v d="$dir" -v turn="$turn" '{
+            at = (NR + turn) % 10
+            part = at == 0 ? "heldout" : at % 3 == 1 ? "audit" : "train"
             print > (d "/" part ".part") }'
         for part in heldout audit train; do
             mv "$dir/$part.part" "$dir/$part.jsonl"

@@ -1,29 +1,58 @@
 #!/usr/bin/env bash
 # DPO on HH-RLHF pairs: collimate beside TRL and a plain PyTorch loop, interleaved, in one run.
 #   benchmarks/peers/dpo.sh PAIRS.jsonl[.gz] TOKENIZER_FOLDER [ROUNDS]
-# The shape is configs/models/neox-70m.json (70M GPT-NeoX), 4 pairs a batch, AdamW, fp32, at most 512 tokens, 2 cores,
-# the same pairs for all. The first two steps of each run are warm-up and not counted. PYTHON names an interpreter that
-# has torch, transformers, trl and datasets (python3 -m venv; pip install torch transformers trl).
+# The same pairs in the same order for all, AdamW, at most 512 tokens, the reference's log-probabilities computed before the clock
+# starts; weights and state are fp32, bf16 is what each computes in (compute=bf16, autocast). TRL's head is its own fused one, which
+# it always has. The first steps of each run are warm-up and not counted. Settings by environment:
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 data=$(realpath "$1") tokenizer=$(realpath "$2") rounds=${3:-3}
-python=${PYTHON:-python3}
-steps=${STEPS:-8}
+shapes=${SHAPES:-neox-70m} # of configs/models
+types=${TYPES:-fp32}       # of fp32 bf16
+programs=${PROGRAMS:-collimate trl plain}
+batch=${BATCH:-4} steps=${STEPS:-8} warm_up=${WARM_UP:-2} threads=${THREADS:-2}
+under=${UNDER:-}           # a command that each measured run is started with
+output=${OUTPUT:-}         # a folder for all that was measured, and of earlier calls; empty: a temporary one
+python=${PYTHON:-python3}  # has torch, transformers, trl and datasets (python3 -m venv; pip install torch transformers trl)
 . "$root/jobs/env.sh"
 collimate=${COLLIMATE:-$root/build/release/collimate}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+output=${output:-$work/measured}
+mkdir -p "$output"
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false
-"$collimate" init init.config="$root/configs/models/neox-70m.json" tokenizer="$tokenizer" output="$work/model" --quiet
+
+# run_collimate SHAPE TYPE, run_peer NAME SHAPE TYPE: one JSON object with the seconds of each step.
+run_collimate() {
+    rm -rf "$work/run"
+    # shellcheck disable=SC2086 # words
+    $under "$collimate" dpo data="$work/pairs.h5" model="$work/$1" output="$work/run" train.steps="$steps" \
+        train.batch="$batch" train.shuffle=false truncate.max_length=512 train.learning_rate=1e-6 compute="$2" \
+        train.checkpoint_every=0 threads="$threads" --quiet
+    "$python" "$here/dpo_table.py" steps "$work/run/metrics.jsonl" "$batch"
+}
+run_peer() {
+    # shellcheck disable=SC2086 # words
+    $under "$python" "$here/dpo_$1.py" --model "$work/$2" --data "$data" --type "$3" --batch "$batch" --steps "$steps" \
+        --threads "$threads" --output "$work/peer" 2> "$work/log" | tail -n 1
+}
+
 "$collimate" prepare input="$data" tokenizer="$tokenizer" tokenize.begin=false output="$work/pairs.h5" --quiet
-for round in $(seq "$rounds"); do
-    "$collimate" dpo data="$work/pairs.h5" model="$work/model" output="$work/run$round" train.steps="$steps" \
-        train.batch=4 train.shuffle=false truncate.max_length=512 train.learning_rate=1e-6 threads=2 --quiet
-    tail -n +2 "$work/run$round/metrics.jsonl" > "$work/collimate.$round.jsonl"
-    "$python" "$here/dpo_trl.py" --model "$work/model" --data "$data" --steps "$steps" --output "$work/trl" \
-        2> "$work/trl.log" | tail -n 1 > "$work/trl.$round.json" || { tail -5 "$work/trl.log" >&2; exit 1; }
-    "$python" "$here/dpo_plain.py" --model "$work/model" --data "$data" --steps "$steps" \
-        2> "$work/plain.log" | tail -n 1 > "$work/plain.$round.json" || { tail -5 "$work/plain.log" >&2; exit 1; }
+for shape in $shapes; do
+    "$collimate" init init.config="$root/configs/models/$shape.json" tokenizer="$tokenizer" output="$work/$shape" --quiet
+    for round in $(seq "$rounds"); do
+        for type in $types; do
+            for program in $programs; do
+                if [ "$program" = collimate ]; then
+                    run_collimate "$shape" "$type"
+                else
+                    run_peer "$program" "$shape" "$type"
+                fi > "$work/one.json" || { tail -5 "$work/log" >&2; exit 1; }
+                mv "$work/one.json" "$output/$shape.$type.$program.$round.json"
+            done
+        done
+    done
+    rm -rf "${work:?}/$shape"
 done
-"$python" "$here/dpo_table.py" "$work" "$rounds"
+"$python" "$here/dpo_table.py" table "$output" "$warm_up"

@@ -1,5 +1,6 @@
 """DPO steps in a plain PyTorch loop over a transformers model: padded, chosen and rejected in one forward pass, full
-logits, reference log-probs computed before the clock starts. Prints one JSON object with the seconds of each step."""
+logits, reference log-probs computed before the clock starts. Weights, gradients and state are fp32, bf16 is autocast. Prints one
+JSON object with the seconds of each step."""
 import argparse
 import json
 import time
@@ -50,6 +51,8 @@ def main():
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--type", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--output", help="not used: nothing is written")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=options.model + "/tokenizer.json")
@@ -58,13 +61,19 @@ def main():
     pairs = read_pairs(options.data, options.batch * options.steps)
     batches = [collate(pairs[i:i + options.batch], tokenizer, end, options.max_length)
                for i in range(0, len(pairs), options.batch)]
-    with torch.no_grad():
+
+    def autocast():
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.type == "bf16")
+
+    with torch.no_grad(), autocast():
         reference = [sequence_logps(model, batch) for batch in batches]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
     seconds, losses = [], []
     for batch, cached in zip(batches, reference):
         start = time.perf_counter()
-        chosen, rejected = (sequence_logps(model, batch) - cached).chunk(2)
+        with autocast():
+            logps = sequence_logps(model, batch)
+        chosen, rejected = (logps - cached).chunk(2)
         loss = -F.logsigmoid(0.1 * (chosen - rejected)).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,5 +1,6 @@
-"""DPO steps with TRL's DPOTrainer: padded, chosen and rejected concatenated, full logits, reference log-probs cached.
-Prints one JSON object with the seconds of each step."""
+"""DPO steps with TRL's DPOTrainer: padded, chosen and rejected concatenated, no logits (its fused head, which this trainer puts on
+every model), reference log-probs cached, no gradient checkpointing. bf16 is its `bf16=True`: autocast over fp32 weights. Prints one
+JSON object with the seconds of each step."""
 import argparse
 import json
 import time
@@ -33,6 +34,7 @@ def main():
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--type", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--output", required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -42,7 +44,7 @@ def main():
     data = Dataset.from_list(read_pairs(options.data, options.batch * options.steps))
     config = DPOConfig(output_dir=options.output, per_device_train_batch_size=options.batch, max_steps=options.steps,
                        max_length=options.max_length, learning_rate=1e-6, optim="adamw_torch", beta=0.1,
-                       precompute_ref_log_probs=True, precompute_ref_batch_size=options.batch, bf16=False,
+                       precompute_ref_log_probs=True, precompute_ref_batch_size=options.batch, bf16=options.type == "bf16",
                        gradient_checkpointing=False, report_to=[], use_cpu=True, save_strategy="no", logging_steps=1,
                        dataloader_num_workers=0, disable_tqdm=True, lr_scheduler_type="constant")
     clock = StepClock()

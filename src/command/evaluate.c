@@ -38,22 +38,22 @@ enum value {
     VALUE_COUNT = VALUE_LABELS + LABELS_MEASURES,
     VALUE_BREAKDOWN = VALUE_COUNT /* of the accuracy, where there is a reference: breakdown_size of them */
 };
-enum need { NEED_NOTHING, NEED_PAIRS, NEED_LOSS, NEED_REFERENCE };
+enum need { NEED_NOTHING, NEED_SIDES, NEED_PAIRS, NEED_LOSS, NEED_REWARDS, NEED_REFERENCE };
 static const struct {
     const char *name;
     enum need need;
 } values[VALUE_LABELS] = {
     [VALUE_LOSS] = {"loss", NEED_LOSS},
-    [VALUE_REWARD_CHOSEN] = {"rewards/chosen", NEED_REFERENCE},
-    [VALUE_REWARD_REJECTED] = {"rewards/rejected", NEED_REFERENCE},
+    [VALUE_REWARD_CHOSEN] = {"rewards/chosen", NEED_REWARDS},
+    [VALUE_REWARD_REJECTED] = {"rewards/rejected", NEED_REWARDS},
     [VALUE_ACCURACY] = {"rewards/accuracies", NEED_REFERENCE},
     [VALUE_MARGIN] = {"rewards/margins", NEED_REFERENCE},
     [VALUE_MARGIN_RAW] = {"margin_raw", NEED_REFERENCE},
-    [VALUE_LOGP_CHOSEN] = {"logps/chosen", NEED_PAIRS},
-    [VALUE_LOGP_REJECTED] = {"logps/rejected", NEED_PAIRS},
+    [VALUE_LOGP_CHOSEN] = {"logps/chosen", NEED_SIDES},
+    [VALUE_LOGP_REJECTED] = {"logps/rejected", NEED_SIDES},
     [VALUE_LOGP_ACCURACY] = {"logps/accuracies", NEED_PAIRS},
     [VALUE_NLL] = {"nll", NEED_NOTHING},
-    [VALUE_NLL_REJECTED] = {"nll/rejected", NEED_PAIRS},
+    [VALUE_NLL_REJECTED] = {"nll/rejected", NEED_SIDES},
     [VALUE_TOKEN_ACCURACY] = {"mean_token_accuracy", NEED_NOTHING},
 };
 
@@ -62,13 +62,26 @@ static struct interval_options interval_options(const struct settings *s) {
         .samples = s->evaluate.bootstrap, .confidence = s->evaluate.confidence, .seed = (uint64_t)s->seed};
 }
 
+/* The reference where it runs over the same samples as the model. */
+struct beside {
+    struct model *model;
+    struct workspace workspace;
+    struct scorer scorer;
+};
+
 struct evaluation {
     struct session session;
     struct terms terms;
     struct ratios ratios;
     struct contexts contexts;
     struct text out;
+    struct beside beside;
 };
+
+/* Losses that read two models at each token have both in memory. */
+static bool reads_beside(const struct evaluation *e) {
+    return e->terms.reads & READS_DIVERGENCE;
+}
 
 static const char *name_of(int v) {
     return v < VALUE_LABELS ? values[v].name : label_names[v - VALUE_LABELS];
@@ -76,17 +89,26 @@ static const char *name_of(int v) {
 
 /* Losses against a reference need one; SFT alone is the nll. */
 static bool knows_loss(const struct evaluation *e) {
-    return e->terms.rows == OVER_PAIRS && e->terms.n > 0 &&
+    return e->terms.rows != OVER_SEQUENCES && e->terms.n > 0 &&
            (e->terms.has_reference || !(e->terms.reads & READS_REFERENCE));
 }
 
+/* The accuracy of pairs is, by length, score gap and subset. */
+static bool is_broken_down(const struct evaluation *e) {
+    return e->terms.has_reference && e->terms.rows == OVER_PAIRS;
+}
+
 static bool applies(const struct evaluation *e, int v) {
-    if (v >= VALUE_LABELS) {
-        return ratios_rows(&e->ratios, v) > 0;
-    }
-    return values[v].need == NEED_NOTHING || (values[v].need == NEED_PAIRS && e->terms.rows == OVER_PAIRS) ||
-           (values[v].need == NEED_LOSS && knows_loss(e)) ||
-           (values[v].need == NEED_REFERENCE && e->terms.has_reference);
+    const struct terms *t = &e->terms;
+    const bool is_met[] = {[NEED_NOTHING] = true,
+                           [NEED_SIDES] = t->rows != OVER_SEQUENCES,
+                           [NEED_PAIRS] = t->rows == OVER_PAIRS,
+                           [NEED_LOSS] = knows_loss(e),
+                           [NEED_REWARDS] = t->has_reference,
+                           [NEED_REFERENCE] = is_broken_down(e)};
+    bool is_asked = v >= VALUE_LABELS || is_met[values[v].need];
+    /* Of labelled responses one side may be missing. */
+    return is_asked && (ratios_rows(&e->ratios, v) > 0 || (v < VALUE_LABELS && t->rows != OVER_LABELED));
 }
 
 /* Whether the label of a pair is what scores and truth say. */
@@ -122,20 +144,42 @@ static void visit_rewards(struct evaluation *e, const struct sample *sample, con
     breakdown_count(r, VALUE_BREAKDOWN, sample, &pair);
 }
 
+/* A labelled response is of one side: the desirable are called chosen, as in TRL. */
+static void visit_labeled(struct evaluation *e, const struct scored_row *scored, const struct sums *row) {
+    const struct response_score *own = &scored->responses[0];
+    struct ratios *r = &e->ratios;
+    bool good = scored->is_desirable;
+    ratios_count(r, good ? VALUE_LOGP_CHOSEN : VALUE_LOGP_REJECTED, own->logp, 1);
+    ratios_count(r, good ? VALUE_NLL : VALUE_NLL_REJECTED, -own->logp, (double)own->tokens);
+    ratios_count(r, VALUE_TOKEN_ACCURACY, good ? (double)own->top : 0, good ? (double)own->tokens : 0);
+    if (e->terms.has_reference) {
+        ratios_count(r, good ? VALUE_REWARD_CHOSEN : VALUE_REWARD_REJECTED,
+                     row->v[good ? SUM_REWARD_CHOSEN : SUM_REWARD_REJECTED], 1);
+    }
+}
+
+static void visit_target(struct evaluation *e, const struct scored_row *scored) {
+    const struct response_score *target = &scored->responses[scored->target];
+    ratios_count(&e->ratios, VALUE_NLL, -target->logp, (double)target->tokens);
+    ratios_count(&e->ratios, VALUE_TOKEN_ACCURACY, (double)target->top, (double)target->tokens);
+}
+
 /* A row's share of every ratio. */
 static void visit(void *context, const struct sample *sample, const struct scored_row *scored,
                   const struct sums *row) {
     struct evaluation *e = context;
-    const struct response_score *target = &scored->responses[scored->target];
-    ratios_count(&e->ratios, VALUE_NLL, -target->logp, (double)target->tokens);
-    ratios_count(&e->ratios, VALUE_TOKEN_ACCURACY, (double)target->top, (double)target->tokens);
+    if (e->terms.rows == OVER_LABELED) {
+        visit_labeled(e, scored, row);
+    } else {
+        visit_target(e, scored);
+    }
     if (e->terms.rows == OVER_PAIRS) {
         visit_pair(e, sample, scored);
     }
     if (knows_loss(e)) {
         ratios_count(&e->ratios, VALUE_LOSS, row->v[SUM_LOSS], 1);
     }
-    if (scored->has_reference) {
+    if (is_broken_down(e)) {
         visit_rewards(e, sample, row);
     }
     ratios_end_row(&e->ratios, evaluation_unit(sample));
@@ -151,6 +195,17 @@ static enum status print_hashes(const struct session *s, struct text *out) {
 
 static const struct dataset_facts *facts_of(const struct evaluation *e) {
     return dataset_facts(e->session.train.data);
+}
+
+/* Of labelled responses: what is no ratio over rows. */
+static enum status print_labeled(const struct evaluation *e, const struct sums *sums, struct text *out) {
+    const struct ratios *r = &e->ratios;
+    TRY(metrics_put(out, "", "desirable", sums->v[SUM_DESIRABLE]));
+    if (e->terms.has_reference && sums->v[SUM_DESIRABLE] > 0 && sums->v[SUM_UNDESIRABLE] > 0) {
+        TRY(metrics_put(out, "", "rewards/margins",
+                        ratios_value(r, VALUE_REWARD_CHOSEN) - ratios_value(r, VALUE_REWARD_REJECTED)));
+    }
+    return knows_loss(e) ? metrics_put(out, "", "kl", sums->v[SUM_KL] / sums->v[SUM_ROWS]) : OK;
 }
 
 static enum status print_result(struct evaluation *e, const struct sums *sums) {
@@ -169,9 +224,12 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
             TRY(metrics_put(out, "", names[v], ratios_value(&e->ratios, v)));
         }
     }
-    TRY(metrics_put(out, "", "perplexity", exp(ratios_value(&e->ratios, VALUE_NLL))));
+    if (applies(e, VALUE_NLL)) {
+        TRY(metrics_put(out, "", "perplexity", exp(ratios_value(&e->ratios, VALUE_NLL))));
+    }
     TRY(metrics_put(out, "", "entropy", sums->v[SUM_ENTROPY] / tokens));
-    if (e->terms.has_reference) {
+    TRY(e->terms.rows == OVER_LABELED ? print_labeled(e, sums, out) : OK);
+    if (is_broken_down(e)) {
         TRY(breakdown_print(&e->ratios, VALUE_BREAKDOWN, facts_of(e), out));
     }
     return ratios_print(&e->ratios, names, VALUE_COUNT, out);
@@ -190,14 +248,36 @@ static enum status deliver(const struct evaluation *e) {
 }
 
 /* Collective. For the source's forests. */
-static enum status open_workspace(struct session *s, const struct batch_source *source) {
+static enum status open_workspace(struct session *s, const struct batch_source *source, enum pass_keep keep) {
     int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
-    return session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace);
+    return session_workspace(s, s->model, keep, tokens, &s->workspace);
+}
+
+/* Collective. */
+static enum status open_beside(struct evaluation *e, const struct batch_source *source) {
+    struct session *s = &e->session;
+    struct beside *b = &e->beside;
+    const char *folder = s->settings->reference;
+    int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
+    TRY(model_folder_open(s->comm, s->backend, folder, NULL, &b->model));
+    TRY(session_need_head(b->model, folder, HEAD_LANGUAGE));
+    if (b->model->config.vocabulary != s->model->config.vocabulary) {
+        return fail(ERR_USAGE, "reference: %s has a vocabulary of %lld, the model one of %lld", folder,
+                    (long long)b->model->config.vocabulary, (long long)s->model->config.vocabulary);
+    }
+    TRY(session_workspace(s, b->model, KEEP_INPUTS, tokens, &b->workspace));
+    return comm_agree(s->comm, scorer_open(b->model, &b->workspace, KEEP_INPUTS, &b->scorer));
+}
+
+static void close_beside(struct beside *b) {
+    scorer_close(&b->scorer);
+    workspace_close(&b->workspace);
+    model_close(b->model);
 }
 
 static enum status open_ratios(struct evaluation *e) {
     const struct interval_options intervals = interval_options(e->session.settings);
-    int broken_down = e->terms.has_reference ? breakdown_size(facts_of(e)) : 0;
+    int broken_down = is_broken_down(e) ? breakdown_size(facts_of(e)) : 0;
     TRY(ratios_open(&intervals, VALUE_COUNT + broken_down, &e->ratios));
     ratios_are_shares(&e->ratios, VALUE_ACCURACY, 1);
     ratios_are_shares(&e->ratios, VALUE_LOGP_ACCURACY, 1);
@@ -210,11 +290,14 @@ static enum status run_rows(struct evaluation *e) {
     struct scorer scorer = {0};
     struct sums sums;
     struct batch_source source = session_evaluation(s, &s->train);
+    enum pass_keep keep = reads_beside(e) ? KEEP_INPUTS : KEEP_NOTHING;
     TRY(contexts_open(s, 1, &e->contexts));
-    TRY(open_workspace(s, &source));
+    TRY(open_workspace(s, &source, keep));
+    TRY(reads_beside(e) ? open_beside(e, &source) : OK);
     enum status st = open_ratios(e);
-    st = st == OK ? scorer_open(s->model, &s->workspace, KEEP_NOTHING, &scorer) : st;
+    st = st == OK ? scorer_open(s->model, &s->workspace, keep, &scorer) : st;
     TRY_TO(done, comm_agree(s->comm, st));
+    scorer.reference = reads_beside(e) ? &e->beside.scorer : NULL;
     scorer_condition(&scorer, contexts_condition(&e->contexts));
     watchdog_phase(s->comm->watchdog, "evaluating");
     TRY_TO(done, evaluate_rows(s->comm, &scorer, &source, &e->terms, visit, e, &sums));
@@ -259,7 +342,7 @@ static enum status evaluate_reward(struct evaluation *e) {
         return OK;
     }
     const struct batch_source source = session_evaluation(s, &s->train);
-    TRY(open_workspace(s, &source));
+    TRY(open_workspace(s, &source, KEEP_NOTHING));
     const struct values_options options = {
         .comm = s->comm,
         .model = s->model,
@@ -308,7 +391,7 @@ static enum status evaluate_choices(struct evaluation *e) {
         return OK;
     }
     const struct batch_source source = session_evaluation(s, &s->train);
-    TRY(open_workspace(s, &source));
+    TRY(open_workspace(s, &source, KEEP_NOTHING));
     const struct closed_set_options options = {.comm = s->comm,
                                                .model = s->model,
                                                .model_hash = s->model_hash,
@@ -335,21 +418,29 @@ static enum status are_choices(struct session *s, bool *out) {
 static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
-    TRY(rows_kind(s->comm, request->path, ROWS_RESPONSES, &request->kind));
-    bool pairs = request->kind == ROWS_PAIRS;
-    request->kind = pairs ? ROWS_LABELED : request->kind;
+    bool is_compared = e->terms.rows == OVER_LABELED;
+    if (is_compared) {
+        request->kind = ROWS_UNPAIRED;
+        /* All rows are one batch: each is compared with the response of the one before. */
+        int64_t all = request->limit > 0 ? request->limit : INT64_MAX;
+        request->mismatch = e->terms.reads & READS_MISMATCHED ? all : 0;
+    } else {
+        TRY(rows_kind(s->comm, request->path, ROWS_RESPONSES, &request->kind));
+        is_compared = request->kind == ROWS_PAIRS;
+        request->kind = is_compared ? ROWS_LABELED : request->kind;
+    }
     TRY(session_open_rows(s, request, &s->train));
-    if (!pairs) {
+    if (!is_compared) {
         terms_one("sft", &e->terms);
     }
-    e->terms.has_reference = pairs && *settings->reference;
+    e->terms.has_reference = is_compared && *settings->reference;
     if (s->steers && settings->evaluate.kl_positions > 0) {
         return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");
     }
     if (s->run->dry_run) {
         return OK;
     }
-    if (e->terms.has_reference) {
+    if (e->terms.has_reference && !reads_beside(e)) {
         struct batch_source source = session_evaluation(s, &s->train);
         const struct reference_request reference = {.rows = &s->train,
                                                     .source = &source,
@@ -396,27 +487,38 @@ static enum status evaluate_work(struct evaluation *e) {
     return evaluate_language(e, &request);
 }
 
+static enum status check_beside(const struct settings *s) {
+    bool is_adapted = *s->reference_adapter && strcmp(s->reference_adapter, "none") != 0;
+    if (!*s->reference) {
+        return fail(ERR_USAGE,
+                    "dpo.loss=%s: compares the model with its reference at each token; set reference",
+                    s->dpo.loss);
+    }
+    if (is_adapted || *s->dpo.reference_file) {
+        return fail(ERR_USAGE, "dpo.loss=%s: %s has no effect where the reference runs beside the model",
+                    s->dpo.loss, is_adapted ? "reference.adapter" : "dpo.reference_file");
+    }
+    return OK;
+}
+
 enum status command_evaluate(struct run *run) {
     const struct settings *s = run->settings;
     struct evaluation e = {0};
     TRY(dpo_losses(run, &e.terms));
-    if (e.terms.reads & READS_DIVERGENCE) {
-        return fail(
-            ERR_USAGE,
-            "dpo.loss=%s: reads two models at each token, and evaluate has one in memory; training shows "
-            "this loss on eval_data",
-            s->dpo.loss);
+    if (reads_beside(&e)) {
+        TRY(check_beside(s));
     }
-    if (e.terms.rows != OVER_PAIRS) {
+    if (e.terms.rows != OVER_PAIRS && e.terms.rows != OVER_LABELED) {
         return fail(ERR_USAGE,
-                    "dpo.loss=%s: evaluate compares the two responses of a pair; training shows this "
-                    "loss on eval_data",
+                    "dpo.loss=%s: evaluate reads pairs or labelled responses; training shows this loss on "
+                    "eval_data",
                     s->dpo.loss);
     }
     session_open(run, &e.session);
     enum status st = evaluate_work(&e);
     ratios_close(&e.ratios);
     contexts_close(&e.contexts);
+    close_beside(&e.beside);
     text_free(&e.out);
     session_close(&e.session);
     return st;

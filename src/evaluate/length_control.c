@@ -164,26 +164,27 @@ enum status length_fit(const struct length_row *rows, int64_t n, double *weights
     return OK;
 }
 
-/* Features of the verdicts, lengths still in characters; false: something that they need is unknown. */
-static bool features(const struct verdict *verdicts, const int64_t *of, int64_t n, int32_t second,
-                     const struct gamed *gamed, struct length_row *rows) {
+/* Appends the features of those of n verdicts that are on first and second, lengths still in characters;
+ * false: something that they need is unknown. */
+static bool features(const struct verdict *verdicts, int64_t n, int32_t first, int32_t second,
+                     const struct gamed *gamed, struct length_row *rows, int64_t *n_rows) {
     for (int64_t i = 0; i < n; i++) {
-        const struct verdict *v = &verdicts[of[i]];
-        bool is_swapped = v->first == second;
+        const struct verdict *v = &verdicts[i];
+        bool is_swapped = v->first == second && v->second == first;
         double difficulty = 0;
-        if (v->length[0] < 0 || v->length[1] < 0) {
-            return false;
+        if (!is_swapped && (v->first != first || v->second != second)) {
+            continue;
         }
         if (gamed) {
             difficulty = v->record < gamed->n_difficulty ? gamed->difficulty[v->record] : NAN;
         }
-        if (isnan(difficulty)) {
+        if (isnan(difficulty) || v->length[0] < 0 || v->length[1] < 0) {
             return false;
         }
         double apart = (double)(v->length[0] - v->length[1]);
-        rows[i] = (struct length_row){.x = {is_swapped ? -apart : apart, difficulty, 1},
-                                      .preference = is_swapped ? 1 - v->preference : v->preference,
-                                      .weight = 1};
+        rows[(*n_rows)++] = (struct length_row){.x = {is_swapped ? -apart : apart, difficulty, 1},
+                                                .preference = is_swapped ? 1 - v->preference : v->preference,
+                                                .weight = 1};
     }
     return true;
 }
@@ -205,34 +206,43 @@ static bool standardize(struct length_row *rows, int64_t n) {
     return deviation > 0;
 }
 
-enum status length_control(const struct verdict *verdicts, const int64_t *of, int64_t n, int32_t second,
-                           const struct gamed *gamed, struct length_controlled *out) {
-    int64_t extra = gamed ? gamed->n : 0;
-    struct length_row *rows = NULL;
-    double sum = 0;
+/* Mean of the predictions at no difference of length, and its standard error. */
+static void predict(const struct length_row *rows, int64_t n, struct length_controlled *out) {
     double squares = 0;
+    out->win_rate = 0;
+    for (int64_t i = 0; i < n; i++) {
+        out->win_rate += sigmoid(out->weights[1] * rows[i].x[1] + out->weights[2]) / (double)n;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double apart = sigmoid(out->weights[1] * rows[i].x[1] + out->weights[2]) - out->win_rate;
+        squares += apart * apart;
+    }
+    out->standard_error = sqrt(squares / (double)n / (double)(n - 1));
+}
+
+enum status length_control(const struct verdicts *v, int32_t first, int32_t second, const struct gamed *gamed,
+                           struct length_controlled *out) {
+    int64_t extra = gamed ? gamed->n : 0;
+    int64_t judged = 0;
+    struct length_row *rows = NULL;
     *out = (struct length_controlled){NAN, NAN, {NAN, NAN, NAN}};
-    TRY(NEW_ARRAY(rows, n + extra + 1));
-    if (!features(verdicts, of, n, second, gamed, rows) || !standardize(rows, n)) {
+    TRY(NEW_ARRAY(rows, extra + v->n + v->n_unjudged + 1));
+    /* The baselines' rows come first, as in the published program: folds depend on it. */
+    struct length_row *own = rows + extra;
+    bool is_known = features(v->list, v->n, first, second, gamed, own, &judged);
+    int64_t n = judged;
+    is_known = is_known && features(v->unjudged, v->n_unjudged, first, second, gamed, own, &n);
+    if (!is_known || !standardize(own, n)) {
         mem_free(rows);
         return OK;
     }
-    /* The baselines' rows come first, as in the published program: folds depend on it. */
-    memmove(rows + extra, rows, (size_t)n * sizeof *rows);
     if (extra > 0) {
         memcpy(rows, gamed->rows, (size_t)extra * sizeof *rows);
     }
-    TRY(length_fit(rows, n + extra, out->weights));
-    for (int64_t i = extra; i < extra + n; i++) {
-        double p = sigmoid(out->weights[1] * rows[i].x[1] + out->weights[2]);
-        sum += p;
-        squares += p * p;
-    }
-    double mean = sum / (double)n;
-    out->win_rate = mean;
-    out->standard_error = sqrt(fmax(squares / (double)n - mean * mean, 0) / (double)(n - 1));
+    enum status st = length_fit(rows, extra + judged, out->weights);
+    predict(own, n, out);
     mem_free(rows);
-    return OK;
+    return st;
 }
 
 void gamed_free(struct gamed *g) {

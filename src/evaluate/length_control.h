@@ -34,11 +34,12 @@ struct length_controlled {
     double standard_error; /* of the mean of predictions */
     double weights[LENGTH_FEATURES];
 };
-/* Local. Verdicts of[0], of[1], … (n) on one pair, in the file's order; `second` is the system whose rate it
- * is. gamed: NULL for none. *out is NaN where a length is unknown, where all lengths are the same distance
- * apart, or where an instruction has no difficulty. */
-enum status length_control(const struct verdict *verdicts, const int64_t *of, int64_t n, int32_t second,
-                           const struct gamed *gamed, struct length_controlled *out);
+/* Local. All verdicts on first and second, in the file's order; the rate is second's. Records without a
+ * preference are not fitted but predicted, and their lengths count in the deviation, as in the published
+ * program. gamed: NULL for none. *out is NaN where a length is unknown, where all lengths are the same
+ * distance apart, or where an instruction has no difficulty. */
+enum status length_control(const struct verdicts *v, int32_t first, int32_t second, const struct gamed *gamed,
+                           struct length_controlled *out);
 
 /* Local. The fit itself, with cross-validation over folds of rows. weights (LENGTH_FEATURES). */
 enum status length_fit(const struct length_row *rows, int64_t n, double *weights);

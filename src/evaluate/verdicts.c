@@ -16,6 +16,7 @@ void verdicts_free(struct verdicts *v) {
     }
     mem_free(v->systems);
     mem_free(v->list);
+    mem_free(v->unjudged);
     *v = (struct verdicts){0};
 }
 
@@ -55,12 +56,13 @@ static enum status add_annotation(struct verdicts *v, const json_t *record, cons
     const char *outputs[2] = {NULL, NULL};
     const char *instruction;
     double preference = NAN;
-    struct verdict verdict = {0};
+    struct verdict verdict = {.record = -1};
     TRY(need(record, "instruction", where, &instruction));
     TRY(need(record, "generator_1", where, &names[0]));
     TRY(need(record, "generator_2", where, &names[1]));
     TRY(json_take_string(record, "output_1", where, &outputs[0]));
     TRY(json_take_string(record, "output_2", where, &outputs[1]));
+    TRY(json_take_int(record, "index", where, &verdict.record));
     TRY(json_take_number(record, "preference", where, &preference));
     preference = preference == 0 ? 1.5 : preference == -1 ? NAN : preference;
     if (preference < 1 || preference > 2) {
@@ -108,7 +110,7 @@ static enum status take_orders(const json_t *record, const char *where, struct v
 
 static enum status add_plain(struct verdicts *v, const json_t *record, const char *where) {
     const char *names[2];
-    struct verdict verdict = {.prompt = -1, .length = {-1, -1}};
+    struct verdict verdict = {.prompt = -1, .record = -1, .length = {-1, -1}};
     TRY(json_take_int(record, "row", where, &verdict.prompt));
     TRY(take_orders(record, where, &verdict));
     TRY(need(record, "a", where, &names[0]));
@@ -132,23 +134,30 @@ static enum status add_record(struct verdicts *v, const json_t *record, const ch
     return OK;
 }
 
-/* Numbers the records of each pair of systems from `first` on, and leaves out those without a preference. */
+/* Numbers the records of each pair of systems from `first` on that have no number, and puts those without a
+ * preference aside. */
 static enum status number_records(struct verdicts *v, int64_t first) {
     int64_t *counts;
     int64_t kept = first;
+    enum status st = OK;
     TRY(NEW_ARRAY(counts, v->n_systems * v->n_systems));
     for (int64_t i = first; i < v->n; i++) {
         struct verdict x = v->list[i];
         bool in_order = x.first < x.second;
         int64_t pair = in_order ? x.first * v->n_systems + x.second : x.second * v->n_systems + x.first;
-        x.record = counts[pair]++;
-        v->list[kept] = x;
-        kept += !isnan(x.preference);
+        int64_t place = counts[pair]++;
+        x.record = x.record < 0 ? place : x.record;
+        if (isnan(x.preference)) {
+            TRY_TO(done, GROW_ARRAY(v->unjudged, v->unjudged_capacity, v->n_unjudged + 1));
+            v->unjudged[v->n_unjudged++] = x;
+        } else {
+            v->list[kept++] = x;
+        }
     }
-    v->without += v->n - kept;
     v->n = kept;
+done:
     mem_free(counts);
-    return OK;
+    return st;
 }
 
 enum status verdicts_read(const char *path, struct verdicts *v) {

@@ -10,7 +10,8 @@
 struct verdict {
     int32_t first, second; /* systems; the judge saw them in this order, where it saw both */
     int64_t prompt;        /* what verdicts on the same prompt have in common */
-    int64_t record;        /* which one on this pair of systems, as the file has them, from 0 */
+    int64_t record;        /* its instruction's number: what the file says, else which one on this pair of
+                            * systems it is, as the file has them, from 0 */
     double preference;     /* of the second: 1, of the first: 0, a tie: 0.5 */
     int64_t length[2];     /* characters of both answers; -1 where unknown */
     bool both_orders;      /* one verdict of a judge that was asked in both orders: */
@@ -22,7 +23,8 @@ struct verdicts {
     int64_t n_systems, systems_capacity;
     struct verdict *list;
     int64_t n, capacity;
-    int64_t without; /* records that give no preference */
+    struct verdict *unjudged; /* records that give no preference, which is NaN in them */
+    int64_t n_unjudged, unjudged_capacity;
 };
 void verdicts_free(struct verdicts *v);
 /* Local. A system's number; a new name is added. */
@@ -31,9 +33,9 @@ enum status verdicts_system(struct verdicts *v, const char *name, int32_t *out);
 enum status verdicts_add(struct verdicts *v, struct verdict verdict);
 
 /* Local. Adds a file's verdicts: AlpacaEval's annotations.json (generator_1, generator_2, output_1, output_2,
- * preference 1 to 2, 0 a tie), or {"row": n, "a": name, "b": name, "preference": "a" | "b" | "tie" or 0 to 1
- * for b}, with "orders", "length_a", "length_b" as `judge.save` has them; an array or JSON Lines. Fails:
- * ERR_INPUT, ERR_DATA with the line. */
+ * preference 1 to 2, 0 a tie; index where it has one), or {"row": n, "a": name, "b": name, "preference": "a"
+ * | "b" | "tie" or 0 to 1 for b}, with "orders", "length_a", "length_b" as `judge.save` has them; an array or
+ * JSON Lines. Fails: ERR_INPUT, ERR_DATA with the line. */
 enum status verdicts_read(const char *path, struct verdicts *v);
 /* Local. Two systems' answers with rewards: on each prompt that both answered, the higher reward is
  * preferred. Fails: ERR_DATA with the line of an answer without reward, or where no prompt is in both. */

@@ -165,18 +165,7 @@ static enum status put_corrected(const struct table *t, int v, struct text *out)
 
 static enum status put_length_controlled(const struct table *t, const struct pairing *p, struct text *out) {
     struct length_controlled l;
-    int64_t n = p->last - p->first;
-    int64_t *of;
-    TRY(NEW_ARRAY(of, n));
-    for (int64_t i = 0, k = 0; i < t->verdicts->n && k < n; i++) { /* as the file has them */
-        const struct verdict *v = &t->verdicts->list[i];
-        if (low(v) == p->a && high(v) == p->b) {
-            of[k++] = i;
-        }
-    }
-    enum status st = length_control(t->verdicts->list, of, n, p->b, t->options->gamed, &l);
-    mem_free(of);
-    TRY(st);
+    TRY(length_control(t->verdicts, p->a, p->b, t->options->gamed, &l));
     if (isnan(l.win_rate)) {
         return OK;
     }

@@ -44,8 +44,17 @@ column one-follows/metrics.jsonl loss | head -1 | awk '{ exit !($2 - log(2) < 1e
     bad "the first loss is not log 2"
 ls -- *.reference.h5 > /dev/null 2>&1 && bad "a side-car was written"
 
+# evaluate says of the trained model what the run's last look at the same rows did.
+run 2 evaluate model=one-tdpo/model reference="$fixture/reference" data=pairs.h5 dpo.loss=tdpo+0.1*sft dpo.tdpo_alpha=0.7 output=judged.json
+for key in loss rewards/chosen rewards/rejected rewards/accuracies logps/chosen; do
+    said=$(column one-tdpo/metrics.jsonl "eval_$key" | tail -n 1 | cut -d ' ' -f 2)
+    [ -n "$said" ] && grep -qF "\"$key\": $said," judged.json || bad "evaluate: $key is not $said: $(cat judged.json)"
+done
+
 job="dpo model=$FIXTURES/dpo_steps/model data=pairs.h5 output=x"
-refuses 2 "has one in memory" evaluate model="$FIXTURES/dpo_steps/model" reference="$fixture/reference" data=pairs.h5 dpo.loss=tdpo
+refuses 2 "set reference" evaluate model="$FIXTURES/dpo_steps/model" data=pairs.h5 dpo.loss=tdpo
+refuses 2 "dpo.reference_file has no effect" evaluate model="$FIXTURES/dpo_steps/model" reference="$fixture/reference" data=pairs.h5 \
+    dpo.loss=tdpo dpo.reference_file=x.h5
 refuses 2 "beside the policy" $job dpo.loss=tdpo dpo.reference_file=x.h5
 refuses 2 "dpo.tdpo_alpha has no effect" $job dpo.loss=tdpo1 dpo.tdpo_alpha=1
 

@@ -1,6 +1,6 @@
 /* Win rates, length-controlled win rates and ratings of a file as AlpacaEval writes them, beside what
- * scikit-learn and scipy say (tests/fixtures/make_judge.py), on 1, 2 and 4 ranks; orders, corrections and
- * ratings by hand. */
+ * scikit-learn and scipy say (tests/fixtures/make_judge.py) and what the alpaca_eval package says
+ * (compare_alpaca_eval.sh), on 1, 2 and 4 ranks; orders, corrections and ratings by hand. */
 #include "evaluate/win_rate.h"
 
 #include <math.h>
@@ -96,6 +96,48 @@ static void test_fixture(struct comm *c) {
     verdicts_free(&v);
 }
 
+/* What alpaca_eval says of a pair: with its solver taken to the end to 1e-9, and as it stops, at a tolerance
+ * of 1e-4, as near as that is. */
+static void check_published(const json_t *pair, const json_t *said, const char *formula) {
+    char exact[32];
+    snprintf(exact, sizeof exact, "%s_exact", formula);
+    const json_t *to_the_end = json_object_get(said, exact);
+    CHECK(fabs(number(pair, "win_rate") - number(said, "win_rate")) < 1e-12);
+    CHECK(number(pair, "wins") == number(said, "wins") && number(pair, "ties") == number(said, "ties") &&
+          number(pair, "losses") == number(said, "losses"));
+    CHECK(fabs(number(pair, "length_controlled_win_rate") - number(to_the_end, "rate")) < 1e-9);
+    CHECK(fabs(number(pair, "length_controlled_win_rate/se") - number(to_the_end, "se")) < 1e-9);
+    CHECK(fabs(number(pair, "length_controlled_win_rate") - number(json_object_get(said, formula), "rate")) <
+          1e-3);
+}
+
+/* "mixed": records in another order than their indices, some without a preference, some ties written 0. */
+static void test_published(struct comm *c, const char *name, bool is_gamed) {
+    char path[256];
+    struct win_rate_options o = {c, {0, 0.95, 1}, 1, 1, NULL};
+    struct verdicts v = {0};
+    struct gamed gamed;
+    json_t *said = NULL;
+    snprintf(path, sizeof path, FIXTURES "/judge/%s.json", name);
+    CHECK(json_load(FIXTURES "/judge/alpaca_eval.json", &said) == OK);
+    CHECK(gamed_read(FIXTURES "/judge/gamed.csv", &gamed) == OK);
+    CHECK(c->rank != 0 || verdicts_read(path, &v) == OK);
+    o.gamed = is_gamed ? &gamed : NULL;
+    json_t *object = print(&o, &v);
+    const json_t *pairs = json_object_get(object, "pairs");
+    const json_t *expected = json_object_get(said, name);
+    CHECK(c->rank != 0 ||
+          (json_array_size(pairs) > 0 && json_array_size(pairs) == json_array_size(expected)));
+    for (size_t i = 0; i < json_array_size(pairs); i++) {
+        check_published(json_array_get(pairs, i), json_array_get(expected, i),
+                        is_gamed ? "gamed" : "minimal");
+    }
+    json_decref(object);
+    json_decref(said);
+    gamed_free(&gamed);
+    verdicts_free(&v);
+}
+
 /* Four prompts judged in both orders: on two the same answer wins, on one the first place, on one the second
  * place. b wins 3 + 1 of 8. */
 static void test_orders(struct comm *c) {
@@ -146,6 +188,10 @@ int main(int argc, char **argv) {
     }
     log_init(c->rank, c->size, LOG_ERROR);
     test_fixture(c);
+    for (int is_gamed = 0; is_gamed < 2; is_gamed++) {
+        test_published(c, "annotations", is_gamed);
+        test_published(c, "mixed", is_gamed);
+    }
     test_orders(c);
     test_ratings();
     int64_t all = failures;

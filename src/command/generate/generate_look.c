@@ -68,20 +68,31 @@ static enum status scan(struct generation *g) {
     return OK;
 }
 
+static int64_t most_tokens(const struct generation *g) {
+    return g->longest + g->session.settings->generate.max_new_tokens;
+}
+
+static enum status need_positions(const struct generation *g, const char *whose, int64_t positions) {
+    return most_tokens(g) <= positions
+               ? OK
+               : fail(ERR_USAGE,
+                      "the longest prompt has %d tokens; with generate.max_new_tokens %lld that is more than "
+                      "the %s's %lld positions; set truncate.max_length=%lld or fewer new tokens",
+                      g->longest, (long long)g->session.settings->generate.max_new_tokens, whose,
+                      (long long)positions, (long long)positions);
+}
+
+/* A decoder may go beyond what a model has seen, where its positions are no table; a scorer, which judges,
+ * does not. */
 static enum status check_fit(const struct generation *g) {
     const struct model_config *config = &g->session.model->config;
-    int64_t most = g->longest + g->session.settings->generate.max_new_tokens;
     int64_t positions = model_positions(config);
-    if (config->learned_positions && most > config->max_positions) {
-        return fail(ERR_USAGE,
-                    "the longest prompt has %d tokens; with generate.max_new_tokens %lld that is more than "
-                    "the model's %lld positions; set truncate.max_length=%lld or fewer new tokens",
-                    g->longest, (long long)g->session.settings->generate.max_new_tokens,
-                    (long long)config->max_positions, (long long)config->max_positions);
-    }
-    if (positions > 0 && most > positions) {
+    int64_t judged = g->judge ? model_positions(&g->judge->config) : 0;
+    TRY(config->learned_positions ? need_positions(g, "model", config->max_positions) : OK);
+    TRY(judged > 0 ? need_positions(g, "reward model", judged) : OK);
+    if (positions > 0 && most_tokens(g) > positions) {
         log_root(LOG_WARN, "prompts and responses of up to %lld tokens go beyond the model's %lld positions",
-                 (long long)most, (long long)positions);
+                 (long long)most_tokens(g), (long long)positions);
     }
     return OK;
 }

@@ -167,8 +167,9 @@ static enum status read_all(struct judge *j) {
         TRY(compare_rewards(j));
     }
     TRY(*s->judge.gamed ? gamed_read(s->judge.gamed, &j->gamed) : OK);
-    if (j->verdicts.without > 0) {
-        log_root(LOG_WARN, "%lld records without a preference are left out", (long long)j->verdicts.without);
+    if (j->verdicts.n_unjudged > 0) {
+        log_root(LOG_WARN, "%lld records without a preference are left out",
+                 (long long)j->verdicts.n_unjudged);
     }
     return OK;
 }
@@ -194,10 +195,11 @@ static enum status work(struct judge *j) {
         .gamed = *s->judge.gamed ? &j->gamed : NULL};
     TRY(*s->model ? ask_model(j) : OK);
     enum status st = c->rank == 0 ? read_all(j) : OK;
-    st = st == OK
-             ? text_printf(&j->out, "{\"verdicts\": %lld, \"without_preference\": %lld, \"confidence\": %g",
-                           (long long)j->verdicts.n, (long long)j->verdicts.without, s->evaluate.confidence)
-             : st;
+    st =
+        st == OK
+            ? text_printf(&j->out, "{\"verdicts\": %lld, \"without_preference\": %lld, \"confidence\": %g",
+                          (long long)j->verdicts.n, (long long)j->verdicts.n_unjudged, s->evaluate.confidence)
+            : st;
     TRY(comm_agree(c, st));
     if (j->run->dry_run) {
         return OK;
