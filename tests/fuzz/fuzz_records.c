@@ -2,8 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "data/prepare_records.h"
 #include "fuzz.h"
+#include "io/record_blocks.h"
+#include "tests/prepared_part.h"
 
 enum { MOST_RECORDS = 64 };
 
@@ -92,18 +93,43 @@ static void prepare_all(const struct records_input *in, enum record_format forma
                               .max_pairs = 5,
                               .check_stride = 1,
                               .threads = 1};
+    const struct record_groups_plan plan = {.beside = fuzz_path("groups"), .memory = 1};
     if (format == FORMAT_SHP) {
-        if (!fuzz_fine(record_groups_make(fuzz_comm(), in, job.records, NULL, &groups), ERR_DATA)) {
+        if (!fuzz_fine(record_groups_make(fuzz_comm(), in, job.records, &plan, &groups), ERR_DATA)) {
             return;
         }
         job.groups = &groups;
         job.records = groups.n;
     }
     if (fuzz_fine(prepare_records(&job, &prepared), ERR_DATA)) {
-        check_part(&prepared.part, tokenizer_size(bytes));
+        struct dataset_part part;
+        FUZZ_CHECK(prepared_part(&prepared, &part) == OK);
+        check_part(&part, tokenizer_size(bytes));
+        prepared_part_free(&part);
         prepared_free(&prepared);
     }
     record_groups_free(&groups);
+}
+
+/* In blocks there are the same records. */
+static void compare_blocks(const struct records_input *all, const struct records_input *in) {
+    struct record_reader *reader;
+    struct record_block block = {0};
+    int64_t n = 0;
+    bool more = true;
+    FUZZ_CHECK(records_count(in) == records_count(all) && records_hash(in) == records_hash(all));
+    FUZZ_CHECK(record_reader_open(in, INT64_MAX, &reader) == OK);
+    while (more) {
+        FUZZ_CHECK(record_reader_next(reader, &block, &more) == OK);
+        for (int64_t i = 0; more && i < block.count; i++, n++) {
+            struct record a = records_at(all, n), b = block.list[i];
+            FUZZ_CHECK(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+            FUZZ_CHECK(a.line == b.line && a.index == b.index && a.file == b.file);
+        }
+    }
+    FUZZ_CHECK(n == records_count(all));
+    record_block_free(&block);
+    record_reader_close(reader);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -116,10 +142,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!fuzz_fine(records_open(c, files, 1, &in), ERR_DATA)) {
         return 0;
     }
+    const struct record_bounds bounds = {.block_bytes = 1 + (int64_t)(size % 64),
+                                         .keep_bytes = size % 2 ? -1 : 0};
+    struct records_input *blocks;
+    FUZZ_CHECK(records_survey(c, files, 1, &bounds, &blocks) == OK);
+    compare_blocks(in, blocks);
     enum record_format format = parse_all(in);
     if (format != FORMAT_AUTO) {
-        prepare_all(in, format);
+        prepare_all(blocks, format);
     }
+    records_close(blocks);
     records_close(in);
     return 0;
 }
