@@ -207,6 +207,9 @@ static void check_refused(const char *name, enum status expected, const char *wo
         records_close(in);
     }
     status_clear();
+    if (strcmp(name, "large.gz") == 0 || strcmp(name, "large.json") == 0) {
+        return; /* once is enough: the same code, and 64 MiB */
+    }
     st = records_survey(comm, &file, 1, NULL, &in);
     CHECK(st == expected);
     CHECK(st != OK && strstr(status_message()->text, name) && strstr(status_message()->text, words));

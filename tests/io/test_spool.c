@@ -106,11 +106,44 @@ static void a_folder_that_is_not_there_is_named(void **state) {
     spool_close(s);
 }
 
+/* A call of a kind fails (the calls of all kinds that were planned count on); what was put in before it is
+ * still there. */
+static void what_the_system_refuses_is_said(void **state) {
+    (void)state;
+    static const char *const faults[] = {"write:2", "open:3"};
+    char folder[] = "/tmp/test_spool.XXXXXX";
+    char beside[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(beside, sizeof beside, "%s/out.h5", folder);
+    for (int i = 0; i < 2; i++) {
+        char read[8] = "";
+        struct spool *s;
+        const struct spool_plan plan = {.beside = beside, .streams = 1, .piece = 4};
+        assert_int_equal(setenv("COLLIMATE_FAULT", faults[i], 1), 0);
+        fault_init(0);
+        assert_int_equal(spool_open(&plan, &s), OK);
+        enum status first = spool_append(s, 0, "1234", 4);
+        assert_int_equal(first, i == 0 ? OK : ERR_WRITE);
+        if (first == OK) {
+            assert_int_equal(spool_append(s, 0, "5678", 4), ERR_WRITE);
+            assert_int_equal(spool_read(s, 0, 0, 4, read), OK);
+            assert_string_equal(read, "1234");
+        }
+        assert_non_null(strstr(status_message()->text, beside));
+        assert_non_null(strstr(status_message()->text, "the same folder"));
+        spool_close(s);
+    }
+    assert_int_equal(unsetenv("COLLIMATE_FAULT"), 0);
+    fault_init(0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_put_in_is_read),
         cmocka_unit_test(without_a_file_only_the_first_bytes_are_kept),
         cmocka_unit_test(a_folder_that_is_not_there_is_named),
+        cmocka_unit_test(what_the_system_refuses_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
