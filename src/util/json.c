@@ -135,6 +135,10 @@ static enum status replace_nans(const char *data, size_t n, char **out, size_t *
 enum status json_parse_record(const char *data, size_t n, const char *where, json_t **out) {
     char *copy;
     size_t copy_n;
+    TRY(json_quick(data, n, out));
+    if (*out) {
+        return OK;
+    }
     if (!memmem(data, n, "NaN", 3)) {
         return json_parse(data, n, where, out);
     }

@@ -52,22 +52,33 @@ int utf8_check(const char *s, size_t n) {
     return length;
 }
 
-size_t utf8_valid(const char *s, size_t n) {
+size_t utf8_ascii(const char *s, size_t n) {
     size_t at = 0;
-    while (at < n) {
+    while (n - at >= sizeof(uint64_t)) {
         uint64_t eight;
-        if (n - at >= sizeof eight) {
-            memcpy(&eight, s + at, sizeof eight);
-            if (!(eight & 0x8080808080808080u)) {
-                at += sizeof eight;
-                continue;
-            }
+        memcpy(&eight, s + at, sizeof eight);
+        if (eight & 0x8080808080808080u) {
+            break;
         }
+        at += sizeof eight;
+    }
+    while (at < n && (unsigned char)s[at] < 0x80) {
+        at++;
+    }
+    return at;
+}
+
+size_t utf8_valid(const char *s, size_t n) {
+    size_t at = utf8_ascii(s, n);
+    while (at < n) {
         int length = utf8_check(s + at, n - at);
         if (length < 0) {
             return at;
         }
         at += (size_t)length;
+        if (length == 1) {
+            at += utf8_ascii(s + at, n - at);
+        }
     }
     return n;
 }

@@ -14,6 +14,8 @@ static inline bool utf8_continues(char c) {
     return ((unsigned char)c & 0xC0) == 0x80;
 }
 
+/* Bytes of ASCII at the beginning of s. */
+size_t utf8_ascii(const char *s, size_t n);
 /* Length of the well-formed sequence at s, or minus the length of its maximal ill-formed part (Unicode 3.9,
  * table 3-7: what one U+FFFD stands for). n > 0. */
 int utf8_check(const char *s, size_t n);
