@@ -78,12 +78,11 @@ static inline enum status piece(struct encoder *e, int i, const struct view *v, 
 }
 
 static enum status cut_known(struct encoder *e, int i, const struct view *v) {
-    enum { AT_ONCE = 64 };
     enum step_kind kind = e->t->steps[i].kind;
     bool words = i + 1 == e->t->n_steps && e->t->bpe.byte_level;
-    size_t ends[AT_ONCE];
+    size_t ends[PIECES_AT_ONCE];
     for (size_t at = 0; at < v->n;) {
-        int count = cut_pieces(kind, e->t->classes, v->s, v->n, at, ends, AT_ONCE);
+        int count = cut_pieces(kind, e->t->classes, v->s, v->n, at, ends, PIECES_AT_ONCE);
         if (words) {
             TRY(put_pieces(e, v, at, ends, count));
         }

@@ -5,6 +5,8 @@
 #include "text/pieces.h"
 #include "text/tokenizer_internal.h"
 
+enum { PIECES_AT_ONCE = 64 };
+
 struct encoder {
     const struct tokenizer *t;
     struct pieces pieces;
@@ -28,7 +30,8 @@ enum status put_ids(struct encoder *e, const int32_t *ids, int count);
 enum status put_chars(struct encoder *e, int64_t count);
 /* A word of the model, bytes [at, at + n) of v. */
 enum status put_word(struct encoder *e, const struct view *v, size_t at, size_t n);
-/* Words of a byte-level model that follow each other from `at` on, up to each of the ends; count > 0. */
+/* Words of a byte-level model that follow each other from `at` on, up to each of the ends;
+ * 0 < count <= PIECES_AT_ONCE. */
 enum status put_pieces(struct encoder *e, const struct view *v, size_t at, const size_t *ends, int count);
 
 #endif

@@ -13,7 +13,7 @@
 
 #include "util/status.h"
 
-enum { PIECE_BYTES = 16, PIECE_IDS = 3, PIECE_LINES = 1 << 14 };
+enum { PIECE_BYTES = 16, PIECE_IDS = 3, PIECE_LINES = 1 << 15 };
 
 /* A piece's bytes with zeros behind them. */
 struct piece_key {
@@ -57,7 +57,7 @@ static inline struct piece_key piece_key(const char *s, size_t n, size_t room) {
 
 /* The line of a piece. */
 static inline struct piece *pieces_line(const struct pieces *p, struct piece_key key) {
-    enum { LINE_BITS = 14 };
+    enum { LINE_BITS = 15 };
     _Static_assert(1 << LINE_BITS == PIECE_LINES, "a line for each hash");
     uint64_t hash = key.low * 0x9E3779B97F4A7C15u + key.high * 0xC2B2AE3D27D4EB4Fu;
     return p->lines + (hash >> (64 - LINE_BITS)) * 2;
@@ -68,8 +68,7 @@ static inline bool piece_is(const struct piece *p, struct piece_key key, size_t 
 }
 
 /* NULL: it is not there. */
-static inline const struct piece *pieces_find(struct pieces *p, struct piece_key key, size_t n) {
-    struct piece *line = pieces_line(p, key);
+static inline const struct piece *pieces_find(struct piece *line, struct piece_key key, size_t n) {
     if (!piece_is(&line[0], key, n)) {
         if (!piece_is(&line[1], key, n)) {
             return NULL;
@@ -82,8 +81,7 @@ static inline const struct piece *pieces_find(struct pieces *p, struct piece_key
 }
 
 /* Where a new piece goes. */
-static inline struct piece *pieces_place(struct pieces *p, struct piece_key key) {
-    struct piece *line = pieces_line(p, key);
+static inline struct piece *pieces_place(struct piece *line) {
     return &line[line[0].shape != 0];
 }
 

@@ -44,7 +44,7 @@ static inline size_t token_bytes(const struct encoder *e, int32_t id) {
 static void keep(struct encoder *e, struct piece_key key, const char *s, size_t n) {
     const struct bpe_scratch *symbols = &e->scratch;
     const struct view own = {.s = s, .n = n}; /* a piece's ends are those of code points */
-    struct piece *place = pieces_place(&e->pieces, key);
+    struct piece *place = pieces_place(pieces_line(&e->pieces, key));
     struct piece piece = {.key = key, .shape = (uint8_t)((size_t)symbols->count << 5 | n)};
     size_t at = 0;
     for (int64_t i = 0; i < symbols->count; i++) {
@@ -93,7 +93,7 @@ enum status put_word(struct encoder *e, const struct view *v, size_t at, size_t 
     struct piece_key key = {0, 0};
     if (n <= PIECE_BYTES) {
         key = piece_key(v->s + at, n, v->n - at);
-        const struct piece *found = pieces_find(&e->pieces, key, n);
+        const struct piece *found = pieces_find(pieces_line(&e->pieces, key), key, n);
         if (found) {
             return put_found(e, found, v, at);
         }
@@ -127,20 +127,43 @@ static inline void put_known(struct encoder *e, const struct piece *p) {
     }
 }
 
-enum status put_pieces(struct encoder *e, const struct view *v, size_t at, const size_t *ends, int count) {
-    TRY(make_room(e, ends[count - 1] - at));
+/* A piece on its way. */
+struct probe {
+    size_t at, n;
+    struct piece_key key;
+    struct piece *line; /* NULL: too long for the cache */
+};
+
+/* Their lines are asked for at once, since memory answers late. */
+static void look_up(const struct encoder *e, const struct view *v, size_t at, const size_t *ends, int count,
+                    struct probe *probes) {
     for (int i = 0; i < count; i++) {
-        size_t n = ends[i] - at;
+        struct probe *p = &probes[i];
+        *p = (struct probe){.at = at, .n = ends[i] - at};
+        if (p->n <= PIECE_BYTES) {
+            p->key = piece_key(v->s + at, p->n, v->n - at);
+            p->line = pieces_line(&e->pieces, p->key);
+            __builtin_prefetch(p->line);
+        }
+        at = ends[i];
+    }
+}
+
+enum status put_pieces(struct encoder *e, const struct view *v, size_t at, const size_t *ends, int count) {
+    struct probe probes[PIECES_AT_ONCE];
+    TRY(make_room(e, ends[count - 1] - at));
+    look_up(e, v, at, ends, count, probes);
+    for (int i = 0; i < count; i++) {
+        const struct probe *p = &probes[i];
         const struct piece *found = NULL;
-        if (n <= PIECE_BYTES && e->carried == 0 && !v->weights) {
-            found = pieces_find(&e->pieces, piece_key(v->s + at, n, v->n - at), n);
+        if (p->line && e->carried == 0 && !v->weights) {
+            found = pieces_find(p->line, p->key, p->n);
         }
         if (found) {
             put_known(e, found);
         } else {
-            TRY(put_word(e, v, at, n));
+            TRY(put_word(e, v, p->at, p->n));
         }
-        at = ends[i];
     }
     if (e->chars) {
         e->chars->data[e->chars->len] = '\0';

@@ -1,7 +1,7 @@
 /* A reader of JSON that builds Jansson's values.
  *
  * Jansson takes a text byte by byte, through a function call for each. Here a string, which is most of a
- * record, goes by eight bytes at a time up to what needs a look: its end, an escape, a control character
+ * record, goes by several bytes at a time up to what needs a look: its end, an escape, a control character
  * (refused), or a byte of a longer character, which is checked. Nothing is accepted that Jansson refuses, so
  * whoever gets NULL asks Jansson, whose messages have line and column.
  */
@@ -12,6 +12,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "util/mem.h"
 #include "util/text.h"
@@ -56,6 +59,19 @@ static bool is_plain(char c) {
 
 /* Where printable ASCII without quotes and backslashes ends. */
 static const char *plain_end(const char *at, const char *end) {
+#ifdef __SSE2__
+    while (end - at >= 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i low = _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20)); /* as signed: those of 0x80 and more too */
+        __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+        __m128i slash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+        unsigned found = (unsigned)_mm_movemask_epi8(_mm_or_si128(low, _mm_or_si128(quote, slash)));
+        if (found) {
+            return at + __builtin_ctz(found);
+        }
+        at += 16;
+    }
+#endif
     const uint64_t ones = UINT64_MAX / 255; /* 0x01 in each byte */
     while (end - at >= 8) {
         uint64_t w;
@@ -111,11 +127,31 @@ static int read_point(struct quick *q) {
     return low >= 0xDC00 && low <= 0xDFFF ? 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00) : -1;
 }
 
+/* What an escape of one letter stands for; 0: no such escape. */
+static char meaning(char letter) {
+    switch (letter) {
+    case 'n':
+        return '\n';
+    case '"':
+    case '\\':
+    case '/':
+        return letter;
+    case 't':
+        return '\t';
+    case 'r':
+        return '\r';
+    case 'b':
+        return '\b';
+    case 'f':
+        return '\f';
+    default:
+        return '\0';
+    }
+}
+
 /* What stands behind a backslash, as 1 to 4 bytes of out; 0: no escape. */
 static int read_escape(struct quick *q, char out[4]) {
-    static const char names[] = "\"\\/bfnrt";
-    static const char meanings[] = "\"\\/\b\f\n\r\t";
-    if (q->at == q->end || *q->at == '\0') {
+    if (q->at == q->end) {
         return 0;
     }
     char c = *q->at++;
@@ -123,9 +159,8 @@ static int read_escape(struct quick *q, char out[4]) {
         int point = read_point(q);
         return point < 0 ? 0 : utf8_put((unsigned)point, out);
     }
-    const char *known = strchr(names, c);
-    out[0] = known ? meanings[known - names] : '\0';
-    return known != NULL;
+    out[0] = meaning(c);
+    return out[0] != '\0';
 }
 
 static bool open_plain(struct quick *q) {
