@@ -5,6 +5,7 @@
 #include "fuzz.h"
 #include "io/record_blocks.h"
 #include "tests/prepared_part.h"
+#include "util/json_quick.h"
 
 enum { MOST_RECORDS = 64 };
 
@@ -20,6 +21,19 @@ static void check_text(const struct record_text *r) {
     }
 }
 
+/* The quick reader takes what Jansson takes, as the same value. */
+static void check_quick(const struct record *r) {
+    json_t *own;
+    json_error_t error;
+    FUZZ_CHECK(json_quick(r->data, r->len, &own) == OK);
+    if (own) {
+        json_t *expected = json_loadb(r->data, r->len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+        FUZZ_CHECK(expected && json_equal(own, expected));
+        json_decref(expected);
+    }
+    json_decref(own);
+}
+
 /* Each record in every format; the format of the first by its keys. */
 static enum record_format parse_all(const struct records_input *in) {
     static struct record_text text, scratch, post;
@@ -33,6 +47,7 @@ static enum record_format parse_all(const struct records_input *in) {
     for (int64_t i = 0; i < n; i++) {
         struct record r = records_at(in, i);
         json_t *json;
+        check_quick(&r);
         if (!fuzz_fine(json_parse(r.data, r.len, where, &json), ERR_DATA)) {
             continue;
         }
