@@ -54,13 +54,13 @@ int utf8_check(const char *s, size_t n) {
 
 size_t utf8_ascii(const char *s, size_t n) {
     size_t at = 0;
-    while (n - at >= sizeof(uint64_t)) {
-        uint64_t eight;
-        memcpy(&eight, s + at, sizeof eight);
-        if (eight & 0x8080808080808080u) {
+    while (n - at >= 4 * sizeof(uint64_t)) {
+        uint64_t words[4];
+        memcpy(words, s + at, sizeof words);
+        if ((words[0] | words[1] | words[2] | words[3]) & 0x8080808080808080u) {
             break;
         }
-        at += sizeof eight;
+        at += sizeof words;
     }
     while (at < n && (unsigned char)s[at] < 0x80) {
         at++;
