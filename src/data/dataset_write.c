@@ -10,23 +10,24 @@
 #include "util/hash.h"
 #include "util/mem.h"
 
-/* Tokens come in runs of hundreds: a chunk of 64 KiB compresses well and takes a fraction of a millisecond to
- * decode for a random row. Index rows come one by one, and their chunks are only copied and checked. */
+/* Chunks are copied and checked. Deflated tokens take half of the room (and their characters too), and as
+ * long to write as all the rest of preparing them; so only what is nearly always the same is deflated. Tokens
+ * come in runs of hundreds, index rows one by one. */
 enum { TOKEN_CHUNK = 1 << 14, ROW_CHUNK = 1 << 13 };
 /* HDF5 1.10 allots chunks one by one, by all ranks together: beyond some hundred it pays to have larger ones.
  */
 enum { TOKEN_CHUNK_MOST = 1 << 16, CHUNKS_ENOUGH = 512 };
 
 const struct array_spec dataset_columns[DATASET_COLUMNS] = {
-    [PROMPT_TOKENS] = {"/prompts/tokens", ARRAY_I32, 1, TOKEN_CHUNK, 0, 0, false},
+    [PROMPT_TOKENS] = {"/prompts/tokens", ARRAY_I32, 0, TOKEN_CHUNK, 0, 0, false},
     [PROMPT_OFFSETS] = {"/prompts/offsets", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PROMPT_RESPONSES] = {"/prompts/responses", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
-    [RESPONSE_TOKENS] = {"/responses/tokens", ARRAY_I32, 1, TOKEN_CHUNK, 0, 0, false},
+    [RESPONSE_TOKENS] = {"/responses/tokens", ARRAY_I32, 0, TOKEN_CHUNK, 0, 0, false},
     [RESPONSE_OFFSETS] = {"/responses/offsets", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_PROMPT] = {"/responses/prompt", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_SCORE] = {"/responses/score", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_LENGTH] = {"/responses/length_chars", ARRAY_I32, 0, ROW_CHUNK, 0, 0, false},
-    [RESPONSE_CHARS] = {"/responses/token_chars", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
+    [RESPONSE_CHARS] = {"/responses/token_chars", ARRAY_U8, 0, TOKEN_CHUNK, 0, 0, false},
     [RESPONSE_WORTH] = {"/responses/worth", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_TRAINED] = {"/responses/trained", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
     [PROMPT_SUBSET] = {"/prompts/subset", ARRAY_I32, 1, ROW_CHUNK, 0, 0, false},

@@ -51,6 +51,9 @@ static inline size_t letters_end(const uint8_t *classes, const char *s, size_t n
         unsigned others = (unsigned)_mm_movemask_epi8(letter) ^ 0xFFFFu;
         if (others) {
             at += (size_t)__builtin_ctz(others);
+            if ((unsigned char)s[at] < 0x80) {
+                return at;
+            }
             break;
         }
         at += 16;

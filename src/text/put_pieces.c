@@ -109,22 +109,12 @@ enum status put_word(struct encoder *e, const struct view *v, size_t at, size_t 
     return OK;
 }
 
-/* Room for the ids of so many bytes, which are no more than they, and for what put_known writes too much. */
+/* Room for the ids of so many bytes, which are no more than they, and for what put_known writes beyond them.
+ */
 static enum status make_room(struct encoder *e, size_t bytes) {
     int64_t most = (int64_t)bytes + PIECE_IDS + 1;
     TRY(GROW_ARRAY(e->out->data, e->out->capacity, e->out->count + most));
     return e->chars ? GROW_ARRAY(e->chars->data, e->chars->capacity, (int64_t)e->chars->len + most) : OK;
-}
-
-/* A piece that was found, into arrays with room. */
-static inline void put_known(struct encoder *e, const struct piece *p) {
-    struct ids *out = e->out;
-    memcpy(out->data + out->count, p->ids, sizeof p->ids);
-    out->count += piece_ids(p);
-    if (e->chars) {
-        memcpy(e->chars->data + e->chars->len, p->points, sizeof p->points);
-        e->chars->len += (size_t)piece_ids(p);
-    }
 }
 
 /* A piece on its way. */
@@ -139,7 +129,9 @@ static void look_up(const struct encoder *e, const struct view *v, size_t at, co
                     struct probe *probes) {
     for (int i = 0; i < count; i++) {
         struct probe *p = &probes[i];
-        *p = (struct probe){.at = at, .n = ends[i] - at};
+        p->at = at;
+        p->n = ends[i] - at;
+        p->line = NULL;
         if (p->n <= PIECE_BYTES) {
             p->key = piece_key(v->s + at, p->n, v->n - at);
             p->line = pieces_line(&e->pieces, p->key);
@@ -149,24 +141,42 @@ static void look_up(const struct encoder *e, const struct view *v, size_t at, co
     }
 }
 
+/* Pieces from the i-th on that are in the cache, into arrays with room; returns the first that is not. */
+static int put_known(struct encoder *e, const struct probe *probes, int i, int count) {
+    int32_t *ids = e->out->data + e->out->count;
+    char *points = e->chars ? e->chars->data + e->chars->len : NULL;
+    int64_t put = 0;
+    for (; i < count; i++) {
+        const struct probe *p = &probes[i];
+        const struct piece *found = p->line ? pieces_find(p->line, p->key, p->n) : NULL;
+        if (!found) {
+            break;
+        }
+        memcpy(ids + put, found->ids, sizeof found->ids);
+        if (points) {
+            memcpy(points + put, found->points, sizeof found->points);
+        }
+        put += piece_ids(found);
+    }
+    e->out->count += put;
+    if (points) {
+        e->chars->len += (size_t)put;
+        points[put] = '\0';
+    }
+    return i;
+}
+
 enum status put_pieces(struct encoder *e, const struct view *v, size_t at, const size_t *ends, int count) {
     struct probe probes[PIECES_AT_ONCE];
     TRY(make_room(e, ends[count - 1] - at));
     look_up(e, v, at, ends, count, probes);
     for (int i = 0; i < count; i++) {
-        const struct probe *p = &probes[i];
-        const struct piece *found = NULL;
-        if (p->line && e->carried == 0 && !v->weights) {
-            found = pieces_find(p->line, p->key, p->n);
+        if (e->carried == 0 && !v->weights) {
+            i = put_known(e, probes, i, count);
         }
-        if (found) {
-            put_known(e, found);
-        } else {
-            TRY(put_word(e, v, p->at, p->n));
+        if (i < count) {
+            TRY(put_word(e, v, probes[i].at, probes[i].n));
         }
-    }
-    if (e->chars) {
-        e->chars->data[e->chars->len] = '\0';
     }
     return OK;
 }
