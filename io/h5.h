@@ -52,6 +52,15 @@ enum { H5_PLAIN_BLOCK_ROWS = 1 << 16 };
  * same for any rank count and any filter. */
 enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, struct range part,
                            const void *data, uint64_t *hash);
+/* Rows [first, first + n) of a rank's part, counted from its first. Local. */
+struct h5_rows {
+    enum status (*read)(void *context, int64_t first, int64_t n, void *out);
+    void *context;
+};
+/* Collective. The same array from rows that are read as they are written, some 64 MiB at a time over all
+ * ranks. rows: not NULL on any rank. Fails also as its read does. */
+enum status h5_write_rows(struct h5_writer *w, const struct array_spec *spec, struct range part,
+                          const struct h5_rows *rows, uint64_t *hash);
 /* Collective. The same array from packed shares (mpi/shard.h) of rows without a width. */
 enum status h5_write_shares(struct h5_writer *w, const struct array_spec *spec,
                             const struct shard_map *shards, const void *packed, uint64_t *hash);

@@ -40,6 +40,7 @@ struct transit {
     int64_t round_chunks, rounds;   /* chunks of all ranks in a round */
     struct range *parts;            /* (size) rows that each rank brings, where shards is NULL */
     const struct shard_map *shards; /* else the rows that it brings, packed */
+    const struct h5_rows *rows;     /* where they are read; NULL: they lie in memory */
     int64_t *send_bytes, *recv_bytes;
     char *send, *recv, *block; /* recv in rank order, block in row order */
     uint64_t *checks;          /* checked arrays: hashes of all blocks; 0 where another rank owns the block */
@@ -153,9 +154,11 @@ static enum status transit_open(struct transit *t, struct range part) {
     int64_t most = (t->round_chunks + c->size - 1) / c->size * t->unit; /* rows that a rank owns in a round */
     int64_t most_bytes = (most < t->spec->rows ? most : t->spec->rows) * t->row_bytes;
     TRY_TO(done, NEW_ARRAY(t->checks, t->spec->checked ? block_count(t) : 0));
-    if (c->size > 1) { /* one rank writes from where its data lie */
-        TRY_TO(done, NEW_ARRAY(t->recv, most_bytes));
+    if (c->size > 1 || t->rows) { /* one rank writes from where its data lie */
         TRY_TO(done, NEW_ARRAY(t->block, most_bytes));
+    }
+    if (c->size > 1) {
+        TRY_TO(done, NEW_ARRAY(t->recv, most_bytes));
         t->parts[c->rank] = part;
         TRY_TO(done, NEW_ARRAY(t->send, most_brought(t)));
     }
@@ -189,18 +192,24 @@ static void transit_close(struct transit *t) {
     }
 }
 
-/* Copies this rank's rows of a range to `to`, in order; returns their bytes. */
-static int64_t take_rows(const struct transit *t, struct range rows, const char *data, char *to) {
+/* Copies this rank's rows of a range to `to`, in order; *bytes: how many. */
+static enum status take_rows(const struct transit *t, struct range rows, const char *data, char *to,
+                             int64_t *bytes) {
     int rank = t->w->c->rank;
     struct pieces pieces = pieces_of(t, rank, rows);
-    int64_t bytes = 0;
+    enum status st = OK;
+    *bytes = 0;
     for (struct range r; next_piece(&pieces, &r);) {
         int64_t n = (r.last - r.first) * t->row_bytes;
         int64_t at = t->shards ? shard_packed(t->shards, r.first) : r.first - t->parts[rank].first;
-        memcpy(to + bytes, data + at * t->row_bytes, (size_t)n);
-        bytes += n;
+        if (!t->rows) {
+            memcpy(to + *bytes, data + at * t->row_bytes, (size_t)n);
+        } else if (st == OK) {
+            st = t->rows->read(t->rows->context, at, r.last - r.first, to + *bytes);
+        }
+        *bytes += n;
     }
-    return bytes;
+    return st;
 }
 
 /* Puts what a rank brought of this rank's rows into its places in the block; returns its bytes. */
@@ -219,16 +228,19 @@ static int64_t place_rows(const struct transit *t, int rank, struct range own, c
 static enum status move_rows(struct transit *t, int64_t round, const char *data, const char **block) {
     struct comm *c = t->w->c;
     struct range own = owned(t, c->rank, round);
+    enum status st = OK;
     if (c->size == 1) {
-        *block = data + own.first * t->row_bytes;
-        return OK;
+        *block = t->rows ? t->block : data + own.first * t->row_bytes;
+        return t->rows ? t->rows->read(t->rows->context, own.first, own.last - own.first, t->block) : OK;
     }
     char *to = t->send;
     for (int r = 0; r < c->size; r++) {
-        t->send_bytes[r] = take_rows(t, owned(t, r, round), data, to);
+        enum status taken = take_rows(t, owned(t, r, round), data, to, &t->send_bytes[r]);
+        st = st == OK ? taken : st;
         t->recv_bytes[r] = bytes_from(t, r, own);
         to += t->send_bytes[r];
     }
+    TRY(t->rows ? comm_agree(c, st) : OK);
     TRY(comm_exchange(c, t->send, t->send_bytes, t->recv, t->recv_bytes));
     const char *from = t->recv;
     for (int r = 0; r < c->size; r++) {
@@ -461,7 +473,7 @@ static void keep_record(struct transit *t, uint64_t hash) {
 /* Collective. part: where t->shards is NULL. */
 static enum status write_array(struct transit *t, struct range part, const void *data, uint64_t *hash) {
     struct comm *c = t->w->c;
-    int64_t brings = data ? 1 : 0;
+    int64_t brings = data || t->rows ? 1 : 0;
     uint64_t sum = 0;
     enum status st;
     TRY(comm_agree(c, transit_plan(t)));
@@ -474,7 +486,9 @@ static enum status write_array(struct transit *t, struct range part, const void 
     }
     TRY_TO(done, array_create(t));
     if (brings) {
-        st = data || part.first == part.last ? OK : fail(ERR_INTERNAL, "%s: no data given", t->spec->name);
+        st = data || t->rows || part.first == part.last
+                 ? OK
+                 : fail(ERR_INTERNAL, "%s: no data given", t->spec->name);
         TRY_TO(done, comm_agree(c, st));
         TRY_TO(done, write_rounds(t, data ? data : "", &sum));
         TRY_TO(done, h5_sum_hash(c, sum, &sum));
@@ -493,6 +507,12 @@ enum status h5_write_array(struct h5_writer *w, const struct array_spec *spec, s
                            const void *data, uint64_t *hash) {
     struct transit t = {.w = w, .spec = spec, .array = H5I_INVALID_HID};
     return write_array(&t, part, data, hash);
+}
+
+enum status h5_write_rows(struct h5_writer *w, const struct array_spec *spec, struct range part,
+                          const struct h5_rows *rows, uint64_t *hash) {
+    struct transit t = {.w = w, .spec = spec, .rows = rows, .array = H5I_INVALID_HID};
+    return write_array(&t, part, NULL, hash);
 }
 
 enum status h5_write_shares(struct h5_writer *w, const struct array_spec *spec,

@@ -10,34 +10,18 @@
  * reached: every rank finds the same place, and the lengths between the places are summed over the ranks to
  * prove it.
  */
-#include "io/jsonl.h"
+#include "io/jsonl_internal.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io/split.h"
 #include "util/hash.h"
 #include "util/mem.h"
 #include "util/regular.h"
 
 enum { GZIP_WEIGHT = 3, HASH_BLOCK = 1 << 20 };
-
-/* What rank 0 found out about a file; broadcast, so that all ranks cut alike. */
-struct survey {
-    int64_t size;
-    int64_t gzip, array; /* truth values, as wide as the rest so that the struct has no holes */
-};
-
-struct records_input {
-    char **paths;
-    int n_files;
-    struct survey *files;
-    struct split_records records;
-    int64_t first_index;
-    uint64_t hash;
-};
 
 static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -92,6 +76,15 @@ static struct range cut(const struct records_input *in, const struct comm *c, in
     return (struct range){first / weight(f), last / weight(f)};
 }
 
+static enum status take_piece(struct records_input *in, struct splitter *s, const char *data, size_t n,
+                              enum split_phase phase) {
+    if (in->marks && in->files[s->file].gzip && phase != SPLIT_BEFORE) {
+        TRY(record_marks_keep(in, s->file, s->fed, data, n));
+    }
+    TRY(split_feed(s, data, n, phase));
+    return in->marks ? record_marks_take(in, s) : OK;
+}
+
 /* Reads this rank's part of a file. *inflated: what it adds to the sum over ranks that must be 0. */
 static enum status read_part(struct records_input *in, int file, struct range part, int64_t *inflated) {
     const struct survey *f = &in->files[file];
@@ -102,6 +95,7 @@ static enum status read_part(struct records_input *in, int file, struct range pa
     split_begin(&splitter, &in->records, in->paths[file], file, f->array);
     splitter.at_start = !enter;
     splitter.entered = f->array ? 0 : part.first;
+    splitter.fed = enter ? part.first - 1 : 0;
     const int64_t limits[] = {part.first, part.last, INT64_MAX};
     int64_t places[3] = {0};
     enum status st = f->gzip == stream_is_gzip(stream)
@@ -112,9 +106,7 @@ static enum status read_part(struct records_input *in, int file, struct range pa
         size_t n = 1;
         while (n > 0 && st == OK && !splitter.done) {
             st = stream_next(stream, limits[phase], &data, &n);
-            if (st == OK && n > 0) {
-                st = split_feed(&splitter, data, n, (enum split_phase)phase);
-            }
+            st = st == OK && n > 0 ? take_piece(in, &splitter, data, n, (enum split_phase)phase) : st;
         }
         places[phase] = stream_position(stream);
     }
@@ -122,6 +114,7 @@ static enum status read_part(struct records_input *in, int file, struct range pa
     if (st == OK && !splitter.done) {
         st = split_end(&splitter);
     }
+    st = st == OK && in->marks ? record_marks_take(in, &splitter) : st;
     *inflated = f->gzip ? places[1] - places[0] - (last ? places[1] : 0) : 0;
     stream_close(stream);
     return st;
@@ -133,7 +126,7 @@ static enum status read_parts(struct records_input *in, const struct comm *c, in
         struct range part = cut(in, c, i);
         TRY(size_add(room, (part.last - part.first) * weight(&in->files[i]), "input", &room));
     }
-    TRY(GROW_ARRAY(in->records.data, in->records.data_capacity, room));
+    TRY(in->marks ? OK : GROW_ARRAY(in->records.data, in->records.data_capacity, room));
     TRY(NEW_ARRAY(in->records.lines, in->n_files));
     for (int i = 0; i < in->n_files; i++) {
         struct range part = cut(in, c, i);
@@ -141,6 +134,7 @@ static enum status read_parts(struct records_input *in, const struct comm *c, in
             TRY(read_part(in, i, part, &inflated[i]));
         }
     }
+    in->count = in->marks ? in->count : in->records.count;
     return OK;
 }
 
@@ -203,6 +197,9 @@ static enum status number_lines(struct comm *c, struct records_input *in) {
         for (int64_t i = 0; i < in->records.count; i++) {
             in->records.list[i].line += in->records.lines[in->records.list[i].file];
         }
+        for (int64_t i = 0; in->marks && i < in->marks->count; i++) {
+            in->marks->list[i].line += in->records.lines[in->marks->list[i].file];
+        }
     }
     mem_free(all);
     mem_free(counts);
@@ -221,7 +218,7 @@ static enum status settle(struct comm *c, struct records_input *in, int64_t *inf
     }
     TRY(number_lines(c, in));
     int64_t total;
-    TRY(comm_scan_i64(c, in->records.count, &in->first_index, &total));
+    TRY(comm_scan_i64(c, in->count, &in->first_index, &total));
     TRY(sum_hash(c, hash, &in->hash));
     int64_t size = 0;
     for (int i = 0; i < in->n_files; i++) {
@@ -247,13 +244,17 @@ static enum status prepare(struct records_input *in, char *const *files, int n_f
     return OK;
 }
 
-enum status records_open(struct comm *c, char *const *files, int n_files, struct records_input **out) {
+enum status records_read(struct comm *c, char *const *files, int n_files, struct record_marks *marks,
+                         struct records_input **out) {
     struct records_input *in;
     int64_t *inflated = NULL;
     uint64_t hash = 0;
     enum status st = NEW_ARRAY(in, 1);
     if (st == OK) {
+        in->marks = marks;
         st = prepare(in, files, n_files, c->rank);
+    } else {
+        record_marks_free(marks);
     }
     TRY_TO(done, comm_agree(c, st));
     TRY_TO(done, comm_broadcast(c, 0, in->files, n_files * (int64_t)sizeof *in->files));
@@ -272,6 +273,10 @@ done:
     mem_free(inflated);
     records_close(in);
     return st;
+}
+
+enum status records_open(struct comm *c, char *const *files, int n_files, struct records_input **out) {
+    return records_read(c, files, n_files, NULL, out);
 }
 
 enum status records_open_alone(const char *path, struct records_input **out) {
@@ -303,11 +308,16 @@ void records_close(struct records_input *in) {
     mem_free(in->paths);
     mem_free(in->files);
     split_free(&in->records);
+    record_marks_free(in->marks);
     mem_free(in);
 }
 
 int64_t records_count(const struct records_input *in) {
-    return in->records.count;
+    return in->count;
+}
+
+int64_t records_first(const struct records_input *in) {
+    return in->first_index;
 }
 
 struct record records_at(const struct records_input *in, int64_t i) {
@@ -322,15 +332,24 @@ struct record records_at(const struct records_input *in, int64_t i) {
 enum status records_parse(const struct records_input *in, int64_t i, char where[RECORDS_WHERE],
                           json_t **out) {
     struct record r = records_at(in, i);
+    return records_parse_one(in, &r, where, out);
+}
+
+enum status records_parse_one(const struct records_input *in, const struct record *r,
+                              char where[RECORDS_WHERE], json_t **out) {
     *out = NULL;
-    snprintf(where, RECORDS_WHERE, "%s, line %lld", in->paths[r.file], (long long)r.line);
-    TRY(json_parse_record(r.data, r.len, where, out));
+    snprintf(where, RECORDS_WHERE, "%s, line %lld", in->paths[r->file], (long long)r->line);
+    TRY(json_parse_record(r->data, r->len, where, out));
     if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
         return fail(ERR_DATA, "%s: is no object", where);
     }
     return OK;
+}
+
+int records_files(const struct records_input *in) {
+    return in->n_files;
 }
 
 const char *records_file(const struct records_input *in, int file) {

@@ -45,15 +45,20 @@ static enum status keep_bytes(const struct splitter *s, const char *data, size_t
     return OK;
 }
 
-static enum status keep_record(struct splitter *s, int64_t begin) {
+/* end: offset in the file of what follows. */
+static enum status keep_record(struct splitter *s, int64_t begin, int64_t end) {
     struct split_records *out = s->out;
     TRY(GROW_ARRAY(out->list, out->list_capacity, out->count + 1));
-    out->list[out->count++] = (struct split_record){
-        .begin = begin, .len = out->used - begin, .line = s->record_line, .file = s->file};
+    out->list[out->count++] = (struct split_record){.begin = begin,
+                                                    .len = out->used - begin,
+                                                    .offset = s->offset,
+                                                    .end = end,
+                                                    .line = s->record_line,
+                                                    .file = s->file};
     return OK;
 }
 
-static enum status end_line(struct splitter *s) {
+static enum status end_line(struct splitter *s, int64_t end) {
     struct split_records *out = s->out;
     s->in_record = false;
     if (!s->keep) {
@@ -73,10 +78,11 @@ static enum status end_line(struct splitter *s) {
         out->used = s->begin; /* a blank line is counted, but no record */
         return OK;
     }
-    return keep_record(s, begin);
+    return keep_record(s, begin, end);
 }
 
 static enum status feed_lines(struct splitter *s, const char *data, size_t n, enum split_phase phase) {
+    int64_t at = s->fed;
     while (n > 0) {
         if (!s->in_record) {
             if (phase == SPLIT_AFTER) {
@@ -86,22 +92,24 @@ static enum status feed_lines(struct splitter *s, const char *data, size_t n, en
             s->in_record = true;
             s->keep = phase == SPLIT_INSIDE;
             s->begin = s->out->used;
+            s->offset = at;
         }
         const char *end = memchr(data, '\n', n);
         size_t len = end ? (size_t)(end - data) : n;
         TRY(s->keep ? keep_bytes(s, data, len) : OK);
         if (end) {
-            TRY(end_line(s));
+            TRY(end_line(s, at + (int64_t)len));
             len++;
         }
         data += len;
+        at += (int64_t)len;
         n -= len;
     }
     return OK;
 }
 
-/* Between elements: white space, commas and brackets, up to the '{' that begins the next one. */
-static enum status between(struct splitter *s, char c, enum split_phase phase) {
+/* Between elements: white space, commas and brackets, up to the '{' that begins the next one, at offset. */
+static enum status between(struct splitter *s, char c, int64_t offset, enum split_phase phase) {
     if (c == '\n') {
         s->line++;
     }
@@ -119,6 +127,7 @@ static enum status between(struct splitter *s, char c, enum split_phase phase) {
         s->in_record = true;
         s->keep = phase == SPLIT_INSIDE;
         s->begin = s->out->used;
+        s->offset = offset;
         s->record_line = s->line;
         s->depth = 0; /* inside() counts the brace */
     } else {
@@ -161,7 +170,7 @@ static size_t inside(struct splitter *s, const char *data, size_t n) {
 static enum status feed_array(struct splitter *s, const char *data, size_t n, enum split_phase phase) {
     for (size_t i = 0; i < n && !s->done;) {
         if (!s->in_record) {
-            TRY(between(s, data[i], phase));
+            TRY(between(s, data[i], s->fed + (int64_t)i, phase));
             i += s->in_record ? 0 : 1;
             continue;
         }
@@ -169,7 +178,7 @@ static enum status feed_array(struct splitter *s, const char *data, size_t n, en
         TRY(s->depth > SPLIT_DEPTH ? refuse_record(s, "nests deeper than JSON may") : OK);
         if (s->keep) {
             TRY(keep_bytes(s, data + i, len));
-            TRY(!s->in_record ? keep_record(s, s->begin) : OK);
+            TRY(!s->in_record ? keep_record(s, s->begin, s->fed + (int64_t)(i + len)) : OK);
         }
         i += len;
     }
@@ -177,7 +186,9 @@ static enum status feed_array(struct splitter *s, const char *data, size_t n, en
 }
 
 enum status split_feed(struct splitter *s, const char *data, size_t n, enum split_phase phase) {
-    return s->array ? feed_array(s, data, n, phase) : feed_lines(s, data, n, phase);
+    enum status st = s->array ? feed_array(s, data, n, phase) : feed_lines(s, data, n, phase);
+    s->fed += (int64_t)n;
+    return st;
 }
 
 enum status split_end(struct splitter *s) {
@@ -187,5 +198,5 @@ enum status split_end(struct splitter *s) {
                    : fail(ERR_DATA, "%s, line %lld: the array of records is not closed; truncated?", s->path,
                           (long long)s->line);
     }
-    return s->in_record ? end_line(s) : OK;
+    return s->in_record ? end_line(s, s->fed) : OK;
 }

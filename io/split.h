@@ -23,6 +23,8 @@ enum split_phase { SPLIT_BEFORE, SPLIT_INSIDE, SPLIT_AFTER };
 
 struct split_record {
     int64_t begin, len; /* in data */
+    int64_t offset;     /* of its first byte in the file, inflated; of a line with its byte-order mark */
+    int64_t end;        /* of the byte behind it */
     int64_t line;       /* lines: from 1 at the range's first line; arrays: of the file */
     int file;
 };
@@ -48,6 +50,8 @@ struct splitter {
     int64_t begin; /* of the current record in out->data */
     int64_t line, record_line;
     int64_t entered; /* byte of the file where the lines are counted from, 0: its start */
+    int64_t fed;     /* offset in the file, inflated, of the next piece; set before the first one */
+    int64_t offset;  /* of the current record */
     /* arrays */
     enum { ARRAY_OPEN, ARRAY_FIRST, ARRAY_VALUE, ARRAY_COMMA, ARRAY_CLOSED } expected;
     int64_t depth;

@@ -15,6 +15,7 @@
 #include "command/prepare_report.h"
 #include "command/prepare_views.h"
 #include "generated/version.h"
+#include "io/record_blocks.h"
 #include "mpi/threads.h"
 #include "mpi/watchdog.h"
 #include "util/clock.h"
@@ -121,6 +122,7 @@ static enum status prepare_open(struct prepare *p) {
     p->job.tokenizer = p->tokenizer;
     p->job.token_chars = s->prepare.token_chars;
     p->job.threads = threads_of_rank(p->run->comm, p->run->settings->threads);
+    p->job.beside = p->run->dry_run ? NULL : s->output;
     for (int i = 0; i < p->files.n; i++) {
         TRY(foreign_check(p->files.list[i]));
     }
@@ -195,11 +197,12 @@ static enum status plan(struct prepare *p) {
 /* Collective. SHP records by post; the keys that only they have are refused elsewhere. */
 static enum status group_posts(struct prepare *p) {
     const struct settings *s = p->run->settings;
+    const struct record_groups_plan plan = {.beside = prepare_beside(p)};
     TRY(options_learn(p->run->options, LEARNT_SHP, p->job.format == FORMAT_SHP));
     if (p->job.format != FORMAT_SHP) {
         return prepare_merge_prompts(p);
     }
-    TRY(record_groups_make(p->run->comm, p->input, p->job.records, NULL, &p->groups));
+    TRY(record_groups_make(p->run->comm, p->input, p->job.records, &plan, &p->groups));
     p->job.groups = &p->groups;
     p->job.records = p->groups.n;
     p->job.min_score_ratio = s->prepare.min_score_ratio;
@@ -249,11 +252,18 @@ static enum status fill_facts(const struct prepare *p, struct dataset_facts *f) 
 static enum status write_file(struct prepare *p) {
     struct dataset_facts facts = {0};
     struct prepared *d = &p->prepared;
-    TRY(subsets_join(p->run->comm, &d->subsets, d->part.prompt_subset, d->part.n_prompts));
-    enum status st = comm_agree(p->run->comm, fill_facts(p, &facts));
-    if (st == OK) {
-        st = dataset_write(p->run->comm, p->run->settings->output, &p->prepared.part, &facts);
+    int32_t *places = NULL; /* of this rank's subsets among those of all */
+    int n = d->subsets.n;
+    TRY(comm_agree(p->run->comm, NEW_ARRAY(places, n)));
+    for (int i = 0; i < n; i++) {
+        places[i] = i;
     }
+    enum status st = subsets_join(p->run->comm, &d->subsets, places, n);
+    st = st == OK ? comm_agree(p->run->comm, fill_facts(p, &facts)) : st;
+    if (st == OK) {
+        st = dataset_rows_write(p->run->comm, p->run->settings->output, &d->rows, places, &facts);
+    }
+    mem_free(places);
     facts.n_subsets = 0; /* the names stay where they are */
     facts.subsets = NULL;
     facts.n_objectives = 0;
@@ -268,7 +278,7 @@ static enum status prepare_run(struct prepare *p) {
     TRY(comm_agree(c, prepare_open(p)));
     TRY(choose_date(p));
     watchdog_phase(c->watchdog, "reading the records");
-    TRY(records_open(c, p->files.list, p->files.n, &p->input));
+    TRY(records_survey(c, p->files.list, p->files.n, NULL, &p->input));
     TRY(plan(p));
     TRY(group_posts(p));
     watchdog_phase(c->watchdog, "tokenizing");

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "io/record_blocks.h"
+
 enum { LOOKED_AT = 1000, FORMATS = FORMAT_LAST + 1, STRANGERS_SHARE = 10 };
 
 /* Records by format, and of all formats by what their texts are. */
@@ -11,14 +13,46 @@ struct votes {
     int64_t known;
 };
 
+/* The records of this rank that are looked at, one after another. */
+struct looking {
+    struct record_reader *reader; /* NULL: there are none */
+    struct record_block block;
+    int64_t at; /* in the block */
+};
+
+static enum status looking_open(const struct prepare *p, struct looking *l) {
+    int64_t before = records_first(p->input);
+    int64_t n = before < LOOKED_AT ? LOOKED_AT - before : 0;
+    *l = (struct looking){0};
+    n = n < p->job.records ? n : p->job.records;
+    return n > 0 ? record_reader_open(p->input, n, &l->reader) : OK;
+}
+
+static void looking_close(struct looking *l) {
+    record_block_free(&l->block);
+    record_reader_close(l->reader);
+}
+
+/* *out NULL: that was the last. */
+static enum status looking_next(struct looking *l, const struct record **out) {
+    bool more = l->reader != NULL;
+    *out = NULL;
+    if (more && l->at == l->block.count) {
+        l->at = 0;
+        TRY(record_reader_next(l->reader, &l->block, &more));
+    }
+    *out = more ? &l->block.list[l->at++] : NULL;
+    return OK;
+}
+
 /* Local. The first failure is kept in st; what is no record does not vote. */
-static enum status vote(const struct prepare *p, enum record_format given, int64_t i, struct votes *v) {
-    struct record r = records_at(p->input, i);
+static enum status vote(const struct prepare *p, enum record_format given, const struct record *r,
+                        struct votes *v) {
     char where[512];
     json_t *json;
     enum record_format found = given;
-    snprintf(where, sizeof where, "%s, line %lld", records_file(p->input, r.file), (long long)r.line);
-    TRY(json_parse_record(r.data, r.len, where, &json));
+    snprintf(where, sizeof where, "%s, line %lld", records_file(p->input, r->file), (long long)r->line);
+    TRY(json_parse_record(r->data, r->len, where, &json));
     enum status st = json_is_object(json) ? OK : fail(ERR_DATA, "%s: expected a JSON object", where);
     st = st == OK && given == FORMAT_AUTO ? record_format_detect(json, where, &found) : st;
     if (st == OK) {
@@ -30,18 +64,31 @@ static enum status vote(const struct prepare *p, enum record_format given, int64
     return st;
 }
 
+/* Local. Every record's vote; *first: the message of the first that is none. */
+static enum status vote_all(const struct prepare *p, enum record_format given, struct votes *v,
+                            struct message *first) {
+    struct looking l;
+    const struct record *r = NULL;
+    enum status st = looking_open(p, &l);
+    while (st == OK) {
+        st = looking_next(&l, &r);
+        if (st != OK || !r) {
+            break;
+        }
+        st = vote(p, given, r, v);
+        if (st == ERR_DATA) {
+            *first = first->code == OK ? *status_message() : *first;
+            st = OK;
+        }
+    }
+    looking_close(&l);
+    return st;
+}
+
 /* Local. The first message of what is no record, where this rank has one. */
 static enum status vote_here(const struct prepare *p, enum record_format given, struct votes *v) {
     struct message first = {0};
-    for (int64_t i = 0; i < p->job.records && records_at(p->input, i).index < LOOKED_AT; i++) {
-        enum status st = vote(p, given, i, v);
-        if (st != OK && st != ERR_DATA) {
-            return st;
-        }
-        if (st != OK && first.code == OK) {
-            first = *status_message();
-        }
-    }
+    TRY(vote_all(p, given, v, &first));
     status_clear();
     if (first.code != OK) {
         status_set(&first);
@@ -69,28 +116,43 @@ static enum record_format choose(struct votes *v) {
     return most(v);
 }
 
+/* Local. The first record of another format that this rank has; *out NULL: none. */
+static enum status find_stranger(const struct prepare *p, enum record_format format, struct looking *l,
+                                 const struct record **out) {
+    TRY(looking_open(p, l));
+    for (;;) {
+        struct votes one = {0};
+        TRY(looking_next(l, out));
+        if (!*out || (vote(p, FORMAT_AUTO, *out, &one) == OK && !record_formats_join(most(&one), format))) {
+            return OK;
+        }
+    }
+}
+
 /* Local. Names the first record of another format that this rank has. */
 static enum status name_stranger(const struct prepare *p, enum record_format format, const struct votes *v) {
     char counts[256] = "";
     size_t used = 0;
+    struct looking l = {0};
+    const struct record *r = NULL;
     for (int i = 0; i < FORMATS; i++) {
         if (v->formats[i] > 0 && used < sizeof counts) {
             used += (size_t)snprintf(counts + used, sizeof counts - used, "%s%lld %s", used ? ", " : "",
                                      (long long)v->formats[i], record_format_name((enum record_format)i));
         }
     }
-    for (int64_t i = 0; i < p->job.records && records_at(p->input, i).index < LOOKED_AT; i++) {
-        struct record r = records_at(p->input, i);
-        struct votes one = {0};
-        if (vote(p, FORMAT_AUTO, i, &one) == OK && !record_formats_join(most(&one), format)) {
-            return fail(ERR_DATA,
-                        "%s, line %lld: a record of another format than most: of the first %lld there are "
-                        "%s; give one kind at a time, or set prepare.format",
-                        records_file(p->input, r.file), (long long)r.line, (long long)v->known, counts);
-        }
+    enum status st = find_stranger(p, format, &l, &r);
+    if (st == OK) {
+        status_clear();
     }
-    status_clear();
-    return OK;
+    if (st == OK && r) {
+        st = fail(ERR_DATA,
+                  "%s, line %lld: a record of another format than most: of the first %lld there are "
+                  "%s; give one kind at a time, or set prepare.format",
+                  records_file(p->input, r->file), (long long)r->line, (long long)v->known, counts);
+    }
+    looking_close(&l);
+    return st;
 }
 
 enum status prepare_choose_format(struct prepare *p) {

@@ -9,41 +9,20 @@
 #include "util/log.h"
 #include "util/mem.h"
 
-static int64_t span(const int64_t *offsets, int64_t i) {
-    return offsets[i + 1] - offsets[i];
-}
-
-enum { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, LENGTH_KINDS };
-
-static void add_lengths(const struct dataset_part *part, int kind, struct lengths *l) {
-    int64_t n = kind == LENGTH_PROMPT ? part->n_prompts : part->n_responses;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t length = span(kind == LENGTH_PROMPT ? part->prompt_offsets : part->response_offsets, i);
-        length += kind == LENGTH_BOTH ? span(part->prompt_offsets, part->response_prompt[i]) : 0;
-        lengths_add(l, length);
-    }
-}
-
 /* Collective. */
-static enum status report_lengths(const struct prepare *p) {
-    static const char *const names[] = {"prompt", "response", "prompt + response"};
+static enum status report_lengths(struct prepare *p) {
     enum status st = OK;
-    for (int kind = 0; kind < LENGTH_KINDS && st == OK; kind++) {
-        struct lengths l;
+    for (int kind = 0; kind < PREPARE_LENGTHS && st == OK; kind++) {
+        struct lengths *l = &p->prepared.lengths[kind];
         struct text line = {0};
-        st = comm_agree(p->run->comm, lengths_open(&l, names[kind]));
+        st = lengths_reduce(p->run->comm, l);
         if (st == OK) {
-            add_lengths(&p->prepared.part, kind, &l);
-            st = lengths_reduce(p->run->comm, &l);
-        }
-        if (st == OK) {
-            st = lengths_print(&l, &line);
+            st = lengths_print(l, &line);
         }
         if (st == OK && line.len > 0) {
             log_root(LOG_INFO, "%s", line.data);
         }
         text_free(&line);
-        lengths_close(&l);
     }
     return st;
 }
@@ -54,23 +33,10 @@ struct longest {
     struct prepare_place place;
 };
 
-static struct prepare_place place_of(const struct prepare *p, int64_t record) {
-    struct record r = prepare_record(&p->job, record);
-    return (struct prepare_place){.file = r.file, .line = r.line};
-}
-
 /* Collective. The first of the longest. */
 static enum status find_longest(const struct prepare *p, struct longest *out) {
-    const struct dataset_part *part = &p->prepared.part;
     struct comm *c = p->run->comm;
-    struct longest mine = {.length = -1};
-    for (int64_t i = 0; i < part->n_responses; i++) {
-        int64_t prompt = part->response_prompt[i];
-        int64_t length = span(part->response_offsets, i) + span(part->prompt_offsets, prompt);
-        if (length > mine.length) {
-            mine = (struct longest){length, place_of(p, p->prepared.prompt_record[prompt])};
-        }
-    }
+    struct longest mine = {.length = p->prepared.longest, .place = p->prepared.longest_place};
     int64_t *lengths;
     TRY(comm_agree(c, NEW_ARRAY(lengths, c->size)));
     enum status st = comm_gather_i64(c, mine.length, lengths);
@@ -88,9 +54,8 @@ static enum status find_longest(const struct prepare *p, struct longest *out) {
 static enum status find_first(const struct prepare *p, enum prepare_first which, struct prepare_place *out,
                               char *text, int64_t bytes) {
     struct comm *c = p->run->comm;
-    int64_t first = p->prepared.first[which];
-    int64_t owner = first > 0 ? c->size - c->rank : -1; /* the lowest rank wins */
-    *out = first > 0 ? place_of(p, first - 1) : (struct prepare_place){0};
+    *out = p->prepared.first[which];
+    int64_t owner = out->line > 0 ? c->size - c->rank : -1; /* the lowest rank wins */
     TRY(comm_max_i64(c, &owner, 1));
     if (owner < 0) {
         return OK;
@@ -164,30 +129,6 @@ static enum status report_ignored(const struct ignored *g) {
     }
     text_free(&line);
     return st;
-}
-
-/* Pairs of this rank whose sides have the same tokens. */
-static int64_t count_alike(const struct dataset_part *part) {
-    int64_t alike = 0;
-    for (int64_t i = 0; i < part->n_pairs; i++) {
-        int64_t a = part->chosen[i], b = part->rejected[i], n = span(part->response_offsets, a);
-        alike += n == span(part->response_offsets, b) &&
-                 (n == 0 || memcmp(part->response_tokens + part->response_offsets[a],
-                                   part->response_tokens + part->response_offsets[b],
-                                   (size_t)n * sizeof *part->response_tokens) == 0);
-    }
-    return alike;
-}
-
-/* Labeled pairs of this rank whose scores say the other way round, or nothing. */
-static void count_scores(const struct dataset_part *part, int64_t *against, int64_t *level) {
-    *against = *level = 0;
-    for (int64_t i = 0; i < part->n_pairs; i++) {
-        float chosen = part->response_score[part->chosen[i]];
-        float rejected = part->response_score[part->rejected[i]];
-        *against += part->label[i] && chosen < rejected; /* NaN: neither */
-        *level += part->label[i] && chosen == rejected;
-    }
 }
 
 static void warn_count(int64_t count, const char *text) {
@@ -303,23 +244,15 @@ static enum status refuse_nothing(const struct prepare *p, const char *what) {
 /* Collective. A file of several of which nothing is left. */
 static enum status check_files(const struct prepare *p) {
     const struct prepared *d = &p->prepared;
-    int64_t *counts = NULL; /* records, then prompts, by file */
-    TRY(comm_agree(p->run->comm, NEW_ARRAY(counts, 2 * (int64_t)p->files.n)));
-    for (int64_t i = 0; i < p->job.records && !p->job.groups; i++) {
-        counts[place_of(p, i).file]++;
-    }
-    for (int64_t i = 0; i < d->part.n_prompts && !p->job.groups; i++) {
-        counts[p->files.n + place_of(p, d->prompt_record[i]).file]++;
-    }
-    enum status st = comm_sum_i64(p->run->comm, counts, 2 * p->files.n);
-    for (int i = 0; i < p->files.n && st == OK; i++) {
-        if (counts[i] > 0 && counts[p->files.n + i] == 0) {
-            st = fail(ERR_DATA, "%s: every record of this file was dropped; leave it out, or mend it",
-                      p->files.list[i]);
+    TRY(comm_sum_i64(p->run->comm, d->file_records, p->files.n));
+    TRY(comm_sum_i64(p->run->comm, d->file_prompts, p->files.n));
+    for (int i = 0; i < p->files.n; i++) {
+        if (d->file_records[i] > 0 && d->file_prompts[i] == 0) {
+            return fail(ERR_DATA, "%s: every record of this file was dropped; leave it out, or mend it",
+                        p->files.list[i]);
         }
     }
-    mem_free(counts);
-    return st;
+    return OK;
 }
 
 enum { SHOWN_TOKENS = 200 }; /* of a text of the first row, at most */
@@ -346,18 +279,47 @@ static void log_lines(char *text) {
     }
 }
 
+/* Text i of a kind: the prompt, or a response of it. */
+static enum status show_text(const struct prepare *p, enum dataset_column tokens, int64_t i,
+                             struct text *out) {
+    const struct dataset_rows *rows = &p->prepared.rows;
+    bool is_prompt = tokens == PROMPT_TOKENS;
+    bool is_marked = !is_prompt && dataset_rows_has(rows, RESPONSE_TRAINED);
+    int64_t ends[2];
+    int32_t *ids = NULL;
+    uint8_t *trained = NULL;
+    enum status st;
+    TRY(dataset_rows_read(rows, is_prompt ? PROMPT_OFFSETS : RESPONSE_OFFSETS, i, 2, ends));
+    int64_t n = ends[1] - ends[0];
+    TRY_TO(done, NEW_ARRAY(ids, n));
+    TRY_TO(done, dataset_rows_read(rows, tokens, ends[0], n, ids));
+    if (is_marked) {
+        TRY_TO(done, NEW_ARRAY(trained, n));
+        TRY_TO(done, dataset_rows_read(rows, RESPONSE_TRAINED, ends[0], n, trained));
+    }
+    st = show_some(p, is_prompt ? "prompt" : "response", ids, n,
+                   is_prompt   ? NULL
+                   : is_marked ? trained
+                               : SHOW_ALL_TRAINED,
+                   out);
+done:
+    mem_free(ids);
+    mem_free(trained);
+    return st;
+}
+
 /* Collective. The first row of rank 0 as text. */
 static enum status show_first(const struct prepare *p) {
-    const struct dataset_part *d = &p->prepared.part;
+    const struct dataset_rows *rows = &p->prepared.rows;
     struct text out = {0};
     enum status st = OK;
-    if (p->run->comm->rank == 0 && d->n_prompts > 0) {
+    if (p->run->comm->rank == 0 && rows->n_prompts > 0) {
+        int64_t responses[2];
         st = text_puts(&out, "the first row (" SHOW_LEGEND "):\n");
-        st = st == OK ? show_some(p, "prompt", d->prompt_tokens, span(d->prompt_offsets, 0), NULL, &out) : st;
-        for (int64_t i = 0; i < d->n_responses && d->response_prompt[i] == 0 && st == OK; i++) {
-            int64_t at = d->response_offsets[i];
-            st = show_some(p, "response", d->response_tokens + at, span(d->response_offsets, i),
-                           d->response_trained ? d->response_trained + at : SHOW_ALL_TRAINED, &out);
+        st = st == OK ? show_text(p, PROMPT_TOKENS, 0, &out) : st;
+        st = st == OK ? dataset_rows_read(rows, PROMPT_RESPONSES, 0, 2, responses) : st;
+        for (int64_t i = 0; st == OK && i < responses[1]; i++) {
+            st = show_text(p, RESPONSE_TOKENS, i, &out);
         }
         log_lines(st == OK ? out.data : NULL);
     }
@@ -370,8 +332,8 @@ static enum status show_first(const struct prepare *p) {
 enum status prepare_report(struct prepare *p) {
     struct comm *c = p->run->comm;
     struct prepared *d = &p->prepared;
-    int64_t sizes[] = {d->part.n_prompts, d->part.n_responses, d->part.n_pairs, count_alike(&d->part), 0, 0};
-    count_scores(&d->part, &sizes[4], &sizes[5]);
+    int64_t sizes[] = {d->rows.n_prompts, d->rows.n_responses, d->rows.n_pairs,
+                       d->alike,          d->against,          d->level};
     struct longest longest;
     struct prepare_place moved;
     TRY(comm_sum_i64(c, sizes, COUNT_OF(sizes)));

@@ -3,31 +3,8 @@
 #define COLLIMATE_DATA_DATASET_INTERNAL_H
 
 #include "data/dataset.h"
+#include "data/dataset_column.h"
 #include "io/h5.h"
-
-enum dataset_column {
-    PROMPT_TOKENS,
-    PROMPT_OFFSETS,
-    PROMPT_RESPONSES,
-    RESPONSE_TOKENS,
-    RESPONSE_OFFSETS,
-    RESPONSE_PROMPT,
-    RESPONSE_SCORE,
-    RESPONSE_LENGTH,
-    RESPONSE_CHARS,
-    RESPONSE_WORTH,
-    RESPONSE_TRAINED,
-    PROMPT_SUBSET,
-    RESPONSE_DESIRABLE,
-    RESPONSE_SCORES,
-    PAIR_CHOSEN,
-    PAIR_REJECTED,
-    PAIR_MARGIN,
-    PAIR_LABEL,
-    PAIR_SOURCE,
-    PAIR_SPLIT,
-    DATASET_COLUMNS
-};
 
 /* name, type, chunk_rows and deflate of each; rows are left to the caller. */
 extern const struct array_spec dataset_columns[DATASET_COLUMNS];
@@ -59,6 +36,25 @@ struct h5_file *dataset_file_of(struct dataset *d, enum dataset_hash which);
 enum status dataset_find_objective(struct dataset *d);
 /* The score of a response: the objective's, or the one that has no name. */
 enum status dataset_read_score(struct dataset *d, int64_t id, float *out);
+
+/* Where this rank's rows begin in the whole file, how many there are, and how many are this rank's. */
+struct column_place {
+    int64_t before, total, own;
+};
+
+/* The columns of a preference file on their way into it, with indices and offsets that count from the file's
+ * start. A column whose rows are offsets has one more than its place says, on the last rank: the end. */
+struct file_columns {
+    struct column_place prompts, responses, pairs, prompt_tokens, response_tokens;
+    int64_t has_chars, has_worths, has_trained, has_desirable; /* on any rank; else those are not written */
+    const void *data[DATASET_COLUMNS];                         /* this rank's rows, */
+    const struct h5_rows *rows; /* or, where not NULL, how they are read (DATASET_COLUMNS) */
+};
+/* Collective. Places and has_… of all ranks from each rank's own. */
+enum status file_columns_settle(struct comm *c, struct file_columns *f);
+/* Collective. As dataset_write. */
+enum status file_columns_write(struct comm *c, const char *path, const struct file_columns *columns,
+                               const struct dataset_facts *facts);
 
 #define DATASET_CONTENT "preferences"
 #define SELECTION_CONTENT "selection"

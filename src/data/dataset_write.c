@@ -10,23 +10,24 @@
 #include "util/hash.h"
 #include "util/mem.h"
 
-/* Tokens come in runs of hundreds: a chunk of 64 KiB compresses well and takes a fraction of a millisecond to
- * decode for a random row. Index rows come one by one, and their chunks are only copied and checked. */
+/* Chunks are copied and checked. Deflated tokens take half of the room (and their characters too), and as
+ * long to write as all the rest of preparing them; so only what is nearly always the same is deflated. Tokens
+ * come in runs of hundreds, index rows one by one. */
 enum { TOKEN_CHUNK = 1 << 14, ROW_CHUNK = 1 << 13 };
 /* HDF5 1.10 allots chunks one by one, by all ranks together: beyond some hundred it pays to have larger ones.
  */
 enum { TOKEN_CHUNK_MOST = 1 << 16, CHUNKS_ENOUGH = 512 };
 
 const struct array_spec dataset_columns[DATASET_COLUMNS] = {
-    [PROMPT_TOKENS] = {"/prompts/tokens", ARRAY_I32, 1, TOKEN_CHUNK, 0, 0, false},
+    [PROMPT_TOKENS] = {"/prompts/tokens", ARRAY_I32, 0, TOKEN_CHUNK, 0, 0, false},
     [PROMPT_OFFSETS] = {"/prompts/offsets", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [PROMPT_RESPONSES] = {"/prompts/responses", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
-    [RESPONSE_TOKENS] = {"/responses/tokens", ARRAY_I32, 1, TOKEN_CHUNK, 0, 0, false},
+    [RESPONSE_TOKENS] = {"/responses/tokens", ARRAY_I32, 0, TOKEN_CHUNK, 0, 0, false},
     [RESPONSE_OFFSETS] = {"/responses/offsets", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_PROMPT] = {"/responses/prompt", ARRAY_I64, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_SCORE] = {"/responses/score", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_LENGTH] = {"/responses/length_chars", ARRAY_I32, 0, ROW_CHUNK, 0, 0, false},
-    [RESPONSE_CHARS] = {"/responses/token_chars", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
+    [RESPONSE_CHARS] = {"/responses/token_chars", ARRAY_U8, 0, TOKEN_CHUNK, 0, 0, false},
     [RESPONSE_WORTH] = {"/responses/worth", ARRAY_F32, 0, ROW_CHUNK, 0, 0, false},
     [RESPONSE_TRAINED] = {"/responses/trained", ARRAY_U8, 1, TOKEN_CHUNK, 0, 0, false},
     [PROMPT_SUBSET] = {"/prompts/subset", ARRAY_I32, 1, ROW_CHUNK, 0, 0, false},
@@ -59,15 +60,9 @@ enum dataset_hash dataset_hash_of(enum dataset_column column) {
 
 enum { NAMES_MOST = 60000 }; /* an attribute holds no more than 64 KiB */
 
-/* Where this rank's rows begin in the whole file, and how many there are. */
-struct place {
-    int64_t before, total;
-};
-
 /* What is written in place of the part's own arrays: global indices, and values where there were none. */
 struct global_part {
-    struct place prompts, responses, pairs, prompt_tokens, response_tokens;
-    int64_t has_chars, has_worths, has_trained, has_desirable;
+    struct file_columns columns;
     int64_t *prompt_offsets, *prompt_responses; /* one more on the last rank: the end */
     int64_t *response_offsets, *response_prompt;
     int64_t *chosen, *rejected, *source;
@@ -173,34 +168,45 @@ static enum status first_responses(const struct dataset_part *p, int64_t base, i
     return OK;
 }
 
+enum status file_columns_settle(struct comm *c, struct file_columns *f) {
+    struct column_place *places[] = {&f->prompts, &f->responses, &f->pairs, &f->prompt_tokens,
+                                     &f->response_tokens};
+    int64_t has[] = {f->has_chars, f->has_worths, f->has_trained, f->has_desirable};
+    for (int i = 0; i < COUNT_OF(places); i++) {
+        TRY(comm_scan_i64(c, places[i]->own, &places[i]->before, &places[i]->total));
+    }
+    TRY(comm_max_i64(c, has, COUNT_OF(has)));
+    f->has_chars = has[0];
+    f->has_worths = has[1];
+    f->has_trained = has[2];
+    f->has_desirable = has[3];
+    return OK;
+}
+
 /* Collective. */
-static enum status find_places(struct comm *c, const struct dataset_part *p, struct global_part *g) {
-    const int64_t counts[5] = {p->n_prompts, p->n_responses, p->n_pairs, p->prompt_offsets[p->n_prompts],
-                               p->response_offsets[p->n_responses]};
-    struct place *places[5] = {&g->prompts, &g->responses, &g->pairs, &g->prompt_tokens, &g->response_tokens};
-    for (int i = 0; i < 5; i++) {
-        TRY(comm_scan_i64(c, counts[i], &places[i]->before, &places[i]->total));
-    }
-    g->has_chars = p->response_token_chars != NULL;
-    g->has_desirable = p->response_desirable != NULL;
-    int64_t lacks = !p->response_token_chars && counts[4] > 0;
+static enum status find_places(struct comm *c, const struct dataset_part *p, struct file_columns *f) {
+    f->prompts.own = p->n_prompts;
+    f->responses.own = p->n_responses;
+    f->pairs.own = p->n_pairs;
+    f->prompt_tokens.own = p->prompt_offsets[p->n_prompts];
+    f->response_tokens.own = p->response_offsets[p->n_responses];
+    f->has_chars = p->response_token_chars != NULL;
+    f->has_desirable = p->response_desirable != NULL;
+    int64_t lacks = !p->response_token_chars && f->response_tokens.own > 0;
     int64_t unlabelled = !p->response_desirable && p->n_responses > 0;
-    for (int64_t i = 0; i < p->n_responses && p->response_worth && !g->has_worths; i++) {
-        g->has_worths = !isnan(p->response_worth[i]);
+    for (int64_t i = 0; i < p->n_responses && p->response_worth && !f->has_worths; i++) {
+        f->has_worths = !isnan(p->response_worth[i]);
     }
-    for (int64_t i = 0; i < counts[4] && p->response_trained && !g->has_trained; i++) {
-        g->has_trained = p->response_trained[i] == 0;
+    for (int64_t i = 0; i < f->response_tokens.own && p->response_trained && !f->has_trained; i++) {
+        f->has_trained = p->response_trained[i] == 0;
     }
-    TRY(comm_max_i64(c, &g->has_worths, 1));
-    TRY(comm_max_i64(c, &g->has_trained, 1));
-    TRY(comm_max_i64(c, &g->has_chars, 1));
+    TRY(file_columns_settle(c, f));
     TRY(comm_max_i64(c, &lacks, 1));
-    TRY(comm_max_i64(c, &g->has_desirable, 1));
     TRY(comm_max_i64(c, &unlabelled, 1));
-    if (unlabelled && g->has_desirable) {
+    if (unlabelled && f->has_desirable) {
         return fail(ERR_INTERNAL, "labels of responses are given on some ranks and lacking on others");
     }
-    if (lacks && g->has_chars) {
+    if (lacks && f->has_chars) {
         return fail(ERR_INTERNAL, "characters per token are given on some ranks and lacking on others");
     }
     return OK;
@@ -217,6 +223,12 @@ static enum status globalize_pairs(const struct dataset_part *p, int64_t base, s
         g->source[i] = p->pair_source ? p->pair_source[i] : -1;
         g->label[i] = p->label ? p->label[i] : 1;
     }
+    const void **to = g->columns.data;
+    to[PAIR_CHOSEN] = g->chosen;
+    to[PAIR_REJECTED] = g->rejected;
+    to[PAIR_MARGIN] = g->margin;
+    to[PAIR_LABEL] = g->label;
+    to[PAIR_SOURCE] = g->source;
     return OK;
 }
 
@@ -230,20 +242,37 @@ static enum status trained_or_all(const struct dataset_part *p, uint8_t **out) {
 }
 
 static enum status globalize(const struct dataset_part *p, struct global_part *g) {
-    TRY(shifted(p->prompt_offsets, p->n_prompts + 1, g->prompt_tokens.before, &g->prompt_offsets));
-    TRY(shifted(p->response_offsets, p->n_responses + 1, g->response_tokens.before, &g->response_offsets));
-    TRY(first_responses(p, g->responses.before, &g->prompt_responses));
-    TRY(shifted(p->response_prompt, p->n_responses, g->prompts.before, &g->response_prompt));
+    const struct file_columns *f = &g->columns;
+    const void **to = g->columns.data;
+    TRY(shifted(p->prompt_offsets, p->n_prompts + 1, f->prompt_tokens.before, &g->prompt_offsets));
+    TRY(shifted(p->response_offsets, p->n_responses + 1, f->response_tokens.before, &g->response_offsets));
+    TRY(first_responses(p, f->responses.before, &g->prompt_responses));
+    TRY(shifted(p->response_prompt, p->n_responses, f->prompts.before, &g->response_prompt));
     TRY(floats_or_nan(p->response_score, p->n_responses, &g->score));
     TRY(floats_or_nan(p->response_worth, p->n_responses, &g->worth));
-    TRY(g->has_trained ? trained_or_all(p, &g->trained) : OK);
-    return globalize_pairs(p, g->responses.before, g);
+    TRY(f->has_trained ? trained_or_all(p, &g->trained) : OK);
+    to[PROMPT_TOKENS] = p->prompt_tokens;
+    to[PROMPT_OFFSETS] = g->prompt_offsets;
+    to[PROMPT_RESPONSES] = g->prompt_responses;
+    to[PROMPT_SUBSET] = p->prompt_subset;
+    to[RESPONSE_TOKENS] = p->response_tokens;
+    to[RESPONSE_OFFSETS] = g->response_offsets;
+    to[RESPONSE_PROMPT] = g->response_prompt;
+    to[RESPONSE_SCORE] = g->score;
+    to[RESPONSE_LENGTH] = p->response_length_chars;
+    to[RESPONSE_CHARS] = p->response_token_chars;
+    to[RESPONSE_WORTH] = g->worth;
+    to[RESPONSE_TRAINED] = g->trained;
+    to[RESPONSE_DESIRABLE] = p->response_desirable;
+    to[RESPONSE_SCORES] = p->response_scores;
+    return globalize_pairs(p, f->responses.before, g);
 }
 
 /* A file under way, and what its columns have been joined to. */
 struct writing {
     struct comm *c;
     struct h5_writer *w;
+    const struct file_columns *from;
     uint64_t hashes[DATASET_HASHES];
 };
 
@@ -255,60 +284,56 @@ static int64_t chunk_of(int64_t rows, int64_t chunk) {
     return chunk;
 }
 
-/* Collective. n rows from place on, of `width` elements (0: of one); offsets end with one row more, which the
- * last rank adds. */
+/* Collective. Rows of `width` elements (0: of one). */
 static enum status write_columns_of(struct writing *to, enum dataset_column column, int64_t width,
-                                    struct place place, int64_t n, const void *data) {
+                                    const struct column_place *place) {
     struct array_spec spec = dataset_columns[column];
     bool ends = column == PROMPT_OFFSETS || column == PROMPT_RESPONSES || column == RESPONSE_OFFSETS;
     uint64_t *joined = &to->hashes[dataset_hash_of(column)];
-    spec.rows = place.total + (ends ? 1 : 0);
+    bool more = ends && to->c->rank == to->c->size - 1;
+    struct range part = {place->before, place->before + place->own + (more ? 1 : 0)};
+    const void *data = to->from->data[column];
+    uint64_t hash;
+    spec.rows = place->total + (ends ? 1 : 0);
     spec.width = width;
     spec.chunk_rows = chunk_of(spec.rows, spec.chunk_rows);
-    struct range part = {place.before, place.before + n + (ends && to->c->rank == to->c->size - 1 ? 1 : 0)};
-    char nothing = 0;
-    uint64_t hash;
-    TRY(h5_write_array(to->w, &spec, part, data ? data : &nothing, &hash));
+    if (to->from->rows) {
+        TRY(h5_write_rows(to->w, &spec, part, &to->from->rows[column], &hash));
+    } else {
+        TRY(h5_write_array(to->w, &spec, part, data ? data : "", &hash));
+    }
     *joined = hash_join(*joined, hash);
     return OK;
 }
 
-static enum status write_column(struct writing *to, enum dataset_column column, struct place place, int64_t n,
-                                const void *data) {
-    return write_columns_of(to, column, 0, place, n, data);
+static enum status write_column(struct writing *to, enum dataset_column column,
+                                const struct column_place *place) {
+    return write_columns_of(to, column, 0, place);
 }
 
-static enum status write_pairs(struct writing *to, struct place place, int64_t n,
-                               const struct global_part *g) {
-    TRY(write_column(to, PAIR_CHOSEN, place, n, g->chosen));
-    TRY(write_column(to, PAIR_REJECTED, place, n, g->rejected));
-    TRY(write_column(to, PAIR_MARGIN, place, n, g->margin));
-    TRY(write_column(to, PAIR_LABEL, place, n, g->label));
-    return write_column(to, PAIR_SOURCE, place, n, g->source);
+static enum status write_pairs(struct writing *to) {
+    const struct column_place *place = &to->from->pairs;
+    TRY(write_column(to, PAIR_CHOSEN, place));
+    TRY(write_column(to, PAIR_REJECTED, place));
+    TRY(write_column(to, PAIR_MARGIN, place));
+    TRY(write_column(to, PAIR_LABEL, place));
+    return write_column(to, PAIR_SOURCE, place);
 }
 
-static enum status write_columns(struct writing *to, const struct dataset_part *p,
-                                 const struct global_part *g) {
-    int64_t prompt_tokens = p->prompt_offsets[p->n_prompts];
-    int64_t response_tokens = p->response_offsets[p->n_responses];
-    TRY(write_column(to, PROMPT_TOKENS, g->prompt_tokens, prompt_tokens, p->prompt_tokens));
-    TRY(write_column(to, PROMPT_OFFSETS, g->prompts, p->n_prompts, g->prompt_offsets));
-    TRY(write_column(to, PROMPT_RESPONSES, g->prompts, p->n_prompts, g->prompt_responses));
-    TRY(write_column(to, RESPONSE_TOKENS, g->response_tokens, response_tokens, p->response_tokens));
-    TRY(write_column(to, RESPONSE_OFFSETS, g->responses, p->n_responses, g->response_offsets));
-    TRY(write_column(to, RESPONSE_PROMPT, g->responses, p->n_responses, g->response_prompt));
-    TRY(write_column(to, RESPONSE_SCORE, g->responses, p->n_responses, g->score));
-    TRY(write_column(to, RESPONSE_LENGTH, g->responses, p->n_responses, p->response_length_chars));
-    if (g->has_chars) {
-        TRY(write_column(to, RESPONSE_CHARS, g->response_tokens, response_tokens, p->response_token_chars));
-    }
-    if (g->has_worths) {
-        TRY(write_column(to, RESPONSE_WORTH, g->responses, p->n_responses, g->worth));
-    }
-    if (g->has_trained) {
-        TRY(write_column(to, RESPONSE_TRAINED, g->response_tokens, response_tokens, g->trained));
-    }
-    return write_pairs(to, g->pairs, p->n_pairs, g);
+static enum status write_columns(struct writing *to) {
+    const struct file_columns *f = to->from;
+    TRY(write_column(to, PROMPT_TOKENS, &f->prompt_tokens));
+    TRY(write_column(to, PROMPT_OFFSETS, &f->prompts));
+    TRY(write_column(to, PROMPT_RESPONSES, &f->prompts));
+    TRY(write_column(to, RESPONSE_TOKENS, &f->response_tokens));
+    TRY(write_column(to, RESPONSE_OFFSETS, &f->responses));
+    TRY(write_column(to, RESPONSE_PROMPT, &f->responses));
+    TRY(write_column(to, RESPONSE_SCORE, &f->responses));
+    TRY(write_column(to, RESPONSE_LENGTH, &f->responses));
+    TRY(f->has_chars ? write_column(to, RESPONSE_CHARS, &f->response_tokens) : OK);
+    TRY(f->has_worths ? write_column(to, RESPONSE_WORTH, &f->responses) : OK);
+    TRY(f->has_trained ? write_column(to, RESPONSE_TRAINED, &f->response_tokens) : OK);
+    return write_pairs(to);
 }
 
 /* Local. A name a line. */
@@ -322,36 +347,33 @@ static enum status join_names(char *const *list, int n, const char *what, struct
 }
 
 /* Collective. */
-static enum status write_scores(struct writing *to, const struct dataset_part *p, const struct global_part *g,
-                                const struct dataset_facts *f) {
+static enum status write_scores(struct writing *to, const struct dataset_facts *f) {
     struct text names = {0};
     if (f->n_objectives == 0) {
         return OK;
     }
     enum status st = comm_agree(to->c, join_names(f->objectives, f->n_objectives, "objectives", &names));
-    st = st == OK ? write_columns_of(to, RESPONSE_SCORES, f->n_objectives, g->responses, p->n_responses,
-                                     p->response_scores)
-                  : st;
+    st = st == OK ? write_columns_of(to, RESPONSE_SCORES, f->n_objectives, &to->from->responses) : st;
     st = st == OK ? h5_put_text(to->w, "objectives", names.data) : st;
     text_free(&names);
     return st;
 }
 
 /* Collective. */
-static enum status write_subsets(struct writing *to, const struct dataset_part *p,
-                                 const struct global_part *g, const struct dataset_facts *f) {
+static enum status write_subsets(struct writing *to, const struct dataset_facts *f) {
+    const struct file_columns *from = to->from;
     struct text names = {0};
     int64_t n = f->n_subsets;
     TRY(comm_max_i64(to->c, &n, 1));
     if (n == 0) {
         return OK;
     }
-    enum status st = p->prompt_subset || p->n_prompts == 0
+    enum status st = from->rows || from->data[PROMPT_SUBSET] || from->prompts.own == 0
                          ? OK
                          : fail(ERR_INTERNAL, "subsets are given on some ranks and lacking on others");
     st = st == OK ? join_names(f->subsets, f->n_subsets, "subsets", &names) : st;
     st = comm_agree(to->c, st);
-    st = st == OK ? write_column(to, PROMPT_SUBSET, g->prompts, p->n_prompts, p->prompt_subset) : st;
+    st = st == OK ? write_column(to, PROMPT_SUBSET, &from->prompts) : st;
     st = st == OK ? h5_put_text(to->w, "subsets", names.data) : st;
     text_free(&names);
     return st;
@@ -389,34 +411,35 @@ static enum status write_facts(struct writing *to, const struct dataset_facts *f
 }
 
 /* The first version that knows all that the file has. */
-static int format_of(const struct global_part *g, const struct dataset_facts *f) {
-    return f->n_objectives > 0 ? DATASET_FORMAT_VERSION
-           : g->has_desirable  ? DATASET_FORMAT_DESIRABLE
-           : g->has_trained    ? DATASET_FORMAT_TRAINED
-                               : DATASET_FORMAT_PLAIN;
+static int format_of(const struct file_columns *columns, const struct dataset_facts *f) {
+    return f->n_objectives > 0      ? DATASET_FORMAT_VERSION
+           : columns->has_desirable ? DATASET_FORMAT_DESIRABLE
+           : columns->has_trained   ? DATASET_FORMAT_TRAINED
+                                    : DATASET_FORMAT_PLAIN;
+}
+
+enum status file_columns_write(struct comm *c, const char *path, const struct file_columns *columns,
+                               const struct dataset_facts *facts) {
+    struct writing to = {.c = c, .from = columns};
+    TRY(h5_create(c, path, DATASET_CONTENT, format_of(columns, facts), FILE_FINAL, &to.w));
+    enum status st = write_columns(&to);
+    st = st == OK ? write_subsets(&to, facts) : st;
+    st = st == OK && columns->has_desirable ? write_column(&to, RESPONSE_DESIRABLE, &columns->responses) : st;
+    st = st == OK ? write_scores(&to, facts) : st;
+    st = st == OK ? write_facts(&to, facts) : st;
+    return h5_finish(to.w, st);
 }
 
 enum status dataset_write(struct comm *c, const char *path, const struct dataset_part *part,
                           const struct dataset_facts *facts) {
     struct global_part g = {0};
-    struct writing to = {.c = c};
     int32_t vocabulary = facts->vocabulary;
     enum status st;
     TRY(comm_broadcast(c, 0, &vocabulary, sizeof vocabulary));
     TRY_TO(done, comm_agree(c, check_part(part, vocabulary)));
-    TRY_TO(done, find_places(c, part, &g));
+    TRY_TO(done, find_places(c, part, &g.columns));
     TRY_TO(done, comm_agree(c, globalize(part, &g)));
-    TRY_TO(done, h5_create(c, path, DATASET_CONTENT, format_of(&g, facts), FILE_FINAL, &to.w));
-    st = write_columns(&to, part, &g);
-    st = st == OK ? write_subsets(&to, part, &g, facts) : st;
-    if (st == OK && g.has_desirable) {
-        st = write_column(&to, RESPONSE_DESIRABLE, g.responses, part->n_responses, part->response_desirable);
-    }
-    st = st == OK ? write_scores(&to, part, &g, facts) : st;
-    if (st == OK) {
-        st = write_facts(&to, facts);
-    }
-    st = h5_finish(to.w, st);
+    st = file_columns_write(c, path, &g.columns, facts);
 done:
     global_free(&g);
     return st;
@@ -476,7 +499,8 @@ static enum status write_link(struct writing *to, const struct dataset *base, co
 static enum status write_selection(struct comm *c, const char *path, const struct dataset *base,
                                    const struct view_pairs *pairs, const char *command) {
     struct global_part g = {0};
-    struct writing to = {.c = c};
+    struct writing to = {.c = c, .from = &g.columns};
+    struct column_place *place = &g.columns.pairs;
     struct text link = {0};
     /* The writer only reads its part; the struct has no const because others fill it. */
     const struct dataset_part p = {.n_pairs = pairs->n,
@@ -489,14 +513,16 @@ static enum status write_selection(struct comm *c, const char *path, const struc
     bool has_objective = pairs->objective || dataset_objective(base) >= 0;
     enum status st;
     TRY_TO(done, comm_agree(c, view_pairs(&p, dataset_size(base).responses, &g)));
-    TRY_TO(done, comm_scan_i64(c, p.n_pairs, &g.pairs.before, &g.pairs.total));
+    place->own = p.n_pairs;
+    g.columns.data[PAIR_SPLIT] = pairs->split;
+    TRY_TO(done, comm_scan_i64(c, place->own, &place->before, &place->total));
     TRY_TO(done, comm_max_i64(c, &has_splits, 1));
     TRY_TO(done, comm_agree(c, relative_path(path, dataset_base_path(base), &link)));
     TRY_TO(done, h5_create(c, path, SELECTION_CONTENT,
                            has_splits || has_objective ? DATASET_FORMAT_VERSION : DATASET_FORMAT_PLAIN,
                            FILE_FINAL, &to.w));
-    st = write_pairs(&to, g.pairs, p.n_pairs, &g);
-    st = st == OK && has_splits ? write_column(&to, PAIR_SPLIT, g.pairs, p.n_pairs, pairs->split) : st;
+    st = write_pairs(&to);
+    st = st == OK && has_splits ? write_column(&to, PAIR_SPLIT, place) : st;
     st = st == OK ? write_link(&to, base, link.data, pairs, command) : st;
     st = h5_finish(to.w, st);
 done:

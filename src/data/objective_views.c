@@ -112,19 +112,18 @@ static enum status gather(struct comm *c, const void *mine, int64_t bytes, void 
 
 /* Collective. The table in the order of ranks. */
 static enum status gather_table(struct comm *c, const struct prepared *p, struct table *t) {
-    const struct dataset_part *part = &p->part;
     int64_t responses, prompts, total, bytes;
     struct judged_pair *mine = NULL;
     int64_t *own_prompts = NULL;
     void *all = NULL;
     enum status st;
-    TRY(comm_scan_i64(c, part->n_responses, &responses, &total));
-    TRY(comm_scan_i64(c, part->n_prompts, &prompts, &total));
+    TRY(comm_scan_i64(c, p->rows.n_responses, &responses, &total));
+    TRY(comm_scan_i64(c, p->rows.n_prompts, &prompts, &total));
     TRY_TO(done, NEW_ARRAY(mine, p->n_judged));
     TRY_TO(done, NEW_ARRAY(own_prompts, p->n_judged));
     for (int64_t i = 0; i < p->n_judged; i++) {
         mine[i] = p->judged[i];
-        own_prompts[i] = prompts + part->response_prompt[mine[i].a];
+        own_prompts[i] = prompts + mine[i].prompt;
         mine[i].a += responses;
         mine[i].b += responses;
     }
@@ -196,7 +195,7 @@ static enum status sort_table(struct table *t, const int64_t *place, int64_t pro
 
 /* Collective. */
 static enum status order_table(struct comm *c, const struct prepared *p, struct table *t) {
-    int64_t n = p->part.n_prompts;
+    int64_t n = p->n_keys;
     int64_t bytes, length_bytes;
     int64_t *lengths = NULL;
     int64_t *place = NULL;

@@ -23,6 +23,8 @@ struct header {
 };
 
 enum { BAD_RECORD = 0xbad }; /* seed of their keys */
+static const int64_t TEXT_MEMORY = (int64_t)128 << 20;
+enum { BATCH_BYTES = 1 << 20 }; /* that are read together */
 
 struct mail {
     int64_t *send, *receive; /* bytes, by rank */
@@ -58,14 +60,6 @@ static enum status mail_announce(struct comm *c, struct mail *m, int64_t *bytes)
     return st;
 }
 
-static int64_t sum(const int64_t *values, int n) {
-    int64_t total = 0;
-    for (int i = 0; i < n; i++) {
-        total += values[i];
-    }
-    return total;
-}
-
 /* How the records' keys are found. */
 struct keys {
     const struct records_input *input;
@@ -84,19 +78,17 @@ static enum status prompt_key(const struct keys *k, const json_t *json, const ch
 }
 
 /* A bad record is a post of its own, which is dropped later. */
-static enum status key_of(const struct keys *k, int64_t i, struct key *out) {
-    const struct records_input *input = k->input;
-    struct record r = records_at(input, i);
+static enum status key_of(const struct keys *k, const struct record *r, struct key *out) {
     char where[RECORDS_WHERE];
     json_t *json = NULL;
-    out->index = r.index;
-    enum status st = records_parse(input, i, where, &json);
+    out->index = r->index;
+    enum status st = records_parse_one(k->input, r, where, &json);
     st = st != OK     ? st
          : k->prompts ? prompt_key(k, json, where, &out->hash)
                       : shp_post_key(json, where, &out->hash);
     json_decref(json);
     if (st == ERR_DATA) {
-        out->hash = hash_bytes(&r.index, sizeof r.index, BAD_RECORD);
+        out->hash = hash_bytes(&r->index, sizeof r->index, BAD_RECORD);
         status_clear();
         st = OK;
     }
@@ -192,47 +184,97 @@ static enum status find_starts(struct comm *c, int64_t records, int64_t *starts)
     return OK;
 }
 
+/* Records on their way to the ranks that own their posts. */
 struct sending {
-    const struct records_input *input;
-    int64_t n;
-    const int64_t *first, *starts;
+    struct comm *c;
+    const int64_t *first, *starts; /* of each record's post; of each rank's records */
+    struct record_reader *reader;
+    struct record_block block;
+    int64_t sent; /* records */
+    bool more;    /* there may be records that have not been sent */
+    struct mail mail;
+    char *out, *in;
+    int64_t out_capacity, in_capacity;
+    struct arrived *arrived;
+    int64_t n_arrived, arrived_capacity;
 };
-
-/* Collective. Records to the ranks that own their posts; bytes: what came. */
-static enum status send_records(struct comm *c, const struct sending *s, char **bytes, int64_t *len) {
-    struct mail m = {0};
-    char *out = NULL;
-    enum status st = comm_agree(c, mail_open(c, &m));
-    *bytes = NULL;
-    TRY_TO(done, st);
-    for (int64_t i = 0; i < s->n; i++) {
-        int64_t size = (int64_t)(sizeof(struct header) + records_at(s->input, i).len);
-        m.send[rank_of(s->starts, c->size, s->first[i])] += size;
-    }
-    TRY_TO(done, mail_announce(c, &m, len));
-    st = NEW_ARRAY(out, sum(m.send, c->size));
-    st = st == OK ? NEW_ARRAY(*bytes, *len) : st;
-    TRY_TO(done, comm_agree(c, st));
-    for (int64_t i = 0; i < s->n; i++) {
-        struct record r = records_at(s->input, i);
-        const struct header h = {
-            .post = s->first[i], .index = r.index, .line = r.line, .len = (int64_t)r.len, .file = r.file};
-        int64_t *at = &m.at[rank_of(s->starts, c->size, s->first[i])];
-        memcpy(out + *at, &h, sizeof h);
-        memcpy(out + *at + sizeof h, r.data, r.len);
-        *at += (int64_t)(sizeof h + r.len);
-    }
-    st = comm_exchange(c, out, m.send, *bytes, m.receive);
-done:
-    mail_close(&m);
-    mem_free(out);
-    return st;
-}
 
 struct arrived {
     int64_t post;
-    struct record record;
+    struct group_record record;
 };
+
+static int owner_of(const struct sending *s, int64_t record) {
+    return rank_of(s->starts, s->c->size, s->first[record]);
+}
+
+/* Local. The next block, which is empty behind the last, and what of it goes to each rank. */
+static enum status next_block(struct sending *s) {
+    s->block.count = 0;
+    memset(s->mail.send, 0, (size_t)s->c->size * sizeof *s->mail.send);
+    TRY(s->more ? record_reader_next(s->reader, &s->block, &s->more) : OK);
+    for (int64_t i = 0; i < s->block.count; i++) {
+        s->mail.send[owner_of(s, s->sent + i)] += (int64_t)(sizeof(struct header) + s->block.list[i].len);
+    }
+    return OK;
+}
+
+/* Local. The round's records, by the rank that they go to. */
+static enum status fill_round(struct sending *s) {
+    int64_t last = s->c->size - 1;
+    TRY(GROW_ARRAY(s->out, s->out_capacity, s->mail.at[last] + s->mail.send[last]));
+    for (int64_t i = 0; i < s->block.count; i++) {
+        const struct record *r = &s->block.list[i];
+        const struct header h = {.post = s->first[s->sent + i],
+                                 .index = r->index,
+                                 .line = r->line,
+                                 .len = (int64_t)r->len,
+                                 .file = r->file};
+        int64_t *at = &s->mail.at[owner_of(s, s->sent + i)];
+        memcpy(s->out + *at, &h, sizeof h);
+        memcpy(s->out + *at + sizeof h, r->data, r->len);
+        *at += (int64_t)(sizeof h + r->len);
+    }
+    s->sent += s->block.count;
+    return OK;
+}
+
+/* Local. What came in a round goes to the text. */
+static enum status keep_round(struct sending *s, int64_t len, struct record_groups *out) {
+    for (int64_t at = 0; at < len;) {
+        struct header h;
+        memcpy(&h, s->in + at, sizeof h);
+        at += (int64_t)sizeof h;
+        TRY(GROW_ARRAY(s->arrived, s->arrived_capacity, s->n_arrived + 1));
+        s->arrived[s->n_arrived++] = (struct arrived){.post = h.post,
+                                                      .record = {.at = spool_bytes(out->text, 0),
+                                                                 .len = h.len,
+                                                                 .index = h.index,
+                                                                 .line = h.line,
+                                                                 .file = h.file}};
+        TRY(spool_append(out->text, 0, s->in + at, h.len));
+        at += h.len;
+    }
+    return OK;
+}
+
+/* Collective. A block of each rank; *any: a rank had one. */
+static enum status send_round(struct sending *s, bool *any, struct record_groups *out) {
+    int64_t len = 0;
+    TRY(comm_agree(s->c, next_block(s)));
+    int64_t most = s->block.count;
+    TRY(comm_max_i64(s->c, &most, 1));
+    *any = most > 0;
+    if (!*any) {
+        return OK;
+    }
+    TRY(mail_announce(s->c, &s->mail, &len));
+    enum status st = fill_round(s);
+    st = st == OK ? GROW_ARRAY(s->in, s->in_capacity, len + 1) : st;
+    TRY(comm_agree(s->c, st));
+    TRY(comm_exchange(s->c, s->out ? s->out : "", s->mail.send, s->in, s->mail.receive));
+    return comm_agree(s->c, keep_round(s, len, out));
+}
 
 static int by_post(const void *a, const void *b) {
     const struct arrived *x = a;
@@ -244,26 +286,12 @@ static int by_post(const void *a, const void *b) {
 }
 
 /* Local. Sorts what came into posts. */
-static enum status collect(const char *bytes, int64_t len, struct record_groups *out) {
-    struct arrived *all = NULL;
-    int64_t capacity = 0;
-    int64_t n = 0;
-    enum status st = OK;
-    for (int64_t at = 0; at < len && st == OK;) {
-        struct header h;
-        memcpy(&h, bytes + at, sizeof h);
-        at += (int64_t)sizeof h;
-        TRY_TO(done, GROW_ARRAY(all, capacity, n + 1));
-        all[n].post = h.post;
-        all[n++].record = (struct record){
-            .data = bytes + at, .len = (size_t)h.len, .index = h.index, .line = h.line, .file = (int)h.file};
-        at += h.len;
-    }
+static enum status collect(struct arrived *all, int64_t n, struct record_groups *out) {
     if (n > 0) {
         qsort(all, (size_t)n, sizeof *all, by_post);
     }
-    TRY_TO(done, NEW_ARRAY(out->records, n));
-    TRY_TO(done, NEW_ARRAY(out->first, n + 1));
+    TRY(NEW_ARRAY(out->records, n));
+    TRY(NEW_ARRAY(out->first, n + 1));
     for (int64_t i = 0; i < n; i++) {
         out->records[i] = all[i].record;
         if (i == 0 || all[i].post != all[i - 1].post) {
@@ -271,16 +299,45 @@ static enum status collect(const char *bytes, int64_t len, struct record_groups 
         }
     }
     out->first[out->n] = n;
-done:
-    mem_free(all);
+    return OK;
+}
+
+/* Collective. */
+static enum status send_records(struct sending *s, const struct records_input *input, int64_t records,
+                                struct record_groups *out) {
+    bool any = true;
+    enum status st = mail_open(s->c, &s->mail);
+    st = st == OK ? record_reader_open(input, records, &s->reader) : st;
+    s->more = true;
+    st = comm_agree(s->c, st);
+    while (st == OK && any) {
+        st = send_round(s, &any, out);
+    }
+    st = st == OK ? comm_agree(s->c, collect(s->arrived, s->n_arrived, out)) : st;
+    mail_close(&s->mail);
+    record_reader_close(s->reader);
+    record_block_free(&s->block);
+    mem_free(s->out);
+    mem_free(s->in);
+    mem_free(s->arrived);
     return st;
 }
 
 static enum status read_keys(struct keys k, int64_t n, struct key *keys) {
+    struct record_reader *reader = NULL;
+    struct record_block block = {0};
+    bool more = true;
+    int64_t at = 0;
     enum status st = NEW_ARRAY(k.scratch, 1);
-    for (int64_t i = 0; i < n && st == OK; i++) {
-        st = key_of(&k, i, &keys[i]);
+    st = st == OK ? record_reader_open(k.input, n, &reader) : st;
+    while (st == OK && more) {
+        st = record_reader_next(reader, &block, &more);
+        for (int64_t i = 0; more && i < block.count && st == OK; i++) {
+            st = key_of(&k, &block.list[i], &keys[at++]);
+        }
     }
+    record_block_free(&block);
+    record_reader_close(reader);
     if (k.scratch) {
         record_text_free(k.scratch);
     }
@@ -289,22 +346,27 @@ static enum status read_keys(struct keys k, int64_t n, struct key *keys) {
 }
 
 enum status record_groups_make(struct comm *c, const struct records_input *input, int64_t records,
-                               const struct record_prompts *prompts, struct record_groups *out) {
+                               const struct record_groups_plan *plan, struct record_groups *out) {
     struct key *keys = NULL;
     int64_t *first = NULL;
     int64_t *starts = NULL;
-    int64_t len;
+    const struct spool_plan text = {.beside = plan->beside,
+                                    .streams = 1,
+                                    .memory = plan->memory > 0 ? plan->memory : TEXT_MEMORY,
+                                    .piece = plan->piece};
     *out = (struct record_groups){0};
     enum status st = NEW_ARRAY(keys, records);
     st = st == OK ? NEW_ARRAY(first, records) : st;
     st = st == OK ? NEW_ARRAY(starts, c->size + 1) : st;
-    st = st == OK ? read_keys((struct keys){.input = input, .prompts = prompts}, records, keys) : st;
+    st = st == OK ? spool_open(&text, &out->text) : st;
+    st = st == OK ? read_keys((struct keys){.input = input, .prompts = plan->prompts}, records, keys) : st;
     TRY_TO(done, comm_agree(c, st));
     TRY_TO(done, find_starts(c, records, starts));
     TRY_TO(done, find_firsts(c, keys, records, first));
-    const struct sending s = {.input = input, .n = records, .first = first, .starts = starts};
-    TRY_TO(done, send_records(c, &s, &out->bytes, &len));
-    st = comm_agree(c, collect(out->bytes, len, out));
+    mem_free(keys);
+    keys = NULL;
+    struct sending s = {.c = c, .first = first, .starts = starts};
+    st = send_records(&s, input, records, out);
 done:
     mem_free(keys);
     mem_free(first);
@@ -318,6 +380,55 @@ done:
 void record_groups_free(struct record_groups *g) {
     mem_free(g->first);
     mem_free(g->records);
-    mem_free(g->bytes);
+    spool_close(g->text);
     *g = (struct record_groups){0};
+}
+
+/* Reading. */
+
+void group_batch_free(struct group_batch *b) {
+    mem_free(b->records);
+    mem_free(b->first);
+    mem_free(b->text);
+    *b = (struct group_batch){0};
+}
+
+int64_t record_groups_fit(const struct record_groups *g, int64_t first) {
+    int64_t bytes = 0;
+    int64_t n = 0;
+    while (first + n < g->n && bytes < BATCH_BYTES) {
+        for (int64_t i = g->first[first + n]; i < g->first[first + n + 1]; i++) {
+            bytes += g->records[i].len;
+        }
+        n++;
+    }
+    return n;
+}
+
+enum status record_groups_read(const struct record_groups *g, int64_t first, int64_t n,
+                               struct group_batch *out) {
+    int64_t begin = n > 0 ? g->first[first] : 0;
+    int64_t count = n > 0 ? g->first[first + n] - begin : 0;
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < count; i++) {
+        bytes += g->records[begin + i].len;
+    }
+    TRY(GROW_ARRAY(out->records, out->records_capacity, count));
+    TRY(GROW_ARRAY(out->first, out->first_capacity, n + 1));
+    TRY(GROW_ARRAY(out->text, out->text_capacity, bytes + 1));
+    for (int64_t i = 0; i <= n; i++) {
+        out->first[i] = n > 0 ? g->first[first + i] - begin : 0;
+    }
+    int64_t at = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const struct group_record *r = &g->records[begin + i];
+        TRY(spool_read(g->text, 0, r->at, r->len, out->text + at));
+        out->records[i] = (struct record){.data = out->text + at,
+                                          .len = (size_t)r->len,
+                                          .index = r->index,
+                                          .line = r->line,
+                                          .file = (int)r->file};
+        at += r->len;
+    }
+    return OK;
 }

@@ -1,11 +1,31 @@
-/* What a thread makes of a block of records, and how the blocks become a part of a file. */
+/* What a thread makes of a batch of records, and how that becomes rows of a file. */
 #ifndef COLLIMATE_DATA_PREPARE_INTERNAL_H
 #define COLLIMATE_DATA_PREPARE_INTERNAL_H
 
 #include "data/prepare_records.h"
+#include "io/record_blocks.h"
+
+/* Records that a thread takes at once. Zero-initialised, reused, prepare_batch_free at the end. */
+struct prepare_batch {
+    int64_t number;               /* of the batch, from 0, in the order of the records */
+    int64_t n;                    /* records, or groups of them */
+    const struct record *records; /* what they point to stays until the next call */
+    const int64_t *first;         /* n + 1: each group's records; NULL: there are no groups */
+    struct record_block block;
+    struct group_batch groups;
+};
+void prepare_batch_free(struct prepare_batch *b);
+
+/* The batches of a job in order, for several threads. */
+struct prepare_batches;
+enum status prepare_batches_open(const struct prepare_job *job, struct prepare_batches **out);
+void prepare_batches_close(struct prepare_batches *b); /* NULL is fine */
+/* Local. *more false: there is none. Fails: as record_reader_next. */
+enum status prepare_batches_next(struct prepare_batches *b, struct prepare_batch *batch, bool *more);
 
 struct prompt_row {
-    int64_t end, record; /* end of its ids in the block */
+    int64_t end; /* of its ids in the block */
+    struct prepare_place place;
     int32_t subset;
 };
 
@@ -22,7 +42,7 @@ struct pair_row {
     int8_t label;
 };
 
-/* Rows and ids of a block of records; indices count from the block's start. */
+/* Rows and ids of a batch of records; indices count from the block's start. */
 struct block {
     struct ids prompt_ids, response_ids;
     struct text chars;
@@ -45,8 +65,10 @@ struct block {
     struct subsets subsets;
     int64_t counts[PREPARE_COUNTS];
     struct ignored ignored;
-    int64_t first[PREPARE_FIRSTS]; /* + 1; 0: none */
+    struct prepare_place first[PREPARE_FIRSTS]; /* line 0: none */
     char refusal[256];
+    int file; /* of its records, where there are no groups; -1: there are */
+    int64_t n_records;
     enum status st;
     struct message message;
 };
@@ -68,8 +90,14 @@ enum status prepare_empty(const struct prepare_job *job, struct prepare_drops *d
 enum status prepare_judged(const struct prepare_job *job, struct block *b, const struct record_text *text,
                            int64_t first, int64_t source, struct prepare_place place);
 
-/* Local. Lays the blocks end to end and frees them; the first that failed gives its message. */
-enum status prepare_join(const struct prepare_job *job, struct block *blocks, int n_blocks,
-                         struct prepared *out);
+/* What a thread works with. */
+struct worker;
+enum status prepare_worker_open(const struct prepare_job *job, struct worker **out);
+void prepare_worker_close(struct worker *w); /* NULL is fine */
+/* Local. Record or group i of a batch goes into the block. */
+enum status prepare_add(struct worker *w, struct block *b, const struct prepare_batch *batch, int64_t i);
+
+/* Local. Puts what the block has behind what is there. */
+enum status prepare_join(const struct prepare_job *job, struct block *b, struct prepared *out);
 
 #endif

@@ -98,94 +98,131 @@ bool prepare_labels(const struct prepare_job *job) {
     return job->format == FORMAT_UNPAIRED && job->hindsight.kind == HINDSIGHT_NONE;
 }
 
-/* Lays the blocks end to end. */
-struct totals {
-    int64_t prompts, responses, pairs, prompt_ids, response_ids, judged;
-};
-
-static enum status new_part(struct prepared *out, const struct totals *t, const struct prepare_job *job) {
-    struct dataset_part *p = &out->part;
-    TRY(NEW_ARRAY(p->prompt_tokens, t->prompt_ids));
-    TRY(NEW_ARRAY(p->prompt_offsets, t->prompts + 1));
-    TRY(NEW_ARRAY(p->prompt_subset, t->prompts));
-    TRY(NEW_ARRAY(p->response_tokens, t->response_ids));
-    TRY(NEW_ARRAY(p->response_offsets, t->responses + 1));
-    TRY(job->token_chars ? NEW_ARRAY(p->response_token_chars, t->response_ids) : OK);
-    TRY(prepare_trains_some(job) ? NEW_ARRAY(p->response_trained, t->response_ids) : OK);
-    TRY(NEW_ARRAY(p->response_prompt, t->responses));
-    TRY(NEW_ARRAY(p->response_score, t->responses));
-    TRY(NEW_ARRAY(p->response_worth, t->responses));
-    TRY(job->objectives ? NEW_ARRAY(p->response_scores, t->responses * job->objectives->n) : OK);
-    TRY(NEW_ARRAY(p->response_length_chars, t->responses));
-    TRY(prepare_labels(job) ? NEW_ARRAY(p->response_desirable, t->responses) : OK);
-    TRY(NEW_ARRAY(p->chosen, t->pairs));
-    TRY(NEW_ARRAY(p->rejected, t->pairs));
-    TRY(NEW_ARRAY(p->pair_source, t->pairs));
-    TRY(NEW_ARRAY(p->margin, t->pairs));
-    TRY(NEW_ARRAY(p->label, t->pairs));
-    TRY(NEW_ARRAY(out->judged, t->judged));
-    TRY(NEW_ARRAY(out->key_ends, t->prompts));
-    return NEW_ARRAY(out->prompt_record, t->prompts);
+/* A block's rows as a part of a file of their own. */
+static enum status new_part(const struct prepare_job *job, const struct block *b, struct dataset_part *p) {
+    p->n_prompts = b->n_prompts;
+    p->n_responses = b->n_responses;
+    p->n_pairs = b->n_pairs;
+    p->prompt_tokens = b->prompt_ids.data;
+    p->response_tokens = b->response_ids.data;
+    p->response_scores = b->scores;
+    p->response_token_chars = (uint8_t *)b->chars.data;
+    p->response_trained = (uint8_t *)b->trained.data;
+    TRY(NEW_ARRAY(p->prompt_offsets, b->n_prompts + 1));
+    TRY(NEW_ARRAY(p->prompt_subset, b->n_prompts));
+    TRY(NEW_ARRAY(p->response_offsets, b->n_responses + 1));
+    TRY(NEW_ARRAY(p->response_prompt, b->n_responses));
+    TRY(NEW_ARRAY(p->response_score, b->n_responses));
+    TRY(NEW_ARRAY(p->response_worth, b->n_responses));
+    TRY(NEW_ARRAY(p->response_length_chars, b->n_responses));
+    TRY(prepare_labels(job) ? NEW_ARRAY(p->response_desirable, b->n_responses) : OK);
+    TRY(NEW_ARRAY(p->chosen, b->n_pairs));
+    TRY(NEW_ARRAY(p->rejected, b->n_pairs));
+    TRY(NEW_ARRAY(p->pair_source, b->n_pairs));
+    TRY(NEW_ARRAY(p->margin, b->n_pairs));
+    return NEW_ARRAY(p->label, b->n_pairs);
 }
 
-static void append_rows(struct prepared *out, const struct block *b, const struct totals *base) {
-    struct dataset_part *p = &out->part;
+/* What is the block's stays with it. */
+static void free_part(struct dataset_part *p) {
+    void *arrays[] = {p->prompt_offsets, p->prompt_subset,  p->response_offsets,      p->response_prompt,
+                      p->response_score, p->response_worth, p->response_length_chars, p->response_desirable,
+                      p->chosen,         p->rejected,       p->pair_source,           p->margin,
+                      p->label};
+    for (int i = 0; i < COUNT_OF(arrays); i++) {
+        mem_free(arrays[i]);
+    }
+}
+
+static void fill_part(const struct block *b, struct dataset_part *p) {
     for (int64_t i = 0; i < b->n_prompts; i++) {
-        p->prompt_offsets[base->prompts + i + 1] = base->prompt_ids + b->prompts[i].end;
-        p->prompt_subset[base->prompts + i] = b->prompts[i].subset;
-        out->prompt_record[base->prompts + i] = b->prompts[i].record;
+        p->prompt_offsets[i + 1] = b->prompts[i].end;
+        p->prompt_subset[i] = b->prompts[i].subset;
     }
     for (int64_t i = 0; i < b->n_responses; i++) {
-        int64_t at = base->responses + i;
-        p->response_offsets[at + 1] = base->response_ids + b->responses[i].end;
-        p->response_prompt[at] = base->prompts + b->responses[i].prompt;
-        p->response_score[at] = b->responses[i].score;
-        p->response_worth[at] = b->responses[i].worth;
-        p->response_length_chars[at] = b->responses[i].length_chars;
+        const struct response_row *row = &b->responses[i];
+        p->response_offsets[i + 1] = row->end;
+        p->response_prompt[i] = row->prompt;
+        p->response_score[i] = row->score;
+        p->response_worth[i] = row->worth;
+        p->response_length_chars[i] = row->length_chars;
         if (p->response_desirable) {
-            p->response_desirable[at] = b->responses[i].desirable;
+            p->response_desirable[i] = row->desirable;
         }
     }
     for (int64_t i = 0; i < b->n_pairs; i++) {
-        int64_t at = base->pairs + i;
-        p->chosen[at] = base->responses + b->pairs[i].chosen;
-        p->rejected[at] = base->responses + b->pairs[i].rejected;
-        p->pair_source[at] = b->pairs[i].source;
-        p->margin[at] = b->pairs[i].margin;
-        p->label[at] = b->pairs[i].label;
+        p->chosen[i] = b->pairs[i].chosen;
+        p->rejected[i] = b->pairs[i].rejected;
+        p->pair_source[i] = b->pairs[i].source;
+        p->margin[i] = b->pairs[i].margin;
+        p->label[i] = b->pairs[i].label;
     }
 }
 
-static void copy_ids(int32_t *to, const struct ids *from) {
-    if (from->count > 0) {
-        memcpy(to, from->data, (size_t)from->count * sizeof *to);
+static int64_t span(const int64_t *offsets, int64_t i) {
+    return offsets[i + 1] - offsets[i];
+}
+
+static void count_lengths(const struct block *b, const struct dataset_part *p, struct prepared *out) {
+    for (int64_t i = 0; i < p->n_prompts; i++) {
+        lengths_add(&out->lengths[LENGTH_PROMPT], span(p->prompt_offsets, i));
+    }
+    for (int64_t i = 0; i < p->n_responses; i++) {
+        int64_t response = span(p->response_offsets, i);
+        int64_t both = response + span(p->prompt_offsets, p->response_prompt[i]);
+        lengths_add(&out->lengths[LENGTH_RESPONSE], response);
+        lengths_add(&out->lengths[LENGTH_BOTH], both);
+        if (both > out->longest) {
+            out->longest = both;
+            out->longest_place = b->prompts[p->response_prompt[i]].place;
+        }
     }
 }
 
-static void take_firsts(struct prepared *out, const struct block *b) {
-    if (out->first[FIRST_REFUSED] == 0) {
+static void count_pairs(const struct dataset_part *p, struct prepared *out) {
+    for (int64_t i = 0; i < p->n_pairs; i++) {
+        int64_t chosen = p->chosen[i], rejected = p->rejected[i], n = span(p->response_offsets, chosen);
+        out->alike += n == span(p->response_offsets, rejected) &&
+                      (n == 0 || memcmp(p->response_tokens + p->response_offsets[chosen],
+                                        p->response_tokens + p->response_offsets[rejected],
+                                        (size_t)n * sizeof *p->response_tokens) == 0);
+        out->against += p->label[i] && p->response_score[chosen] < p->response_score[rejected]; /* NaN: no */
+        out->level += p->label[i] && p->response_score[chosen] == p->response_score[rejected];
+    }
+}
+
+static void count_block(const struct block *b, struct prepared *out) {
+    if (out->first[FIRST_REFUSED].line == 0) {
         memcpy(out->refusal, b->refusal, sizeof out->refusal);
     }
     for (int i = 0; i < PREPARE_FIRSTS; i++) {
-        out->first[i] = out->first[i] == 0 ? b->first[i] : out->first[i];
+        out->first[i] = out->first[i].line == 0 ? b->first[i] : out->first[i];
+    }
+    for (int i = 0; i < PREPARE_COUNTS; i++) {
+        out->counts[i] += b->counts[i];
+    }
+    if (b->file >= 0) {
+        out->file_records[b->file] += b->n_records;
+        out->file_prompts[b->file] += b->n_prompts;
     }
     ignored_merge(&out->ignored, &b->ignored);
+    prepare_drops_merge(&out->drops, &b->drops);
 }
 
-static enum status append_judged(struct prepared *out, const struct block *b, const struct totals *base) {
-    int64_t objectives = b->n_responses > 0 ? b->n_scores / b->n_responses : 0;
-    if (b->n_scores > 0) {
-        memcpy(out->part.response_scores + base->responses * objectives, b->scores,
-               (size_t)b->n_scores * sizeof *b->scores);
-    }
+/* Before the rows: what was judged counts from those that are there. */
+static enum status join_judged(const struct block *b, struct prepared *out) {
+    const struct dataset_rows *rows = &out->rows;
+    TRY(GROW_ARRAY(out->judged, out->judged_capacity, out->n_judged + b->n_judged));
     for (int64_t i = 0; i < b->n_judged; i++) {
-        struct judged_pair *pair = &out->judged[base->judged + i];
+        struct judged_pair *pair = &out->judged[out->n_judged++];
         *pair = b->judged[i];
-        pair->a += base->responses;
-        pair->b += base->responses;
+        pair->prompt = rows->n_prompts + b->responses[pair->a].prompt;
+        pair->a += rows->n_responses;
+        pair->b += rows->n_responses;
     }
+    TRY(GROW_ARRAY(out->key_ends, out->keys_capacity, out->n_keys + b->n_keys));
     for (int64_t i = 0; i < b->n_keys; i++) {
-        out->key_ends[base->prompts + i] = (int64_t)out->keys.len + b->key_ends[i];
+        out->key_ends[out->n_keys++] = (int64_t)out->keys.len + b->key_ends[i];
     }
     for (int i = 0; i < RECORD_OBJECTIVES_MAX; i++) {
         out->scored[i] += b->scored[i];
@@ -196,95 +233,25 @@ static enum status append_judged(struct prepared *out, const struct block *b, co
     return b->keys.len > 0 ? text_append(&out->keys, b->keys.data, b->keys.len) : OK;
 }
 
-/* Takes over what a block holds and frees it. */
-static enum status append_block(struct prepared *out, struct block *b, struct totals *base) {
-    struct dataset_part *p = &out->part;
-    take_firsts(out, b);
-    copy_ids(p->prompt_tokens + base->prompt_ids, &b->prompt_ids);
-    copy_ids(p->response_tokens + base->response_ids, &b->response_ids);
-    if (p->response_token_chars && b->chars.len > 0) {
-        memcpy(p->response_token_chars + base->response_ids, b->chars.data, b->chars.len);
-    }
-    if (p->response_trained && b->trained.len > 0) {
-        memcpy(p->response_trained + base->response_ids, b->trained.data, b->trained.len);
-    }
-    append_rows(out, b, base);
-    TRY(append_judged(out, b, base));
-    TRY(subsets_merge(&out->subsets, &b->subsets, p->prompt_subset + base->prompts, b->n_prompts));
-    base->prompts += b->n_prompts;
-    base->responses += b->n_responses;
-    base->pairs += b->n_pairs;
-    base->judged += b->n_judged;
-    base->prompt_ids += b->prompt_ids.count;
-    base->response_ids += b->response_ids.count;
-    for (int i = 0; i < PREPARE_COUNTS; i++) {
-        out->counts[i] += b->counts[i];
-    }
-    prepare_drops_merge(&out->drops, &b->drops);
-    prepare_block_free(b);
-    *b = (struct block){0};
-    return OK;
+static enum status join_rows(const struct prepare_job *job, const struct block *b, struct dataset_part *p,
+                             struct prepared *out) {
+    TRY(new_part(job, b, p));
+    fill_part(b, p);
+    count_lengths(b, p, out);
+    count_pairs(p, out);
+    TRY(subsets_merge(&out->subsets, &b->subsets, p->prompt_subset, p->n_prompts));
+    return dataset_rows_append(&out->rows, p);
 }
 
-enum status prepare_join(const struct prepare_job *job, struct block *blocks, int n_blocks,
-                         struct prepared *out) {
-    struct totals total = {0};
-    for (int i = 0; i < n_blocks; i++) {
-        const struct block *b = &blocks[i];
-        if (b->st != OK) {
-            status_set(&b->message);
-            return b->st;
-        }
-        if (job->token_chars && (int64_t)b->chars.len != b->response_ids.count) {
-            return fail(ERR_INTERNAL, "the tokenizer counts characters of %zu tokens, but gave %lld",
-                        b->chars.len, (long long)b->response_ids.count);
-        }
-        total.prompts += b->n_prompts;
-        total.responses += b->n_responses;
-        total.pairs += b->n_pairs;
-        total.judged += b->n_judged;
-        total.prompt_ids += b->prompt_ids.count;
-        total.response_ids += b->response_ids.count;
+enum status prepare_join(const struct prepare_job *job, struct block *b, struct prepared *out) {
+    struct dataset_part part = {0};
+    if (job->token_chars && (int64_t)b->chars.len != b->response_ids.count) {
+        return fail(ERR_INTERNAL, "the tokenizer counts characters of %zu tokens, but gave %lld",
+                    b->chars.len, (long long)b->response_ids.count);
     }
-    TRY(new_part(out, &total, job));
-    struct totals base = {0};
-    for (int i = 0; i < n_blocks; i++) {
-        TRY(append_block(out, &blocks[i], &base));
-    }
-    out->part.n_prompts = total.prompts;
-    out->part.n_responses = total.responses;
-    out->part.n_pairs = total.pairs;
-    out->n_judged = total.judged;
-    return OK;
-}
-
-void prepared_free(struct prepared *p) {
-    struct dataset_part *d = &p->part;
-    void *arrays[] = {d->response_trained,
-                      d->response_desirable,
-                      d->prompt_tokens,
-                      d->prompt_offsets,
-                      d->prompt_subset,
-                      d->response_tokens,
-                      d->response_offsets,
-                      d->response_token_chars,
-                      d->response_prompt,
-                      d->response_score,
-                      d->response_worth,
-                      d->response_length_chars,
-                      d->chosen,
-                      d->rejected,
-                      d->pair_source,
-                      d->margin,
-                      d->label,
-                      d->response_scores,
-                      p->judged,
-                      p->key_ends,
-                      p->prompt_record};
-    for (int i = 0; i < COUNT_OF(arrays); i++) {
-        mem_free(arrays[i]);
-    }
-    subsets_free(&p->subsets);
-    text_free(&p->keys);
-    *p = (struct prepared){0};
+    count_block(b, out);
+    TRY(job->objectives ? join_judged(b, out) : OK);
+    enum status st = join_rows(job, b, &part, out);
+    free_part(&part);
+    return st;
 }

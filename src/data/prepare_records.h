@@ -1,8 +1,15 @@
-/* Records to tokens: this rank's share of the input as a part of a preference file. */
+/* Records to tokens: this rank's share of the input as rows of a preference file, block by block.
+ *
+ * Held for the whole share: sums, the rows' first 192 MiB (data/dataset_rows.h), of SHP posts and merged
+ * prompts 40 bytes a record and the first 128 MiB of their text; of objectives the pairs and, where prompts
+ * were merged, the prompts' texts. Held for a moment: a few blocks of a MiB of text for each thread, and what
+ * they become.
+ */
 #ifndef COLLIMATE_DATA_PREPARE_RECORDS_H
 #define COLLIMATE_DATA_PREPARE_RECORDS_H
 
-#include "data/dataset.h"
+#include "data/dataset_rows.h"
+#include "data/lengths.h"
 #include "data/prepare_groups.h"
 #include "data/subsets.h"
 #include "io/jsonl.h"
@@ -13,7 +20,7 @@
 #include "text/tokenizer.h"
 
 struct prepare_job {
-    const struct records_input *input;
+    const struct records_input *input; /* as records_survey opens it */
     const struct tokenizer *tokenizer;
     enum record_format format;
     int32_t begin_id, end_id; /* put before each prompt, after each response; -1: none */
@@ -35,6 +42,9 @@ struct prepare_job {
     bool strict;          /* the first bad record is an error; else it is dropped */
     int64_t check_stride; /* one record in so many is checked for token boundaries */
     int threads;
+    const char *beside; /* as in dataset_rows_plan */
+    int64_t row_memory; /* bytes of rows that stay in memory; 0: dataset_rows.h's */
+    int64_t row_piece;  /* 0: io/spool.h's */
 };
 
 /* Counts over the rank's records; plain sums, so that ranks' counts add up. */
@@ -75,34 +85,40 @@ void prepare_drops_merge(struct prepare_drops *to, const struct prepare_drops *d
 /* The first record of which something is said. */
 enum prepare_first { FIRST_MOVED, FIRST_SPECIALS, FIRST_UNTRAINED, FIRST_REFUSED, PREPARE_FIRSTS };
 
-/* Record i of this rank; of a post its first. Local. */
-struct record prepare_record(const struct prepare_job *job, int64_t i);
-
-/* Two responses of the rank, a in front of b, and who prefers b: bit i is of objective i. */
+/* Two responses of the rank to its prompt, a in front of b, and who prefers b: bit i is of objective i. */
 struct judged_pair {
-    int64_t a, b, source;
+    int64_t a, b, prompt, source;
     uint32_t high;
 };
 
+enum prepare_length { LENGTH_PROMPT, LENGTH_RESPONSE, LENGTH_BOTH, PREPARE_LENGTHS };
+
 struct prepared {
-    struct dataset_part part;
-    int64_t *prompt_record; /* per prompt, the record of this rank that it came from */
-    struct subsets subsets; /* what part.prompt_subset counts in */
+    struct dataset_rows rows;
+    struct subsets subsets; /* what the rows' subsets count in */
     struct prepare_drops drops;
     int64_t counts[PREPARE_COUNTS];
-    struct ignored ignored;        /* keys of records and messages that nothing used */
-    int64_t first[PREPARE_FIRSTS]; /* of this rank's records, + 1; 0: none */
-    char refusal[256];             /* what the template said of FIRST_REFUSED */
-    struct judged_pair *judged;    /* of objectives: all have it, and no two of its scores are equal */
-    int64_t n_judged;
+    struct lengths lengths[PREPARE_LENGTHS]; /* tokens */
+    int64_t longest;                         /* prompt + response, tokens; -1: no response */
+    struct prepare_place longest_place;
+    int64_t alike;                        /* pairs whose sides have the same tokens */
+    int64_t against, level;               /* labeled pairs whose scores say the other way round, or nothing */
+    int64_t *file_records, *file_prompts; /* by file; all 0 where there are groups */
+    struct ignored ignored;               /* keys of records and messages that nothing used */
+    struct prepare_place first[PREPARE_FIRSTS]; /* line 0: none */
+    char refusal[256];                          /* what the template said of FIRST_REFUSED */
+    struct judged_pair *judged; /* of objectives: all have it, and no two of its scores are equal */
+    int64_t n_judged, judged_capacity;
     struct text keys;  /* of prompts, end to end: what they are ordered by where records were merged */
     int64_t *key_ends; /* per prompt */
+    int64_t n_keys, keys_capacity;
     int64_t scored[RECORD_OBJECTIVES_MAX]; /* responses with a score, or records, of each objective */
     char names_seen[256];                  /* of the first record's scores */
 };
 /* Local. Parses and tokenizes on job->threads threads; the result does not depend on their number. Records
  * that are no JSON, or not what their format wants, are dropped. Fails: with job->strict, ERR_DATA for the
- * first record that is bad or gives nothing, naming file and line. */
+ * first record that is bad or gives nothing, naming file and line; ERR_WRITE where the rows fit neither in
+ * memory nor beside the output; as record_reader_next. */
 enum status prepare_records(const struct prepare_job *job, struct prepared *out);
 void prepared_free(struct prepared *p);
 

@@ -1,40 +1,8 @@
-/* Text to ids: added tokens, normalization, words, byte pairs; each thread with its cache of words.
- *
- * The cache holds words of at most 16 bytes and 4 ids, four places to a set; a full set loses its entries in
- * turn. It never changes results: what is found compares equal byte for byte.
- */
+/* Text to ids: added tokens, normalization, the steps that cut it into words, which put_pieces.c puts. */
 #include <string.h>
 
-#include "text/tokenizer_internal.h"
+#include "text/encode_internal.h"
 #include "util/mem.h"
-
-enum { CACHE_KEY = 16, CACHE_IDS = 4, CACHE_WAYS = 4, CACHE_SETS = 1 << 14 };
-
-struct cache_entry {
-    uint64_t low, high; /* the word's bytes */
-    int32_t ids[CACHE_IDS];
-    uint8_t len; /* 0: empty */
-    uint8_t count;
-    uint8_t turn; /* of a set's first entry: the next to be replaced */
-};
-
-struct encoder {
-    const struct tokenizer *t;
-    struct cache_entry *cache;
-    struct matcher *matcher;
-    struct bpe_scratch scratch;
-    struct view_buffer changed[STEPS_MAX]; /* by normalizers */
-    struct view_buffer stepped[STEPS_MAX]; /* by steps of the pre-tokenizer */
-    /* what users wrote, and how many special tokens there were in it */
-    const struct template_ranges *input;
-    size_t input_offset;
-    bool input_as_text;
-    int64_t input_specials;
-    /* of the call under way */
-    struct ids *out;
-    struct text *chars;
-    int64_t carried; /* code points of bytes that gave no token, for the next token */
-};
 
 void encoder_close(struct encoder *e) {
     if (!e) {
@@ -46,7 +14,7 @@ void encoder_close(struct encoder *e) {
     }
     bpe_scratch_free(&e->scratch);
     matcher_close(e->matcher);
-    mem_free(e->cache);
+    pieces_free(&e->pieces);
     mem_free(e);
 }
 
@@ -56,7 +24,7 @@ enum status encoder_open(const struct tokenizer *t, struct encoder **out) {
     e->t = t;
     enum status st = OK;
     if (!t->bytes) {
-        TRY_TO(failed, NEW_ARRAY(e->cache, (int64_t)CACHE_SETS * CACHE_WAYS));
+        TRY_TO(failed, pieces_open(&e->pieces));
         TRY_TO(failed, matcher_open(&e->matcher));
     }
     *out = e;
@@ -79,129 +47,6 @@ int64_t encoder_input_specials(const struct encoder *e) {
 void ids_free(struct ids *ids) {
     mem_free(ids->data);
     *ids = (struct ids){0};
-}
-
-static enum status put_chars(struct encoder *e, int64_t count) {
-    count += e->carried;
-    e->carried = 0;
-    char byte = (char)(uint8_t)(count > UINT8_MAX ? UINT8_MAX : count);
-    return text_append(e->chars, &byte, 1);
-}
-
-static inline enum status put_ids(struct encoder *e, const int32_t *ids, int count) {
-    struct ids *out = e->out;
-    if (out->count + count > out->capacity) {
-        TRY(GROW_ARRAY(out->data, out->capacity, out->count + count));
-    }
-    for (int i = 0; i < count; i++) {
-        out->data[out->count + i] = ids[i];
-    }
-    out->count += count;
-    return OK;
-}
-
-static inline size_t token_bytes(const struct encoder *e, int32_t id) {
-    return e->t->bpe.vocabulary.tokens[id].span;
-}
-
-/* A word of 1 to 16 bytes as two numbers, different for different words of the same length. */
-static inline void key_of(const char *s, size_t n, uint64_t *low, uint64_t *high) {
-    if (n >= 8) {
-        memcpy(low, s, 8);
-        memcpy(high, s + n - 8, 8);
-        return;
-    }
-    *high = 0;
-    if (n >= 4) {
-        uint32_t a;
-        uint32_t b;
-        memcpy(&a, s, 4);
-        memcpy(&b, s + n - 4, 4);
-        *low = (uint64_t)a << 32 | b;
-        return;
-    }
-    *low = (uint64_t)(unsigned char)s[0] << 16 | (uint64_t)(unsigned char)s[n / 2] << 8 |
-           (unsigned char)s[n - 1];
-}
-
-static inline struct cache_entry *cache_set(struct encoder *e, uint64_t low, uint64_t high, size_t n) {
-    uint64_t hash = (low ^ n) * 0x9E3779B97F4A7C15u ^ (high + n) * 0xC2B2AE3D27D4EB4Fu;
-    hash ^= hash >> 32;
-    hash *= 0x9E3779B97F4A7C15u;
-    return e->cache + (hash >> 40 & (CACHE_SETS - 1)) * CACHE_WAYS;
-}
-
-static void cache_keep(struct encoder *e, uint64_t low, uint64_t high, size_t n) {
-    const struct bpe_scratch *s = &e->scratch;
-    struct cache_entry *set = cache_set(e, low, high, n);
-    struct cache_entry *place = &set[set->turn++ % CACHE_WAYS];
-    uint8_t turn = place->turn;
-    *place = (struct cache_entry){.low = low, .high = high, .len = (uint8_t)n, .count = (uint8_t)s->count};
-    place->turn = turn;
-    for (int64_t i = 0; i < s->count; i++) {
-        place->ids[i] = s->symbols[i].id;
-    }
-}
-
-/* Puts the symbols of the scratch; regular (may be cached): each stands for its own bytes and none was lost.
- */
-static enum status put_symbols(struct encoder *e, const struct view *v, size_t at, size_t n, bool *regular) {
-    const struct bpe_scratch *s = &e->scratch;
-    size_t end = at;
-    *regular = true;
-    for (int64_t i = 0; i < s->count; i++) {
-        const struct symbol *symbol = &s->symbols[i];
-        TRY(put_ids(e, &symbol->id, 1));
-        if (e->chars) {
-            TRY(put_chars(e, view_count(v, end, symbol->len)));
-        }
-        end += symbol->len;
-        *regular = *regular && token_bytes(e, symbol->id) == symbol->len;
-    }
-    *regular = *regular && end == at + n;
-    if (e->chars && end < at + n) {
-        e->carried += view_count(v, end, at + n - end);
-    }
-    return OK;
-}
-
-static enum status put_cached(struct encoder *e, const struct cache_entry *c, const struct view *v,
-                              size_t at) {
-    TRY(put_ids(e, c->ids, c->count));
-    if (!e->chars) {
-        return OK;
-    }
-    size_t left = c->len;
-    for (int i = 0; i < c->count; i++) {
-        size_t take = i + 1 == c->count ? left : token_bytes(e, c->ids[i]);
-        TRY(put_chars(e, view_count(v, at, take)));
-        at += take;
-        left -= take;
-    }
-    return OK;
-}
-
-static enum status put_word(struct encoder *e, const struct view *v, size_t at, size_t n) {
-    uint64_t low = 0;
-    uint64_t high = 0;
-    if (n <= CACHE_KEY) {
-        key_of(v->s + at, n, &low, &high);
-        struct cache_entry *set = cache_set(e, low, high, n);
-        for (int i = 0; i < CACHE_WAYS; i++) {
-            if (set[i].low == low && set[i].high == high && set[i].len == n) {
-                return put_cached(e, &set[i], v, at);
-            }
-        }
-    }
-    const struct tokenizer *t = e->t;
-    TRY(t->unigram ? unigram_word(t->unigram, &t->bpe, &e->scratch, v->s + at, n)
-                   : bpe_word(&t->bpe, &e->scratch, v->s + at, n));
-    bool regular;
-    TRY(put_symbols(e, v, at, n, &regular));
-    if (regular && n <= CACHE_KEY && e->scratch.count <= CACHE_IDS) {
-        cache_keep(e, low, high, n);
-    }
-    return OK;
 }
 
 /* The model's own words: all of v, or its parts at marks where no merge reaches over one. */
@@ -234,12 +79,17 @@ static inline enum status piece(struct encoder *e, int i, const struct view *v, 
 
 static enum status cut_known(struct encoder *e, int i, const struct view *v) {
     enum step_kind kind = e->t->steps[i].kind;
-    const uint8_t *classes = e->t->classes;
+    bool words = i + 1 == e->t->n_steps && e->t->bpe.byte_level;
+    size_t ends[PIECES_AT_ONCE];
     for (size_t at = 0; at < v->n;) {
-        size_t end = kind == STEP_GPT2 ? cut_gpt2(classes, v->s, v->n, at)
-                                       : cut_llama3(classes, v->s, v->n, at, kind == STEP_LLAMA3 ? 3 : 1);
-        TRY(piece(e, i, v, at, end - at));
-        at = end;
+        int count = cut_pieces(kind, e->t->classes, v->s, v->n, at, ends, PIECES_AT_ONCE);
+        if (words) {
+            TRY(put_pieces(e, v, at, ends, count));
+        }
+        for (int k = 0; k < count && !words; k++) {
+            TRY(piece(e, i, v, k > 0 ? ends[k - 1] : at, ends[k] - (k > 0 ? ends[k - 1] : at)));
+        }
+        at = ends[count - 1];
     }
     return OK;
 }
@@ -492,11 +342,14 @@ static bool ends_with_added(const struct tokenizer *t, const char *text, size_t 
     size_t end = 0;
     size_t last = 0;
     int32_t id = -1;
+    if (len == 0 || (!t->takes_right && !finder_may_end(&t->raw, text[len - 1]))) {
+        return false;
+    }
     for (size_t at = 0; finder_next(&t->raw, text, len, at, &begin, &end, &id);) {
         at = end;
         last = place_of(t, id, &whole, &begin, &end) ? end : last;
     }
-    return len > 0 && last == len;
+    return last == len;
 }
 
 static enum status encode_text(struct encoder *e, const char *before, size_t before_len, const char *text,

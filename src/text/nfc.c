@@ -131,6 +131,12 @@ static size_t find_unsafe(const uint8_t *classes, enum normal_form form, const s
                           size_t *before) {
     *before = at;
     while (at < v->n) {
+        size_t ascii = utf8_ascii(v->s + at, v->n - at);
+        if (ascii > 0) {
+            *before = at + ascii - 1;
+            at += ascii;
+            continue;
+        }
         int length;
         uint32_t point = utf8_point(v->s + at, &length);
         if (is_unsafe(classes, form, point)) {

@@ -42,7 +42,8 @@ static enum status finish_pair(struct record_text *r, const json_t *record, cons
 size_t record_response_at(const char *s, size_t n) {
     size_t marker = strlen(TURN_ASSISTANT);
     for (size_t end = n; end >= marker; end--) {
-        if (memcmp(s + end - marker, TURN_ASSISTANT, marker) == 0) {
+        if (s[end - 1] == TURN_ASSISTANT[marker - 1] &&
+            memcmp(s + end - marker, TURN_ASSISTANT, marker) == 0) {
             return end;
         }
     }

@@ -330,6 +330,7 @@ enum status added_finish(struct tokenizer *t) {
         st = add_to_finder(t, a, matcher, &rule);
         if (rule.left || rule.right || rule.word || rule.shown) {
             t->rules[t->n_rules++] = rule;
+            t->takes_right = t->takes_right || rule.right;
         }
         TRY_TO(done, st);
     }

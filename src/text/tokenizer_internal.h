@@ -64,6 +64,7 @@ struct tokenizer {
     int64_t n_added, added_capacity;
     struct added_rule *rules; /* of the added tokens that are more than a string */
     int64_t n_rules, rules_capacity;
+    bool takes_right;     /* some added token takes the white space behind it */
     uint64_t beside_hash; /* of what the files beside changed in the added tokens; 0: nothing */
     int32_t begin, end;
     bool adds_begin;

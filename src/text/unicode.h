@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "util/text.h"
+#include "util/utf8.h"
 
 enum {
     CLASS_LETTER = 1,
@@ -28,15 +29,6 @@ enum { CODE_POINTS = 0x110000 };
 /* Local. One byte of classes per code point; mem_free. */
 enum status unicode_classes(uint8_t **out);
 
-/* Bytes of the code point that begins with this byte (valid UTF-8). */
-static inline int utf8_length(unsigned char lead) {
-    return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-}
-
-static inline bool utf8_continues(char c) {
-    return ((unsigned char)c & 0xC0) == 0x80;
-}
-
 /* Decodes the code point at s (valid UTF-8). */
 static inline uint32_t utf8_point(const char *s, int *length) {
     const unsigned char *u = (const unsigned char *)s;
@@ -53,13 +45,6 @@ static inline uint32_t utf8_point(const char *s, int *length) {
     }
 }
 
-/* Bytes (1 to 4, 0 above U+10FFFF) of a code point written to out. */
-int utf8_put(uint32_t point, char out[4]);
-/* Length of the well-formed sequence at s, or minus the length of its maximal ill-formed part (Unicode 3.9,
- * table 3-7: what one U+FFFD stands for). n > 0. */
-int utf8_check(const char *s, size_t n);
-/* Bytes of the valid beginning of s: n when all of it is. */
-size_t utf8_valid(const char *s, size_t n);
 /* Appends s with U+FFFD for each maximal ill-formed part, as Rust's from_utf8_lossy does. */
 enum status utf8_lossy(struct text *out, const char *s, size_t n);
 

@@ -1,6 +1,9 @@
 #include "text/vocabulary.h"
 
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "util/hash.h"
 #include "util/mem.h"
@@ -142,7 +145,15 @@ void finder_free(struct finder *f) {
     *f = (struct finder){0};
 }
 
+static bool begins_with(const struct finder *f, unsigned char a, unsigned char b) {
+    return f->begins[a * 32 + b / 8] >> b % 8 & 1;
+}
+
 static void mark(struct finder *f, unsigned char a, unsigned char b) {
+    if (!begins_with(f, a, b) && f->n_pairs++ < FINDER_PAIRS) {
+        f->pairs[f->n_pairs - 1][0] = (char)a;
+        f->pairs[f->n_pairs - 1][1] = (char)b;
+    }
     f->begins[a * 32 + b / 8] |= (uint8_t)(1u << b % 8);
 }
 
@@ -165,6 +176,10 @@ enum status finder_add(struct finder *f, const char *s, size_t n, int32_t id) {
     if (n > 1) {
         mark(f, (unsigned char)s[0], (unsigned char)s[1]);
     }
+    if (n > 0) {
+        unsigned char last = (unsigned char)s[n - 1];
+        f->ends[last / 8] |= (uint8_t)(1u << last % 8);
+    }
     return OK;
 }
 
@@ -186,25 +201,52 @@ static size_t longest_at(const struct finder *f, const char *s, size_t n, size_t
     return best;
 }
 
+/* The first place at or after `at` where the first two bytes of some string stand, or the text's last byte.
+ */
+static size_t next_begin(const struct finder *f, const char *s, size_t n, size_t at) {
+#ifdef __SSE2__
+    while (f->n_pairs <= FINDER_PAIRS && n - at > 16) {
+        __m128i first = _mm_loadu_si128((const __m128i *)(const void *)(s + at));
+        __m128i second = _mm_loadu_si128((const __m128i *)(const void *)(s + at + 1));
+        __m128i any = _mm_setzero_si128();
+        for (int i = 0; i < f->n_pairs; i++) {
+            __m128i a = _mm_cmpeq_epi8(first, _mm_set1_epi8(f->pairs[i][0]));
+            __m128i b = _mm_cmpeq_epi8(second, _mm_set1_epi8(f->pairs[i][1]));
+            any = _mm_or_si128(any, _mm_and_si128(a, b));
+        }
+        unsigned found = (unsigned)_mm_movemask_epi8(any);
+        if (found) {
+            return at + (size_t)__builtin_ctz(found);
+        }
+        at += 16;
+    }
+#endif
+    while (at + 1 < n && !begins_with(f, (unsigned char)s[at], (unsigned char)s[at + 1])) {
+        at++;
+    }
+    return at;
+}
+
 bool finder_next(const struct finder *f, const char *s, size_t n, size_t at, size_t *begin, size_t *end,
                  int32_t *id) {
     if (f->nodes <= 1) {
         return false;
     }
-    for (; at < n; at++) {
-        unsigned a = (unsigned char)s[at];
-        unsigned b = at + 1 < n ? (unsigned char)s[at + 1] : 0;
-        if (at + 1 < n && !(f->begins[a * 32 + b / 8] >> b % 8 & 1)) {
-            continue;
-        }
+    while (at < n) {
+        at = next_begin(f, s, n, at);
         size_t length = longest_at(f, s, n, at, id);
         if (length > 0) {
             *begin = at;
             *end = at + length;
             return true;
         }
+        at++;
     }
     return false;
+}
+
+bool finder_may_end(const struct finder *f, char last) {
+    return f->ends[(unsigned char)last / 8] >> (unsigned char)last % 8 & 1;
 }
 
 bool finder_here(const struct finder *f, const char *s, size_t n, size_t at, size_t *end, int32_t *id) {

@@ -67,10 +67,14 @@ static inline const char *vocabulary_string(const struct vocabulary *v, int32_t 
 }
 
 /* Finds any of a set of strings in a text: the leftmost, there the longest. */
+enum { FINDER_PAIRS = 3 };
 struct finder {
     struct pair_map edges; /* node << 8 | byte -> node, id + 1 (0: no string ends here) */
     uint32_t nodes;
     uint8_t *begins; /* 65536 bits: the first two bytes of some string; both bits of a one-byte string */
+    int n_pairs;     /* of such two bytes; more than FINDER_PAIRS: too many, or a string of one byte */
+    char pairs[FINDER_PAIRS][2];
+    uint8_t ends[32]; /* 256 bits: the last byte of some string */
 };
 enum status finder_open(struct finder *f);
 void finder_free(struct finder *f);
@@ -78,6 +82,8 @@ enum status finder_add(struct finder *f, const char *s, size_t n, int32_t id);
 /* First place at or after `at`; false if there is none. */
 bool finder_next(const struct finder *f, const char *s, size_t n, size_t at, size_t *begin, size_t *end,
                  int32_t *id);
+/* Whether some string ends with this byte. */
+bool finder_may_end(const struct finder *f, char last);
 /* The longest that begins at `at`; false if there is none, or nothing to be found at all. */
 bool finder_here(const struct finder *f, const char *s, size_t n, size_t at, size_t *end, int32_t *id);
 

@@ -8,6 +8,7 @@
 
 #include "util/fault.h"
 #include "util/foreign.h"
+#include "util/json_quick.h"
 #include "util/mem.h"
 #include "util/regular.h"
 
@@ -46,6 +47,10 @@ static enum status widen_integers(const char *data, size_t n, char **out, size_t
 
 enum status json_parse(const char *data, size_t n, const char *where, json_t **out) {
     json_error_t error;
+    TRY(json_quick(data, n, out));
+    if (*out) {
+        return OK;
+    }
     json_t *value = json_loadb(data, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (!value && json_error_code(&error) == json_error_numeric_overflow) {
         char *widened;
@@ -130,6 +135,10 @@ static enum status replace_nans(const char *data, size_t n, char **out, size_t *
 enum status json_parse_record(const char *data, size_t n, const char *where, json_t **out) {
     char *copy;
     size_t copy_n;
+    TRY(json_quick(data, n, out));
+    if (*out) {
+        return OK;
+    }
     if (!memmem(data, n, "NaN", 3)) {
         return json_parse(data, n, where, out);
     }

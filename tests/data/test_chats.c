@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-#include "data/prepare_records.h"
+#include "io/record_blocks.h"
+#include "tests/prepared_part.h"
 #include "tests/small_world.h"
 #include "util/mem.h"
 
@@ -31,6 +32,7 @@ struct chats {
     struct records_input *input;
     struct prepare_job job;
     struct prepared prepared;
+    struct dataset_part part;
 };
 
 /* template NULL: the tokenizer folder's. */
@@ -42,7 +44,7 @@ static void prepare(struct fixture *f, const char *path, enum record_format form
     if (template) {
         MUST(template_folder_replace(&out->templates, template));
     }
-    MUST(records_open(f->c, files, 1, &out->input));
+    MUST(records_survey(f->c, files, 1, NULL, &out->input));
     out->job = (struct prepare_job){.input = out->input,
                                     .tokenizer = f->tokenizer,
                                     .format = format,
@@ -54,10 +56,12 @@ static void prepare(struct fixture *f, const char *path, enum record_format form
                                     .check_stride = 1,
                                     .threads = 1};
     MUST(prepare_records(&out->job, &out->prepared));
+    MUST(prepared_part(&out->prepared, &out->part));
 }
 
 static void chats_free(struct chats *x) {
     prepared_free(&x->prepared);
+    prepared_part_free(&x->part);
     records_close(x->input);
     template_folder_free(&x->templates);
 }
@@ -74,7 +78,7 @@ static void pairs_have_the_ids_of_transformers(void **state) {
     const json_t *pairs = json_object_get(f->expected, "pairs");
     struct chats x;
     prepare(f, FIXTURES "/chat/pairs.jsonl", FORMAT_PREFERENCE, NULL, false, &x);
-    const struct dataset_part *d = &x.prepared.part;
+    const struct dataset_part *d = &x.part;
     assert_int_equal(d->n_pairs, json_array_size(pairs));
     for (int64_t i = 0; i < d->n_pairs; i++) {
         const json_t *row = json_array_get(pairs, (size_t)i);
@@ -115,9 +119,9 @@ static void every_turn_is_trained(void **state) {
     for (int k = 0; k < COUNT_OF(templates); k++) {
         struct chats x;
         prepare(f, FIXTURES "/chat/chats.jsonl", FORMAT_PROMPT_COMPLETION, templates[k], false, &x);
-        assert_int_equal(x.prepared.part.n_responses, json_array_size(rows));
-        for (int64_t i = 0; i < x.prepared.part.n_responses; i++) {
-            expect_chat(json_array_get(rows, (size_t)i), &x.prepared.part, i);
+        assert_int_equal(x.part.n_responses, json_array_size(rows));
+        for (int64_t i = 0; i < x.part.n_responses; i++) {
+            expect_chat(json_array_get(rows, (size_t)i), &x.part, i);
         }
         assert_int_equal(x.prepared.counts[COUNT_UNTRAINED], 0);
         assert_int_equal(x.prepared.counts[COUNT_BEHIND], 1);
@@ -150,11 +154,11 @@ static void special_tokens_of_users(void **state) {
         struct chats x;
         struct text decoded = {0};
         prepare(f, path, FORMAT_PROMPT, NULL, as_text, &x);
-        const struct dataset_part *d = &x.prepared.part;
+        const struct dataset_part *d = &x.part;
         const int32_t *ids = d->prompt_tokens + d->prompt_offsets[1];
         int64_t n = d->prompt_offsets[2] - d->prompt_offsets[1];
         assert_int_equal(x.prepared.counts[COUNT_SPECIALS], 1);
-        assert_int_equal(x.prepared.first[FIRST_SPECIALS], 2);
+        assert_int_equal(x.prepared.first[FIRST_SPECIALS].line, 2);
         assert_int_equal(count_id(ids, n, IM_END), as_text ? 1 : 2);
         assert_int_equal(count_id(ids, n, IM_START), as_text ? 2 : 3);
         MUST(tokenizer_decode(f->tokenizer, ids, n, false, &decoded));
@@ -187,11 +191,11 @@ static void what_the_template_does_not_take_is_dropped(void **state) {
     struct chats x;
     const char *path = put(f, "pairs.jsonl", PAIR("user", "y") PAIR("critic", "y") PAIR("user", " "));
     prepare(f, path, FORMAT_PREFERENCE, NULL, false, &x);
-    assert_int_equal(x.prepared.part.n_pairs, 1);
+    assert_int_equal(x.part.n_pairs, 1);
     expect_drop(&x, "refused by the chat template", 1, 2);
     expect_drop(&x, "empty response", 1, 3);
     assert_non_null(strstr(x.prepared.refusal, "no critics here"));
-    assert_int_equal(x.prepared.first[FIRST_REFUSED], 2);
+    assert_int_equal(x.prepared.first[FIRST_REFUSED].line, 2);
     chats_free(&x);
 }
 
@@ -204,7 +208,7 @@ static void prompts_that_are_no_prefix_are_dropped(void **state) {
         template, sizeof template, "%s",
         put(f, "counts.jinja", "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"));
     prepare(f, put(f, "pairs.jsonl", PAIR("user", "y")), FORMAT_PREFERENCE, template, false, &x);
-    assert_int_equal(x.prepared.part.n_pairs, 0);
+    assert_int_equal(x.part.n_pairs, 0);
     expect_drop(&x, "template does not render the prompt as a prefix", 1, 1);
     chats_free(&x);
 }
@@ -225,7 +229,7 @@ static void turns_that_the_whole_has_otherwise_are_not_trained(void **state) {
                            "\"content\": \"c\"}, {\"role\": \"assistant\", \"content\": \"d\", "
                            "\"thinking\": \"u\"}]}\n");
     prepare(f, path, FORMAT_PROMPT_COMPLETION, template, false, &x);
-    const struct dataset_part *d = &x.prepared.part;
+    const struct dataset_part *d = &x.part;
     struct text decoded = {0};
     assert_int_equal(x.prepared.counts[COUNT_UNTRAINED], 1);
     assert_int_equal(d->n_responses, 1);

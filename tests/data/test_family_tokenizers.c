@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/prepare_records.h"
-#include "util/mem.h"
+#include "io/record_blocks.h"
+#include "tests/prepared_part.h"
 
 #define FAMILIES FIXTURES "/families"
 #define MUST(call)                              \
@@ -53,11 +53,12 @@ static void check(const char *family, const char *kind, FILE *expected, bool cha
     struct tokenizer *tokenizer;
     struct records_input *input;
     struct prepared out = {0};
+    struct dataset_part part;
     char *file = (char *)(uintptr_t)(chats ? FAMILIES "/chats.jsonl" : FAMILIES "/strings.jsonl");
     snprintf(folder, sizeof folder, FAMILIES "/tokenizers/%s", kind);
     MUST(template_folder_open(folder, &templates));
     MUST(tokenizer_open(folder, &tokenizer));
-    MUST(records_open(world, &file, 1, &input));
+    MUST(records_survey(world, &file, 1, NULL, &input));
     struct chat_format chat = {.templates = &templates, .date = "2026-11-30"};
     struct prepare_job job = {.input = input,
                               .tokenizer = tokenizer,
@@ -70,9 +71,11 @@ static void check(const char *family, const char *kind, FILE *expected, bool cha
                               .check_stride = 1,
                               .threads = 1};
     MUST(prepare_records(&job, &out));
-    assert_int_equal(out.part.n_pairs, 2);
+    MUST(prepared_part(&out, &part));
+    assert_int_equal(part.n_pairs, 2);
     assert_int_equal(out.counts[COUNT_BOUNDARY_MOVED], 0);
-    expect_part(family, expected, &out.part);
+    expect_part(family, expected, &part);
+    prepared_part_free(&part);
     prepared_free(&out);
     records_close(input);
     tokenizer_close(tokenizer);

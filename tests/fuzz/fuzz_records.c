@@ -2,8 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "data/prepare_records.h"
 #include "fuzz.h"
+#include "io/record_blocks.h"
+#include "tests/prepared_part.h"
+#include "util/json_quick.h"
 
 enum { MOST_RECORDS = 64 };
 
@@ -19,6 +21,19 @@ static void check_text(const struct record_text *r) {
     }
 }
 
+/* The quick reader takes what Jansson takes, as the same value. */
+static void check_quick(const struct record *r) {
+    json_t *own;
+    json_error_t error;
+    FUZZ_CHECK(json_quick(r->data, r->len, &own) == OK);
+    if (own) {
+        json_t *expected = json_loadb(r->data, r->len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+        FUZZ_CHECK(expected && json_equal(own, expected));
+        json_decref(expected);
+    }
+    json_decref(own);
+}
+
 /* Each record in every format; the format of the first by its keys. */
 static enum record_format parse_all(const struct records_input *in) {
     static struct record_text text, scratch, post;
@@ -32,6 +47,7 @@ static enum record_format parse_all(const struct records_input *in) {
     for (int64_t i = 0; i < n; i++) {
         struct record r = records_at(in, i);
         json_t *json;
+        check_quick(&r);
         if (!fuzz_fine(json_parse(r.data, r.len, where, &json), ERR_DATA)) {
             continue;
         }
@@ -92,18 +108,43 @@ static void prepare_all(const struct records_input *in, enum record_format forma
                               .max_pairs = 5,
                               .check_stride = 1,
                               .threads = 1};
+    const struct record_groups_plan plan = {.beside = fuzz_path("groups"), .memory = 1};
     if (format == FORMAT_SHP) {
-        if (!fuzz_fine(record_groups_make(fuzz_comm(), in, job.records, NULL, &groups), ERR_DATA)) {
+        if (!fuzz_fine(record_groups_make(fuzz_comm(), in, job.records, &plan, &groups), ERR_DATA)) {
             return;
         }
         job.groups = &groups;
         job.records = groups.n;
     }
     if (fuzz_fine(prepare_records(&job, &prepared), ERR_DATA)) {
-        check_part(&prepared.part, tokenizer_size(bytes));
+        struct dataset_part part;
+        FUZZ_CHECK(prepared_part(&prepared, &part) == OK);
+        check_part(&part, tokenizer_size(bytes));
+        prepared_part_free(&part);
         prepared_free(&prepared);
     }
     record_groups_free(&groups);
+}
+
+/* In blocks there are the same records. */
+static void compare_blocks(const struct records_input *all, const struct records_input *in) {
+    struct record_reader *reader;
+    struct record_block block = {0};
+    int64_t n = 0;
+    bool more = true;
+    FUZZ_CHECK(records_count(in) == records_count(all) && records_hash(in) == records_hash(all));
+    FUZZ_CHECK(record_reader_open(in, INT64_MAX, &reader) == OK);
+    while (more) {
+        FUZZ_CHECK(record_reader_next(reader, &block, &more) == OK);
+        for (int64_t i = 0; more && i < block.count; i++, n++) {
+            struct record a = records_at(all, n), b = block.list[i];
+            FUZZ_CHECK(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+            FUZZ_CHECK(a.line == b.line && a.index == b.index && a.file == b.file);
+        }
+    }
+    FUZZ_CHECK(n == records_count(all));
+    record_block_free(&block);
+    record_reader_close(reader);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -116,10 +157,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!fuzz_fine(records_open(c, files, 1, &in), ERR_DATA)) {
         return 0;
     }
+    const struct record_bounds bounds = {.block_bytes = 1 + (int64_t)(size % 64),
+                                         .keep_bytes = size % 2 ? -1 : 0};
+    struct records_input *blocks;
+    FUZZ_CHECK(records_survey(c, files, 1, &bounds, &blocks) == OK);
+    compare_blocks(in, blocks);
     enum record_format format = parse_all(in);
     if (format != FORMAT_AUTO) {
-        prepare_all(in, format);
+        prepare_all(blocks, format);
     }
+    records_close(blocks);
     records_close(in);
     return 0;
 }

@@ -7,7 +7,7 @@
 
 #include <zlib.h>
 
-#include "io/jsonl.h"
+#include "io/record_blocks.h"
 #include "util/mem.h"
 #include "util/text.h"
 
@@ -114,6 +114,58 @@ static void write_gzip(const char *name, const char *data, size_t len, int membe
     CHECK(comm_barrier(comm) == OK);
 }
 
+static void check_record(const struct record *r, const struct expected *e) {
+    const struct text *data = &e->data[r->index];
+    CHECK(r->len == data->len && memcmp(r->data, data->data, r->len) == 0);
+    CHECK(r->line == e->line[r->index] && r->file == e->file[r->index]);
+}
+
+/* The first `limit` of this rank's records; how many blocks they are in. */
+static int64_t check_reader(const struct records_input *in, int64_t limit, const struct expected *e) {
+    struct record_reader *reader;
+    struct record_block block = {0};
+    int64_t n = 0, blocks = 0;
+    bool more = true;
+    CHECK(record_reader_open(in, limit, &reader) == OK);
+    while (more) {
+        enum status st = record_reader_next(reader, &block, &more);
+        CHECK(st == OK);
+        more = more && st == OK;
+        CHECK(!more || (block.number == blocks && block.count > 0));
+        for (int64_t i = 0; more && i < block.count; i++, n++) {
+            CHECK(block.list[i].index == records_first(in) + n);
+            check_record(&block.list[i], e);
+        }
+        blocks += more;
+    }
+    CHECK(n == (limit < records_count(in) ? limit : records_count(in)));
+    record_block_free(&block);
+    record_reader_close(reader);
+    return blocks;
+}
+
+/* In blocks of any size, kept or inflated again, the same records; of one byte each record is a block. */
+static void check_blocks(char *const *files, int n_files, const struct expected *e, uint64_t hash) {
+    static const struct record_bounds bounds[] = {{1, -1},  {1, 0},  {700, -1}, {700, 20000},
+                                                  {700, 0}, {0, -1}, {0, 0}};
+    for (int i = 0; i < (int)(sizeof bounds / sizeof bounds[0]); i++) {
+        struct records_input *in;
+        int64_t total = 0, before;
+        enum status st = records_survey(comm, files, n_files, &bounds[i], &in);
+        CHECK(st == OK);
+        if (st != OK) {
+            return;
+        }
+        CHECK(records_hash(in) == hash && records_files(in) == n_files);
+        CHECK(comm_scan_i64(comm, records_count(in), &before, &total) == OK);
+        CHECK(before == records_first(in) && total == e->count);
+        int64_t blocks = check_reader(in, INT64_MAX, e);
+        CHECK(bounds[i].block_bytes != 1 || blocks == records_count(in));
+        CHECK(check_reader(in, records_count(in) / 2, e) <= blocks);
+        records_close(in);
+    }
+}
+
 static uint64_t check_files(char *const *files, int n_files, const struct expected *e) {
     struct records_input *in;
     enum status st = records_open(comm, files, n_files, &in);
@@ -141,6 +193,7 @@ static uint64_t check_files(char *const *files, int n_files, const struct expect
     uint64_t hash = records_hash(in);
     CHECK(comm_same(comm, hash, "hash of the input") == OK);
     records_close(in);
+    check_blocks(files, n_files, e, hash);
     return hash;
 }
 
@@ -154,6 +207,46 @@ static void check_refused(const char *name, enum status expected, const char *wo
         records_close(in);
     }
     status_clear();
+    if (strcmp(name, "large.gz") == 0 || strcmp(name, "large.json") == 0) {
+        return; /* once is enough: the same code, and 64 MiB */
+    }
+    st = records_survey(comm, &file, 1, NULL, &in);
+    CHECK(st == expected);
+    CHECK(st != OK && strstr(status_message()->text, name) && strstr(status_message()->text, words));
+    if (st == OK) {
+        records_close(in);
+    }
+    status_clear();
+}
+
+/* A file that becomes another one between the two readings is no crash and no wrong record. */
+static void test_change(void) {
+    static struct expected e;
+    struct text text = {0};
+    make_text(NO_LAST_NEWLINE, 0, &text, &e);
+    for (int packed = 0; packed < 2; packed++) {
+        static const struct record_bounds bounds = {500, -1};
+        char *file = (char *)path_of("changed.jsonl");
+        struct records_input *in;
+        struct record_reader *reader;
+        struct record_block block = {0};
+        bool more = true;
+        packed ? write_gzip("changed.jsonl", text.data, text.len, 1, 0)
+               : write_plain("changed.jsonl", text.data, text.len);
+        CHECK(records_survey(comm, &file, 1, &bounds, &in) == OK);
+        write_plain("changed.jsonl", "{}\n{}\n", 6);
+        CHECK(record_reader_open(in, INT64_MAX, &reader) == OK);
+        enum status st = records_count(in) > 0 ? record_reader_next(reader, &block, &more) : ERR_INPUT;
+        CHECK(st == ERR_INPUT);
+        CHECK(records_count(in) == 0 || strstr(status_message()->text, "has changed while it was read"));
+        status_clear();
+        CHECK(comm_barrier(comm) == OK);
+        record_block_free(&block);
+        record_reader_close(reader);
+        records_close(in);
+    }
+    text_free(&text);
+    free_expected(&e);
 }
 
 static void test_forms(void) {
@@ -295,6 +388,7 @@ int main(int argc, char **argv) {
     test_hash();
     test_damage();
     test_bounds();
+    test_change();
     int64_t failed = failures;
     CHECK(comm_sum_i64(comm, &failed, 1) == OK);
     if (comm->rank == 0) {
