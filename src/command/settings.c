@@ -121,7 +121,7 @@ static const struct option table[] = {
            FREE),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
     CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", RUNNERS " bench",
-           "evaluate:model&judge:model&bench:bench.kind=step|ops|kmeans|decode",
+           "evaluate:model&judge:model&bench:bench.kind=step|ops|kmeans|decode|attention",
            "type of activations and products (bf16 on the CPU: their type in memory; sums are fp32); tf32 "
            "(cuda): fp32 with products from 10-bit mantissas"),
     CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", RUNNERS " bench",

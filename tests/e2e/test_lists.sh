@@ -56,6 +56,6 @@ refuses 2 "takes beta" $slic output=no dpo.loss=rrhf dpo.beta=0.2
 refuses 2 "dpo.margin has no effect" $slic output=no dpo.margin=2
 refuses 2 "not in one sum" $slic output=no dpo.loss=sigmoid+rrhf
 refuses 2 "known: sigmoid" $slic output=no dpo.loss=reward
-refuses 2 "the two responses of a pair" evaluate model=init data=pairs.h5 dpo.loss=rrhf
+refuses 2 "reads pairs or labelled responses" evaluate model=init data=pairs.h5 dpo.loss=rrhf
 
 finish

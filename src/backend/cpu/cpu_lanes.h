@@ -3,12 +3,7 @@
 #define COLLIMATE_CPU_LANES_H
 
 #include "backend/cpu/cpu_bf16.h"
-#include "backend/cpu/cpu_panel.h"
-
-typedef float vec __attribute__((vector_size(LANES * 4)));
-typedef int32_t mask __attribute__((vector_size(LANES * 4)));
-/* The same at any address. */
-typedef float vec_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+#include "backend/cpu/cpu_vec.h"
 
 /* As many bf16 values, and their bits at fp32's width. */
 typedef uint16_t half_any __attribute__((vector_size(LANES * 2), aligned(2), may_alias));

@@ -113,7 +113,7 @@ static enum status run_device(struct bench *b, enum status (*table)(struct bench
 }
 
 enum status command_bench(struct run *run) {
-    enum { KIND_OPS, KIND_COMM, KIND_STEP, KIND_KMEANS, KIND_DECODE };
+    enum { KIND_OPS, KIND_COMM, KIND_STEP, KIND_KMEANS, KIND_DECODE, KIND_ATTENTION };
     struct bench b = {0};
     const struct settings *settings = run->settings;
     session_open(run, &b.session);
@@ -125,9 +125,10 @@ enum status command_bench(struct run *run) {
     } else if (st == OK && settings->bench.kind == KIND_KMEANS) {
         st = bench_kmeans(&b);
     } else if (st == OK) {
-        st = run_device(&b, settings->bench.kind == KIND_OPS      ? bench_ops
-                            : settings->bench.kind == KIND_DECODE ? bench_decode
-                                                                  : bench_step);
+        st = run_device(&b, settings->bench.kind == KIND_OPS         ? bench_ops
+                            : settings->bench.kind == KIND_DECODE    ? bench_decode
+                            : settings->bench.kind == KIND_ATTENTION ? bench_attention
+                                                                     : bench_step);
     }
     if (st == OK && !run->dry_run) {
         if (run->comm->rank == 0 && *settings->output) {

@@ -27,5 +27,6 @@ enum status bench_comm(struct bench *b);
 enum status bench_step(struct bench *b);
 enum status bench_kmeans(struct bench *b);
 enum status bench_decode(struct bench *b);
+enum status bench_attention(struct bench *b);
 
 #endif
