@@ -104,55 +104,56 @@ static void pick(struct rng *r, const char *const *list, int n, struct text *out
     assert_int_equal(text_puts(out, list[rng_below(r, n)]), OK);
 }
 
+static const char *const CONTRACTIONS[] = {"'s",
+                                           "'t",
+                                           "'re",
+                                           "'ve",
+                                           "'m",
+                                           "'ll",
+                                           "'d",
+                                           "'S",
+                                           "'T",
+                                           "'RE",
+                                           "'Ve",
+                                           "'M",
+                                           "'lL",
+                                           "'D",
+                                           "'\xc5\xbf",
+                                           "'r",
+                                           "'v",
+                                           "'l",
+                                           "'",
+                                           "''s",
+                                           "'x",
+                                           "\xe2\x80\x99s",
+                                           "'\xe2\x84\xaa",
+                                           "'rE",
+                                           "'\xc5\xbf\xc5\xbf"};
+static const char *const BLANKS[] = {" ",
+                                     " ",
+                                     " ",
+                                     "  ",
+                                     "\n",
+                                     "\n\n",
+                                     "\r\n",
+                                     "\t",
+                                     "\v",
+                                     "\f",
+                                     "\xc2\xa0",
+                                     "\xc2\x85",
+                                     "   ",
+                                     " \n ",
+                                     "\n  ",
+                                     "\xe2\x80\xa8",
+                                     "\xe3\x80\x80",
+                                     "\r",
+                                     "\x1c",
+                                     "\xe1\xa0\x8e",
+                                     "\xe2\x80\x8b"};
+static const char *const MARKS[] = {".",  ",",  "!?", "...",          "-",   "_",
+                                    "()", "\"", "/*", "\xef\xbc\x8c", "#\n", "=\r\n"};
+
 static void put_part(struct rng *r, struct text *out) {
-    static const char *const contractions[] = {"'s",
-                                               "'t",
-                                               "'re",
-                                               "'ve",
-                                               "'m",
-                                               "'ll",
-                                               "'d",
-                                               "'S",
-                                               "'T",
-                                               "'RE",
-                                               "'Ve",
-                                               "'M",
-                                               "'lL",
-                                               "'D",
-                                               "'\xc5\xbf",
-                                               "'r",
-                                               "'v",
-                                               "'l",
-                                               "'",
-                                               "''s",
-                                               "'x",
-                                               "\xe2\x80\x99s",
-                                               "'\xe2\x84\xaa",
-                                               "'rE",
-                                               "'\xc5\xbf\xc5\xbf"};
-    static const char *const blanks[] = {" ",
-                                         " ",
-                                         " ",
-                                         "  ",
-                                         "\n",
-                                         "\n\n",
-                                         "\r\n",
-                                         "\t",
-                                         "\v",
-                                         "\f",
-                                         "\xc2\xa0",
-                                         "\xc2\x85",
-                                         "   ",
-                                         " \n ",
-                                         "\n  ",
-                                         "\xe2\x80\xa8",
-                                         "\xe3\x80\x80",
-                                         "\r",
-                                         "\x1c",
-                                         "\xe1\xa0\x8e",
-                                         "\xe2\x80\x8b"};
-    static const char *const marks[] = {".",  ",",  "!?", "...",          "-",   "_",
-                                        "()", "\"", "/*", "\xef\xbc\x8c", "#\n", "=\r\n"};
     switch (rng_below(r, 12)) {
     case 0:
     case 1:
@@ -166,16 +167,16 @@ static void put_part(struct rng *r, struct text *out) {
         put_ascii(r, '0', '9', 1 + rng_below(r, 8), out);
         return;
     case 5:
-        pick(r, contractions, COUNT_OF(contractions), out);
+        pick(r, CONTRACTIONS, COUNT_OF(CONTRACTIONS), out);
         return;
     case 6:
     case 7:
         for (int64_t n = 1 + rng_below(r, 4) * rng_below(r, 2); n > 0; n--) {
-            pick(r, blanks, COUNT_OF(blanks), out);
+            pick(r, BLANKS, COUNT_OF(BLANKS), out);
         }
         return;
     case 8:
-        pick(r, marks, COUNT_OF(marks), out);
+        pick(r, MARKS, COUNT_OF(MARKS), out);
         return;
     case 9: /* of a script */
     case 10:
