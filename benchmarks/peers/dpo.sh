@@ -3,18 +3,19 @@
 #   benchmarks/peers/dpo.sh PAIRS.jsonl[.gz] TOKENIZER_FOLDER [ROUNDS]
 # The same pairs in the same order for all, AdamW, at most 512 tokens, the reference's log-probabilities computed before the clock
 # starts; weights and state are fp32, bf16 is what each computes in (compute=bf16, autocast). TRL's head is its own fused one, which
-# it always has. The first steps of each run are warm-up and not counted. Settings by environment:
+# it always has. Settings by environment:
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 data=$(realpath "$1") tokenizer=$(realpath "$2") rounds=${3:-3}
-shapes=${SHAPES:-neox-70m} # of configs/models
-types=${TYPES:-fp32}       # of fp32 bf16
+shapes=${SHAPES:-neox-70m:4:8} # of configs/models, with pairs in a batch and steps
+types=${TYPES:-fp32}           # of fp32 bf16
 programs=${PROGRAMS:-collimate trl plain}
-batch=${BATCH:-4} steps=${STEPS:-8} warm_up=${WARM_UP:-2} threads=${THREADS:-2}
-under=${UNDER:-}           # a command that each measured run is started with
-output=${OUTPUT:-}         # a folder for all that was measured, and of earlier calls; empty: a temporary one
-python=${PYTHON:-python3}  # has torch, transformers, trl and datasets (python3 -m venv; pip install torch transformers trl)
+warm_up=${WARM_UP:-2}          # first steps of each run that are not counted
+threads=${THREADS:-2}
+under=${UNDER:-}               # a command that each measured run is started with
+output=${OUTPUT:-}             # a folder for all that was measured, and of earlier calls; empty: a temporary one
+python=${PYTHON:-python3}      # has torch, transformers, trl and datasets (python3 -m venv; pip install torch transformers trl)
 . "$root/jobs/env.sh"
 collimate=${COLLIMATE:-$root/build/release/collimate}
 work=$(mktemp -d)
@@ -39,7 +40,8 @@ run_peer() {
 }
 
 "$collimate" prepare input="$data" tokenizer="$tokenizer" tokenize.begin=false output="$work/pairs.h5" --quiet
-for shape in $shapes; do
+for item in $shapes; do
+    IFS=: read -r shape batch steps <<< "$item"
     "$collimate" init init.config="$root/configs/models/$shape.json" tokenizer="$tokenizer" output="$work/$shape" --quiet
     for round in $(seq "$rounds"); do
         for type in $types; do
