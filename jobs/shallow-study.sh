@@ -263,19 +263,24 @@ collect() {
         done
     done
     shares > "$run/shares.csv"
-    awk -F, -v pairs='50-100 40-100 33-100 25-100 length-mix threshold-mix' -f jobs/intervals.awk \
+    awk -F, -v pairs='50-100 40-100 33-100 25-100 policy-reference length-mix threshold-mix' -f jobs/intervals.awk \
         <(cat "$run/cuts.csv" "$run/shares.csv") > "$run/table.csv"
 }
 
 # What the intervals of the differences say, in words.
 verdict() {
     awk -F, -v world="$1" '
+        $1 == world && $2 == "policy-reference" && $3 == "reward" && $6 != "" && $6 <= 0 {
+            print "  the policy gains no reward that is separated from 0: its shares say nothing"
+            nothing = 1
+            exit
+        }
         $1 == world && ($2 == "length-mix" || $2 == "threshold-mix") && $6 != "" {
             name = $2 == "length-mix" ? "Length Control" : "KL Threshold"
             word = $6 > 0 ? "above mixing" : $7 < 0 ? "below mixing" : "not separated from mixing"
             text[name] = text[name] sprintf("%s%s: %s", text[name] == "" ? "" : ", ", $3, word)
         }
-        END { for (name in text) printf "  %-16s %s\n", name, text[name] }' "$run/table.csv" | sort
+        END { for (name in text) if (!nothing) printf "  %-16s %s\n", name, text[name] }' "$run/table.csv" | sort
 }
 report() {
     local world judged='the reward model'
@@ -285,7 +290,7 @@ report() {
         printf '\ntrained on so many per cent of a response, evaluated on whole held-out pairs; differences are paired by seed\n'
         table "$world" "$cuts 50-100 40-100 33-100 25-100" 'reward accuracy' 'reward margin' 'dpo accuracy' 'dpo margin'
         printf '\nreward (%s) of answers, and the KL of the policy\n' "$judged"
-        table "$world" 'reference policy' reward KL
+        table "$world" 'reference policy policy-reference' reward KL
         printf '\nshare of that gain that a rule has at a share of that KL\n'
         table "$world" 'mix length threshold length-mix threshold-mix' 'at 1/4 of the KL' 'at 2/4 of the KL' \
             'at 3/4 of the KL' 'mean over all KL'

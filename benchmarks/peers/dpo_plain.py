@@ -57,7 +57,7 @@ def main():
     torch.set_num_threads(options.threads)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=options.model + "/tokenizer.json")
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
-    end = model.config.eos_token_id
+    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     pairs = read_pairs(options.data, options.batch * options.steps)
     batches = [collate(pairs[i:i + options.batch], tokenizer, end, options.max_length)
                for i in range(0, len(pairs), options.batch)]

@@ -46,7 +46,8 @@ def main():
                        max_length=options.max_length, learning_rate=1e-6, optim="adamw_torch", beta=0.1,
                        precompute_ref_log_probs=True, precompute_ref_batch_size=options.batch, bf16=options.type == "bf16",
                        gradient_checkpointing=False, report_to=[], use_cpu=True, save_strategy="no", logging_steps=1,
-                       dataloader_num_workers=0, disable_tqdm=True, lr_scheduler_type="constant")
+                       dataloader_num_workers=0, disable_tqdm=True, lr_scheduler_type="constant",
+                       train_sampling_strategy="sequential")
     clock = StepClock()
     trainer = DPOTrainer(model=model, ref_model=None, args=config, train_dataset=data, processing_class=tokenizer,
                          callbacks=[clock])
