@@ -8,11 +8,12 @@ import resource
 import time
 
 parser = argparse.ArgumentParser()
-parser.add_argument("peer", choices=["sklearn", "faiss"])
+parser.add_argument("peer", choices=["sklearn", "faiss", "faiss-super"])
 parser.add_argument("--rows", type=int, default=1000000)
 parser.add_argument("--width", type=int, default=256)
 parser.add_argument("--clusters", type=int, default=256)
 parser.add_argument("--iterations", type=int, default=10)
+parser.add_argument("--decay", type=float, default=0)
 parser.add_argument("--threads", type=int, default=2)
 a = parser.parse_args()
 for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS":
@@ -34,11 +35,13 @@ def make_rows():
     columns = np.arange(a.width, dtype=np.uint64)
     hidden = np.arange(1000, dtype=np.uint64)[:, None] * np.uint64(a.width) + columns
     centers = np.float32(.5) * uniform(np.uint64(1 << 48) + hidden)
+    scale = (np.arange(1, a.width + 1) ** -a.decay).astype(np.float32)
     rows = np.empty((a.rows, a.width), np.float32)
     for first in range(0, a.rows, 8192):
         i = np.arange(first, min(first + 8192, a.rows), dtype=np.uint64)
         rows[first:first + 8192] = uniform(i[:, None] * np.uint64(a.width) + columns)
         rows[first:first + 8192] += centers[mixed(i + np.uint64(1)) % np.uint64(1000)]
+        rows[first:first + 8192] *= scale
     return rows
 
 
@@ -53,6 +56,16 @@ if a.peer == "sklearn":
         seconds = time.perf_counter() - start
     iterations, centers = model.n_iter_, model.cluster_centers_
     passes = iterations + 1  # it assigns to the final centers, too
+elif a.peer == "faiss-super":  # prunes by chance bounds; takes no first centers: random rows of its own
+    import faiss
+    faiss.omp_set_num_threads(a.threads)
+    start = time.perf_counter()
+    model = faiss.SuperKmeans(a.width, a.clusters, niter=a.iterations, min_points_per_centroid=1,
+                              max_points_per_centroid=a.rows)
+    model.train(rows)
+    seconds = time.perf_counter() - start
+    iterations, centers = a.iterations, model.centroids
+    passes = iterations
 else:
     import faiss
     faiss.omp_set_num_threads(a.threads)

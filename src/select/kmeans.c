@@ -1,4 +1,4 @@
-#include "select/kmeans_internal.h"
+#include "select/kmeans_filter.h"
 
 #include <math.h>
 #include <string.h>
@@ -259,7 +259,8 @@ static enum status lloyd(struct lloyd *l, struct kmeans_result *out) {
     }
     TRY_TO(done, comm_sum_i64(l->comm, out->counts, l->clusters));
     st = comm_sum_i64(l->comm, &l->looked, 1);
-    out->looked = (double)l->looked / ((double)l->rows->n * (double)(out->iterations + 1));
+    out->looked =
+        (double)l->looked / ((double)l->rows->n * (double)l->clusters * (double)(out->iterations + 1));
 done:
     mem_free(t.sums);
     mem_free(t.step);
@@ -284,8 +285,11 @@ static enum status open_lloyd(struct lloyd *l, struct kmeans_result *out) {
     TRY(NEW_ARRAY(l->row_norms, l->local));
     TRY(NEW_ARRAY(l->block_norms, l->local / KMEANS_BLOCK + 1));
     TRY(NEW_ARRAY(l->left_alone, l->local / KMEANS_BLOCK + 1));
+    TRY(NEW_ARRAY(l->unfiltered, l->local / KMEANS_BLOCK + 1));
     TRY(NEW_ARRAY(l->upper, l->local));
     TRY(NEW_ARRAY(l->lower, l->local));
+    int64_t shadows = l->local * (l->width + l->width / 8 + 1) * (int64_t)sizeof(float);
+    TRY(filter_open(l, l->cached && shadows <= budget));
     TRY(NEW_ARRAY(out->centers, o->clusters * l->width));
     TRY(NEW_ARRAY(out->assignment, l->local));
     TRY(NEW_ARRAY(out->distance, l->local));
@@ -304,6 +308,8 @@ static void close_lloyd(struct lloyd *l) {
     mem_free(l->row_norms);
     mem_free(l->block_norms);
     mem_free(l->left_alone);
+    mem_free(l->unfiltered);
+    filter_close(l);
     mem_free(l->upper);
     mem_free(l->lower);
 }
@@ -321,6 +327,7 @@ enum status kmeans_run(struct comm *c, struct backend *b, const struct vectors *
                       .options = o,
                       .clusters = o->clusters,
                       .width = rows->width,
+                      .error = lloyd_error(rows->width),
                       .local = rows->range.last - rows->range.first};
     double largest = 0;
     enum status st = open_lloyd(&l, out);

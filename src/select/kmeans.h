@@ -5,7 +5,8 @@
  * largest |value| and the row count so that they cannot overflow), so they are exact whatever the order: the
  * same bits for any rank and thread count, and a row that changes its cluster is moved by one subtraction and
  * one addition, so late iterations touch few rows. Blocks of rows are aligned to the global row number, and
- * bounds that spare a row its products (nearest.c) are its own: the same products for any rank count.
+ * bounds that spare a row its distances (nearest.c, and for many centers kmeans_filter.h) are its own: the
+ * same for any rank count. They change no bit of the result: PRUNING_NONE, the plain pass, gives the same.
  *
  * Seeding: k-means++ (Arthur and Vassilvitskii 2007) by exact D^2 sampling over all ranks, or k-means||
  * (Bahmani et al. 2012: rounds of oversampling, then weighted k-means++ on the candidates), or distinct
@@ -30,12 +31,15 @@ struct vectors {
 struct range vectors_range(int64_t n, int rank, int size);
 
 enum kmeans_seeding { SEEDING_PARALLEL, SEEDING_PLUS_PLUS, SEEDING_RANDOM };
+/* Automatic: the filter of centers only where it pays (kmeans_filter.h). */
+enum kmeans_pruning { PRUNING_AUTO, PRUNING_NONE, PRUNING_ALWAYS };
 struct kmeans_options {
     int64_t clusters;
     int64_t iterations; /* at most; 0: 25 */
     double tolerance;   /* stop when the objective falls by less than this share; 0: when no row moves */
     enum kmeans_seeding seeding;
     uint64_t seed;
+    enum kmeans_pruning pruning;
     const float *initial; /* clusters x width: begin here instead of seeding; NULL */
     int64_t memory_bytes; /* rows are kept in memory up to this, else read again each iteration; 0: 2 GiB */
 };
@@ -46,8 +50,9 @@ struct kmeans_result {
     int64_t *counts;     /* clusters, over all ranks */
     double *objective;   /* sum of squared distances after each assignment; never rises */
     int64_t iterations;  /* done; entries of objective */
-    double looked;       /* share of the rows, over all passes, that pruning has not spared */
-    double seconds;      /* of the iterations and the last assignment: no reading ahead, no seeding */
+    double
+        looked; /* share of the distances of rows to centers, over all passes, that were computed in full */
+    double seconds; /* of the iterations and the last assignment: no reading ahead, no seeding */
 };
 /* Collective. b on the host's memory (cpu); the caller frees out with kmeans_free(). Fails: ERR_DATA for a
  * value that is not finite (row named), ERR_USAGE for more clusters than rows. */

@@ -2,18 +2,19 @@
  *
  * Pruning is Hamerly's (2010, "Making k-means even faster"): a row keeps an upper bound of the distance to
  * its own center and a lower bound of that to any other; centers that drift loosen both by as much as they
- * moved. While the upper one is below the lower one the row stays, and no product is needed. The margin
- * between them is wider than the products' rounding, so that a pruned row is one that the products would have
- * left where it is. What is pruned is a function of the row and the centers: the same for any rank count.
+ * moved. While the upper one is below the lower one by more than the products can be wrong (lloyd_doubt), the
+ * row stays, and no product is needed. Where there are many centers, short vectors then tell which of them a
+ * row may belong to at all (kmeans_filter.h). Either way a row goes where the products would have sent it,
+ * and what is pruned is a function of the row and the centers: the same for any rank count.
  */
 #include <math.h>
 #include <string.h>
 
-#include "select/kmeans_internal.h"
+#include "select/kmeans_filter.h"
+#include "select/vector_lanes.h"
 
-/* Bounds are loosened by this share of themselves each time; squared distances are taken for uncertain by
- * this share of the norms, far above what fp32 products round off. */
-static const float loosen = 1e-6f, margin = 3e-5f;
+/* Bounds are loosened by this share of themselves each time: some roundings. */
+static const float loosen = 1e-6F;
 
 /* Of a block's rows; scan() fills LANES at once. */
 struct nearest {
@@ -33,31 +34,17 @@ static enum status block_rows(struct lloyd *l, int64_t first, int64_t count, con
     return OK;
 }
 
-static float set_center_norms(struct lloyd *l, int64_t count) {
-    float most = 0;
+static void set_center_norms(struct lloyd *l, int64_t count) {
+    l->largest_norm = 0;
     for (int64_t c = 0; c < count; c++) {
         double norm = 0;
         for (int64_t d = 0; d < l->width; d++) {
             norm += (double)l->centers[c * l->width + d] * l->centers[c * l->width + d];
         }
         l->center_norms[c] = (float)norm;
-        most = (float)norm > most ? (float)norm : most;
+        l->largest_norm = (float)norm > l->largest_norm ? (float)norm : l->largest_norm;
     }
-    return most;
 }
-
-/* Sixteen rows at a time: a cache line of products, and one register where the processor has AVX-512. A
- * comparison gives all bits of each lane. */
-enum { LANES = 16 };
-typedef float vec __attribute__((vector_size(LANES * 4)));
-typedef int32_t mask __attribute__((vector_size(LANES * 4)));
-#define WHERE(m, yes, no) ((vec)(((mask)(yes) & (m)) | ((mask)(no) & ~(m))))
-
-#if defined(__x86_64__) && defined(__gnu_linux__)
-#define BEST_LEVEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define BEST_LEVEL
-#endif
 
 /* Least and second least of |c|^2 - 2 x.c over the centers, for LANES rows from `first` of `rows`; ties to
  * the lowest. products: centers x rows; LANES more may be read behind them. */
@@ -133,12 +120,12 @@ enum status lloyd_nearest(struct lloyd *l, int64_t count, lloyd_visit *visit, vo
 
 /* How far centers have moved: the most, which center that is, and the most of the others. */
 struct drift {
-    float most, next, largest_norm;
+    float most, next;
     int64_t most_at;
 };
 
-static struct drift largest_drift(const struct lloyd *l, float largest_norm) {
-    struct drift out = {.most_at = -1, .largest_norm = largest_norm};
+static struct drift largest_drift(const struct lloyd *l) {
+    struct drift out = {.most_at = -1};
     for (int64_t c = 0; c < l->clusters; c++) {
         if (l->drift[c] > out.most) {
             out.next = out.most;
@@ -161,15 +148,11 @@ float lloyd_distance(const struct lloyd *l, const float *x, int64_t center) {
     return sum;
 }
 
-/* Of the row's squared distances by products. */
-static float uncertainty(const struct lloyd *l, const struct drift *drift, int64_t row) {
-    return margin * (l->row_norms[row] + drift->largest_norm);
-}
-
 /* By so much that the products would say so, too. */
-static bool is_inside(const struct lloyd *l, const struct drift *drift, int64_t row) {
+static bool is_inside(const struct lloyd *l, int64_t row) {
     float low = l->lower[row];
-    return low > 0 && l->upper[row] * l->upper[row] + uncertainty(l, drift, row) < low * low;
+    float high = l->upper[row];
+    return low > 0 && high * high * (1 + loosen) + 2 * lloyd_doubt(l, row) < low * low * (1 - loosen);
 }
 
 /* Renews a row's bounds; whether it surely stays with its center. */
@@ -180,71 +163,125 @@ static bool stays(struct lloyd *l, const struct drift *drift, const float *x, in
     float others = center == drift->most_at ? drift->next : drift->most;
     l->upper[row] = (l->upper[row] + l->drift[center]) * (1 + loosen);
     l->lower[row] = (l->lower[row] - others) * (1 - loosen) - loosen * others;
-    if (is_inside(l, drift, row)) {
+    if (is_inside(l, row)) {
         return true;
     }
-    l->upper[row] = sqrtf(lloyd_distance(l, x, center)) * (1 + loosen);
-    return is_inside(l, drift, row);
+    l->upper[row] = sqrtf(lloyd_distance(l, x, center) * (1 + l->error)) * (1 + loosen);
+    return is_inside(l, row);
 }
 
 /* Bounds that spare few rows cost more than they save: a block is then left alone for some passes, in which
  * its rows' bounds come from the products. */
 enum { LEAST_SPARED = 8, PASSES_LEFT_ALONE = 3 }; /* one row in so many */
 
-/* A block's rows that may change, side by side in *device; place[k]: which they are. */
-static int64_t take_open(struct lloyd *l, const struct drift *drift, int64_t first, int64_t rows,
-                         const float *x, const int32_t *assignment, void **device, int32_t *place) {
+/* A block that is in work. */
+struct block_of_rows {
+    int64_t first, rows; /* local */
+    const float *x;
+    void *device;
+    int64_t n;                   /* rows that may change: */
+    int32_t place[KMEANS_BLOCK]; /* which they are */
+    const int32_t *assignment;   /* by place */
+    int32_t index[KMEANS_BLOCK]; /* by place: what becomes of it */
+    struct nearest found;        /* of rows that went through all products */
+};
+
+/* Leaves the rows that Hamerly's bounds do not hold. */
+static void take_open(struct lloyd *l, const struct drift *drift, struct block_of_rows *b) {
     bool is_open[KMEANS_BLOCK];
-    int64_t n = 0;
-    int8_t *left_alone = &l->left_alone[first / KMEANS_BLOCK];
-    bool prunes = *left_alone == 0;
+    int8_t *left_alone = &l->left_alone[b->first / KMEANS_BLOCK];
+    bool prunes = *left_alone == 0 && l->options->pruning != PRUNING_NONE;
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < rows; i++) {
-        is_open[i] = !prunes || !stays(l, drift, x + i * l->width, first + i, assignment[i]);
+    for (int64_t i = 0; i < b->rows; i++) {
+        is_open[i] = !prunes || !stays(l, drift, b->x + i * l->width, b->first + i, b->assignment[i]);
     }
-    for (int64_t i = 0; i < rows; i++) {
-        place[n] = (int32_t)i;
-        n += is_open[i];
+    b->n = 0;
+    for (int64_t i = 0; i < b->rows; i++) {
+        b->place[b->n] = (int32_t)i;
+        b->n += is_open[i];
     }
     if (!prunes) {
-        --*left_alone;
-    } else if ((rows - n) * LEAST_SPARED < rows) {
+        *left_alone -= *left_alone > 0;
+    } else if ((b->rows - b->n) * LEAST_SPARED < b->rows) {
         *left_alone = PASSES_LEFT_ALONE;
     }
-    if (n == rows) {
-        return n; /* as they are */
+}
+
+/* Leaves the rows that the filter does not decide; all from the first batch on that is hardly worth it. */
+static enum status decide(struct lloyd *l, struct block_of_rows *b) {
+    struct filtered out[FILTER_ROWS];
+    int8_t *unfiltered = &l->unfiltered[b->first / KMEANS_BLOCK];
+    if (!l->filter || b->n == 0 || b->assignment[0] < 0 || *unfiltered > 0) {
+        *unfiltered -= *unfiltered > 0;
+        return OK;
     }
+    int64_t left = 0;
+    int64_t k = 0;
+    while (k < b->n && *unfiltered == 0) {
+        int64_t batch = b->n - k < FILTER_ROWS ? b->n - k : FILTER_ROWS;
+        int64_t before = left;
+        TRY(filter_rows(l, b->first, b->x, b->place + k, batch, b->assignment, out));
+        for (int64_t i = 0; i < batch; i++) {
+            int32_t place = b->place[k + i];
+            l->looked += out[i].looked;
+            if (out[i].is_decided) {
+                b->index[place] = out[i].index;
+                l->upper[b->first + place] = out[i].upper;
+                l->lower[b->first + place] = out[i].lower;
+            } else {
+                b->place[left++] = place;
+            }
+        }
+        k += batch;
+        *unfiltered = 2 * (left - before) > batch ? PASSES_LEFT_ALONE : 0;
+    }
+    while (k < b->n) {
+        b->place[left++] = b->place[k++];
+    }
+    b->n = left;
+    return OK;
+}
+
+/* All products of the rows that are left. */
+static enum status look(struct lloyd *l, struct block_of_rows *b) {
+    void *device = b->device;
+    if (b->n == 0) {
+        return OK;
+    }
+    if (b->n < b->rows) { /* else as they are */
+        device = l->open_memory;
 #pragma omp parallel for schedule(static)
-    for (int64_t k = 0; k < n; k++) {
-        memcpy(l->open + k * l->width, x + place[k] * l->width, (size_t)l->width * sizeof *x);
+        for (int64_t k = 0; k < b->n; k++) {
+            memcpy(l->open + k * l->width, b->x + b->place[k] * l->width, (size_t)l->width * sizeof *b->x);
+        }
     }
-    *device = l->open_memory;
-    return n;
+    TRY(find_nearest(l, device, b->n, l->clusters, &b->found));
+    l->looked += b->n * l->clusters;
+    for (int64_t k = 0; k < b->n; k++) {
+        int64_t row = b->first + b->place[k];
+        float norm = l->row_norms[row];
+        float doubt = lloyd_doubt(l, row);
+        b->index[b->place[k]] = b->found.index[k];
+        l->upper[row] = sqrtf(squared_distance(norm + doubt, b->found.least[k]));
+        l->lower[row] = sqrtf(squared_distance(norm - doubt, b->found.second[k]));
+    }
+    return OK;
 }
 
 enum status lloyd_assign(struct lloyd *l, const int32_t *assignment, lloyd_visit *visit, void *context) {
-    struct nearest found;
-    int32_t place[KMEANS_BLOCK];
-    int32_t index[KMEANS_BLOCK];
-    const struct drift drift = largest_drift(l, set_center_norms(l, l->clusters));
-    for (int64_t first = 0; first < l->local; first += KMEANS_BLOCK) {
-        int64_t rows = l->local - first < KMEANS_BLOCK ? l->local - first : KMEANS_BLOCK;
-        const float *x;
-        void *device;
-        TRY(block_rows(l, first, rows, &x, &device));
-        memcpy(index, assignment + first, (size_t)rows * sizeof *index);
-        int64_t n = take_open(l, &drift, first, rows, x, index, &device, place);
-        TRY(n > 0 ? find_nearest(l, device, n, l->clusters, &found) : OK);
-        l->looked += n;
-        for (int64_t k = 0; k < n; k++) {
-            int64_t row = first + place[k];
-            float norm = l->row_norms[row];
-            float doubt = uncertainty(l, &drift, row);
-            index[place[k]] = found.index[k];
-            l->upper[row] = sqrtf(squared_distance(norm + doubt, found.least[k]));
-            l->lower[row] = sqrtf(squared_distance(norm - doubt, found.second[k]));
-        }
-        visit(context, first, rows, x, NULL, index);
+    struct block_of_rows b;
+    set_center_norms(l, l->clusters);
+    TRY(l->filter ? filter_renew(l) : OK);
+    const struct drift drift = largest_drift(l);
+    for (b.first = 0; b.first < l->local; b.first += KMEANS_BLOCK) {
+        b.rows = l->local - b.first < KMEANS_BLOCK ? l->local - b.first : KMEANS_BLOCK;
+        b.assignment = assignment + b.first;
+        TRY(block_rows(l, b.first, b.rows, &b.x, &b.device));
+        memcpy(b.index, b.assignment, (size_t)b.rows * sizeof *b.index);
+        take_open(l, &drift, &b);
+        TRY(decide(l, &b));
+        TRY(look(l, &b));
+        visit(context, b.first, b.rows, b.x, NULL, b.index);
     }
     return OK;
 }

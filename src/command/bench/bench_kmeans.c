@@ -3,8 +3,8 @@
  *
  * Row i is that of one of 1000 hidden centers (drawn by a hash of i) plus uniform noise as wide as the
  * centers lie apart, all by a hash of (row, column), so that another program can make the same floats
- * (benchmarks/peers/kmeans.py). The first centers are rows 0, n/k, 2n/k, …. Where rows are not kept in memory
- * (bench.memory_mib), they lie in a scratch file.
+ * (benchmarks/peers/kmeans.py). With bench.decay the columns have a spectrum that falls. The first centers
+ * are rows 0, n/k, 2n/k, …. Where rows are not kept in memory (bench.memory_mib), they lie in a scratch file.
  */
 #include <math.h>
 #include <stdio.h>
@@ -25,6 +25,7 @@ struct kmeans_bench {
     int64_t n, width, clusters;
     struct range mine;
     FILE *scratch; /* this rank's rows */
+    float *scale;  /* of each column */
     float *initial;
     struct kmeans_result result;
 };
@@ -41,12 +42,14 @@ static float uniform(uint64_t index) {
     return (float)((double)(mixed(index * 0x9e3779b97f4a7c15u) >> 40) * 0x1p-23 - 1);
 }
 
-static void make_row(int64_t row, int64_t width, float *out) {
+static void make_row(const struct kmeans_bench *b, int64_t row, float *out) {
+    int64_t width = b->width;
     uint64_t center = mixed((uint64_t)row + 1) % HIDDEN;
     uint64_t centers_at = (uint64_t)1 << 48;
     for (int64_t d = 0; d < width; d++) {
         out[d] = uniform((uint64_t)(row * width + d)) +
                  0.5f * uniform(centers_at + center * (uint64_t)width + (uint64_t)d);
+        out[d] *= b->scale[d];
     }
 }
 
@@ -69,7 +72,7 @@ static enum status write_rows(struct kmeans_bench *b) {
         int64_t n = b->mine.last - first < BLOCK ? b->mine.last - first : BLOCK;
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < n; i++) {
-            make_row(first + i, b->width, block + i * b->width);
+            make_row(b, first + i, block + i * b->width);
         }
         if (fwrite(block, (size_t)b->width * sizeof *block, (size_t)n, b->scratch) != (size_t)n) {
             st = fail(ERR_WRITE, "bench: the scratch file cannot be written");
@@ -126,7 +129,7 @@ static enum status report(struct kmeans_bench *b, double seconds, double select_
     if (b->comm->rank == 0) {
         printf(
             "%lld rows of %lld, %lld clusters, %d ranks with %d threads\n"
-            "%lld iterations and an assignment in %.3f s, %.4f s each; pruning spared %.1f %% of the rows\n"
+            "%lld iterations and an assignment in %.3f s, %.4f s each; %.1f %% of the distances were spared\n"
             "objective %.8g; balanced half in %.3f s; peak memory of a rank %.0f MiB\n",
             (long long)b->n, (long long)b->width, (long long)b->clusters, b->comm->size, threads,
             (long long)r->iterations, seconds, pass_s, 100 * (1 - r->looked), objective, select_s, mib);
@@ -168,13 +171,20 @@ enum status bench_kmeans(struct bench *bench) {
     }
     b.mine = vectors_range(b.n, b.comm->rank, b.comm->size);
     TRY(session_open_backend(session, "cpu", true));
-    TRY(comm_agree(b.comm, NEW_ARRAY(b.initial, b.clusters * b.width)));
-    for (int64_t k = 0; k < b.clusters; k++) {
-        make_row(k * (b.n / b.clusters), b.width, b.initial + k * b.width);
+    enum status st = NEW_ARRAY(b.initial, b.clusters * b.width);
+    st = st == OK ? NEW_ARRAY(b.scale, b.width) : st;
+    TRY_TO(done, comm_agree(b.comm, st));
+    for (int64_t d = 0; d < b.width; d++) {
+        b.scale[d] = (float)pow((double)(d + 1), -s->bench.decay);
     }
-    enum status st = run(&b);
+    for (int64_t k = 0; k < b.clusters; k++) {
+        make_row(&b, k * (b.n / b.clusters), b.initial + k * b.width);
+    }
+    st = run(&b);
+done:
     kmeans_free(&b.result);
     mem_free(b.initial);
+    mem_free(b.scale);
     if (b.scratch && fclose(b.scratch) != 0 && st == OK) {
         st = fail(ERR_WRITE, "bench: the scratch file cannot be closed");
     }
