@@ -40,7 +40,8 @@ struct key_walk {
 };
 
 /* Which rows of a key tile a panel's lanes see: lane l the rows [low[l], high[l]); none of them sees rows
- * outside [from, to), which are whole blocks of PANEL_ROWS. Lanes that do not exist see what the last does. */
+ * outside [from, to), which are whole blocks of PANEL_ROWS. Lanes that do not exist see what the last does.
+ */
 struct panel_view {
     int32_t low[WIDTH], high[WIDTH];
     int64_t from, to;
@@ -86,8 +87,8 @@ void cpu_view_panel(const struct key_walk *w, struct lane_tile tile, int64_t lan
 /* to (d x WIDTH) = a panel of q or dout, turned; lanes that do not exist are zero. room: d floats. */
 void cpu_turn_lanes(const struct attention *a, struct tensor from, struct lane_tile tile, int64_t lane,
                     float *to, float *room);
-/* The walk's rows of k or v, a key head's: as panels of a product's A, and as fp32 rows `stride` apart, filled
- * up with zeros. */
+/* The walk's rows of k or v, a key head's: as panels of a product's A, and as fp32 rows `stride` apart,
+ * filled up with zeros. */
 void cpu_pack_keys(const struct key_walk *w, struct tensor from, int kv_head, float *to);
 void cpu_copy_keys(const struct key_walk *w, struct tensor from, int kv_head, float *to, int64_t stride);
 /* c * tanh(score / c) of n scores. */
@@ -106,8 +107,8 @@ struct tile_product {
 void cpu_multiply_scores(const struct tile_product *p);
 /* c += alpha a^T b, a (depth x rows); columns as above. */
 void cpu_multiply_across(const struct tile_product *p);
-/* c += alpha a b: a (rows x depth) has whole blocks of PANEL_ROWS rows, BACKWARD_LANES apart (lda is not read),
- * b whole vectors of columns. */
+/* c += alpha a b: a (rows x depth) has whole blocks of PANEL_ROWS rows, BACKWARD_LANES apart (lda is not
+ * read), b whole vectors of columns. */
 void cpu_multiply_down(const struct tile_product *p);
 
 #endif

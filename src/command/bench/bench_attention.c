@@ -1,6 +1,6 @@
-/* bench.kind=attention: attention of the model's shape, forward and backward, on rows of 512 to 4,096 tokens, as
- * many rows as make TOKENS. FLOP are those of the keys that a query sees; backward counts five products, of which
- * one is forward's again. */
+/* bench.kind=attention: attention of the model's shape, forward and backward, on rows of 512 to 4,096 tokens,
+ * as many rows as make TOKENS. FLOP are those of the keys that a query sees; backward counts five products,
+ * of which one is forward's again. */
 #include <math.h>
 #include <stdio.h>
 
@@ -116,8 +116,8 @@ static enum status report(struct world *w, int tokens, bool is_backward, const s
     if (b->session.comm->rank != 0) {
         return OK;
     }
-    printf("%-10s %6d %6d %10.3f %10.3f %10.3f %10.1f %8.1f\n", name, tokens, TOKENS / tokens, t->median * 1e3,
-           t->p10 * 1e3, t->p90 * 1e3, rate / 1e9, 100 * rate / b->peak_flops);
+    printf("%-10s %6d %6d %10.3f %10.3f %10.3f %10.1f %8.1f\n", name, tokens, TOKENS / tokens,
+           t->median * 1e3, t->p10 * 1e3, t->p90 * 1e3, rate / 1e9, 100 * rate / b->peak_flops);
     return bench_row(w->bench, "%s,%d,%d,%.6f,%.6f,%.6f,%.3f,%.4f,%.1f,%.1f", name, tokens, TOKENS / tokens,
                      t->median * 1e3, t->p10 * 1e3, t->p90 * 1e3, rate / 1e9, rate / b->peak_flops,
                      b->peak_fma / 1e9, b->peak_product / 1e9);
