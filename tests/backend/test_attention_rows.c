@@ -106,7 +106,7 @@ static void check_shape(struct backend *b, const struct shape *s) {
 static void test_pieces(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        struct backend *b = open_cpu(i ? "bf16" : "fp32", 2);
+        struct backend *b = open_cpu(i ? "bf16" : "fp32", 1); /* counts of threads: test_threads */
         for (int s = 0; s < COUNT_OF(shapes); s++) {
             check_shape(b, &shapes[s]);
         }
