@@ -26,19 +26,23 @@ counts=${COUNTS:-0 1 3 5 10} # of a user's choices
 contexts=${CONTEXTS:-3}      # of each user that text is sampled under
 prompts=${PROMPTS:-100}      # that text is sampled for
 rows=${ROWS:-2000} heldout=${HELDOUT:-400}
-updates=${UPDATES:-200} # of NP-DPO, 8 users with 8 pairs each; the policies of one user take half as many, of 32 pairs
+updates=${UPDATES:-400} # of NP-DPO, 8 users with PAIRS pairs each,
+alone=${ALONE:-100}     # and of the policies of one user, 32 pairs
+pairs=${PAIRS:-8}
+rate=${RATE:-1e-3} # of NP-DPO
 worlds=${WORLDS:-two three}
 declare -A users=([two]="kind harsh" [three]="kind harsh grand" [real]="judge brevity")
 shape=${SHAPE:-}
 sft=(train.steps="${SFT_STEPS:-150}" train.batch=64 train.learning_rate=3e-3)
 dpo=(dpo.beta=0.5 train.learning_rate=1e-3)
-steer=(lora.rank=8 lora.alpha=16 steer.layers=all steer.targets=8 steer.context_max=8 train.batch=64 train.steps="$updates"
-    steer.rate=1e-3 dpo.loss="${LOSS:-sigmoid+0.15*sft}") # sigmoid alone breaks some texts off
+steer=(lora.rank=8 lora.alpha=16 steer.layers=all steer.hidden=128 steer.targets="$pairs" steer.context_max="$pairs"
+    train.batch=$((8 * pairs)) train.steps="$updates" train.learning_rate="$rate" steer.rate="$rate" train.schedule=linear
+    dpo.loss="${LOSS:-sigmoid+0.15*sft}") # sigmoid alone breaks some texts off
 # As published (Kobalczyk et al.): FiLM from zero, raw embeddings, wide adapters on two projections, small steps; as many
 # pairs as above.
 # shellcheck disable=SC2054 # a list of targets
 published=(lora.rank=128 lora.alpha=256 lora.dropout=0.1 lora.targets=q_proj,v_proj steer.layers=all steer.start=film
-    steer.standardize=false steer.targets=9 steer.context_max=6 train.batch=18 train.steps=$((updates * 64 / 18))
+    steer.standardize=false steer.bounded=false steer.targets=9 steer.context_max=6 train.batch=18 train.steps=$((updates * 8 * pairs / 18))
     train.learning_rate=1e-5 steer.rate=1e-5 train.epsilon=3e-5 dpo.beta=0.05)
 tokens=(generate.max_new_tokens=24)
 limit=()
@@ -132,7 +136,7 @@ study_seed() {
     said sft model="$dir/sft/model"
     for part in ${users[$world]} mixture; do
         once "dpo-$part" dpo data="$dir/train.$part.h5" model="$dir/sft/model" "${dpo[@]}" train.batch=32 \
-            train.steps=$((updates / 2)) "${limit[@]}" seed="$seed" output="$dir/dpo-$part"
+            train.steps="$alone" "${limit[@]}" seed="$seed" output="$dir/dpo-$part"
         judged "$part" model="$dir/dpo-$part/model"
         said "$part" model="$dir/dpo-$part/model"
     done

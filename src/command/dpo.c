@@ -71,9 +71,8 @@ static enum status check_steering(const struct run *run, const struct terms *ter
             "take sigmoid, ipo, hinge or another of those",
             s->dpo.loss);
     }
-    if (*s->select.strategy || *s->eval_data) {
-        return fail(ERR_USAGE, "steer.layers goes without %s",
-                    *s->eval_data ? "eval_data: evaluate its adapter afterwards" : "select.strategy");
+    if (*s->select.strategy) {
+        return fail(ERR_USAGE, "steer.layers goes without select.strategy");
     }
     return s->train.batch % s->steer.targets == 0
                ? OK

@@ -11,8 +11,6 @@
 #include "util/log.h"
 #include "util/mem.h"
 
-enum { MOST_USERS = 64 };
-
 struct users_job {
     struct session *session;
     struct world world;
@@ -21,11 +19,10 @@ struct users_job {
     struct workspace reference_workspace;
     struct scorer policy, other;
     struct conditional result;
-    char *names[MOST_USERS];
+    struct user_names names;
 };
 
-/* "0,1,3,5,10", ascending. Local. */
-static enum status parse_counts(const char *words, struct conditional_options *o) {
+enum status users_counts(const char *words, struct conditional_options *o) {
     for (const char *at = words; *at;) {
         char *end;
         int64_t k = strtoll(at, &end, 10);
@@ -41,15 +38,22 @@ static enum status parse_counts(const char *words, struct conditional_options *o
     return o->n_counts > 0 ? OK : fail(ERR_USAGE, "steer.counts is empty");
 }
 
-/* Of the users' files. Local. */
-static enum status take_names(struct users_job *j) {
+enum status users_names(const char *list, struct user_names *out) {
     struct names files = {0};
-    enum status st = names_split(&files, j->session->settings->data);
+    enum status st = names_split(&files, list);
     for (int i = 0; i < files.n && i < MOST_USERS && st == OK; i++) {
-        st = contexts_name(files.list[i], &j->names[i]);
+        st = contexts_name(files.list[i], &out->of[out->n]);
+        out->n += st == OK;
     }
     names_free(&files);
     return st;
+}
+
+void users_names_free(struct user_names *n) {
+    for (int i = 0; i < n->n; i++) {
+        mem_free(n->of[i]);
+    }
+    *n = (struct user_names){0};
 }
 
 static void turn(void *context, bool to_reference) {
@@ -69,18 +73,16 @@ static enum status open_scorers(struct users_job *j, int64_t targets) {
     return comm_agree(s->comm, st);
 }
 
-/* Local. The steering takes embeddings as it has learnt on. */
-static enum status check_embeddings(const struct users_job *j) {
-    const struct session *s = j->session;
+enum status users_check_embeddings(const struct session *s, const char *embeddings, int64_t width) {
     struct text maker = {0};
-    enum status st = steer_maker(j->embeddings.data, &maker);
-    if (st == OK && s->steers && j->world.width != s->steering.shape.width) {
-        st = fail(ERR_DATA, "%s: embeddings of %lld numbers; %s takes %lld", j->embeddings.data,
-                  (long long)j->world.width, s->settings->adapter, (long long)s->steering.shape.width);
+    enum status st = steer_maker(embeddings, &maker);
+    if (st == OK && s->steers && width != s->steering.shape.width) {
+        st = fail(ERR_DATA, "%s: embeddings of %lld numbers; %s takes %lld", embeddings, (long long)width,
+                  s->settings->adapter, (long long)s->steering.shape.width);
     }
     if (st == OK && s->steers && strcmp(maker.data, s->steering.embedder) != 0) {
-        st = fail(ERR_DATA, "%s: embeddings by %s; %s was trained on those by %s", j->embeddings.data,
-                  maker.data, s->settings->adapter, s->steering.embedder);
+        st = fail(ERR_DATA, "%s: embeddings by %s; %s was trained on those by %s", embeddings, maker.data,
+                  s->settings->adapter, s->steering.embedder);
     }
     text_free(&maker);
     return st;
@@ -95,26 +97,23 @@ static enum status print(struct users_job *j, const struct conditional_options *
                     (long long)j->world.pairs, (long long)o->draws, (long long)o->targets,
                     o->steering ? "true" : "false"));
     TRY(text_printf(out, ", \"data_hash\": \"%s\", \"model_hash\": \"%s\"", data, model));
-    TRY(conditional_print(&j->result, (const char *const *)j->names, out));
+    TRY(conditional_print(&j->result, (const char *const *)j->names.of, out));
     return text_puts(out, "}\n");
 }
 
-static double percent(const struct users_job *j, int count, int64_t label, enum conditional_pairs kind) {
-    return 100 * ratios_value(&j->result.ratios, conditional_at(&j->result, count, label, kind));
+static double percent(const struct conditional *c, int count, int64_t label) {
+    return 100 * ratios_value(&c->ratios, conditional_at(c, count, label, PAIRS_CONFLICTING));
 }
 
-/* A line for each count of choices: every user's accuracy where they differ, and the sum. */
-static void log_table(const struct users_job *j) {
-    const struct conditional *c = &j->result;
+void users_log(const struct conditional *c, const struct user_names *names, const char *when) {
     for (int i = 0; i < c->n_counts; i++) {
         struct text line = {0};
-        enum status st = text_printf(&line, "%lld choices:", (long long)c->counts[i]);
+        enum status st = text_printf(&line, "%s%lld choices:", when, (long long)c->counts[i]);
         for (int64_t label = 0; label < c->labels && st == OK; label++) {
-            st = text_printf(&line, " %s %.1f,", j->names[label], percent(j, i, label, PAIRS_CONFLICTING));
+            st = text_printf(&line, " %s %.1f,", names->of[label], percent(c, i, label));
         }
         if (st == OK) {
-            log_root(LOG_INFO, "%s sum %.1f on conflicting pairs", line.data,
-                     percent(j, i, c->labels, PAIRS_CONFLICTING));
+            log_root(LOG_INFO, "%s sum %.1f on conflicting pairs", line.data, percent(c, i, c->labels));
         }
         text_free(&line);
     }
@@ -125,15 +124,16 @@ static enum status open_all(struct users_job *j) {
     struct session *s = j->session;
     TRY(session_need_head(s->model, s->settings->model, HEAD_LANGUAGE));
     TRY(s->lora ? OK : session_need(s->settings->reference, "reference")); /* adapters have their base */
-    enum status st = steer_first_file(s->settings, &j->first);
-    st = st == OK ? take_names(j) : st;
+    enum status st = steer_first_file(s->settings->data, &j->first);
+    st = st == OK ? users_names(s->settings->data, &j->names) : st;
     st = st == OK ? text_puts(&j->embeddings, s->settings->embeddings) : st;
     TRY(comm_agree(s->comm, st));
     const struct rows_request request = {.path = j->first.data, .key = "data", .kind = ROWS_LABELED};
     TRY(session_open_rows(s, &request, &s->train));
     TRY(*s->settings->embeddings ? OK : steer_embed(s->run, j->first.data, &j->embeddings));
-    TRY(steer_world(s, j->embeddings.data, &j->world));
-    return comm_agree(s->comm, check_embeddings(j));
+    TRY(steer_world(s, s->settings->data, (enum data_split)s->settings->split, j->embeddings.data,
+                    &j->world));
+    return comm_agree(s->comm, users_check_embeddings(s, j->embeddings.data, j->world.width));
 }
 
 static enum status run_users(struct users_job *j, struct text *out) {
@@ -154,7 +154,7 @@ static enum status run_users(struct users_job *j, struct text *out) {
         .seed = (uint64_t)settings->seed,
         .task_seed = (uint64_t)settings->steer.task_seed,
         .intervals = {settings->evaluate.bootstrap, settings->evaluate.confidence, (uint64_t)settings->seed}};
-    TRY(comm_agree(s->comm, parse_counts(settings->steer.counts, &o)));
+    TRY(comm_agree(s->comm, users_counts(settings->steer.counts, &o)));
     TRY(open_all(j));
     if (s->run->dry_run) {
         return OK;
@@ -162,7 +162,7 @@ static enum status run_users(struct users_job *j, struct text *out) {
     o.view = s->train.view;
     TRY(open_scorers(j, o.targets));
     TRY(conditional_run(&o, &j->result));
-    log_table(j);
+    users_log(&j->result, &j->names, "");
     return comm_agree(s->comm, print(j, &o, out));
 }
 
@@ -179,8 +179,6 @@ enum status evaluate_users(struct session *s, struct text *out) {
     world_free(&j.world);
     text_free(&j.first);
     text_free(&j.embeddings);
-    for (int i = 0; i < MOST_USERS; i++) {
-        mem_free(j.names[i]);
-    }
+    users_names_free(&j.names);
     return st;
 }

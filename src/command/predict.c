@@ -84,7 +84,7 @@ enum status trainer_estimate(struct trainer *t, struct estimate_options *out) {
         .rows = &s->train,
         .eval_rows = &s->eval,
         .source = &t->data,
-        .eval_source = t->training.eval_data,
+        .eval_source = s->eval.view ? &t->eval_data : NULL,
     };
     TRY(trainer_config(t, &out->config));
     return t->own && t->session.train.view ? t->own->memory(t, out) : OK;
@@ -101,7 +101,7 @@ enum status trainer_predict(struct trainer *t) {
     if (st == OK && c->rank == 0) {
         printf("%s", resolved.data);
         print_rows("data", &t->session.train);
-        if (t->training.eval_data) {
+        if (t->session.eval.view) {
             print_rows("eval_data", &t->session.eval);
         }
         print_memory(&e);

@@ -19,6 +19,7 @@ static enum status make_config(const struct session *s, const struct model_confi
         .alpha = settings->lora.alpha > 0 ? settings->lora.alpha : (double)settings->lora.rank,
         .dropout = settings->lora.dropout,
         .targets = settings->lora.targets,
+        .layers = settings->lora.layers,
         .rslora = settings->lora.rslora,
         .gaussian = settings->lora.init == 1,
         .base = settings->model,

@@ -64,7 +64,8 @@ static enum status open_new(struct session *s, const struct model_config *config
         .hidden = settings->steer.hidden,
         .heads = settings->steer.aggregate == AGGREGATE_ATTENTION ? settings->steer.heads : 1,
         .aggregate = (enum network_aggregate)settings->steer.aggregate,
-        .inner_mlp = settings->steer.inner == 1};
+        .inner_mlp = settings->steer.inner == 1,
+        .bounded = settings->steer.bounded};
     TRY(parse_layers(settings->steer.layers, config, &shape.layers));
     TRY(find_width(settings, config, &shape.width));
     return steering_open(&shape, (uint64_t)settings->seed, &s->steering);
@@ -87,7 +88,8 @@ enum status session_plan_steering(struct session *s, const struct model_config *
                     (long long)s->steering.shape.layers, (long long)config->layers);
     }
     struct steering_training t = session_steering_training(s);
-    t.users = is_new ? t.users : STEERED_USERS;
+    bool is_own = is_new && (!*settings->eval_data || t.users > STEERED_USERS);
+    t.users = is_own ? t.users : STEERED_USERS;
     s->steers = true;
     return steering_lay_out(&s->steering, &t, &s->adapters);
 }

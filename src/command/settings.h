@@ -70,7 +70,7 @@ struct settings {
     struct {
         int64_t rank; /* 0: no adapters */
         double alpha, dropout;
-        char *targets;
+        char *targets, *layers;
         bool rslora;
         int init; /* 0 uniform, 1 gaussian */
     } lora;
@@ -120,7 +120,7 @@ struct settings {
         int aggregate; /* enum network_aggregate */
         int inner;     /* 0 linear, 1 mlp */
         int start;     /* enum steering_start */
-        bool standardize;
+        bool standardize, bounded;
         double deviation, rate, dropout;
     } steer;
     struct {

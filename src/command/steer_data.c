@@ -12,9 +12,9 @@ bool steer_has_users(const struct settings *s) {
     return strchr(s->data, ',') != NULL;
 }
 
-enum status steer_first_file(const struct settings *s, struct text *out) {
+enum status steer_first_file(const char *list, struct text *out) {
     struct names files = {0};
-    enum status st = names_split(&files, s->data);
+    enum status st = names_split(&files, list);
     st = st == OK && files.n == 0 ? fail(ERR_USAGE, "data is not set") : st;
     st = st == OK ? text_puts(out, files.list[0]) : st;
     names_free(&files);
@@ -53,10 +53,11 @@ enum status steer_maker(const char *path, struct text *out) {
     return st == OK ? closed : st;
 }
 
-enum status steer_world(const struct session *s, const char *embeddings, struct world *out) {
-    const struct world_options o = {.data = s->settings->data,
+enum status steer_world(const struct session *s, const char *files, enum data_split split,
+                        const char *embeddings, struct world *out) {
+    const struct world_options o = {.data = files,
                                     .embeddings = embeddings,
-                                    .split = (enum data_split)s->settings->split,
+                                    .split = split,
                                     .split_seed = (uint64_t)s->settings->seed,
                                     .trust_data = s->settings->trust_data};
     int64_t dropped = 0;

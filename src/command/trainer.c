@@ -72,7 +72,7 @@ void trainer_plan(struct trainer *t) {
         .workspace = &s->workspace,
         .terms = &t->terms,
         .source = {.context = &t->data, .read = read_batch, .ahead = true, .plan = t->data.plan},
-        .eval_data = s->eval.view ? &t->eval_data : NULL,
+        .eval_data = s->eval.view && !*settings->steer.layers ? &t->eval_data : NULL,
         .keep = trainer_keep(settings),
         .label = s->run->options->command,
         .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan) * span,
@@ -115,7 +115,9 @@ enum status trainer_open_rows(struct trainer *t) {
         t->own->request(settings, &train);
     }
     TRY(session_open_rows(s, &train, &s->train));
-    if (*settings->eval_data) {
+    if (*settings->eval_data && *settings->steer.layers) {
+        TRY(trainer_steer_evaluation_rows(t));
+    } else if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
                                           .key = "eval_data",
                                           .kind = trainer_rows(&t->terms),
@@ -226,7 +228,7 @@ static enum status prepare_reference(struct trainer *t) {
     TRY(session_reference(s, &train));
     t->data.reference = s->train.reference;
     t->data.reads_tokens = tokens;
-    if (s->eval.view) {
+    if (t->training.eval_data) {
         const struct reference_request eval = {.rows = &s->eval,
                                                .source = &t->eval_data,
                                                .steps = INT64_MAX,
@@ -444,6 +446,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     t->training.accepted = accept_run;
     t->training.accepted_context = &acceptance;
     st = t->own ? t->own->open(t) : prepare_reference(t);
+    st = st == OK && *settings->steer.layers ? trainer_steer_evaluation(t) : st;
     st = st == OK ? train(t) : st;
     st = st == OK ? OK : explain_memory(t, st);
     return st == OK ? save_model(t) : st;

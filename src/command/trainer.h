@@ -39,11 +39,13 @@ struct trainer {
     struct batch_source data, eval_data;
     struct live_reference follower; /* dpo.sync_reference */
     struct workspace follower_workspace;
-    struct world world;        /* where users steer the policy: their pairs and choices, */
-    struct steer_source users; /* in updates, */
-    struct steers steers;      /* in the step, */
-    struct text embeddings;    /* and the side-car of their choices */
-    struct estimate need;      /* where has_need */
+    struct world world;                        /* where users steer the policy: their pairs and choices, */
+    struct steer_source users;                 /* in updates, */
+    struct steers steers;                      /* in the step, */
+    struct text embeddings;                    /* and the side-car of their choices; */
+    struct text eval_embeddings;               /* likewise of eval_data */
+    struct steer_evaluation *users_evaluation; /* of eval_data (trainer_steer_evaluate.c); NULL: none */
+    struct estimate need;                      /* where has_need */
     bool has_need;
     double began, stop_at;   /* of the command, seconds since the epoch; stop_at 0: no limit */
     enum stored_type stored; /* of the weights that are written */
@@ -81,6 +83,14 @@ enum status trainer_steer_first(struct trainer *t);
 enum status trainer_steer_embed(struct trainer *t);
 enum status trainer_steer_open(struct trainer *t);
 void trainer_steer_close(struct trainer *t);
+/* Accuracies by user of eval_data, during the training: several files again, as many as data.
+ * embed: Collective, the side-car of their choices, which may be that of data. rows: Collective, the first
+ * one's. The other: Collective, once the policy and its reference are there; nothing where eval_data is not
+ * set. */
+enum status trainer_steer_embed_evaluation(struct trainer *t);
+enum status trainer_steer_evaluation_rows(struct trainer *t);
+enum status trainer_steer_evaluation(struct trainer *t);
+void trainer_steer_evaluation_close(struct trainer *t);
 
 /* Local. What an estimate of the run asks; t has its back end, and where more than the state's bytes are
  * asked its rows open; no model. */

@@ -5,7 +5,7 @@
 #include "command/trainer.h"
 
 enum status trainer_steer_first(struct trainer *t) {
-    enum status st = t->view.len > 0 ? OK : steer_first_file(t->session.settings, &t->view);
+    enum status st = t->view.len > 0 ? OK : steer_first_file(t->session.settings->data, &t->view);
     return comm_agree(t->session.comm, st);
 }
 
@@ -16,7 +16,8 @@ enum status trainer_steer_embed(struct trainer *t) {
     enum status st = is_given ? text_puts(&t->embeddings, s->embeddings)
                               : text_printf(&t->embeddings, "%s/steer.embeddings.h5", s->output);
     TRY(comm_agree(t->session.comm, st));
-    return is_given ? OK : steer_embed(t->session.run, t->view.data, &t->embeddings);
+    TRY(is_given ? OK : steer_embed(t->session.run, t->view.data, &t->embeddings));
+    return *s->eval_data ? trainer_steer_embed_evaluation(t) : OK;
 }
 
 /* Local. What the batch's rows are under. */
@@ -71,12 +72,15 @@ static enum status open_users(struct trainer *t) {
 
 enum status trainer_steer_open(struct trainer *t) {
     const struct session *s = &t->session;
-    TRY(steer_world(s, t->embeddings.data, &t->world));
+    TRY(steer_world(s, s->settings->data, (enum data_split)s->settings->split, t->embeddings.data,
+                    &t->world));
     return comm_agree(s->comm, open_users(t));
 }
 
 void trainer_steer_close(struct trainer *t) {
+    trainer_steer_evaluation_close(t);
     steer_source_close(&t->users);
     world_free(&t->world);
     text_free(&t->embeddings);
+    text_free(&t->eval_embeddings);
 }

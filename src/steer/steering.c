@@ -174,7 +174,9 @@ enum status steering_encode(struct steering *s, int64_t users, int64_t k, const 
     s->pass.step = dropout ? dropout->step : 0;
     s->pass.first_user = 0;
     set_pass_forward(&s->encoder, &s->pass);
-    memcpy(s->z, s->pass.out, (size_t)n * sizeof *s->z);
+    for (int64_t i = 0; i < n; i++) {
+        s->z[i] = s->shape.bounded ? tanh(s->pass.out[i]) : s->pass.out[i];
+    }
     memset(s->condition.dz, 0, (size_t)n * sizeof *s->condition.dz);
     s->condition.n = (int32_t)users;
     s->condition.width = s->shape.hidden;
@@ -197,7 +199,10 @@ static enum status add_gradient(struct steering *s, const struct tensor_pair *p)
 
 enum status steering_backward(struct steering *s) {
     int64_t n = s->condition.n * s->shape.hidden;
-    memcpy(s->pass.d_out, s->condition.dz, (size_t)n * sizeof *s->pass.d_out);
+    for (int64_t i = 0; i < n; i++) {
+        double slope = s->shape.bounded ? 1 - s->z[i] * s->z[i] : 1;
+        s->pass.d_out[i] = slope * s->condition.dz[i];
+    }
     memset(s->condition.dz, 0, (size_t)n * sizeof *s->condition.dz);
     memset(s->encoder.gradients, 0, (size_t)s->encoder.count * sizeof *s->encoder.gradients);
     set_pass_backward(&s->encoder, &s->pass);

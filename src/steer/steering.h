@@ -18,6 +18,7 @@ struct steering_shape {
     int64_t hidden, heads; /* H, also z's; heads divides it */
     enum network_aggregate aggregate;
     bool inner_mlp;
+    bool bounded; /* z is tanh of what the encoder says: more choices that agree make it surer, not larger */
     int64_t layers; /* with FiLM, from the first */
 };
 

@@ -32,6 +32,14 @@ static enum status take_aggregate(const json_t *o, const char *path, enum networ
     return fail(ERR_DATA, "%s: aggregate is none of attention, mean and sum", path);
 }
 
+/* Files without it say no. */
+static enum status take_flag(const json_t *o, const char *key, const char *path, bool *out) {
+    const json_t *value = json_object_get(o, key);
+    *out = json_is_true(value);
+    return !value || json_is_boolean(value) ? OK
+                                            : fail(ERR_DATA, "%s: %s is neither true nor false", path, key);
+}
+
 static enum status take_shape(const json_t *o, const char *path, struct steering_shape *out) {
     int64_t version;
     TRY(json_take_int(o, "version", path, &version));
@@ -43,7 +51,8 @@ static enum status take_shape(const json_t *o, const char *path, struct steering
     TRY(json_take_int(o, "heads", path, &out->heads));
     TRY(json_take_int(o, "layers", path, &out->layers));
     TRY(take_aggregate(o, path, &out->aggregate));
-    out->inner_mlp = json_is_true(json_object_get(o, "inner_mlp"));
+    TRY(take_flag(o, "inner_mlp", path, &out->inner_mlp));
+    TRY(take_flag(o, "bounded", path, &out->bounded));
     if (out->width < 1 || out->hidden < 1 || out->heads < 1 || out->layers < 1) {
         return fail(ERR_DATA, "%s: embedding_width, hidden, heads and layers must be 1 or more", path);
     }
@@ -172,13 +181,13 @@ static enum status write_shape(const struct steering *s, const char *folder) {
     const struct steering_shape *f = &s->shape;
     enum status st;
     TRY_TO(done, text_printf(&path, "%s/steering.json", folder));
-    TRY_TO(done,
-           text_printf(&out,
-                       "{\n  \"version\": %d,\n  \"embedding_width\": %lld,\n  \"hidden\": %lld,\n"
-                       "  \"heads\": %lld,\n  \"layers\": %lld,\n  \"aggregate\": \"%s\",\n"
-                       "  \"inner_mlp\": %s,\n  \"embedder\": ",
-                       VERSION, (long long)f->width, (long long)f->hidden, (long long)f->heads,
-                       (long long)f->layers, aggregates[f->aggregate], f->inner_mlp ? "true" : "false"));
+    TRY_TO(done, text_printf(&out,
+                             "{\n  \"version\": %d,\n  \"embedding_width\": %lld,\n  \"hidden\": %lld,\n"
+                             "  \"heads\": %lld,\n  \"layers\": %lld,\n  \"aggregate\": \"%s\",\n"
+                             "  \"inner_mlp\": %s,\n  \"bounded\": %s,\n  \"embedder\": ",
+                             VERSION, (long long)f->width, (long long)f->hidden, (long long)f->heads,
+                             (long long)f->layers, aggregates[f->aggregate], f->inner_mlp ? "true" : "false",
+                             f->bounded ? "true" : "false"));
     TRY_TO(done, text_json(&out, s->embedder, strlen(s->embedder)));
     TRY_TO(done, text_puts(&out, "\n}\n"));
     st = file_write(path.data, out.data, out.len);

@@ -31,6 +31,8 @@ static const char *const known[] = {"peft_type",
                                     "inference_mode",
                                     "megatron_core",
                                     "exclude_modules",
+                                    "layers_to_transform",
+                                    "layers_pattern",
                                     "runtime_config",
                                     "qalora_group_size",
                                     "ensure_weight_tying"};
@@ -45,7 +47,8 @@ static bool asks_nothing(const json_t *value) {
 static enum status refuse(const char *where, const char *what) {
     return fail(ERR_DATA,
                 "%s: %s is not supported; supported: LoRA with r, lora_alpha, use_rslora, target_modules, "
-                "exclude_modules, rank_pattern, alpha_pattern, fan_in_fan_out, modules_to_save, bias none",
+                "exclude_modules, layers_to_transform, rank_pattern, alpha_pattern, fan_in_fan_out, "
+                "modules_to_save, bias none",
                 where, what);
 }
 
@@ -109,6 +112,7 @@ static enum status check_config(const json_t *config, const char *where) {
     }
     TRY(dora ? refuse(where, "\"use_dora\"") : OK);
     TRY(check_init(config, where));
+    TRY(adapter_layers_check(config, where));
     return check_keys(config, where);
 }
 
@@ -169,7 +173,8 @@ enum status adapter_config_make(const struct adapter_wanted *w, const struct mod
                      "none", "rank_pattern", "alpha_pattern", "modules_to_save", saved, "fan_in_fan_out",
                      model->family->stored_transposed, "use_dora", 0, "init_lora_weights", init,
                      "inference_mode", 1);
-    return *out ? OK : fail(ERR_SYSTEM, "out of memory: adapter_config.json");
+    TRY(*out ? OK : fail(ERR_SYSTEM, "out of memory: adapter_config.json"));
+    return adapter_layers_ask(*out, w->layers, model->layers);
 }
 
 /* What a layout is made from. */
@@ -257,12 +262,13 @@ static enum status take_parameter(const struct reading *r, const struct paramete
     enum lora_role role = lora_role(r->model, p);
     char module[LORA_NAME];
     const char *dot = strrchr(p->name, '.');
-    bool is_weight = dot && strcmp(dot, ".weight") == 0, saved, target, excluded;
+    bool is_weight = dot && strcmp(dot, ".weight") == 0, saved, target, excluded, in_layers;
     snprintf(module, sizeof module, "%.*s", (int)(dot ? dot - p->name : 0), p->name);
     TRY(is_saved(r, module, &saved));
     TRY(is_listed(json_object_get(r->config, "target_modules"), module, role, &target));
     TRY(is_listed(json_object_get(r->config, "exclude_modules"), module, role, &excluded));
-    target = target && !excluded && is_weight;
+    TRY(adapter_layers_hold(r->config, module, &in_layers));
+    target = target && !excluded && is_weight && in_layers;
     if (saved && role == LORA_PRODUCT) {
         return refuse_module(r, module, "modules_to_save takes embeddings, norms and heads only");
     }

@@ -14,6 +14,7 @@ struct adapter_wanted {
     int64_t rank;
     double alpha, dropout;
     const char *targets; /* names with commas between them, "all-linear", or "auto" */
+    const char *layers;  /* numbers of blocks with commas between them; "": all */
     bool rslora, gaussian;
     const char *base; /* the model's folder, as PEFT's files name it */
 };
@@ -34,5 +35,16 @@ enum status adapter_config_layout(const json_t *config, const char *where, bool 
 /* Local. Python's re: whether the whole of name matches; with a suffix, whether "(.*\.)?(regex)" does. Fails:
  * ERR_DATA for an expression that PCRE2 does not take. */
 enum status adapter_pattern_matches(const char *regex, bool is_suffix, const char *name, bool *out);
+/* Local. The number in name behind a part that fits: what group 1 of ".*\.regex\.(\d+)\." holds as it matches
+ * from name's start; -1: it does not. Fails: as above, and where the group is another one that holds no
+ * number. */
+enum status adapter_pattern_number(const char *regex, const char *name, int64_t *out);
+
+/* Blocks (adapter_layers.c). Local. check: fails with ERR_DATA for what is not as PEFT writes it. hold:
+ * whether a module that target_modules names is of a block that gets adapters. ask: words as in
+ * adapter_wanted into a configuration, for a model of so many blocks; fails with ERR_USAGE. */
+enum status adapter_layers_check(const json_t *config, const char *where);
+enum status adapter_layers_hold(const json_t *config, const char *module, bool *out);
+enum status adapter_layers_ask(json_t *config, const char *words, int64_t layers);
 
 #endif

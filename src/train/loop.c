@@ -82,7 +82,8 @@ static struct decision decide(const struct loop *l, const double *asked) {
     }
     bool is_last = done == t->steps, wants = out.stop != STOP_NO || asked[ASK_MEASURE] > 0;
     bool is_due = due(t->checkpoint_every, done, span_of(l));
-    out.want_evaluate = t->eval_data && out.stop == STOP_NO && (due(t->evaluate_every, done, 1) || is_last);
+    bool evaluates = t->eval_data || t->evaluate;
+    out.want_evaluate = evaluates && out.stop == STOP_NO && (due(t->evaluate_every, done, 1) || is_last);
     out.want_checkpoint = out.stop != STOP_TERM_TIGHT && ends_span(l) && (wants || is_due || is_last);
     return out;
 }
@@ -270,7 +271,7 @@ static enum status loop_run(struct loop *l) {
         TRY(profile_start(l->comm, t->model->base->backend, &profile_began));
     }
     TRY(open_step(l));
-    if (t->eval_data && l->state.step == 0) {
+    if ((t->eval_data || t->evaluate) && l->state.step == 0) {
         TRY(loop_evaluate(l));
     }
     progress_start(&l->progress, t->label, "steps", (double)(t->steps - l->start_step));

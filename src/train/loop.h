@@ -20,7 +20,12 @@ struct training {
     const struct terms *terms;
     struct source source;
     const struct batch_source *eval_data; /* NULL for none */
-    enum pass_keep keep;                  /* KEEP_ALL or KEEP_INPUTS */
+    /* Collective. Another evaluation than the loss of eval_data: appends members to an evaluation's line,
+     * whose names begin with eval_, and says in the log what it has found. The workspace is free. NULL: none.
+     */
+    enum status (*evaluate)(void *context, int64_t step, struct text *line);
+    void *evaluate_context;
+    enum pass_keep keep; /* KEEP_ALL or KEEP_INPUTS */
     /* The run. */
     const char *label; /* "sft", "dpo" */
     int64_t steps, warmup_steps;

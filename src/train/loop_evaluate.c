@@ -16,6 +16,10 @@ static void add_accuracy(void *context, const struct sample *sample, const struc
     ratios_end_row(accuracy, evaluation_unit(sample));
 }
 
+static enum status begin_line(const struct loop *l, struct text *line) {
+    return text_printf(line, "{\"step\": %lld", (long long)l->state.step);
+}
+
 static enum status eval_line(struct loop *l, const struct sums *sums, const struct ratios *accuracy,
                              double seconds) {
     if (l->comm->rank != 0) {
@@ -23,7 +27,7 @@ static enum status eval_line(struct loop *l, const struct sums *sums, const stru
     }
     struct text line = {0};
     enum status st;
-    TRY_TO(done, text_printf(&line, "{\"step\": %lld", (long long)l->state.step));
+    TRY_TO(done, begin_line(l, &line));
     TRY_TO(done, metrics_put_sums(&line, "eval_", l->t->terms, sums));
     if (l->t->terms->reads & READS_VALUE) {
         TRY_TO(done, metrics_put(&line, "eval_", "accuracy_low", accuracy->low[0]));
@@ -85,8 +89,42 @@ done:
     return st;
 }
 
+/* Local. Closes the line of another evaluation. */
+static enum status end_line(struct loop *l, struct text *line, double seconds) {
+    if (l->comm->rank != 0) {
+        return OK;
+    }
+    TRY(metrics_put(line, "eval_", "num_tokens", l->state.sequence_tokens));
+    TRY(metrics_put(line, "eval_", "runtime", seconds));
+    TRY(metrics_put(line, "", "epoch", loop_epoch(l)));
+    return metrics_write(&l->metrics, line);
+}
+
+/* Collective. */
+static enum status evaluate_otherwise(struct loop *l) {
+    const struct training *t = l->t;
+    double began = clock_seconds();
+    struct text line = {0};
+    watchdog_allow(l->comm->watchdog, "evaluating", FIRST_ALLOWANCE_S);
+    step_pause(&l->step);
+    enum status st;
+    TRY_TO(done, comm_agree(l->comm, begin_line(l, &line)));
+    TRY_TO(done, t->evaluate(t->evaluate_context, l->state.step, &line));
+    st = end_line(l, &line, clock_seconds() - began);
+    st = st == OK ? step_continue(&l->step) : st;
+    TRY_TO(done, comm_agree(l->comm, st));
+    step_clock(&l->step);
+    l->evaluated_s = clock_seconds() - began;
+done:
+    text_free(&line);
+    return st;
+}
+
 /* The scorer is opened anew because a training pass holds the workspace. */
 enum status loop_evaluate(struct loop *l) {
+    if (l->t->evaluate) {
+        return evaluate_otherwise(l);
+    }
     double began = clock_seconds();
     struct ratios accuracy = {0};
     struct sums sums;

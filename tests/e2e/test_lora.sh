@@ -124,6 +124,11 @@ forms '"target_modules": "all-linear"' '"target_modules": "("' 'no expression'
 forms '"target_modules": "all-linear"' '"target_modules": ["embed_tokens"]' 'embed_tokens'
 refuses 66 "adapter_config.json" score --quiet data=train.h5 model=init adapter=init
 refuses 66 "give it as adapter=" score --quiet data=train.h5 model=$adapter
+run 1 sft "${common[@]}" lora.rank=2 lora.targets=q_proj,v_proj lora.layers=1 train.steps=1 output=one_block
+grep -q '"layers_to_transform": \[1\]' <(tr -s ' \n' ' ' < one_block/adapter/adapter_config.json | sed 's/\[ /[/; s/ \]/]/') ||
+    bad "lora.layers is not in the adapter's file: $(cat one_block/adapter/adapter_config.json)"
+refuses 2 "0 to 1, with commas" sft "${common[@]}" lora.rank=2 lora.targets=q_proj lora.layers=2 output=no
+refuses 2 "not with all-linear" sft "${common[@]}" lora.rank=2 lora.targets=all-linear lora.layers=0 output=no
 refuses 2 "no module of a LlamaForCausalLM is named wrong" sft "${common[@]}" lora.rank=2 lora.targets=q_proj,wrong output=no
 
 refuses 2 "cannot follow adapters" dpo "${common[@]}" lora.rank=2 dpo.sync_reference=true output=no

@@ -61,6 +61,37 @@ grep -q '"steered": true' e3 || bad "FiLM alone"
 
 refuses 2 "reference" evaluate "${test[@]}" $given
 
+# During a training: what evaluate says of its end, on any ranks, of the same responses or of others; the updates stay the same.
+accuracies() {
+    python3 - "$1" "$2" << 'PY'
+import json, sys
+found = {l["step"]: l for l in map(json.loads, open(sys.argv[1] + "/metrics.jsonl")) if "eval_accuracies/sum/2" in l}
+assert sorted(found) == [0, 3, 4] and all("eval_runtime" in l for l in found.values()), sorted(found)
+last = json.load(open(sys.argv[2]))
+users = {**{name.split(".")[1]: rows for name, rows in last["accuracy"].items()}, "sum": last["sum"]}
+seen = {k.split("/")[1].split(".")[-1] + "/" + k.split("/")[2]: v for k, v in found[4].items() if k.startswith("eval_accuracies")}
+want = {f"{user}/{row['choices']}": row["conflicting"]["value"] for user, rows in users.items() for row in rows}
+assert seen == want and len(seen) == 6, (seen, want)
+assert found[0]["eval_accuracies/sum/0"] == 0 # the policy is its reference yet
+PY
+}
+run 1 --quiet synth synth.kind=users synth.rows=40 synth.length=4 seed=9 output=held.jsonl
+run 1 --quiet prepare input=held.jsonl tokenizer=bytes prepare.objectives=kind,harsh prepare.splits=false output=held.h5
+watched=("${common[@]}" "${lora[@]}" train.evaluate_every=3 steer.draws=6 steer.counts=0,2)
+run 1 dpo "${watched[@]}" $given output=w1 eval_data=$users eval_split=test
+run 2 dpo "${watched[@]}" output=w2 eval_data=$users eval_split=test
+run 1 dpo "${watched[@]}" output=held eval_data=held.kind.h5,held.harsh.h5
+for n in w1 w2 held; do
+    cmp -s s1/adapter/steering.safetensors $n/adapter/steering.safetensors || bad "an evaluation changes $n"
+done
+cmp -s <(grep -o '"eval_acc[^,]*' w1/metrics.jsonl) <(grep -o '"eval_acc[^,]*' w2/metrics.jsonl) || bad "accuracies differ between ranks"
+asked=(data="$users" model=init steer.draws=6 steer.targets=4 steer.counts=0,2 split=test)
+run 1 --quiet evaluate "${asked[@]}" adapter=w1/adapter $given output=w1.json
+accuracies w1 w1.json || bad "accuracies during training"
+asked[0]=data=held.kind.h5,held.harsh.h5 asked[5]=split=all
+run 1 --quiet evaluate "${asked[@]}" adapter=w1/adapter output=held.json
+accuracies held held.json || bad "accuracies of other responses during training"
+
 # Trained on, and on an adapter that has none yet, whose FiLM begins as nothing.
 run 1 dpo "${common[@]}" $given output=more adapter=s1/adapter reference.adapter=none train.steps=1
 run 1 --quiet dpo data=users.kind.h5 model=init lora.rank=2 train.steps=1 output=plain
@@ -100,7 +131,9 @@ assert min(off("k1", "k3"), off("k1", "k0"), off("k3", "k4")) > 1e-3, "choices d
 PY
 
 refuses 2 "no multiple of steer.targets" dpo "${common[@]}" "${lora[@]}" $given output=refused train.batch=15
-refuses 2 "goes without eval_data" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=users.kind.h5
+refuses 2 "names 1 files and data 2" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=users.kind.h5
+refuses 2 "has other responses than data" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=held.kind.h5,held.harsh.h5
+refuses 2 "\"evaluate.rows\" has no effect" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=$users evaluate.rows=3
 refuses 2 "not one of a pair alone" dpo "${common[@]}" "${lora[@]}" $given output=refused dpo.loss=aot
 refuses 2 "all, or 1 to 2" dpo "${common[@]}" "${lora[@]}" $given output=refused steer.layers=3
 refuses 2 "has 4 pairs\|steer.targets=4" dpo "${common[@]}" "${lora[@]}" $given output=refused steer.context_max=5

@@ -69,6 +69,24 @@ static void test_refused(void **state) {
     refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"lora_dropout\": 1.5}", "lora_dropout");
     refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"rank_pattern\": {\"q_proj\": \"x\"}}", "no number");
     refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"rank_pattern\": {\"(\": 3}}", "no expression");
+    refuse("{" LORA "\"target_modules\": \"all-linear\", \"layers_to_transform\": [0]}", "list of names");
+    refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [0, -1]}",
+           "neither a block's");
+    refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": \"0\"}", "neither a block's");
+    refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"layers_pattern\": \"layers\"}",
+           "without \"layers_to");
+    refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": 0, \"layers_pattern\": 3}",
+           "neither text");
+    refuse("{" LORA
+           "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": 0, \"layers_pattern\": \"(\"}",
+           "no expression");
+    refuse("{" LORA
+           "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": 0, \"layers_pattern\": \"(l)ayers\"}",
+           "no block's number");
+    refuse("{" LORA "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": 2}", "fits target_modules");
+    refuse("{" LORA
+           "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": 0, \"layers_pattern\": \"h\"}",
+           "fits target_modules");
     refuse("{" LORA "\"target_modules\": []}", "fits target_modules");
     refuse("{" LORA "\"target_modules\": [\"c_attn\", 3]}", "fits target_modules");
     refuse("{" LORA "\"target_modules\": \"(a*)*b\"}", "fits target_modules");
@@ -91,6 +109,19 @@ static void test_modules(void **state) {
         {"{" LORA "\"target_modules\": \"all-linear\", \"exclude_modules\": [\"k_proj\"]}", 12, 0, 8, 1},
         {"{" LORA "\"target_modules\": \".*layers\\\\.0.*proj\", \"use_rslora\": true, \"r\": 4}", 7, 0, 4,
          4},
+        {"{" LORA "\"target_modules\": [\"q_proj\", \"v_proj\"], \"layers_to_transform\": 1}", 2, 0, 8, 1},
+        {"{" LORA
+         "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [0, 7], \"layers_pattern\": null}",
+         1, 0, 8, 1},
+        {"{" LORA "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [], \"layers_pattern\": []}", 2,
+         0, 8, 1},
+        {"{" LORA
+         "\"target_modules\": [\"q_proj\"], \"layers_to_transform\": [1], \"layers_pattern\": [\"h\", "
+         "\"lay...\"]}",
+         1, 0, 8, 1},
+        {"{" LORA
+         "\"target_modules\": [\"q_proj\", \"model.layers.0.mlp.up_proj\"], \"layers_to_transform\": [1]}",
+         2, 0, 8, 1},
         {"{" LORA "\"target_modules\": [\"q_proj\"], \"rank_pattern\": {\"layers.0.self_attn.q_proj\": 2}}",
          2, 0, 2, 4},
         {"{" LORA "\"target_modules\": [\"q_proj\"], \"alpha_pattern\": {\"^q_proj\": 2, \"q_proj\": 16}}", 2,
