@@ -1,6 +1,7 @@
 #include "decode/decoder.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "decode/draw.h"
@@ -8,6 +9,8 @@
 
 /* Rows that a step or a reading of prompts takes at most: logits of so many are held. */
 enum { MOST_ROWS = 64 };
+/* Rows of a step are drawn by threads beside each other; each has a few vectors over the vocabulary. */
+enum { MOST_DRAWERS = 16 };
 
 /* A sequence of the caches. */
 struct sequence {
@@ -27,7 +30,8 @@ struct decoder {
     struct model *model;
     struct decoder_options options;
     struct voice voices[VOICES];
-    struct drawer drawer;
+    struct drawer *drawers; /* one a thread */
+    int n_drawers;
     bool steady;
     int32_t n_slots, max_tokens, most_rows;
     struct sequence *slots;
@@ -36,6 +40,7 @@ struct decoder {
     int64_t cap_tokens;
     double *logps;
     struct drawn *drawn;
+    bool *is_drawn;
     /* Of the run. */
     const struct prompt *prompts;
     struct response_tokens *out;
@@ -89,6 +94,17 @@ static enum status open_voice(struct decoder *d, struct model *m, struct workspa
     return cache_open(m, w ? w : &v->own, d->n_slots, d->max_tokens, &v->cache);
 }
 
+static enum status open_drawers(struct decoder *d) {
+    int threads = d->model->backend->caps.threads;
+    int n = threads < d->most_rows ? threads : d->most_rows;
+    n = n < 1 ? 1 : n < MOST_DRAWERS ? n : MOST_DRAWERS;
+    TRY(NEW_ARRAY(d->drawers, n));
+    while (d->n_drawers < n) {
+        TRY(drawer_open(&d->options, d->model->config.vocabulary, &d->drawers[d->n_drawers++]));
+    }
+    return OK;
+}
+
 enum status decoder_open(struct model *m, struct workspace *w, const struct decoder_options *o,
                          struct decoder **out) {
     struct decoder *d;
@@ -105,8 +121,9 @@ enum status decoder_open(struct model *m, struct workspace *w, const struct deco
     TRY_TO(failed, NEW_ARRAY(d->offsets, d->most_rows + 1));
     TRY_TO(failed, NEW_ARRAY(d->logps, d->most_rows));
     TRY_TO(failed, NEW_ARRAY(d->drawn, d->most_rows));
+    TRY_TO(failed, NEW_ARRAY(d->is_drawn, d->most_rows));
     TRY_TO(failed, GROW_ARRAY(d->tokens, d->cap_tokens, d->most_rows));
-    TRY_TO(failed, drawer_open(&d->options, m->config.vocabulary, &d->drawer));
+    TRY_TO(failed, open_drawers(d));
     for (int v = 0; v < VOICES; v++) {
         struct model *other = v == VOICE_POLICY ? m : o->voices[v];
         if (other) {
@@ -132,12 +149,16 @@ void decoder_close(struct decoder *d) {
         mem_free(d->voices[v].logits);
         mem_free(d->voices[v].kept);
     }
-    drawer_close(&d->drawer);
+    for (int i = 0; i < d->n_drawers; i++) {
+        drawer_close(&d->drawers[i]);
+    }
+    mem_free(d->drawers);
     mem_free(d->slots);
     mem_free(d->sequences);
     mem_free(d->offsets);
     mem_free(d->logps);
     mem_free(d->drawn);
+    mem_free(d->is_drawn);
     mem_free(d->tokens);
     mem_free(d);
 }
@@ -164,13 +185,19 @@ static void rows_of(const struct decoder *d, int32_t i, const float *rows[VOICES
     }
 }
 
-/* The slot's next token; where its logits are broken, its response ends with what it has. */
+/* The slot's next token; fails where its logits are broken. Any thread, with a drawer of its own. */
+static enum status draw_with(struct drawer *drawer, const struct decoder *d, const struct sequence *slot,
+                             const float *const rows[VOICES], struct drawn *drawn) {
+    const struct response_tokens *out = &d->out[slot->item];
+    return drawer_draw(drawer, &d->prompts[slot->item], out, rows, out->numbers != NULL, drawn);
+}
+
+/* The same for this thread; where the logits are broken, the response ends with what it has. */
 static bool draw(struct decoder *d, struct sequence *slot, const float *const rows[VOICES],
                  struct drawn *drawn) {
     struct response_tokens *out = &d->out[slot->item];
-    const struct prompt *p = &d->prompts[slot->item];
-    if (drawer_draw(&d->drawer, p, out, rows, out->numbers != NULL, drawn) != OK) {
-        (void)note("generating token %d of row %lld", out->count, (long long)p->row);
+    if (draw_with(&d->drawers[0], d, slot, rows, drawn) != OK) {
+        (void)note("generating token %d of row %lld", out->count, (long long)d->prompts[slot->item].row);
         out->broken = true;
         slot->item = -1;
         d->done++;
@@ -178,6 +205,30 @@ static bool draw(struct decoder *d, struct sequence *slot, const float *const ro
     }
     slot->token = drawn->token;
     return true;
+}
+
+/* Those of a step's slots that are not idle. What a thread fails at is drawn again by this one, which says
+ * so: a draw depends on nothing but its logits and its place. */
+static void draw_all(struct decoder *d, int32_t n) {
+#pragma omp parallel for num_threads(d->n_drawers) schedule(dynamic, 1) if (n > 1)
+    for (int32_t i = 0; i < n; i++) {
+        const float *rows[VOICES];
+        struct sequence *slot = &d->slots[d->sequences[i]];
+        d->drawn[i] = (struct drawn){0};
+        rows_of(d, i, rows);
+        d->is_drawn[i] = slot->item >= 0 &&
+                         draw_with(&d->drawers[omp_get_thread_num()], d, slot, rows, &d->drawn[i]) == OK;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const float *rows[VOICES];
+        struct sequence *slot = &d->slots[d->sequences[i]];
+        rows_of(d, i, rows);
+        if (d->is_drawn[i]) {
+            slot->token = d->drawn[i].token;
+        } else if (slot->item >= 0) {
+            (void)draw(d, slot, rows, &d->drawn[i]);
+        }
+    }
 }
 
 /* Adds the token; at a stop or the limit the slot becomes idle. */
@@ -368,7 +419,6 @@ static enum status idle_along(struct decoder *d, int32_t s) {
 
 /* One step of the n slots in d->sequences; idle ones among them are not read. */
 static enum status step(struct decoder *d, int32_t n) {
-    const float *rows[VOICES];
     bool want = false;
     for (int32_t i = 0; i < n; i++) {
         d->tokens[i] = d->slots[d->sequences[i]].token;
@@ -377,14 +427,11 @@ static enum status step(struct decoder *d, int32_t n) {
         struct cache *cache = use_voice(d, v);
         TRY(cache ? cache_step(cache, d->sequences, d->tokens, n, d->voices[v].logits) : OK);
     }
+    draw_all(d, n);
     for (int32_t i = 0; i < n; i++) {
         struct sequence *slot = &d->slots[d->sequences[i]];
-        d->drawn[i] = (struct drawn){0};
         slot->length++;
-        rows_of(d, i, rows);
-        if (slot->item >= 0 && draw(d, slot, rows, &d->drawn[i])) {
-            want |= d->out[slot->item].numbers != NULL;
-        }
+        want |= slot->item >= 0 && d->out[slot->item].numbers != NULL;
     }
     TRY(want ? add_logps(d, 0, n, d->drawn) : OK);
     for (int32_t i = 0; i < n; i++) {

@@ -63,6 +63,28 @@ static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
 #endif
 }
 
+/* Two values of bf16 side by side are turned as one of fp32: 2 LANES values of k of LANES lines that exist.
+ * r[j] has values k + 2j and k + 2j + 1 of each line, which low_of and high_of make fp32. */
+enum { PAIRS_ARE_IN_ORDER = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ };
+typedef float pairs_any __attribute__((vector_size(LANES * 4), aligned(2), may_alias));
+
+static inline __attribute__((always_inline)) void turn_pairs(const void *from, int64_t stride, int64_t lines,
+                                                             int64_t k, vec r[LANES]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+        r[i] = i < lines ? (vec) * (const pairs_any *)((const uint16_t *)from + i * stride + k) : (vec){0};
+    }
+    transpose(r);
+}
+
+static inline __attribute__((always_inline)) vec low_of(vec pairs) {
+    return (vec)((bits)pairs << 16);
+}
+
+static inline __attribute__((always_inline)) vec high_of(vec pairs) {
+    return (vec)((bits)pairs & 0xffff0000u);
+}
+
 /* A vector's lines of k at a place, each cache line once: processors follow a few streams by themselves, not
  * a panel's. `ahead`: what will be read is so many values further on; 0: nothing is known. */
 static inline __attribute__((always_inline)) void prefetch_lines(const bool is_bf16, const void *from,

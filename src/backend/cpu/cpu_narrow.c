@@ -31,6 +31,34 @@ static void add_rows(const struct product *p, const struct block *block, const v
     }
 }
 
+/* The part of turn_and_multiply that is whole vectors of pairs; where it ends. */
+static inline __attribute__((always_inline)) int64_t
+turn_and_multiply_pairs(const int rows, const struct product *p, int64_t depth, const float *restrict a,
+                        const void *b, int64_t ahead, vec c[FEW_ROWS][2]) {
+    int64_t k = 0;
+    for (; k + 2 * LANES <= depth; k += 2 * LANES) {
+#pragma GCC unroll 2
+        for (int side = 0; side < 2; side++) {
+            const void *from = cpu_from(b, DTYPE_BF16, side * LANES * p->ldb);
+            vec r[LANES];
+            prefetch_lines(true, from, p->ldb, k, ahead);
+            turn_pairs(from, p->ldb, LANES, k, r);
+#pragma GCC unroll 16
+            for (int j = 0; j < LANES; j++) {
+                const float *x = a + (k + 2 * j) * PANEL_ROWS;
+                vec low = low_of(r[j]);
+                vec high = high_of(r[j]);
+#pragma GCC unroll 4
+                for (int i = 0; i < rows; i++) {
+                    c[i][side] += x[i] * low;
+                    c[i][side] += x[PANEL_ROWS + i] * high;
+                }
+            }
+        }
+    }
+    return k;
+}
+
 /* As multiply_rows, from B as it lies in memory: LANES of its columns are turned in registers and used there.
  */
 static inline __attribute__((always_inline)) void turn_and_multiply(const int rows, const bool is_bf16,
@@ -42,6 +70,9 @@ static inline __attribute__((always_inline)) void turn_and_multiply(const int ro
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++) {
         c[i][0] = c[i][1] = (vec){0};
+    }
+    if (is_bf16 && PAIRS_ARE_IN_ORDER) {
+        k = turn_and_multiply_pairs(rows, p, depth, a, b, ahead, c);
     }
     for (; k + LANES <= depth; k += LANES) {
 #pragma GCC unroll 2

@@ -3,6 +3,27 @@
 
 #include <string.h>
 
+/* The part of pack_transposed that is whole vectors of pairs; where it ends. */
+static inline __attribute__((always_inline)) int64_t pack_pairs(const void *from, int64_t stride,
+                                                                int64_t lines, int64_t depth, float *to,
+                                                                int64_t pitch, int64_t width, int64_t ahead) {
+    int64_t k = 0;
+    for (; k + 2 * LANES <= depth; k += 2 * LANES) {
+        vec r[LANES];
+        prefetch_lines(true, from, stride, k, ahead);
+        turn_pairs(from, stride, lines, k, r);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES - 1; i++) {
+            *(vec_any *)(to + (k + 2 * i) * pitch) = low_of(r[i]);
+            *(vec_any *)(to + (k + 2 * i + 1) * pitch) = high_of(r[i]);
+        }
+        vec last = high_of(r[LANES - 1]);
+        *(vec_any *)(to + (k + 2 * LANES - 2) * pitch) = low_of(r[LANES - 1]);
+        memcpy(to + (k + 2 * LANES - 1) * pitch, &last, (size_t)width * sizeof(float));
+    }
+    return k;
+}
+
 /* `lines` lines of k, `stride` apart, to `width` values for each k, `pitch` apart; values of lines that do
  * not exist are zero. width <= LANES. Whole vectors are written, over what the next k then writes; the last
  * one keeps to its width. */
@@ -11,6 +32,9 @@ static inline __attribute__((always_inline)) void pack_transposed(const bool is_
                                                                   int64_t depth, float *to, int64_t pitch,
                                                                   int64_t width, int64_t ahead) {
     int64_t k = 0;
+    if (is_bf16 && PAIRS_ARE_IN_ORDER) {
+        k = pack_pairs(from, stride, lines, depth, to, pitch, width, ahead);
+    }
     for (; k + LANES <= depth; k += LANES) {
         vec r[LANES];
         prefetch_lines(is_bf16, from, stride, k, ahead);
