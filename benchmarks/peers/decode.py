@@ -1,6 +1,6 @@
-"""Decoding with transformers beside `collimate bench bench.kind=decode`: random weights of a config.json in fp32 on the CPU.
+"""Decoding with transformers beside `collimate bench bench.kind=decode`: random weights of a config.json on the CPU.
 
-python benchmarks/peers/decode.py CONFIG.json [--prompt 64] [--steps 20] [--threads N] [--batches 1,4,16]
+python benchmarks/peers/decode.py CONFIG.json [--prompt 64] [--steps 20] [--threads N] [--batches 1,4,16] [--dtype fp32|bf16]
 
 Prints, for each batch, milliseconds and processor milliseconds of a step (a run with all steps less one with the prompts
 alone) and tokens per second. On a busy machine compare the processor's time, on one thread.
@@ -28,6 +28,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--batches", default="1,4,16")
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -35,8 +36,8 @@ def main():
         raw = json.load(file)
     config = transformers.AutoConfig.for_model(raw.pop("model_type"), **raw)
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    print(f"# transformers {transformers.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if given.dtype == "bf16" else torch.float32).eval()
+    print(f"# transformers {transformers.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {given.dtype}")
     print("#  batch     step/ms  processor/ms       tokens/s")
     for batch in map(int, given.batches.split(",")):
         ids = torch.randint(0, config.vocab_size, (batch, given.prompt))

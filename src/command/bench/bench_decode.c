@@ -3,6 +3,7 @@
  * reads all weights but the embedding, and the keys and values of every sequence. The processor's time of a
  * step tells a slow step from a machine that has other things to do. */
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "command/bench/bench.h"
@@ -20,6 +21,7 @@ struct decode_bench {
     int32_t *tokens;       /* MOST_BATCH prompts */
     int32_t *drawn;        /* MOST_BATCH responses */
     bool stops;            /* at the first token */
+    double peak_read;      /* bytes/s; 0: not measured, on a device */
 };
 
 static bool is_end(void *context, const int32_t *tokens, int32_t count) {
@@ -83,13 +85,14 @@ static enum status run_batch(struct decode_bench *d, int batch) {
     TRY_TO(done, run_once(d, decoder, batch, false, &all));
     double step = (all.seconds - prompts.seconds) / d->steps;
     double processor = (all.processor - prompts.processor) / d->steps;
-    double share = bytes_of_step(d, batch) / step / b->peak_bytes;
+    double rate = bytes_of_step(d, batch) / step, share = rate / b->peak_bytes;
+    double of_read = d->peak_read > 0 ? rate / d->peak_read : 0;
     if (b->session.comm->rank == 0) {
         double of_prompts = (double)batch * d->prompt / prompts.seconds;
-        printf("%8d %16.1f %11.2f %14.2f %14.1f %14.1f %%\n", batch, of_prompts, 1e3 * step, 1e3 * processor,
-               batch / step, 100 * share);
-        st = bench_row(b, "%d,%d,%.6g,%.6g,%.6g,%.6g,%.4f", batch, d->prompt, of_prompts, step, processor,
-                       batch / step, share);
+        printf("%8d %16.1f %11.2f %14.2f %14.1f %14.1f %% %14.1f %%\n", batch, of_prompts, 1e3 * step,
+               1e3 * processor, batch / step, 100 * share, 100 * of_read);
+        st = bench_row(b, "%d,%d,%.6g,%.6g,%.6g,%.6g,%.4f,%.4f", batch, d->prompt, of_prompts, step,
+                       processor, batch / step, share, of_read);
     }
 done:
     decoder_close(decoder);
@@ -114,10 +117,16 @@ enum status bench_decode(struct bench *bench) {
     struct comm *c = bench->session.comm;
     struct decode_bench d = {
         .bench = bench, .prompt = (int32_t)s->bench.tokens, .steps = (int32_t)s->bench.repeats};
-    enum status st = open_all(&d);
+    bool is_cpu = strncmp(bench->session.backend->caps.name, "cpu", 3) == 0;
+    enum status st = is_cpu ? bench_peak_read(bench->session.backend, &d.peak_read) : OK;
+    st = st == OK ? open_all(&d) : st;
     if (st == OK && c->rank == 0) {
-        printf("#  batch  prompt tokens/s     step/ms  processor/ms       tokens/s  share of triad\n");
-        st = bench_row(bench, "batch,prompt,prompt_tokens_s,step_s,processor_s,tokens_s,share_of_triad");
+        printf("# reading alone %.1f GB/s\n"
+               "#  batch  prompt tokens/s     step/ms  processor/ms       tokens/s  share of triad  share of "
+               "reading\n",
+               d.peak_read / 1e9);
+        st = bench_row(bench, "batch,prompt,prompt_tokens_s,step_s,processor_s,tokens_s,share_of_triad,"
+                              "share_of_reading");
     }
     st = comm_agree(c, st);
     int one = (int)s->bench.sequences, n = one > 0 ? 1 : COUNT_OF(batches);

@@ -74,3 +74,46 @@ double bench_peak_fma(int threads) {
     }
     return best;
 }
+
+enum { READ_LANES = 32, READ_BLOCK = 1 << 18 };
+
+/* Sums side by side, so that no addition waits for the one before. */
+static float sum_block(const float *x) {
+    float lanes[READ_LANES] = {0}, sum = 0;
+    for (int64_t j = 0; j < READ_BLOCK; j += READ_LANES) {
+#pragma omp simd
+        for (int l = 0; l < READ_LANES; l++) {
+            lanes[l] += x[j + l];
+        }
+    }
+    for (int l = 0; l < READ_LANES; l++) {
+        sum += lanes[l];
+    }
+    return sum;
+}
+
+/* Bytes per second of adding up memory that no cache holds: nothing is written, as in a step of decoding. */
+enum status bench_peak_read(struct backend *backend, double *bytes_per_s) {
+    enum { REPEATS = 5, BLOCKS = 256 };
+    int threads = backend->caps.threads;
+    void *data;
+    double best = 0;
+    const int64_t n = (int64_t)BLOCKS * READ_BLOCK, bytes = n * (int64_t)sizeof(float);
+    TRY(backend_alloc(backend, bytes, &data));
+    const float *x = data;
+    enum status st = backend_zero_tensor(backend, tensor_at(data, 1, n, DTYPE_F32));
+    for (int i = 0; i < REPEATS && st == OK; i++) {
+        float sum = 0;
+        double began = clock_seconds();
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : sum)
+        for (int64_t j = 0; j < BLOCKS; j++) {
+            sum += sum_block(x + j * READ_BLOCK);
+        }
+        double seconds = clock_seconds() - began;
+        double rate = sum == 0 ? (double)bytes / seconds : 0;
+        best = rate > best ? rate : best;
+    }
+    backend_free(backend, data);
+    *bytes_per_s = best;
+    return st;
+}
