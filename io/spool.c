@@ -83,11 +83,7 @@ static enum status open_file(struct spool *s) {
     TRY_TO(done, text_puts(&target, ".spool"));
     TRY_TO(done, file_temporary(target.data, NULL, &name));
     s->file = fault_hits(FAULT_OPEN) ? -1 : open(name.data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (s->file < 0) {
-        st = refuse_file(s, errno);
-    } else if (unlink(name.data) != 0) {
-        st = refuse_file(s, errno);
-    }
+    st = s->file < 0 || unlink(name.data) != 0 ? refuse_file(s, errno) : OK;
 done:
     text_free(&target);
     text_free(&name);
