@@ -20,7 +20,8 @@ static enum status measure(const struct backend_request *request, const char *ki
 }
 
 /* Collective. On the slowest rank, to the thousandth. */
-static enum status slowest_rate(struct comm *c, const struct backend_request *request, const char *kind, double *rate) {
+static enum status slowest_rate(struct comm *c, const struct backend_request *request, const char *kind,
+                                double *rate) {
     TRY(comm_agree(c, measure(request, kind, rate)));
     int64_t negative = -(int64_t)(*rate * 1e3);
     TRY(comm_max_i64(c, &negative, 1));
@@ -51,6 +52,7 @@ enum status products_choose(struct comm *c, const struct backend_request *reques
     TRY(slowest_rate(c, request, "fp32", &in_fp32));
     TRY(slowest_rate(c, request, fast, &in_bf16));
     *out = in_bf16 > in_fp32 ? fast : "fp32";
-    log_root(LOG_INFO, "cpu.products: %s, %.0f GFLOP/s a rank in fp32 and %.0f by AVX512-BF16", *out, in_fp32, in_bf16);
+    log_root(LOG_INFO, "cpu.products: %s, %.0f GFLOP/s a rank in fp32 and %.0f by AVX512-BF16", *out, in_fp32,
+             in_bf16);
     return OK;
 }

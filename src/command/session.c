@@ -68,15 +68,16 @@ static enum status log_devices(const struct session *s) {
     return st;
 }
 
-/* Collective. The back end is open without a kind of products where none is named: opened again with the one that is
- * to be taken. */
+/* Collective. The back end is open without a kind of products where none is named: opened again with the one
+ * that is to be taken. */
 static enum status settle_products(struct session *s, struct backend_request *request, char why[256]) {
     const char *named = settings_products(s->settings);
     const char *kind = NULL;
     bool is_cpu = s->backend->caps.products;
     if (request->products) {
         return is_cpu ? OK
-                      : fail(ERR_USAGE, "cpu.products: %s has no effect on device %s, which auto took; set device=cpu",
+                      : fail(ERR_USAGE,
+                             "cpu.products: %s has no effect on device %s, which auto took; set device=cpu",
                              named, s->backend->caps.name);
     }
     if (!is_cpu || s->settings->compute != COMPUTE_BF16) {

@@ -98,8 +98,8 @@ static enum status open_store(struct arena *a, int64_t beside) {
     return OK;
 }
 
-/* Rows of the matrix that parameter i begins, with those joined to it, which one product reads; 0: it begins none.
- * *next: the first parameter behind it. */
+/* Rows of the matrix that parameter i begins, with those joined to it, which one product reads; 0: it begins
+ * none. *next: the first parameter behind it. */
 static int64_t matrix_at(const struct arena *a, int i, int *next) {
     const struct parameter *p = &a->parameters[i];
     int64_t rows = p->n_dims == 2 ? p->rows : 0;

@@ -90,8 +90,8 @@ struct place place_after(struct place p, int64_t elements);
  * writing: arena_refresh() renews the compute copy. */
 enum status arena_write(struct arena *a, int i, int64_t first, int64_t count, const float *values);
 enum status arena_read(const struct arena *a, int i, int64_t first, int64_t count, float *values);
-/* Whoever wrote values of a, by whatever way: they are another revision, and products read none of the old ones.
- * arena_write() and arena_refresh() call it. */
+/* Whoever wrote values of a, by whatever way: they are another revision, and products read none of the old
+ * ones. arena_write() and arena_refresh() call it. */
 void arena_changed(struct arena *a);
 /* Local. After whatever wrote values: the compute copy becomes that of the master values. */
 enum status arena_refresh(struct arena *a);
@@ -110,8 +110,8 @@ enum status arena_hash(const struct arena *a, uint64_t *out);
 enum status arena_hash_part(const struct arena *a, int64_t first, int64_t last, uint64_t *sum);
 int64_t arena_hash_blocks(const struct arena *a);
 
-/* Local. Bytes that the back end keeps beside the matrices for products that read W and, where both, W^T as well, all
- * but parameter `except` (-1: none). */
+/* Local. Bytes that the back end keeps beside the matrices for products that read W and, where both, W^T as
+ * well, all but parameter `except` (-1: none). */
 int64_t arena_kept_bytes(const struct arena *a, bool both, int except);
 
 /* Elements of all parameters (the arena has gaps). */

@@ -1,6 +1,7 @@
-/* The CPU's products of bf16 operands, on emulated instructions (dot_emulation/), of both kinds: the emulation
- * beside the library's fused multiply and add; every element of a product, to the bit, beside the order of sums that
- * dot_kernel.h states, in plain loops, for any shape, way, type and thread count; weights that are kept, and change.
+/* The CPU's products of bf16 operands, on emulated instructions (dot_emulation/), of both kinds: the
+ * emulation beside the library's fused multiply and add; every element of a product, to the bit, beside the
+ * order of sums that dot_kernel.h states, in plain loops, for any shape, way, type and thread count; weights
+ * that are kept, and change.
  */
 #include "tests/unit.h"
 
@@ -46,7 +47,8 @@ static bool same_bits(float a, float b) {
 
 /* A value of a random sign and exponent, near the ends of the range now and then. */
 static uint16_t any_bf16(struct rng *g) {
-    static const uint16_t ends[] = {0x0000, 0x8000, 0x0001, 0x807f, 0x0080, 0x8080, 0x7f7f, 0xff7f, 0x7f80, 0x7fc0};
+    static const uint16_t ends[] = {0x0000, 0x8000, 0x0001, 0x807f, 0x0080,
+                                    0x8080, 0x7f7f, 0xff7f, 0x7f80, 0x7fc0};
     uint64_t pick = rng_below(g, 8);
     return pick == 0 ? ends[rng_below(g, COUNT_OF(ends))] : (uint16_t)rng_below(g, 0x10000);
 }
@@ -104,8 +106,9 @@ static void test_by_hand(void **state) {
         assert_true(isinf(sum_of_two(k, 0x1p127f, 4, 1, 1)));
         assert_true(isnan(sum_of_two(k, INFINITY, 0, 1, 1)));
     }
-    /* 1 + 2^-24 is a tie, which goes to even, 1; 2^-24 (1 + 2^-7) beside it is more than a tie: the odd product comes
-     * first by VDPBF16PS, whose second is fused; TDPBF16PS adds two finished sums. Either way once rounded. */
+    /* 1 + 2^-24 is a tie, which goes to even, 1; 2^-24 (1 + 2^-7) beside it is more than a tie: the odd
+     * product comes first by VDPBF16PS, whose second is fused; TDPBF16PS adds two finished sums. Either way
+     * once rounded. */
     const struct dot_kernel *avx512 = dot_avx512(), *amx = dot_amx();
     assert_true(sum_of_two(avx512, 1, 1, 0x1p-24f, 1) == 1);
     assert_true(sum_of_two(amx, 1, 1, 0x1p-24f, 1) == 1);
@@ -128,7 +131,8 @@ static float piece_of(const struct plain *p, bool is_amx, int64_t i, int64_t j, 
     float s = 0;
     if (!is_amx) {
         for (int64_t k = first; k < last; k += 2) {
-            float odd = k + 1 < last ? p->a[i * p->k + k + 1] : 0, weight = k + 1 < last ? p->b[(k + 1) * p->n + j] : 0;
+            float odd = k + 1 < last ? p->a[i * p->k + k + 1] : 0,
+                  weight = k + 1 < last ? p->b[(k + 1) * p->n + j] : 0;
             s = fused(odd, weight, s);
             s = fused(p->a[i * p->k + k], p->b[k * p->n + j], s);
         }
@@ -153,14 +157,22 @@ struct dot_case {
 };
 
 static const struct dot_case cases[] = {
-    {1, 1, 1, false, true, false, true, 1, 0, 0},       {1, 33, 31, false, true, true, false, 1, 0, 1},
-    {2, 64, 32, false, false, false, true, -0.5f, 1, 0}, {3, 31, 65, true, true, true, true, 2, 0, 3},
-    {4, 100, 64, true, false, false, false, 1, 1, 2},    {7, 96, 100, false, true, true, true, 1, 1, 5},
-    {13, 40, 96, false, false, true, false, 0.25f, 1, 0}, {15, 70, 33, true, false, false, true, 1, 1, 7},
-    {17, 35, 516, false, true, true, false, 1, 0, 0},    {33, 65, 1027, false, true, false, true, 0.5f, 1, 1},
-    {47, 64, 34, false, false, true, true, 1, 0, 4},     {50, 95, 530, true, false, false, true, 1, 1, 0},
-    {61, 33, 40, true, true, true, false, 1, 1, 6},      {130, 70, 66, false, false, true, false, -1, 0, 0},
-    {49, 40, 4200, true, false, true, true, 1, 1, 0},    {50, 33, 2100, false, true, true, false, 1, 0, 0},
+    {1, 1, 1, false, true, false, true, 1, 0, 0},
+    {1, 33, 31, false, true, true, false, 1, 0, 1},
+    {2, 64, 32, false, false, false, true, -0.5f, 1, 0},
+    {3, 31, 65, true, true, true, true, 2, 0, 3},
+    {4, 100, 64, true, false, false, false, 1, 1, 2},
+    {7, 96, 100, false, true, true, true, 1, 1, 5},
+    {13, 40, 96, false, false, true, false, 0.25f, 1, 0},
+    {15, 70, 33, true, false, false, true, 1, 1, 7},
+    {17, 35, 516, false, true, true, false, 1, 0, 0},
+    {33, 65, 1027, false, true, false, true, 0.5f, 1, 1},
+    {47, 64, 34, false, false, true, true, 1, 0, 4},
+    {50, 95, 530, true, false, false, true, 1, 1, 0},
+    {61, 33, 40, true, true, true, false, 1, 1, 6},
+    {130, 70, 66, false, false, true, false, -1, 0, 0},
+    {49, 40, 4200, true, false, true, true, 1, 1, 0},
+    {50, 33, 2100, false, true, true, false, 1, 0, 0},
 };
 
 struct made {
@@ -203,8 +215,10 @@ static struct made make(struct backend *b, const struct dot_case *c, struct rng 
     x.plain.b = w;
     x.before = random_bf16(g, c->m * c->n);
     x.shift = random_bf16(g, c->n);
-    x.a = c->transpose_a ? put(b, a, c->k, c->m, c->pad, true, DTYPE_BF16) : put(b, a, c->m, c->k, c->pad, false, DTYPE_BF16);
-    x.b = c->transpose_b ? put(b, w, c->n, c->k, 0, true, DTYPE_BF16) : put(b, w, c->k, c->n, 0, false, DTYPE_BF16);
+    x.a = c->transpose_a ? put(b, a, c->k, c->m, c->pad, true, DTYPE_BF16)
+                         : put(b, a, c->m, c->k, c->pad, false, DTYPE_BF16);
+    x.b = c->transpose_b ? put(b, w, c->n, c->k, 0, true, DTYPE_BF16)
+                         : put(b, w, c->k, c->n, 0, false, DTYPE_BF16);
     x.c = put(b, x.before, c->m, c->n, c->pad, false, c->wide_c ? DTYPE_F32 : DTYPE_BF16);
     x.bias = put(b, x.shift, 1, c->n, 0, false, DTYPE_BF16);
     return x;
@@ -245,7 +259,8 @@ static void expect_product(struct backend *b, const struct made *x, const struct
             float expected = expected_at(x, c, is_amx, i, j), value = (float)got[i * x->c.stride + j];
             if (!same_bits(value, expected)) {
                 FAIL("%s, %lld x %lld x %lld: element %lld, %lld is %.9g, not %.9g", what, (long long)c->m,
-                     (long long)c->n, (long long)c->k, (long long)i, (long long)j, (double)value, (double)expected);
+                     (long long)c->n, (long long)c->k, (long long)i, (long long)j, (double)value,
+                     (double)expected);
             }
         }
         for (int64_t j = c->n; j < x->c.stride; j++) {
@@ -286,7 +301,8 @@ static void test_order_of_sums(void **state) {
     }
 }
 
-/* A product of a part of kept weights (a slab of the head, one of three joined matrices) and values that change. */
+/* A product of a part of kept weights (a slab of the head, one of three joined matrices) and values that
+ * change. */
 static void expect_part(struct backend *b, struct tensor w, bool is_turned, int64_t first, int64_t count) {
     enum { ROWS = 19 };
     float out[2][ROWS * 128];
@@ -294,7 +310,8 @@ static void expect_part(struct backend *b, struct tensor w, bool is_turned, int6
     struct tensor part = tensor_rows(w, first, count);
     int64_t k = is_turned ? w.columns : count, n = is_turned ? count : w.columns;
     float *values = random_bf16(&g, ROWS * k);
-    struct tensor x = put(b, values, ROWS, k, 0, false, DTYPE_BF16), c = put(b, values, ROWS, n, 0, false, DTYPE_F32);
+    struct tensor x = put(b, values, ROWS, k, 0, false, DTYPE_BF16),
+                  c = put(b, values, ROWS, n, 0, false, DTYPE_F32);
     void *data;
     must(backend_alloc(b, count * w.columns * 2, &data));
     struct tensor copy = tensor_at(data, count, w.columns, DTYPE_BF16); /* elsewhere: not kept */
@@ -312,7 +329,8 @@ static void expect_part(struct backend *b, struct tensor w, bool is_turned, int6
 }
 
 static void expect_parts(struct backend *b, struct tensor w) {
-    static const int64_t parts[][2] = {{0, 100}, {0, 64}, {64, 36}, {32, 32}, {32, 68}, {16, 33}, {6, 94}, {7, 50}, {96, 4}, {99, 1}};
+    static const int64_t parts[][2] = {{0, 100}, {0, 64}, {64, 36}, {32, 32}, {32, 68},
+                                       {16, 33}, {6, 94}, {7, 50},  {96, 4},  {99, 1}};
     for (int i = 0; i < 2 * COUNT_OF(parts); i++) {
         expect_part(b, w, i % 2, parts[i / 2][0], parts[i / 2][1]);
     }
@@ -393,7 +411,8 @@ static void test_fp32_operands(void **state) {
             wide[i] = (float)rng_normal(&g);
             rounded[i] = bf16_value(bf16_bits(wide[i]));
         }
-        struct tensor a = kind % 2 ? put(b, wide, K, M, 1, true, DTYPE_F32) : put(b, wide, M, K, 1, false, DTYPE_F32);
+        struct tensor a =
+            kind % 2 ? put(b, wide, K, M, 1, true, DTYPE_F32) : put(b, wide, M, K, 1, false, DTYPE_F32);
         struct gemm call = {.a = a, .b = x.b, .c = x.c, .transpose_a = kind % 2, .alpha = 1};
         must(b->ops->gemm(b, &call)); /* behind the front, which wants bf16 */
         mem_free((void *)x.plain.a);
@@ -416,15 +435,17 @@ static void test_names(void **state) {
     status_clear();
     struct backend *b = NULL;
     char why[256];
-    const struct backend_request request = {.device = "cpu", .compute = "fp32", .device_index = -1, .products = "amx"};
+    const struct backend_request request = {
+        .device = "cpu", .compute = "fp32", .device_index = -1, .products = "amx"};
     assert_int_equal(backend_open(&request, &b, why), ERR_USAGE); /* without bf16 it has no effect */
     status_clear();
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_emulated_sums), cmocka_unit_test(test_by_hand),    cmocka_unit_test(test_order_of_sums),
-        cmocka_unit_test(test_kept_weights),  cmocka_unit_test(test_neighbours), cmocka_unit_test(test_fp32_operands),
+        cmocka_unit_test(test_emulated_sums), cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_order_of_sums), cmocka_unit_test(test_kept_weights),
+        cmocka_unit_test(test_neighbours),    cmocka_unit_test(test_fp32_operands),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* One forward: the log-probability that a token was drawn with, the one that scoring gives for the same
  * tokens, and the one that a training step computes are the same bits, for every family, batch and thread
- * count, in fp32 and (COLLIMATE_TEST_COMPUTE, _PRODUCTS) in bf16; so are those of the reference beside it, and rules at
- * their ends are the voices themselves. */
+ * count, in fp32 and (COLLIMATE_TEST_COMPUTE, _PRODUCTS) in bf16; so are those of the reference beside it,
+ * and rules at their ends are the voices themselves. */
 #include "tests/model_fixture.h"
 
 #include <string.h>

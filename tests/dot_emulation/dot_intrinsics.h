@@ -1,9 +1,10 @@
-/* The intrinsics of dot_avx512.c and dot_amx.c in plain C, after the operations in Intel's SDM (volume 2: VDPBF16PS,
- * TDPBF16PS, LDTILECFG, TILELOADD, TILESTORED), so that the kernels run where their instructions are not.
+/* The intrinsics of dot_avx512.c and dot_amx.c in plain C, after the operations in Intel's SDM (volume 2:
+ * VDPBF16PS, TDPBF16PS, LDTILECFG, TILELOADD, TILESTORED), so that the kernels run where their instructions
+ * are not.
  *
- * Arithmetic: fp32, each multiplication and addition fused, rounded to nearest even; operands that are denormal and
- * results that are become zeros of their sign. What an instruction would refuse (no configuration, tiles whose
- * shapes do not fit) ends the program.
+ * Arithmetic: fp32, each multiplication and addition fused, rounded to nearest even; operands that are
+ * denormal and results that are become zeros of their sign. What an instruction would refuse (no
+ * configuration, tiles whose shapes do not fit) ends the program.
  */
 #ifndef COLLIMATE_TESTS_DOT_INTRINSICS_H
 #define COLLIMATE_TESTS_DOT_INTRINSICS_H
@@ -32,8 +33,8 @@ static inline float emulated_fma(float x, float y, float c) {
     return emulated_flush(fmaf(x, y, c));
 }
 
-/* The same of 16 at once. The product of two bf16 has 16 bits, so that it is exact in fp32, and a sum of it is as
- * good as a fused one, but where it leaves fp32's range. */
+/* The same of 16 at once. The product of two bf16 has 16 bits, so that it is exact in fp32, and a sum of it
+ * is as good as a fused one, but where it leaves fp32's range. */
 static inline void emulated_fma_all(const float x[16], const float y[16], float c[16]) {
     float product[16];
     int odd = 0;
@@ -161,7 +162,8 @@ static inline void emulated_tile_dot(int to, int a, int b) {
     int pairs = t->bytes[a] / 4, columns = t->bytes[to] / 4;
     float y[16][2][16];
     emulated_need(t->palette == 1 && to != a && to != b && a != b, "three tiles");
-    emulated_need(t->rows[a] == t->rows[to] && t->bytes[b] == t->bytes[to] && t->rows[b] == pairs, "shapes fit");
+    emulated_need(t->rows[a] == t->rows[to] && t->bytes[b] == t->bytes[to] && t->rows[b] == pairs,
+                  "shapes fit");
     for (int k = 0; k < pairs; k++) {
         emulated_line(t->tile[b].pairs[k], 0, y[k][0]);
         emulated_line(t->tile[b].pairs[k], 1, y[k][1]);

@@ -2,14 +2,14 @@
  *
  * C is taken in blocks. Their panels of A are packed, over all of k or a span of it, then their panels of B,
  * unless these are kept; then threads take tasks from a queue: a chunk of A's panels, which stay in the
- * second-level cache, times one panel of B. A tile of C begins with what C is to begin with, gets its pieces of
- * k one after another in the first-level cache, and is stored once, so that C may be bf16.
+ * second-level cache, times one panel of B. A tile of C begins with what C is to begin with, gets its pieces
+ * of k one after another in the first-level cache, and is stored once, so that C may be bf16.
  *
  * At most NARROW_ROWS rows (a step of decoding) want B at memory speed: each thread takes panels of B, packs
  * those that are not kept for itself, and uses them at once. The tiles are the same, and so are the bits.
  */
-#include "backend/cpu/cpu_bf16.h"
 #include "backend/cpu/cpu_dot.h"
+#include "backend/cpu/cpu_bf16.h"
 
 #include <omp.h>
 #include <string.h>
@@ -42,8 +42,9 @@ static int64_t filled(int64_t depth) {
 }
 
 static const uint16_t *panel_of_b(const struct area *area, int64_t panel) {
-    return area->kept ? area->kept + (area->column / DOT_COLUMNS + panel) * area->kept_step + area->k * DOT_COLUMNS
-                      : area->panels_b + panel * filled(area->depth) * DOT_COLUMNS;
+    return area->kept
+               ? area->kept + (area->column / DOT_COLUMNS + panel) * area->kept_step + area->k * DOT_COLUMNS
+               : area->panels_b + panel * filled(area->depth) * DOT_COLUMNS;
 }
 
 /* What a tile of C begins with: rows x DOT_COLUMNS, dense; columns that do not exist stay zero. */
@@ -131,8 +132,8 @@ static int64_t choose_chunk(const struct area *area, int threads) {
     return chunk;
 }
 
-/* One block, called by every thread of a team; barriers at the ends of both loops. has_b: B's panels are those
- * of the block before. */
+/* One block, called by every thread of a team; barriers at the ends of both loops. has_b: B's panels are
+ * those of the block before. */
 static void multiply_area(struct area area, bool has_b, int threads) {
     int64_t panels_a = over(area.rows, area.kernel->rows), panels_b = over(area.columns, DOT_COLUMNS);
     int64_t chunk = choose_chunk(&area, threads), chunks = over(panels_a, chunk);
@@ -260,7 +261,8 @@ static enum status lay_out(struct cpu *cpu, struct kept_weight *w, enum kept_way
         TRY(cpu_large_pages(bytes, "weights laid out for products", (void **)&w->panels[way]));
     }
     uint16_t *panels = w->panels[way];
-#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads) if (lines * depth > CPU_PARALLEL_ELEMENTS)
+#pragma omp parallel for schedule(dynamic, 1) \
+    num_threads(cpu->threads) if (lines * depth > CPU_PARALLEL_ELEMENTS)
     for (int64_t panel = 0; panel < over(lines, DOT_COLUMNS); panel++) {
         cpu_dot_pack_b(&s, panel * DOT_COLUMNS, 0, depth, panels + panel * DOT_COLUMNS * filled(depth));
     }
@@ -278,8 +280,8 @@ static enum status take_kept(struct cpu *cpu, struct area *area) {
     }
     TRY(w->is_current[way] ? OK : lay_out(cpu, w, way));
     area->kept_step = filled(p->transpose_b ? w->columns : w->rows) * DOT_COLUMNS;
-    area->kept = w->panels[way] +
-                 (p->transpose_b ? first / DOT_COLUMNS * area->kept_step : first * DOT_COLUMNS);
+    area->kept =
+        w->panels[way] + (p->transpose_b ? first / DOT_COLUMNS * area->kept_step : first * DOT_COLUMNS);
     return OK;
 }
 

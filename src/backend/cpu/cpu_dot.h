@@ -1,11 +1,12 @@
-/* Products of bf16 operands by a kernel of dot products (dot_kernel.h has the order of sums): packing, threads, storing.
+/* Products of bf16 operands by a kernel of dot products (dot_kernel.h has the order of sums): packing,
+ * threads, storing.
  */
 #ifndef COLLIMATE_CPU_DOT_H
 #define COLLIMATE_CPU_DOT_H
 
 #include "backend/cpu/cpu_internal.h"
-#include "backend/cpu/kept_weights.h"
 #include "backend/cpu/dot_kernel.h"
+#include "backend/cpu/kept_weights.h"
 
 /* A matrix whose panels are made: op(A) by rows, op(B) by columns. `lines` of them, each of `depth` k. A
  * line's k lie together (k_step 1, line_step apart), or a k's lines (line_step 1). */
@@ -22,7 +23,7 @@ struct dot_source {
 /* The panel of kernel->rows lines from `line` on, k in [k0, k0 + depth) filled up to a multiple of
  * DOT_ROUND; lines that do not exist are zero. */
 void cpu_dot_pack_a(const struct dot_source *s, const struct dot_kernel *kernel, int64_t line, int64_t k0,
-                      int64_t depth, uint16_t *to);
+                    int64_t depth, uint16_t *to);
 /* The panel of DOT_COLUMNS lines, likewise. */
 void cpu_dot_pack_b(const struct dot_source *s, int64_t line, int64_t k0, int64_t depth, uint16_t *to);
 /* All threads; cpu->dot is there and p->k is not 0. */

@@ -120,7 +120,7 @@ static int64_t filled(int64_t depth) {
 }
 
 void cpu_dot_pack_a(const struct dot_source *s, const struct dot_kernel *kernel, int64_t line, int64_t k0,
-                      int64_t depth, uint16_t *to) {
+                    int64_t depth, uint16_t *to) {
     int64_t rows = kernel->rows;
     bool by_line = kernel->group == SIDE;
     for (int64_t k = 0; k < filled(depth); k += 2L * SIDE) {

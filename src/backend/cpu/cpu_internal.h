@@ -72,8 +72,8 @@ enum { CPU_PARALLEL_ELEMENTS = 16384 };
 enum { CPU_STRIP = 64 };
 
 /* C = alpha op(A) op(B) + beta C (+ bias in every row); row-major with leading dimensions; beta 0 or 1.
- * Operands are fp32, where nothing else is said, or bf16; packing makes fp32 of them, or bf16 where the back end
- * has a kernel for it (cpu_dot.h). Sums are fp32. */
+ * Operands are fp32, where nothing else is said, or bf16; packing makes fp32 of them, or bf16 where the back
+ * end has a kernel for it (cpu_dot.h). Sums are fp32. */
 struct product {
     int64_t m, n, k;
     bool transpose_a, transpose_b;

@@ -99,13 +99,13 @@ static void multiply(int64_t rows, int64_t pairs, const uint16_t *a, const uint1
 
 const struct dot_kernel *dot_amx(void) {
     static const struct dot_kernel kernel = {.name = "amx",
-                                              .words = "AMX",
-                                              .rows = ROWS,
-                                              .group = TILE,
-                                              .depth = 1024, /* 64 KiB of A and of B */
-                                              .begin = begin,
-                                              .end = end,
-                                              .multiply = multiply};
+                                             .words = "AMX",
+                                             .rows = ROWS,
+                                             .group = TILE,
+                                             .depth = 1024, /* 64 KiB of A and of B */
+                                             .begin = begin,
+                                             .end = end,
+                                             .multiply = multiply};
     return &kernel;
 }
 #else

@@ -60,11 +60,11 @@ static void multiply(int64_t rows, int64_t pairs, const uint16_t *a, const uint1
 
 const struct dot_kernel *dot_avx512(void) {
     static const struct dot_kernel kernel = {.name = "avx512_bf16",
-                                              .words = "AVX512-BF16",
-                                              .rows = ROWS,
-                                              .group = 1,
-                                              .depth = 512, /* of B 32 KiB */
-                                              .multiply = multiply};
+                                             .words = "AVX512-BF16",
+                                             .rows = ROWS,
+                                             .group = 1,
+                                             .depth = 512, /* of B 32 KiB */
+                                             .multiply = multiply};
     return &kernel;
 }
 #else

@@ -39,6 +39,6 @@ enum status dot_kernel_find(const char *kind, const struct dot_kernel **out) {
     }
     return strcmp(kind, "amx") == 0
                ? find_amx(out)
-               : fail(ERR_USAGE, "cpu.products: \"%s\" is not a kind of products; give fp32, avx512_bf16 or amx",
-                      kind);
+               : fail(ERR_USAGE,
+                      "cpu.products: \"%s\" is not a kind of products; give fp32, avx512_bf16 or amx", kind);
 }

@@ -1,6 +1,6 @@
-/* Products of bf16 operands with fp32 sums, by instructions that make dot products of two values of k: kernels,
- * and which of them this processor has. cpu_dot.h packs, deals out to threads and stores. Two neighbours in k,
- * 2i and 2i + 1, are a pair here.
+/* Products of bf16 operands with fp32 sums, by instructions that make dot products of two values of k:
+ * kernels, and which of them this processor has. cpu_dot.h packs, deals out to threads and stores. Two
+ * neighbours in k, 2i and 2i + 1, are a pair here.
  *
  * The order of sums. An element of C is r, which begins as C (beta 1) or 0, plus the bias. k is cut into
  * pieces of the kernel's depth; a kernel sums a piece from zero, in the order below, to s, and r becomes
@@ -23,8 +23,8 @@
 
 #include "util/status.h"
 
-/* A panel of B is so many columns, for either kernel: [k / 2][column][2], k filled up with zeros to a multiple
- * of DOT_ROUND. */
+/* A panel of B is so many columns, for either kernel: [k / 2][column][2], k filled up with zeros to a
+ * multiple of DOT_ROUND. */
 enum { DOT_COLUMNS = 32, DOT_ROUND = 32 };
 /* Of a panel of A, at most. */
 enum { DOT_MOST_ROWS = 32 };

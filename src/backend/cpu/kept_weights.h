@@ -1,9 +1,10 @@
-/* Weights that are op(B) of many products before they change, laid out for the kernels of bf16 dot products once a change.
+/* Weights that are op(B) of many products before they change, laid out for the kernels of bf16 dot products
+ * once a change.
  *
- * A matrix W (rows x columns, contiguous, bf16) is declared with its place in memory. Its panels (dot_kernel.h) are
- * made by the first product that reads W after a change, for each way in which W is read on its own: y = x W^T
- * (KEPT_TRANSPOSED) and dx = dy W (KEPT_STRAIGHT). Who writes W says so; a panel that is not of W's values is
- * never read.
+ * A matrix W (rows x columns, contiguous, bf16) is declared with its place in memory. Its panels
+ * (dot_kernel.h) are made by the first product that reads W after a change, for each way in which W is read
+ * on its own: y = x W^T (KEPT_TRANSPOSED) and dx = dy W (KEPT_STRAIGHT). Who writes W says so; a panel that
+ * is not of W's values is never read.
  */
 #ifndef COLLIMATE_CPU_KEPT_WEIGHTS_H
 #define COLLIMATE_CPU_KEPT_WEIGHTS_H
