@@ -29,7 +29,8 @@ static enum status slowest_rate(struct comm *c, const struct backend_request *re
     return OK;
 }
 
-enum status products_choose(struct comm *c, const struct backend_request *request, const char **out) {
+enum status products_choose(struct comm *c, const struct backend_request *request, bool is_deterministic,
+                            const char **out) {
     static const char *const fast = "avx512_bf16";
     bool has = backend_cpu_offers_products(fast);
     int64_t extremes[] = {has, !has}; /* some rank has it, some has not */
@@ -39,7 +40,7 @@ enum status products_choose(struct comm *c, const struct backend_request *reques
     if (!extremes[0]) {
         return OK;
     }
-    if (request->deterministic) {
+    if (is_deterministic) {
         return fail(ERR_USAGE,
                     "cpu.products: auto measures, and may find otherwise when the run goes on; with "
                     "train.deterministic=true and compute=bf16 give fp32, or %s, which %s",

@@ -7,7 +7,8 @@
 
 /* Collective. For cpu.products=auto: the fastest of "fp32" and "avx512_bf16" by a short measurement on every
  * rank, of which the slowest rank's counts; one that a rank does not have is not taken, and AMX never is.
- * Fails: ERR_USAGE where request->deterministic and there is a choice. */
-enum status products_choose(struct comm *c, const struct backend_request *request, const char **out);
+ * Fails: ERR_USAGE where a training is to be deterministic and there is a choice. */
+enum status products_choose(struct comm *c, const struct backend_request *request, bool is_deterministic,
+                            const char **out);
 
 #endif

@@ -83,7 +83,7 @@ static enum status settle_products(struct session *s, struct backend_request *re
     if (!is_cpu || s->settings->compute != COMPUTE_BF16) {
         return OK;
     }
-    TRY(products_choose(s->comm, request, &kind));
+    TRY(products_choose(s->comm, request, s->settings->train.deterministic, &kind));
     if (strcmp(kind, s->backend->caps.products) == 0) {
         return OK;
     }
