@@ -172,6 +172,36 @@ int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vo
     return b->ops->scratch_bytes ? b->ops->scratch_bytes(b, width, vocabulary) : 0;
 }
 
+/* Panels of both ways are filled up to so many rows and columns (cpu/dot_kernel.h). */
+enum { KEPT_ROUND = 32 };
+
+int64_t backend_kept_bytes(const struct backend *b, int64_t rows, int64_t columns) {
+    int64_t filled_rows = (rows + KEPT_ROUND - 1) / KEPT_ROUND * KEPT_ROUND;
+    int64_t filled_columns = (columns + KEPT_ROUND - 1) / KEPT_ROUND * KEPT_ROUND;
+    return b->caps.keeps_weights ? filled_rows * filled_columns * dtype_size(b->caps.compute) : 0;
+}
+
+enum status backend_keep_weights(struct backend *b, struct tensor weights) {
+    if (!b->ops->keep_weights) {
+        return OK;
+    }
+    TRY(check_tensor("keep_weights", "weights", weights, ANY, ANY, b->caps.compute));
+    TRY(check_contiguous("keep_weights", "weights", weights));
+    return b->ops->keep_weights(b, weights);
+}
+
+void backend_weights_changed(struct backend *b, struct tensor where) {
+    if (b->ops->weights_changed && where.data) {
+        b->ops->weights_changed(b, where.data, where.rows * where.stride * dtype_size(where.type));
+    }
+}
+
+void backend_drop_weights(struct backend *b, struct tensor where) {
+    if (b->ops->drop_weights && where.data) {
+        b->ops->drop_weights(b, where.data, where.rows * where.stride * dtype_size(where.type));
+    }
+}
+
 void *backend_host_address(struct backend *b, void *data) {
     return b->ops->host_address && data ? b->ops->host_address(b, data) : NULL;
 }

@@ -26,14 +26,16 @@
 #include "backend/operations.h"
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 7 };
+enum { BACKEND_API_VERSION = 8 };
 
 struct backend_caps {
     const char *name;      /* "cpu", "check:cpu", "plan", "cuda" */
     char description[160]; /* for the log: library, instruction set, device */
     enum dtype master, compute, readout;
-    bool deterministic; /* same bits for the same operations, whatever the thread count */
-    bool steady_rows;   /* a row's bits do not depend on what is computed beside it, or on how many rows */
+    bool deterministic;   /* same bits for the same operations, whatever the thread count */
+    bool steady_rows;     /* a row's bits do not depend on what is computed beside it, or on how many rows */
+    bool keeps_weights;   /* keep_weights() has an effect: a matrix's copies take backend_kept_bytes() */
+    const char *products; /* of the CPU: the kind that was asked for; NULL elsewhere */
     int threads;
     int64_t memory_free, memory_total; /* bytes; 0 unknown */
 };
@@ -100,6 +102,12 @@ struct backend_ops {
      * waits for them. */
     enum status (*stamp)(struct backend *b, int index);
     enum status (*stamp_seconds)(struct backend *b, int from, int to, double *seconds);
+    /* OPTIONAL: `weights` (contiguous, of compute type) are read by many products before they change, and
+     * change only when weights_changed() says so: products may keep them laid out in their own way. From the
+     * place where any of them lies; drop_weights() before the memory is given back. */
+    enum status (*keep_weights)(struct backend *b, struct tensor weights);
+    void (*weights_changed)(struct backend *b, const void *data, int64_t bytes);
+    void (*drop_weights)(struct backend *b, const void *data, int64_t bytes);
     void (*destroy)(struct backend *b);
     /* A function per row of operations.h: enum status (*gemm)(struct backend *, const struct gemm *), … */
     OPERATIONS(BACKEND_ENTRY)
@@ -125,6 +133,7 @@ struct backend_request {
     int device_index; /* this process's number within its node, dealt over its accelerators; -1: the first */
     int device_ranks; /* processes that may share an accelerator; 0: one */
     bool deterministic;
+    const char *products; /* of the CPU, with bf16: "fp32" (also NULL), "avx512_bf16", "amx" */
     const char
         *attention; /* of cuda: "auto" (also NULL), "own" kernels, "cudnn" (an error where it is missing) */
 };
@@ -137,6 +146,9 @@ void backend_close(struct backend *b); /* NULL is fine */
 /* Local. The library of the double-precision products (dense.h), and the kernels that this processor takes,
  * in words. */
 void backend_cpu_library(char out[160]);
+/* Local. Whether this processor, its operating system and this build have a kind of products, and nobody
+ * asked for the kernels of older processors (COLLIMATE_CPU_LEVEL). */
+bool backend_cpu_offers_products(const char *kind);
 /* Local. The accelerator that `cuda` would open, or why there is none, in words. */
 void backend_accelerator(char out[256]);
 
@@ -193,6 +205,12 @@ enum status backend_sum_squares(struct backend *b, struct tensor x, double *out)
 enum status backend_optimizer(struct backend *b, const struct optimizer_step *s);
 int64_t backend_memory_taken(struct backend *b); /* 0: the back end works in host memory */
 int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary);
+/* Weights that stay as they are for many products; without an effect where the back end keeps nothing. What
+ * one way of reading rows x columns of them (W, or its transpose) takes beside them, in bytes. */
+enum status backend_keep_weights(struct backend *b, struct tensor weights);
+void backend_weights_changed(struct backend *b, struct tensor where);
+void backend_drop_weights(struct backend *b, struct tensor where);
+int64_t backend_kept_bytes(const struct backend *b, int64_t rows, int64_t columns);
 void *backend_host_address(struct backend *b, void *data);
 
 /* Reads a contiguous F32, BF16 or F64 tensor into host doubles, or writes host doubles to one. */

@@ -25,7 +25,7 @@ enum status embed_run(const struct session *s, struct dataset *data, bool is_aut
         .model = s->model,
         .model_hash = s->model_hash,
         .model_name = settings->model,
-        .compute = settings_compute(settings),
+        .compute = session_numbers(s),
         .data = data,
         .is_automatic = is_automatic,
         .micro_tokens = settings->train.micro_tokens,

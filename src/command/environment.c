@@ -93,6 +93,7 @@ enum status environment_print(const struct run *run, const struct backend *b, co
     TRY(put(out, "cpu", cpu));
     TRY(put(out, "mpi", comm_library()));
     TRY(put(out, "device", b->caps.description));
+    TRY(b->caps.products ? put(out, "products", b->caps.products) : OK);
     TRY(text_printf(out, ",\n  \"threads_per_rank\": %d", b->caps.threads));
     TRY(put_variables(out));
     TRY(put(out, "started", started));

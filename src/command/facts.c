@@ -87,6 +87,19 @@ static enum status add_device(const struct trainer *t, struct facts *f) {
     return add_text(f, "device", FACT_ROUNDING, words, length);
 }
 
+/* What cpu.products came to: in deterministic mode another one makes other numbers. */
+static enum status add_products(const struct trainer *t, struct sums_order order, struct facts *f) {
+    const char *kind = t->session.backend->caps.products;
+    if (!kind) {
+        return OK;
+    }
+    const struct fact fact = {.name = "cpu.products",
+                              .value = kind,
+                              .fallback = "fp32",
+                              .kind = order.is_fixed ? FACT_FIXED : FACT_ROUNDING};
+    return add(f, &fact);
+}
+
 enum status facts_collect(const struct trainer *t, struct facts *out) {
     const struct session *s = &t->session;
     const struct sums_order order = {.is_fixed = t->data.plan.deterministic};
@@ -108,6 +121,7 @@ enum status facts_collect(const struct trainer *t, struct facts *out) {
         TRY(add_hash(out, "reward contents", t->own_contents));
     }
     TRY(add_device(t, out));
+    TRY(add_products(t, order, out));
     return add_count(out, "ranks", kind_of(order, FACT_ROUNDING), s->comm->size);
 }
 

@@ -25,6 +25,9 @@ static void print_memory(const struct estimate *e) {
     if (e->reference) {
         printf("  reference    %10.1f  follows\n", mib(e->reference));
     }
+    if (e->kept) {
+        printf("  products     %10.1f  weights laid out for bf16 products, both ways\n", mib(e->kept));
+    }
     printf("  gradients    %10.1f\n", mib(e->gradients));
     printf("  optimizer    %10.1f  %lld states\n", mib(e->optimizer), (long long)e->state_arenas);
     if (e->partial) {

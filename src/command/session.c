@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "command/products.h"
 #include "mpi/threads.h"
 #include "mpi/watchdog.h"
 #include "store/model_source.h"
@@ -67,21 +68,57 @@ static enum status log_devices(const struct session *s) {
     return st;
 }
 
+/* Collective. The back end is open without a kind of products where none is named: opened again with the one
+ * that is to be taken. */
+static enum status settle_products(struct session *s, struct backend_request *request, char why[256]) {
+    const char *named = settings_products(s->settings);
+    const char *kind = NULL;
+    bool is_cpu = s->backend->caps.products;
+    if (request->products) {
+        return is_cpu ? OK
+                      : fail(ERR_USAGE,
+                             "cpu.products: %s has no effect on device %s, which auto took; set device=cpu",
+                             named, s->backend->caps.name);
+    }
+    if (!is_cpu || s->settings->compute != COMPUTE_BF16) {
+        return OK;
+    }
+    TRY(products_choose(s->comm, request, s->settings->train.deterministic, &kind));
+    if (strcmp(kind, s->backend->caps.products) == 0) {
+        return OK;
+    }
+    request->products = kind;
+    backend_close(s->backend);
+    s->backend = NULL;
+    return comm_agree(s->comm, backend_open(request, &s->backend, why));
+}
+
 enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
     const struct settings *settings = s->settings;
+    const char *products = settings_products(settings);
     char why[256];
-    const struct backend_request request = {
+    struct backend_request request = {
         .device = device ? device : settings->device,
         .compute = settings_compute(settings),
         .threads = threads_of_rank(s->comm, settings->threads),
         .device_index = s->comm->node_rank,
         .device_ranks = (int)settings->device_ranks,
         .deterministic = deterministic,
+        .products = strcmp(products, "auto") == 0 ? NULL : products,
         .attention = settings_attention(settings),
     };
     TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
+    TRY(settle_products(s, &request, why));
     log_root(LOG_INFO, "device %s: %s (%s)", s->backend->caps.name, s->backend->caps.description, why);
     return s->comm->size > 1 ? log_devices(s) : OK;
+}
+
+const char *session_numbers(const struct session *s) {
+    const char *products = s->backend->caps.products;
+    if (s->settings->compute == COMPUTE_BF16 && products && strcmp(products, "fp32") != 0) {
+        return strcmp(products, "amx") == 0 ? "bf16 amx" : "bf16 avx512_bf16";
+    }
+    return settings_compute(s->settings);
 }
 
 enum status session_open_tokenizer(struct session *s) {
@@ -256,7 +293,7 @@ static enum status fill_reference(const struct session *s, struct model *model, 
         .comm = s->comm,
         .model = model,
         .model_hash = model_hash,
-        .compute = settings_compute(s->settings),
+        .compute = session_numbers(s),
         .workspace = &workspace,
         .source = request->source,
         .steps = request->steps,

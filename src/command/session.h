@@ -50,6 +50,9 @@ enum status session_need(const char *value, const char *key);
 /* Collective. The back end that device, compute and threads ask for; device overrides the setting where not
  * NULL. One log line says what was chosen and why. */
 enum status session_open_backend(struct session *s, const char *device, bool deterministic);
+/* Local. What side-cars name as the type that their numbers were computed in: `compute`, and the kind of
+ * products where these round otherwise than it alone would. */
+const char *session_numbers(const struct session *s);
 /* Collective. The model of settings->model with its hash and its tokenizer. */
 enum status session_open_model(struct session *s);
 /* Local. What adapters a model of this configuration is to have: those of `adapter`, or new ones where

@@ -124,6 +124,14 @@ static const struct option table[] = {
            "evaluate:model&judge:model&bench:bench.kind=step|ops|kmeans|decode|attention",
            "type of activations and products (bf16 on the CPU: their type in memory; sums are fp32); tf32 "
            "(cuda): fp32 with products from 10-bit mantissas"),
+    CHOICE("cpu.products", cpu.products, "auto", "auto|fp32|avx512_bf16|amx", RUNNERS " bench",
+           "device!=cuda&compute=bf16&evaluate:model&judge:model&bench:bench.kind=step|ops|decode",
+           "how the CPU multiplies bf16: as fp32, by AVX512-BF16, or by AMX, in sums of fp32; auto: the "
+           "first two as "
+           "a measurement at the start finds one faster; with train.deterministic a processor that has "
+           "several wants "
+           "it by name",
+           PLACE),
     CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", RUNNERS " bench",
            "device=cuda&evaluate:model&judge:model",
            "own kernels, or cuDNN's (compute=bf16; shapes that it does not have go to the own ones); auto: "
@@ -177,6 +185,11 @@ const struct option *settings_table(int *count) {
 
 const char *settings_compute(const struct settings *settings) {
     return settings->compute == COMPUTE_BF16 ? "bf16" : settings->compute == COMPUTE_TF32 ? "tf32" : "fp32";
+}
+
+const char *settings_products(const struct settings *settings) {
+    static const char *const names[] = {"auto", "fp32", "avx512_bf16", "amx"};
+    return names[settings->cpu.products];
 }
 
 const char *settings_attention(const struct settings *settings) {

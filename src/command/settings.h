@@ -20,6 +20,9 @@ struct settings {
     int compute;
 
     struct {
+        int products; /* place in settings_products()'s list */
+    } cpu;
+    struct {
         int attention; /* place in settings_attention()'s list */
     } cuda;
     struct {
@@ -204,6 +207,8 @@ struct settings {
 
 /* Local. `compute` as the back end wants it. */
 const char *settings_compute(const struct settings *settings);
+/* Local. `cpu.products` as the back end wants it, or "auto". */
+const char *settings_products(const struct settings *settings);
 /* Local. `cuda.attention` as the back end wants it. */
 const char *settings_attention(const struct settings *settings);
 /* The table. */

@@ -18,7 +18,7 @@
 
 struct sidecar_key {
     uint64_t model, data, view;
-    char compute[8]; /* "fp32", "bf16" */
+    char compute[24]; /* "fp32", "bf16", "bf16 amx" */
     char recipe[64]; /* "logp", "token logp", or "mean response last" for embeddings */
 };
 

@@ -39,6 +39,7 @@ enum status arena_add(struct arena *a, const struct parameter *p, bool joined, s
     TRY(size_add(end, ALIGNMENT, p->name, &end));
     TRY(GROW_ARRAY(a->parameters, a->capacity, (int64_t)a->n + 1));
     a->parameters[a->n] = *p;
+    a->parameters[a->n].is_joined = joined && a->n > 0;
     a->parameters[a->n++].offset = offset;
     a->elements = aligned(end_of(a));
     if (out) {
@@ -97,6 +98,39 @@ static enum status open_store(struct arena *a, int64_t beside) {
     return OK;
 }
 
+/* Rows of the matrix that parameter i begins, with those joined to it, which one product reads; 0: it begins
+ * none. *next: the first parameter behind it. */
+static int64_t matrix_at(const struct arena *a, int i, int *next) {
+    const struct parameter *p = &a->parameters[i];
+    int64_t rows = p->n_dims == 2 ? p->rows : 0;
+    for (*next = i + 1; *next < a->n; ++*next) {
+        const struct parameter *more = &a->parameters[*next];
+        if (rows == 0 || !more->is_joined || more->n_dims != 2 || more->columns != p->columns) {
+            break;
+        }
+        rows += more->rows;
+    }
+    return rows;
+}
+
+static enum status keep_matrices(struct arena *a) {
+    for (int i = 0, next; i < a->n; i = next) {
+        int64_t rows = matrix_at(a, i, &next);
+        struct place p = {.arena = a, .offset = a->parameters[i].offset};
+        TRY(rows > 0 ? backend_keep_weights(a->backend, place_view(p, rows, a->parameters[i].columns)) : OK);
+    }
+    return OK;
+}
+
+int64_t arena_kept_bytes(const struct arena *a, bool both, int except) {
+    int64_t bytes = 0;
+    for (int i = 0, next; i < a->n; i = next) {
+        int64_t rows = matrix_at(a, i, &next);
+        bytes += i == except ? 0 : backend_kept_bytes(a->backend, rows, a->parameters[i].columns);
+    }
+    return both ? 2 * bytes : bytes;
+}
+
 enum status arena_allocate(struct arena *a, int64_t beside) {
     const struct backend_caps *caps = &a->backend->caps;
     TRY(open_store(a, beside));
@@ -104,15 +138,16 @@ enum status arena_allocate(struct arena *a, int64_t beside) {
         TRY(arena_take(a, "the parameters", a->elements, caps->master, &a->master));
     }
     a->compute = a->master;
-    return has_copy(a)
-               ? arena_take(a, "the parameters' compute copy", a->elements, caps->compute, &a->compute)
-               : OK;
+    TRY(has_copy(a) ? arena_take(a, "the parameters' compute copy", a->elements, caps->compute, &a->compute)
+                    : OK);
+    return keep_matrices(a);
 }
 
 void arena_close(struct arena *a) {
     if (!a) {
         return;
     }
+    backend_drop_weights(a->backend, a->compute);
     if (!is_in_store(a, a->gradients.data)) {
         arena_give_back(a, &a->gradients);
     }
@@ -158,8 +193,13 @@ struct place place_after(struct place p, int64_t elements) {
     return p.arena ? (struct place){p.arena, p.offset + elements} : p;
 }
 
-enum status arena_refresh(struct arena *a) {
+void arena_changed(struct arena *a) {
     a->revision++;
+    backend_weights_changed(a->backend, a->compute);
+}
+
+enum status arena_refresh(struct arena *a) {
+    arena_changed(a);
     return a->compute.data == arena_values(a).data ? OK : backend_convert(a->backend, a->compute, a->master);
 }
 

@@ -18,6 +18,7 @@ struct parameter {
     int64_t rows,
         columns; /* as the model uses it: y = x W^T, W (rows = outputs, columns = inputs); vectors: rows 1 */
     int64_t offset;         /* elements, in the arena; set by arena_add() */
+    bool is_joined;         /* to the one before it, without a gap; set by arena_add() */
     bool decay;             /* weight decay applies: matrices, not embeddings' norms or biases */
     int n_dims;             /* 1 or 2, as stored */
     bool stored_transposed; /* GPT-2's Conv1D: the file holds W^T */
@@ -89,6 +90,9 @@ struct place place_after(struct place p, int64_t elements);
  * writing: arena_refresh() renews the compute copy. */
 enum status arena_write(struct arena *a, int i, int64_t first, int64_t count, const float *values);
 enum status arena_read(const struct arena *a, int i, int64_t first, int64_t count, float *values);
+/* Whoever wrote values of a, by whatever way: they are another revision, and products read none of the old
+ * ones. arena_write() and arena_refresh() call it. */
+void arena_changed(struct arena *a);
 /* Local. After whatever wrote values: the compute copy becomes that of the master values. */
 enum status arena_refresh(struct arena *a);
 /* Local. Random initialisation as transformers does: normal(0, deviation), zero biases, one norms; a function
@@ -105,6 +109,10 @@ enum status arena_hash(const struct arena *a, uint64_t *out);
 /* Local. What blocks [first, last) of arena_hash_blocks() add, modulo 2^64, to the hash of the values. */
 enum status arena_hash_part(const struct arena *a, int64_t first, int64_t last, uint64_t *sum);
 int64_t arena_hash_blocks(const struct arena *a);
+
+/* Local. Bytes that the back end keeps beside the matrices for products that read W and, where both, W^T as
+ * well, all but parameter `except` (-1: none). */
+int64_t arena_kept_bytes(const struct arena *a, bool both, int except);
 
 /* Elements of all parameters (the arena has gaps). */
 int64_t arena_parameter_count(const struct arena *a);

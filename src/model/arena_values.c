@@ -84,7 +84,7 @@ static enum status check_piece(const struct arena *a, int i, int64_t first, int6
 enum status arena_write(struct arena *a, int i, int64_t first, int64_t count, const float *values) {
     TRY(check_piece(a, i, first, count));
     const struct parameter *p = &a->parameters[i];
-    a->revision++;
+    arena_changed(a);
     if (is_plain(p)) {
         return put(a, p->offset + first, count, values);
     }

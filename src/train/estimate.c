@@ -8,19 +8,25 @@
 enum { LARGE_PAGE = 2 << 20 };
 
 /* The arenas' sizes from a model on the back end that counts and holds nothing. *base 0: it is what is
- * trained. */
-static enum status count_parameters(const struct model_config *config, int64_t *trained, int64_t *base) {
+ * trained. *kept: bytes that a back end with these capabilities keeps of its weights, each read both ways. */
+static enum status count_parameters(const struct model_config *config, const struct backend_caps *caps,
+                                    int64_t *trained, int64_t *base, int64_t *kept) {
     const struct backend_request request = {.device = "plan", .device_index = -1};
     struct backend *plan;
     struct model *model = NULL;
     struct lora *lora;
     char why[256];
     TRY(backend_open(&request, &plan, why));
+    plan->caps.compute = caps->compute;
+    plan->caps.keeps_weights = caps->keeps_weights;
     enum status st = model_open(plan, config, &model);
     st = st == OK && config->lora ? lora_open(model, config->lora, ARENA_TRAINED, 0, &lora) : st;
     if (st == OK) {
         *trained = model->trained->elements;
         *base = config->lora ? model->base->elements : 0;
+        /* the embedding comes first, and is looked up where it is no head */
+        *kept = arena_kept_bytes(model->base, true, config->tied ? -1 : 0);
+        *kept += config->lora ? arena_kept_bytes(model->trained, true, -1) : 0;
     }
     model_close(model);
     backend_close(plan);
@@ -29,9 +35,9 @@ static enum status count_parameters(const struct model_config *config, int64_t *
 
 enum status estimate_elements(const struct model_config *config, int64_t *out) {
     struct model_config bare = *config;
-    int64_t base;
+    int64_t base, kept;
     bare.lora = NULL;
-    return count_parameters(&bare, out, &base);
+    return count_parameters(&bare, &(struct backend_caps){.compute = DTYPE_F32}, out, &base, &kept);
 }
 
 static struct shard_map shards_of(const struct estimate_options *o, int64_t parameters) {
@@ -95,7 +101,7 @@ static int64_t trained_bytes(const struct estimate_options *o, int64_t parameter
 static enum status count_memory(const struct estimate_options *o, struct estimate *e) {
     const struct backend_caps *caps = &o->backend->caps;
     const struct batch_plan *plan = &o->source->plan;
-    TRY(count_parameters(&o->config, &e->parameters, &e->frozen));
+    TRY(count_parameters(&o->config, caps, &e->parameters, &e->frozen, &e->kept));
     e->base = on_pages(e->frozen * dtype_size(caps->compute));
     e->saved = e->frozen > 0 ? trained_bytes(o, e->frozen) - e->frozen * dtype_size(caps->compute) -
                                    trained_bytes(o, e->parameters)
@@ -113,7 +119,7 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
     e->batches += o->held;
     e->baseline = mem_peak_resident();
     TRY(estimate_passes(o, e));
-    e->reference += o->has_follower ? e->model : 0;
+    e->reference += o->has_follower ? e->model + e->kept / 2 : 0; /* forward alone */
     e->others = o->others;
     return OK;
 }
@@ -130,7 +136,7 @@ enum status estimate_memory(const struct estimate_options *o, struct estimate *o
     TRY(comm_max_i64(c, &e.baseline, 1));
     TRY(comm_max_i64(c, &e.optimizer, 1));
     e.total = e.baseline + e.base + e.model + e.reference + e.others + e.gradients + e.optimizer + e.partial +
-              e.batches + e.inside + estimate_pass(&e);
+              e.batches + e.inside + e.kept + estimate_pass(&e);
     *out = e;
     return OK;
 }
@@ -154,8 +160,8 @@ enum status estimate_training(const struct estimate_options *o, struct estimate 
 }
 
 enum status estimate_state_bytes(const struct estimate_options *o, int64_t *out) {
-    int64_t parameters = 0, frozen = 0;
-    TRY(count_parameters(&o->config, &parameters, &frozen));
+    int64_t parameters = 0, frozen = 0, kept = 0;
+    TRY(count_parameters(&o->config, &o->backend->caps, &parameters, &frozen, &kept));
     struct shard_map shards = shards_of(o, parameters);
     *out = (parameters + optimizer_states(&o->optimizer) * shard_count(&shards, shards.rank)) *
            dtype_size(o->backend->caps.master);

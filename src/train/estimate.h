@@ -32,6 +32,7 @@ struct estimate {
     int64_t saved; /* bytes that training the whole model would take in the place of base and adapters */
     int64_t forest_tokens; /* of the largest forest of any update, at most */
     int64_t baseline, model, reference, gradients, optimizer, partial, pass, evaluation_pass, batches, inside;
+    int64_t kept; /* weights laid out for products */
     int64_t others, drawing;
     int64_t total;       /* of the above, with the larger of the two passes */
     double peak_flops;   /* of products over all ranks, measured, per second */

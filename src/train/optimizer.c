@@ -122,7 +122,7 @@ enum status optimizer_update(struct optimizer *o, double rate_multiplier, double
         packed += share.last - share.first;
     }
     o->updates++;
-    a->revision++;
+    arena_changed(a);
     return OK;
 }
 

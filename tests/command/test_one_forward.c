@@ -1,7 +1,7 @@
 /* One forward: the log-probability that a token was drawn with, the one that scoring gives for the same
  * tokens, and the one that a training step computes are the same bits, for every family, batch and thread
- * count, in fp32 and (COLLIMATE_TEST_COMPUTE) in bf16; so are those of the reference beside it, and rules at
- * their ends are the voices themselves. */
+ * count, in fp32 and (COLLIMATE_TEST_COMPUTE, _PRODUCTS) in bf16; so are those of the reference beside it,
+ * and rules at their ends are the voices themselves. */
 #include "tests/model_fixture.h"
 
 #include <string.h>
@@ -162,11 +162,12 @@ static void check_reference(struct model *m, struct model *reference, const char
 static struct backend *with_threads(int threads) {
     char why[256];
     struct backend *b;
-    const char *compute = getenv("COLLIMATE_TEST_COMPUTE");
+    const char *compute = getenv("COLLIMATE_TEST_COMPUTE"), *products = getenv("COLLIMATE_TEST_PRODUCTS");
     const struct backend_request request = {.device = "cpu",
                                             .compute = compute ? compute : "fp32",
                                             .device_index = -1,
                                             .threads = threads,
+                                            .products = products,
                                             .deterministic = true};
     MUST(backend_open(&request, &b, why));
     return b;

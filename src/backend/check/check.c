@@ -162,6 +162,7 @@ enum status check_open(const struct backend_request *request, struct backend **o
     TRY_TO(failed, check_memory_open(inner, memory));
     b->ops = &operations;
     b->caps = inner->caps;
+    b->caps.keeps_weights = false; /* its copies lie elsewhere at each operation */
     b->caps.name = "check:cpu";
     b->context = memory;
     snprintf(why, 256, "asked for: the CPU back end under suspicion, slow");

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/dot_kernel.h"
 #include "util/mem.h"
 
 /* Tables of the other compilations of cpu_*.c; the names are CPU_NAME's. */
@@ -55,6 +56,15 @@ static void *large_pages(int64_t bytes) {
         advise_large_pages(data, bytes);
     }
     return data;
+}
+
+enum status cpu_large_pages(int64_t bytes, const char *what, void **out) {
+    void *data = large_pages(bytes);
+    if (!data) {
+        return note("taking memory for %s", what);
+    }
+    *out = data;
+    return OK;
 }
 
 enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, void **out) {
@@ -123,6 +133,21 @@ enum status cpu_sync(struct backend *b) {
     return OK;
 }
 
+enum status cpu_keep_weights(struct backend *b, struct tensor weights) {
+    struct cpu *cpu = cpu_of(b);
+    return cpu->dot && weights.type == DTYPE_BF16
+               ? kept_declare(&cpu->kept, weights.data, weights.rows, weights.columns)
+               : OK;
+}
+
+void cpu_weights_changed(struct backend *b, const void *data, int64_t bytes) {
+    kept_change(&cpu_of(b)->kept, data, bytes);
+}
+
+void cpu_drop_weights(struct backend *b, const void *data, int64_t bytes) {
+    kept_drop(&cpu_of(b)->kept, data, bytes);
+}
+
 void *cpu_host_address(struct backend *b, void *data) {
     (void)b;
     return data;
@@ -141,14 +166,15 @@ void cpu_destroy(struct backend *b) {
     for (int i = 0; i < SCRATCH_KINDS; i++) {
         mem_free(cpu->scratch[i]);
     }
+    kept_close(&cpu->kept);
     mem_free(cpu);
     mem_free(b);
 }
 
 /* A product against plain loops: a library that does nothing here, or uses instructions that this machine
  * computes wrongly, is found in a millisecond and not in the loss. */
-static enum status check_product(struct backend *b) {
-    enum { M = 37, N = 45, K = 29 };
+static enum status check_product(struct backend *b, bool transpose_a, bool transpose_b) {
+    enum { M = 51, N = 45, K = 29 };
     static const float unit = 1.0f / 64.0f; /* all sums are exact */
     float a[M * K];
     float x[N * K];
@@ -159,17 +185,18 @@ static enum status check_product(struct backend *b) {
     for (int i = 0; i < N * K; i++) {
         x[i] = (float)(i * 11 % 29 - 14) * unit;
     }
-    struct gemm g = {.a = tensor_at(a, M, K, DTYPE_F32),
-                     .b = tensor_at(x, N, K, DTYPE_F32),
+    struct gemm g = {.a = transpose_a ? tensor_at(a, K, M, DTYPE_F32) : tensor_at(a, M, K, DTYPE_F32),
+                     .b = transpose_b ? tensor_at(x, N, K, DTYPE_F32) : tensor_at(x, K, N, DTYPE_F32),
                      .c = tensor_at(c, M, N, DTYPE_F32),
-                     .transpose_b = true,
+                     .transpose_a = transpose_a,
+                     .transpose_b = transpose_b,
                      .alpha = 1.0};
     TRY(b->ops->gemm(b, &g));
     for (int i = 0; i < M; i++) {
         for (int j = 0; j < N; j++) {
             float sum = 0.0f;
             for (int k = 0; k < K; k++) {
-                sum += a[i * K + k] * x[j * K + k];
+                sum += a[transpose_a ? k * M + i : i * K + k] * x[transpose_b ? j * K + k : k * N + j];
             }
             if (c[i * N + j] != sum) {
                 return fail(ERR_SYSTEM,
@@ -180,6 +207,23 @@ static enum status check_product(struct backend *b) {
         }
     }
     return OK;
+}
+
+/* In each way: two of them are in a step of training, and each has its own way of packing. */
+static enum status check_products(struct backend *b) {
+    TRY(check_product(b, false, true));
+    TRY(check_product(b, false, false));
+    return check_product(b, true, false);
+}
+
+bool backend_cpu_offers_products(const char *kind) {
+    const struct dot_kernel *kernel = NULL;
+    const char *level = cpu_level_wanted();
+    if ((level && strcmp(level, "v4") != 0) || dot_kernel_find(kind, &kernel) != OK) {
+        status_clear();
+        return false;
+    }
+    return true;
 }
 
 void backend_cpu_library(char out[160]) {
@@ -205,6 +249,8 @@ struct backend_caps cpu_caps(const struct backend_request *request) {
     const char *isa = NULL;
     int threads = threads_of(request);
     bool is_bf16 = request->compute && strcmp(request->compute, "bf16") == 0;
+    const struct dot_kernel *dot = NULL;
+    char products[48] = "";
     long pages = sysconf(_SC_PHYS_PAGES);
     long available = sysconf(_SC_AVPHYS_PAGES);
     long page = sysconf(_SC_PAGESIZE);
@@ -215,13 +261,24 @@ struct backend_caps cpu_caps(const struct backend_request *request) {
         .readout = DTYPE_F32,
         .deterministic = true,
         .steady_rows = true,
+        .products = "fp32",
         .threads = threads,
         .memory_free = available > 0 ? (int64_t)available * page : 0,
         .memory_total = pages > 0 ? (int64_t)pages * page : 0,
     };
+    if (is_bf16 && dot_kernel_find(request->products, &dot) != OK) {
+        status_clear(); /* cpu_can() says it */
+    }
+    if (dot) {
+        caps.keeps_weights = true;
+        caps.products = dot->name;
+        snprintf(products, sizeof products, " (bf16 products by %s)", dot->words);
+    } else if (is_bf16) {
+        snprintf(products, sizeof products, " (bf16 in memory, products in fp32)");
+    }
     (void)choose_table(&isa);
-    snprintf(caps.description, sizeof caps.description, "%s kernels%s, %d thread%s", isa,
-             is_bf16 ? " (bf16 in memory, products in fp32)" : "", threads, threads == 1 ? "" : "s");
+    snprintf(caps.description, sizeof caps.description, "%s kernels%s, %d thread%s", isa, products, threads,
+             threads == 1 ? "" : "s");
     return caps;
 }
 
@@ -230,7 +287,12 @@ enum status cpu_can(const struct backend_request *request) {
         return fail(ERR_USAGE, "compute: tf32 is a way of NVIDIA's tensor cores; use device: cuda, or "
                                "compute: fp32");
     }
-    return OK;
+    const struct dot_kernel *dot = NULL;
+    TRY(dot_kernel_find(request->products, &dot));
+    return dot && (!request->compute || strcmp(request->compute, "bf16") != 0)
+               ? fail(ERR_USAGE, "cpu.products: %s multiplies bf16; it has no effect without compute=bf16",
+                      dot->name)
+               : OK;
 }
 
 enum status cpu_open(const struct backend_request *request, struct backend **out, char why[256]) {
@@ -245,7 +307,8 @@ enum status cpu_open(const struct backend_request *request, struct backend **out
     b->ops = choose_table(&isa);
     b->caps = cpu_caps(request);
     b->context = cpu;
-    TRY_TO(failed, check_product(b));
+    TRY_TO(failed, dot_kernel_find(request->products, &cpu->dot));
+    TRY_TO(failed, check_products(b));
     snprintf(why, 256, "asked for");
     *out = b;
     return OK;

@@ -7,6 +7,7 @@
  * probability where it is decoded, scored and trained.
  */
 #include "backend/cpu/cpu_bf16.h"
+#include "backend/cpu/cpu_dot.h"
 #include "backend/cpu/cpu_panel.h"
 
 /* A block of C and its packed operands: 4 MiB each at most, in the last-level cache. */
@@ -162,6 +163,9 @@ static enum status product_to_bf16(struct cpu *cpu, const struct product *p) {
 }
 
 enum status cpu_product(struct cpu *cpu, const struct product *p) {
+    if (cpu->dot && p->k > 0) {
+        return cpu_dot_product(cpu, p);
+    }
     if (p->type_c == DTYPE_BF16) {
         return product_to_bf16(cpu, p);
     }

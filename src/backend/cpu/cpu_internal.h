@@ -13,6 +13,7 @@
 #define COLLIMATE_CPU_INTERNAL_H
 
 #include "backend/backend_internal.h"
+#include "backend/cpu/kept_weights.h"
 
 #ifndef CPU_ISA
 #define CPU_ISA base
@@ -32,8 +33,11 @@ enum cpu_scratch {
     SCRATCH_KINDS
 };
 
+struct dot_kernel;
 struct cpu {
     int threads;
+    const struct dot_kernel *dot; /* products of bf16 operands; NULL: they are made fp32 */
+    struct kept_weights kept;
     void *scratch[SCRATCH_KINDS];
     int64_t scratch_bytes[SCRATCH_KINDS];
 };
@@ -43,6 +47,8 @@ static inline struct cpu *cpu_of(const struct backend *b) {
 }
 /* At least `bytes`, 64-byte aligned, not cleared. */
 enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, void **out);
+/* 64-byte aligned, not cleared, on large pages where there are some; the caller's, ends with mem_free(). */
+enum status cpu_large_pages(int64_t bytes, const char *what, void **out);
 
 /* Of fp32 tensors: masters, gradients, statistics. */
 static inline float *cpu_row(struct tensor t, int64_t i) {
@@ -66,7 +72,8 @@ enum { CPU_PARALLEL_ELEMENTS = 16384 };
 enum { CPU_STRIP = 64 };
 
 /* C = alpha op(A) op(B) + beta C (+ bias in every row); row-major with leading dimensions; beta 0 or 1.
- * Operands are fp32, where nothing else is said, or bf16; packing makes fp32 of them. Sums are fp32. */
+ * Operands are fp32, where nothing else is said, or bf16; packing makes fp32 of them, or bf16 where the back
+ * end has a kernel for it (cpu_dot.h). Sums are fp32. */
 struct product {
     int64_t m, n, k;
     bool transpose_a, transpose_b;
@@ -105,6 +112,9 @@ enum status cpu_read(struct backend *b, void *host, const void *from, int64_t by
 enum status cpu_copy(struct backend *b, void *to, const void *from, int64_t bytes);
 enum status cpu_zero(struct backend *b, void *to, int64_t bytes);
 enum status cpu_sync(struct backend *b);
+enum status cpu_keep_weights(struct backend *b, struct tensor weights);
+void cpu_weights_changed(struct backend *b, const void *data, int64_t bytes);
+void cpu_drop_weights(struct backend *b, const void *data, int64_t bytes);
 void *cpu_host_address(struct backend *b, void *data);
 int64_t cpu_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary);
 void cpu_destroy(struct backend *b);

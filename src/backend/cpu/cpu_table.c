@@ -14,5 +14,8 @@ const struct backend_ops cpu_table = {
     .sync = cpu_sync,
     .host_address = cpu_host_address,
     .scratch_bytes = cpu_scratch_bytes,
+    .keep_weights = cpu_keep_weights,
+    .weights_changed = cpu_weights_changed,
+    .drop_weights = cpu_drop_weights,
     .destroy = cpu_destroy OPERATIONS(ENTRY) CPU_OPERATIONS(ENTRY),
 };

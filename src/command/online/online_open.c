@@ -83,7 +83,7 @@ static enum status config_of(const char *folder, struct model_config *out) {
 /* Bytes of a folder's weights as they are held for passes alone. */
 static enum status frozen_bytes(const struct backend *b, const struct model_config *config, int64_t *out) {
     TRY(estimate_elements(config, out));
-    *out *= dtype_size(b->caps.compute);
+    *out *= dtype_size(b->caps.compute) * (b->caps.keeps_weights ? 2 : 1);
     return OK;
 }
 

@@ -17,11 +17,12 @@ void must(enum status st) {
 
 static void open_device(struct harness *h, const char *device, const char *compute) {
     char why[256];
-    const char *attention = getenv("COLLIMATE_TEST_ATTENTION");
+    const char *attention = getenv("COLLIMATE_TEST_ATTENTION"), *products = getenv("COLLIMATE_TEST_PRODUCTS");
     const struct backend_request request = {.device = device,
                                             .compute = compute,
                                             .threads = 2,
                                             .device_index = -1,
+                                            .products = products && *products ? products : NULL,
                                             .attention = attention && *attention ? attention : NULL};
     must(backend_open(&request, &h->devices[h->device_count++], why));
 }

@@ -6,7 +6,7 @@
  * stayed as they were.
  *
  * Devices: cpu and check:cpu, or the one that COLLIMATE_TEST_DEVICE names (with COLLIMATE_TEST_COMPUTE, fp32
- * by default).
+ * by default, and COLLIMATE_TEST_PRODUCTS, of the CPU with bf16).
  */
 #ifndef COLLIMATE_TESTS_HARNESS_H
 #define COLLIMATE_TESTS_HARNESS_H

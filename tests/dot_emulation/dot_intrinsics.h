@@ -1,0 +1,194 @@
+/* The intrinsics of dot_avx512.c and dot_amx.c in plain C, after the operations in Intel's SDM (volume 2:
+ * VDPBF16PS, TDPBF16PS, LDTILECFG, TILELOADD, TILESTORED), so that the kernels run where their instructions
+ * are not.
+ *
+ * Arithmetic: fp32, each multiplication and addition fused, rounded to nearest even; operands that are
+ * denormal and results that are become zeros of their sign. What an instruction would refuse (no
+ * configuration, tiles whose shapes do not fit) ends the program.
+ */
+#ifndef COLLIMATE_TESTS_DOT_INTRINSICS_H
+#define COLLIMATE_TESTS_DOT_INTRINSICS_H
+
+#include <float.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static inline float emulated_flush(float x) {
+    return fabsf(x) < FLT_MIN ? copysignf(0.0f, x) : x;
+}
+
+static inline float emulated_value(uint16_t bf16) {
+    uint32_t bits = (uint32_t)bf16 << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return emulated_flush(value);
+}
+
+/* x y + c, rounded once. */
+static inline float emulated_fma(float x, float y, float c) {
+    return emulated_flush(fmaf(x, y, c));
+}
+
+/* The same of 16 at once. The product of two bf16 has 16 bits, so that it is exact in fp32, and a sum of it
+ * is as good as a fused one, but where it leaves fp32's range. */
+static inline void emulated_fma_all(const float x[16], const float y[16], float c[16]) {
+    float product[16];
+    int odd = 0;
+    for (int i = 0; i < 16; i++) {
+        float p = x[i] * y[i], size = fabsf(p);
+        odd |= !(size >= 0x1p-100f && size <= FLT_MAX) & (x[i] != 0.0f) & (y[i] != 0.0f);
+        product[i] = p;
+    }
+    for (int i = 0; i < 16; i++) {
+        float sum = odd ? fmaf(x[i], y[i], c[i]) : product[i] + c[i];
+        c[i] = emulated_flush(sum);
+    }
+}
+
+/* AVX-512: vectors as compilers have them on any processor, inlined, since none is passed in a register. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+typedef float __m512 __attribute__((vector_size(64), may_alias));
+typedef uint32_t __m512bh __attribute__((vector_size(64), may_alias));
+#define EMULATED static inline __attribute__((always_inline))
+
+EMULATED __m512 _mm512_setzero_ps(void) {
+    return (__m512){0};
+}
+
+EMULATED __m512bh _mm512_loadu_si512(const void *from) {
+    __m512bh out;
+    memcpy(&out, from, sizeof out);
+    return out;
+}
+
+EMULATED __m512bh _mm512_set1_epi32(int32_t pair) {
+    return (__m512bh){0} + (uint32_t)pair;
+}
+
+EMULATED void _mm512_storeu_ps(void *to, __m512 from) {
+    memcpy(to, &from, sizeof from);
+}
+
+/* The odd ones first. */
+EMULATED __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
+    float s[16], x[2][16], y[2][16];
+    for (int i = 0; i < 16; i++) {
+        s[i] = emulated_flush(sum[i]);
+        for (int odd = 0; odd < 2; odd++) {
+            x[odd][i] = emulated_value((uint16_t)(a[i] >> 16 * odd));
+            y[odd][i] = emulated_value((uint16_t)(b[i] >> 16 * odd));
+        }
+    }
+    emulated_fma_all(x[1], y[1], s);
+    emulated_fma_all(x[0], y[0], s);
+    memcpy(&sum, s, sizeof sum);
+    return sum;
+}
+
+/* AMX: eight tiles of a thread, 16 rows of 64 bytes each at most. */
+enum { EMULATED_TILES = 8, EMULATED_ROWS = 16, EMULATED_BYTES = 64 };
+struct emulated_tiles {
+    int palette;
+    int rows[EMULATED_TILES], bytes[EMULATED_TILES];
+    union {
+        float sums[EMULATED_ROWS][16];
+        uint32_t pairs[EMULATED_ROWS][16];
+    } tile[EMULATED_TILES];
+};
+extern _Thread_local struct emulated_tiles emulated_tiles;
+
+static inline void emulated_need(bool holds, const char *what) {
+    if (!holds) {
+        fprintf(stderr, "emulated AMX: %s\n", what);
+        abort();
+    }
+}
+
+static inline void emulated_configure(const void *configuration) {
+    const uint8_t *c = configuration;
+    struct emulated_tiles *t = &emulated_tiles;
+    emulated_need(c[0] == 1 && c[1] == 0, "palette 1 from row 0");
+    memset(t, 0, sizeof *t);
+    t->palette = 1;
+    for (int i = 2; i < 64; i++) {
+        bool is_used = (i >= 16 && i < 16 + 2 * EMULATED_TILES) || (i >= 48 && i < 48 + EMULATED_TILES);
+        emulated_need(is_used || c[i] == 0, "reserved bytes are zero");
+    }
+    for (int i = 0; i < EMULATED_TILES; i++) {
+        t->bytes[i] = c[16 + 2 * i] | c[17 + 2 * i] << 8;
+        t->rows[i] = c[48 + i];
+        emulated_need(t->bytes[i] <= EMULATED_BYTES && t->rows[i] <= EMULATED_ROWS, "a tile's shape");
+    }
+}
+
+static inline void emulated_release(void) {
+    memset(&emulated_tiles, 0, sizeof emulated_tiles);
+}
+
+static inline void emulated_tile_zero(int tile) {
+    emulated_need(emulated_tiles.palette == 1, "tiles are configured");
+    memset(&emulated_tiles.tile[tile], 0, sizeof emulated_tiles.tile[tile]);
+}
+
+static inline void emulated_tile_load(int tile, const void *from, int64_t step) {
+    struct emulated_tiles *t = &emulated_tiles;
+    emulated_tile_zero(tile);
+    for (int i = 0; i < t->rows[tile]; i++) {
+        memcpy(t->tile[tile].pairs[i], (const char *)from + i * step, (size_t)t->bytes[tile]);
+    }
+}
+
+static inline void emulated_tile_store(int tile, void *to, int64_t step) {
+    struct emulated_tiles *t = &emulated_tiles;
+    emulated_need(t->palette == 1, "tiles are configured");
+    for (int i = 0; i < t->rows[tile]; i++) {
+        memcpy((char *)to + i * step, t->tile[tile].pairs[i], (size_t)t->bytes[tile]);
+    }
+}
+
+/* Values of the even or the odd k. */
+static inline void emulated_line(const uint32_t pairs[16], int odd, float out[16]) {
+    for (int i = 0; i < 16; i++) {
+        out[i] = emulated_value((uint16_t)(pairs[i] >> 16 * odd));
+    }
+}
+
+static inline void emulated_tile_dot(int to, int a, int b) {
+    struct emulated_tiles *t = &emulated_tiles;
+    int pairs = t->bytes[a] / 4, columns = t->bytes[to] / 4;
+    float y[16][2][16];
+    emulated_need(t->palette == 1 && to != a && to != b && a != b, "three tiles");
+    emulated_need(t->rows[a] == t->rows[to] && t->bytes[b] == t->bytes[to] && t->rows[b] == pairs,
+                  "shapes fit");
+    for (int k = 0; k < pairs; k++) {
+        emulated_line(t->tile[b].pairs[k], 0, y[k][0]);
+        emulated_line(t->tile[b].pairs[k], 1, y[k][1]);
+    }
+    for (int m = 0; m < t->rows[to]; m++) {
+        float sums[2][16] = {0}; /* of even and of odd k */
+        for (int k = 0; k < 2 * pairs; k++) {
+            float x[16], value = emulated_value((uint16_t)(t->tile[a].pairs[m][k / 2] >> 16 * (k % 2)));
+            for (int n = 0; n < 16; n++) {
+                x[n] = value;
+            }
+            emulated_fma_all(x, y[k / 2][k % 2], sums[k % 2]);
+        }
+        for (int n = 0; n < columns; n++) {
+            float *sum = &t->tile[to].sums[m][n];
+            *sum = emulated_flush(emulated_flush(*sum) + emulated_flush(sums[0][n] + sums[1][n]));
+        }
+    }
+}
+
+#define _tile_loadconfig emulated_configure
+#define _tile_release emulated_release
+#define _tile_zero emulated_tile_zero
+#define _tile_loadd emulated_tile_load
+#define _tile_stored emulated_tile_store
+#define _tile_dpbf16ps emulated_tile_dot
+
+#endif
