@@ -161,7 +161,6 @@ static void multiply_area(struct area area, bool has_b, int threads) {
 static enum status multiply_narrow(struct cpu *cpu, struct area area) {
     int64_t panels_a = over(area.rows, area.kernel->rows), panels_b = over(area.columns, DOT_COLUMNS);
     int64_t a = panels_a * area.kernel->rows * filled(area.depth), b = DOT_COLUMNS * filled(area.depth);
-    int64_t run = panels_b / (4 * (int64_t)cpu->threads) + 1;
     void *scratch = NULL;
     TRY(cpu_scratch(cpu, SCRATCH_PACK, (a + (area.kept ? 0 : cpu->threads * b)) * (int64_t)sizeof(uint16_t),
                     &scratch));
@@ -173,7 +172,7 @@ static enum status multiply_narrow(struct cpu *cpu, struct area area) {
     {
         uint16_t *own = (uint16_t *)scratch + a + omp_get_thread_num() * b;
         begin_thread(&area);
-#pragma omp for schedule(dynamic, run)
+#pragma omp for schedule(dynamic, panels_b / (4 * (int64_t)cpu->threads) + 1)
         for (int64_t panel = 0; panel < panels_b; panel++) {
             const uint16_t *at = area.kept ? panel_of_b(&area, panel) : own;
             if (!area.kept) {

@@ -95,7 +95,6 @@ static float sum_block(const float *x) {
 /* Bytes per second of adding up memory that no cache holds: nothing is written, as in a step of decoding. */
 enum status bench_peak_read(struct backend *backend, double *bytes_per_s) {
     enum { REPEATS = 5, BLOCKS = 256 };
-    int threads = backend->caps.threads;
     void *data;
     double best = 0;
     const int64_t n = (int64_t)BLOCKS * READ_BLOCK, bytes = n * (int64_t)sizeof(float);
@@ -105,7 +104,7 @@ enum status bench_peak_read(struct backend *backend, double *bytes_per_s) {
     for (int i = 0; i < REPEATS && st == OK; i++) {
         float sum = 0;
         double began = clock_seconds();
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : sum)
+#pragma omp parallel for num_threads(backend->caps.threads) schedule(static) reduction(+ : sum)
         for (int64_t j = 0; j < BLOCKS; j++) {
             sum += sum_block(x + j * READ_BLOCK);
         }
