@@ -74,10 +74,11 @@ static enum status check_steering(const struct run *run, const struct terms *ter
     if (*s->select.strategy) {
         return fail(ERR_USAGE, "steer.layers goes without select.strategy");
     }
-    return s->train.batch % s->steer.targets == 0
-               ? OK
-               : fail(ERR_USAGE, "train.batch=%lld is no multiple of steer.targets=%lld, the pairs of a user",
-                      (long long)s->train.batch, (long long)s->steer.targets);
+    if (s->train.batch % s->steer.targets != 0) {
+        return fail(ERR_USAGE, "train.batch=%lld is no multiple of steer.targets=%lld, the pairs of a user",
+                    (long long)s->train.batch, (long long)s->steer.targets);
+    }
+    return *s->data && *s->eval_data ? trainer_steer_evaluation_check(s) : OK;
 }
 
 /* embed.* keys have a meaning only where something is embedded. */

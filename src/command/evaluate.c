@@ -205,7 +205,8 @@ static enum status print_labeled(const struct evaluation *e, const struct sums *
         TRY(metrics_put(out, "", "rewards/margins",
                         ratios_value(r, VALUE_REWARD_CHOSEN) - ratios_value(r, VALUE_REWARD_REJECTED)));
     }
-    return knows_loss(e) ? metrics_put(out, "", "kl", sums->v[SUM_KL] / sums->v[SUM_ROWS]) : OK;
+    bool has_kl = knows_loss(e) && e->terms.scope == SCOPE_BATCH;
+    return has_kl ? metrics_put(out, "", "kl", sums->v[SUM_KL] / sums->v[SUM_ROWS]) : OK;
 }
 
 static enum status print_result(struct evaluation *e, const struct sums *sums) {
@@ -258,8 +259,9 @@ static enum status open_beside(struct evaluation *e, const struct batch_source *
     struct session *s = &e->session;
     struct beside *b = &e->beside;
     const char *folder = s->settings->reference;
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .kind = ARENA_FROZEN};
     int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
-    TRY(model_folder_open(s->comm, s->backend, folder, NULL, &b->model));
+    TRY(model_folder_open(s->comm, s->backend, folder, &options, &b->model));
     TRY(session_need_head(b->model, folder, HEAD_LANGUAGE));
     if (b->model->config.vocabulary != s->model->config.vocabulary) {
         return fail(ERR_USAGE, "reference: %s has a vocabulary of %lld, the model one of %lld", folder,
@@ -414,22 +416,35 @@ static enum status are_choices(struct session *s, bool *out) {
     return OK;
 }
 
+/* Collective. All rows are one batch: each is compared with the response of the one before, where there is a
+ * reference to compare by. */
+static enum status open_labeled(struct evaluation *e, struct rows_request *request) {
+    struct session *s = &e->session;
+    bool reads_mismatched = e->terms.reads & READS_MISMATCHED && *s->settings->reference;
+    int64_t all = request->limit > 0 ? request->limit : INT64_MAX;
+    request->kind = ROWS_UNPAIRED;
+    request->mismatch = reads_mismatched ? all : 0;
+    e->terms.scope = reads_mismatched ? e->terms.scope : SCOPE_ROW;
+    TRY(session_open_rows(s, request, &s->train));
+    return !reads_mismatched || s->train.n > 1
+               ? OK
+               : fail(ERR_USAGE, "%s: one row: dpo.loss=%s compares a response with those of other rows",
+                      request->path, s->settings->dpo.loss);
+}
+
 /* Loss, margins and accuracies of a language model. */
 static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
     struct session *s = &e->session;
     const struct settings *settings = s->settings;
     bool is_compared = e->terms.rows == OVER_LABELED;
     if (is_compared) {
-        request->kind = ROWS_UNPAIRED;
-        /* All rows are one batch: each is compared with the response of the one before. */
-        int64_t all = request->limit > 0 ? request->limit : INT64_MAX;
-        request->mismatch = e->terms.reads & READS_MISMATCHED ? all : 0;
+        TRY(open_labeled(e, request));
     } else {
         TRY(rows_kind(s->comm, request->path, ROWS_RESPONSES, &request->kind));
         is_compared = request->kind == ROWS_PAIRS;
         request->kind = is_compared ? ROWS_LABELED : request->kind;
+        TRY(session_open_rows(s, request, &s->train));
     }
-    TRY(session_open_rows(s, request, &s->train));
     if (!is_compared) {
         terms_one("sft", &e->terms);
     }

@@ -81,8 +81,9 @@ enum status users_check_embeddings(const struct session *s, const char *embeddin
                   s->settings->adapter, (long long)s->steering.shape.width);
     }
     if (st == OK && s->steers && strcmp(maker.data, s->steering.embedder) != 0) {
-        st = fail(ERR_DATA, "%s: embeddings by %s; %s was trained on those by %s", embeddings, maker.data,
-                  s->settings->adapter, s->steering.embedder);
+        st = fail(ERR_DATA,
+                  "%s: embeddings by %s; %s was trained on those by %s (embed.*, steer.embedder, compute)",
+                  embeddings, maker.data, s->settings->adapter, s->steering.embedder);
     }
     text_free(&maker);
     return st;

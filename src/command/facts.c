@@ -58,6 +58,15 @@ static enum status add_keys(const struct options *options, struct sums_order ord
     return OK;
 }
 
+/* Checkpoints from before the key are of steerings that bound nothing; the key's default is another one. */
+static void take_unbounded(struct facts *f) {
+    for (int64_t i = 0; i < f->n; i++) {
+        if (strcmp(f->list[i].name, "steer.bounded") == 0) {
+            f->list[i].fallback = "false";
+        }
+    }
+}
+
 static enum status add_text(struct facts *f, const char *name, enum fact_kind kind, const char *words,
                             size_t length) {
     struct text *value;
@@ -111,6 +120,7 @@ enum status facts_collect(const struct trainer *t, struct facts *out) {
     }
     TRY(add_hash(out, "data", dataset_hash(s->train.data)));
     if (s->steers) {
+        take_unbounded(out);
         TRY(add_hash(out, "users", world_hash(&t->world)));
     }
     TRY(add_hash(out, "rows", hash_join(view_hash(s->train.view), (uint64_t)s->train.n)));

@@ -83,7 +83,7 @@ agree:
         st = model_folder_save(run->comm, m, s->output, &options);
     }
     if (st == OK && m) {
-        log_root(LOG_INFO, "%s: %s, %lld parameters, hash %016llx", s->output, config->family->causal,
+        log_root(LOG_INFO, "%s: %s, %lld parameters, hash %016llx (fp32)", s->output, config->family->causal,
                  (long long)arena_parameter_count(m->base), (unsigned long long)hash);
     }
     model_close(m);

@@ -23,7 +23,7 @@ static void print_memory(const struct estimate *e) {
                mib(e->drawing));
     }
     if (e->reference) {
-        printf("  reference    %10.1f  follows\n", mib(e->reference));
+        printf("  reference    %10.1f  beside the policy\n", mib(e->reference));
     }
     if (e->kept) {
         printf("  products     %10.1f  weights laid out for bf16 products, both ways\n", mib(e->kept));
@@ -83,12 +83,17 @@ enum status trainer_estimate(struct trainer *t, struct estimate_options *out) {
         .is_sharded = s->settings->train.shard_optimizer,
         .keep = t->training.keep,
         .has_follower = s->settings->dpo.sync_reference || t->terms.reads & READS_DIVERGENCE,
+        .follows = s->settings->dpo.sync_reference,
         .reference_keep = t->terms.reads & READS_DIVERGENCE ? KEEP_INPUTS : KEEP_NOTHING,
         .rows = &s->train,
         .eval_rows = &s->eval,
         .source = &t->data,
         .eval_source = s->eval.view ? &t->eval_data : NULL,
     };
+    if (s->eval.view && *s->settings->steer.layers) { /* targets by targets: conditional.h */
+        out->eval_tokens =
+            rows_forest_tokens(&s->eval, s->settings->steer.targets, s->settings->train.micro_tokens);
+    }
     TRY(trainer_config(t, &out->config));
     return t->own && t->session.train.view ? t->own->memory(t, out) : OK;
 }

@@ -79,7 +79,8 @@ static enum status check_maker(const struct chosen *c) {
     const struct session *s = c->session;
     enum status st = steer_maker(c->embeddings.data, &maker);
     if (st == OK && strcmp(maker.data, s->steering.embedder) != 0) {
-        st = fail(ERR_DATA, "%s: embeddings by %s; %s was trained on those by %s (embed.*, steer.embedder)",
+        st = fail(ERR_DATA,
+                  "%s: embeddings by %s; %s was trained on those by %s (embed.*, steer.embedder, compute)",
                   c->embeddings.data, maker.data, s->settings->adapter, s->steering.embedder);
     }
     text_free(&maker);

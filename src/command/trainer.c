@@ -177,7 +177,10 @@ static enum status open_follower(struct trainer *t, struct model *model, const c
 static enum status prepare_follower(struct trainer *t) {
     struct session *s = &t->session;
     const char *folder = *s->settings->reference ? s->settings->reference : s->settings->model;
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed};
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE,
+                                                 .seed = (uint64_t)s->settings->seed,
+                                                 .kind = s->settings->dpo.sync_reference ? ARENA_TRAINED
+                                                                                         : ARENA_FROZEN};
     struct model *model = NULL;
     int64_t tokens = batch_forest_tokens(&t->data.plan, s->comm->size, &s->train.lengths);
     if (s->eval.view) {

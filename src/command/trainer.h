@@ -88,6 +88,8 @@ void trainer_steer_close(struct trainer *t);
  * one's. The other: Collective, once the policy and its reference are there; nothing where eval_data is not
  * set. */
 enum status trainer_steer_embed_evaluation(struct trainer *t);
+/* Local. steer.counts, and the number of eval_data's files, before anything is opened. */
+enum status trainer_steer_evaluation_check(const struct settings *s);
 enum status trainer_steer_evaluation_rows(struct trainer *t);
 enum status trainer_steer_evaluation(struct trainer *t);
 void trainer_steer_evaluation_close(struct trainer *t);

@@ -60,7 +60,7 @@ enum status trainer_steer_embed_evaluation(struct trainer *t) {
     return st;
 }
 
-/* Local. A user of eval_data is one of data, in this order. */
+/* Local. As many users as data has. */
 static enum status check_users(const struct settings *s) {
     struct names data = {0}, eval = {0};
     enum status st = names_split(&data, s->data);
@@ -75,11 +75,16 @@ static enum status check_users(const struct settings *s) {
     return st;
 }
 
+enum status trainer_steer_evaluation_check(const struct settings *s) {
+    struct conditional_options counts = {0};
+    TRY(users_counts(s->steer.counts, &counts));
+    return check_users(s);
+}
+
 enum status trainer_steer_evaluation_rows(struct trainer *t) {
     const struct settings *s = t->session.settings;
     struct text first = {0};
-    enum status st = check_users(s);
-    st = comm_agree(t->session.comm, st == OK ? steer_first_file(s->eval_data, &first) : st);
+    enum status st = comm_agree(t->session.comm, steer_first_file(s->eval_data, &first));
     const struct rows_request request = {.path = first.data, .key = "eval_data", .kind = ROWS_LABELED};
     st = st == OK ? session_open_rows(&t->session, &request, &t->session.eval) : st;
     text_free(&first);

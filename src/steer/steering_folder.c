@@ -11,7 +11,8 @@
 #include "util/mem.h"
 #include "util/text.h"
 
-enum { VERSION = 1 };
+/* Of files whose z is bounded: programs that know version 1 alone would leave its tanh out. */
+enum { VERSION = 1, VERSION_BOUNDED = 2 };
 static const char *const aggregates[] = {"attention", "mean", "sum"};
 
 bool steering_folder_is(const char *folder) {
@@ -43,8 +44,9 @@ static enum status take_flag(const json_t *o, const char *key, const char *path,
 static enum status take_shape(const json_t *o, const char *path, struct steering_shape *out) {
     int64_t version;
     TRY(json_take_int(o, "version", path, &version));
-    if (version != VERSION) {
-        return fail(ERR_DATA, "%s: version %lld; this program reads %d", path, (long long)version, VERSION);
+    if (version < VERSION || version > VERSION_BOUNDED) {
+        return fail(ERR_DATA, "%s: version %lld; this program reads %d to %d", path, (long long)version,
+                    VERSION, VERSION_BOUNDED);
     }
     TRY(json_take_int(o, "embedding_width", path, &out->width));
     TRY(json_take_int(o, "hidden", path, &out->hidden));
@@ -181,13 +183,14 @@ static enum status write_shape(const struct steering *s, const char *folder) {
     const struct steering_shape *f = &s->shape;
     enum status st;
     TRY_TO(done, text_printf(&path, "%s/steering.json", folder));
-    TRY_TO(done, text_printf(&out,
-                             "{\n  \"version\": %d,\n  \"embedding_width\": %lld,\n  \"hidden\": %lld,\n"
-                             "  \"heads\": %lld,\n  \"layers\": %lld,\n  \"aggregate\": \"%s\",\n"
-                             "  \"inner_mlp\": %s,\n  \"bounded\": %s,\n  \"embedder\": ",
-                             VERSION, (long long)f->width, (long long)f->hidden, (long long)f->heads,
-                             (long long)f->layers, aggregates[f->aggregate], f->inner_mlp ? "true" : "false",
-                             f->bounded ? "true" : "false"));
+    TRY_TO(done,
+           text_printf(&out,
+                       "{\n  \"version\": %d,\n  \"embedding_width\": %lld,\n  \"hidden\": %lld,\n"
+                       "  \"heads\": %lld,\n  \"layers\": %lld,\n  \"aggregate\": \"%s\",\n"
+                       "  \"inner_mlp\": %s,\n  \"bounded\": %s,\n  \"embedder\": ",
+                       f->bounded ? VERSION_BOUNDED : VERSION, (long long)f->width, (long long)f->hidden,
+                       (long long)f->heads, (long long)f->layers, aggregates[f->aggregate],
+                       f->inner_mlp ? "true" : "false", f->bounded ? "true" : "false"));
     TRY_TO(done, text_json(&out, s->embedder, strlen(s->embedder)));
     TRY_TO(done, text_puts(&out, "\n}\n"));
     st = file_write(path.data, out.data, out.len);

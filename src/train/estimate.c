@@ -56,21 +56,24 @@ static enum status pass_memory(const struct estimate_options *o, enum pass_keep 
     return pass_bytes(&o->config, &o->backend->caps, keep, n, n, out);
 }
 
+static int64_t evaluation_tokens(const struct estimate_options *o) {
+    const struct batch_source *s = o->eval_source;
+    return o->eval_tokens > 0 ? o->eval_tokens
+                              : batch_forest_tokens(&s->plan, s->size, &o->eval_rows->lengths);
+}
+
 enum status estimate_passes(const struct estimate_options *o, struct estimate *e) {
     e->drawing = o->drawing;
     e->forest_tokens = batch_forest_tokens(&o->source->plan, o->source->size, &o->rows->lengths);
     TRY(pass_memory(o, o->keep, e->forest_tokens, &e->pass));
     if (o->eval_source) {
-        const struct batch_source *s = o->eval_source;
-        int64_t tokens = batch_forest_tokens(&s->plan, s->size, &o->eval_rows->lengths);
-        TRY(pass_memory(o, o->reference_keep == KEEP_NOTHING ? KEEP_NOTHING : o->keep, tokens,
+        TRY(pass_memory(o, o->reference_keep == KEEP_NOTHING ? KEEP_NOTHING : o->keep, evaluation_tokens(o),
                         &e->evaluation_pass));
     }
     if (o->has_follower) {
         int64_t tokens = e->forest_tokens;
         if (o->eval_source) {
-            int64_t eval =
-                batch_forest_tokens(&o->eval_source->plan, o->eval_source->size, &o->eval_rows->lengths);
+            int64_t eval = evaluation_tokens(o);
             tokens = eval > tokens ? eval : tokens;
         }
         TRY(pass_memory(o, o->reference_keep, tokens, &e->reference));
@@ -97,6 +100,12 @@ static int64_t trained_bytes(const struct estimate_options *o, int64_t parameter
            (caps->compute != caps->master ? parameters * dtype_size(caps->compute) : 0);
 }
 
+/* Of the second model's parameters: compute values alone where nothing writes them. */
+static int64_t reference_bytes(const struct estimate_options *o, const struct estimate *e) {
+    int64_t whole = e->frozen > 0 ? e->frozen : e->parameters;
+    return o->follows ? e->model : on_pages(whole * dtype_size(o->backend->caps.compute));
+}
+
 /* Local. */
 static enum status count_memory(const struct estimate_options *o, struct estimate *e) {
     const struct backend_caps *caps = &o->backend->caps;
@@ -119,7 +128,7 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
     e->batches += o->held;
     e->baseline = mem_peak_resident();
     TRY(estimate_passes(o, e));
-    e->reference += o->has_follower ? e->model + e->kept / 2 : 0; /* forward alone */
+    e->reference += o->has_follower ? reference_bytes(o, e) + e->kept / 2 : 0; /* forward alone */
     e->others = o->others;
     return OK;
 }

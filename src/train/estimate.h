@@ -16,12 +16,14 @@ struct estimate_options {
     bool is_sharded; /* the optimizer's state is, over the ranks */
     enum pass_keep keep;
     enum pass_keep reference_keep;       /* of its pass */
-    bool has_follower;                   /* a reference that follows: a second model, run over every batch */
+    bool has_follower;                   /* a second model is run over every batch: a reference, */
+    bool follows;                        /* whose parameters change */
     int64_t others;                      /* bytes of further models; */
     int64_t held;                        /* of host memory beside the batches; */
     int64_t drawing;                     /* of what takes the workspace while the pass has given it back */
     const struct rows *rows, *eval_rows; /* of the two sources */
     const struct batch_source *source, *eval_source; /* eval_source NULL: none */
+    int64_t eval_tokens; /* of the largest forest of eval_rows; 0: as eval_source packs them */
 };
 
 /* Bytes, where nothing else is said. */

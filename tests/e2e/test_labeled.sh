@@ -68,13 +68,14 @@ same sft-labels sft-desirable
 
 # evaluate says what training says of the same rows as one batch, of labels and of pairs.
 judges() {
-    local model=$1 loss=$2 key said ranks=1
+    local model=$1 loss=$2 key said ranks=1 keys="loss rewards/chosen rewards/rejected rewards/margins logps/chosen logps/rejected"
+    [ "$loss" = kto ] && keys+=" kl"
     run 1 dpo model="$model" reference=init data=labels.h5 eval_data=labels.h5 train.steps=1 train.batch=48 train.evaluate_every=1 \
         dpo.loss="$loss" dpo.undesirable_weight=1.5 output="judged-$loss"
     for data in labels pairs; do
         run $((ranks++)) evaluate model="$model" reference=init data=$data.h5 dpo.loss="$loss" dpo.undesirable_weight=1.5 \
             output=judged.json
-        for key in loss kl rewards/chosen rewards/rejected rewards/margins logps/chosen logps/rejected; do
+        for key in $keys; do
             said=$(grep -o "\"eval_$key\": [^,]*" "judged-$loss/metrics.jsonl" | head -n 1)
             [ -n "$said" ] && grep -qF "\"${said#*eval_}," judged.json || bad "$model $loss $data: $said, but $(cat judged.json)"
         done
@@ -83,11 +84,15 @@ judges() {
 judges sft-labels/model kto
 grep -q '"kl": [0-9.]*[1-9]' judged.json || bad "a trained model is no further than the one before: $(cat judged.json)"
 judges other apo_zero_unpaired+0.1*sft
+! grep -q '"kl"' judged.json || bad "apo_zero_unpaired computes no kl: $(cat judged.json)"
+run 1 evaluate model=init data=labels.h5 dpo.loss=kto evaluate.rows=1 output=judged.json
+grep -q '"rows": 1,' judged.json && ! grep -q '"kl"\|"loss"' judged.json || bad "no reference: $(cat judged.json)"
 run 1 evaluate model=init reference=other data=desirable.h5 dpo.loss=kto output=judged.json
 grep -q '"rows": 24,.*"loss": .*"desirable": 24,' judged.json && ! grep -q "rejected\|margins" judged.json || bad "one side: $(cat judged.json)"
 
 job="dpo model=init output=no"
 refuses 2 "train.batch=1: dpo.loss=kto" $job data=labels.h5 dpo.loss=kto train.batch=1
+refuses 2 "one row: dpo.loss=kto" evaluate model=init reference=other data=labels.h5 dpo.loss=kto evaluate.rows=1
 refuses 2 "dpo.desirable_weight has no effect" $job data=pairs.h5 dpo.desirable_weight=2
 refuses 2 "kto single labelled responses" $job data=pairs.h5 dpo.loss=sigmoid+kto
 refuses 65 "has no pairs" $job data=labels.h5

@@ -21,6 +21,7 @@ same_adapter() {
     done
 }
 run 1 dpo "${common[@]}" "${lora[@]}" $given output=s1
+grep -q '"version": 2,' s1/adapter/steering.json || bad "a bounded z that programs of version 1 would leave out"
 grep -q '"step": 1, "loss": 0.69314718' s1/metrics.jsonl || bad "the loss does not begin at log 2"
 run 1 dpo "${common[@]}" "${lora[@]}" output=own
 run 2 dpo "${common[@]}" "${lora[@]}" $given output=s2 threads=2 train.shard_optimizer=true
@@ -41,7 +42,8 @@ ended "$launched" 100
 run 1 dpo "${common[@]}" "${lora[@]}" $given output=killed train.checkpoint_every=1
 went_on killed '[12]'
 same_adapter s1 killed
-run 1 dpo "${common[@]}" $given output=film
+run 1 dpo "${common[@]}" $given output=film steer.bounded=false
+grep -q '"version": 1,' film/adapter/steering.json || bad "a version that only bounded ones need"
 [ -e film/adapter/adapter_model.safetensors ] && bad "an adapter without LoRA"
 
 # By users: a policy that is told nothing cannot tell them apart.
@@ -132,6 +134,9 @@ PY
 
 refuses 2 "no multiple of steer.targets" dpo "${common[@]}" "${lora[@]}" $given output=refused train.batch=15
 refuses 2 "names 1 files and data 2" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=users.kind.h5
+refuses 2 "steer.counts=3,1" --dry-run dpo "${common[@]}" "${lora[@]}" output=refused eval_data=$users steer.counts=3,1
+refuses 2 "names 1 files and data 2" dpo "${common[@]}" "${lora[@]}" output=refused eval_data=users.kind.h5
+[ -e refused ] && bad "something was made before the refusal"
 refuses 2 "has other responses than data" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=held.kind.h5,held.harsh.h5
 refuses 2 "\"evaluate.rows\" has no effect" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=$users evaluate.rows=3
 refuses 2 "not one of a pair alone" dpo "${common[@]}" "${lora[@]}" $given output=refused dpo.loss=aot

@@ -17,15 +17,20 @@ static void write_json(const char *text) {
 }
 
 /* A whole one, with the members `other` behind those that a file must have. */
-static enum status open_with(const char *heads, const char *aggregate, const char *other,
-                             struct steering *s) {
+static enum status open_as(int version, const char *heads, const char *aggregate, const char *other,
+                           struct steering *s) {
     char text[512];
     snprintf(text, sizeof text,
-             "{\"version\": 1, \"embedding_width\": 3, \"hidden\": 8, \"heads\": %s, \"layers\": 2, "
+             "{\"version\": %d, \"embedding_width\": 3, \"hidden\": 8, \"heads\": %s, \"layers\": 2, "
              "\"aggregate\": %s, \"embedder\": \"test\"%s}",
-             heads, aggregate, other);
+             version, heads, aggregate, other);
     write_json(text);
     return steering_folder_open(folder, s);
+}
+
+static enum status open_with(const char *heads, const char *aggregate, const char *other,
+                             struct steering *s) {
+    return open_as(1, heads, aggregate, other, s);
 }
 
 static void test_taken(void **state) {
@@ -39,6 +44,9 @@ static void test_taken(void **state) {
     steering_close(&s);
     assert_int_equal(open_with("1", "\"mean\"", ", \"bounded\": true, \"inner_mlp\": true", &s), OK);
     assert_true(s.shape.aggregate == AGGREGATE_MEAN && s.shape.inner_mlp && s.shape.bounded);
+    steering_close(&s);
+    assert_int_equal(open_as(2, "1", "\"mean\"", ", \"bounded\": true", &s), OK);
+    assert_true(s.shape.bounded);
     steering_close(&s);
 }
 
@@ -62,9 +70,9 @@ static void test_refused(void **state) {
         status_clear();
     }
     struct steering s;
-    write_json("{\"version\": 2}");
+    write_json("{\"version\": 3}");
     assert_int_equal(steering_folder_open(folder, &s), ERR_DATA);
-    assert_non_null(strstr(status_message()->text, "version 2"));
+    assert_non_null(strstr(status_message()->text, "version 3; this program reads 1 to 2"));
     status_clear();
     assert_int_equal(unlink(path), 0);
     assert_false(steering_folder_is(folder));

@@ -96,7 +96,8 @@ enum status generate_open_users(struct generation *g) {
 static enum status open_one(struct generation *g, const char *key, const char *folder, enum model_head head,
                             struct model **out) {
     struct session *s = &g->session;
-    TRY(model_folder_open(s->comm, s->backend, folder, NULL, out));
+    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .kind = ARENA_FROZEN};
+    TRY(model_folder_open(s->comm, s->backend, folder, &options, out));
     TRY(session_need_head(*out, folder, head));
     return comm_agree(s->comm, session_check_ids(s, *out, key, folder));
 }
