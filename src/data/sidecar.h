@@ -19,7 +19,7 @@
 struct sidecar_key {
     uint64_t model, data, view;
     char compute[24]; /* "fp32", "bf16", "bf16 amx" */
-    char recipe[64]; /* "logp", "token logp", or "mean response last" for embeddings */
+    char recipe[64];  /* "logp", "token logp", or "mean response last" for embeddings */
 };
 
 /* Local. A name beside the data with the key in it, so that other models and other cuts have files of their
