@@ -18,6 +18,7 @@ struct record_mark {
     int64_t begin, end;   /* bytes of the file, inflated */
     int64_t first, count; /* records, of this rank's */
     int64_t line;         /* of the first */
+    uint64_t hash;        /* of the records, one after another */
     int file;
 };
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/jsonl_internal.h"
+#include "util/hash.h"
 #include "util/mem.h"
 
 static const int64_t BLOCK_BYTES = (int64_t)1 << 20;
@@ -30,6 +31,7 @@ static enum status mark(struct records_input *in, const struct split_record *r) 
             (struct record_mark){.begin = r->offset, .first = in->count, .line = r->line, .file = r->file};
     }
     last->end = r->end;
+    last->hash = hash_bytes(in->records.data + r->begin, (size_t)r->len, last->hash);
     last->count++;
     in->count++;
     return OK;
@@ -211,7 +213,12 @@ static enum status cut_block(const struct records_input *in, const struct record
     records->lines[m->file] = m->line - 1;
     TRY(split_feed(&s, text->raw.data, text->raw.len, SPLIT_INSIDE));
     TRY(array ? OK : split_end(&s));
-    return records->count == m->count ? OK : refuse_change(in, m->file);
+    uint64_t hash = 0;
+    for (int64_t i = 0; i < records->count; i++) {
+        const struct split_record *r = &records->list[i];
+        hash = hash_bytes(records->data + r->begin, (size_t)r->len, hash);
+    }
+    return records->count == m->count && hash == m->hash ? OK : refuse_change(in, m->file);
 }
 
 static enum status list_block(const struct records_input *in, const struct record_mark *m, int64_t count,

@@ -1,10 +1,12 @@
 /* The records of JSON Lines files and JSON arrays in blocks, for a rank's share that is larger than its
  * memory.
  *
- * The files are dealt to the ranks as in jsonl.h, and read twice. The first reading hashes, counts, checks
- * the bounds and finds where blocks of about a MiB of whole records begin: a rank holds 48 bytes for each.
- * Readers then go through the blocks in order, one block's text at a time. A packed file is inflated again
- * for every reader; where a rank's share of the packed text is little it is kept from the first reading on.
+ * The files are dealt to the ranks as in jsonl.h, and read several times: for their hash, for the survey, and
+ * once by every reader. The survey counts, checks the bounds and finds where blocks of about a MiB of whole
+ * records begin: a rank holds 56 bytes for each, the hash of its records among them, so that a file that
+ * changes is noticed. Readers then go through the blocks in order, one block's text at a time. Where a rank's
+ * share of the packed files' text is little (keep_bytes) it is kept from the survey until records_close; else
+ * a packed file is inflated anew by every reader.
  */
 #ifndef COLLIMATE_IO_RECORD_BLOCKS_H
 #define COLLIMATE_IO_RECORD_BLOCKS_H

@@ -82,8 +82,19 @@ static enum status open_file(struct spool *s) {
     TRY_TO(done, output_follow(s->beside, &target));
     TRY_TO(done, text_puts(&target, ".spool"));
     TRY_TO(done, file_temporary(target.data, NULL, &name));
-    s->file = fault_hits(FAULT_OPEN) ? -1 : open(name.data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    st = s->file < 0 || unlink(name.data) != 0 ? refuse_file(s, errno) : OK;
+    if (unlink(name.data) != 0 && errno != ENOENT) { /* what a process left that had our id */
+        st = refuse_file(s, errno);
+        goto done;
+    }
+    s->file = fault_hits(FAULT_OPEN)
+                  ? -1
+                  : open(name.data, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    st = s->file < 0 ? refuse_file(s, errno) : OK;
+    if (st == OK && unlink(name.data) != 0) {
+        st = refuse_file(s, errno);
+        close(s->file);
+        s->file = -1;
+    }
 done:
     text_free(&target);
     text_free(&name);
@@ -109,10 +120,15 @@ static enum status write_piece(struct spool *s, struct piece *p) {
     return OK;
 }
 
-/* A piece that is full stays where it is, or leaves the memory. */
-static enum status settle_piece(struct spool *s, struct piece *p) {
+/* A stream's last piece, which is full, stays where it is or leaves the memory. Without a file a stream's
+ * first piece stays, whatever the others have taken. */
+static enum status settle_piece(struct spool *s, const struct stream *stream) {
+    struct piece *p = &stream->pieces[stream->count - 1];
     if (s->memory >= s->piece) {
         s->memory -= s->piece;
+        return OK;
+    }
+    if (!s->beside && stream->count == 1) {
         return OK;
     }
     TRY(s->beside ? write_piece(s, p) : OK);
@@ -144,7 +160,7 @@ enum status spool_append(struct spool *s, int stream, const void *data, int64_t 
         to->bytes += n;
         from += n;
         bytes -= n;
-        TRY(used + n == s->piece ? settle_piece(s, p) : OK);
+        TRY(used + n == s->piece ? settle_piece(s, to) : OK);
     }
     return OK;
 }

@@ -14,9 +14,9 @@
 
 struct spool_plan {
     const char *beside; /* a file, in whose folder the temporary one is made; NULL: what exceeds the memory is
-                           dropped, and cannot be read */
+                           dropped, and cannot be read, but for each stream's first piece */
     int streams;
-    int64_t memory; /* bytes that stay in it; beside them a piece for each stream */
+    int64_t memory; /* bytes that stay in it; beside them a piece for each stream, without a file two */
     int64_t piece;  /* bytes; 0: a MiB */
 };
 struct spool;

@@ -254,15 +254,17 @@ static enum status write_file(struct prepare *p) {
     struct prepared *d = &p->prepared;
     int32_t *places = NULL; /* of this rank's subsets among those of all */
     int n = d->subsets.n;
-    TRY(comm_agree(p->run->comm, NEW_ARRAY(places, n)));
+    enum status st;
+    TRY_TO(done, comm_agree(p->run->comm, NEW_ARRAY(places, n)));
     for (int i = 0; i < n; i++) {
         places[i] = i;
     }
-    enum status st = subsets_join(p->run->comm, &d->subsets, places, n);
+    st = subsets_join(p->run->comm, &d->subsets, places, n);
     st = st == OK ? comm_agree(p->run->comm, fill_facts(p, &facts)) : st;
     if (st == OK) {
         st = dataset_rows_write(p->run->comm, p->run->settings->output, &d->rows, places, &facts);
     }
+done:
     mem_free(places);
     facts.n_subsets = 0; /* the names stay where they are */
     facts.subsets = NULL;

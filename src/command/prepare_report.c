@@ -257,16 +257,6 @@ static enum status check_files(const struct prepare *p) {
 
 enum { SHOWN_TOKENS = 200 }; /* of a text of the first row, at most */
 
-/* A prompt's end, or a response's beginning. */
-static enum status show_some(const struct prepare *p, const char *name, const int32_t *ids, int64_t n,
-                             const uint8_t *trained, struct text *out) {
-    int64_t skipped = n > SHOWN_TOKENS && !trained ? n - SHOWN_TOKENS : 0;
-    int64_t shown = n > SHOWN_TOKENS ? SHOWN_TOKENS : n;
-    char title[64];
-    snprintf(title, sizeof title, "%s%s", name, n > shown ? trained ? ", its first" : ", its last" : "");
-    return show_ids(p->tokenizer, title, ids + skipped, shown, trained, out);
-}
-
 /* Line by line, so that each says who speaks. */
 static void log_lines(char *text) {
     for (char *at = text; at && *at;) {
@@ -279,7 +269,7 @@ static void log_lines(char *text) {
     }
 }
 
-/* Text i of a kind: the prompt, or a response of it. */
+/* Text i of a kind: the prompt's end, or the beginning of a response of it. */
 static enum status show_text(const struct prepare *p, enum dataset_column tokens, int64_t i,
                              struct text *out) {
     const struct dataset_rows *rows = &p->prepared.rows;
@@ -288,20 +278,27 @@ static enum status show_text(const struct prepare *p, enum dataset_column tokens
     int64_t ends[2];
     int32_t *ids = NULL;
     uint8_t *trained = NULL;
+    char title[64];
     enum status st;
     TRY(dataset_rows_read(rows, is_prompt ? PROMPT_OFFSETS : RESPONSE_OFFSETS, i, 2, ends));
-    int64_t n = ends[1] - ends[0];
+    int64_t n = ends[1] - ends[0] > SHOWN_TOKENS ? SHOWN_TOKENS : ends[1] - ends[0];
+    int64_t first = is_prompt ? ends[1] - n : ends[0];
     TRY_TO(done, NEW_ARRAY(ids, n));
-    TRY_TO(done, dataset_rows_read(rows, tokens, ends[0], n, ids));
+    TRY_TO(done, dataset_rows_read(rows, tokens, first, n, ids));
     if (is_marked) {
         TRY_TO(done, NEW_ARRAY(trained, n));
-        TRY_TO(done, dataset_rows_read(rows, RESPONSE_TRAINED, ends[0], n, trained));
+        TRY_TO(done, dataset_rows_read(rows, RESPONSE_TRAINED, first, n, trained));
     }
-    st = show_some(p, is_prompt ? "prompt" : "response", ids, n,
-                   is_prompt   ? NULL
-                   : is_marked ? trained
-                               : SHOW_ALL_TRAINED,
-                   out);
+    bool is_cut = n < ends[1] - ends[0];
+    snprintf(title, sizeof title, "%s%s", is_prompt ? "prompt" : "response",
+             !is_cut     ? ""
+             : is_prompt ? ", its last"
+                         : ", its first");
+    st = show_ids(p->tokenizer, title, ids, n,
+                  is_prompt   ? NULL
+                  : is_marked ? trained
+                              : SHOW_ALL_TRAINED,
+                  out);
 done:
     mem_free(ids);
     mem_free(trained);

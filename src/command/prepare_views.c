@@ -73,7 +73,7 @@ enum status prepare_read_objectives(struct prepare *p) {
 
 const char *prepare_beside(const struct prepare *p) {
     const char *output = p->run->settings->output;
-    return *output ? output : "/tmp/collimate";
+    return *output && !p->run->dry_run ? output : "/tmp/collimate";
 }
 
 enum status prepare_merge_prompts(struct prepare *p) {

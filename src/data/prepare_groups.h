@@ -38,8 +38,8 @@ struct record_groups_plan {
     int64_t piece;      /* 0: io/spool.h's */
 };
 /* Collective. records: of this rank, from its first; input: as records_survey opens it. A record that is none
- * is a group of its own, for the parser to drop. Held: 40 bytes a record, and three times as much while they
- * are ordered. */
+ * is a group of its own, for the parser to drop. Held: 48 bytes a record at most, and 104 to 200
+ * while they are ordered. */
 enum status record_groups_make(struct comm *c, const struct records_input *input, int64_t records,
                                const struct record_groups_plan *plan, struct record_groups *out);
 void record_groups_free(struct record_groups *g);

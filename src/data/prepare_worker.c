@@ -278,6 +278,7 @@ static enum status parse(const struct record *r, const char *where, json_t **out
         return OK;
     }
     json_decref(*out);
+    *out = NULL;
     return fail(ERR_DATA, "%s: expected a JSON object", where);
 }
 

@@ -166,14 +166,6 @@ static inline size_t llama3_end(const uint8_t *classes, const char *s, size_t n,
     return cut_lines(classes, s, n, at);
 }
 
-size_t cut_gpt2(const uint8_t *classes, const char *s, size_t n, size_t at) {
-    return gpt2_end(classes, s, n, at);
-}
-
-size_t cut_llama3(const uint8_t *classes, const char *s, size_t n, size_t at, int digits) {
-    return llama3_end(classes, s, n, at, digits);
-}
-
 int cut_pieces(enum step_kind kind, const uint8_t *classes, const char *s, size_t n, size_t at, size_t *ends,
                int most) {
     int count = 0;

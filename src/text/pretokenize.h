@@ -43,10 +43,8 @@ struct matcher;
 enum status matcher_open(struct matcher **out);
 void matcher_close(struct matcher *m);
 
-/* Where the word that begins at `at` ends (> at), for the hand-written rules. */
-size_t cut_gpt2(const uint8_t *classes, const char *s, size_t n, size_t at);
-size_t cut_llama3(const uint8_t *classes, const char *s, size_t n, size_t at, int digits);
-/* Ends of the words from `at` (< n) on by one of the three rules, `most` (> 0) at most; returns how many. */
+/* Ends of the words from `at` (< n) on by one of the three hand-written rules, `most` (> 0) at most; returns
+ * how many. */
 int cut_pieces(enum step_kind kind, const uint8_t *classes, const char *s, size_t n, size_t at, size_t *ends,
                int most);
 /* Next match at or after `at` of a STEP_PATTERN or STEP_STRING; *begin = n when there is none. Fails:

@@ -175,7 +175,7 @@ static bool unescape(struct quick *q, const char *from, size_t *used) {
         return false;
     }
     size_t run = (size_t)(q->at - from);
-    if (*used + run + 4 > q->room) { /* cannot be: no escape is longer than what it stands for */
+    if (*used + run + 4 > q->room) { /* cannot be: no escape is shorter than what it stands for */
         return false;
     }
     memcpy(q->plain + *used, from, run);
@@ -214,9 +214,6 @@ static bool read_string(struct quick *q, struct piece *out) {
     }
     size_t run = (size_t)(q->at++ - from);
     *out = (struct piece){from, run};
-    if (escaped && used + run > q->room) {
-        return false;
-    }
     if (escaped) {
         memcpy(q->plain + used, from, run);
         *out = (struct piece){q->plain, used + run};

@@ -83,6 +83,7 @@ cat > odd.jsonl <<'END'
 {"prompt": "s", "responses": [{"text": "a", "scores": {"x y": "no"}}, {"text": "b"}]}
 {"prompt": "t", "responses": [{"text": "a", "scores": 3}, {"text": "b"}]}
 {"prompt": "p", "responses": [{"text": "a", "scores": {"x y": 3, "b": 2}}, {"text": "b", "scores": {"x y": 2, "b": 1}}]}
+3
 END
 run 1 "${objectives[@]}" "prepare.objectives=x y,b"
 for words in "dropped 3: pairs without a score of every objective" "dropped 1: pairs with a tie in an objective" \
@@ -96,6 +97,7 @@ grep -q "objective é: 2 responses have a score" err.txt || bad "$(cat err.txt)"
 [ -e odd.é.h5 ] && [ ! -e odd.é.mixture.h5 ] || bad "one objective"
 run 1 "${objectives[@]}" "prepare.objectives=x y,b" prepare.merge_prompts=true overwrite=true prepare.conflicting=-1
 grep -q "^pairs" <("$COLLIMATE" inspect input=odd.b.h5) && grep -q "kept 4, of which 2 conflict:" err.txt || bad "$(cat err.txt)"
+grep -q "dropped 1: .*expected a JSON object" err.txt || bad "a number in place of a record: $(cat err.txt)"
 refuses 65 'no response has a number for "c"; the first record with scores names x y, b, é' "${objectives[@]}" prepare.objectives=b,c
 refuses 2 'stands there twice' "${objectives[@]}" prepare.objectives=b,b
 refuses 2 'name of a file' "${objectives[@]}" prepare.objectives=b,../b

@@ -249,6 +249,45 @@ static void test_change(void) {
     free_expected(&e);
 }
 
+/* Nor is one of as many bytes and records, of which one has another letter. */
+static void test_change_of_a_letter(void) {
+    static struct expected e;
+    struct text text = {0};
+    make_text(PLAIN, 0, &text, &e);
+    for (int packed = 0; packed < 2; packed++) {
+        static const struct record_bounds bounds = {500, -1};
+        char *file = (char *)path_of("letter.jsonl");
+        struct records_input *in;
+        struct record_reader *reader;
+        struct record_block block = {0};
+        bool more = true;
+        int64_t refused = 0;
+        packed ? write_gzip("letter.jsonl", text.data, text.len, 1, 0)
+               : write_plain("letter.jsonl", text.data, text.len);
+        CHECK(records_survey(comm, &file, 1, &bounds, &in) == OK);
+        CHECK(comm_barrier(comm) == OK);
+        char *letter = strstr(text.data, "abcdef");
+        *letter = 'A';
+        packed ? write_gzip("letter.jsonl", text.data, text.len, 1, 0)
+               : write_plain("letter.jsonl", text.data, text.len);
+        *letter = 'a';
+        CHECK(record_reader_open(in, INT64_MAX, &reader) == OK);
+        while (more && refused == 0) {
+            enum status st = record_reader_next(reader, &block, &more);
+            CHECK(st == OK || st == ERR_INPUT);
+            CHECK(st == OK || strstr(status_message()->text, "has changed while it was read"));
+            refused += st != OK;
+        }
+        status_clear();
+        CHECK(comm_sum_i64(comm, &refused, 1) == OK && refused == 1); /* by the rank that has the record */
+        record_block_free(&block);
+        record_reader_close(reader);
+        records_close(in);
+    }
+    text_free(&text);
+    free_expected(&e);
+}
+
 static void test_forms(void) {
     static struct expected e;
     for (int form = PLAIN; form <= PRETTY_ARRAY; form++) {
@@ -389,6 +428,7 @@ int main(int argc, char **argv) {
     test_damage();
     test_bounds();
     test_change();
+    test_change_of_a_letter();
     int64_t failed = failures;
     CHECK(comm_sum_i64(comm, &failed, 1) == OK);
     if (comm->rank == 0) {

@@ -9,8 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/file.h"
 #include "io/spool.h"
 #include "util/fault.h"
+#include "util/mem.h"
+#include "util/text.h"
 
 enum { STREAMS = 3, MOST = 5000, ROUNDS = 200 };
 
@@ -95,6 +98,61 @@ static void without_a_file_only_the_first_bytes_are_kept(void **state) {
     spool_close(s);
 }
 
+/* A stream that fills late, when a wide one has all the memory, still has its first piece. */
+static void without_a_file_each_stream_keeps_its_beginning(void **state) {
+    (void)state;
+    char out[64];
+    struct spool *s;
+    const struct spool_plan plan = {.streams = 2, .memory = 20, .piece = 10};
+    assert_int_equal(spool_open(&plan, &s), OK);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(spool_append(s, 0, "0123456789", 10), OK);
+        assert_int_equal(spool_append(s, 1, "abcd", 4), OK);
+    }
+    assert_int_equal(spool_bytes(s, 1), 24);
+    assert_int_equal(spool_read(s, 1, 0, 10, out), OK);
+    assert_memory_equal(out, "abcdabcdab", 10);
+    assert_int_equal(spool_read(s, 1, 10, 10, out), ERR_INTERNAL);
+    assert_int_equal(spool_read(s, 1, 20, 4, out), OK); /* the piece that is being filled */
+    assert_memory_equal(out, "abcd", 4);
+    assert_int_equal(spool_read(s, 0, 0, 20, out), OK);
+    assert_int_equal(spool_read(s, 0, 20, 10, out), ERR_INTERNAL);
+    spool_close(s);
+}
+
+/* What lies there under the file's name is not written to. */
+static void a_link_in_its_place_is_not_followed(void **state) {
+    (void)state;
+    char folder[] = "/tmp/test_spool.XXXXXX";
+    char beside[64], target[64], read[8];
+    struct text name = {0}, spool = {0};
+    struct spool *s;
+    assert_non_null(mkdtemp(folder));
+    snprintf(beside, sizeof beside, "%s/out.h5", folder);
+    snprintf(target, sizeof target, "%s/other", folder);
+    assert_int_equal(file_write(target, "kept", 4), OK);
+    assert_int_equal(text_printf(&spool, "%s.spool", beside), OK);
+    assert_int_equal(file_temporary(spool.data, NULL, &name), OK);
+    assert_int_equal(symlink(target, name.data), 0);
+    const struct spool_plan plan = {.beside = beside, .streams = 1, .piece = 4};
+    assert_int_equal(spool_open(&plan, &s), OK);
+    assert_int_equal(spool_append(s, 0, "12345678", 8), OK);
+    assert_int_equal(spool_read(s, 0, 0, 8, read), OK);
+    assert_memory_equal(read, "12345678", 8);
+    spool_close(s);
+    assert_int_equal(files_in(folder), 1);
+    char *data;
+    size_t n;
+    assert_int_equal(file_read(target, &data, &n), OK);
+    assert_int_equal(n, 4);
+    assert_memory_equal(data, "kept", 4);
+    mem_free(data);
+    assert_int_equal(unlink(target), 0);
+    assert_int_equal(rmdir(folder), 0);
+    text_free(&name);
+    text_free(&spool);
+}
+
 static void a_folder_that_is_not_there_is_named(void **state) {
     (void)state;
     struct spool *s;
@@ -142,6 +200,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_put_in_is_read),
         cmocka_unit_test(without_a_file_only_the_first_bytes_are_kept),
+        cmocka_unit_test(without_a_file_each_stream_keeps_its_beginning),
+        cmocka_unit_test(a_link_in_its_place_is_not_followed),
         cmocka_unit_test(a_folder_that_is_not_there_is_named),
         cmocka_unit_test(what_the_system_refuses_is_said),
     };

@@ -91,7 +91,7 @@ static void compare(const char *folder, int64_t texts) {
     tokenizer_close(t);
 }
 
-/* Some 150,000 words, of which more are different than the cache has places. */
+/* Some 150,000 words, of which most come again; a few share a line with more than it has places for. */
 static void ids_are_those_without_it(void **state) {
     (void)state;
     static const char *const folders[] = {"gpt2", "llama3-style"};

@@ -91,9 +91,8 @@ static void compare(const char *regex, enum step_kind kind, int64_t texts) {
             size_t begin;
             size_t end;
             assert_int_equal(cut_match(matcher, &plain, text.data, text.len, at, &begin, &end), OK);
-            size_t cut = kind == STEP_GPT2
-                             ? cut_gpt2(classes, text.data, text.len, at)
-                             : cut_llama3(classes, text.data, text.len, at, kind == STEP_QWEN ? 1 : 3);
+            size_t cut;
+            assert_int_equal(cut_pieces(kind, classes, text.data, text.len, at, &cut, 1), 1);
             if (begin != at || end != cut) {
                 FAIL("text \"%s\" at %zu: cut at %zu, PCRE2 says [%zu, %zu)", text.data, at, cut, begin, end);
             }
