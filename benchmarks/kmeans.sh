@@ -53,4 +53,5 @@ done
 echo "$rows rows, decay $decay; load $(cut -d' ' -f1-3 /proc/loadavg); best of $rounds rounds"
 printf '%6s %8s %-18s %9s %10s %10s %12s %9s\n' width clusters program "s / pass" "rows / s" objective "peak MiB" "spared %"
 tail -n +2 "$results" | sort -t, -k3,3n -k4,4n -k2,2 -k7,7g | awk -F, -v rows="$rows" '!seen[$2, $3, $4]++ {
-    printf "%6d %8d %-18s %9.4f %10.0f %12.8g %8.0f %9s\n", $3, $4, $2, $7, rows / $7, $8, $9, $10 }'
+    printf "%6d %8d %-18s %9.4f %10.0f %12.8g %9.0f %9s%s\n", $3, $4, $2, $7, rows / $7, $8, $9, $10,
+        $2 == "collimate" || $2 == "collimate-files" ? "  (MiB a rank)" : "" }'

@@ -33,7 +33,7 @@ struct backend_caps {
     char description[160]; /* for the log: library, instruction set, device */
     enum dtype master, compute, readout;
     bool deterministic;   /* same bits for the same operations, whatever the thread count */
-    bool steady_rows;     /* a row's bits do not depend on what is computed beside it, or on how many rows */
+    bool steady_rows;     /* of finite values: a row's bits depend on nothing beside it, nor on how many */
     bool keeps_weights;   /* keep_weights() has an effect: a matrix's copies take backend_kept_bytes() */
     const char *products; /* of the CPU: the kind that was asked for; NULL elsewhere */
     int threads;

@@ -70,11 +70,11 @@ struct gemm_activate {
 
 /* What each query may see. A span is a run of query rows; it sees its key ranges in order. A causal range
  * is aligned at its end with the span: query i of n sees its keys up to count - n + i. A forest segment has
- * one whole range per ancestor and one causal range, itself; a decoding step has one range, its cache. Key
- * positions of a span are its ranges' keys concatenated; with window w > 0 a query sees only the last w keys
- * up to its own (the last key that it sees). Spans cover the query rows in order; a causal range is the last
- * of its span and holds at least as many keys as the span has queries; a query without keys gives zeros. Host
- * memory, read during the call; id is equal only for equal maps (a device may cache). */
+ * one whole range per ancestor and one causal range, itself; a decoding step two, its prompt and the rest.
+ * Key positions of a span are its ranges' keys concatenated; with window w > 0 a query sees only the last w
+ * keys up to its own (the last key that it sees). Spans cover the query rows in order; a causal range is the
+ * last of its span and holds at least as many keys as the span has queries; a query without keys gives zeros.
+ * Host memory, read during the call; id is equal only for equal maps (a device may cache). */
 struct key_range {
     int32_t first, count;
     bool causal;

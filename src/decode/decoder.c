@@ -1,7 +1,6 @@
 #include "decode/decoder.h"
 
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "decode/draw.h"
@@ -9,7 +8,7 @@
 
 /* Rows that a step or a reading of prompts takes at most: logits of so many are held. */
 enum { MOST_ROWS = 64 };
-/* Rows of a step are drawn by threads beside each other; each has a few vectors over the vocabulary. */
+/* Rows of a step are drawn by drawers beside each other; each has a few vectors over the vocabulary. */
 enum { MOST_DRAWERS = 16 };
 
 /* A sequence of the caches. */
@@ -30,8 +29,8 @@ struct decoder {
     struct model *model;
     struct decoder_options options;
     struct voice voices[VOICES];
-    struct drawer *drawers; /* one a thread */
-    int n_drawers;
+    struct drawer *drawers;
+    int n_drawers, threads;
     bool steady;
     int32_t n_slots, max_tokens, most_rows;
     struct sequence *slots;
@@ -96,8 +95,9 @@ static enum status open_voice(struct decoder *d, struct model *m, struct workspa
 
 static enum status open_drawers(struct decoder *d) {
     int threads = d->model->backend->caps.threads;
-    int n = threads < d->most_rows ? threads : d->most_rows;
-    n = n < 1 ? 1 : n < MOST_DRAWERS ? n : MOST_DRAWERS;
+    d->threads = threads < 1 ? 1 : threads;
+    int n = d->threads < d->most_rows ? d->threads : d->most_rows;
+    n = n < MOST_DRAWERS ? n : MOST_DRAWERS;
     TRY(NEW_ARRAY(d->drawers, n));
     while (d->n_drawers < n) {
         TRY(drawer_open(&d->options, d->model->config.vocabulary, &d->drawers[d->n_drawers++]));
@@ -207,17 +207,24 @@ static bool draw(struct decoder *d, struct sequence *slot, const float *const ro
     return true;
 }
 
-/* Those of a step's slots that are not idle. What a thread fails at is drawn again by this one, which says
- * so: a draw depends on nothing but its logits and its place. */
-static void draw_all(struct decoder *d, int32_t n) {
-#pragma omp parallel for num_threads(d->n_drawers) schedule(dynamic, 1) if (n > 1)
-    for (int32_t i = 0; i < n; i++) {
+/* One drawer's rows of a step: every n_drawers-th. */
+static void draw_share(struct decoder *d, int drawer, int32_t n) {
+    for (int32_t i = drawer; i < n; i += d->n_drawers) {
         const float *rows[VOICES];
         struct sequence *slot = &d->slots[d->sequences[i]];
         d->drawn[i] = (struct drawn){0};
         rows_of(d, i, rows);
-        d->is_drawn[i] = slot->item >= 0 &&
-                         draw_with(&d->drawers[omp_get_thread_num()], d, slot, rows, &d->drawn[i]) == OK;
+        d->is_drawn[i] = slot->item >= 0 && draw_with(&d->drawers[drawer], d, slot, rows, &d->drawn[i]) == OK;
+    }
+}
+
+/* Those of a step's slots that are not idle. What a thread fails at is drawn again by this one, which says
+ * so: a draw depends on nothing but its logits and its place. The team is the back end's, whose size does not
+ * change: another size would end and start threads at every step. */
+static void draw_all(struct decoder *d, int32_t n) {
+#pragma omp parallel for num_threads(d->threads) schedule(static, 1) if (n > 1)
+    for (int drawer = 0; drawer < d->n_drawers; drawer++) {
+        draw_share(d, drawer, n);
     }
     for (int32_t i = 0; i < n; i++) {
         const float *rows[VOICES];

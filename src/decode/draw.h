@@ -14,7 +14,7 @@ struct drawer {
 };
 struct drawn {
     int32_t token;
-    const float *from; /* the rule's row: a voice's, or the drawer's */
+    const float *from; /* the rule's row: a voice's, or the drawer's, whose values its next draw overwrites */
     bool is_plain;     /* it was drawn from that row's softmax, nothing else */
     struct token_numbers numbers;
 };

@@ -5,8 +5,9 @@
  * largest |value| and the row count so that they cannot overflow), so they are exact whatever the order: the
  * same bits for any rank and thread count, and a row that changes its cluster is moved by one subtraction and
  * one addition, so late iterations touch few rows. Blocks of rows are aligned to the global row number, and
- * bounds that spare a row its distances (nearest.c, and for many centers kmeans_filter.h) are its own: the
- * same for any rank count. They change no bit of the result: PRUNING_NONE, the plain pass, gives the same.
+ * bounds that spare a row its distances (nearest.c, and for many centers kmeans_filter.h) depend on its block
+ * and the centers alone: the same for any rank count. They change no bit of the result: PRUNING_NONE, the
+ * plain pass, gives the same.
  *
  * Seeding: k-means++ (Arthur and Vassilvitskii 2007) by exact D^2 sampling over all ranks, or k-means||
  * (Bahmani et al. 2012: rounds of oversampling, then weighted k-means++ on the candidates), or distinct

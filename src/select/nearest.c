@@ -5,7 +5,7 @@
  * moved. While the upper one is below the lower one by more than the products can be wrong (lloyd_doubt), the
  * row stays, and no product is needed. Where there are many centers, short vectors then tell which of them a
  * row may belong to at all (kmeans_filter.h). Either way a row goes where the products would have sent it,
- * and what is pruned is a function of the row and the centers: the same for any rank count.
+ * and what is pruned is a function of the row's block and the centers: the same for any rank count.
  */
 #include <math.h>
 #include <string.h>

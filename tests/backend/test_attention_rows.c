@@ -155,7 +155,8 @@ static int64_t scratch_for(const char *compute, int tokens) {
     return bytes;
 }
 
-/* Twice the tokens: at most the list of tiles more in fp32, and in bf16 a thread's sums of dK and dV as well.
+/* Four times the tokens: at most the list of tiles more in fp32, and in bf16 a thread's sums of dK and dV as
+ * well.
  */
 static void test_linear_memory(void **state) {
     (void)state;

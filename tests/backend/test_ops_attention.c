@@ -48,7 +48,7 @@ static void map_of_forest(const struct tree *trees, struct map *m) {
 
 struct attention_case {
     struct tree trees[SEGMENTS]; /* empty: one of the cache maps */
-    int cache;                   /* 1: a decoding step of three sequences, 2: prefill in pieces */
+    int cache; /* 1: a decoding step of three sequences, 2: prefill in pieces, 3: see map_of_cache */
     int heads, kv_heads, head_dim, window;
     double softcap, spread;
     bool fused; /* q, k, v side by side in one matrix, as are their gradients */
@@ -107,13 +107,17 @@ static const struct attention_case cases[] = {
     {.cache = 1, .heads = 4, .kv_heads = 4, .head_dim = 64, .window = 10, .softcap = 30, .spread = 1},
     {.cache = 2, .heads = 2, .kv_heads = 1, .head_dim = 32, .spread = 1},
     {.cache = 2, .heads = 2, .kv_heads = 2, .head_dim = 32, .window = 33, .spread = 1},
+    {.cache = 3, .heads = 4, .kv_heads = 2, .head_dim = 16, .spread = 1},
+    {.cache = 3, .heads = 2, .kv_heads = 2, .head_dim = 32, .window = 33, .softcap = 5, .spread = 1},
 };
 
-/* Keys of three sequences in a cache with unused rows between them. */
+/* Keys of three sequences in a cache with unused rows between them; the third map's first and last share
+ * keys, and the one between them has none. */
 static int64_t map_of_cache(int kind, struct map *m) {
-    static const struct key_range caches[2][3] = {{{0, 200, true}, {256, 1, true}, {300, 77, true}},
-                                                  {{3, 140, true}, {256, 9, true}, {300, 77, true}}};
-    static const int32_t queries[2][3] = {{1, 1, 1}, {64, 9, 30}};
+    static const struct key_range caches[3][3] = {{{0, 200, true}, {256, 1, true}, {300, 77, true}},
+                                                  {{3, 140, true}, {256, 9, true}, {300, 77, true}},
+                                                  {{100, 120, true}, {0, 0, false}, {150, 100, true}}};
+    static const int32_t queries[3][3] = {{1, 1, 1}, {64, 9, 30}, {40, 5, 30}};
     memset(m, 0, sizeof *m);
     int32_t row = 0;
     for (int s = 0; s < 3; s++) {

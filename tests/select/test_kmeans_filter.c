@@ -125,7 +125,8 @@ static void test_equal(struct comm *c, struct backend *b, double looked[][KINDS]
     CHECK(looked[1][FALLING] < 0.6 && looked[1][LOW_RANK] < 0.6);
 }
 
-/* No center that a row drops is as near as its own, in double; and few are kept. */
+/* No center that a row drops is as near as its own, in double; of rows whose spectrum falls or ends less than
+ * half are kept, and some rows are decided. */
 static void test_bound(struct comm *c, struct backend *b, enum kind kind) {
     enum { N = 200, WIDTH = 96, CLUSTERS = 80 };
     float *data = make_rows(kind, N + CLUSTERS, WIDTH);
@@ -173,14 +174,20 @@ static void test_bound(struct comm *c, struct backend *b, enum kind kind) {
     struct filtered out[N];
     CHECK(filter_rows(&l, 0, data, place, N, own, out) == OK);
     int64_t stride = (CLUSTERS + LANES - 1) / LANES * LANES;
+    int64_t kept = 0, decided = 0;
     for (int64_t i = 0; i < N; i++) {
+        decided += out[i].is_decided;
         for (int64_t k = 0; k < CLUSTERS; k++) {
+            kept += l.filter->keep[i * stride + k] != 0;
             CHECK(l.filter->keep[i * stride + k] || distance[i][k] > distance[i][own[i]]);
             CHECK(!out[i].is_decided || distance[i][k] >= distance[i][out[i].index]);
             CHECK(!out[i].is_decided || k == out[i].index ||
                   sqrt(distance[i][k]) >= out[i].lower * (1 - 1e-6));
         }
         CHECK(!out[i].is_decided || sqrt(distance[i][out[i].index]) <= out[i].upper * (1 + 1e-6));
+    }
+    if (kind == FALLING || kind == LOW_RANK) {
+        CHECK(decided > 0 && kept < (int64_t)N * CLUSTERS / 2);
     }
     filter_close(&l);
     mem_free(data);

@@ -14,8 +14,9 @@
  *
  * Tiles of keys begin where ranges begin, so what a query adds up, and in which order, is the same whichever
  * queries are beside it: a sum of a tile's values runs over its keys in order, that of the exponentials over
- * its even and its odd keys. Keys that a query does not see are zeros there, which change no sum. A step of
- * decoding has a lane or a few in a span: they take the same sums from k and v as they lie.
+ * its even and its odd keys. Keys that a query does not see are zeros there, times values of other rows: they
+ * change no sum of finite values. A step of decoding has a lane or a few in a span: they take the same sums
+ * from k and v as they lie.
  *
  * One item is (tile of lanes, key head); cpu_attention.h says what a lane is.
  */
@@ -161,8 +162,8 @@ static void forward_panel(const struct key_walk *w, struct lane_tile tile, int64
                                                .ldb = WIDTH,
                                                .ldc = WIDTH,
                                                .alpha = (float)a->scale});
-    if (a->softcap > 0.0) {
-        cpu_cap_scores(a->softcap, scores, (view.to - view.from) * WIDTH);
+    for (int64_t k = view.from; k < view.to && a->softcap > 0.0; k++) {
+        cpu_cap_scores(a->softcap, room->scores + k * WIDTH, cpu_written(lanes));
     }
     softmax_panel(&view, lanes, room->scores, panel->running);
     keep_panel(panel, lanes, a->head_dim);

@@ -105,6 +105,10 @@ struct tile_product {
 /* c = alpha a b: a packed in panels, rows a multiple of PANEL_ROWS; at most WIDTH columns, of which whole
  * vectors are written. */
 void cpu_multiply_scores(const struct tile_product *p);
+/* Columns of c that it writes. */
+static inline int64_t cpu_written(int64_t columns) {
+    return columns > LANES ? WIDTH : LANES;
+}
 /* c += alpha a^T b, a (depth x rows); columns as above. */
 void cpu_multiply_across(const struct tile_product *p);
 /* c += alpha a b: a (rows x depth) has whole blocks of PANEL_ROWS rows, BACKWARD_LANES apart (lda is not

@@ -16,7 +16,8 @@ struct span_group {
 };
 
 /* Groups of spans with disjoint hulls, in order of rows; at most one per span. A span whose keys begin
- * before an earlier group's end joins that group and all after it. */
+ * before an earlier group's end joins that group and all after it; one without keys goes with those before
+ * it, so that no group but the first is without. */
 static int64_t group_spans(const struct attention_map *map, struct span_group *groups) {
     int64_t n = 0;
     for (int32_t s = 0; s < map->span_count; s++) {
@@ -29,6 +30,10 @@ static int64_t group_spans(const struct attention_map *map, struct span_group *g
                 int64_t end = (int64_t)range->first + range->count;
                 g.high = end > g.high ? end : g.high;
             }
+        }
+        if (n > 0 && g.low > g.high) {
+            groups[n - 1].count++;
+            continue;
         }
         while (n > 0 && groups[n - 1].high > g.low) {
             n--;
@@ -53,7 +58,7 @@ struct backward_room {
     float *scores, *gradients;                 /* KEYS x BACKWARD_LANES: P and dS */
     float *q, *dout;                           /* BACKWARD_LANES rows in whole vectors */
     float *lse, *d;                            /* BACKWARD_LANES */
-    float *row;                                /* two of a head's */
+    float *row;                                /* a head's */
     struct panel panels[BACKWARD_LANES / WIDTH];
 };
 
@@ -64,7 +69,7 @@ static int64_t padded(int64_t n) {
 static int64_t room_floats(int head_dim) {
     int64_t d = padded(head_dim);
     int64_t n = 3 * KEYS * d + 2 * KEYS * (int64_t)BACKWARD_LANES + 2 * BACKWARD_LANES * d +
-                2 * BACKWARD_LANES + 2 * d + 3 * d * BACKWARD_LANES;
+                2 * BACKWARD_LANES + d + 3 * d * BACKWARD_LANES;
     return (n + 15) / 16 * 16;
 }
 
@@ -87,7 +92,7 @@ static void room_open(float *scratch, int head_dim, struct backward_room *r) {
     r->dout = take(&next, BACKWARD_LANES * d);
     r->lse = take(&next, BACKWARD_LANES);
     r->d = take(&next, BACKWARD_LANES);
-    r->row = take(&next, 2 * d);
+    r->row = take(&next, d);
     for (int i = 0; i < BACKWARD_LANES / WIDTH; i++) {
         r->panels[i].q = take(&next, d * WIDTH);
         r->panels[i].dout = take(&next, d * WIDTH);
@@ -193,7 +198,7 @@ static void backward_panel(const struct key_walk *w, struct lane_tile tile, int6
                              .alpha = (float)a->scale};
     cpu_multiply_scores(&p);
     for (int64_t k = view->from; k < view->to && a->softcap > 0.0; k++) {
-        cpu_cap_scores(a->softcap, room->scores + k * BACKWARD_LANES + lane, WIDTH);
+        cpu_cap_scores(a->softcap, room->scores + k * BACKWARD_LANES + lane, cpu_written(lanes));
     }
     p.a = room->packed_values + view->from * a->head_dim;
     p.b = panel->dout;

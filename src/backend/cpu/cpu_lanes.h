@@ -63,8 +63,9 @@ static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
 #endif
 }
 
-/* Two values of bf16 side by side are turned as one of fp32: 2 LANES values of k of LANES lines that exist.
- * r[j] has values k + 2j and k + 2j + 1 of each line, which low_of and high_of make fp32. */
+/* Two values of bf16 side by side are turned as one of fp32: 2 LANES values of k of `lines` lines, LANES at
+ * most; those that do not exist are zero. r[j] has values k + 2j and k + 2j + 1 of each line, which low_of
+ * and high_of make fp32. */
 enum { PAIRS_ARE_IN_ORDER = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ };
 typedef float pairs_any __attribute__((vector_size(LANES * 4), aligned(2), may_alias));
 

@@ -20,7 +20,7 @@ enum status bench_row(struct bench *b, const char *format, ...) __attribute__((f
 
 /* Local. FLOP/s of independent fused multiply-adds in fp32 in registers, on `threads` threads. */
 double bench_peak_fma(int threads);
-/* Bytes per second of reading memory, all threads of a back end whose memory is the host's. */
+/* Local. Bytes per second of reading memory, all threads of a back end whose memory is the host's. */
 enum status bench_peak_read(struct backend *backend, double *bytes_per_s);
 
 /* Collective. The tables. */

@@ -92,7 +92,8 @@ static float sum_block(const float *x) {
     return sum;
 }
 
-/* Bytes per second of adding up memory that no cache holds: nothing is written, as in a step of decoding. */
+/* Bytes per second of adding up 256 MiB: nothing is written, as in a step of decoding. That is more than most
+ * processors' last-level caches hold; where one holds it, this is that cache's rate, not the memory's. */
 enum status bench_peak_read(struct backend *backend, double *bytes_per_s) {
     enum { REPEATS = 5, BLOCKS = 256 };
     void *data;
