@@ -114,7 +114,7 @@ static double compare(struct comm *c, struct backend *b, enum kind kind, struct 
 }
 
 static void test_equal(struct comm *c, struct backend *b, double looked[][KINDS], bool is_first) {
-    static const struct shape shapes[SHAPES] = {{1500, 24, 16, 5}, {1300, 130, 200, 5}, {2100, 64, 90, 8}};
+    static const struct shape shapes[SHAPES] = {{800, 24, 16, 4}, {1000, 130, 200, 4}, {1200, 64, 90, 5}};
     for (int i = 0; i < SHAPES; i++) {
         for (enum kind kind = 0; kind < KINDS; kind++) {
             double share = compare(c, b, kind, shapes[i]);
@@ -127,70 +127,86 @@ static void test_equal(struct comm *c, struct backend *b, double looked[][KINDS]
 
 /* No center that a row drops is as near as its own, in double; of rows whose spectrum falls or ends less than
  * half are kept, and some rows are decided. */
+enum { BOUND_ROWS = 200, BOUND_WIDTH = 96, BOUND_CLUSTERS = 80 };
+struct bound_world {
+    float *data; /* rows, then centers */
+    float norms[BOUND_CLUSTERS], row_norms[BOUND_ROWS];
+    int32_t place[BOUND_ROWS], own[BOUND_ROWS];
+    double distance[BOUND_ROWS][BOUND_CLUSTERS];
+};
+
+static void find_norms(struct bound_world *w, struct lloyd *l) {
+    for (int64_t i = 0; i < BOUND_ROWS + BOUND_CLUSTERS; i++) {
+        double norm = 0;
+        for (int64_t d = 0; d < BOUND_WIDTH; d++) {
+            norm += (double)w->data[i * BOUND_WIDTH + d] * w->data[i * BOUND_WIDTH + d];
+        }
+        *(i < BOUND_ROWS ? &w->row_norms[i] : &w->norms[i - BOUND_ROWS]) = (float)norm;
+        l->largest_norm = (float)norm > l->largest_norm ? (float)norm : l->largest_norm;
+    }
+}
+
+static void find_distances(struct bound_world *w, const float *centers) {
+    for (int64_t i = 0; i < BOUND_ROWS; i++) {
+        w->place[i] = (int32_t)i;
+        w->own[i] = 0;
+        for (int64_t k = 0; k < BOUND_CLUSTERS; k++) {
+            w->distance[i][k] = 0;
+            for (int64_t d = 0; d < BOUND_WIDTH; d++) {
+                double off = (double)w->data[i * BOUND_WIDTH + d] - centers[k * BOUND_WIDTH + d];
+                w->distance[i][k] += off * off;
+            }
+            w->own[i] = w->distance[i][k] < w->distance[i][w->own[i]] ? (int32_t)k : w->own[i];
+        }
+        if (i % 2) { /* a center that is not the nearest any more */
+            w->own[i] = (w->own[i] + 1) % BOUND_CLUSTERS;
+        }
+    }
+}
+
+/* Adds to *kept how many centers the row keeps. */
+static void check_row(const struct bound_world *w, int64_t i, const struct filtered *out, const uint8_t *keep,
+                      int64_t *kept) {
+    const double *distance = w->distance[i];
+    for (int64_t k = 0; k < BOUND_CLUSTERS; k++) {
+        *kept += keep[k] != 0;
+        CHECK(keep[k] || distance[k] > distance[w->own[i]]);
+        CHECK(!out->is_decided || distance[k] >= distance[out->index]);
+        CHECK(!out->is_decided || k == out->index || sqrt(distance[k]) >= out->lower * (1 - 1e-6));
+    }
+    CHECK(!out->is_decided || sqrt(distance[out->index]) <= out->upper * (1 + 1e-6));
+}
+
 static void test_bound(struct comm *c, struct backend *b, enum kind kind) {
-    enum { N = 200, WIDTH = 96, CLUSTERS = 80 };
-    float *data = make_rows(kind, N + CLUSTERS, WIDTH);
+    static struct bound_world w;
+    struct filtered out[BOUND_ROWS];
     struct kmeans_options o = {.pruning = PRUNING_ALWAYS};
-    float norms[CLUSTERS];
-    float row_norms[N];
-    int32_t place[N];
+    w.data = make_rows(kind, BOUND_ROWS + BOUND_CLUSTERS, BOUND_WIDTH);
     struct lloyd l = {.comm = c,
                       .backend = b,
                       .options = &o,
-                      .local = N,
-                      .clusters = CLUSTERS,
-                      .width = WIDTH,
-                      .centers = data + (int64_t)N * WIDTH,
-                      .center_norms = norms,
-                      .row_norms = row_norms,
-                      .error = lloyd_error(WIDTH)};
-    for (int64_t i = 0; i < N + CLUSTERS; i++) {
-        double norm = 0;
-        for (int64_t d = 0; d < WIDTH; d++) {
-            norm += (double)data[i * WIDTH + d] * data[i * WIDTH + d];
-        }
-        *(i < N ? &row_norms[i] : &norms[i - N]) = (float)norm;
-        l.largest_norm = (float)norm > l.largest_norm ? (float)norm : l.largest_norm;
-    }
+                      .local = BOUND_ROWS,
+                      .clusters = BOUND_CLUSTERS,
+                      .width = BOUND_WIDTH,
+                      .centers = w.data + (int64_t)BOUND_ROWS * BOUND_WIDTH,
+                      .center_norms = w.norms,
+                      .row_norms = w.row_norms,
+                      .error = lloyd_error(BOUND_WIDTH)};
+    find_norms(&w, &l);
+    find_distances(&w, l.centers);
     CHECK(filter_open(&l, true) == OK && l.filter);
     CHECK(filter_renew(&l) == OK && filter_renew(&l) == OK);
-    int32_t own[N];
-    double distance[N][CLUSTERS];
-    for (int64_t i = 0; i < N; i++) {
-        place[i] = (int32_t)i;
-        own[i] = 0;
-        for (int64_t k = 0; k < CLUSTERS; k++) {
-            distance[i][k] = 0;
-            for (int64_t d = 0; d < WIDTH; d++) {
-                double off = (double)data[i * WIDTH + d] - l.centers[k * WIDTH + d];
-                distance[i][k] += off * off;
-            }
-            own[i] = distance[i][k] < distance[i][own[i]] ? (int32_t)k : own[i];
-        }
-        if (i % 2) { /* a center that is not the nearest any more */
-            own[i] = (own[i] + 1) % CLUSTERS;
-        }
-    }
-    struct filtered out[N];
-    CHECK(filter_rows(&l, 0, data, place, N, own, out) == OK);
-    int64_t stride = (CLUSTERS + LANES - 1) / LANES * LANES;
-    int64_t kept = 0, decided = 0;
-    for (int64_t i = 0; i < N; i++) {
+    CHECK(filter_rows(&l, 0, w.data, w.place, BOUND_ROWS, w.own, out) == OK);
+    int64_t stride = (BOUND_CLUSTERS + LANES - 1) / LANES * LANES, kept = 0, decided = 0;
+    for (int64_t i = 0; i < BOUND_ROWS; i++) {
         decided += out[i].is_decided;
-        for (int64_t k = 0; k < CLUSTERS; k++) {
-            kept += l.filter->keep[i * stride + k] != 0;
-            CHECK(l.filter->keep[i * stride + k] || distance[i][k] > distance[i][own[i]]);
-            CHECK(!out[i].is_decided || distance[i][k] >= distance[i][out[i].index]);
-            CHECK(!out[i].is_decided || k == out[i].index ||
-                  sqrt(distance[i][k]) >= out[i].lower * (1 - 1e-6));
-        }
-        CHECK(!out[i].is_decided || sqrt(distance[i][out[i].index]) <= out[i].upper * (1 + 1e-6));
+        check_row(&w, i, &out[i], l.filter->keep + i * stride, &kept);
     }
     if (kind == FALLING || kind == LOW_RANK) {
-        CHECK(decided > 0 && kept < (int64_t)N * CLUSTERS / 2);
+        CHECK(decided > 0 && kept < (int64_t)BOUND_ROWS * BOUND_CLUSTERS / 2);
     }
     filter_close(&l);
-    mem_free(data);
+    mem_free(w.data);
 }
 
 int main(int argc, char **argv) {
