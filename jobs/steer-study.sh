@@ -28,8 +28,8 @@ prompts=${PROMPTS:-100}      # that text is sampled for
 rows=${ROWS:-2000} heldout=${HELDOUT:-400}
 updates=${UPDATES:-400} # of NP-DPO, 8 users with PAIRS pairs each,
 alone=${ALONE:-100}     # and of the policies of one user, 32 pairs
-pairs=${PAIRS:-8}
-rate=${RATE:-1e-3} # of NP-DPO
+pairs=${PAIRS:-16}
+rate=${RATE:-2e-3} # of NP-DPO
 worlds=${WORLDS:-two three}
 declare -A users=([two]="kind harsh" [three]="kind harsh grand" [real]="judge brevity")
 shape=${SHAPE:-}

@@ -3,8 +3,8 @@
  * Held for the whole share: sums, the rows' first 192 MiB (data/dataset_rows.h), of SHP posts and merged
  * prompts up to 48 bytes a record (104 to 200 while they are ordered) and the first 128 MiB of their text; of
  * packed files up to 128 MiB of text until records_close (io/record_blocks.h); of objectives the pairs and,
- * where prompts were merged, the prompts' texts. Held for a moment: a few blocks of a MiB of text for each thread, and what
- * they become.
+ * where prompts were merged, the prompts' texts. Held for a moment: a few blocks of a MiB of text for each
+ * thread, and what they become.
  */
 #ifndef COLLIMATE_DATA_PREPARE_RECORDS_H
 #define COLLIMATE_DATA_PREPARE_RECORDS_H
