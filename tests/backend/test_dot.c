@@ -329,8 +329,8 @@ static void expect_part(struct backend *b, struct tensor w, bool is_turned, int6
 }
 
 static void expect_parts(struct backend *b, struct tensor w) {
-    static const int64_t parts[][2] = {{0, 100}, {0, 64}, {64, 36}, {32, 32}, {32, 68},
-                                       {16, 33}, {6, 94}, {7, 50},  {96, 4},  {99, 1}};
+    static const int64_t parts[][2] = {{0, 100}, {0, 64}, {64, 36}, {32, 32}, {32, 68}, {16, 33},
+                                       {6, 94},  {7, 50}, {96, 4},  {98, 2},  {99, 1}};
     for (int i = 0; i < 2 * COUNT_OF(parts); i++) {
         expect_part(b, w, i % 2, parts[i / 2][0], parts[i / 2][1]);
     }

@@ -241,8 +241,9 @@ static struct kept_weight *find_kept(struct cpu *cpu, const struct product *p, i
     if (p->transpose_b) { /* W's rows are columns of panels */
         return row % DOT_COLUMNS == 0 && p->k == w->columns && row + p->n <= w->rows ? w : NULL;
     }
-    /* W's rows are k: behind the last one, zeros */
-    bool ends = p->k % DOT_ROUND == 0 || row + p->k == w->rows;
+    /* W's rows are k. A kernel may read k up to a multiple of DOT_ROUND: behind W's last row are zeros, to
+     * the panel's end and no further. */
+    bool ends = (p->k % DOT_ROUND == 0 || row + p->k == w->rows) && row + filled(p->k) <= filled(w->rows);
     return row % 2 == 0 && ends && p->n == w->columns && row + p->k <= w->rows ? w : NULL;
 }
 
