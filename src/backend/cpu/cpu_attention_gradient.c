@@ -392,9 +392,9 @@ enum status CPU_OPERATION(attention_gradient)(struct backend *b, const struct at
 #pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 1)
     for (int64_t item = 0; item < n_groups * a->kv_heads; item++) {
         struct backward_room tiles;
+        float *sums = room > 0 ? (float *)rooms + omp_get_thread_num() * room : NULL;
         room_open(scratch, a->head_dim, &tiles);
-        backward_item(a, g, groups[item / a->kv_heads], (int)(item % a->kv_heads), &tiles,
-                      (float *)rooms + omp_get_thread_num() * room);
+        backward_item(a, g, groups[item / a->kv_heads], (int)(item % a->kv_heads), &tiles, sums);
     }
     return OK;
 }
