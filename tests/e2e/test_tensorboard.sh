@@ -9,7 +9,7 @@ training=(model=init data=train.h5 train.batch=8 train.slots=4 train.micro_token
 events() { compgen -G "$1/tensorboard/events.out.tfevents.*"; }
 legs() { events "$1" | wc -l; }
 
-run 1 --quiet dpo "${training[@]}" output=plain train.steps=2
+run 2 --quiet dpo "${training[@]}" output=plain train.steps=2
 [ ! -e plain/tensorboard ] || bad "event files that nobody asked for"
 asked=(dpo "${training[@]}" eval_data=train.h5 output=dpo train.tensorboard=true)
 run 2 --quiet "${asked[@]}" train.steps=2
