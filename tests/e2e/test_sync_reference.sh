@@ -41,7 +41,7 @@ run 1 $exact output=copy dpo.sync_reference=true dpo.reference_sync_steps=1 dpo.
 column copy/metrics.jsonl rewards/margins | grep -qvE "^[1-6] 0$" && bad "alpha 1 does not copy"
 
 run 1 $exact output=x dpo.sync_reference=true --dry-run
-grep -q "reference .* follows" out.txt || bad "--dry-run does not count the second model"
+grep -q "reference .* beside the policy" out.txt || bad "--dry-run does not count the second model"
 refuses 2 "would go on with other numbers: .*dpo.reference_mixup_alpha" $exact output=one-other reference=other $follows \
     dpo.reference_mixup_alpha=0.25 train.steps=8
 refuses 2 "dpo.reference_file" $exact output=x dpo.sync_reference=true dpo.reference_file=x.h5
