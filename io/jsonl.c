@@ -343,7 +343,7 @@ enum status records_parse_one(const struct records_input *in, const struct recor
     if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
-        return fail(ERR_DATA, "%s: is no object", where);
+        return fail(ERR_DATA, "%s: expected a JSON object", where);
     }
     return OK;
 }

@@ -29,7 +29,7 @@ static int ascending(const void *a, const void *b) {
 enum status times_reduce(struct comm *c, double *seconds, int64_t n, struct times *out) {
     TRY(comm_max_f64(c, seconds, n));
     qsort(seconds, (size_t)n, sizeof *seconds, ascending);
-    *out = (struct times){.median = seconds[n / 2],
+    *out = (struct times){.median = (seconds[(n - 1) / 2] + seconds[n / 2]) / 2,
                           .p10 = seconds[n / 10],
                           .p90 = seconds[n * 9 / 10],
                           .p99 = seconds[n * 99 / 100]};

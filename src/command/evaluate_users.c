@@ -60,6 +60,20 @@ static void turn(void *context, bool to_reference) {
     session_turn(context, to_reference);
 }
 
+enum status users_options(struct session *s, struct conditional_options *o) {
+    const struct settings *settings = s->settings;
+    *o = (struct conditional_options){.comm = s->comm,
+                                      .steering = s->steers ? &s->steering : NULL,
+                                      .turn = turn,
+                                      .turn_context = s,
+                                      .draws = settings->steer.draws,
+                                      .targets = settings->steer.targets,
+                                      .micro_tokens = settings->train.micro_tokens,
+                                      .seed = (uint64_t)settings->seed,
+                                      .task_seed = (uint64_t)settings->steer.task_seed};
+    return users_counts(settings->steer.counts, o);
+}
+
 /* Collective. Both models' passes over forests of the evaluation. */
 static enum status open_scorers(struct users_job *j, int64_t targets) {
     struct session *s = j->session;
@@ -140,27 +154,18 @@ static enum status open_all(struct users_job *j) {
 static enum status run_users(struct users_job *j, struct text *out) {
     struct session *s = j->session;
     const struct settings *settings = s->settings;
-    struct conditional_options o = {
-        .comm = s->comm,
-        .world = &j->world,
-        .view = NULL,
-        .steering = s->steers ? &s->steering : NULL,
-        .policy = &j->policy,
-        .reference = &j->other,
-        .turn = turn,
-        .turn_context = s,
-        .draws = settings->steer.draws,
-        .targets = settings->steer.targets,
-        .micro_tokens = settings->train.micro_tokens,
-        .seed = (uint64_t)settings->seed,
-        .task_seed = (uint64_t)settings->steer.task_seed,
-        .intervals = {settings->evaluate.bootstrap, settings->evaluate.confidence, (uint64_t)settings->seed}};
-    TRY(comm_agree(s->comm, users_counts(settings->steer.counts, &o)));
+    struct conditional_options o;
+    TRY(comm_agree(s->comm, users_options(s, &o)));
     TRY(open_all(j));
     if (s->run->dry_run) {
         return OK;
     }
+    o.world = &j->world;
     o.view = s->train.view;
+    o.policy = &j->policy;
+    o.reference = &j->other;
+    o.intervals = (struct interval_options){settings->evaluate.bootstrap, settings->evaluate.confidence,
+                                            (uint64_t)settings->seed};
     TRY(open_scorers(j, o.targets));
     TRY(conditional_run(&o, &j->result));
     users_log(&j->result, &j->names, "");

@@ -21,6 +21,9 @@ enum status users_names(const char *list, struct user_names *out);
 void users_names_free(struct user_names *n);
 /* Local. "0,1,3,5,10", ascending, into the options. Fails: ERR_USAGE. */
 enum status users_counts(const char *words, struct conditional_options *o);
+/* Local. What the settings say of an evaluation by users; world, view, models and intervals are the caller's.
+ * Fails: ERR_USAGE. */
+enum status users_options(struct session *s, struct conditional_options *o);
 /* Local. The session's steering takes embeddings as it has learnt on. Fails: ERR_DATA. */
 enum status users_check_embeddings(const struct session *s, const char *embeddings, int64_t width);
 /* Local. A line for each count of choices, behind the words `when`: every user's accuracy where they differ,

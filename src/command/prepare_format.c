@@ -48,13 +48,11 @@ static enum status looking_next(struct looking *l, const struct record **out) {
 /* Local. The first failure is kept in st; what is no record does not vote. */
 static enum status vote(const struct prepare *p, enum record_format given, const struct record *r,
                         struct votes *v) {
-    char where[512];
+    char where[RECORDS_WHERE];
     json_t *json;
     enum record_format found = given;
-    snprintf(where, sizeof where, "%s, line %lld", records_file(p->input, r->file), (long long)r->line);
-    TRY(json_parse_record(r->data, r->len, where, &json));
-    enum status st = json_is_object(json) ? OK : fail(ERR_DATA, "%s: expected a JSON object", where);
-    st = st == OK && given == FORMAT_AUTO ? record_format_detect(json, where, &found) : st;
+    TRY(records_parse_one(p->input, r, where, &json));
+    enum status st = given == FORMAT_AUTO ? record_format_detect(json, where, &found) : OK;
     if (st == OK) {
         v->formats[found]++;
         v->texts[record_texts(found, json)][found]++;

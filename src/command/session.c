@@ -73,18 +73,22 @@ static enum status log_devices(const struct session *s) {
 static enum status settle_products(struct session *s, struct backend_request *request, char why[256]) {
     const char *named = settings_products(s->settings);
     const char *kind = NULL;
-    bool is_cpu = s->backend->caps.products;
+    const char *own = s->backend->caps.products;
+    int64_t is_cpu = own != NULL; /* of every rank: device=auto may find others */
+    TRY(comm_min_i64(s->comm, &is_cpu, 1));
     if (request->products) {
-        return is_cpu ? OK
-                      : fail(ERR_USAGE,
-                             "cpu.products: %s has no effect on device %s, which auto took; set device=cpu",
-                             named, s->backend->caps.name);
+        return is_cpu
+                   ? OK
+                   : fail(ERR_USAGE,
+                          "cpu.products: %s has no effect where auto took another device than the CPU; set "
+                          "device=cpu",
+                          named);
     }
-    if (!is_cpu || s->settings->compute != COMPUTE_BF16) {
+    if (!own || !is_cpu || s->settings->compute != COMPUTE_BF16) {
         return OK;
     }
     TRY(products_choose(s->comm, request, s->settings->train.deterministic, &kind));
-    if (strcmp(kind, s->backend->caps.products) == 0) {
+    if (strcmp(kind, own) == 0) {
         return OK;
     }
     request->products = kind;
@@ -95,11 +99,11 @@ static enum status settle_products(struct session *s, struct backend_request *re
 
 enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
     const struct settings *settings = s->settings;
-    const char *products = settings_products(settings);
+    const char *products = device ? "auto" : settings_products(settings);
     char why[256];
     struct backend_request request = {
         .device = device ? device : settings->device,
-        .compute = settings_compute(settings),
+        .compute = device ? "fp32" : settings_compute(settings),
         .threads = threads_of_rank(s->comm, settings->threads),
         .device_index = s->comm->node_rank,
         .device_ranks = (int)settings->device_ranks,
@@ -108,7 +112,7 @@ enum status session_open_backend(struct session *s, const char *device, bool det
         .attention = settings_attention(settings),
     };
     TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
-    TRY(settle_products(s, &request, why));
+    TRY(device ? OK : settle_products(s, &request, why));
     log_root(LOG_INFO, "device %s: %s (%s)", s->backend->caps.name, s->backend->caps.description, why);
     return s->comm->size > 1 ? log_devices(s) : OK;
 }

@@ -47,8 +47,8 @@ void session_close_data(struct session *s);
 /* Fails: ERR_USAGE naming the key where the text is empty. Local. */
 enum status session_need(const char *value, const char *key);
 
-/* Collective. The back end that device, compute and threads ask for; device overrides the setting where not
- * NULL. One log line says what was chosen and why. */
+/* Collective. The back end that device, compute and threads ask for; where device is not NULL, that one in
+ * fp32 (k-means). One log line says what was chosen and why. */
 enum status session_open_backend(struct session *s, const char *device, bool deterministic);
 /* Local. What side-cars name as the type that their numbers were computed in: `compute`, and the kind of
  * products where these round otherwise than it alone would. */

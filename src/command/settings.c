@@ -121,12 +121,13 @@ static const struct option table[] = {
            FREE),
     INT("seed", seed, "0", 0, MOST, "", "*", NULL, "of all randomness"),
     CHOICE("compute", compute, "fp32", "fp32|bf16|tf32", RUNNERS " bench",
-           "evaluate:model&judge:model&bench:bench.kind=step|ops|kmeans|decode|attention",
+           "evaluate:model&judge:model&bench:bench.kind=step|ops|decode|attention",
            "type of activations and products (bf16 on the CPU: their type in memory; sums are fp32); tf32 "
            "(cuda): fp32 with products from 10-bit mantissas"),
     CHOICE("cpu.products", cpu.products, "auto", "auto|fp32|avx512_bf16|amx", RUNNERS " bench",
            "device!=cuda&compute=bf16&evaluate:model&judge:model&bench:bench.kind=step|ops|decode",
-           "how the CPU multiplies bf16: as fp32, by AVX512-BF16, or by AMX, in sums of fp32; auto: the "
+           "how the CPU multiplies bf16, but in attention, whose products are fp32: as fp32, by AVX512-BF16, "
+           "or by AMX, in sums of fp32; auto: the "
            "first two as "
            "a measurement at the start finds one faster; with train.deterministic a processor that has "
            "several wants "

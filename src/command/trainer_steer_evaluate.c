@@ -91,10 +91,6 @@ enum status trainer_steer_evaluation_rows(struct trainer *t) {
     return st;
 }
 
-static void turn(void *context, bool to_reference) {
-    session_turn(context, to_reference);
-}
-
 static enum status put_label(const struct conditional *r, const char *name, int64_t label,
                              struct text *line) {
     for (int i = 0; i < r->n_counts; i++) {
@@ -145,20 +141,10 @@ done:
 static enum status plan(struct trainer *t, struct steer_evaluation *e) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    e->options =
-        (struct conditional_options){.comm = s->comm,
-                                     .world = &e->world,
-                                     .view = s->eval.view,
-                                     .steering = &s->steering,
-                                     .turn = turn,
-                                     .turn_context = s,
-                                     .draws = settings->steer.draws,
-                                     .targets = settings->steer.targets,
-                                     .micro_tokens = settings->train.micro_tokens,
-                                     .seed = (uint64_t)settings->seed,
-                                     .task_seed = (uint64_t)settings->steer.task_seed,
-                                     .intervals = {.confidence = 0.95, .seed = (uint64_t)settings->seed}};
-    TRY(users_counts(settings->steer.counts, &e->options));
+    TRY(users_options(s, &e->options));
+    e->options.world = &e->world;
+    e->options.view = s->eval.view;
+    e->options.intervals = (struct interval_options){.confidence = 0.95, .seed = (uint64_t)settings->seed};
     return users_names(settings->eval_data, &e->names);
 }
 

@@ -34,6 +34,8 @@ struct h5_file *dataset_file_of(struct dataset *d, enum dataset_hash which);
 
 /* Local; dataset_split.c. Which objective a view's pairs are of. */
 enum status dataset_find_objective(struct dataset *d);
+/* Local. Fails: ERR_DATA for the first token outside the vocabulary. */
+enum status dataset_check_tokens(const int32_t *tokens, int64_t n, int32_t vocabulary, const char *what);
 /* The score of a response: the objective's, or the one that has no name. */
 enum status dataset_read_score(struct dataset *d, int64_t id, float *out);
 

@@ -31,15 +31,6 @@ static int64_t row_bytes(const struct dataset_rows *r, enum dataset_column colum
 
 /* Appending. */
 
-static enum status check_tokens(const int32_t *tokens, int64_t n, int32_t vocabulary, const char *what) {
-    for (int64_t i = 0; i < n; i++) {
-        if (tokens[i] < 0 || tokens[i] >= vocabulary) {
-            return fail(ERR_DATA, "%s token %d is outside the vocabulary of %d", what, tokens[i], vocabulary);
-        }
-    }
-    return OK;
-}
-
 static void shift(int64_t *values, int64_t n, int64_t by) {
     for (int64_t i = 0; i < n; i++) {
         values[i] += by;
@@ -107,8 +98,8 @@ static void note_options(struct dataset_rows *r, const struct dataset_part *b, i
 enum status dataset_rows_append(struct dataset_rows *r, struct dataset_part *b) {
     int64_t prompt_tokens = b->prompt_offsets[b->n_prompts];
     int64_t response_tokens = b->response_offsets[b->n_responses];
-    TRY(check_tokens(b->prompt_tokens, prompt_tokens, r->vocabulary, "prompt"));
-    TRY(check_tokens(b->response_tokens, response_tokens, r->vocabulary, "response"));
+    TRY(dataset_check_tokens(b->prompt_tokens, prompt_tokens, r->vocabulary, "prompt"));
+    TRY(dataset_check_tokens(b->response_tokens, response_tokens, r->vocabulary, "response"));
     note_options(r, b, response_tokens);
     shift(b->prompt_offsets, b->n_prompts + 1, r->prompt_tokens);
     shift(b->response_offsets, b->n_responses + 1, r->response_tokens);

@@ -101,7 +101,7 @@ static enum status check_offsets(const int64_t *offsets, int64_t n, const char *
     return OK;
 }
 
-static enum status check_tokens(const int32_t *tokens, int64_t n, int32_t vocabulary, const char *what) {
+enum status dataset_check_tokens(const int32_t *tokens, int64_t n, int32_t vocabulary, const char *what) {
     for (int64_t i = 0; i < n; i++) {
         if (tokens[i] < 0 || tokens[i] >= vocabulary) {
             return fail(ERR_DATA, "%s token %d is outside the vocabulary of %d", what, tokens[i], vocabulary);
@@ -126,8 +126,9 @@ static enum status check_part(const struct dataset_part *p, int32_t vocabulary) 
     }
     TRY(check_offsets(p->prompt_offsets, p->n_prompts, "prompt"));
     TRY(check_offsets(p->response_offsets, p->n_responses, "response"));
-    TRY(check_tokens(p->prompt_tokens, p->prompt_offsets[p->n_prompts], vocabulary, "prompt"));
-    TRY(check_tokens(p->response_tokens, p->response_offsets[p->n_responses], vocabulary, "response"));
+    TRY(dataset_check_tokens(p->prompt_tokens, p->prompt_offsets[p->n_prompts], vocabulary, "prompt"));
+    TRY(dataset_check_tokens(p->response_tokens, p->response_offsets[p->n_responses], vocabulary,
+                             "response"));
     TRY(check_indices(p->response_prompt, p->n_responses, p->n_prompts, "prompt"));
     for (int64_t i = 1; i < p->n_responses; i++) {
         if (p->response_prompt[i] < p->response_prompt[i - 1]) {

@@ -268,20 +268,6 @@ static enum status add_rows(struct worker *w, struct block *b, const struct reco
     return st;
 }
 
-static void place_name(const struct prepare_job *job, const struct record *r, char where[512]) {
-    snprintf(where, 512, "%s, line %lld", records_file(job->input, r->file), (long long)r->line);
-}
-
-static enum status parse(const struct record *r, const char *where, json_t **out) {
-    TRY(json_parse_record(r->data, r->len, where, out));
-    if (json_is_object(*out)) {
-        return OK;
-    }
-    json_decref(*out);
-    *out = NULL;
-    return fail(ERR_DATA, "%s: expected a JSON object", where);
-}
-
 static enum status add_dropped(struct worker *w, struct block *b, const char *where,
                                struct prepare_place place) {
     if (strcmp(w->text->dropped, RECORD_UNWANTED) == 0) { /* the data say so */
@@ -319,17 +305,17 @@ static enum status take_json(struct worker *w, struct block *b, const json_t *js
     return OK;
 }
 
-static enum status take_record(struct worker *w, struct block *b, const struct record *r, const char *where) {
+static enum status take_record(struct worker *w, struct block *b, const struct record *r,
+                               char where[RECORDS_WHERE]) {
     json_t *json;
-    TRY(parse(r, where, &json));
+    TRY(records_parse_one(w->job->input, r, where, &json));
     enum status st = take_json(w, b, json, where);
     json_decref(json);
     return st;
 }
 
 static enum status add_record(struct worker *w, struct block *b, const struct record *r) {
-    char where[512];
-    place_name(w->job, r, where);
+    char where[RECORDS_WHERE];
     record_text_clear(w->text);
     b->counts[COUNT_RECORDS]++;
     enum status st = take_record(w, b, r, where);
@@ -377,12 +363,12 @@ static enum status filter_post(struct worker *w, struct block *b, struct prepare
     return OK;
 }
 
-static enum status add_to_post(struct worker *w, struct block *b, const struct record *r, const char *where,
-                               int line) {
+static enum status add_to_post(struct worker *w, struct block *b, const struct record *r,
+                               char where[RECORDS_WHERE], int line) {
     const struct prepare_job *job = w->job;
     const char *dropped = NULL;
     json_t *json = NULL;
-    enum status st = parse(r, where, &json);
+    enum status st = records_parse_one(w->job->input, r, where, &json);
     if (st == OK) {
         const struct shp_record record = {
             .json = json, .where = where, .line = line, .min_ratio = job->min_score_ratio};
@@ -402,12 +388,12 @@ static enum status add_to_post(struct worker *w, struct block *b, const struct r
 }
 
 /* A record of a prompt's group; *dropped: why it gives nothing. */
-static enum status add_to_prompt(struct worker *w, struct block *b, const struct record *r, const char *where,
-                                 const char **dropped) {
+static enum status add_to_prompt(struct worker *w, struct block *b, const struct record *r,
+                                 char where[RECORDS_WHERE], const char **dropped) {
     struct record_text *whole = w->text;
     json_t *json = NULL;
     *dropped = NULL;
-    enum status st = parse(r, where, &json);
+    enum status st = records_parse_one(w->job->input, r, where, &json);
     if (st == OK) {
         w->text = w->scratch; /* what take_json fills */
         st = take_json(w, b, json, where);
@@ -432,13 +418,12 @@ static enum status add_to_prompt(struct worker *w, struct block *b, const struct
 /* All records of a prompt, as one. */
 static enum status add_prompt_group(struct worker *w, struct block *b, const struct record *records,
                                     int64_t n) {
-    char where[512];
+    char where[RECORDS_WHERE];
     record_text_clear(w->text);
     text_clear(&w->text->prompt);
     for (int64_t k = 0; k < n; k++) {
         const char *dropped;
         b->counts[COUNT_RECORDS]++;
-        place_name(w->job, &records[k], where);
         enum status st = add_to_prompt(w, b, &records[k], where, &dropped);
         TRY(st == OK ? OK : prepare_bad(w->job, &b->drops, st, where, place_in(&records[k])));
         if (st == OK && dropped) {
@@ -463,11 +448,10 @@ static enum status add_prompt_group(struct worker *w, struct block *b, const str
 
 /* An SHP post: all its records become one prompt. */
 static enum status add_post(struct worker *w, struct block *b, const struct record *records, int64_t n) {
-    char where[512];
+    char where[RECORDS_WHERE];
     shp_begin(w->text);
     for (int64_t k = 0; k < n; k++) {
         b->counts[COUNT_RECORDS]++;
-        place_name(w->job, &records[k], where);
         TRY(add_to_post(w, b, &records[k], where, (int)k));
     }
     TRY(filter_post(w, b, place_in(&records[0])));

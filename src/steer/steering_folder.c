@@ -33,14 +33,6 @@ static enum status take_aggregate(const json_t *o, const char *path, enum networ
     return fail(ERR_DATA, "%s: aggregate is none of attention, mean and sum", path);
 }
 
-/* Files without it say no. */
-static enum status take_flag(const json_t *o, const char *key, const char *path, bool *out) {
-    const json_t *value = json_object_get(o, key);
-    *out = json_is_true(value);
-    return !value || json_is_boolean(value) ? OK
-                                            : fail(ERR_DATA, "%s: %s is neither true nor false", path, key);
-}
-
 static enum status take_shape(const json_t *o, const char *path, struct steering_shape *out) {
     int64_t version;
     TRY(json_take_int(o, "version", path, &version));
@@ -53,8 +45,9 @@ static enum status take_shape(const json_t *o, const char *path, struct steering
     TRY(json_take_int(o, "heads", path, &out->heads));
     TRY(json_take_int(o, "layers", path, &out->layers));
     TRY(take_aggregate(o, path, &out->aggregate));
-    TRY(take_flag(o, "inner_mlp", path, &out->inner_mlp));
-    TRY(take_flag(o, "bounded", path, &out->bounded));
+    out->inner_mlp = out->bounded = false; /* where the file does not have them */
+    TRY(json_take_bool(o, "inner_mlp", path, &out->inner_mlp));
+    TRY(json_take_bool(o, "bounded", path, &out->bounded));
     if (out->width < 1 || out->hidden < 1 || out->heads < 1 || out->layers < 1) {
         return fail(ERR_DATA, "%s: embedding_width, hidden, heads and layers must be 1 or more", path);
     }

@@ -45,12 +45,9 @@ static enum status widen_integers(const char *data, size_t n, char **out, size_t
     return OK;
 }
 
-enum status json_parse(const char *data, size_t n, const char *where, json_t **out) {
+/* What json_quick() does not take. */
+static enum status parse_slowly(const char *data, size_t n, const char *where, json_t **out) {
     json_error_t error;
-    TRY(json_quick(data, n, out));
-    if (*out) {
-        return OK;
-    }
     json_t *value = json_loadb(data, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (!value && json_error_code(&error) == json_error_numeric_overflow) {
         char *widened;
@@ -65,6 +62,11 @@ enum status json_parse(const char *data, size_t n, const char *where, json_t **o
     }
     *out = value;
     return OK;
+}
+
+enum status json_parse(const char *data, size_t n, const char *where, json_t **out) {
+    TRY(json_quick(data, n, out));
+    return *out ? OK : parse_slowly(data, n, where, out);
 }
 
 static enum status read_all(const char *path, char **data, size_t *n) {
@@ -140,10 +142,10 @@ enum status json_parse_record(const char *data, size_t n, const char *where, jso
         return OK;
     }
     if (!memmem(data, n, "NaN", 3)) {
-        return json_parse(data, n, where, out);
+        return parse_slowly(data, n, where, out);
     }
     TRY(replace_nans(data, n, &copy, &copy_n));
-    enum status st = json_parse(copy, copy_n, where, out);
+    enum status st = parse_slowly(copy, copy_n, where, out);
     mem_free(copy);
     return st;
 }

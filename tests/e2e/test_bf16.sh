@@ -23,21 +23,26 @@ paste <(tokens fp32.jsonl) <(tokens bf16.jsonl) | awk '
 # Curves of 20 steps within 1 % of fp32's; the policy begins as its reference.
 steps=(--quiet model=learned/model data=train.h5 train.steps=20 train.batch=16 train.slots=4 train.learning_rate=3e-4
     train.deterministic=true)
+bf16=(compute=bf16 cpu.products=fp32) # by name: a processor may have others
 for command in sft dpo reward; do
     run 1 $command "${steps[@]}" output=${command}-fp32
-    run 1 $command "${steps[@]}" output=${command}-bf16 compute=bf16
+    run 1 $command "${steps[@]}" output=${command}-bf16 "${bf16[@]}"
     near ${command}-fp32/metrics.jsonl ${command}-bf16/metrics.jsonl loss 0.01
     for ranks in 2 4; do
-        run $ranks $command "${steps[@]}" output=$command$ranks compute=bf16
+        run $ranks $command "${steps[@]}" output=$command$ranks "${bf16[@]}"
         same ${command}-bf16 $command$ranks
     done
 done
 column dpo-bf16/metrics.jsonl loss | awk 'NR == 1 { exit !($2 - 0.69314718 < 1e-6 && 0.69314718 - $2 < 1e-6) }' ||
     bad "step 0 is not log 2"
 
+# Its embeddings are clustered in fp32.
+run 2 dpo "${steps[@]}" output=balanced "${bf16[@]}" train.steps=1 train.warmup_steps=0 select.strategy=balanced select.fraction=0.5 \
+    select.clusters=4
+
 # A resume on another rank count; with another type it is refused.
-run 2 dpo "${steps[@]}" output=moved compute=bf16 train.steps=9 train.warmup_steps=0
-run 4 dpo "${steps[@]}" output=moved compute=bf16
+run 2 dpo "${steps[@]}" output=moved "${bf16[@]}" train.steps=9 train.warmup_steps=0
+run 4 dpo "${steps[@]}" output=moved "${bf16[@]}"
 went_on moved 9
 same dpo-bf16 moved
 refuses 2 "compute (was bf16" dpo "${steps[@]}" output=moved compute=fp32 train.steps=21

@@ -58,8 +58,8 @@ static void test_refused(void **state) {
                  {"\"4\"", "\"sum\"", "", "heads"},
                  {"4", "\"most\"", "", "none of attention, mean and sum"},
                  {"4", "7", "", "none of attention, mean and sum"},
-                 {"4", "\"sum\"", ", \"bounded\": 1", "bounded is neither true nor false"},
-                 {"4", "\"sum\"", ", \"inner_mlp\": \"yes\"", "inner_mlp is neither true nor false"}};
+                 {"4", "\"sum\"", ", \"bounded\": 1", "\"bounded\" must be true or false"},
+                 {"4", "\"sum\"", ", \"inner_mlp\": \"yes\"", "\"inner_mlp\" must be true or false"}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct steering s;

@@ -173,30 +173,30 @@ void cpu_destroy(struct backend *b) {
 
 /* A product against plain loops: a library that does nothing here, or uses instructions that this machine
  * computes wrongly, is found in a millisecond and not in the loss. */
-static enum status check_product(struct backend *b, bool transpose_a, bool transpose_b) {
-    enum { M = 51, N = 45, K = 29 };
+static enum status check_product(struct backend *b, int m, bool transpose_a, bool transpose_b) {
+    enum { M = 51, N = 45, K = 61 };
     static const float unit = 1.0f / 64.0f; /* all sums are exact */
     float a[M * K];
     float x[N * K];
     float c[M * N];
-    for (int i = 0; i < M * K; i++) {
+    for (int i = 0; i < m * K; i++) {
         a[i] = (float)(i * 7 % 31 - 15) * unit;
     }
     for (int i = 0; i < N * K; i++) {
         x[i] = (float)(i * 11 % 29 - 14) * unit;
     }
-    struct gemm g = {.a = transpose_a ? tensor_at(a, K, M, DTYPE_F32) : tensor_at(a, M, K, DTYPE_F32),
+    struct gemm g = {.a = transpose_a ? tensor_at(a, K, m, DTYPE_F32) : tensor_at(a, m, K, DTYPE_F32),
                      .b = transpose_b ? tensor_at(x, N, K, DTYPE_F32) : tensor_at(x, K, N, DTYPE_F32),
-                     .c = tensor_at(c, M, N, DTYPE_F32),
+                     .c = tensor_at(c, m, N, DTYPE_F32),
                      .transpose_a = transpose_a,
                      .transpose_b = transpose_b,
                      .alpha = 1.0};
     TRY(b->ops->gemm(b, &g));
-    for (int i = 0; i < M; i++) {
+    for (int i = 0; i < m; i++) {
         for (int j = 0; j < N; j++) {
             float sum = 0.0f;
             for (int k = 0; k < K; k++) {
-                sum += a[transpose_a ? k * M + i : i * K + k] * x[transpose_b ? j * K + k : k * N + j];
+                sum += a[transpose_a ? k * m + i : i * K + k] * x[transpose_b ? j * K + k : k * N + j];
             }
             if (c[i * N + j] != sum) {
                 return fail(ERR_SYSTEM,
@@ -209,11 +209,14 @@ static enum status check_product(struct backend *b, bool transpose_a, bool trans
     return OK;
 }
 
-/* In each way: two of them are in a step of training, and each has its own way of packing. */
+/* In each way: two of them are in a step of training, and each has its own way of packing; with few rows, as
+ * in decoding, and with more. */
 static enum status check_products(struct backend *b) {
-    TRY(check_product(b, false, true));
-    TRY(check_product(b, false, false));
-    return check_product(b, true, false);
+    enum { FEW = 37, MORE = 51 };
+    TRY(check_product(b, FEW, false, true));
+    TRY(check_product(b, MORE, false, true));
+    TRY(check_product(b, MORE, false, false));
+    return check_product(b, MORE, true, false);
 }
 
 bool backend_cpu_offers_products(const char *kind) {

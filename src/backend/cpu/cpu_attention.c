@@ -48,12 +48,8 @@ struct forward_room {
     struct panel panels[FORWARD_LANES / WIDTH];
 };
 
-static int64_t padded(int64_t n) {
-    return (n + LANES - 1) / LANES * LANES;
-}
-
 static int64_t room_floats(int head_dim) {
-    int64_t d = padded(head_dim);
+    int64_t d = cpu_padded(head_dim);
     int64_t panel = 2 * d * WIDTH + (int64_t)(sizeof(struct running) / sizeof(float));
     int64_t n = 2 * KEYS * d + (int64_t)KEYS * WIDTH + d + FORWARD_LANES / WIDTH * panel;
     return (n + 15) / 16 * 16;
@@ -61,7 +57,7 @@ static int64_t room_floats(int head_dim) {
 
 static struct forward_room room_of(float *scratch, int head_dim) {
     struct forward_room r;
-    int64_t d = padded(head_dim);
+    int64_t d = cpu_padded(head_dim);
     r.keys = scratch + (int64_t)omp_get_thread_num() * room_floats(head_dim);
     r.values = r.keys + KEYS * d;
     r.scores = r.values + KEYS * d;
@@ -77,7 +73,7 @@ static struct forward_room room_of(float *scratch, int head_dim) {
 }
 
 static void panel_start(struct panel *p, int head_dim) {
-    memset(p->out, 0, (size_t)(padded(head_dim) * WIDTH) * sizeof *p->out);
+    memset(p->out, 0, (size_t)(cpu_padded(head_dim) * WIDTH) * sizeof *p->out);
     for (int l = 0; l < WIDTH; l++) {
         p->running->largest[l] = -INFINITY;
         p->running->sum[l] = 0.0f;
@@ -231,7 +227,7 @@ static void scores_of_few(const struct key_walk *w, struct lane_tile tile, const
     for (int64_t j = 0; j < w->count; j += WIDTH) {
         cpu_pack_columns(&keys, j, 0, a->head_dim, room->keys, 0);
         for (int64_t l = 0; l < tile.count; l++) {
-            const float *q = room->panels[0].q + l * padded(a->head_dim);
+            const float *q = room->panels[0].q + l * cpu_padded(a->head_dim);
             vec sums[2] = {{0}, {0}};
             for (int64_t d = 0; d < a->head_dim; d++) {
                 sums[0] += q[d] * vec_at(room->keys + d * WIDTH);
@@ -308,19 +304,19 @@ static const float *values_of(const struct key_walk *w, int kv_head, const struc
                               int64_t *ldv) {
     const struct attention *a = w->a;
     int64_t d = a->head_dim;
-    if (a->v.type == DTYPE_F32 && padded(d) == d) {
+    if (a->v.type == DTYPE_F32 && cpu_padded(d) == d) {
         *ldv = a->v.stride;
         return cpu_at(a->v, w->row, kv_head * d);
     }
-    *ldv = padded(d);
-    cpu_copy_keys(w, a->v, kv_head, room->values, padded(d));
+    *ldv = cpu_padded(d);
+    cpu_copy_keys(w, a->v, kv_head, room->values, cpu_padded(d));
     return room->values;
 }
 
 static void forward_few(const struct attention *a, struct lane_tile tile, struct forward_room *room) {
     struct key_walk w = cpu_walk_start(a, tile);
     struct panel *p = &room->panels[0];
-    int64_t d = padded(a->head_dim);
+    int64_t d = cpu_padded(a->head_dim);
     panel_start(p, a->head_dim);
     for (int64_t l = 0; l < tile.count; l++) {
         float *to = p->q + l * d;

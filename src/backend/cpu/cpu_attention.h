@@ -21,6 +21,11 @@ enum { WIDTH = PANEL_COLUMNS, KEYS = PANEL_ROWS * (128 / PANEL_ROWS) };
  * backward's (with dO, both ways, and scores) 350 KiB for 4: both in the second-level cache. */
 enum { FORWARD_LANES = 8 * WIDTH, BACKWARD_LANES = 4 * WIDTH };
 
+/* A head's values in whole vectors. */
+static inline int64_t cpu_padded(int64_t head_dim) {
+    return (head_dim + LANES - 1) / LANES * LANES;
+}
+
 /* Lanes [first, first + count) of a span in one key head. */
 struct lane_tile {
     int32_t span, kv_head;

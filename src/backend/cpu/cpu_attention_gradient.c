@@ -62,12 +62,8 @@ struct backward_room {
     struct panel panels[BACKWARD_LANES / WIDTH];
 };
 
-static int64_t padded(int64_t n) {
-    return (n + LANES - 1) / LANES * LANES;
-}
-
 static int64_t room_floats(int head_dim) {
-    int64_t d = padded(head_dim);
+    int64_t d = cpu_padded(head_dim);
     int64_t n = 3 * KEYS * d + 2 * KEYS * (int64_t)BACKWARD_LANES + 2 * BACKWARD_LANES * d +
                 2 * BACKWARD_LANES + d + 3 * d * BACKWARD_LANES;
     return (n + 15) / 16 * 16;
@@ -81,7 +77,7 @@ static float *take(float **next, int64_t n) {
 }
 
 static void room_open(float *scratch, int head_dim, struct backward_room *r) {
-    int64_t d = padded(head_dim);
+    int64_t d = cpu_padded(head_dim);
     float *next = scratch + (int64_t)omp_get_thread_num() * room_floats(head_dim);
     r->scores = take(&next, KEYS * (int64_t)BACKWARD_LANES);
     r->gradients = take(&next, KEYS * (int64_t)BACKWARD_LANES);
@@ -244,14 +240,14 @@ static void add_to_keys(const struct key_walk *w, struct lane_tile tile, const s
                                  .columns = d,
                                  .depth = end - lane,
                                  .a = room->scores + k * BACKWARD_LANES + lane,
-                                 .b = room->dout + lane * padded(d),
+                                 .b = room->dout + lane * cpu_padded(d),
                                  .c = to->dv.data + (key - to->dv.first) * to->dv.stride,
-                                 .ldb = padded(d),
+                                 .ldb = cpu_padded(d),
                                  .ldc = to->dv.stride,
                                  .alpha = 1.0f};
         cpu_multiply_down(&p);
         p.a = room->gradients + k * BACKWARD_LANES + lane;
-        p.b = room->q + lane * padded(d);
+        p.b = room->q + lane * cpu_padded(d);
         p.c = to->dk.data + (key - to->dk.first) * to->dk.stride;
         p.ldc = to->dk.stride;
         p.alpha = (float)w->a->scale;
@@ -265,7 +261,7 @@ static const float *copy_row(struct tensor from, int64_t row, int64_t column, in
     if (x != to) {
         memcpy(to, x, (size_t)head_dim * sizeof *to);
     }
-    for (int64_t j = head_dim; j < padded(head_dim); j++) {
+    for (int64_t j = head_dim; j < cpu_padded(head_dim); j++) {
         to[j] = 0.0f;
     }
     return to;
@@ -274,7 +270,7 @@ static const float *copy_row(struct tensor from, int64_t row, int64_t column, in
 /* The tile's q and dout, both ways, lse and D. */
 static void open_lanes(const struct attention *a, const struct attention_gradient *g, struct lane_tile tile,
                        struct backward_room *room) {
-    int64_t d = padded(a->head_dim);
+    int64_t d = cpu_padded(a->head_dim);
     for (int64_t lane = 0; lane < tile.count; lane += WIDTH) {
         struct panel *p = &room->panels[lane / WIDTH];
         cpu_turn_lanes(a, a->q, tile, lane, p->q, room->row);

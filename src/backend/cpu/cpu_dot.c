@@ -306,5 +306,7 @@ enum status cpu_dot_product(struct cpu *cpu, const struct product *p) {
               .k_step = p->transpose_b ? 1 : p->ldb},
     };
     TRY(take_kept(cpu, &area));
-    return p->m <= NARROW_ROWS ? multiply_narrow(cpu, area) : multiply_blocks(cpu, area);
+    /* A thread's panel of B over all of k is to stay in its caches. */
+    bool is_shallow = area.kept || p->k <= SPAN;
+    return p->m <= NARROW_ROWS && is_shallow ? multiply_narrow(cpu, area) : multiply_blocks(cpu, area);
 }

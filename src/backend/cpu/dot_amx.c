@@ -47,10 +47,15 @@ static inline void memory_is_read(void) {
     __asm__ volatile("" ::: "memory");
 }
 
-/* The upper 16 rows alone. */
-static void multiply_upper(int64_t steps, const uint16_t *a, const uint16_t *b, float *sums) {
+/* All rows, or the upper 16 alone. */
+static inline __attribute__((always_inline)) void
+multiply_tiles(const bool is_all, int64_t steps, const uint16_t *a, const uint16_t *b, float *sums) {
     _tile_zero(0);
     _tile_zero(1);
+    if (is_all) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
     for (int64_t step = 0; step < steps; step++) {
         const uint16_t *x = a + step * ROWS * TILE * 2;
         const uint16_t *y = b + step * DOT_COLUMNS * TILE * 2;
@@ -59,40 +64,26 @@ static void multiply_upper(int64_t steps, const uint16_t *a, const uint16_t *b, 
         _tile_loadd(7, y + 2 * TILE, PANEL_LINE_BYTES);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
+        if (is_all) {
+            _tile_loadd(5, x + TILE * TILE * 2, LINE_BYTES);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
     }
     _tile_stored(0, sums, PANEL_LINE_BYTES);
     _tile_stored(1, sums + TILE, PANEL_LINE_BYTES);
-}
-
-static void multiply_all(int64_t steps, const uint16_t *a, const uint16_t *b, float *sums) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t step = 0; step < steps; step++) {
-        const uint16_t *x = a + step * ROWS * TILE * 2;
-        const uint16_t *y = b + step * DOT_COLUMNS * TILE * 2;
-        _tile_loadd(4, x, LINE_BYTES);
-        _tile_loadd(5, x + TILE * TILE * 2, LINE_BYTES);
-        _tile_loadd(6, y, PANEL_LINE_BYTES);
-        _tile_loadd(7, y + 2 * TILE, PANEL_LINE_BYTES);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+    if (is_all) {
+        _tile_stored(2, sums + TILE * DOT_COLUMNS, PANEL_LINE_BYTES);
+        _tile_stored(3, sums + TILE * DOT_COLUMNS + TILE, PANEL_LINE_BYTES);
     }
-    _tile_stored(0, sums, PANEL_LINE_BYTES);
-    _tile_stored(1, sums + TILE, PANEL_LINE_BYTES);
-    _tile_stored(2, sums + TILE * DOT_COLUMNS, PANEL_LINE_BYTES);
-    _tile_stored(3, sums + TILE * DOT_COLUMNS + TILE, PANEL_LINE_BYTES);
 }
 
 static void multiply(int64_t rows, int64_t pairs, const uint16_t *a, const uint16_t *b, float *sums) {
     memory_is_read();
     if (rows <= TILE) {
-        multiply_upper(pairs / TILE, a, b, sums);
+        multiply_tiles(false, pairs / TILE, a, b, sums);
     } else {
-        multiply_all(pairs / TILE, a, b, sums);
+        multiply_tiles(true, pairs / TILE, a, b, sums);
     }
     memory_is_read();
 }

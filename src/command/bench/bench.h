@@ -23,6 +23,9 @@ double bench_peak_fma(int threads);
 /* Local. Bytes per second of reading memory, all threads of a back end whose memory is the host's. */
 enum status bench_peak_read(struct backend *backend, double *bytes_per_s);
 
+/* Local. Numbers of [-0.1, 0.1), a stream of them for each tensor. */
+enum status bench_fill(struct backend *b, struct tensor t, int64_t stream);
+
 /* Collective. The tables. */
 enum status bench_ops(struct bench *b);
 enum status bench_comm(struct bench *b);

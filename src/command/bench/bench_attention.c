@@ -24,21 +24,6 @@ struct world {
     double *seconds;
 };
 
-static enum status fill(struct world *w, struct tensor t, int64_t stream) {
-    double *values;
-    struct rng r = rng_stream(0, RNG_BENCH, stream, 3);
-    TRY(NEW_ARRAY(values, t.columns));
-    enum status st = OK;
-    for (int64_t i = 0; i < t.rows && st == OK; i++) {
-        for (int64_t j = 0; j < t.columns; j++) {
-            values[j] = rng_normal(&r);
-        }
-        st = backend_write_doubles(w->backend, tensor_rows(t, i, 1), values);
-    }
-    mem_free(values);
-    return st;
-}
-
 static enum status open_world(struct world *w) {
     const struct model_config *m = &w->bench->config;
     const struct backend_caps *caps = &w->backend->caps;
@@ -53,8 +38,8 @@ static enum status open_world(struct world *w) {
     for (int i = 0; i < 4; i++) {
         TRY(workspace_take(&w->workspace, TOKENS, q_width, caps->compute, "queries", wide[i]));
         TRY(workspace_take(&w->workspace, TOKENS, kv_width, caps->compute, "keys", narrow[i]));
-        TRY(fill(w, *wide[i], i));
-        TRY(fill(w, *narrow[i], 4 + i));
+        TRY(bench_fill(w->backend, *wide[i], i));
+        TRY(bench_fill(w->backend, *narrow[i], 4 + i));
     }
     return workspace_take(&w->workspace, TOKENS, m->heads, caps->readout, "lse", &w->lse);
 }

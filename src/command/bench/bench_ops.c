@@ -249,7 +249,7 @@ struct request {
     const char *what;
 };
 
-static enum status fill(struct world *w, struct tensor t, int64_t stream) {
+enum status bench_fill(struct backend *b, struct tensor t, int64_t stream) {
     double *values;
     struct rng r = rng_stream(0, RNG_BENCH, stream, 1);
     TRY(NEW_ARRAY(values, t.columns));
@@ -258,7 +258,7 @@ static enum status fill(struct world *w, struct tensor t, int64_t stream) {
         for (int64_t j = 0; j < t.columns; j++) {
             values[j] = 0.2 * rng_uniform(&r) - 0.1;
         }
-        st = backend_write_doubles(w->backend, tensor_rows(t, i, 1), values);
+        st = backend_write_doubles(b, tensor_rows(t, i, 1), values);
     }
     mem_free(values);
     return st;
@@ -289,7 +289,7 @@ static enum status make_tensors(struct world *w, const struct request *requests,
         const struct request *q = &requests[i];
         TRY(workspace_take(&w->workspace, q->rows, q->columns, q->type, q->what, q->to));
         if (q->type != DTYPE_I32) {
-            TRY(fill(w, *q->to, i));
+            TRY(bench_fill(w->backend, *q->to, i));
         }
     }
     TRY(backend_zero_tensor(w->backend, w->first));

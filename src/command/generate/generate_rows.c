@@ -97,6 +97,8 @@ static enum status put_first(const struct generation *g, struct text *out) {
     enum status st = options_print(g->session.run->options, false, &settings);
     uint64_t key = st == OK ? hash_bytes(settings.data, settings.len, g->session.model_hash) : 0;
     text_free(&settings);
+    const char *numbers = session_numbers(&g->session); /* what auto came to, too */
+    key = hash_bytes(numbers, strlen(numbers), key);
     st = st == OK ? hash_models(g, &key) : st;
     hash_text(hash_join(key, dataset_hash(g->data)), digits);
     return st == OK ? text_printf(out, "%s\"%s\"}", BEGINS, digits) : st;
