@@ -183,7 +183,7 @@ static void test_hostile(void **state) {
         {"read a; echo 1; echo '{\"reward\": null}'; cat", "row 4, sample 1: the reward is not a finite"},
         {"read a; echo 1; echo '{\"reward\": 1, \"row\": 5}'; cat", "row 4, sample 1: an answer to another"},
         {"read a; printf '1\\n1\\n1\\n1\\n'; cat", "after row 4, sample 2: more lines than it was asked"},
-        {"head -c 3000000 /dev/zero | tr '\\0' x; cat", "row 4, sample 0: a line without an end"},
+        {"read a; head -c 3000000 /dev/zero | tr '\\0' x; cat", "row 4, sample 0: a line without an end"},
     };
     for (int i = 0; i < COUNT_OF(cases); i++) {
         const struct rewarder_options o = {
