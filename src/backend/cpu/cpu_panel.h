@@ -38,6 +38,7 @@ static inline int64_t panels_over(int64_t n, int64_t size) {
 #define cpu_pack_columns CPU_NAME(cpu_pack_columns)
 #define cpu_multiply_block CPU_NAME(cpu_multiply_block)
 #define cpu_product_narrow CPU_NAME(cpu_product_narrow)
+#define cpu_product_few CPU_NAME(cpu_product_few)
 
 /* One panel of op(A): rows [row, row + PANEL_ROWS) that exist, k in [k0, k0 + depth). */
 void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to);
@@ -58,5 +59,7 @@ void cpu_multiply_block(const struct product *p, const struct block *block);
 /* At most NARROW_ROWS rows (cpu_narrow.c), with the bits of the other way; C is fp32, and k is not 0. */
 enum { NARROW_ROWS = 48, FEW_ROWS = 4 };
 enum status cpu_product_narrow(struct cpu *cpu, const struct product *p);
+/* As that, of at most FEW_ROWS rows and B^T (cpu_few.c). */
+enum status cpu_product_few(struct cpu *cpu, const struct product *p);
 
 #endif
