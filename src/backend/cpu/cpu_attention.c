@@ -225,7 +225,7 @@ static void scores_of_few(const struct key_walk *w, struct lane_tile tile, const
                                  .ldb = a->k.stride,
                                  .type_b = a->k.type};
     for (int64_t j = 0; j < w->count; j += WIDTH) {
-        cpu_pack_columns(&keys, j, 0, a->head_dim, room->keys, 0);
+        cpu_pack_columns(&keys, j, 0, a->head_dim, room->keys);
         for (int64_t l = 0; l < tile.count; l++) {
             const float *q = room->panels[0].q + l * cpu_padded(a->head_dim);
             vec sums[2] = {{0}, {0}};

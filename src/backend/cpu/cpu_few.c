@@ -10,66 +10,29 @@
 
 #include <omp.h>
 
-#if defined(__AVX__)
-#include <immintrin.h>
-enum { LINES = 8 };
-#else
-enum { LINES = 4 };
-#endif
-enum { WORDS = 4 }; /* of 32 bits, that a line gives at once: an fp32 value, or two of bf16, each */
-typedef float lines __attribute__((vector_size(LINES * 4)));
-
-/* r[w]: word w of LINES lines, `stride` bytes apart. */
-static inline __attribute__((always_inline)) void turn(const char *from, int64_t stride, lines r[WORDS]) {
-#if defined(__AVX__)
-    __m256 x[WORDS];
-#pragma GCC unroll 4
-    for (int i = 0; i < WORDS; i++) {
-        const float *low = (const float *)(from + i * stride);
-        const float *high = (const float *)(from + (i + WORDS) * stride);
-        x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
-    }
-    __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(x[0], x[1]));
-    __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(x[0], x[1]));
-    __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(x[2], x[3]));
-    __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(x[2], x[3]));
-    r[0] = (lines)_mm256_unpacklo_pd(a, c);
-    r[1] = (lines)_mm256_unpackhi_pd(a, c);
-    r[2] = (lines)_mm256_unpacklo_pd(b, d);
-    r[3] = (lines)_mm256_unpackhi_pd(b, d);
-#else
-    for (int i = 0; i < WORDS; i++) {
-        r[i] = (lines) * (const pairs_any *)(from + i * stride);
-    }
-    transpose(r);
-#endif
-}
-
-typedef uint32_t line_bits __attribute__((vector_size(LINES * 4)));
-
 /* Sums of `rows` rows and the panel's LINES lines over `depth` values of k; a: k by k. */
 static inline __attribute__((always_inline)) void multiply(const int rows, const bool is_bf16, int64_t depth,
                                                            const float *restrict a, const char *b,
-                                                           int64_t stride, lines tile[FEW_ROWS]) {
+                                                           int64_t stride, turned tile[FEW_ROWS]) {
     const int in_a_word = is_bf16 ? 2 : 1;
     const int64_t size = is_bf16 ? 2 : 4;
-    lines sum[FEW_ROWS];
+    turned sum[FEW_ROWS];
     int64_t k = 0;
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++) {
-        sum[i] = (lines){0};
+        sum[i] = (turned){0};
     }
     for (; k + 2 * WORDS * in_a_word <= depth && (!is_bf16 || PAIRS_ARE_IN_ORDER);
          k += 2 * WORDS * in_a_word) {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             const float *x = a + (k + half * WORDS * in_a_word) * rows;
-            lines r[WORDS];
-            turn(b + k * size + half * 16, stride, r);
+            turned r[WORDS];
+            turn_words(LINES, b + k * size + half * 16, stride, r);
 #pragma GCC unroll 4
             for (int w = 0; w < WORDS; w++) {
-                lines low = is_bf16 ? (lines)((line_bits)r[w] << 16) : r[w];
-                lines high = (lines)((line_bits)r[w] & 0xffff0000u);
+                turned low = is_bf16 ? low_words(r[w]) : r[w];
+                turned high = high_words(r[w]);
 #pragma GCC unroll 4
                 for (int i = 0; i < rows; i++) {
                     sum[i] += x[w * in_a_word * rows + i] * low;
@@ -81,7 +44,7 @@ static inline __attribute__((always_inline)) void multiply(const int rows, const
         }
     }
     for (; k < depth; k++) {
-        lines line;
+        turned line;
         for (int l = 0; l < LINES; l++) {
             line[l] = value(is_bf16, b + l * stride, k);
         }
@@ -96,7 +59,7 @@ static inline __attribute__((always_inline)) void multiply(const int rows, const
 }
 
 static void multiply_rows(int rows, bool is_bf16, int64_t depth, const float *a, const char *b,
-                          int64_t stride, lines tile[FEW_ROWS]) {
+                          int64_t stride, turned tile[FEW_ROWS]) {
     if (rows == 1) {
         is_bf16 ? multiply(1, true, depth, a, b, stride, tile)
                 : multiply(1, false, depth, a, b, stride, tile);
@@ -111,19 +74,6 @@ static void multiply_rows(int rows, bool is_bf16, int64_t depth, const float *a,
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
-}
-
-/* What C's columns first, first + apart, … begin from: old values and bias, as in cpu_multiply_block. */
-static void begin_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, lines *c) {
-    for (int64_t i = 0; i < p->m; i++) {
-        const float *old = (const float *)p->c + i * p->ldc + first;
-        for (int64_t l = 0; l < columns; l++) {
-            c[i][l] = p->beta == 0.0f ? 0.0f : old[l * apart];
-            if (p->bias) {
-                c[i][l] += value(p->type_bias == DTYPE_BF16, p->bias, first + l * apart);
-            }
-        }
-    }
 }
 
 /* Rows of a packed A: those of the loop that is taken. */
@@ -147,29 +97,17 @@ static void multiply_columns(const struct product *p, const float *a, int rows, 
                              int64_t columns, int64_t apart) {
     bool is_bf16 = p->type_b == DTYPE_BF16;
     int64_t stride = apart * p->ldb * (is_bf16 ? 2 : 4);
-    lines c[FEW_ROWS] = {{0}};
-    begin_columns(p, first, columns, apart, c);
+    turned c[FEW_ROWS] = {{0}};
+    cpu_begin_columns(p, first, columns, apart, (float *)c, LINES);
     for (int64_t k = 0; k < p->k; k += PANEL_DEPTH) {
-        lines tile[FEW_ROWS];
+        turned tile[FEW_ROWS];
         multiply_rows(rows, is_bf16, least(PANEL_DEPTH, p->k - k), a + k * rows,
                       cpu_from(p->b, p->type_b, first * p->ldb + k), stride, tile);
         for (int i = 0; i < rows; i++) {
             c[i] = p->alpha * tile[i] + c[i];
         }
     }
-    for (int64_t i = 0; i < p->m; i++) {
-        float *to = (float *)p->c + i * p->ldc + first;
-        for (int64_t l = 0; l < columns; l++) {
-            to[l * apart] = c[i][l];
-        }
-    }
-}
-
-/* Long runs of panels, since a stream has to begin anew in each; several a thread, since cores are not alike.
- */
-static int64_t panels_in_a_run(int64_t panels, int threads) {
-    int64_t run = panels / (8 * (int64_t)threads);
-    return run > 1 ? run : 1;
+    cpu_end_columns(p, first, columns, apart, (const float *)c, LINES);
 }
 
 enum status cpu_product_few(struct cpu *cpu, const struct product *p) {
@@ -180,7 +118,7 @@ enum status cpu_product_few(struct cpu *cpu, const struct product *p) {
     pack_rows(p, rows, a);
     const int64_t panels = p->n / LINES;
 #pragma omp parallel for num_threads(cpu->threads) \
-    schedule(dynamic, panels_in_a_run(panels, cpu->threads)) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
+    schedule(dynamic, cpu_panels_in_a_run(panels, cpu->threads)) if (p->n * p->k > CPU_PARALLEL_ELEMENTS)
     for (int64_t panel = 0; panel < panels; panel++) {
         multiply_columns(p, a, rows, panel, LINES, panels);
     }

@@ -51,7 +51,7 @@ void cpu_product_serial(const struct product *p, float *pack) {
             cpu_pack_rows(p, i, k, depth, a + i * depth);
         }
         for (int64_t j = 0; j < p->n; j += PANEL_COLUMNS) {
-            cpu_pack_columns(p, j, k, depth, b + j * depth, 0);
+            cpu_pack_columns(p, j, k, depth, b + j * depth);
         }
         cpu_multiply_block(
             p, &(struct block){
@@ -75,7 +75,7 @@ static void pack_panel(const struct product *p, const struct area *area, int64_t
     } else {
         int64_t j = i - panels_a;
         cpu_pack_columns(p, area->column + j * PANEL_COLUMNS, area->k, area->depth,
-                         area->b + j * PANEL_COLUMNS * area->depth, 0);
+                         area->b + j * PANEL_COLUMNS * area->depth);
     }
 }
 

@@ -1,9 +1,13 @@
-/* Vectors of LANES values of k: how they are read, turned and fetched ahead. */
+/* Vectors of LANES values of k: how they are read and turned. */
 #ifndef COLLIMATE_CPU_LANES_H
 #define COLLIMATE_CPU_LANES_H
 
 #include "backend/cpu/cpu_bf16.h"
 #include "backend/cpu/cpu_vec.h"
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 /* As many bf16 values, and their bits at fp32's width. */
 typedef uint16_t half_any __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
@@ -63,41 +67,53 @@ static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
 #endif
 }
 
-/* Two values of bf16 side by side are turned as one of fp32: 2 LANES values of k of `lines` lines, LANES at
- * most; those that do not exist are zero. r[j] has values k + 2j and k + 2j + 1 of each line, which low_of
- * and high_of make fp32. */
-enum { PAIRS_ARE_IN_ORDER = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ };
-typedef float pairs_any __attribute__((vector_size(LANES * 4), aligned(2), may_alias));
+/* Sixteen bytes of each of a few lines are turned at once: WORDS words of 32 bits, an fp32 value or two of
+ * bf16 each. Halves of a vector are loaded where they are to be, which spares the widest of the shuffles. */
+enum { WORDS = 4, PAIRS_ARE_IN_ORDER = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ };
+#if defined(__AVX__)
+enum { LINES = 8 };
+#else
+enum { LINES = 4 };
+#endif
+typedef float turned __attribute__((vector_size(LINES * 4)));
+typedef float turned_any __attribute__((vector_size(LINES * 4), aligned(4), may_alias));
+typedef uint32_t line_bits __attribute__((vector_size(LINES * 4)));
 
-static inline __attribute__((always_inline)) void turn_pairs(const void *from, int64_t stride, int64_t lines,
-                                                             int64_t k, vec r[LANES]) {
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) {
-        r[i] = i < lines ? (vec) * (const pairs_any *)((const uint16_t *)from + i * stride + k) : (vec){0};
+/* r[w]: word w of lines `stride` bytes apart. count <= LINES; lanes of lines that do not exist are the last
+ * one's. */
+static inline __attribute__((always_inline)) void turn_words(const int count, const char *from,
+                                                             int64_t stride, turned r[WORDS]) {
+#if defined(__AVX__)
+    __m256 x[WORDS];
+#pragma GCC unroll 4
+    for (int i = 0; i < WORDS; i++) {
+        const char *low = from + (i < count ? i : count - 1) * stride;
+        const char *high = from + (i + WORDS < count ? i + WORDS : count - 1) * stride;
+        x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)low)),
+                                    _mm_loadu_ps((const float *)high), 1);
+    }
+    __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(x[0], x[1]));
+    __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(x[0], x[1]));
+    __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(x[2], x[3]));
+    __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(x[2], x[3]));
+    r[0] = (turned)_mm256_unpacklo_pd(a, c);
+    r[1] = (turned)_mm256_unpackhi_pd(a, c);
+    r[2] = (turned)_mm256_unpacklo_pd(b, d);
+    r[3] = (turned)_mm256_unpackhi_pd(b, d);
+#else
+    for (int i = 0; i < WORDS; i++) {
+        r[i] = (turned) * (const turned_any *)(from + (i < count ? i : count - 1) * stride);
     }
     transpose(r);
+#endif
 }
 
-static inline __attribute__((always_inline)) vec low_of(vec pairs) {
-    return (vec)((bits)pairs << 16);
+static inline __attribute__((always_inline)) turned low_words(turned pairs) {
+    return (turned)((line_bits)pairs << 16);
 }
 
-static inline __attribute__((always_inline)) vec high_of(vec pairs) {
-    return (vec)((bits)pairs & 0xffff0000u);
-}
-
-/* A vector's lines of k at a place, each cache line once: processors follow a few streams by themselves, not
- * a panel's. `ahead`: what will be read is so many values further on; 0: nothing is known. */
-static inline __attribute__((always_inline)) void prefetch_lines(const bool is_bf16, const void *from,
-                                                                 int64_t stride, int64_t k, int64_t ahead) {
-    const int64_t size = is_bf16 ? 2 : 4;
-    if (ahead == 0 || k * size % 64 >= LANES * size) {
-        return;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) {
-        __builtin_prefetch((const void *)((uintptr_t)from + (uintptr_t)((i * stride + k + ahead) * size)));
-    }
+static inline __attribute__((always_inline)) turned high_words(turned pairs) {
+    return (turned)((line_bits)pairs & 0xffff0000u);
 }
 
 #endif

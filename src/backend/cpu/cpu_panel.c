@@ -3,23 +3,41 @@
 
 #include <string.h>
 
-/* The part of pack_transposed that is whole vectors of pairs; where it ends. */
-static inline __attribute__((always_inline)) int64_t pack_pairs(const void *from, int64_t stride,
-                                                                int64_t lines, int64_t depth, float *to,
-                                                                int64_t pitch, int64_t width, int64_t ahead) {
+/* Whole vectors go over what the next k then writes; a panel's last ones keep to its width. */
+static inline __attribute__((always_inline)) void put(float *to, const turned *r, const int n, bool is_last) {
+    if (n >= LINES || !is_last) {
+        *(turned_any *)to = *r;
+    } else {
+        memcpy(to, r, (size_t)n * sizeof *to);
+    }
+}
+
+/* A panel whose `count` lines of k, `stride` values apart, all exist: `count` values for each k; where it
+ * ends. */
+static inline __attribute__((always_inline)) int64_t
+pack_whole(const bool is_bf16, const int count, const void *from, int64_t stride, int64_t depth, float *to) {
+    enum { GROUPS = (PANEL_COLUMNS + LINES - 1) / LINES };
+    const int in_a_word = is_bf16 ? 2 : 1;
+    const int64_t size = is_bf16 ? 2 : 4;
     int64_t k = 0;
-    for (; k + 2 * LANES <= depth; k += 2 * LANES) {
-        vec r[LANES];
-        prefetch_lines(true, from, stride, k, ahead);
-        turn_pairs(from, stride, lines, k, r);
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES - 1; i++) {
-            *(vec_any *)(to + (k + 2 * i) * pitch) = low_of(r[i]);
-            *(vec_any *)(to + (k + 2 * i + 1) * pitch) = high_of(r[i]);
+    for (; k + WORDS * in_a_word <= depth && (!is_bf16 || PAIRS_ARE_IN_ORDER); k += WORDS * in_a_word) {
+        bool is_end = k + WORDS * in_a_word == depth;
+        turned r[GROUPS][WORDS];
+#pragma GCC unroll 8
+        for (int g = 0; g * LINES < count; g++) {
+            turn_words(count - g * LINES, (const char *)from + (g * LINES * stride + k) * size, stride * size,
+                       r[g]);
         }
-        vec last = high_of(r[LANES - 1]);
-        *(vec_any *)(to + (k + 2 * LANES - 2) * pitch) = low_of(r[LANES - 1]);
-        memcpy(to + (k + 2 * LANES - 1) * pitch, &last, (size_t)width * sizeof(float));
+#pragma GCC unroll 8
+        for (int i = 0; i < WORDS * in_a_word; i++) {
+#pragma GCC unroll 8
+            for (int g = 0; g * LINES < count; g++) {
+                turned word = r[g][i / in_a_word];
+                turned x = !is_bf16 ? word : i % 2 == 0 ? low_words(word) : high_words(word);
+                put(to + (k + i) * count + g * LINES, &x, count - g * LINES,
+                    is_end && i == WORDS * in_a_word - 1);
+            }
+        }
     }
     return k;
 }
@@ -30,14 +48,10 @@ static inline __attribute__((always_inline)) int64_t pack_pairs(const void *from
 static inline __attribute__((always_inline)) void pack_transposed(const bool is_bf16, const void *from,
                                                                   int64_t stride, int64_t lines,
                                                                   int64_t depth, float *to, int64_t pitch,
-                                                                  int64_t width, int64_t ahead) {
+                                                                  int64_t width) {
     int64_t k = 0;
-    if (is_bf16 && PAIRS_ARE_IN_ORDER) {
-        k = pack_pairs(from, stride, lines, depth, to, pitch, width, ahead);
-    }
     for (; k + LANES <= depth; k += LANES) {
         vec r[LANES];
-        prefetch_lines(is_bf16, from, stride, k, ahead);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) {
             r[i] = i < lines ? load(is_bf16, from, i * stride + k) : (vec){0};
@@ -100,7 +114,9 @@ pack_rows(const bool is_bf16, const struct product *p, int64_t row, int64_t k0, 
         return;
     }
     const void *from = cpu_from(p->a, p->type_a, row * p->lda + k0);
-    pack_transposed(is_bf16, from, p->lda, rows, depth, to, PANEL_ROWS, PANEL_ROWS, 0);
+    int64_t k = rows == PANEL_ROWS ? pack_whole(is_bf16, PANEL_ROWS, from, p->lda, depth, to) : 0;
+    pack_transposed(is_bf16, cpu_from(from, p->type_a, k), p->lda, rows, depth - k, to + k * PANEL_ROWS,
+                    PANEL_ROWS, PANEL_ROWS);
 }
 
 void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to) {
@@ -113,7 +129,7 @@ void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t dep
 
 static inline __attribute__((always_inline)) void pack_columns(const bool is_bf16, const struct product *p,
                                                                int64_t column, int64_t k0, int64_t depth,
-                                                               float *to, int64_t ahead) {
+                                                               float *to) {
     int64_t columns = least(PANEL_COLUMNS, p->n - column);
     if (!p->transpose_b) {
         const void *from = cpu_from(p->b, p->type_b, k0 * p->ldb + column);
@@ -124,20 +140,21 @@ static inline __attribute__((always_inline)) void pack_columns(const bool is_bf1
         }
         return;
     }
+    const void *whole = cpu_from(p->b, p->type_b, column * p->ldb + k0);
+    int64_t k = columns == PANEL_COLUMNS ? pack_whole(is_bf16, PANEL_COLUMNS, whole, p->ldb, depth, to) : 0;
     for (int64_t first = 0; first < PANEL_COLUMNS; first += LANES) {
         int64_t lines = least(LANES, columns - first);
-        const void *from = cpu_from(p->b, p->type_b, (column + first) * p->ldb + k0);
-        pack_transposed(is_bf16, from, p->ldb, lines < 0 ? 0 : lines, depth, to + first, PANEL_COLUMNS, LANES,
-                        ahead);
+        const void *from = cpu_from(p->b, p->type_b, (column + first) * p->ldb + k0 + k);
+        pack_transposed(is_bf16, from, p->ldb, lines < 0 ? 0 : lines, depth - k,
+                        to + k * PANEL_COLUMNS + first, PANEL_COLUMNS, LANES);
     }
 }
 
-void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to,
-                      int64_t ahead) {
+void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to) {
     if (p->type_b == DTYPE_BF16) {
-        pack_columns(true, p, column, k0, depth, to, ahead);
+        pack_columns(true, p, column, k0, depth, to);
     } else {
-        pack_columns(false, p, column, k0, depth, to, ahead);
+        pack_columns(false, p, column, k0, depth, to);
     }
 }
 
@@ -235,6 +252,27 @@ void cpu_multiply_block(const struct product *p, const struct block *block) {
             } else {
                 add_part(p, block, tile, block->row + i, block->column + j);
             }
+        }
+    }
+}
+
+void cpu_begin_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, float *c,
+                       int64_t ldc) {
+    for (int64_t i = 0; i < p->m; i++) {
+        const float *old = (const float *)p->c + i * p->ldc + first;
+        for (int64_t l = 0; l < columns; l++) {
+            float x = p->beta == 0.0f ? 0.0f : old[l * apart];
+            c[i * ldc + l] = p->bias ? x + value(p->type_bias == DTYPE_BF16, p->bias, first + l * apart) : x;
+        }
+    }
+}
+
+void cpu_end_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, const float *c,
+                     int64_t ldc) {
+    for (int64_t i = 0; i < p->m; i++) {
+        float *to = (float *)p->c + i * p->ldc + first;
+        for (int64_t l = 0; l < columns; l++) {
+            to[l * apart] = c[i * ldc + l];
         }
     }
 }

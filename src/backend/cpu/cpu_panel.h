@@ -38,14 +38,14 @@ static inline int64_t panels_over(int64_t n, int64_t size) {
 #define cpu_pack_columns CPU_NAME(cpu_pack_columns)
 #define cpu_multiply_block CPU_NAME(cpu_multiply_block)
 #define cpu_product_narrow CPU_NAME(cpu_product_narrow)
+#define cpu_begin_columns CPU_NAME(cpu_begin_columns)
+#define cpu_end_columns CPU_NAME(cpu_end_columns)
 #define cpu_product_few CPU_NAME(cpu_product_few)
 
 /* One panel of op(A): rows [row, row + PANEL_ROWS) that exist, k in [k0, k0 + depth). */
 void cpu_pack_rows(const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to);
-/* One panel of op(B): columns [column, column + PANEL_COLUMNS) that exist. ahead: of B^T the values that are
- * wanted next lie so many further on and are prefetched; 0: none. */
-void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to,
-                      int64_t ahead);
+/* One panel of op(B): columns [column, column + PANEL_COLUMNS) that exist. */
+void cpu_pack_columns(const struct product *p, int64_t column, int64_t k0, int64_t depth, float *to);
 
 /* Part [row, row + rows) x [column, column + columns) of C from packed panels of one depth; row and column
  * begin a panel. a, b: the first panels needed; is_first: nothing was added to C for smaller k. */
@@ -59,7 +59,19 @@ void cpu_multiply_block(const struct product *p, const struct block *block);
 /* At most NARROW_ROWS rows (cpu_narrow.c), with the bits of the other way; C is fp32, and k is not 0. */
 enum { NARROW_ROWS = 48, FEW_ROWS = 4 };
 enum status cpu_product_narrow(struct cpu *cpu, const struct product *p);
-/* As that, of at most FEW_ROWS rows and B^T (cpu_few.c). */
+/* Columns first, first + apart, … of a C that is fp32, taken together into c (rows `ldc` apart): what they
+ * begin from, old values and bias as multiply_block has them; and back, summed. */
+void cpu_begin_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, float *c,
+                       int64_t ldc);
+void cpu_end_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, const float *c,
+                     int64_t ldc);
+/* Panels that a thread takes at once: long runs, since a stream has to begin anew in each; several a thread,
+ * since cores are not alike. */
+static inline int64_t cpu_panels_in_a_run(int64_t panels, int threads) {
+    int64_t run = panels / (8 * (int64_t)threads);
+    return run > 1 ? run : 1;
+}
+/* As cpu_product_narrow, of at most FEW_ROWS rows and B^T (cpu_few.c). */
 enum status cpu_product_few(struct cpu *cpu, const struct product *p);
 
 #endif
