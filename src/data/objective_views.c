@@ -89,33 +89,11 @@ static void table_free(struct table *t) {
     mem_free(t->splits);
 }
 
-/* Collective. bytes of this rank's, behind those of lower ranks; freed by mem_free. */
-static enum status gather(struct comm *c, const void *mine, int64_t bytes, void **all, int64_t *all_bytes) {
-    int64_t *counts = NULL;
-    char *to = NULL;
-    enum status st = comm_agree(c, NEW_ARRAY(counts, c->size));
-    st = st == OK ? comm_gather_i64(c, bytes, counts) : st;
-    *all_bytes = 0;
-    for (int r = 0; r < c->size && st == OK; r++) {
-        *all_bytes += counts[r];
-    }
-    st = comm_agree(c, st == OK ? NEW_ARRAY(to, *all_bytes) : st);
-    st = st == OK ? comm_gather_bytes(c, mine ? mine : "", bytes, to, counts) : st;
-    mem_free(counts);
-    if (st != OK) {
-        mem_free(to);
-        to = NULL;
-    }
-    *all = to;
-    return st;
-}
-
 /* Collective. The table in the order of ranks. */
 static enum status gather_table(struct comm *c, const struct prepared *p, struct table *t) {
-    int64_t responses, prompts, total, bytes;
+    int64_t responses, prompts, total;
     struct judged_pair *mine = NULL;
     int64_t *own_prompts = NULL;
-    void *all = NULL;
     enum status st;
     TRY(comm_scan_i64(c, p->rows.n_responses, &responses, &total));
     TRY(comm_scan_i64(c, p->rows.n_prompts, &prompts, &total));
@@ -129,11 +107,9 @@ static enum status gather_table(struct comm *c, const struct prepared *p, struct
     }
 done:
     st = comm_agree(c, st);
-    st = st == OK ? gather(c, mine, p->n_judged * (int64_t)sizeof *mine, &all, &bytes) : st;
-    t->pairs = all;
-    t->n = st == OK ? bytes / (int64_t)sizeof *mine : 0;
-    st = st == OK ? gather(c, own_prompts, p->n_judged * (int64_t)sizeof *own_prompts, &all, &bytes) : st;
-    t->prompts = st == OK ? all : NULL;
+    st = st == OK ? comm_gather_all(c, mine, p->n_judged, sizeof *mine, &t->pairs, &t->n) : st;
+    st =
+        st == OK ? comm_gather_all(c, own_prompts, p->n_judged, sizeof *own_prompts, &t->prompts, &t->n) : st;
     mem_free(mine);
     mem_free(own_prompts);
     return st;
@@ -196,19 +172,18 @@ static enum status sort_table(struct table *t, const int64_t *place, int64_t pro
 /* Collective. */
 static enum status order_table(struct comm *c, const struct prepared *p, struct table *t) {
     int64_t n = p->n_keys;
-    int64_t bytes, length_bytes;
+    int64_t bytes, all;
     int64_t *lengths = NULL;
+    int64_t *all_lengths = NULL;
     int64_t *place = NULL;
-    void *texts = NULL;
-    void *all_lengths = NULL;
+    char *texts = NULL;
     enum status st = comm_agree(c, NEW_ARRAY(lengths, n));
     TRY_TO(done, st);
     for (int64_t i = 0; i < n; i++) {
         lengths[i] = p->key_ends[i] - (i > 0 ? p->key_ends[i - 1] : 0);
     }
-    TRY_TO(done, gather(c, p->keys.data, (int64_t)p->keys.len, &texts, &bytes));
-    TRY_TO(done, gather(c, lengths, n * (int64_t)sizeof *lengths, &all_lengths, &length_bytes));
-    int64_t all = length_bytes / (int64_t)sizeof *lengths;
+    TRY_TO(done, comm_gather_all(c, p->keys.data, (int64_t)p->keys.len, 1, &texts, &bytes));
+    TRY_TO(done, comm_gather_all(c, lengths, n, sizeof *lengths, &all_lengths, &all));
     st = NEW_ARRAY(place, all);
     st = st == OK ? order_prompts(texts, all_lengths, all, place) : st;
     st = comm_agree(c, st == OK ? sort_table(t, place, all) : st);
