@@ -30,7 +30,7 @@ enum status objective_view_path(const char *output, const char *name, struct tex
     return text_printf(out, "%.*s.%s.h5", (int)n, output, name ? name : MIXTURE_NAME);
 }
 
-static enum status check_name(const struct objective_names *names, const char *name, size_t n) {
+static enum status check_name(const struct names *names, const char *name, size_t n) {
     if (n == 0 || n >= DATASET_OBJECTIVE_BYTES) {
         return fail(ERR_USAGE, "prepare.objectives: a name of %zu bytes; 1 to %d are possible", n,
                     DATASET_OBJECTIVE_BYTES - 1);
@@ -58,29 +58,17 @@ static enum status check_name(const struct objective_names *names, const char *n
                : fail(ERR_USAGE, "prepare.objectives: more than %d names", RECORD_OBJECTIVES_MAX);
 }
 
-enum status objective_names_read(const char *list, struct objective_names *out) {
-    int64_t capacity = 0;
-    *out = (struct objective_names){0};
+enum status objective_names_read(const char *list, struct names *out) {
+    *out = (struct names){0};
     for (const char *at = list;; at++) {
         size_t n = strcspn(at, ",");
         TRY(check_name(out, at, n));
-        TRY(GROW_ARRAY(out->list, capacity, out->n + 1));
-        out->list[out->n] = mem_strndup(at, n);
-        TRY(mem_ok(out->list[out->n]));
-        out->n++;
+        TRY(names_add(out, at, n));
         at += n;
         if (*at == '\0') {
             return OK;
         }
     }
-}
-
-void objective_names_free(struct objective_names *names) {
-    for (int i = 0; i < names->n; i++) {
-        mem_free(names->list[i]);
-    }
-    mem_free(names->list);
-    *names = (struct objective_names){0};
 }
 
 static void table_free(struct table *t) {
