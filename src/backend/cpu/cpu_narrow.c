@@ -8,10 +8,6 @@
 
 #include <omp.h>
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* As add_part, of rows that have all columns of a panel. */
 static void add_rows(const struct product *p, const struct block *block, const vec *tile) {
     bool is_new = block->is_first && p->beta == 0.0f;
