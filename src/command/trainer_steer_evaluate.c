@@ -174,7 +174,7 @@ enum status trainer_steer_evaluation(struct trainer *t) {
     e = t->users_evaluation;
     TRY(comm_agree(s->comm, plan(t, e)));
     TRY(open_world(t, e));
-    TRY(session_open_reference(s, &e->reference, &hash));
+    TRY(session_open_reference(s, IDS_OF_ROWS, &e->reference, &hash));
     if (e->reference != s->model) {
         int64_t tokens = rows_forest_tokens(&s->eval, e->options.targets, s->settings->train.micro_tokens);
         TRY(session_workspace(s, e->reference, KEEP_NOTHING, tokens, &e->other));
