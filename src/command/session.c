@@ -79,6 +79,7 @@ static enum status settle_products(struct session *s, struct backend_request *re
         return OK;
     }
     TRY(products_choose(s->comm, request, s->settings->train.deterministic, &kind));
+    s->run->products = kind;
     if (strcmp(kind, own) == 0) {
         return OK;
     }
@@ -88,9 +89,14 @@ static enum status settle_products(struct session *s, struct backend_request *re
     return comm_agree(s->comm, backend_open(request, &s->backend, why));
 }
 
+/* NULL: to be measured. */
+static const char *products_wanted(const struct session *s) {
+    const char *named = settings_products(s->settings);
+    return strcmp(named, "auto") == 0 ? s->run->products : named;
+}
+
 enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
     const struct settings *settings = s->settings;
-    const char *products = device ? "auto" : settings_products(settings);
     char why[256];
     struct backend_request request = {
         .device = device ? device : settings->device,
@@ -99,7 +105,7 @@ enum status session_open_backend(struct session *s, const char *device, bool det
         .device_index = s->comm->node_rank,
         .device_ranks = (int)settings->device_ranks,
         .deterministic = deterministic,
-        .products = strcmp(products, "auto") == 0 ? NULL : products,
+        .products = device ? NULL : products_wanted(s),
         .attention = settings_attention(settings),
     };
     TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
