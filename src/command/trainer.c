@@ -72,7 +72,7 @@ void trainer_plan(struct trainer *t) {
         .workspace = &s->workspace,
         .terms = &t->terms,
         .source = {.context = &t->data, .read = read_batch, .ahead = true, .plan = t->data.plan},
-        .eval_data = s->eval.view && !*settings->steer.layers ? &t->eval_data : NULL,
+        .eval_data = s->eval.view ? &t->eval_data : NULL,
         .keep = trainer_keep(settings),
         .label = s->run->options->command,
         .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan) * span,
@@ -97,7 +97,7 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    TRY(*settings->steer.layers ? trainer_steer_first(t) : OK);
+    TRY(trainer_steer_first(t));
     int64_t mismatch = t->terms.reads & READS_MISMATCHED ? settings->train.batch : 0;
     if (mismatch == 1) {
         return fail(ERR_USAGE,
@@ -115,7 +115,7 @@ enum status trainer_open_rows(struct trainer *t) {
         t->own->request(settings, &train);
     }
     TRY(session_open_rows(s, &train, &s->train));
-    if (*settings->eval_data && *settings->steer.layers) {
+    if (*settings->eval_data && trainer_steers(settings)) {
         TRY(trainer_steer_evaluation_rows(t));
     } else if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
@@ -430,7 +430,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     const struct settings *settings = s->settings;
     struct acceptance acceptance = {.t = t, .folder = folder};
     TRY(select ? make_view(t, select) : OK);
-    TRY(*settings->steer.layers ? trainer_steer_embed(t) : OK);
+    TRY(trainer_steer_embed(t));
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
     if (t->own || !t->terms.has_reference ||
         !*settings->reference) { /* else a second model is to fit for a while */
@@ -442,13 +442,13 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     TRY(trainer_open_rows(t));
     TRY(trainer_check(t, &s->model->config, NULL, NULL));
     warn_of_idle_ranks(t);
-    TRY(*settings->steer.layers ? trainer_steer_open(t) : OK);
+    TRY(trainer_steer_open(t));
     TRY(run_folder_begin(s->run, s->backend, folder));
     t->training.checkpoint.lease = folder->lease;
     t->training.accepted = accept_run;
     t->training.accepted_context = &acceptance;
     st = t->own ? t->own->open(t) : prepare_reference(t);
-    st = st == OK && *settings->steer.layers ? trainer_steer_evaluation(t) : st;
+    st = st == OK ? trainer_steer_evaluation(t) : st;
     st = st == OK ? train(t) : st;
     st = st == OK ? OK : explain_memory(t, st);
     return st == OK ? save_model(t) : st;

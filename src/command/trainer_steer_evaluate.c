@@ -167,7 +167,7 @@ enum status trainer_steer_evaluation(struct trainer *t) {
     struct session *s = &t->session;
     struct steer_evaluation *e;
     uint64_t hash;
-    if (!s->eval.view) {
+    if (!t->training.steers || !s->eval.view) {
         return OK;
     }
     TRY(comm_agree(s->comm, NEW_ARRAY(t->users_evaluation, 1)));
