@@ -104,8 +104,8 @@ static const struct option table[] = {
     TEXT("tokenizer", tokenizer, "", "prepare init inspect select judge", "select:select.export&judge:data",
          "folder, tokenizer.json, or bytes; inspect, select, judge: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
-         "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
-         "to it",
+         "take data that were tokenized with another tokenizer than the model's, and a reference or reward "
+         "model that has another: ids mean other text to it",
          PLACE),
     BOOL("trust_data", trust_data, "false", ROW_READERS " embed select few-shot judge", "judge:data",
          "do not compare data with the hashes in their file, which reads all of it once", PLACE),
