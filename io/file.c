@@ -273,6 +273,24 @@ int file_create(const char *path) {
     return fault_hits(FAULT_OPEN) ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 }
 
+int file_put(int descriptor, int64_t offset, const void *data, size_t n) {
+    for (size_t done = 0; done < n;) {
+        const char *from = (const char *)data + done;
+        ssize_t now = fault_hits(FAULT_WRITE) ? -1
+                      : offset < 0            ? write(descriptor, from, n - done)
+                                   : pwrite(descriptor, from, n - done, (off_t)(offset + (int64_t)done));
+        if (now < 0 && errno == EINTR) {
+            continue;
+        }
+        if (now <= 0) {
+            errno = now == 0 ? ENOSPC : errno;
+            return -1;
+        }
+        done += (size_t)now;
+    }
+    return 0;
+}
+
 /* path: what it will be, for messages. */
 static enum status write_whole(const char *temporary, const char *path, const char *data, size_t len) {
     int descriptor = file_create(temporary);
@@ -280,15 +298,7 @@ static enum status write_whole(const char *temporary, const char *path, const ch
         return fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
     enum status st = OK;
-    for (size_t done = 0; done < len && st == OK;) {
-        ssize_t now = fault_hits(FAULT_WRITE) ? -1 : write(descriptor, data + done, len - done);
-        if (now > 0) {
-            done += (size_t)now;
-        } else if (now == 0 || errno != EINTR) {
-            st = fail(ERR_WRITE, "%s: %s", path, now == 0 ? "nothing could be written" : strerror(errno));
-        }
-    }
-    if (st == OK && file_sync(descriptor) != 0) {
+    if (file_put(descriptor, -1, data, len) != 0 || file_sync(descriptor) != 0) {
         st = fail(ERR_WRITE, "%s: %s", path, strerror(errno));
     }
     bool closed = close(descriptor) == 0;

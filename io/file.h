@@ -20,6 +20,9 @@ enum status file_read(const char *path, char **data, size_t *len);
 enum status file_write(const char *path, const char *data, size_t len);
 /* A new or empty file to write to. Local. -1 and errno where it cannot be. */
 int file_create(const char *path);
+/* All of n bytes, at an offset, or, where that is -1, where the descriptor stands. Local. 0, or -1 and errno.
+ */
+int file_put(int descriptor, int64_t offset, const void *data, size_t n);
 /* fsync, piece by piece: a long one shows to the watchdog that it goes on. Local. 0, or -1 and errno. */
 int file_sync(int descriptor);
 /* The same of a file that others may have open too. Local. Fails: ERR_WRITE. */

@@ -171,39 +171,24 @@ static enum status sum_hash(struct comm *c, uint64_t mine, uint64_t *out) {
 
 /* Collective. Turns line numbers within the rank's part into line numbers of the file. */
 static enum status number_lines(struct comm *c, struct records_input *in) {
+    int64_t *lines = in->records.lines;
     int64_t *all;
-    int64_t *counts;
-    int64_t bytes = (int64_t)in->n_files * (int64_t)sizeof *all;
-    enum status st = NEW_ARRAY(all, (int64_t)in->n_files * c->size);
-    if (st == OK) {
-        st = NEW_ARRAY(counts, c->size);
-    } else {
-        counts = NULL;
-    }
-    for (int r = 0; r < c->size && st == OK; r++) {
-        counts[r] = bytes;
-    }
-    st = comm_agree(c, st);
-    if (st == OK) {
-        st = comm_gather_bytes(c, in->records.lines, bytes, all, counts);
-    }
-    if (st == OK) {
-        memset(in->records.lines, 0, (size_t)bytes);
+    int64_t n;
+    TRY(comm_gather_all(c, lines, in->n_files, sizeof *all, &all, &n));
+    for (int i = 0; i < in->n_files; i++) {
+        lines[i] = 0;
         for (int r = 0; r < c->rank; r++) {
-            for (int i = 0; i < in->n_files; i++) {
-                in->records.lines[i] += all[(int64_t)r * in->n_files + i];
-            }
-        }
-        for (int64_t i = 0; i < in->records.count; i++) {
-            in->records.list[i].line += in->records.lines[in->records.list[i].file];
-        }
-        for (int64_t i = 0; in->marks && i < in->marks->count; i++) {
-            in->marks->list[i].line += in->records.lines[in->marks->list[i].file];
+            lines[i] += all[(int64_t)r * in->n_files + i];
         }
     }
     mem_free(all);
-    mem_free(counts);
-    return st;
+    for (int64_t i = 0; i < in->records.count; i++) {
+        in->records.list[i].line += lines[in->records.list[i].file];
+    }
+    for (int64_t i = 0; in->marks && i < in->marks->count; i++) {
+        in->marks->list[i].line += lines[in->marks->list[i].file];
+    }
+    return OK;
 }
 
 /* Collective. Everything after the local reading. */

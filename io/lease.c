@@ -17,6 +17,7 @@
 #include "util/clock.h"
 #include "util/fault.h"
 #include "util/json.h"
+#include "util/lock.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -280,12 +281,8 @@ static void *keep(void *argument) {
 }
 
 static enum status start_thread(struct lease *l) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    TRY(lock_open(&l->lock));
+    TRY(condition_open(&l->changed));
     int rc = pthread_create(&l->thread, NULL, keep, l);
     l->beats = rc == 0;
     return rc == 0 ? OK

@@ -114,20 +114,9 @@ void ordered_keep(struct ordered_file *f) {
 }
 
 static enum status write_at(const struct ordered_file *f, int64_t offset, const char *data, size_t len) {
-    for (size_t done = 0; done < len;) {
-        ssize_t now = fault_hits(FAULT_WRITE)
-                          ? -1
-                          : pwrite(f->descriptor, data + done, len - done, (off_t)(offset + (int64_t)done));
-        if (now < 0 && errno == EINTR) {
-            continue;
-        }
-        if (now <= 0) {
-            return fail(ERR_WRITE, "%s: %s", f->path.data,
-                        now == 0 ? "nothing could be written" : strerror(errno));
-        }
-        done += (size_t)now;
-    }
-    return OK;
+    return file_put(f->descriptor, offset, data, len) == 0
+               ? OK
+               : fail(ERR_WRITE, "%s: %s", f->path.data, strerror(errno));
 }
 
 /* The ranks' pieces to rank 0, in rank order, which writes them. */

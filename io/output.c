@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/file.h"
 #include "io/h5.h"
 #include "util/fault.h"
 #include "util/mem.h"
@@ -81,17 +82,7 @@ enum status output_stream_open(const char *path, int *descriptor) {
 }
 
 enum status output_stream_write(int descriptor, const char *path, const char *data, size_t n) {
-    for (size_t done = 0; done < n;) {
-        ssize_t now = fault_hits(FAULT_WRITE) ? -1 : write(descriptor, data + done, n - done);
-        if (now < 0 && errno == EINTR) {
-            continue;
-        }
-        if (now <= 0) {
-            return fail(ERR_WRITE, "%s: %s", path, now == 0 ? "nothing could be written" : strerror(errno));
-        }
-        done += (size_t)now;
-    }
-    return OK;
+    return file_put(descriptor, -1, data, n) == 0 ? OK : fail(ERR_WRITE, "%s: %s", path, strerror(errno));
 }
 
 enum status output_put(const char *temporary, const char *path) {

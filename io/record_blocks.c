@@ -5,6 +5,7 @@
 
 #include "io/jsonl_internal.h"
 #include "util/hash.h"
+#include "util/lock.h"
 #include "util/mem.h"
 
 static const int64_t BLOCK_BYTES = (int64_t)1 << 20;
@@ -114,14 +115,16 @@ struct record_text_buffer {
 };
 
 enum status record_reader_open(const struct records_input *in, int64_t limit, struct record_reader **out) {
-    TRY(NEW_ARRAY(*out, 1));
-    (*out)->in = in;
-    (*out)->limit = limit;
-    if (pthread_mutex_init(&(*out)->lock, NULL) != 0) {
-        mem_free(*out);
-        *out = NULL;
-        return fail(ERR_SYSTEM, "a lock cannot be made");
+    struct record_reader *r;
+    TRY(NEW_ARRAY(r, 1));
+    r->in = in;
+    r->limit = limit;
+    enum status st = lock_open(&r->lock);
+    if (st != OK) {
+        mem_free(r);
+        return st;
     }
+    *out = r;
     return OK;
 }
 

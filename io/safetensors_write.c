@@ -11,7 +11,6 @@
 #include "io/file.h"
 #include "io/half.h"
 #include "io/output.h"
-#include "util/fault.h"
 #include "util/mem.h"
 #include "util/text.h"
 
@@ -157,19 +156,9 @@ static enum status shard_temporary(const struct safetensors_writer *w, int shard
 }
 
 static enum status put(struct safetensors_writer *w, const void *data, size_t n) {
-    for (size_t done = 0; done < n;) {
-        ssize_t now =
-            fault_hits(FAULT_WRITE) ? -1 : write(w->descriptor, (const char *)data + done, n - done);
-        if (now < 0 && errno == EINTR) {
-            continue;
-        }
-        if (now <= 0) {
-            return fail(ERR_WRITE, "%s: cannot write the model: %s", w->folder,
-                        now == 0 ? "nothing could be written" : strerror(errno));
-        }
-        done += (size_t)now;
-    }
-    return OK;
+    return file_put(w->descriptor, -1, data, n) == 0
+               ? OK
+               : fail(ERR_WRITE, "%s: cannot write the model: %s", w->folder, strerror(errno));
 }
 
 static enum status header_text(const struct safetensors_writer *w, int shard, struct text *out) {

@@ -103,17 +103,8 @@ done:
 
 static enum status write_piece(struct spool *s, struct piece *p) {
     TRY(s->file < 0 ? open_file(s) : OK);
-    for (int64_t done = 0; done < s->piece;) {
-        ssize_t now = fault_hits(FAULT_WRITE) ? -1
-                                              : pwrite(s->file, p->data + done, (size_t)(s->piece - done),
-                                                       (off_t)(s->file_bytes + done));
-        if (now < 0 && errno == EINTR) {
-            continue;
-        }
-        if (now <= 0) {
-            return refuse_file(s, now < 0 ? errno : ENOSPC);
-        }
-        done += now;
+    if (file_put(s->file, s->file_bytes, p->data, (size_t)s->piece) != 0) {
+        return refuse_file(s, errno);
     }
     p->at = s->file_bytes;
     s->file_bytes += s->piece;

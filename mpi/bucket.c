@@ -14,6 +14,7 @@
 #include "mpi/sum_internal.h"
 #include "mpi/watchdog.h"
 #include "util/clock.h"
+#include "util/lock.h"
 #include "util/mem.h"
 
 /* Pieces of a bucket that stay in cache through the rounds of the tree: measured best of 1 to 64 MB on one
@@ -196,11 +197,10 @@ enum status bucket_open(struct comm *c, const struct bucket_options *options, st
     int64_t units = bytes / options->element_bytes / unit;
     b->bucket = (units > 0 ? units : 1) * unit;
     b->lane = (struct lane){.comm = MPI_COMM_NULL, .check = MPI_COMM_NULL};
-    pthread_mutex_init(&b->lock, NULL);
-    pthread_cond_init(&b->changed, NULL);
-    enum status st;
+    enum status st = lock_open(&b->lock);
+    st = st == OK ? condition_open(&b->changed) : st;
     b->scratch = mem_aligned(SUM_SCRATCH_BYTES, 1);
-    TRY_TO(failed, comm_agree(c, mem_ok(b->scratch))); /* opening the lane is collective */
+    TRY_TO(failed, comm_agree(c, st == OK ? mem_ok(b->scratch) : st)); /* opening the lane is collective */
     TRY_TO(failed, lane_open(&b->lane, c->mpi->world.comm, "buckets"));
     if (options->threaded && c->size > 1 && c->mpi->thread_level == MPI_THREAD_MULTIPLE) {
         st = start_thread(b);

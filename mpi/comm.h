@@ -52,6 +52,10 @@ enum status comm_scan_i64(struct comm *c, int64_t value, int64_t *before, int64_
 enum status comm_gather_bytes(struct comm *c, const void *send, int64_t bytes, void *recv,
                               const int64_t *counts);
 enum status comm_gather_i64(struct comm *c, int64_t value, int64_t *values /* size */);
+/* n elements of `size` bytes of each rank, in rank order, in memory that is theirs: mem_free. out is NULL
+ * after a failure. */
+enum status comm_gather_all(struct comm *c, const void *mine, int64_t n, size_t size, void *out /* T ** */,
+                            int64_t *total);
 /* send_counts/recv_counts[size] in bytes, buffers in rank order. */
 enum status comm_exchange(struct comm *c, const void *send, const int64_t *send_counts, void *recv,
                           const int64_t *recv_counts);

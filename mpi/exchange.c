@@ -66,6 +66,31 @@ enum status comm_gather_i64(struct comm *c, int64_t value, int64_t *values) {
     return OK;
 }
 
+enum status comm_gather_all(struct comm *c, const void *mine, int64_t n, size_t size, void *out,
+                            int64_t *total) {
+    int64_t *counts = NULL;
+    char *all = NULL;
+    *total = 0;
+    enum status st = comm_agree(c, NEW_ARRAY(counts, c->size));
+    st = st == OK ? comm_gather_i64(c, n, counts) : st;
+    for (int r = 0; r < c->size && st == OK; r++) {
+        *total += counts[r];
+        counts[r] *= (int64_t)size;
+    }
+    if (st == OK) {
+        all = mem_calloc(*total > 0 ? *total : 1, size);
+        st = comm_agree(c, mem_ok(all));
+    }
+    st = st == OK ? comm_gather_bytes(c, n > 0 ? mine : "", n * (int64_t)size, all, counts) : st;
+    mem_free(counts);
+    if (st != OK) {
+        mem_free(all);
+        all = NULL;
+    }
+    memcpy(out, &all, sizeof all);
+    return st;
+}
+
 struct stream {
     char *data;
     int64_t bytes;

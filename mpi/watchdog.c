@@ -15,6 +15,7 @@
 
 #include "mpi/watchdog_internal.h"
 #include "util/clock.h"
+#include "util/lock.h"
 #include "util/mem.h"
 
 static const double least_s = 25, usual_s = 60;
@@ -279,12 +280,8 @@ static void *watch(void *argument) {
 }
 
 static enum status start_thread(struct watchdog *w) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    TRY(lock_open(&w->lock));
+    TRY(condition_open(&w->changed));
     int rc = pthread_create(&w->thread, NULL, watch, w);
     return rc == 0 ? OK
                    : fail(ERR_SYSTEM,

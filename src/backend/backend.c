@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 
 #include "backend/backend_internal.h"
+#include "backend/cpu/kept_weights.h"
 #include "backend/operation_times.h"
 #include "util/mem.h"
 
@@ -172,13 +173,8 @@ int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vo
     return b->ops->scratch_bytes ? b->ops->scratch_bytes(b, width, vocabulary) : 0;
 }
 
-/* Panels of both ways are filled up to so many rows and columns (cpu/dot_kernel.h). */
-enum { KEPT_ROUND = 32 };
-
 int64_t backend_kept_bytes(const struct backend *b, int64_t rows, int64_t columns) {
-    int64_t filled_rows = (rows + KEPT_ROUND - 1) / KEPT_ROUND * KEPT_ROUND;
-    int64_t filled_columns = (columns + KEPT_ROUND - 1) / KEPT_ROUND * KEPT_ROUND;
-    return b->caps.keeps_weights ? filled_rows * filled_columns * dtype_size(b->caps.compute) : 0;
+    return b->caps.keeps_weights ? kept_elements(rows, columns) * dtype_size(b->caps.compute) : 0;
 }
 
 enum status backend_keep_weights(struct backend *b, struct tensor weights) {

@@ -125,6 +125,12 @@ struct backend {
     struct operation_times *times; /* operation_times.h; NULL: nobody asked */
 };
 
+/* Kinds of products of bf16 operands on the CPU, as cpu.products names them: made fp32, or by instructions.
+ */
+#define PRODUCTS_FP32 "fp32"
+#define PRODUCTS_AVX512 "avx512_bf16"
+#define PRODUCTS_AMX "amx"
+
 /* What --device and compute ask for. */
 struct backend_request {
     const char *device;  /* "auto", "cpu", "cuda", "check:cpu", "plan" */
@@ -133,7 +139,7 @@ struct backend_request {
     int device_index; /* this process's number within its node, dealt over its accelerators; -1: the first */
     int device_ranks; /* processes that may share an accelerator; 0: one */
     bool deterministic;
-    const char *products; /* of the CPU, with bf16: "fp32" (also NULL), "avx512_bf16", "amx" */
+    const char *products; /* of the CPU, with bf16: a kind of products; NULL: PRODUCTS_FP32 */
     const char
         *attention; /* of cuda: "auto" (also NULL), "own" kernels, "cudnn" (an error where it is missing) */
 };

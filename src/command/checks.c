@@ -33,24 +33,11 @@ static enum status look_at_model(struct trainer *t, const struct model_config *c
     return comm_agree(s->comm, trainer_config(t, &own));
 }
 
-enum status check_reference(const struct trainer *t) {
-    const struct settings *s = t->session.settings;
-    bool is_open = t->terms.has_reference && *s->adapter && !*s->reference && !*s->reference_adapter;
-    return is_open && !t->terms.reference_free
-               ? fail(ERR_USAGE,
-                      "adapter is trained further, and its reference is not said: set reference.adapter=%s "
-                      "(the "
-                      "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
-                      s->adapter)
-               : OK;
-}
-
 static enum status look_at_reference(struct trainer *t, const struct model_config *config) {
     const struct session *s = &t->session;
     const char *folder = s->settings->reference;
     struct model_config own;
     (void)config;
-    TRY(check_reference(t));
     if (!t->terms.has_reference || !*folder || s->run->dry_run) {
         return OK;
     }
@@ -72,7 +59,7 @@ static enum status look_at_adapter(struct trainer *t, const struct model_config 
             "policy as it begins), reference.adapter=none (the base alone) or reference=FOLDER",
             s->adapter);
     }
-    bool is_adapted = *s->reference_adapter && strcmp(s->reference_adapter, "none") != 0;
+    bool is_adapted = session_adapts_reference(s);
     if (s->dpo.sync_reference && (*s->adapter || s->lora.rank > 0)) {
         return fail(ERR_USAGE,
                     "dpo.sync_reference: a reference cannot follow adapters; train the whole model");
@@ -172,11 +159,11 @@ enum status trainer_check(struct trainer *t, const struct model_config *config, 
     static const struct {
         const char *subject;
         enum status (*look)(struct trainer *t, const struct model_config *config);
-    } checks[] = {
-        {"model", look_at_model},   {"adapter", look_at_adapter},     {"reference", look_at_reference},
-        {"rewards", look_at_own},   {"rewards", look_at_own},         {"slots", look_at_slots},
-        {"data", look_at_data},     {"eval_data", look_at_eval_data}, {"memory", look_at_memory},
-        {"output", look_at_output}, {"output", look_at_room}};
+    } checks[] = {{"model", look_at_model},         {"adapter", look_at_adapter},
+                  {"reference", look_at_reference}, {"rewards", look_at_own},
+                  {"slots", look_at_slots},         {"data", look_at_data},
+                  {"eval_data", look_at_eval_data}, {"memory", look_at_memory},
+                  {"output", look_at_output},       {"output", look_at_room}};
     for (int i = 0; i < COUNT_OF(checks); i++) {
         enum status st = checks[i].look(t, config);
         if (found) {

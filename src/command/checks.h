@@ -16,10 +16,7 @@ typedef void check_found(void *context, const char *subject, enum status st);
 enum status trainer_check(struct trainer *t, const struct model_config *config, check_found *found,
                           void *context);
 
-/* Local. One of them, which only settings decide: the reference of an adapter that is trained further would
- * be another model than the policy that begins. Fails: ERR_USAGE. */
-enum status check_reference(const struct trainer *t);
-/* Collective. Another: the folder is this job's. */
+/* Collective. One of them: the folder is this job's. */
 enum status check_folder(struct comm *c, const char *folder);
 
 #endif

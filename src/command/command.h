@@ -14,6 +14,7 @@ struct run {
     struct options *options; /* what was set where, for the resolved config */
     bool dry_run;
     struct dataset_seen seen; /* data files that were compared with their hashes */
+    const char *products;     /* what cpu.products=auto came to; NULL: nothing was measured yet */
     int argc;
     char **argv; /* the whole command line, for provenance */
 };

@@ -60,7 +60,7 @@ done:
 /* Users are learnt from pair by pair. */
 static enum status check_steering(const struct run *run, const struct terms *terms) {
     const struct settings *s = run->settings;
-    if (!*s->steer.layers) {
+    if (!trainer_steers(s)) {
         return OK;
     }
     if (terms->rows != OVER_PAIRS || terms->scope != SCOPE_ROW || terms->reads & READS_DIVERGENCE ||
@@ -87,7 +87,7 @@ static enum status check_embed_keys(const struct run *run) {
     if (*run->settings->select.strategy) {
         TRY(selection_look(run->settings->select.strategy, &looks));
     }
-    bool embeds = *run->settings->steer.layers && !*run->settings->embeddings;
+    bool embeds = trainer_steers(run->settings) && !*run->settings->embeddings;
     return options_learn(run->options, LEARNT_LOOKS, looks.embeddings || embeds);
 }
 

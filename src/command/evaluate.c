@@ -258,15 +258,13 @@ static enum status open_workspace(struct session *s, const struct batch_source *
 static enum status open_beside(struct evaluation *e, const struct batch_source *source) {
     struct session *s = &e->session;
     struct beside *b = &e->beside;
-    const char *folder = s->settings->reference;
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .kind = ARENA_FROZEN};
+    const struct other_model reference = {.key = "reference",
+                                          .folder = s->settings->reference,
+                                          .head = HEAD_LANGUAGE,
+                                          .ids = IDS_ALL,
+                                          .kind = ARENA_FROZEN};
     int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, &b->model));
-    TRY(session_need_head(b->model, folder, HEAD_LANGUAGE));
-    if (b->model->config.vocabulary != s->model->config.vocabulary) {
-        return fail(ERR_USAGE, "reference: %s has a vocabulary of %lld, the model one of %lld", folder,
-                    (long long)b->model->config.vocabulary, (long long)s->model->config.vocabulary);
-    }
+    TRY(session_open_other(s, &reference, &b->model, NULL));
     TRY(session_workspace(s, b->model, KEEP_INPUTS, tokens, &b->workspace));
     return comm_agree(s->comm, scorer_open(b->model, &b->workspace, KEEP_INPUTS, &b->scorer));
 }
@@ -503,7 +501,7 @@ static enum status evaluate_work(struct evaluation *e) {
 }
 
 static enum status check_beside(const struct settings *s) {
-    bool is_adapted = *s->reference_adapter && strcmp(s->reference_adapter, "none") != 0;
+    bool is_adapted = session_adapts_reference(s);
     if (!*s->reference) {
         return fail(ERR_USAGE,
                     "dpo.loss=%s: compares the model with its reference at each token; set reference",

@@ -205,8 +205,11 @@ static enum status print(const struct job *job, struct text *out) {
 
 static enum status open_all(struct job *job, const struct interval_options *intervals) {
     struct session *s = job->session;
-    const char *folder = s->settings->reference;
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .kind = ARENA_FROZEN};
+    const struct other_model reference = {.key = "reference",
+                                          .folder = s->settings->reference,
+                                          .head = HEAD_LANGUAGE,
+                                          .ids = IDS_ALL,
+                                          .kind = ARENA_FROZEN};
     const struct rows_request request = {.path = s->settings->data,
                                          .key = "data",
                                          .kind = ROWS_RESPONSES,
@@ -215,12 +218,7 @@ static enum status open_all(struct job *job, const struct interval_options *inte
     job->positions = (int)s->settings->evaluate.kl_positions;
     job->samples = (int32_t)s->settings->evaluate.kl_samples;
     TRY(session_open_rows(s, &request, &job->rows));
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, &job->reference));
-    TRY(session_need_head(job->reference, folder, HEAD_LANGUAGE));
-    if (job->reference->config.vocabulary != s->model->config.vocabulary) {
-        return fail(ERR_USAGE, "reference: %s has a vocabulary of %lld, the model one of %lld", folder,
-                    (long long)job->reference->config.vocabulary, (long long)s->model->config.vocabulary);
-    }
+    TRY(session_open_other(s, &reference, &job->reference, NULL));
     return comm_agree(s->comm, ratios_open(intervals, 2 * job->positions, &job->ratios));
 }
 

@@ -79,7 +79,7 @@ static enum status open_scorers(struct users_job *j, int64_t targets) {
     struct session *s = j->session;
     int64_t tokens = rows_forest_tokens(&s->train, targets, s->settings->train.micro_tokens);
     uint64_t hash;
-    TRY(session_open_reference(s, &j->reference, &hash));
+    TRY(session_open_reference(s, IDS_OF_ROWS, &j->reference, &hash));
     TRY(session_workspace(s, j->reference, KEEP_NOTHING, tokens, &j->reference_workspace));
     TRY(session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace));
     enum status st = scorer_open(j->reference, &j->reference_workspace, KEEP_NOTHING, &j->other);

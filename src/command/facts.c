@@ -104,7 +104,7 @@ static enum status add_products(const struct trainer *t, struct sums_order order
     }
     const struct fact fact = {.name = "cpu.products",
                               .value = kind,
-                              .fallback = "fp32",
+                              .fallback = PRODUCTS_FP32,
                               .kind = order.is_fixed ? FACT_FIXED : FACT_ROUNDING};
     return add(f, &fact);
 }

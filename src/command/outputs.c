@@ -353,14 +353,14 @@ static enum status check_generated(const struct output_rules *rules, const struc
 /* The views that prepare writes beside the responses. */
 static enum status check_views(const struct output_rules *rules, const struct settings *s) {
     const struct output_mark view = {"selection", NULL, NULL};
-    struct objective_names names;
+    struct names names;
     struct text path = {0};
     enum status st = objective_names_read(s->prepare.objectives, &names);
     for (int i = -1; i < names.n && st == OK; i++) {
         st = objective_view_path(s->output, i < 0 ? NULL : names.list[i], &path);
         st = st == OK ? output_check(rules, path.data, OUTPUT_HDF5, &view, 1) : st;
     }
-    objective_names_free(&names);
+    names_free(&names);
     text_free(&path);
     return st;
 }

@@ -90,7 +90,7 @@ enum status trainer_estimate(struct trainer *t, struct estimate_options *out) {
         .source = &t->data,
         .eval_source = s->eval.view ? &t->eval_data : NULL,
     };
-    if (s->eval.view && *s->settings->steer.layers) { /* targets by targets: conditional.h */
+    if (s->eval.view && trainer_steers(s->settings)) { /* targets by targets: conditional.h */
         out->eval_tokens =
             rows_forest_tokens(&s->eval, s->settings->steer.targets, s->settings->train.micro_tokens);
     }

@@ -70,51 +70,29 @@ static int by_reason(const void *a, const void *b) {
 
 /* Collective. Every rank gets the drops of all, by name, so that the file does not depend on the ranks. */
 static enum status merge_drops(struct comm *c, struct prepare_drops *d) {
-    struct prepare_drops *all = NULL;
-    int64_t *bytes = NULL;
-    enum status st = NEW_ARRAY(all, c->size);
-    if (st == OK) {
-        st = NEW_ARRAY(bytes, c->size);
+    struct prepare_drops *all;
+    int64_t n;
+    TRY(comm_gather_all(c, d, 1, sizeof *d, &all, &n));
+    *d = (struct prepare_drops){0};
+    for (int64_t r = 0; r < n; r++) {
+        prepare_drops_merge(d, &all[r]);
     }
-    for (int r = 0; r < c->size && st == OK; r++) {
-        bytes[r] = sizeof *all;
-    }
-    st = comm_agree(c, st);
-    if (st == OK) {
-        st = comm_gather_bytes(c, d, sizeof *d, all, bytes);
-    }
-    if (st == OK) {
-        *d = (struct prepare_drops){0};
-        for (int r = 0; r < c->size; r++) {
-            prepare_drops_merge(d, &all[r]);
-        }
-        qsort(d->list, (size_t)d->n, sizeof d->list[0], by_reason);
-    }
+    qsort(d->list, (size_t)d->n, sizeof d->list[0], by_reason);
     mem_free(all);
-    mem_free(bytes);
-    return st;
+    return OK;
 }
 
 /* Collective. Every rank gets the ignored keys of all. */
 static enum status merge_ignored(struct comm *c, struct ignored *g) {
-    struct ignored *all = NULL;
-    int64_t *bytes = NULL;
-    enum status st = NEW_ARRAY(all, c->size);
-    st = st == OK ? NEW_ARRAY(bytes, c->size) : st;
-    for (int r = 0; r < c->size && st == OK; r++) {
-        bytes[r] = sizeof *all;
-    }
-    st = comm_agree(c, st);
-    st = st == OK ? comm_gather_bytes(c, g, sizeof *g, all, bytes) : st;
-    if (st == OK) {
-        *g = (struct ignored){0};
-        for (int r = 0; r < c->size; r++) {
-            ignored_merge(g, &all[r]);
-        }
+    struct ignored *all;
+    int64_t n;
+    TRY(comm_gather_all(c, g, 1, sizeof *g, &all, &n));
+    *g = (struct ignored){0};
+    for (int64_t r = 0; r < n; r++) {
+        ignored_merge(g, &all[r]);
     }
     mem_free(all);
-    mem_free(bytes);
-    return st;
+    return OK;
 }
 
 static enum status report_ignored(const struct ignored *g) {

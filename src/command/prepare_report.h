@@ -16,7 +16,7 @@ struct prepare {
     bool templated; /* … which a template renders */
     struct records_input *input;
     struct prepare_job job;
-    struct objective_names objectives;
+    struct names objectives;
     bool merges;         /* records of the same prompt become one */
     int64_t all_records; /* over ranks, within the limit */
     struct record_groups groups;

@@ -54,7 +54,7 @@ static enum status check_kind(const struct prepare *p) {
 }
 
 void prepare_free_objectives(struct prepare *p) {
-    objective_names_free(&p->objectives);
+    names_free(&p->objectives);
 }
 
 enum status prepare_read_objectives(struct prepare *p) {

@@ -31,11 +31,11 @@ static enum status slowest_rate(struct comm *c, const struct backend_request *re
 
 enum status products_choose(struct comm *c, const struct backend_request *request, bool is_deterministic,
                             const char **out) {
-    static const char *const fast = "avx512_bf16";
+    static const char *const fast = PRODUCTS_AVX512;
     bool has = backend_cpu_offers_products(fast);
     int64_t extremes[] = {has, !has}; /* some rank has it, some has not */
     double in_fp32 = 0, in_bf16 = 0;
-    *out = "fp32";
+    *out = PRODUCTS_FP32;
     TRY(comm_max_i64(c, extremes, 2));
     if (!extremes[0]) {
         return OK;
@@ -50,9 +50,9 @@ enum status products_choose(struct comm *c, const struct backend_request *reques
         log_root(LOG_INFO, "products in fp32: not every rank's processor has AVX512-BF16");
         return OK;
     }
-    TRY(slowest_rate(c, request, "fp32", &in_fp32));
+    TRY(slowest_rate(c, request, PRODUCTS_FP32, &in_fp32));
     TRY(slowest_rate(c, request, fast, &in_bf16));
-    *out = in_bf16 > in_fp32 ? fast : "fp32";
+    *out = in_bf16 > in_fp32 ? fast : PRODUCTS_FP32;
     log_root(LOG_INFO, "cpu.products: %s, %.0f GFLOP/s a rank in fp32 and %.0f by AVX512-BF16", *out, in_fp32,
              in_bf16);
     return OK;

@@ -5,9 +5,9 @@
 #include "backend/backend.h"
 #include "mpi/comm.h"
 
-/* Collective. For cpu.products=auto: the fastest of "fp32" and "avx512_bf16" by a short measurement on every
- * rank, of which the slowest rank's counts; one that a rank does not have is not taken, and AMX never is.
- * Fails: ERR_USAGE where a training is to be deterministic and there is a choice. */
+/* Collective. For cpu.products=auto: the fastest of PRODUCTS_FP32 and PRODUCTS_AVX512 by a short measurement
+ * on every rank, of which the slowest rank's counts; one that a rank does not have is not taken, and AMX
+ * never is. Fails: ERR_USAGE where a training is to be deterministic and there is a choice. */
 enum status products_choose(struct comm *c, const struct backend_request *request, bool is_deterministic,
                             const char **out);
 

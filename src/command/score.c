@@ -153,7 +153,7 @@ static enum status open_models(struct score_job *job) {
     int64_t tokens = rows_forest_tokens(&s->train, BLOCK_ROWS, s->settings->train.micro_tokens);
     if (*folder) {
         uint64_t hash;
-        TRY(session_open_reference(s, &job->reference, &hash));
+        TRY(session_open_reference(s, IDS_OF_ROWS, &job->reference, &hash));
         TRY(session_workspace(s, job->reference, KEEP_NOTHING, tokens, &job->reference_workspace));
         TRY(comm_agree(s->comm, scorer_open(job->reference, &job->reference_workspace, KEEP_NOTHING,
                                             &job->reference_scorer)));

@@ -47,25 +47,16 @@ enum status session_need(const char *value, const char *key) {
 /* Rank 0 lists the devices that are not as its own. Collective. */
 static enum status log_devices(const struct session *s) {
     enum { LINE = sizeof s->backend->caps.description };
-    const struct comm *c = s->comm;
-    char *all = mem_calloc(c->size, LINE);
-    int64_t *counts = mem_calloc(c->size, sizeof *counts);
-    enum status st = comm_agree(s->comm, all && counts ? OK : ERR_SYSTEM);
-    for (int r = 0; r < c->size && st == OK; r++) {
-        counts[r] = LINE;
-    }
-    if (st == OK) {
-        st = comm_gather_bytes(s->comm, s->backend->caps.description, LINE, all, counts);
-    }
-    for (int r = 1; r < c->size && st == OK; r++) {
-        const char *other = all + (size_t)r * LINE;
-        if (strcmp(other, all) != 0) {
-            log_root(LOG_INFO, "rank %d: %.159s", r, other);
+    char(*all)[LINE];
+    int64_t n;
+    TRY(comm_gather_all(s->comm, s->backend->caps.description, 1, LINE, &all, &n));
+    for (int64_t r = 1; r < n; r++) {
+        if (strcmp(all[r], all[0]) != 0) {
+            log_root(LOG_INFO, "rank %lld: %.159s", (long long)r, all[r]);
         }
     }
     mem_free(all);
-    mem_free(counts);
-    return st;
+    return OK;
 }
 
 /* Collective. The back end is open without a kind of products where none is named: opened again with the one
@@ -88,6 +79,7 @@ static enum status settle_products(struct session *s, struct backend_request *re
         return OK;
     }
     TRY(products_choose(s->comm, request, s->settings->train.deterministic, &kind));
+    s->run->products = kind;
     if (strcmp(kind, own) == 0) {
         return OK;
     }
@@ -97,9 +89,14 @@ static enum status settle_products(struct session *s, struct backend_request *re
     return comm_agree(s->comm, backend_open(request, &s->backend, why));
 }
 
+/* NULL: to be measured. */
+static const char *products_wanted(const struct session *s) {
+    const char *named = settings_products(s->settings);
+    return strcmp(named, "auto") == 0 ? s->run->products : named;
+}
+
 enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
     const struct settings *settings = s->settings;
-    const char *products = device ? "auto" : settings_products(settings);
     char why[256];
     struct backend_request request = {
         .device = device ? device : settings->device,
@@ -108,7 +105,7 @@ enum status session_open_backend(struct session *s, const char *device, bool det
         .device_index = s->comm->node_rank,
         .device_ranks = (int)settings->device_ranks,
         .deterministic = deterministic,
-        .products = strcmp(products, "auto") == 0 ? NULL : products,
+        .products = device ? NULL : products_wanted(s),
         .attention = settings_attention(settings),
     };
     TRY(comm_agree(s->comm, backend_open(&request, &s->backend, why)));
@@ -119,26 +116,30 @@ enum status session_open_backend(struct session *s, const char *device, bool det
 
 const char *session_numbers(const struct session *s) {
     const char *products = s->backend->caps.products;
-    if (s->settings->compute == COMPUTE_BF16 && products && strcmp(products, "fp32") != 0) {
-        return strcmp(products, "amx") == 0 ? "bf16 amx" : "bf16 avx512_bf16";
+    if (s->settings->compute == COMPUTE_BF16 && products && strcmp(products, PRODUCTS_FP32) != 0) {
+        return strcmp(products, PRODUCTS_AMX) == 0 ? "bf16 " PRODUCTS_AMX : "bf16 " PRODUCTS_AVX512;
     }
     return settings_compute(s->settings);
 }
 
-enum status session_open_tokenizer(struct session *s) {
+enum status session_tokenizer_of(const char *folder, struct tokenizer **out) {
     static const char *const files[] = {"tokenizer.json", "vocab.json", "tokenizer_config.json"};
-    if (s->source.len == 0) {
-        TRY(model_source_folder(s->settings->model, &s->source));
-    }
-    const char *folder = s->source.data;
+    *out = NULL;
     for (int i = 0; i < COUNT_OF(files); i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         if (access(path, F_OK) == 0) {
-            return tokenizer_open(folder, &s->tokenizer);
+            return tokenizer_open(folder, out);
         }
     }
     return OK;
+}
+
+enum status session_open_tokenizer(struct session *s) {
+    if (s->source.len == 0) {
+        TRY(model_source_folder(s->settings->model, &s->source));
+    }
+    return session_tokenizer_of(s->source.data, &s->tokenizer);
 }
 
 enum status session_open_model(struct session *s) {
@@ -177,29 +178,6 @@ enum status session_need_config_head(const struct model_config *config, const ch
     return head != HEAD_LANGUAGE
                ? fail(ERR_USAGE, "%s is a language model; a reward model is needed here", folder)
                : fail(ERR_USAGE, "%s is a reward model; a language model is needed here", folder);
-}
-
-enum status session_check_ids(const struct session *s, const struct model *m, const char *key,
-                              const char *folder) {
-    struct text source = {0};
-    struct tokenizer *t = NULL;
-    int64_t own = s->model->config.vocabulary, other = m->config.vocabulary;
-    if (m->config.head == HEAD_LANGUAGE ? own != other
-                                        : s->tokenizer && other < tokenizer_size(s->tokenizer)) {
-        return fail(ERR_USAGE, "%s: %s has a vocabulary of %lld, model %s one of %lld; they must be the same",
-                    key, folder, (long long)other, s->settings->model, (long long)own);
-    }
-    enum status st = model_source_folder(folder, &source);
-    if (st == OK && s->tokenizer && tokenizer_open(source.data, &t) == OK &&
-        tokenizer_hash(t) != tokenizer_hash(s->tokenizer) && !s->settings->allow_other_tokenizer) {
-        st = fail(ERR_USAGE,
-                  "%s: %s has another tokenizer than model %s: ids mean other text to it; set "
-                  "allow_other_tokenizer=true where they do not",
-                  key, folder, s->settings->model);
-    }
-    tokenizer_close(t);
-    text_free(&source);
-    return st;
 }
 
 struct truncation session_truncation(const struct settings *settings) {
@@ -316,7 +294,7 @@ static enum status fill_reference(const struct session *s, struct model *model, 
 enum status session_reference(struct session *s, const struct reference_request *request) {
     struct model *reference = NULL;
     uint64_t hash;
-    TRY(session_open_reference(s, &reference, &hash));
+    TRY(session_open_reference(s, IDS_OF_ROWS, &reference, &hash));
     bool is_own = reference == s->model;
     enum status st = OK;
     if (!is_own && rows_check_vocabulary(request->rows, reference->config.vocabulary) != OK) {

@@ -73,24 +73,48 @@ enum status session_open_steering(struct session *s);
 struct steering_training session_steering_training(const struct session *s);
 /* Whether the model is to have adapters, once they are planned. */
 bool session_has_adapters(const struct session *s);
+
+/* A model beside the session's own. */
+struct other_model {
+    const char *key, *folder; /* and the key that names it */
+    enum model_head head;
+    /* Which token ids it must know as the session's model does, beside having its tokenizer where both have
+     * one: */
+    enum other_ids {
+        IDS_OF_ROWS, /* those of rows, which are looked at by themselves: rows_check_vocabulary() */
+        IDS_DRAWN,   /* all that may be drawn: those of the tokenizer */
+        IDS_ALL,     /* logits are compared id by id: one size of vocabulary */
+    } ids;
+    enum arena_kind kind;
+    bool value_head; /* beside its language head */
+};
+/* Collective. Opens it; the caller closes it. hash, of its weights, may be NULL. Fails: ERR_USAGE naming the
+ * key where it has the other head, does not know the ids, or has another tokenizer and allow_other_tokenizer
+ * is not set. *out is NULL after a failure. */
+enum status session_open_other(const struct session *s, const struct other_model *other, struct model **out,
+                               uint64_t *hash);
+/* Local. A folder's adapters as another set on a model. The session's own model goes on with the session's
+ * adapters; on another model the set is in use from now on. Fails: ERR_USAGE naming the key where they are a
+ * reward model's. */
+enum status session_put_adapter(const struct session *s, const char *key, const char *folder, struct model *m,
+                                struct lora **out);
+/* Whether reference.adapter names adapters, in the place of the base alone. */
+bool session_adapts_reference(const struct settings *settings);
 /* Collective. The model that gives the reference: `reference` with reference.adapter on it. That may be the
  * session's own model, whose adapters are then off, or another one on, between session_turn() and its
  * opposite; another model is the caller's to close. *hash: of what it gives. */
-enum status session_open_reference(struct session *s, struct model **out, uint64_t *hash);
+enum status session_open_reference(struct session *s, enum other_ids ids, struct model **out, uint64_t *hash);
 void session_turn(struct session *s, bool to_reference);
 /* Whether the policy, as it begins, must agree with its reference. */
 bool session_begins_at_reference(const struct session *s);
 /* Local. The tokenizer of settings->model; NULL where it has none, which is fine for training on ids. */
 enum status session_open_tokenizer(struct session *s);
+/* Local. That of a folder of configuration and tokenizer. */
+enum status session_tokenizer_of(const char *folder, struct tokenizer **out);
 /* Local. Fails: ERR_USAGE where the model has the other head. */
 enum status session_need_head(const struct model *m, const char *folder, enum model_head head);
 enum status session_need_config_head(const struct model_config *config, const char *folder,
                                      enum model_head head);
-
-/* Local. Ids mean the same in another model: one size of vocabulary (with language models), one tokenizer
- * where both have one. Fails: ERR_USAGE naming the key. */
-enum status session_check_ids(const struct session *s, const struct model *m, const char *key,
-                              const char *folder);
 
 /* Collective. rows_open with the settings' truncation, the model's vocabulary and the command's name, which
  * the request leaves out, and session_check_tokenizer. */

@@ -1,16 +1,9 @@
-/* Adapters of a session: which, on what, and when they are off. */
-#include <string.h>
-#include <unistd.h>
-
+/* Adapters of a session: which, and on what. */
 #include "command/session.h"
 #include "steer/steering_folder.h"
 #include "store/adapter_folder.h"
 #include "util/hash.h"
 #include "util/log.h"
-
-static bool asks_for_base(const char *adapter) {
-    return !*adapter || strcmp(adapter, "none") == 0;
-}
 
 static enum status make_config(const struct session *s, const struct model_config *config, json_t **out) {
     const struct settings *settings = s->settings;
@@ -33,11 +26,8 @@ bool session_has_adapters(const struct session *s) {
 
 /* Whether the folder of `adapter` has PEFT's adapters; steering may stand alone. */
 static bool reads_adapters(const struct session *s) {
-    struct text path = {0};
-    bool is = text_printf(&path, "%s/adapter_config.json", s->settings->adapter) == OK &&
-              access(path.data, F_OK) == 0;
-    text_free(&path);
-    return *s->settings->adapter && (is || !steering_folder_is(s->settings->adapter));
+    const char *folder = s->settings->adapter;
+    return *folder && (adapter_folder_is(folder) || !steering_folder_is(folder));
 }
 
 /* Local. PEFT's part. */
@@ -93,87 +83,4 @@ static enum status open_here(struct session *s) {
 
 enum status session_open_adapters(struct session *s) {
     return comm_agree(s->comm, open_here(s));
-}
-
-/* Local. reference.adapter on a model, in use from now on. */
-static enum status put_adapter(const char *folder, struct model *m, struct lora **out) {
-    struct lora_layout layout = {0};
-    json_t *config = NULL;
-    enum status st;
-    TRY_TO(done, adapter_config_read(folder, &config));
-    TRY_TO(done, adapter_config_layout(config, folder, false, &m->config, &layout));
-    TRY_TO(done, lora_open(m, &layout, ARENA_FROZEN, 0, out));
-    st = adapter_folder_read(folder, *out);
-done:
-    lora_layout_free(&layout);
-    json_decref(config);
-    return st;
-}
-
-/* Whether the session's own model gives it, without or with another adapter. */
-static bool has_own_reference(const struct session *s) {
-    const char *folder = s->settings->reference;
-    return !*folder || (s->lora && strcmp(folder, s->settings->model) == 0);
-}
-
-/* Local. *hash: of the bare model; becomes that of both. */
-static enum status adapt_reference(struct session *s, struct model *m, uint64_t *hash) {
-    bool is_own = m == s->model;
-    struct lora *l = is_own ? s->reference_lora : NULL;
-    uint64_t own;
-    enum status st = l ? OK : put_adapter(s->settings->reference_adapter, m, &l);
-    if (is_own) {
-        s->reference_lora = l;
-        lora_use(m, s->lora);
-    }
-    TRY(st);
-    TRY(adapter_hash(l, &own));
-    *hash = hash_join(*hash, own);
-    return OK;
-}
-
-/* Collective. */
-static enum status open_second(struct session *s, struct model **out, uint64_t *hash) {
-    const char *folder = s->settings->reference;
-    const struct model_folder_options options = {
-        .head = HEAD_LANGUAGE, .seed = (uint64_t)s->settings->seed, .kind = ARENA_FROZEN};
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, out));
-    enum status st = model_folder_hash(*out, hash);
-    return st == OK ? session_need_head(*out, folder, HEAD_LANGUAGE) : st;
-}
-
-enum status session_open_reference(struct session *s, struct model **out, uint64_t *hash) {
-    bool is_own = has_own_reference(s);
-    enum status st = OK;
-    *out = is_own ? s->model : NULL;
-    *hash = s->base_hash;
-    st = is_own ? OK : open_second(s, out, hash);
-    if (st == OK && !asks_for_base(s->settings->reference_adapter)) {
-        st = adapt_reference(s, *out, hash);
-    }
-    st = comm_agree(s->comm, st);
-    if (st != OK && !is_own) {
-        model_close(*out);
-        *out = NULL;
-    }
-    return st;
-}
-
-void session_turn(struct session *s, bool to_reference) {
-    if (s->lora && has_own_reference(s)) {
-        lora_use(s->model, to_reference ? s->reference_lora : s->lora);
-    }
-}
-
-bool session_begins_at_reference(const struct session *s) {
-    const struct settings *settings = s->settings;
-    if (!has_own_reference(s)) {
-        return false;
-    }
-    if (!s->lora) {
-        return true;
-    }
-    /* New adapters change nothing at first, whatever is dropped of their inputs. */
-    bool is_new = !*settings->adapter && asks_for_base(settings->reference_adapter);
-    return is_new || (s->train.reference_model == s->model_hash && s->adapters.dropout == 0);
 }

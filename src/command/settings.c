@@ -1,5 +1,7 @@
 #include "command/settings.h"
 
+#include "backend/backend.h"
+
 #define AT(field) offsetof(struct settings, field)
 #define TEXT(key_, field, fallback_, commands_, when_, ...)                                                  \
     {                                                                                                        \
@@ -102,8 +104,8 @@ static const struct option table[] = {
     TEXT("tokenizer", tokenizer, "", "prepare init inspect select judge", "select:select.export&judge:data",
          "folder, tokenizer.json, or bytes; inspect, select, judge: where not set, what the data name"),
     BOOL("allow_other_tokenizer", allow_other_tokenizer, "false", MODEL_USERS, "evaluate:model",
-         "take data that were tokenized with another tokenizer than the model's: their ids mean other text "
-         "to it",
+         "take data that were tokenized with another tokenizer than the model's, and a reference or reward "
+         "model that has another: ids mean other text to it",
          PLACE),
     BOOL("trust_data", trust_data, "false", ROW_READERS " embed select few-shot judge", "judge:data",
          "do not compare data with the hashes in their file, which reads all of it once", PLACE),
@@ -124,7 +126,8 @@ static const struct option table[] = {
            "evaluate:model&judge:model&bench:bench.kind=step|ops|decode|attention",
            "type of activations and products (bf16 on the CPU: their type in memory; sums are fp32); tf32 "
            "(cuda): fp32 with products from 10-bit mantissas"),
-    CHOICE("cpu.products", cpu.products, "auto", "auto|fp32|avx512_bf16|amx", RUNNERS " bench",
+    CHOICE("cpu.products", cpu.products, "auto", "auto|" PRODUCTS_FP32 "|" PRODUCTS_AVX512 "|" PRODUCTS_AMX,
+           RUNNERS " bench",
            "device!=cuda&compute=bf16&evaluate:model&judge:model&bench:bench.kind=step|ops|decode",
            "how the CPU multiplies bf16, but in attention, whose products are fp32: as fp32, by AVX512-BF16, "
            "or by AMX, in sums of fp32; auto: the "
@@ -189,7 +192,7 @@ const char *settings_compute(const struct settings *settings) {
 }
 
 const char *settings_products(const struct settings *settings) {
-    static const char *const names[] = {"auto", "fp32", "avx512_bf16", "amx"};
+    static const char *const names[] = {"auto", PRODUCTS_FP32, PRODUCTS_AVX512, PRODUCTS_AMX};
     return names[settings->cpu.products];
 }
 

@@ -72,7 +72,7 @@ void trainer_plan(struct trainer *t) {
         .workspace = &s->workspace,
         .terms = &t->terms,
         .source = {.context = &t->data, .read = read_batch, .ahead = true, .plan = t->data.plan},
-        .eval_data = s->eval.view && !*settings->steer.layers ? &t->eval_data : NULL,
+        .eval_data = s->eval.view ? &t->eval_data : NULL,
         .keep = trainer_keep(settings),
         .label = s->run->options->command,
         .steps = steps > 0 ? steps : settings->train.epochs * batch_steps(&t->data.plan) * span,
@@ -97,7 +97,7 @@ void trainer_plan(struct trainer *t) {
 enum status trainer_open_rows(struct trainer *t) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    TRY(*settings->steer.layers ? trainer_steer_first(t) : OK);
+    TRY(trainer_steer_first(t));
     int64_t mismatch = t->terms.reads & READS_MISMATCHED ? settings->train.batch : 0;
     if (mismatch == 1) {
         return fail(ERR_USAGE,
@@ -115,7 +115,7 @@ enum status trainer_open_rows(struct trainer *t) {
         t->own->request(settings, &train);
     }
     TRY(session_open_rows(s, &train, &s->train));
-    if (*settings->eval_data && *settings->steer.layers) {
+    if (*settings->eval_data && trainer_steers(settings)) {
         TRY(trainer_steer_evaluation_rows(t));
     } else if (*settings->eval_data) {
         const struct rows_request eval = {.path = settings->eval_data,
@@ -160,7 +160,7 @@ static enum pass_keep follower_keep(const struct trainer *t) {
 }
 
 /* Local. The follower has its model. */
-static enum status open_follower(struct trainer *t, struct model *model, const char *folder) {
+static enum status open_follower(struct trainer *t, struct model *model) {
     struct session *s = &t->session;
     struct live_reference *r = &t->follower;
     r->workspace = &t->follower_workspace;
@@ -168,36 +168,35 @@ static enum status open_follower(struct trainer *t, struct model *model, const c
     r->mixup = s->settings->dpo.reference_mixup_alpha;
     r->every = s->settings->dpo.sync_reference ? s->settings->dpo.reference_sync_steps : 0;
     r->keep = follower_keep(t);
-    enum status st = live_reference_open(r, model, s->model);
-    st = st == OK ? session_need_head(model, folder, HEAD_LANGUAGE) : st;
-    return st == OK ? model_folder_hash(model, &s->train.reference_model) : st;
+    return live_reference_open(r, model, s->model);
 }
 
 /* Collective. A reference that follows, or is read at each token: in memory, in place of side-cars. */
 static enum status prepare_follower(struct trainer *t) {
     struct session *s = &t->session;
-    const char *folder = *s->settings->reference ? s->settings->reference : s->settings->model;
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE,
-                                                 .seed = (uint64_t)s->settings->seed,
-                                                 .kind = s->settings->dpo.sync_reference ? ARENA_TRAINED
-                                                                                         : ARENA_FROZEN};
+    const struct other_model reference = {
+        .key = "reference",
+        .folder = *s->settings->reference ? s->settings->reference : s->settings->model,
+        .head = HEAD_LANGUAGE,
+        .ids = t->terms.reads & READS_DIVERGENCE ? IDS_ALL : IDS_OF_ROWS,
+        .kind = s->settings->dpo.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
     struct model *model = NULL;
     int64_t tokens = batch_forest_tokens(&t->data.plan, s->comm->size, &s->train.lengths);
     if (s->eval.view) {
         int64_t eval = batch_forest_tokens(&t->eval_data.plan, s->comm->size, &s->eval.lengths);
         tokens = eval > tokens ? eval : tokens;
     }
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, &model));
+    TRY(session_open_other(s, &reference, &model, &s->train.reference_model));
     enum status st = session_workspace(s, model, follower_keep(t), tokens, &t->follower_workspace);
     if (st != OK) {
         model_close(model);
         return st;
     }
-    TRY(comm_agree(s->comm, open_follower(t, model, folder)));
+    TRY(comm_agree(s->comm, open_follower(t, model)));
     if (t->terms.reads & READS_DIVERGENCE) {
         t->training.reference_scorer = &t->follower.scorer;
         log_root(LOG_INFO, "the reference %s runs beside the policy, for the divergence at each token",
-                 folder);
+                 reference.folder);
     } else {
         t->data.score_reference = t->eval_data.score_reference = live_reference_score;
         t->data.scores = t->eval_data.scores = &t->follower;
@@ -207,8 +206,8 @@ static enum status prepare_follower(struct trainer *t) {
         t->training.reference = model->base;
         t->training.updated = follow;
         t->training.updated_context = t;
-        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy", folder,
-                 (long long)t->follower.every, t->follower.mixup);
+        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy",
+                 reference.folder, (long long)t->follower.every, t->follower.mixup);
     }
     return OK;
 }
@@ -431,7 +430,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     const struct settings *settings = s->settings;
     struct acceptance acceptance = {.t = t, .folder = folder};
     TRY(select ? make_view(t, select) : OK);
-    TRY(*settings->steer.layers ? trainer_steer_embed(t) : OK);
+    TRY(trainer_steer_embed(t));
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
     if (t->own || !t->terms.has_reference ||
         !*settings->reference) { /* else a second model is to fit for a while */
@@ -443,13 +442,13 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     TRY(trainer_open_rows(t));
     TRY(trainer_check(t, &s->model->config, NULL, NULL));
     warn_of_idle_ranks(t);
-    TRY(*settings->steer.layers ? trainer_steer_open(t) : OK);
+    TRY(trainer_steer_open(t));
     TRY(run_folder_begin(s->run, s->backend, folder));
     t->training.checkpoint.lease = folder->lease;
     t->training.accepted = accept_run;
     t->training.accepted_context = &acceptance;
     st = t->own ? t->own->open(t) : prepare_reference(t);
-    st = st == OK && *settings->steer.layers ? trainer_steer_evaluation(t) : st;
+    st = st == OK ? trainer_steer_evaluation(t) : st;
     st = st == OK ? train(t) : st;
     st = st == OK ? OK : explain_memory(t, st);
     return st == OK ? save_model(t) : st;

@@ -76,9 +76,10 @@ enum status trainer_run(struct run *run, const struct terms *terms, trainer_sele
 /* Collective. The same on rows that the command makes itself. */
 enum status trainer_run_own(struct run *run, const struct terms *terms, const struct trainer_source *own);
 
-/* Where users steer the policy (steer.layers). first: Collective, the first of the settings' data files, as
- * the view. embed: a trainer_select that leaves the side-car that `embeddings` does not name. open:
- * Collective, once rows and model are open: updates by users in the place of rows. */
+/* Where users steer the policy; elsewhere these do nothing. first: Collective, the first of the settings'
+ * data files, as the view. embed: a trainer_select that leaves the side-car that `embeddings` does not name.
+ * open: Collective, once rows and model are open: updates by users in the place of rows. */
+bool trainer_steers(const struct settings *settings);
 enum status trainer_steer_first(struct trainer *t);
 enum status trainer_steer_embed(struct trainer *t);
 enum status trainer_steer_open(struct trainer *t);

@@ -4,14 +4,22 @@
 #include "command/steer_data.h"
 #include "command/trainer.h"
 
+bool trainer_steers(const struct settings *settings) {
+    return *settings->steer.layers;
+}
+
 enum status trainer_steer_first(struct trainer *t) {
-    enum status st = t->view.len > 0 ? OK : steer_first_file(t->session.settings->data, &t->view);
+    bool is_known = t->view.len > 0 || !trainer_steers(t->session.settings);
+    enum status st = is_known ? OK : steer_first_file(t->session.settings->data, &t->view);
     return comm_agree(t->session.comm, st);
 }
 
 enum status trainer_steer_embed(struct trainer *t) {
     const struct settings *s = t->session.settings;
     bool is_given = *s->embeddings;
+    if (!trainer_steers(s)) {
+        return OK;
+    }
     TRY(trainer_steer_first(t));
     enum status st = is_given ? text_puts(&t->embeddings, s->embeddings)
                               : text_printf(&t->embeddings, "%s/steer.embeddings.h5", s->output);
@@ -66,12 +74,16 @@ static enum status open_users(struct trainer *t) {
     t->training.steers = &t->steers;
     t->training.source.context = &t->users;
     t->training.source.read = steer_source_read;
+    t->training.eval_data = NULL; /* accuracies by user are in its place */
     t->training.steps = s->train.steps > 0 ? s->train.steps : s->train.epochs * (pass > 0 ? pass : 1);
     return OK;
 }
 
 enum status trainer_steer_open(struct trainer *t) {
     const struct session *s = &t->session;
+    if (!trainer_steers(s->settings)) {
+        return OK;
+    }
     TRY(steer_world(s, s->settings->data, (enum data_split)s->settings->split, t->embeddings.data,
                     &t->world));
     return comm_agree(s->comm, open_users(t));

@@ -167,14 +167,14 @@ enum status trainer_steer_evaluation(struct trainer *t) {
     struct session *s = &t->session;
     struct steer_evaluation *e;
     uint64_t hash;
-    if (!s->eval.view) {
+    if (!t->training.steers || !s->eval.view) {
         return OK;
     }
     TRY(comm_agree(s->comm, NEW_ARRAY(t->users_evaluation, 1)));
     e = t->users_evaluation;
     TRY(comm_agree(s->comm, plan(t, e)));
     TRY(open_world(t, e));
-    TRY(session_open_reference(s, &e->reference, &hash));
+    TRY(session_open_reference(s, IDS_OF_ROWS, &e->reference, &hash));
     if (e->reference != s->model) {
         int64_t tokens = rows_forest_tokens(&s->eval, e->options.targets, s->settings->train.micro_tokens);
         TRY(session_workspace(s, e->reference, KEEP_NOTHING, tokens, &e->other));

@@ -30,7 +30,7 @@ enum status objective_view_path(const char *output, const char *name, struct tex
     return text_printf(out, "%.*s.%s.h5", (int)n, output, name ? name : MIXTURE_NAME);
 }
 
-static enum status check_name(const struct objective_names *names, const char *name, size_t n) {
+static enum status check_name(const struct names *names, const char *name, size_t n) {
     if (n == 0 || n >= DATASET_OBJECTIVE_BYTES) {
         return fail(ERR_USAGE, "prepare.objectives: a name of %zu bytes; 1 to %d are possible", n,
                     DATASET_OBJECTIVE_BYTES - 1);
@@ -58,29 +58,17 @@ static enum status check_name(const struct objective_names *names, const char *n
                : fail(ERR_USAGE, "prepare.objectives: more than %d names", RECORD_OBJECTIVES_MAX);
 }
 
-enum status objective_names_read(const char *list, struct objective_names *out) {
-    int64_t capacity = 0;
-    *out = (struct objective_names){0};
+enum status objective_names_read(const char *list, struct names *out) {
+    *out = (struct names){0};
     for (const char *at = list;; at++) {
         size_t n = strcspn(at, ",");
         TRY(check_name(out, at, n));
-        TRY(GROW_ARRAY(out->list, capacity, out->n + 1));
-        out->list[out->n] = mem_strndup(at, n);
-        TRY(mem_ok(out->list[out->n]));
-        out->n++;
+        TRY(names_add(out, at, n));
         at += n;
         if (*at == '\0') {
             return OK;
         }
     }
-}
-
-void objective_names_free(struct objective_names *names) {
-    for (int i = 0; i < names->n; i++) {
-        mem_free(names->list[i]);
-    }
-    mem_free(names->list);
-    *names = (struct objective_names){0};
 }
 
 static void table_free(struct table *t) {
@@ -89,33 +77,11 @@ static void table_free(struct table *t) {
     mem_free(t->splits);
 }
 
-/* Collective. bytes of this rank's, behind those of lower ranks; freed by mem_free. */
-static enum status gather(struct comm *c, const void *mine, int64_t bytes, void **all, int64_t *all_bytes) {
-    int64_t *counts = NULL;
-    char *to = NULL;
-    enum status st = comm_agree(c, NEW_ARRAY(counts, c->size));
-    st = st == OK ? comm_gather_i64(c, bytes, counts) : st;
-    *all_bytes = 0;
-    for (int r = 0; r < c->size && st == OK; r++) {
-        *all_bytes += counts[r];
-    }
-    st = comm_agree(c, st == OK ? NEW_ARRAY(to, *all_bytes) : st);
-    st = st == OK ? comm_gather_bytes(c, mine ? mine : "", bytes, to, counts) : st;
-    mem_free(counts);
-    if (st != OK) {
-        mem_free(to);
-        to = NULL;
-    }
-    *all = to;
-    return st;
-}
-
 /* Collective. The table in the order of ranks. */
 static enum status gather_table(struct comm *c, const struct prepared *p, struct table *t) {
-    int64_t responses, prompts, total, bytes;
+    int64_t responses, prompts, total;
     struct judged_pair *mine = NULL;
     int64_t *own_prompts = NULL;
-    void *all = NULL;
     enum status st;
     TRY(comm_scan_i64(c, p->rows.n_responses, &responses, &total));
     TRY(comm_scan_i64(c, p->rows.n_prompts, &prompts, &total));
@@ -129,11 +95,9 @@ static enum status gather_table(struct comm *c, const struct prepared *p, struct
     }
 done:
     st = comm_agree(c, st);
-    st = st == OK ? gather(c, mine, p->n_judged * (int64_t)sizeof *mine, &all, &bytes) : st;
-    t->pairs = all;
-    t->n = st == OK ? bytes / (int64_t)sizeof *mine : 0;
-    st = st == OK ? gather(c, own_prompts, p->n_judged * (int64_t)sizeof *own_prompts, &all, &bytes) : st;
-    t->prompts = st == OK ? all : NULL;
+    st = st == OK ? comm_gather_all(c, mine, p->n_judged, sizeof *mine, &t->pairs, &t->n) : st;
+    st =
+        st == OK ? comm_gather_all(c, own_prompts, p->n_judged, sizeof *own_prompts, &t->prompts, &t->n) : st;
     mem_free(mine);
     mem_free(own_prompts);
     return st;
@@ -196,19 +160,18 @@ static enum status sort_table(struct table *t, const int64_t *place, int64_t pro
 /* Collective. */
 static enum status order_table(struct comm *c, const struct prepared *p, struct table *t) {
     int64_t n = p->n_keys;
-    int64_t bytes, length_bytes;
+    int64_t bytes, all;
     int64_t *lengths = NULL;
+    int64_t *all_lengths = NULL;
     int64_t *place = NULL;
-    void *texts = NULL;
-    void *all_lengths = NULL;
+    char *texts = NULL;
     enum status st = comm_agree(c, NEW_ARRAY(lengths, n));
     TRY_TO(done, st);
     for (int64_t i = 0; i < n; i++) {
         lengths[i] = p->key_ends[i] - (i > 0 ? p->key_ends[i - 1] : 0);
     }
-    TRY_TO(done, gather(c, p->keys.data, (int64_t)p->keys.len, &texts, &bytes));
-    TRY_TO(done, gather(c, lengths, n * (int64_t)sizeof *lengths, &all_lengths, &length_bytes));
-    int64_t all = length_bytes / (int64_t)sizeof *lengths;
+    TRY_TO(done, comm_gather_all(c, p->keys.data, (int64_t)p->keys.len, 1, &texts, &bytes));
+    TRY_TO(done, comm_gather_all(c, lengths, n, sizeof *lengths, &all_lengths, &all));
     st = NEW_ARRAY(place, all);
     st = st == OK ? order_prompts(texts, all_lengths, all, place) : st;
     st = comm_agree(c, st == OK ? sort_table(t, place, all) : st);

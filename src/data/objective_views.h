@@ -19,7 +19,7 @@
 struct objective_views_options {
     struct comm *comm;
     const char *output; /* the file of the responses; views stand beside it */
-    const struct objective_names *names;
+    const struct names *names;
     double conflicting; /* share; below 0: all pairs as they are */
     uint32_t seed;
     int64_t draws_before; /* of the splits' stream, that other sets have taken */
@@ -38,9 +38,8 @@ struct objective_views {
 
 /* Local. Name of an objective's view (NULL: the mixture's): output without .h5, .NAME.h5. */
 enum status objective_view_path(const char *output, const char *name, struct text *out);
-/* Local. Names that a file and a view can have. Fails: ERR_USAGE. */
-enum status objective_names_read(const char *list, struct objective_names *out);
-void objective_names_free(struct objective_names *names);
+/* Local. Names that a file and a view can have; freed in any case. Fails: ERR_USAGE. */
+enum status objective_names_read(const char *list, struct names *out);
 /* Collective. After dataset_write of `prepared`. Fails: ERR_DATA where no pair is left. */
 enum status objective_views_write(const struct objective_views_options *o, const struct prepared *prepared,
                                   struct objective_views *out);

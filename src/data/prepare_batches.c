@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include "data/prepare_internal.h"
+#include "util/lock.h"
 #include "util/mem.h"
 
 struct prepare_batches {
@@ -15,11 +16,8 @@ enum status prepare_batches_open(const struct prepare_job *job, struct prepare_b
     struct prepare_batches *b;
     TRY(NEW_ARRAY(b, 1));
     b->job = job;
-    if (pthread_mutex_init(&b->lock, NULL) != 0) {
-        mem_free(b);
-        return fail(ERR_SYSTEM, "a lock cannot be made");
-    }
-    enum status st = job->groups ? OK : record_reader_open(job->input, job->records, &b->reader);
+    enum status st = lock_open(&b->lock);
+    st = st == OK && !job->groups ? record_reader_open(job->input, job->records, &b->reader) : st;
     if (st != OK) {
         prepare_batches_close(b);
         return st;

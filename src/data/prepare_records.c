@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "data/prepare_internal.h"
+#include "util/lock.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -145,13 +146,8 @@ static enum status crew_run(struct crew *crew) {
     crew->n_places = threads * PLACES_PER_THREAD;
     TRY(NEW_ARRAY(crew->places, crew->n_places)); // NOLINT(bugprone-sizeof-expression)
     TRY(prepare_batches_open(crew->job, &crew->batches));
-    if (pthread_mutex_init(&crew->lock, NULL) != 0) {
-        return fail(ERR_SYSTEM, "a lock cannot be made");
-    }
-    if (pthread_cond_init(&crew->moved, NULL) != 0) {
-        pthread_mutex_destroy(&crew->lock);
-        return fail(ERR_SYSTEM, "a condition cannot be made");
-    }
+    TRY(lock_open(&crew->lock));
+    TRY(condition_open(&crew->moved));
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int thread = 0; thread < threads; thread++) {
         work(crew, thread == 0);

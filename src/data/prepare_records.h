@@ -28,8 +28,7 @@ struct prepare_job {
     bool token_chars;
     int64_t records;                    /* of this rank, from its first; posts where there are groups */
     const struct record_groups *groups; /* SHP: the records by post; or by prompt; NULL */
-    const struct objective_names
-        *objectives;        /* whose judgments are taken, in place of the records' pairs; NULL */
+    const struct names *objectives;     /* whose judgments are taken, in place of the records' pairs; NULL */
     bool by_user;           /* input file i has the choices of objective i; else responses have scores */
     double min_score_ratio; /* of SHP records */
     int64_t max_length;     /* SHP: tokens of prompt + response of a pair at most; 0: any */

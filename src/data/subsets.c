@@ -96,24 +96,16 @@ static enum status join_names(struct subsets *s, const char *all, int64_t bytes,
 
 enum status subsets_join(struct comm *c, struct subsets *s, int32_t *of_row, int64_t n) {
     struct text mine = {0};
-    int64_t *counts = NULL;
     char *all = NULL;
-    int64_t total = 0;
+    int64_t total;
     enum status st = text_puts(&mine, "");
     for (int i = 0; i < s->n && st == OK; i++) {
         st = text_append(&mine, s->names[i], strlen(s->names[i]) + 1);
     }
-    st = st == OK ? NEW_ARRAY(counts, c->size) : st;
     TRY_TO(done, comm_agree(c, st));
-    TRY_TO(done, comm_gather_i64(c, (int64_t)mine.len, counts));
-    for (int r = 0; r < c->size; r++) {
-        total += counts[r];
-    }
-    TRY_TO(done, comm_agree(c, NEW_ARRAY(all, total)));
-    TRY_TO(done, comm_gather_bytes(c, mine.data, (int64_t)mine.len, all, counts));
+    TRY_TO(done, comm_gather_all(c, mine.data, (int64_t)mine.len, 1, &all, &total));
     st = comm_agree(c, join_names(s, all, total, of_row, n));
 done:
-    mem_free(counts);
     mem_free(all);
     text_free(&mine);
     return st;

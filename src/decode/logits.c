@@ -2,27 +2,12 @@
 
 #include <math.h>
 
+#include "util/level.h"
+
 /* Loops over the vocabulary are compiled for several instruction sets and taken at run time. Their sums are
  * LANES sums side by side, added up in a fixed order, and no multiplication is fused with an addition
  * (CMakeLists.txt), so that the bits are the same in each. */
 enum { LANES = 32 };
-
-/* DEFINE(name, TARGET) makes name; name_FOR calls the widest that this processor has. */
-#if defined(__x86_64__) && defined(__GNUC__)
-#define EACH_LEVEL(DEFINE, name)                                   \
-    DEFINE(name##_v4, __attribute__((target("avx512f,avx512dq")))) \
-    DEFINE(name##_v3, __attribute__((target("avx2"))))             \
-    DEFINE(name##_base, )
-static int level(void) {
-    bool is_v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-    return is_v4 ? 4 : __builtin_cpu_supports("avx2") ? 3 : 0;
-}
-#define WIDEST(name, ...) \
-    (level() == 4 ? name##_v4(__VA_ARGS__) : level() == 3 ? name##_v3(__VA_ARGS__) : name##_base(__VA_ARGS__))
-#else
-#define EACH_LEVEL(DEFINE, name) DEFINE(name##_base, )
-#define WIDEST(name, ...) name##_base(__VA_ARGS__)
-#endif
 
 static inline double add_lanes(const double *lanes) {
     double sum = 0;
@@ -63,48 +48,46 @@ static inline double exp_negative(double x) {
 }
 
 /* The largest, and how many are NaN or infinite upwards. */
-#define DEFINE_LARGEST(name, TARGET)                                                                         \
-    TARGET static float name(const float *row, int64_t n, int64_t *broken_out) {                             \
-        float largest = -INFINITY;                                                                           \
-        int32_t broken = 0;                                                                                  \
-        _Pragma("omp simd reduction(max : largest) reduction(+ : broken)") for (int64_t i = 0; i < n; i++) { \
-            largest = row[i] > largest ? row[i] : largest;                                                   \
-            broken += !(row[i] < INFINITY);                                                                  \
-        }                                                                                                    \
-        *broken_out = broken;                                                                                \
-        return largest;                                                                                      \
+BEST_LEVEL static float largest_of(const float *row, int64_t n, int64_t *broken_out) {
+    float largest = -INFINITY;
+    int32_t broken = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : broken)
+    for (int64_t i = 0; i < n; i++) {
+        largest = row[i] > largest ? row[i] : largest;
+        broken += !(row[i] < INFINITY);
     }
-EACH_LEVEL(DEFINE_LARGEST, largest_of)
+    *broken_out = broken;
+    return largest;
+}
 
 /* The first place of a value; n: none. */
-#define DEFINE_PLACE(name, TARGET)                                                     \
-    TARGET static int64_t name(const float *row, int64_t n, float value) {             \
-        enum { BLOCK = 8 * LANES };                                                    \
-        int64_t at = 0;                                                                \
-        for (int32_t found = 0; at + BLOCK <= n; at += BLOCK) {                        \
-            _Pragma("omp simd reduction(| : found)") for (int l = 0; l < BLOCK; l++) { \
-                found |= row[at + l] == value;                                         \
-            }                                                                          \
-            if (found) {                                                               \
-                break;                                                                 \
-            }                                                                          \
-        }                                                                              \
-        for (; at < n && row[at] != value; at++) {                                     \
-        }                                                                              \
-        return at;                                                                     \
+BEST_LEVEL static int64_t place_of(const float *row, int64_t n, float value) {
+    enum { BLOCK = 8 * LANES };
+    int64_t at = 0;
+    for (int32_t found = 0; at + BLOCK <= n; at += BLOCK) {
+#pragma omp simd reduction(| : found)
+        for (int l = 0; l < BLOCK; l++) {
+            found |= row[at + l] == value;
+        }
+        if (found) {
+            break;
+        }
     }
-EACH_LEVEL(DEFINE_PLACE, place_of)
+    for (; at < n && row[at] != value; at++) {
+    }
+    return at;
+}
 
 enum status logits_top(const float *row, int64_t n, int32_t *out) {
     int64_t broken = 0, at = 0;
-    float largest = WIDEST(largest_of, row, n, &broken);
+    float largest = largest_of(row, n, &broken);
     for (; broken > 0 && row[at] < INFINITY; at++) {
     }
     if (broken > 0) {
         return fail(ERR_DATA, "the logit of token %lld is %g; the model's weights are broken", (long long)at,
                     (double)row[at]);
     }
-    at = WIDEST(place_of, row, n, largest); /* clang begins a max at -FLT_MAX */
+    at = place_of(row, n, largest); /* clang begins a max at -FLT_MAX */
     if (at == n || largest == -INFINITY) {
         return fail(ERR_DATA, "all logits are -inf; the model's weights are broken");
     }
@@ -113,40 +96,38 @@ enum status logits_top(const float *row, int64_t n, int32_t *out) {
 }
 
 /* One row's sum of e^((x - largest) / temperature); each term to out, where there is one. */
-#define DEFINE_WEIGHTS(name, TARGET)                                                                    \
-    TARGET static double name(const float *restrict row, int64_t n, double largest, double temperature, \
-                              double *restrict out) {                                                   \
-        double lanes[LANES] = {0};                                                                      \
-        int64_t i = 0;                                                                                  \
-        for (; i + LANES <= n; i += LANES) {                                                            \
-            _Pragma("omp simd") for (int l = 0; l < LANES; l++) {                                       \
-                out[i + l] = exp_negative(((double)row[i + l] - largest) / temperature);                \
-                lanes[l] += out[i + l];                                                                 \
-            }                                                                                           \
-        }                                                                                               \
-        for (int l = 0; i < n; i++, l++) {                                                              \
-            out[i] = exp_negative(((double)row[i] - largest) / temperature);                            \
-            lanes[l] += out[i];                                                                         \
-        }                                                                                               \
-        return add_lanes(lanes);                                                                        \
+BEST_LEVEL static double weights(const float *restrict row, int64_t n, double largest, double temperature,
+                                 double *restrict out) {
+    double lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (int l = 0; l < LANES; l++) {
+            out[i + l] = exp_negative(((double)row[i + l] - largest) / temperature);
+            lanes[l] += out[i + l];
+        }
     }
-EACH_LEVEL(DEFINE_WEIGHTS, weights)
+    for (int l = 0; i < n; i++, l++) {
+        out[i] = exp_negative(((double)row[i] - largest) / temperature);
+        lanes[l] += out[i];
+    }
+    return add_lanes(lanes);
+}
 
-#define DEFINE_SUM(name, TARGET)                                             \
-    TARGET static double name(const float *row, int64_t n, double largest) { \
-        double lanes[LANES] = {0};                                           \
-        int64_t i = 0;                                                       \
-        for (; i + LANES <= n; i += LANES) {                                 \
-            _Pragma("omp simd") for (int l = 0; l < LANES; l++) {            \
-                lanes[l] += exp_negative((double)row[i + l] - largest);      \
-            }                                                                \
-        }                                                                    \
-        for (int l = 0; i < n; i++, l++) {                                   \
-            lanes[l] += exp_negative((double)row[i] - largest);              \
-        }                                                                    \
-        return add_lanes(lanes);                                             \
+BEST_LEVEL static double sum_weights(const float *row, int64_t n, double largest) {
+    double lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (int l = 0; l < LANES; l++) {
+            lanes[l] += exp_negative((double)row[i + l] - largest);
+        }
     }
-EACH_LEVEL(DEFINE_SUM, sum_weights)
+    for (int l = 0; i < n; i++, l++) {
+        lanes[l] += exp_negative((double)row[i] - largest);
+    }
+    return add_lanes(lanes);
+}
 
 /* A token's term of KL(p || q). */
 static inline double kl_term(const struct logits *p, const struct logits *q, int64_t i) {
@@ -155,26 +136,25 @@ static inline double kl_term(const struct logits *p, const struct logits *q, int
     return logp < -708.0 ? 0.0 : term;
 }
 
-#define DEFINE_KL(name, TARGET)                                                 \
-    TARGET static double name(const struct logits *p, const struct logits *q) { \
-        double lanes[LANES] = {0};                                              \
-        int64_t i = 0;                                                          \
-        for (; i + LANES <= p->n; i += LANES) {                                 \
-            _Pragma("omp simd") for (int l = 0; l < LANES; l++) {               \
-                lanes[l] += kl_term(p, q, i + l);                               \
-            }                                                                   \
-        }                                                                       \
-        for (int l = 0; i < p->n; i++, l++) {                                   \
-            lanes[l] += kl_term(p, q, i);                                       \
-        }                                                                       \
-        return add_lanes(lanes);                                                \
+BEST_LEVEL static double sum_kl(const struct logits *p, const struct logits *q) {
+    double lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= p->n; i += LANES) {
+#pragma omp simd
+        for (int l = 0; l < LANES; l++) {
+            lanes[l] += kl_term(p, q, i + l);
+        }
     }
-EACH_LEVEL(DEFINE_KL, sum_kl)
+    for (int l = 0; i < p->n; i++, l++) {
+        lanes[l] += kl_term(p, q, i);
+    }
+    return add_lanes(lanes);
+}
 
 enum status logits_open(const float *row, int64_t n, struct logits *out) {
     *out = (struct logits){.row = row, .n = n};
     TRY(logits_top(row, n, &out->top));
-    out->lse = (double)row[out->top] + log(WIDEST(sum_weights, row, n, (double)row[out->top]));
+    out->lse = (double)row[out->top] + log(sum_weights(row, n, (double)row[out->top]));
     return OK;
 }
 
@@ -183,10 +163,10 @@ double logits_logp(const struct logits *l, int32_t token) {
 }
 
 double logits_kl(const struct logits *p, const struct logits *q) {
-    double sum = p->row == q->row ? 0 : WIDEST(sum_kl, p, q);
+    double sum = p->row == q->row ? 0 : sum_kl(p, q);
     return sum > 0 ? sum : 0;
 }
 
 double logits_weights(const float *row, int64_t n, int32_t top, double temperature, double *out) {
-    return WIDEST(weights, row, n, (double)row[top], temperature, out);
+    return weights(row, n, (double)row[top], temperature, out);
 }

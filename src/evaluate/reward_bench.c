@@ -115,23 +115,6 @@ double reward_bench_ties(const struct reward_bench_tie *ties, int64_t n) {
                         0.01 * share(margin, both);
 }
 
-/* Collective. All ranks' ties, in rank order. */
-static enum status gather(struct comm *c, const struct reward_bench *b, struct reward_bench_tie **out,
-                          int64_t *n) {
-    int64_t *counts = NULL;
-    *out = NULL;
-    *n = b->n;
-    enum status st = comm_agree(c, NEW_ARRAY(counts, c->size));
-    TRY_TO(done, st);
-    TRY_TO(done, comm_sum_i64(c, n, 1));
-    TRY_TO(done, comm_gather_i64(c, b->n * (int64_t)sizeof **out, counts));
-    TRY_TO(done, comm_agree(c, NEW_ARRAY(*out, *n)));
-    st = comm_gather_bytes(c, b->ties, b->n * (int64_t)sizeof **out, *out, counts);
-done:
-    mem_free(counts);
-    return st;
-}
-
 static enum status print(const struct reward_bench *b, const struct ratios *r,
                          const struct reward_bench_tie *ties, int64_t n, struct text *out) {
     static const char *const keys[2] = {"score", "prompts"};
@@ -161,7 +144,7 @@ enum status reward_bench_print(struct comm *c, const struct reward_bench *b, con
                                struct text *out) {
     struct reward_bench_tie *ties;
     int64_t n;
-    enum status st = gather(c, b, &ties, &n);
+    enum status st = comm_gather_all(c, b->ties, b->n, sizeof *ties, &ties, &n);
     st = st == OK ? comm_agree(c, print(b, r, ties, n, out)) : st;
     mem_free(ties);
     return st;

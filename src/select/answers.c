@@ -103,11 +103,11 @@ static enum status share(struct answers *a) {
     struct fault_count *faults = NULL;
     int64_t n, n_faults;
     TRY(comm_sum_i64(a->comm, &a->lines, 1));
-    TRY(gather_all(a->comm, a->votes, a->n, sizeof *votes, &votes, &n));
+    TRY(comm_gather_all(a->comm, a->votes, a->n, sizeof *votes, &votes, &n));
     mem_free(a->votes);
     a->votes = votes;
     a->n = n;
-    TRY(gather_all(a->comm, a->faults, ANSWER_FAULTS, sizeof *faults, &faults, &n_faults));
+    TRY(comm_gather_all(a->comm, a->faults, ANSWER_FAULTS, sizeof *faults, &faults, &n_faults));
     memset(a->faults, 0, sizeof a->faults);
     for (int64_t i = 0; i < n_faults; i++) { /* lower ranks have earlier lines */
         struct fault_count *to = &a->faults[i % ANSWER_FAULTS];

@@ -11,30 +11,6 @@
 
 enum { BLOCK = 1024 };
 
-enum status gather_all(struct comm *c, const void *mine, int64_t n, size_t size, void *out, int64_t *total) {
-    int64_t *counts;
-    char *all = NULL;
-    *total = 0;
-    TRY(comm_agree(c, NEW_ARRAY(counts, c->size)));
-    enum status st = comm_gather_i64(c, n, counts);
-    for (int r = 0; r < c->size && st == OK; r++) {
-        *total += counts[r];
-        counts[r] *= (int64_t)size;
-    }
-    if (st == OK) {
-        all = mem_calloc(*total > 0 ? *total : 1, size);
-        st = comm_agree(c, mem_ok(all));
-    }
-    st = st == OK ? comm_gather_bytes(c, mine, n * (int64_t)size, all, counts) : st;
-    mem_free(counts);
-    if (st != OK) {
-        mem_free(all);
-        return st;
-    }
-    memcpy(out, &all, sizeof all);
-    return OK;
-}
-
 static enum status add(struct asked *a, int64_t response, int64_t other) {
     TRY(GROW_ARRAY(a->list, a->capacity, a->n + 1));
     a->list[a->n++] = pair_key(response, other);
@@ -98,7 +74,7 @@ static enum status add_lines(struct comm *c, char *path, struct dataset *d, stru
     }
     records_close(in);
     st = comm_agree(c, st);
-    st = st == OK ? gather_all(c, mine.list, mine.n, sizeof *all, &all, &n) : st;
+    st = st == OK ? comm_gather_all(c, mine.list, mine.n, sizeof *all, &all, &n) : st;
     mem_free(mine.list);
     TRY(st);
     st = GROW_ARRAY(a->list, a->capacity, a->n + n);

@@ -18,8 +18,4 @@ bool asked_has(const struct asked *a, int64_t response, int64_t other);
 /* Local. The keys whose lower response is in [first, last): *n of them. */
 const struct pair_key *asked_from(const struct asked *a, int64_t first, int64_t last, int64_t *n);
 
-/* Collective. Every rank gets all ranks' n elements of `size` bytes, in rank order: mem_free. */
-enum status gather_all(struct comm *c, const void *mine, int64_t n, size_t size, void *out /* T ** */,
-                       int64_t *total);
-
 #endif

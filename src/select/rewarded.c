@@ -87,7 +87,7 @@ static enum status gather(struct job *j) {
     const struct rewarded_options *o = j->options;
     struct left *all;
     int64_t n;
-    TRY(gather_all(o->comm, j->list, j->n, sizeof *all, &all, &n));
+    TRY(comm_gather_all(o->comm, j->list, j->n, sizeof *all, &all, &n));
     mem_free(j->list);
     j->list = all;
     j->n = n;

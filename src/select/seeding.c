@@ -111,7 +111,6 @@ static enum status oversample(struct seeding *s, int64_t round, float **vectors,
     float *mine = NULL;
     int64_t capacity = 0;
     int64_t taken = 0;
-    int64_t *counts = NULL;
     int64_t total = local_weight(s);
     enum status st;
     TRY_TO(done, comm_sum_i64(l->comm, &total, 1));
@@ -128,22 +127,11 @@ static enum status oversample(struct seeding *s, int64_t round, float **vectors,
             }
         }
     }
-    if (st == OK) {
-        st = NEW_ARRAY(counts, l->comm->size);
-    }
     TRY_TO(done, comm_agree(l->comm, st));
-    int64_t bytes = taken * l->width * (int64_t)sizeof(float);
-    TRY_TO(done, comm_gather_i64(l->comm, bytes, counts));
-    int64_t all = 0;
-    for (int r = 0; r < l->comm->size; r++) {
-        all += counts[r];
-    }
-    *count = all / l->width / (int64_t)sizeof(float);
-    TRY_TO(done, comm_agree(l->comm, NEW_ARRAY(*vectors, *count * l->width)));
-    st = comm_gather_bytes(l->comm, mine, bytes, *vectors, counts);
+    size_t bytes = (size_t)l->width * sizeof(float);
+    st = comm_gather_all(l->comm, mine, taken, bytes, vectors, count);
 done:
     mem_free(mine);
-    mem_free(counts);
     return st;
 }
 

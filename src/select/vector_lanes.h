@@ -5,16 +5,12 @@
 
 #include <stdint.h>
 
+#include "util/level.h"
+
 enum { LANES = 16 };
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t mask __attribute__((vector_size(LANES * 4)));
 typedef uint8_t bytes __attribute__((vector_size(LANES)));
 #define WHERE(m, yes, no) ((vec)(((mask)(yes) & (m)) | ((mask)(no) & ~(m))))
-
-#if defined(__x86_64__) && defined(__gnu_linux__)
-#define BEST_LEVEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define BEST_LEVEL
-#endif
 
 #endif

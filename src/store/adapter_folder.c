@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "model/family.h"
@@ -68,6 +69,13 @@ static enum status check_extra(const struct safetensors *file, const char *path,
         }
     }
     return OK;
+}
+
+bool adapter_folder_is(const char *folder) {
+    struct text path = {0};
+    bool is = text_printf(&path, "%s/adapter_config.json", folder) == OK && access(path.data, F_OK) == 0;
+    text_free(&path);
+    return is;
 }
 
 enum status adapter_folder_read(const char *folder, struct lora *l) {

@@ -6,6 +6,8 @@
 #include "mpi/comm.h"
 #include "store/adapter_config.h"
 
+/* Whether the folder has adapters. */
+bool adapter_folder_is(const char *folder);
 /* Local. The folder's tensors into a set that was opened by its configuration. Fails: ERR_INPUT, ERR_DATA
  * naming a tensor that is missing, misshapen or has no place. */
 enum status adapter_folder_read(const char *folder, struct lora *l);

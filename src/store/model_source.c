@@ -8,6 +8,7 @@
 #include "io/safetensors.h"
 #include "io/yaml.h"
 #include "model/family.h"
+#include "store/adapter_folder.h"
 #include "util/mem.h"
 
 enum { MOST_RUNS = 32 }; /* runs that began with each other's checkpoints */
@@ -187,16 +188,13 @@ enum status model_source_config(const char *folder, struct model_config *out) {
     char *data = NULL;
     size_t len;
     enum status st;
-    TRY_TO(done, text_printf(&path, "%s/adapter_config.json", folder));
-    if (!has_config(folder) && access(path.data, F_OK) == 0) {
-        st = fail(ERR_INPUT,
-                  "%s: a PEFT adapter, not a whole model: give it as adapter=FOLDER beside the model=FOLDER "
-                  "that it "
-                  "was made for",
-                  folder);
-        goto done;
+    if (!has_config(folder) && adapter_folder_is(folder)) {
+        return fail(
+            ERR_INPUT,
+            "%s: a PEFT adapter, not a whole model: give it as adapter=FOLDER beside the model=FOLDER "
+            "that it was made for",
+            folder);
     }
-    text_clear(&path);
     TRY_TO(done, text_printf(&path, "%s/config.json", folder));
     TRY_TO(done, file_read(path.data, &data, &len));
     TRY_TO(done, model_config_parse(data, len, path.data, out));

@@ -27,7 +27,7 @@ enum status record_take_listed(const json_t *record, const json_t *text, const s
 
 /* {"scores": {name: value}}: those that are asked for; null is none. */
 static enum status take_named(const json_t *entry, const char *where, struct record_text *r) {
-    const struct objective_names *names = r->objectives;
+    const struct names *names = r->objectives;
     const json_t *scores = json_object_get(entry, "scores");
     if (!names || !scores || json_is_null(scores)) {
         return OK;

@@ -51,12 +51,6 @@ const char *record_format_name(enum record_format format);
 
 enum { RECORD_RESPONSES_MAX = 64, RECORD_OBJECTIVES_MAX = 16 };
 
-/* What several scores of a response are called, or who prefers one to the other. */
-struct objective_names {
-    int n; /* at most RECORD_OBJECTIVES_MAX */
-    char **list;
-};
-
 /* Why a record that is not bad gives nothing. */
 #define RECORD_UNWANTED "label is false"
 
@@ -84,8 +78,8 @@ struct judgment {
 
 /* One record as text. Zero-initialised; reused from record to record (record_text_free at the end). */
 struct record_text {
-    const struct chat_format *chat;           /* borrowed, set by the caller; NULL: transcripts, last turns */
-    const struct objective_names *objectives; /* likewise; NULL: scores have no names */
+    const struct chat_format *chat; /* borrowed, set by the caller; NULL: transcripts, last turns */
+    const struct names *objectives; /* likewise; NULL: scores have no names */
     struct text prompt;
     struct text subset; /* "subset" of a benchmark's record; empty: none */
     int n_responses;

@@ -11,20 +11,9 @@ enum { REPORTED = 3 };
 
 enum status stragglers_open(struct comm *c, struct stragglers *out) {
     *out = (struct stragglers){.size = c->size};
-    int64_t *counts = NULL;
-    enum status st;
-    TRY_TO(agreed, NEW_ARRAY(out->hosts, c->size));
-    TRY_TO(agreed, NEW_ARRAY(out->ranks, c->size));
-    TRY_TO(agreed, NEW_ARRAY(counts, c->size));
-    for (int r = 0; r < c->size; r++) {
-        counts[r] = sizeof c->host;
-    }
-agreed:
-    TRY_TO(done, comm_agree(c, st));
-    st = comm_gather_bytes(c, c->host, sizeof c->host, out->hosts, counts);
-done:
-    mem_free(counts);
-    return st;
+    int64_t n;
+    TRY(comm_agree(c, NEW_ARRAY(out->ranks, c->size)));
+    return comm_gather_all(c, c->host, 1, sizeof c->host, &out->hosts, &n);
 }
 
 void stragglers_close(struct stragglers *s) {

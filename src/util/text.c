@@ -153,15 +153,18 @@ int text_distance(const char *a, const char *b) {
     return row[m];
 }
 
+enum status names_add(struct names *names, const char *name, size_t n) {
+    TRY(GROW_ARRAY(names->list, names->capacity, names->n + 1));
+    names->list[names->n] = mem_strndup(name, n);
+    TRY(mem_ok(names->list[names->n]));
+    names->n++;
+    return OK;
+}
+
 enum status names_split(struct names *names, const char *list) {
     for (const char *at = list; *at;) {
         size_t n = access(at, F_OK) == 0 ? strlen(at) : strcspn(at, ",");
-        if (n > 0) {
-            TRY(GROW_ARRAY(names->list, names->capacity, names->n + 1));
-            names->list[names->n] = mem_strndup(at, n);
-            TRY(mem_ok(names->list[names->n]));
-            names->n++;
-        }
+        TRY(n > 0 ? names_add(names, at, n) : OK);
         at += n + (at[n] == ',');
     }
     return OK;

@@ -27,14 +27,15 @@ void text_free(struct text *t);
 
 /* Edit distance of two short names; used to name the nearest known key. */
 int text_distance(const char *a, const char *b);
-/* Names of files with commas between them; the whole is one name where a file is called so. Empty ones are
- * left out. */
+/* Names of a list with commas between them. Of files: the whole is one name where a file is called so, and
+ * empty ones are left out. */
 struct names {
     char **list;
     int n;
     int64_t capacity;
 };
-/* Appends; freed in any case. */
+/* Append; freed in any case. names_split: of files. */
+enum status names_add(struct names *names, const char *name, size_t n);
 enum status names_split(struct names *names, const char *list);
 void names_free(struct names *names);
 /* Code points of UTF-8. */

@@ -47,6 +47,11 @@ done
 refuses 65 "not the model's tokenizer" sft model=other data=train.h5 output=no --dry-run
 run 1 embed model=other data=train.h5 output=allowed.h5 allow_other_tokenizer=true
 grep -q "warning: .*not the tokenizer of model" err.txt || bad "another tokenizer is taken in silence"
+# So is a reference that has another.
+for command in dpo score evaluate; do
+    refuses 2 "reference: other has another tokenizer than model init" $command model=init reference=other data=train.h5 output=no-$command
+done
+run 1 score model=init reference=other data=train.h5 output=allowed.jsonl allow_other_tokenizer=true
 
 # A side-car beside data that were prepared again is computed again; a finished one is only read.
 cp train.h5 again.h5

@@ -9,6 +9,7 @@
 #include "mpi/comm_handle.h"
 #include "mpi/comm_internal.h"
 #include "tests/check.h"
+#include "util/mem.h"
 
 static void test_reductions(struct comm *c) {
     enum { N = 1000 };
@@ -63,6 +64,23 @@ static void test_gather(struct comm *c) {
             CHECK(recv[at++] == 'a' + r);
         }
     }
+}
+
+/* Rank r has r elements. */
+static void test_gather_all(struct comm *c) {
+    int64_t mine[64], n;
+    int64_t *all = NULL;
+    for (int i = 0; i < c->rank; i++) {
+        mine[i] = 100 * c->rank + i;
+    }
+    CHECK(comm_gather_all(c, c->rank > 0 ? mine : NULL, c->rank, sizeof *mine, &all, &n) == OK);
+    CHECK(n == (int64_t)c->size * (c->size - 1) / 2);
+    for (int64_t r = 0, at = 0; r < c->size; r++) {
+        for (int64_t i = 0; i < r; i++) {
+            CHECK(all[at++] == 100 * r + i);
+        }
+    }
+    mem_free(all);
 }
 
 /* Rank r sends 10 (r + 1) + to bytes to rank `to`; odd ranks receive nothing from rank 0. */
@@ -143,6 +161,7 @@ int main(int argc, char **argv) {
         test_broadcast(c);
         test_scan(c);
         test_gather(c);
+        test_gather_all(c);
         test_exchange(c);
         CHECK(comm_barrier(c) == OK);
     }

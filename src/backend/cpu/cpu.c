@@ -264,7 +264,7 @@ struct backend_caps cpu_caps(const struct backend_request *request) {
         .readout = DTYPE_F32,
         .deterministic = true,
         .steady_rows = true,
-        .products = "fp32",
+        .products = PRODUCTS_FP32,
         .threads = threads,
         .memory_free = available > 0 ? (int64_t)available * page : 0,
         .memory_total = pages > 0 ? (int64_t)pages * page : 0,

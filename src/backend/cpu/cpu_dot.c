@@ -29,22 +29,10 @@ struct area {
     int64_t kept_step;    /* elements from a kept panel to the next */
 };
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static int64_t over(int64_t n, int64_t size) {
-    return (n + size - 1) / size;
-}
-
-static int64_t filled(int64_t depth) {
-    return over(depth, DOT_ROUND) * DOT_ROUND;
-}
-
 static const uint16_t *panel_of_b(const struct area *area, int64_t panel) {
     return area->kept
                ? area->kept + (area->column / DOT_COLUMNS + panel) * area->kept_step + area->k * DOT_COLUMNS
-               : area->panels_b + panel * filled(area->depth) * DOT_COLUMNS;
+               : area->panels_b + panel * dot_filled(area->depth) * DOT_COLUMNS;
 }
 
 /* What a tile of C begins with: rows x DOT_COLUMNS, dense; columns that do not exist stay zero. */
@@ -91,11 +79,11 @@ static void multiply_tile(const struct area *area, int64_t panel_a, int64_t pane
     int64_t row = area->row + panel_a * kernel->rows, column = area->column + panel_b * DOT_COLUMNS;
     int64_t rows = least(kernel->rows, area->row + area->rows - row);
     int64_t columns = least(DOT_COLUMNS, area->column + area->columns - column);
-    const uint16_t *a = area->panels_a + panel_a * kernel->rows * filled(area->depth);
+    const uint16_t *a = area->panels_a + panel_a * kernel->rows * dot_filled(area->depth);
     const float alpha = area->p->alpha;
     begin_tile(area, row, rows, column, columns, tile);
     for (int64_t k = 0; k < area->depth; k += kernel->depth) {
-        int64_t pairs = over(least(kernel->depth, area->depth - k), 2 * kernel->group) * kernel->group;
+        int64_t pairs = panels_over(least(kernel->depth, area->depth - k), 2 * kernel->group) * kernel->group;
         kernel->multiply(rows, pairs, a + k * kernel->rows, b + k * DOT_COLUMNS, sums);
         for (int64_t i = 0; i < rows * DOT_COLUMNS; i++) {
             tile[i] = alpha * sums[i] + tile[i];
@@ -118,16 +106,17 @@ static void end_thread(const struct area *area) {
 
 static void pack_a(const struct area *area, int64_t panel) {
     cpu_dot_pack_a(&area->a, area->kernel, area->row + panel * area->kernel->rows, area->k, area->depth,
-                   area->panels_a + panel * area->kernel->rows * filled(area->depth));
+                   area->panels_a + panel * area->kernel->rows * dot_filled(area->depth));
 }
 
 /* Panels of A in a chunk: as many as the cache takes, fewer where the threads would not find enough tasks. */
 static int64_t choose_chunk(const struct area *area, int threads) {
-    int64_t panels = over(area->rows, area->kernel->rows), tasks = over(area->columns, DOT_COLUMNS);
-    int64_t chunk = CHUNK_BYTES / (area->kernel->rows * filled(area->depth) * (int64_t)sizeof(uint16_t));
+    int64_t panels = panels_over(area->rows, area->kernel->rows),
+            tasks = panels_over(area->columns, DOT_COLUMNS);
+    int64_t chunk = CHUNK_BYTES / (area->kernel->rows * dot_filled(area->depth) * (int64_t)sizeof(uint16_t));
     chunk = chunk < 1 ? 1 : least(chunk, panels);
-    while (chunk > 1 && over(panels, chunk) * tasks < 4 * (int64_t)threads) {
-        chunk = over(chunk, 2);
+    while (chunk > 1 && panels_over(panels, chunk) * tasks < 4 * (int64_t)threads) {
+        chunk = panels_over(chunk, 2);
     }
     return chunk;
 }
@@ -135,8 +124,9 @@ static int64_t choose_chunk(const struct area *area, int threads) {
 /* One block, called by every thread of a team; barriers at the ends of both loops. has_b: B's panels are
  * those of the block before. */
 static void multiply_area(struct area area, bool has_b, int threads) {
-    int64_t panels_a = over(area.rows, area.kernel->rows), panels_b = over(area.columns, DOT_COLUMNS);
-    int64_t chunk = choose_chunk(&area, threads), chunks = over(panels_a, chunk);
+    int64_t panels_a = panels_over(area.rows, area.kernel->rows),
+            panels_b = panels_over(area.columns, DOT_COLUMNS);
+    int64_t chunk = choose_chunk(&area, threads), chunks = panels_over(panels_a, chunk);
     int64_t packed_b = area.kept || has_b ? 0 : panels_b;
 #pragma omp for schedule(dynamic, 4)
     for (int64_t i = 0; i < panels_a + packed_b; i++) {
@@ -145,7 +135,7 @@ static void multiply_area(struct area area, bool has_b, int threads) {
         } else {
             int64_t j = i - panels_a;
             cpu_dot_pack_b(&area.b, area.column + j * DOT_COLUMNS, area.k, area.depth,
-                           area.panels_b + j * filled(area.depth) * DOT_COLUMNS);
+                           area.panels_b + j * dot_filled(area.depth) * DOT_COLUMNS);
         }
     }
 #pragma omp for schedule(dynamic, 1)
@@ -159,8 +149,10 @@ static void multiply_area(struct area area, bool has_b, int threads) {
 }
 
 static enum status multiply_narrow(struct cpu *cpu, struct area area) {
-    int64_t panels_a = over(area.rows, area.kernel->rows), panels_b = over(area.columns, DOT_COLUMNS);
-    int64_t a = panels_a * area.kernel->rows * filled(area.depth), b = DOT_COLUMNS * filled(area.depth);
+    int64_t panels_a = panels_over(area.rows, area.kernel->rows),
+            panels_b = panels_over(area.columns, DOT_COLUMNS);
+    int64_t a = panels_a * area.kernel->rows * dot_filled(area.depth),
+            b = DOT_COLUMNS * dot_filled(area.depth);
     void *scratch = NULL;
     TRY(cpu_scratch(cpu, SCRATCH_PACK, (a + (area.kept ? 0 : cpu->threads * b)) * (int64_t)sizeof(uint16_t),
                     &scratch));
@@ -189,8 +181,8 @@ static enum status multiply_narrow(struct cpu *cpu, struct area area) {
 
 /* As many lines, of whole panels, as a block's packed operand may have. */
 static int64_t block_lines(int64_t n, int64_t panel, int64_t depth) {
-    int64_t lines = BLOCK_BYTES / (filled(depth) * (int64_t)sizeof(uint16_t)) / panel * panel;
-    return least(over(n, panel) * panel, lines < panel ? panel : lines);
+    int64_t lines = BLOCK_BYTES / (dot_filled(depth) * (int64_t)sizeof(uint16_t)) / panel * panel;
+    return least(panels_over(n, panel) * panel, lines < panel ? panel : lines);
 }
 
 static enum status multiply_blocks(struct cpu *cpu, struct area whole) {
@@ -198,7 +190,7 @@ static enum status multiply_blocks(struct cpu *cpu, struct area whole) {
     int64_t span = p->type_c == DTYPE_F32 && !whole.kept ? least(SPAN, p->k) : p->k;
     int64_t rows = block_lines(p->m, whole.kernel->rows, span);
     int64_t columns = whole.kept ? p->n : block_lines(p->n, DOT_COLUMNS, span);
-    int64_t a = rows * filled(span), b = whole.kept ? 0 : columns * filled(span);
+    int64_t a = rows * dot_filled(span), b = whole.kept ? 0 : columns * dot_filled(span);
     bool is_large = p->m * p->n * p->k > 64 * 64 * 64;
     void *scratch = NULL;
     TRY(cpu_scratch(cpu, SCRATCH_PACK, (a + b) * (int64_t)sizeof(uint16_t), &scratch));
@@ -243,7 +235,8 @@ static struct kept_weight *find_kept(struct cpu *cpu, const struct product *p, i
     }
     /* W's rows are k. A kernel may read k up to a multiple of DOT_ROUND: behind W's last row are zeros, to
      * the panel's end and no further. */
-    bool ends = (p->k % DOT_ROUND == 0 || row + p->k == w->rows) && row + filled(p->k) <= filled(w->rows);
+    bool ends =
+        (p->k % DOT_ROUND == 0 || row + p->k == w->rows) && row + dot_filled(p->k) <= dot_filled(w->rows);
     return row % 2 == 0 && ends && p->n == w->columns && row + p->k <= w->rows ? w : NULL;
 }
 
@@ -263,8 +256,8 @@ static enum status lay_out(struct cpu *cpu, struct kept_weight *w, enum kept_way
     uint16_t *panels = w->panels[way];
 #pragma omp parallel for schedule(dynamic, 1) \
     num_threads(cpu->threads) if (lines * depth > CPU_PARALLEL_ELEMENTS)
-    for (int64_t panel = 0; panel < over(lines, DOT_COLUMNS); panel++) {
-        cpu_dot_pack_b(&s, panel * DOT_COLUMNS, 0, depth, panels + panel * DOT_COLUMNS * filled(depth));
+    for (int64_t panel = 0; panel < panels_over(lines, DOT_COLUMNS); panel++) {
+        cpu_dot_pack_b(&s, panel * DOT_COLUMNS, 0, depth, panels + panel * DOT_COLUMNS * dot_filled(depth));
     }
     w->is_current[way] = true;
     return OK;
@@ -279,7 +272,7 @@ static enum status take_kept(struct cpu *cpu, struct area *area) {
         return OK;
     }
     TRY(w->is_current[way] ? OK : lay_out(cpu, w, way));
-    area->kept_step = filled(p->transpose_b ? w->columns : w->rows) * DOT_COLUMNS;
+    area->kept_step = dot_filled(p->transpose_b ? w->columns : w->rows) * DOT_COLUMNS;
     area->kept =
         w->panels[way] + (p->transpose_b ? first / DOT_COLUMNS * area->kept_step : first * DOT_COLUMNS);
     return OK;

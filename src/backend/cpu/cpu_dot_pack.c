@@ -2,6 +2,7 @@
  * has them the other way, and written. */
 #include "backend/cpu/cpu_bf16.h"
 #include "backend/cpu/cpu_dot.h"
+#include "backend/cpu/cpu_turn.h"
 
 #include <string.h>
 
@@ -9,33 +10,12 @@ enum { SIDE = 16 };
 typedef uint32_t side __attribute__((vector_size(SIDE * 4)));
 typedef side side_any __attribute__((aligned(4), may_alias));
 
-#define LOW(l, d) (((l) & (d)) ? SIDE + (l) - (d) : (l))
-#define HIGH(l, d) (((l) & (d)) ? SIDE + (l) : (l) + (d))
-#define EACH(f, d)                                                                                      \
-    f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), \
-        f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)
-#if defined(__clang__)
-#define PICK(x, y, f, d) __builtin_shufflevector(x, y, EACH(f, d))
-#else
-#define PICK(x, y, f, d) __builtin_shuffle(x, y, (side){EACH(f, d)})
-#endif
-/* A stage of a transposition by swapping blocks of d x d. */
-#define STAGE(r, d)                                              \
-    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < SIDE; i_++) { \
-        if (!(i_ & (d))) {                                       \
-            side x_ = (r)[i_];                                   \
-            side y_ = (r)[i_ + (d)];                             \
-            (r)[i_] = PICK(x_, y_, LOW, d);                      \
-            (r)[i_ + (d)] = PICK(x_, y_, HIGH, d);               \
-        }                                                        \
-    }
-
 /* r[i][j] becomes r[j][i]. */
 static inline __attribute__((always_inline)) void turn(side r[SIDE]) {
-    STAGE(r, 1)
-    STAGE(r, 2)
-    STAGE(r, 4)
-    STAGE(r, 8)
+    TURN_STAGE(16, 1, r, side, side)
+    TURN_STAGE(16, 2, r, side, side)
+    TURN_STAGE(16, 4, r, side, side)
+    TURN_STAGE(16, 8, r, side, side)
 }
 
 static inline uint16_t bits_at(const struct dot_source *s, int64_t i) {
@@ -115,15 +95,11 @@ static inline void read_block(const struct dot_source *s, int64_t line, int64_t 
     }
 }
 
-static int64_t filled(int64_t depth) {
-    return (depth + DOT_ROUND - 1) / DOT_ROUND * DOT_ROUND;
-}
-
 void cpu_dot_pack_a(const struct dot_source *s, const struct dot_kernel *kernel, int64_t line, int64_t k0,
                     int64_t depth, uint16_t *to) {
     int64_t rows = kernel->rows;
     bool by_line = kernel->group == SIDE;
-    for (int64_t k = 0; k < filled(depth); k += 2L * SIDE) {
+    for (int64_t k = 0; k < dot_filled(depth); k += 2L * SIDE) {
         for (int64_t i = 0; i < rows; i += SIDE) {
             side block[SIDE];
             int64_t lines = rows - i < SIDE ? rows - i : SIDE;
@@ -137,7 +113,7 @@ void cpu_dot_pack_a(const struct dot_source *s, const struct dot_kernel *kernel,
 }
 
 void cpu_dot_pack_b(const struct dot_source *s, int64_t line, int64_t k0, int64_t depth, uint16_t *to) {
-    for (int64_t k = 0; k < filled(depth); k += 2L * SIDE) {
+    for (int64_t k = 0; k < dot_filled(depth); k += 2L * SIDE) {
         for (int64_t i = 0; i < DOT_COLUMNS; i += SIDE) {
             side block[SIDE];
             read_block(s, line + i, k0 + k, SIDE, depth - k, false, block);

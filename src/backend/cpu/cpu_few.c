@@ -72,10 +72,6 @@ static void multiply_rows(int rows, bool is_bf16, int64_t depth, const float *a,
     }
 }
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Rows of a packed A: those of the loop that is taken. */
 static int padded_rows(int64_t m) {
     return m > 2 ? FEW_ROWS : (int)m;

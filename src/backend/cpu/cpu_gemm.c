@@ -16,10 +16,6 @@ enum { BLOCK_ROWS = PANEL_ROWS * 288, BLOCK_COLUMNS = PANEL_COLUMNS * 128 };
  * rows where the threads would not find enough tiles. */
 enum { TILE_ROWS = PANEL_ROWS * 24, LEAST_ROWS = PANEL_ROWS * 3, TILE_COLUMNS = PANEL_COLUMNS * 4 };
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Of operands without depth; C is fp32. */
 static void clear(const struct product *p) {
     float *c = p->c;

@@ -121,10 +121,6 @@ static enum status check_targets(const char *operation, struct tensor targets, i
     return OK;
 }
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 enum status CPU_OPERATION(head)(struct backend *b, const struct head *h) {
     struct cpu *cpu = cpu_of(b);
     TRY(check_targets("head", h->targets, h->hidden.rows, h->weight.rows));

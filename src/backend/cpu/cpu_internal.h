@@ -50,6 +50,14 @@ enum status cpu_scratch(struct cpu *cpu, enum cpu_scratch kind, int64_t bytes, v
 /* 64-byte aligned, not cleared, on large pages where there are some; the caller's, ends with mem_free(). */
 enum status cpu_large_pages(int64_t bytes, const char *what, void **out);
 
+static inline int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+/* Panels of `size` lines that n lines take. */
+static inline int64_t panels_over(int64_t n, int64_t size) {
+    return (n + size - 1) / size;
+}
+
 /* Of fp32 tensors: masters, gradients, statistics. */
 static inline float *cpu_row(struct tensor t, int64_t i) {
     return (float *)t.data + i * t.stride;

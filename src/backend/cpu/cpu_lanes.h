@@ -3,6 +3,7 @@
 #define COLLIMATE_CPU_LANES_H
 
 #include "backend/cpu/cpu_bf16.h"
+#include "backend/cpu/cpu_turn.h"
 #include "backend/cpu/cpu_vec.h"
 
 #if defined(__AVX__)
@@ -25,45 +26,20 @@ static inline __attribute__((always_inline)) float value(const bool is_bf16, con
     return is_bf16 ? bf16_value(((const uint16_t *)from)[i]) : ((const float *)from)[i];
 }
 
-/* Stage d of a transposition by swapping blocks: lane l of one result, and of its partner. */
-#define LOW(l, d) (((l) & (d)) ? LANES + (l) - (d) : (l))
-#define HIGH(l, d) (((l) & (d)) ? LANES + (l) : (l) + (d))
-#if defined(__AVX512F__)
-#define EACH(f, d)                                                                                      \
-    f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), \
-        f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)
-#elif defined(__AVX__)
-#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d)
-#else
-#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d)
-#endif
-
-/* GCC takes lanes of two vectors by a vector of places, clang by as many arguments. */
-#if defined(__clang__)
-#define PICK(x, y, f, d) __builtin_shufflevector(x, y, EACH(f, d))
-#else
-#define PICK(x, y, f, d) __builtin_shuffle(x, y, (mask){EACH(f, d)})
-#endif
-
-#define STAGE(r, d)                                               \
-    _Pragma("GCC unroll 16") for (int i_ = 0; i_ < LANES; i_++) { \
-        if (!(i_ & (d))) {                                        \
-            vec x_ = (r)[i_];                                     \
-            vec y_ = (r)[i_ + (d)];                               \
-            (r)[i_] = PICK(x_, y_, LOW, d);                       \
-            (r)[i_ + (d)] = PICK(x_, y_, HIGH, d);                \
-        }                                                         \
-    }
-
 /* r[i][j] becomes r[j][i]. */
 static inline __attribute__((always_inline)) void transpose(vec r[LANES]) {
-    STAGE(r, 1)
-    STAGE(r, 2)
-#if defined(__AVX__)
-    STAGE(r, 4)
-#endif
 #if defined(__AVX512F__)
-    STAGE(r, 8)
+    TURN_STAGE(16, 1, r, vec, mask)
+    TURN_STAGE(16, 2, r, vec, mask)
+    TURN_STAGE(16, 4, r, vec, mask)
+    TURN_STAGE(16, 8, r, vec, mask)
+#elif defined(__AVX__)
+    TURN_STAGE(8, 1, r, vec, mask)
+    TURN_STAGE(8, 2, r, vec, mask)
+    TURN_STAGE(8, 4, r, vec, mask)
+#else
+    TURN_STAGE(4, 1, r, vec, mask)
+    TURN_STAGE(4, 2, r, vec, mask)
 #endif
 }
 

@@ -9,10 +9,6 @@
 
 #include <omp.h>
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 enum { GROUPS = PANEL_COLUMNS / LINES, PIECE_DEPTH = 4 * PANEL_DEPTH };
 _Static_assert(GROUPS *LINES == PANEL_COLUMNS, "a panel is whole groups");
 

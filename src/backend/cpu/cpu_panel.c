@@ -97,10 +97,6 @@ pack_straight_rows(const bool is_bf16, const void *from, int64_t stride, int64_t
     memcpy(to + (depth - 1) * PANEL_ROWS, &last, PANEL_ROWS * sizeof(float));
 }
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static inline __attribute__((always_inline)) void
 pack_rows(const bool is_bf16, const struct product *p, int64_t row, int64_t k0, int64_t depth, float *to) {
     int64_t rows = least(PANEL_ROWS, p->m - row);

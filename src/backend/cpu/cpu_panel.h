@@ -30,10 +30,6 @@ enum { PANEL_COLUMNS = 2 * LANES };
 /* Depth of a panel: a panel of B (32 KiB with AVX-512) stays in the first-level cache. */
 enum { PANEL_DEPTH = 256 };
 
-static inline int64_t panels_over(int64_t n, int64_t size) {
-    return (n + size - 1) / size;
-}
-
 #define cpu_pack_rows CPU_NAME(cpu_pack_rows)
 #define cpu_pack_columns CPU_NAME(cpu_pack_columns)
 #define cpu_multiply_block CPU_NAME(cpu_multiply_block)

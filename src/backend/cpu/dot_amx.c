@@ -89,7 +89,7 @@ static void multiply(int64_t rows, int64_t pairs, const uint16_t *a, const uint1
 }
 
 const struct dot_kernel *dot_amx(void) {
-    static const struct dot_kernel kernel = {.name = "amx",
+    static const struct dot_kernel kernel = {.name = PRODUCTS_AMX,
                                              .words = "AMX",
                                              .rows = ROWS,
                                              .group = TILE,

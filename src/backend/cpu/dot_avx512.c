@@ -59,7 +59,7 @@ static void multiply(int64_t rows, int64_t pairs, const uint16_t *a, const uint1
 }
 
 const struct dot_kernel *dot_avx512(void) {
-    static const struct dot_kernel kernel = {.name = "avx512_bf16",
+    static const struct dot_kernel kernel = {.name = PRODUCTS_AVX512,
                                              .words = "AVX512-BF16",
                                              .rows = ROWS,
                                              .group = 1,

@@ -2,43 +2,37 @@
 
 #include <string.h>
 
-static enum status missing(const char *kind, const char *why) {
-    return fail(ERR_SYSTEM, "cpu.products: %s is not there: %s; auto or fp32 work everywhere", kind, why);
-}
+static const struct kind {
+    const char *name, *instructions;
+    const struct dot_kernel *(*kernel)(void);
+    bool (*processor_has)(void);
+    enum status (*take)(void); /* NULL: nothing to be asked for */
+} kinds[] = {
+    {PRODUCTS_AVX512, "AVX512-BF16", dot_avx512, dot_processor_has_avx512_bf16, NULL},
+    {PRODUCTS_AMX, "AMX-BF16", dot_amx, dot_processor_has_amx_bf16, dot_processor_take_amx},
+};
 
-static enum status find_avx512(const struct dot_kernel **out) {
-    if (!dot_avx512()) {
-        return missing("avx512_bf16", "the compiler of this build did not know AVX512-BF16");
-    }
-    if (!dot_processor_has_avx512_bf16()) {
-        return missing("avx512_bf16", "this processor has no AVX512-BF16");
-    }
-    *out = dot_avx512();
-    return OK;
-}
-
-static enum status find_amx(const struct dot_kernel **out) {
-    if (!dot_amx()) {
-        return missing("amx", "the compiler of this build did not know AMX");
-    }
-    if (!dot_processor_has_amx_bf16()) {
-        return missing("amx", "this processor has no AMX-BF16");
-    }
-    TRY(dot_processor_take_amx());
-    *out = dot_amx();
-    return OK;
-}
-
-enum status dot_kernel_find(const char *kind, const struct dot_kernel **out) {
+enum status dot_kernel_find(const char *name, const struct dot_kernel **out) {
+    const struct kind *k = NULL;
     *out = NULL;
-    if (!kind || strcmp(kind, "fp32") == 0) {
+    if (!name || strcmp(name, PRODUCTS_FP32) == 0) {
         return OK;
     }
-    if (strcmp(kind, "avx512_bf16") == 0) {
-        return find_avx512(out);
+    for (int i = 0; i < COUNT_OF(kinds); i++) {
+        k = strcmp(kinds[i].name, name) == 0 ? &kinds[i] : k;
     }
-    return strcmp(kind, "amx") == 0
-               ? find_amx(out)
-               : fail(ERR_USAGE,
-                      "cpu.products: \"%s\" is not a kind of products; give fp32, avx512_bf16 or amx", kind);
+    if (!k) {
+        return fail(ERR_USAGE,
+                    "cpu.products: \"%s\" is not a kind of products; give " PRODUCTS_FP32 ", " PRODUCTS_AVX512
+                    " or " PRODUCTS_AMX,
+                    name);
+    }
+    if (!k->kernel() || !k->processor_has()) {
+        return fail(ERR_SYSTEM, "cpu.products: %s is not there: %s %s; auto or fp32 work everywhere", name,
+                    k->kernel() ? "this processor has no" : "the compiler of this build did not know",
+                    k->instructions);
+    }
+    TRY(k->take ? k->take() : OK);
+    *out = k->kernel();
+    return OK;
 }

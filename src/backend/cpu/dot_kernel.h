@@ -21,11 +21,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "util/status.h"
+#include "backend/backend.h"
 
 /* A panel of B is so many columns, for either kernel: [k / 2][column][2], k filled up with zeros to a
  * multiple of DOT_ROUND. */
 enum { DOT_COLUMNS = 32, DOT_ROUND = 32 };
+static inline int64_t dot_filled(int64_t depth) {
+    return (depth + DOT_ROUND - 1) / DOT_ROUND * DOT_ROUND;
+}
 /* Of a panel of A, at most. */
 enum { DOT_MOST_ROWS = 32 };
 
@@ -55,8 +58,8 @@ bool dot_processor_has_amx_bf16(void);
  */
 enum status dot_processor_take_amx(void);
 
-/* The kernel of a kind of products: "fp32" (also NULL) has none, *out is NULL. Fails: ERR_USAGE for an
+/* The kernel of a kind of products: PRODUCTS_FP32 (also NULL) has none, *out is NULL. Fails: ERR_USAGE for an
  * unknown kind, ERR_SYSTEM for one that is not there, with the reason. */
-enum status dot_kernel_find(const char *kind, const struct dot_kernel **out);
+enum status dot_kernel_find(const char *name, const struct dot_kernel **out);
 
 #endif

@@ -5,14 +5,10 @@
 #include "backend/cpu/dot_kernel.h"
 #include "util/mem.h"
 
-static int64_t filled(int64_t n) {
-    return (n + DOT_ROUND - 1) / DOT_ROUND * DOT_ROUND;
-}
-
 /* Panels are DOT_COLUMNS wide and DOT_ROUND deep, which are the same: either way takes as much. */
 int64_t kept_elements(int64_t rows, int64_t columns) {
     _Static_assert((int)DOT_ROUND == (int)DOT_COLUMNS, "panels of both ways have the same size");
-    return filled(rows) * filled(columns);
+    return dot_filled(rows) * dot_filled(columns);
 }
 
 static const char *end_of(const struct kept_weight *w) {

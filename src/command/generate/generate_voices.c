@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "command/generate/generate.h"
 #include "store/adapter_folder.h"
@@ -93,58 +92,23 @@ enum status generate_open_users(struct generation *g) {
     return comm_agree(g->session.comm, st);
 }
 
-static enum status open_one(struct generation *g, const char *key, const char *folder, enum model_head head,
-                            struct model **out) {
-    struct session *s = &g->session;
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .kind = ARENA_FROZEN};
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, out));
-    TRY(session_need_head(*out, folder, head));
-    return comm_agree(s->comm, session_check_ids(s, *out, key, folder));
-}
-
-static bool is_adapter(const char *folder) {
-    struct text path = {0};
-    bool found = text_printf(&path, "%s/adapter_config.json", folder) == OK && access(path.data, F_OK) == 0;
-    text_free(&path);
-    return found;
-}
-
-/* Local. A folder of adapters: another set on the policy's base. */
-static enum status read_adapter(struct generation *g, const char *key, const char *folder,
-                                const struct lora **out) {
-    struct session *s = &g->session;
-    struct lora_layout layout = {0};
-    struct lora *set = NULL;
-    json_t *config = NULL;
-    enum status st;
-    TRY_TO(done, adapter_config_read(folder, &config));
-    if (adapter_config_head(config) != HEAD_LANGUAGE) {
-        st = fail(ERR_USAGE, "%s: %s is the adapter of a reward model", key, folder);
-        goto done;
-    }
-    TRY_TO(done, adapter_config_layout(config, folder, false, &s->model->config, &layout));
-    TRY_TO(done, lora_open(s->model, &layout, ARENA_FROZEN, 0, &set));
-    st = adapter_folder_read(folder, set);
-    *out = set;
-done:
-    lora_use(s->model, s->lora);
-    lora_layout_free(&layout);
-    json_decref(config);
-    return st;
-}
-
 /* Collective. A voice on the policy's own base where its folder is that base, or adapters; else its own
  * model. */
 static enum status open_voice(struct generation *g, enum voice_kind v, const char *key, const char *folder) {
     struct session *s = &g->session;
-    bool is_base = strcmp(folder, s->settings->model) == 0, is_set = is_adapter(folder);
+    bool is_base = strcmp(folder, s->settings->model) == 0, is_set = adapter_folder_is(folder);
+    struct lora *set = NULL;
     if (!is_base && !is_set) {
-        return open_one(g, key, folder, HEAD_LANGUAGE, &g->voices[v]);
+        const struct other_model voice = {
+            .key = key, .folder = folder, .head = HEAD_LANGUAGE, .ids = IDS_ALL, .kind = ARENA_FROZEN};
+        return session_open_other(s, &voice, &g->voices[v], NULL);
     }
     g->voices[v] = s->model;
     g->options.has_adapters = true;
     g->options.adapters[VOICE_POLICY] = s->lora;
-    return comm_agree(s->comm, is_set ? read_adapter(g, key, folder, &g->options.adapters[v]) : OK);
+    enum status st = is_set ? session_put_adapter(s, key, folder, s->model, &set) : OK;
+    g->options.adapters[v] = set;
+    return comm_agree(s->comm, st);
 }
 
 enum status generate_open_voices(struct generation *g) {
@@ -164,7 +128,12 @@ enum status generate_open_voices(struct generation *g) {
             TRY(open_voice(g, (enum voice_kind)v, voices[v].key, voices[v].folder));
         }
     }
-    return *s->reward_model ? open_one(g, "reward_model", s->reward_model, HEAD_SCORE, &g->judge) : OK;
+    const struct other_model judge = {.key = "reward_model",
+                                      .folder = s->reward_model,
+                                      .head = HEAD_SCORE,
+                                      .ids = IDS_DRAWN,
+                                      .kind = ARENA_FROZEN};
+    return *s->reward_model ? session_open_other(&g->session, &judge, &g->judge, NULL) : OK;
 }
 
 /* The workspace holds a prompt with all its samples at once. */

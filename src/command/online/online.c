@@ -93,8 +93,8 @@ static enum status check_settings(const struct run *run) {
         return fail(ERR_USAGE, "train.steps=%lld is no multiple of online.inner_epochs=%lld",
                     (long long)s->train.steps, (long long)s->online.inner_epochs);
     }
-    bool is_adapted = *s->reference_adapter && strcmp(s->reference_adapter, "none") != 0;
-    return s->online.sync_reference && (*s->adapter || s->lora.rank > 0 || is_adapted)
+    bool is_adapted = *s->adapter || s->lora.rank > 0 || session_adapts_reference(s);
+    return s->online.sync_reference && is_adapted
                ? fail(ERR_USAGE,
                       "online.sync_reference: a reference cannot follow adapters; train the whole model")
                : OK;

@@ -198,30 +198,35 @@ static enum status follow(void *context, int64_t step) {
     return live_reference_follow(&o->live, t->session.model->trained, step);
 }
 
+/* It says what it makes of what the policy draws, or draws with it. */
+static enum other_ids ids_of_reference(const struct settings *s) {
+    return online_has_other(s) ? IDS_ALL : IDS_DRAWN;
+}
+
 /* Collective. A second model that stands still, or follows. */
 static enum status open_second(struct trainer *t, struct online_state *o) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    const char *folder = *settings->reference ? settings->reference : settings->model;
-    const struct model_folder_options options = {
+    const struct other_model reference = {
+        .key = "reference",
+        .folder = *settings->reference ? settings->reference : settings->model,
         .head = HEAD_LANGUAGE,
+        .ids = ids_of_reference(settings),
+        .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN,
         .value_head = settings->online.sync_reference && s->value_head, /* follows every parameter */
-        .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
+    };
     struct model *model;
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, &model));
+    TRY(session_open_other(s, &reference, &model, &s->train.reference_model));
     o->live.every = settings->online.sync_reference ? settings->online.reference_sync_steps : 0;
     o->live.mixup = settings->online.reference_mixup_alpha;
-    enum status st = live_reference_open(&o->live, model, s->model);
-    st = st == OK ? session_need_head(model, folder, HEAD_LANGUAGE) : st;
-    st = st == OK ? model_folder_hash(model, &s->train.reference_model) : st;
-    TRY(comm_agree(s->comm, st));
+    TRY(comm_agree(s->comm, live_reference_open(&o->live, model, s->model)));
     o->reference = model;
     if (settings->online.sync_reference) {
         t->training.reference = model->base;
         t->training.updated = follow;
         t->training.updated_context = t;
     }
-    log_root(LOG_INFO, "the reference is %s%s", folder, o->live.every > 0 ? ", and follows" : "");
+    log_root(LOG_INFO, "the reference is %s%s", reference.folder, o->live.every > 0 ? ", and follows" : "");
     return OK;
 }
 
@@ -232,11 +237,10 @@ static enum status open_reference(struct trainer *t, struct online_state *o) {
         return OK;
     }
     o->live.tokens = true;
-    bool is_bare = !*s->settings->reference_adapter || strcmp(s->settings->reference_adapter, "none") == 0;
-    if (is_bare && (!s->lora || has_second(t))) {
+    if (!session_adapts_reference(s->settings) && (!s->lora || has_second(t))) {
         return open_second(t, o);
     }
-    TRY(session_open_reference(s, &o->reference, &s->train.reference_model));
+    TRY(session_open_reference(s, ids_of_reference(s->settings), &o->reference, &s->train.reference_model));
     if (o->reference != s->model) {
         o->live.model = o->reference; /* which closes it */
     }
@@ -246,16 +250,14 @@ static enum status open_reference(struct trainer *t, struct online_state *o) {
 /* Collective. */
 static enum status open_judge(struct trainer *t, const char *folder, struct reward_model *out) {
     struct session *s = &t->session;
-    const struct model_folder_options options = {.head = HEAD_LANGUAGE, .kind = ARENA_FROZEN};
+    const struct other_model judge = {
+        .key = "reward_model", .folder = folder, .head = HEAD_SCORE, .ids = IDS_DRAWN, .kind = ARENA_FROZEN};
     const char *slash = strrchr(folder, '/');
     uint64_t hash;
-    TRY(model_folder_open(s->comm, s->backend, folder, &options, &out->model));
-    enum status st = session_need_head(out->model, folder, HEAD_SCORE);
-    st = st == OK ? session_check_ids(s, out->model, "reward_model", folder) : st;
-    st = st == OK ? model_folder_hash(out->model, &hash) : st;
-    t->own_contents = st == OK ? hash_join(t->own_contents, hash) : 0;
+    TRY(session_open_other(s, &judge, &out->model, &hash));
+    t->own_contents = hash_join(t->own_contents, hash);
     out->name = mem_strdup(slash && slash[1] ? slash + 1 : folder);
-    return comm_agree(s->comm, st == OK ? mem_ok(out->name) : st);
+    return comm_agree(s->comm, mem_ok(out->name));
 }
 
 /* Local. online.reward_weights, one for each model. */
