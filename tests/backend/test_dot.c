@@ -164,9 +164,9 @@ static const struct dot_case cases[] = {
     {4, 100, 64, true, false, false, false, 1, 1, 2},
     {7, 96, 100, false, true, true, true, 1, 1, 5},
     {13, 40, 96, false, false, true, false, 0.25f, 1, 0},
-    {15, 70, 33, true, false, false, true, 1, 1, 7},
+    {15, 70, 33, true, false, false, true, 0.3f, 1, 7},
     {17, 35, 516, false, true, true, false, 1, 0, 0},
-    {33, 65, 1027, false, true, false, true, 0.5f, 1, 1},
+    {33, 65, 1027, false, true, false, true, -1.7f, 1, 1},
     {47, 64, 34, false, false, true, true, 1, 0, 4},
     {50, 95, 530, true, false, false, true, 1, 1, 0},
     {61, 33, 40, true, true, true, false, 1, 1, 6},
@@ -235,14 +235,15 @@ static void forget(struct backend *b, struct made *x) {
     mem_free(x->shift);
 }
 
-/* alpha s + r is fused or not, as this instruction set's loops are: powers of two make no difference. */
+/* alpha s is rounded, not fused with the sum. */
 static float expected_at(const struct made *x, const struct dot_case *c, bool is_amx, int64_t i, int64_t j) {
     int64_t depth = is_amx ? 1024 : 512;
     float r = c->beta != 0 ? x->before[i * c->n + j] : 0;
     r = c->bias ? r + x->shift[j] : r;
     for (int64_t k = 0; k < c->k; k += depth) {
         float s = piece_of(&x->plain, is_amx, i, j, k, k + depth < c->k ? k + depth : c->k);
-        r = fmaf(c->alpha, s, r);
+        volatile float product = c->alpha * s;
+        r = product + r;
     }
     return c->wide_c ? r : bf16_value(bf16_bits(r));
 }
@@ -369,6 +370,135 @@ static void test_kept_weights(void **state) {
     }
 }
 
+static struct gemm product_of(const struct made *x, struct tensor b, bool is_turned) {
+    return (struct gemm){.a = x->a, .b = b, .c = x->c, .transpose_b = is_turned, .alpha = 1};
+}
+
+/* The panels are what a product reads: a value that changes behind them, unsaid, is not seen until it is
+ * said; a part that begins within a panel is read from memory. */
+static void expect_panels_are_read(struct backend *b, bool is_turned) {
+    enum { M = 5, N = 64, K = 96, AT = 40 };
+    float first[M * N], unsaid[M * N], said[M * N], part[M];
+    struct rng g = rng_stream(11, is_turned, 0, 0);
+    const struct dot_case c = {M, N, K, false, is_turned, false, true, 1, 0, 0};
+    struct made x = make(b, &c, &g);
+    const struct gemm call = product_of(&x, x.b, is_turned);
+    must(backend_keep_weights(b, x.b));
+    must(backend_gemm(b, &call));
+    must(backend_read(b, first, x.c.data, sizeof first));
+    uint16_t *weights = backend_host_address(b, x.b.data);
+    assert_non_null(weights);
+    weights[is_turned ? AT * K : AT] = bf16_bits(1000); /* column AT at k = 0 */
+    must(backend_gemm(b, &call));
+    must(backend_read(b, unsaid, x.c.data, sizeof unsaid));
+    assert_memory_equal(unsaid, first, sizeof first);
+    if (is_turned) {
+        struct gemm one = product_of(&x, tensor_rows(x.b, AT, 1), true);
+        one.c = tensor_at(x.c.data, M, 1, DTYPE_F32);
+        must(backend_gemm(b, &one));
+        must(backend_read(b, part, x.c.data, sizeof part));
+    }
+    backend_weights_changed(b, x.b);
+    must(backend_gemm(b, &call));
+    must(backend_read(b, said, x.c.data, sizeof said));
+    for (int64_t i = 0; i < M * N; i++) {
+        assert_true(same_bits(said[i], first[i]) == (i % N != AT));
+        assert_true(!is_turned || i % N != AT || same_bits(said[i], part[i / N]));
+    }
+    backend_drop_weights(b, x.b);
+    forget(b, &x);
+}
+
+static void test_panels_are_read(void **state) {
+    (void)state;
+    for (int kind = 0; kind < 2 * COUNT_OF(kinds); kind++) {
+        struct backend *b = open_kind(kinds[kind / 2], 2);
+        expect_panels_are_read(b, kind % 2);
+        backend_close(b);
+    }
+}
+
+/* Products of several blocks of rows, columns and k: the bits are those of kept weights in few rows, which
+ * are taken in one go, and some elements are looked at beside plain loops. */
+static void expect_blocks(struct backend *b, const struct dot_case *c, bool is_amx) {
+    enum { FEW = 40 };
+    struct rng g = rng_stream((uint64_t)c->k, 0, 0, 0);
+    struct made x = make(b, c, &g);
+    int64_t size = (int64_t)dtype_size(x.c.type), bytes = c->m * c->n * size;
+    char *blocks = mem_calloc(bytes, 1), *rows = mem_calloc(bytes, 1);
+    assert_true(blocks && rows);
+    struct gemm call = product_of(&x, x.b, c->transpose_b);
+    must(backend_gemm(b, &call));
+    must(backend_read(b, blocks, x.c.data, bytes));
+    must(backend_keep_weights(b, x.b));
+    for (int64_t i = 0; i < c->m; i += FEW) {
+        int64_t count = i + FEW < c->m ? FEW : c->m - i;
+        call.a = tensor_rows(x.a, i, count);
+        call.c = tensor_rows(x.c, i, count);
+        must(backend_gemm(b, &call));
+    }
+    must(backend_read(b, rows, x.c.data, bytes));
+    assert_memory_equal(blocks, rows, (size_t)bytes);
+    for (int i = 0; i < 20; i++) {
+        int64_t row = i ? rng_below(&g, c->m) : c->m - 1, column = i ? rng_below(&g, c->n) : c->n - 1;
+        int64_t at = row * c->n + column;
+        float value =
+            c->wide_c ? ((float *)(void *)blocks)[at] : bf16_value(((uint16_t *)(void *)blocks)[at]);
+        assert_true(same_bits(value, expected_at(&x, c, is_amx, row, column)));
+    }
+    backend_drop_weights(b, x.b);
+    mem_free(blocks);
+    mem_free(rows);
+    forget(b, &x);
+}
+
+static void test_blocks(void **state) {
+    static const struct dot_case large[] = {
+        {33, 33, 50000, false, true, false, false, 1, 0, 0}, /* bf16: all of k, few lines a block */
+        {514, 3, 4200, false, true, false, true, 1, 0, 0},   /* fp32: two spans of k, rows in two blocks */
+        {2, 514, 4200, false, false, false, true, 1, 0, 0},  /* columns in two */
+    };
+    (void)state;
+    for (int kind = 0; kind < COUNT_OF(kinds); kind++) {
+        struct backend *b = open_kind(kinds[kind], 2);
+        for (int i = 0; i < COUNT_OF(large); i++) {
+            expect_blocks(b, &large[i], kind == 1);
+        }
+        backend_close(b);
+    }
+}
+
+/* Threads that hold tiles. */
+static int configured(int threads) {
+    int n = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : n)
+    n += emulated_tiles.palette != 0;
+    return n;
+}
+
+/* After a product, of few rows or of many, no thread has a configuration of tiles. */
+static void test_tiles_are_released(void **state) {
+    enum { THREADS = 3 };
+    static const int64_t rows[] = {1, 20, 200};
+    struct backend *b = open_kind("amx", THREADS);
+    struct rng g = rng_stream(13, 0, 0, 0);
+    const struct dot_case c = {200, 500, 100, false, true, false, true, 1, 0, 0};
+    struct made x = make(b, &c, &g);
+    (void)state;
+    for (int i = 0; i < COUNT_OF(rows); i++) {
+        struct gemm call = product_of(&x, x.b, true);
+        call.a.rows = call.c.rows = rows[i];
+        must(backend_gemm(b, &call));
+        assert_int_equal(configured(THREADS), 0);
+    }
+    dot_amx()->begin();
+    assert_int_equal(configured(THREADS), 1); /* it would be seen */
+    dot_amx()->end();
+    assert_int_equal(configured(THREADS), 0);
+    forget(b, &x);
+    backend_close(b);
+}
+
 /* Rows among many, of a few or alone: the same bits. */
 static void test_neighbours(void **state) {
     enum { MANY = 200, N = 70, K = 1100 };
@@ -443,10 +573,11 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_emulated_sums), cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_order_of_sums), cmocka_unit_test(test_kept_weights),
-        cmocka_unit_test(test_neighbours),    cmocka_unit_test(test_fp32_operands),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_emulated_sums),      cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_order_of_sums),      cmocka_unit_test(test_kept_weights),
+        cmocka_unit_test(test_panels_are_read),    cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_tiles_are_released), cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_fp32_operands),      cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

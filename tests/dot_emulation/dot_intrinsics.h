@@ -73,8 +73,9 @@ EMULATED void _mm512_storeu_ps(void *to, __m512 from) {
     memcpy(to, &from, sizeof from);
 }
 
-/* The odd ones first. */
-EMULATED __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
+/* The odd ones first. A call, since kernels have it unrolled in hundreds of places. */
+static __attribute__((noinline, unused)) void emulated_pairs_dot(float sum[16], const uint32_t a[16],
+                                                                 const uint32_t b[16]) {
     float s[16], x[2][16], y[2][16];
     for (int i = 0; i < 16; i++) {
         s[i] = emulated_flush(sum[i]);
@@ -85,6 +86,16 @@ EMULATED __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
     }
     emulated_fma_all(x[1], y[1], s);
     emulated_fma_all(x[0], y[0], s);
+    memcpy(sum, s, sizeof s);
+}
+
+EMULATED __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
+    float s[16];
+    uint32_t x[16], y[16];
+    memcpy(s, &sum, sizeof s);
+    memcpy(x, &a, sizeof x);
+    memcpy(y, &b, sizeof y);
+    emulated_pairs_dot(s, x, y);
     memcpy(&sum, s, sizeof sum);
     return sum;
 }

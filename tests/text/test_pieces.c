@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "text/encode_internal.h"
 #include "text/pieces.h"
 #include "text/tokenizer_internal.h"
 #include "util/mem.h"
@@ -132,10 +133,106 @@ static void zeros_count(void **state) {
     tokenizer_close(t);
 }
 
+enum { WORD = 5 };
+
+/* " aaaa" and so on. */
+static const char *word_at(int64_t i, char word[WORD + 1]) {
+    word[0] = ' ';
+    for (int at = 1; at < WORD; at++, i /= 26) {
+        word[at] = (char)('a' + i % 26);
+    }
+    word[WORD] = '\0';
+    return word;
+}
+
+static struct piece *line_of(const struct pieces *p, const char *word) {
+    return pieces_line(p, piece_key(word, WORD, WORD));
+}
+
+/* Words of the first line that so many share, of those that the cache takes. */
+static void find_neighbours(const struct encoder *e, struct bpe_scratch *scratch, char words[][WORD + 1],
+                            int64_t wanted) {
+    enum { WORDS = 26 * 26 * 26 * 26, MOST = 4 };
+    static int32_t first[PIECE_LINES][MOST];
+    static uint8_t counts[PIECE_LINES];
+    char word[WORD + 1];
+    assert_true(wanted <= MOST);
+    for (int32_t i = 0; i < WORDS; i++) {
+        int64_t line = (line_of(&e->pieces, word_at(i, word)) - e->pieces.lines) / 2;
+        assert_int_equal(bpe_word(&e->t->bpe, scratch, word, WORD), OK);
+        if (scratch->count > PIECE_IDS) {
+            continue;
+        }
+        first[line][counts[line]++] = i;
+        if (counts[line] == wanted) {
+            for (int64_t at = 0; at < wanted; at++) {
+                word_at(first[line][at], words[at]);
+            }
+            return;
+        }
+    }
+    FAIL("no line has %lld words", (long long)wanted);
+}
+
+static const struct piece *look(struct piece *line, const char *word) {
+    struct piece_key key = piece_key(word, WORD, WORD);
+    for (int place = 0; place < 2; place++) {
+        if (piece_is(&line[place], key, WORD)) {
+            return &line[place];
+        }
+    }
+    return NULL;
+}
+
+/* Four words of one line of two places: a new one takes the second, what is found again moves to the first,
+ * and stays there while others come. Ids are those without the cache at each step. */
+static void a_full_line_gives_way(void **state) {
+    enum { WORDS = 4 };
+    /* a word, then which are in the line: first and second place */
+    static const int steps[][3] = {{0, 0, -1}, {1, 0, 1}, {2, 0, 2}, {0, 0, 2}, {2, 2, 0}, {3, 2, 3},
+                                   {0, 2, 0},  {2, 2, 0}, {1, 2, 1}, {1, 1, 2}, {3, 1, 3}, {2, 1, 2}};
+    struct tokenizer *t = open_fixture("gpt2");
+    struct encoder *e;
+    struct bpe_scratch scratch = {0};
+    struct ids ids = {0}, expected = {0};
+    struct text text = {0}, chars = {0}, expected_chars = {0};
+    char words[WORDS][WORD + 1];
+    (void)state;
+    assert_int_equal(encoder_open(t, &e), OK);
+    find_neighbours(e, &scratch, words, WORDS);
+    struct piece *line = line_of(&e->pieces, words[0]);
+    for (int i = 0; i < COUNT_OF(steps); i++) {
+        ids.count = expected.count = 0;
+        text_clear(&text);
+        text_clear(&chars);
+        text_clear(&expected_chars);
+        assert_int_equal(text_puts(&text, words[steps[i][0]]), OK);
+        expect(t, &scratch, &text, &expected, &expected_chars);
+        assert_int_equal(tokenizer_encode(e, text.data, text.len, &ids, &chars), OK);
+        assert_int_equal(ids.count, expected.count);
+        assert_memory_equal(ids.data, expected.data, (size_t)ids.count * sizeof *ids.data);
+        assert_int_equal(chars.len, expected_chars.len);
+        assert_memory_equal(chars.data, expected_chars.data, chars.len);
+        for (int w = 0; w < WORDS; w++) {
+            int place = w == steps[i][1] ? 0 : w == steps[i][2] ? 1 : -1;
+            assert_ptr_equal(look(line, words[w]), place < 0 ? NULL : line + place);
+        }
+    }
+    encoder_close(e);
+    bpe_scratch_free(&scratch);
+    ids_free(&ids);
+    ids_free(&expected);
+    text_free(&text);
+    text_free(&chars);
+    text_free(&expected_chars);
+    tokenizer_close(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_is_the_bytes_and_no_more),
         cmocka_unit_test(ids_are_those_without_it),
+        cmocka_unit_test(a_full_line_gives_way),
         cmocka_unit_test(zeros_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

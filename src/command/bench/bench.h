@@ -20,7 +20,8 @@ enum status bench_row(struct bench *b, const char *format, ...) __attribute__((f
 
 /* Local. FLOP/s of independent fused multiply-adds in fp32 in registers, on `threads` threads. */
 double bench_peak_fma(int threads);
-/* Local. Bytes per second of reading memory, all threads of a back end whose memory is the host's. */
+/* Local. Bytes per second of reading memory, by all of a back end's threads; 0 where its memory is not the
+ * host's. */
 enum status bench_peak_read(struct backend *backend, double *bytes_per_s);
 
 /* Local. Numbers of [-0.1, 0.1), a stream of them for each tensor. */

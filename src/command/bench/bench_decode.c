@@ -3,7 +3,6 @@
  * reads all weights but the embedding, and the keys and values of every sequence. The processor's time of a
  * step tells a slow step from a machine that has other things to do. */
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 #include "command/bench/bench.h"
@@ -143,8 +142,7 @@ enum status bench_decode(struct bench *bench) {
     struct comm *c = bench->session.comm;
     struct decode_bench d = {
         .bench = bench, .prompt = (int32_t)s->bench.tokens, .steps = (int32_t)s->bench.repeats};
-    bool is_cpu = strncmp(bench->session.backend->caps.name, "cpu", 3) == 0;
-    enum status st = is_cpu ? bench_peak_read(bench->session.backend, &d.peak_read) : OK;
+    enum status st = bench_peak_read(bench->session.backend, &d.peak_read);
     st = st == OK ? open_all(&d) : st;
     if (st == OK && c->rank == 0) {
         if (d.peak_read > 0) {

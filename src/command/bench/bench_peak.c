@@ -100,9 +100,9 @@ enum status bench_peak_read(struct backend *backend, double *bytes_per_s) {
     double best = 0;
     const int64_t n = (int64_t)BLOCKS * READ_BLOCK, bytes = n * (int64_t)sizeof(float);
     TRY(backend_alloc(backend, bytes, &data));
-    const float *x = data;
+    const float *x = backend_host_address(backend, data);
     enum status st = backend_zero_tensor(backend, tensor_at(data, 1, n, DTYPE_F32));
-    for (int i = 0; i < REPEATS && st == OK; i++) {
+    for (int i = 0; i < REPEATS && x && st == OK; i++) {
         float sum = 0;
         double began = clock_seconds();
 #pragma omp parallel for num_threads(backend->caps.threads) schedule(static) reduction(+ : sum)
