@@ -4,10 +4,11 @@
 #   benchmarks/kmeans.sh [ROUNDS [RESULTS.csv]]
 # Environment variables: ROWS; WIDTHS and CLUSTERS, lists, each with each; DECAY: column d is scaled by d^-DECAY (0: noise
 # that is alike in all directions; 0.5: a spectrum that falls, as embeddings have it); ITERATIONS; PROGRAMS, a list
-# of: collimate (2 ranks), threads (1 rank with 2 threads), files (2 ranks, rows read from a file in each pass, 64 MiB of
-# memory for them), sklearn, faiss (Kmeans), faiss-super (SuperKmeans: prunes by chance bounds, and takes no given centers:
-# random rows). PYTHON names an interpreter that has scikit-learn, faiss-cpu and threadpoolctl; COLLIMATE the
-# program. A pass is one assignment of all rows (and the new centers).
+# of: collimate (2 ranks), threads (1 rank with 2 threads), plain (2 ranks, no distance spared: bench.pruning=none),
+# files (2 ranks, rows read from a file in each pass, 64 MiB of memory for them), sklearn, faiss (Kmeans), faiss-super
+# (SuperKmeans: prunes by chance bounds, and takes no given centers: random rows). PYTHON names an interpreter that has
+# scikit-learn, faiss-cpu and threadpoolctl; COLLIMATE the program. A pass is one assignment of all rows (and the new
+# centers).
 set -euo pipefail
 rounds=${1:-2} results=${2:-kmeans.csv}
 rows=${ROWS:-1000000} decay=${DECAY:-0} iterations=${ITERATIONS:-10}
@@ -43,6 +44,7 @@ for round in $(seq "$rounds"); do # in turn, so that a neighbor's load hits all
                 case $program in
                 collimate) ours collimate 2 ;;
                 threads) ours collimate-threads 1 ;;
+                plain) ours collimate-plain 2 bench.pruning=none ;;
                 files) ours collimate-files 2 bench.memory_mib=64 ;;
                 *) peer "$program" ;;
                 esac >> "$results"
@@ -54,4 +56,4 @@ echo "$rows rows, decay $decay; load $(cut -d' ' -f1-3 /proc/loadavg); best of $
 printf '%6s %8s %-18s %9s %10s %10s %12s %9s\n' width clusters program "s / pass" "rows / s" objective "peak MiB" "spared %"
 tail -n +2 "$results" | sort -t, -k3,3n -k4,4n -k2,2 -k7,7g | awk -F, -v rows="$rows" '!seen[$2, $3, $4]++ {
     printf "%6d %8d %-18s %9.4f %10.0f %12.8g %9.0f %9s%s\n", $3, $4, $2, $7, rows / $7, $8, $9, $10,
-        $2 == "collimate" || $2 == "collimate-files" ? "  (MiB a rank)" : "" }'
+        $2 ~ /^collimate(-plain|-files)?$/ ? "  (MiB a rank)" : "" }'

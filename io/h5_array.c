@@ -192,22 +192,36 @@ static void transit_close(struct transit *t) {
     }
 }
 
-/* Copies this rank's rows of a range to `to`, in order; *bytes: how many. */
+/* Local. Rows that this rank brings, to `to`. */
+static enum status take_piece(const struct transit *t, struct range r, const char *data, char *to) {
+    int64_t n = r.last - r.first;
+    int64_t at = t->shards ? shard_packed(t->shards, r.first) : r.first - t->parts[t->w->c->rank].first;
+    if (t->rows) {
+        return t->rows->read(t->rows->context, at, n, to);
+    }
+    memcpy(to, data + at * t->row_bytes, (size_t)(n * t->row_bytes));
+    return OK;
+}
+
+/* Local. This rank's rows of a range end to end to `to`; *bytes: how many. */
 static enum status take_rows(const struct transit *t, struct range rows, const char *data, char *to,
                              int64_t *bytes) {
-    int rank = t->w->c->rank;
-    struct pieces pieces = pieces_of(t, rank, rows);
+    struct pieces pieces = pieces_of(t, t->w->c->rank, rows);
     enum status st = OK;
     *bytes = 0;
     for (struct range r; next_piece(&pieces, &r);) {
-        int64_t n = (r.last - r.first) * t->row_bytes;
-        int64_t at = t->shards ? shard_packed(t->shards, r.first) : r.first - t->parts[rank].first;
-        if (!t->rows) {
-            memcpy(to + *bytes, data + at * t->row_bytes, (size_t)n);
-        } else if (st == OK) {
-            st = t->rows->read(t->rows->context, at, r.last - r.first, to + *bytes);
-        }
-        *bytes += n;
+        st = st == OK ? take_piece(t, r, data, to + *bytes) : st;
+        *bytes += (r.last - r.first) * t->row_bytes;
+    }
+    return st;
+}
+
+/* Local. What this rank brings of its own rows goes to its places in the block. */
+static enum status take_own(const struct transit *t, struct range own, const char *data) {
+    struct pieces pieces = pieces_of(t, t->w->c->rank, own);
+    enum status st = OK;
+    for (struct range r; next_piece(&pieces, &r);) {
+        st = st == OK ? take_piece(t, r, data, t->block + (r.first - own.first) * t->row_bytes) : st;
     }
     return st;
 }
@@ -235,16 +249,22 @@ static enum status move_rows(struct transit *t, int64_t round, const char *data,
     }
     char *to = t->send;
     for (int r = 0; r < c->size; r++) {
-        enum status taken = take_rows(t, owned(t, r, round), data, to, &t->send_bytes[r]);
+        enum status taken;
+        t->send_bytes[r] = t->recv_bytes[r] = 0;
+        if (r == c->rank) { /* nothing of its own passes through the exchange */
+            taken = take_own(t, own, data);
+        } else {
+            taken = take_rows(t, owned(t, r, round), data, to, &t->send_bytes[r]);
+            t->recv_bytes[r] = bytes_from(t, r, own);
+        }
         st = st == OK ? taken : st;
-        t->recv_bytes[r] = bytes_from(t, r, own);
         to += t->send_bytes[r];
     }
     TRY(t->rows ? comm_agree(c, st) : OK);
     TRY(comm_exchange(c, t->send, t->send_bytes, t->recv, t->recv_bytes));
     const char *from = t->recv;
     for (int r = 0; r < c->size; r++) {
-        from += place_rows(t, r, own, from);
+        from += r != c->rank ? place_rows(t, r, own, from) : 0;
     }
     *block = t->block;
     return OK;

@@ -189,6 +189,7 @@ struct settings {
         int kind; /* 0 ops, 1 comm, 2 step, 3 kmeans */
         int64_t repeats, tokens, sequences, largest, rows, width, clusters, iterations, memory_mib;
         int collective; /* 0 all, i: collective i - 1 */
+        int pruning;    /* enum kmeans_pruning */
         double decay;
     } bench;
 };

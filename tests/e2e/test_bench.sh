@@ -34,6 +34,9 @@ for n in 1 2; do
         bad "kmeans on $n ranks"
     tail -1 "$work/kmeans$n.csv" | cut -d, -f6,9,10 > "$work/kmeans.$n"
 done
+"$COLLIMATE" --quiet bench $small bench.pruning=none bench.memory_mib=2 output="$work/plain.csv" > "$work/kmeans" || bad "plain kmeans"
+[ "$(tail -1 "$work/plain.csv" | cut -d, -f6,9)" = "$(cut -d, -f1,2 "$work/kmeans.1")" ] || bad "kmeans, plain: another result"
+[ "$(tail -1 "$work/plain.csv" | cut -d, -f10)" = 0.0000 ] || bad "kmeans, plain: distances spared: $(cat "$work/plain.csv")"
 "$COLLIMATE" --quiet bench $small bench.rows=50000 bench.iterations=2 bench.memory_mib=1 > "$work/kmeans" || bad "kmeans from a file"
 cmp -s "$work/kmeans.1" "$work/kmeans.2" || bad "kmeans: $(cat "$work"/kmeans.?)"
 awk -F, '{ exit !($2 > 0 && $3 > 0) }' "$work/kmeans.1" || bad "kmeans: no objective, or nothing pruned: $(cat "$work/kmeans.1")"

@@ -147,6 +147,7 @@ static enum status run(struct kmeans_bench *b) {
         .n = b->n, .width = b->width, .range = b->mine, .read = read_rows, .context = b};
     const struct kmeans_options options = {.clusters = b->clusters,
                                            .iterations = s->bench.iterations,
+                                           .pruning = (enum kmeans_pruning)s->bench.pruning,
                                            .initial = b->initial,
                                            .memory_bytes = s->bench.memory_mib << 20};
     double select_s = 0;
