@@ -42,6 +42,7 @@ static enum status look_at_reference(struct trainer *t, const struct model_confi
         return OK;
     }
     TRY(look_at_folder(t, folder, HEAD_LANGUAGE, &own));
+    TRY(comm_agree(s->comm, session_check_other(s, "reference", folder)));
     enum status st = s->train.view ? rows_check_vocabulary(&s->train, own.vocabulary) : OK;
     st = st == OK && s->eval.view ? rows_check_vocabulary(&s->eval, own.vocabulary) : st;
     return st == OK ? OK : note("checking the data against reference %s", folder);

@@ -78,8 +78,11 @@ static enum status settle_products(struct session *s, struct backend_request *re
     if (!own || !is_cpu || s->settings->compute != COMPUTE_BF16) {
         return OK;
     }
-    TRY(products_choose(s->comm, request, s->settings->train.deterministic, &kind));
-    s->run->products = kind;
+    if (!s->run->products) { /* measured once a process */
+        TRY(products_choose(s->comm, request, s->settings->train.deterministic, &kind));
+        s->run->products = kind;
+    }
+    kind = s->run->products;
     if (strcmp(kind, own) == 0) {
         return OK;
     }
@@ -92,7 +95,7 @@ static enum status settle_products(struct session *s, struct backend_request *re
 /* NULL: to be measured. */
 static const char *products_wanted(const struct session *s) {
     const char *named = settings_products(s->settings);
-    return strcmp(named, "auto") == 0 ? s->run->products : named;
+    return strcmp(named, "auto") == 0 ? NULL : named;
 }
 
 enum status session_open_backend(struct session *s, const char *device, bool deterministic) {
@@ -123,7 +126,8 @@ const char *session_numbers(const struct session *s) {
 }
 
 enum status session_tokenizer_of(const char *folder, struct tokenizer **out) {
-    static const char *const files[] = {"tokenizer.json", "vocab.json", "tokenizer_config.json"};
+    static const char *const files[] = {"tokenizer.json", "tokenizer.model", "vocab.json",
+                                        "tokenizer_config.json"};
     *out = NULL;
     for (int i = 0; i < COUNT_OF(files); i++) {
         char path[4096];

@@ -81,13 +81,16 @@ struct other_model {
     /* Which token ids it must know as the session's model does, beside having its tokenizer where both have
      * one: */
     enum other_ids {
-        IDS_OF_ROWS, /* those of rows, which are looked at by themselves: rows_check_vocabulary() */
-        IDS_DRAWN,   /* all that may be drawn: those of the tokenizer */
+        IDS_OF_ROWS, /* those of rows, which are looked at by themselves where they are read */
+        IDS_DRAWN,   /* all that may be drawn: the tokenizer's, of the model's vocabulary */
         IDS_ALL,     /* logits are compared id by id: one size of vocabulary */
     } ids;
     enum arena_kind kind;
     bool value_head; /* beside its language head */
 };
+/* Local. The folder's tokenizer is the session's, where both have one. Fails: ERR_USAGE naming the key, or
+ * with allow_other_tokenizer only a warning. */
+enum status session_check_other(const struct session *s, const char *key, const char *folder);
 /* Collective. Opens it; the caller closes it. hash, of its weights, may be NULL. Fails: ERR_USAGE naming the
  * key where it has the other head, does not know the ids, or has another tokenizer and allow_other_tokenizer
  * is not set. *out is NULL after a failure. */

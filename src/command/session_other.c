@@ -7,25 +7,28 @@
 #include "util/hash.h"
 #include "util/log.h"
 
-/* Local. The other tokenizer is the session's, where both can be read. */
-static enum status check_tokenizer(const struct session *s, const struct other_model *other) {
+enum status session_check_other(const struct session *s, const char *key, const char *folder) {
     struct text source = {0};
     struct tokenizer *t = NULL;
-    if (!s->tokenizer || s->settings->allow_other_tokenizer) {
+    if (!s->tokenizer) {
         return OK;
     }
-    enum status st = model_source_folder(other->folder, &source);
+    enum status st = model_source_folder(folder, &source);
     st = st == OK ? session_tokenizer_of(source.data, &t) : st;
     if (st != OK) {
-        log_root(LOG_WARN, "%s: the tokenizer of %s cannot be read, so that it is not compared: %s",
-                 other->key, other->folder, status_message()->text);
+        log_root(LOG_WARN, "%s: the tokenizer of %s cannot be read, so that it is not compared: %s", key,
+                 folder, status_message()->text);
         status_clear();
         st = OK;
     } else if (t && tokenizer_hash(t) != tokenizer_hash(s->tokenizer)) {
-        st = fail(ERR_USAGE,
-                  "%s: %s has another tokenizer than model %s: ids mean other text to it; set "
-                  "allow_other_tokenizer=true where they do not",
-                  other->key, other->folder, s->settings->model);
+        if (s->settings->allow_other_tokenizer) {
+            log_root(LOG_WARN, "%s: %s has another tokenizer than model %s", key, folder, s->settings->model);
+        } else {
+            st = fail(ERR_USAGE,
+                      "%s: %s has another tokenizer than model %s: ids mean other text to it; set "
+                      "allow_other_tokenizer=true where they do not",
+                      key, folder, s->settings->model);
+        }
     }
     tokenizer_close(t);
     text_free(&source);
@@ -36,12 +39,18 @@ static enum status check_tokenizer(const struct session *s, const struct other_m
 static enum status check_ids(const struct session *s, const struct other_model *other,
                              const struct model *m) {
     int64_t own = s->model->config.vocabulary, size = m->config.vocabulary;
-    int64_t drawn = s->tokenizer ? tokenizer_size(s->tokenizer) : 0;
-    if (other->ids == IDS_ALL ? size != own : other->ids == IDS_DRAWN && size < drawn) {
+    int64_t known = s->tokenizer ? tokenizer_size(s->tokenizer) : own;
+    int64_t drawn = known < own ? known : own;
+    if (other->ids == IDS_ALL && size != own) {
         return fail(ERR_USAGE, "%s: %s has a vocabulary of %lld, model %s one of %lld; they must be the same",
                     other->key, other->folder, (long long)size, s->settings->model, (long long)own);
     }
-    return check_tokenizer(s, other);
+    if (other->ids == IDS_DRAWN && size < drawn) {
+        return fail(ERR_USAGE,
+                    "%s: %s has a vocabulary of %lld, fewer than the %lld ids that model %s may draw",
+                    other->key, other->folder, (long long)size, (long long)drawn, s->settings->model);
+    }
+    return session_check_other(s, other->key, other->folder);
 }
 
 enum status session_open_other(const struct session *s, const struct other_model *other, struct model **out,
