@@ -400,6 +400,31 @@ static void test_memory(void **state) {
     }
 }
 
+/* More than caches hold, from an odd address to an odd end: all of it is cleared, and nothing beside it. */
+static void test_zero_of_much(void **state) {
+    struct harness *h = *state;
+    enum { BYTES = (64 << 20) + 5001, BESIDE = 37 };
+    const size_t whole = BYTES + 2 * BESIDE;
+    char *host = mem_aligned((int64_t)whole, 1);
+    assert_non_null(host);
+    FOR_EACH_DEVICE(h, d) {
+        struct backend *b = h->devices[d];
+        void *data;
+        must(backend_alloc(b, (int64_t)whole, &data));
+        memset(host, 7, whole);
+        must(backend_write(b, data, host, (int64_t)whole));
+        must(backend_zero(b, (char *)data + BESIDE, BYTES));
+        must(backend_read(b, host, data, (int64_t)whole));
+        size_t wrong = 0;
+        for (size_t i = 0; i < whole; i++) {
+            wrong += host[i] != (i < BESIDE || i >= BESIDE + BYTES ? 7 : 0);
+        }
+        assert_int_equal(wrong, 0);
+        backend_free(b, data);
+    }
+    mem_free(host);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),
@@ -415,6 +440,7 @@ int main(void) {
         cmocka_unit_test(test_sum_squares),
         cmocka_unit_test(test_sum_squares_threads),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_zero_of_much),
     };
     return cmocka_run_group_tests(tests, harness_setup, harness_teardown);
 }

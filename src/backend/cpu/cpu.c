@@ -6,6 +6,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "backend/cpu/cpu_internal.h"
 #include "backend/cpu/dot_kernel.h"
@@ -119,11 +122,36 @@ enum status cpu_copy(struct backend *b, void *to, const void *from, int64_t byte
     return OK;
 }
 
+/* More than caches hold is written past them: a line is then not read to be overwritten. */
+enum { CLEARED_PAST_CACHES = 64 << 20 };
+
+#ifdef __SSE2__
+static void clear_past_caches(char *to, int64_t bytes) {
+    int64_t head = (int64_t)(-(uintptr_t)to % sizeof(__m128i));
+    int64_t i = head < bytes ? head : bytes;
+    memset(to, 0, (size_t)i);
+    for (; i + (int64_t)sizeof(__m128i) <= bytes; i += (int64_t)sizeof(__m128i)) {
+        _mm_stream_si128((__m128i *)(void *)(to + i), _mm_setzero_si128());
+    }
+    memset(to + i, 0, (size_t)(bytes - i));
+    _mm_sfence();
+}
+#else
+static void clear_past_caches(char *to, int64_t bytes) {
+    memset(to, 0, (size_t)bytes);
+}
+#endif
+
 enum status cpu_zero(struct backend *b, void *to, int64_t bytes) {
     char *data = to;
 #pragma omp parallel for num_threads(cpu_of(b)->threads) if (bytes > PIECE)
     for (int64_t i = 0; i < bytes; i += PIECE) {
-        memset(data + i, 0, (size_t)(bytes - i < PIECE ? bytes - i : PIECE));
+        int64_t piece = bytes - i < PIECE ? bytes - i : PIECE;
+        if (bytes > CLEARED_PAST_CACHES) {
+            clear_past_caches(data + i, piece);
+        } else {
+            memset(data + i, 0, (size_t)piece);
+        }
     }
     return OK;
 }

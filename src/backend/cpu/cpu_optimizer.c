@@ -1,7 +1,8 @@
 /* Optimizer updates in one pass over the arena, with PyTorch's semantics (torch.optim 2.x, single tensor). */
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_bf16.h"
 
 #include <math.h>
+#include <string.h>
 
 /* The settings of a step as fp32, and its arrays. */
 struct update {
@@ -109,6 +110,17 @@ static struct update settings_of(const struct optimizer_step *s) {
     };
 }
 
+/* The compute copy of a block that is still in the cache. */
+static void renew_copy(struct tensor copy, const struct update *u) {
+    int64_t n = u->end - u->begin;
+    const float *p = u->p + u->begin;
+    if (copy.type == DTYPE_BF16) {
+        cpu_store(copy, 0, u->begin, n, p);
+    } else {
+        memcpy(cpu_row(copy, 0) + u->begin, p, (size_t)n * sizeof *p);
+    }
+}
+
 enum status CPU_OPERATION(optimizer)(struct backend *b, const struct optimizer_step *s) {
     enum { BLOCK = 4096 };
     void (*update)(struct update) = choose(s);
@@ -120,7 +132,9 @@ enum status CPU_OPERATION(optimizer)(struct backend *b, const struct optimizer_s
         u.begin = i;
         u.end = n - i < BLOCK ? n : i + BLOCK;
         update(u);
+        if (s->copy.data) {
+            renew_copy(s->copy, &u);
+        }
     }
-    const struct convert copy = {.to = s->copy, .from = s->parameters};
-    return s->copy.data ? CPU_OPERATION(convert)(b, &copy) : OK;
+    return OK;
 }
