@@ -1,5 +1,5 @@
-/* Eight rows or centers at a time: a register of AVX2. Of wider vectors GCC makes the comparisons lane by lane
- * where no register holds them, several times as slow. A comparison gives all bits of each lane. */
+/* Eight rows or centers at a time: a register of AVX2. Of wider vectors GCC makes the comparisons lane by
+ * lane where no register holds them, several times as slow. A comparison gives all bits of each lane. */
 #ifndef COLLIMATE_SELECT_VECTOR_LANES_H
 #define COLLIMATE_SELECT_VECTOR_LANES_H
 
