@@ -237,10 +237,11 @@ static enum status check_product(struct backend *b, int m, bool transpose_a, boo
     return OK;
 }
 
-/* In each way: two of them are in a step of training, and each has its own way of packing; with few rows, as
- * in decoding, and with more. */
+/* In each way: two of them are in a step of training, and each has its own way of packing; with one row or
+ * few, as in decoding, and with more. */
 static enum status check_products(struct backend *b) {
-    enum { FEW = 37, MORE = 51 };
+    enum { ONE = 1, FEW = 37, MORE = 51 };
+    TRY(check_product(b, ONE, false, true));
     TRY(check_product(b, FEW, false, true));
     TRY(check_product(b, MORE, false, true));
     TRY(check_product(b, MORE, false, false));

@@ -8,8 +8,6 @@
  */
 #include "backend/cpu/cpu_lanes.h"
 
-#include <omp.h>
-
 /* Sums of `rows` rows and the panel's LINES lines over `depth` values of k; a: k by k. */
 static inline __attribute__((always_inline)) void multiply(const int rows, const bool is_bf16, int64_t depth,
                                                            const float *restrict a, const char *b,
@@ -99,9 +97,7 @@ static void multiply_columns(const struct product *p, const float *a, int rows, 
         turned tile[FEW_ROWS];
         multiply_rows(rows, is_bf16, least(PANEL_DEPTH, p->k - k), a + k * rows,
                       cpu_from(p->b, p->type_b, first * p->ldb + k), stride, tile);
-        for (int i = 0; i < rows; i++) {
-            c[i] = p->alpha * tile[i] + c[i];
-        }
+        cpu_add_sums(p, (int64_t)rows * LINES, (const float *)tile, (float *)c);
     }
     cpu_end_columns(p, first, columns, apart, (const float *)c, LINES);
 }

@@ -52,10 +52,10 @@ enum { LINES = 8 };
 enum { LINES = 4 };
 #endif
 typedef float turned __attribute__((vector_size(LINES * 4)));
-typedef float turned_any __attribute__((vector_size(LINES * 4), aligned(4), may_alias));
+typedef float turned_any __attribute__((vector_size(LINES * 4), aligned(2), may_alias));
 typedef uint32_t line_bits __attribute__((vector_size(LINES * 4)));
 
-/* r[w]: word w of lines `stride` bytes apart. count <= LINES; lanes of lines that do not exist are the last
+/* r[w]: word w of lines `stride` bytes apart; lanes of lines past `count`, that do not exist, are the last
  * one's. */
 static inline __attribute__((always_inline)) void turn_words(const int count, const char *from,
                                                              int64_t stride, turned r[WORDS]) {

@@ -196,42 +196,7 @@ static void multiply_panels(int64_t rows, int64_t depth, const float *restrict a
     }
 }
 
-/* A whole tile to its place in C, without bias. */
-static void add_whole(const struct product *p, bool is_new, const vec *tile, float *c) {
-#pragma GCC unroll 16
-    for (int i = 0; i < PANEL_ROWS; i++) {
-        vec_any *to = (vec_any *)(c + i * p->ldc);
-        vec low = p->alpha * tile[2 * i];
-        vec high = p->alpha * tile[2 * i + 1];
-        to[0] = is_new ? low : low + to[0];
-        to[1] = is_new ? high : high + to[1];
-    }
-}
-
-/* The part of a tile that is inside C, and the bias. */
-static void add_part(const struct product *p, const struct block *block, const vec *tile, int64_t row,
-                     int64_t column) {
-    const float *values = (const float *)tile;
-    int64_t rows = least(PANEL_ROWS, block->row + block->rows - row);
-    int64_t columns = least(PANEL_COLUMNS, block->column + block->columns - column);
-    bool is_new = block->is_first && p->beta == 0.0f;
-    float room[PANEL_COLUMNS];
-    const float *bias = NULL;
-    if (block->is_first && p->bias) {
-        bias = cpu_load(tensor_at((void *)p->bias, 1, p->n, p->type_bias), 0, column, columns, room);
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        float *restrict c = (float *)p->c + (row + i) * p->ldc + column;
-        const float *restrict t = values + i * PANEL_COLUMNS;
-        for (int64_t j = 0; j < columns; j++) {
-            float old = is_new ? 0.0f : c[j];
-            c[j] = p->alpha * t[j] + (bias ? old + bias[j] : old);
-        }
-    }
-}
-
 void cpu_multiply_block(const struct product *p, const struct block *block) {
-    bool is_plain = !(block->is_first && p->bias);
     for (int64_t j = 0; j < block->columns; j += PANEL_COLUMNS) {
         const float *b = block->b + j * block->depth;
         for (int64_t i = 0; i < block->rows; i += PANEL_ROWS) {
@@ -243,32 +208,7 @@ void cpu_multiply_block(const struct product *p, const struct block *block) {
                 __builtin_prefetch(c + r * p->ldc + LANES, 1);
             }
             multiply_panels(block->rows - i, block->depth, block->a + i * block->depth, b, tile);
-            if (is_whole && is_plain) {
-                add_whole(p, block->is_first && p->beta == 0.0f, tile, c);
-            } else {
-                add_part(p, block, tile, block->row + i, block->column + j);
-            }
-        }
-    }
-}
-
-void cpu_begin_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, float *c,
-                       int64_t ldc) {
-    for (int64_t i = 0; i < p->m; i++) {
-        const float *old = (const float *)p->c + i * p->ldc + first;
-        for (int64_t l = 0; l < columns; l++) {
-            float x = p->beta == 0.0f ? 0.0f : old[l * apart];
-            c[i * ldc + l] = p->bias ? x + value(p->type_bias == DTYPE_BF16, p->bias, first + l * apart) : x;
-        }
-    }
-}
-
-void cpu_end_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, const float *c,
-                     int64_t ldc) {
-    for (int64_t i = 0; i < p->m; i++) {
-        float *to = (float *)p->c + i * p->ldc + first;
-        for (int64_t l = 0; l < columns; l++) {
-            to[l * apart] = c[i * ldc + l];
+            cpu_add_tile(p, block, (const float *)tile, block->row + i, block->column + j);
         }
     }
 }

@@ -34,6 +34,8 @@ enum { PANEL_DEPTH = 256 };
 #define cpu_pack_columns CPU_NAME(cpu_pack_columns)
 #define cpu_multiply_block CPU_NAME(cpu_multiply_block)
 #define cpu_product_narrow CPU_NAME(cpu_product_narrow)
+#define cpu_add_tile CPU_NAME(cpu_add_tile)
+#define cpu_add_sums CPU_NAME(cpu_add_sums)
 #define cpu_begin_columns CPU_NAME(cpu_begin_columns)
 #define cpu_end_columns CPU_NAME(cpu_end_columns)
 #define cpu_product_few CPU_NAME(cpu_product_few)
@@ -52,11 +54,18 @@ struct block {
 };
 void cpu_multiply_block(const struct product *p, const struct block *block);
 
+/* What sums become in C (cpu_sum.c). A tile of PANEL_ROWS x PANEL_COLUMNS sums at (row, column): what of it
+ * is inside the block. */
+void cpu_add_tile(const struct product *p, const struct block *block, const float *tile, int64_t row,
+                  int64_t column);
+/* n values of C side by side that begin_columns() took. */
+void cpu_add_sums(const struct product *p, int64_t n, const float *sums, float *c);
+
 /* At most NARROW_ROWS rows (cpu_narrow.c), with the bits of the other way; C is fp32, and k is not 0. */
 enum { NARROW_ROWS = 48, FEW_ROWS = 4 };
 enum status cpu_product_narrow(struct cpu *cpu, const struct product *p);
 /* Columns first, first + apart, … of a C that is fp32, taken together into c (rows `ldc` apart): what they
- * begin from, old values and bias as multiply_block has them; and back, summed. */
+ * begin from, old values and bias as add_tile has them; and back, summed. */
 void cpu_begin_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, float *c,
                        int64_t ldc);
 void cpu_end_columns(const struct product *p, int64_t first, int64_t columns, int64_t apart, const float *c,

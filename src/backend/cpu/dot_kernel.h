@@ -5,10 +5,9 @@
  * The order of sums. An element of C is r, which begins as C (beta 1) or 0, plus the bias. k is cut into
  * pieces of the kernel's depth; a kernel sums a piece from zero, in the order below, to s, and r becomes
  * alpha * s + r, piece after piece, in fp32, both the product and the sum rounded. The last r is stored,
- * rounded once where C is bf16. So the bits
- * of an element depend on its row of op(A), its column of op(B), alpha, r's begin and the kernel alone: not
- * on threads, ranks, the rows beside it, or how many there are. Operands that are fp32 are rounded to bf16 as
- * they are packed (to nearest even).
+ * rounded once where C is bf16. So the bits of an element depend on its row of op(A), its column of op(B),
+ * alpha, r's begin and the kernel alone: not on threads, ranks, the rows beside it, or how many there are.
+ * Operands that are fp32 are rounded to bf16 as they are packed (to nearest even).
  *
  * avx512_bf16: VDPBF16PS, s += a[2i+1] b[2i+1], then s += a[2i] b[2i], i = 0, 1, …; each a fused multiply and
  *   add (Intel SDM, volume 2: round to nearest even, denormal operands and results are zero).
