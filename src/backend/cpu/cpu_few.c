@@ -8,6 +8,25 @@
  */
 #include "backend/cpu/cpu_lanes.h"
 
+/* Sums go on with WORDS words of the panel's lines. x: of A, k by k. */
+static inline __attribute__((always_inline)) void add_words(const int rows, const bool is_bf16,
+                                                            const float *restrict x, const turned r[WORDS],
+                                                            turned sum[FEW_ROWS]) {
+    const int in_a_word = is_bf16 ? 2 : 1;
+#pragma GCC unroll 4
+    for (int w = 0; w < WORDS; w++) {
+        turned low = is_bf16 ? low_words(r[w]) : r[w];
+        turned high = high_words(r[w]);
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) {
+            sum[i] += x[w * in_a_word * rows + i] * low;
+            if (is_bf16) {
+                sum[i] += x[(w * in_a_word + 1) * rows + i] * high;
+            }
+        }
+    }
+}
+
 /* Sums of `rows` rows and the panel's LINES lines over `depth` values of k; a: k by k. */
 static inline __attribute__((always_inline)) void multiply(const int rows, const bool is_bf16, int64_t depth,
                                                            const float *restrict a, const char *b,
@@ -24,21 +43,9 @@ static inline __attribute__((always_inline)) void multiply(const int rows, const
          k += 2 * WORDS * in_a_word) {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
-            const float *x = a + (k + half * WORDS * in_a_word) * rows;
             turned r[WORDS];
             turn_words(LINES, b + k * size + half * 16, stride, r);
-#pragma GCC unroll 4
-            for (int w = 0; w < WORDS; w++) {
-                turned low = is_bf16 ? low_words(r[w]) : r[w];
-                turned high = high_words(r[w]);
-#pragma GCC unroll 4
-                for (int i = 0; i < rows; i++) {
-                    sum[i] += x[w * in_a_word * rows + i] * low;
-                    if (is_bf16) {
-                        sum[i] += x[(w * in_a_word + 1) * rows + i] * high;
-                    }
-                }
-            }
+            add_words(rows, is_bf16, a + (k + half * WORDS * in_a_word) * rows, r, sum);
         }
     }
     for (; k < depth; k++) {
