@@ -49,7 +49,7 @@ until_step() {
         kill -0 "$launched" 2> /dev/null || break
         sleep 0.02
     done
-    bad "$2: no step $1 in time"
+    bad "$2: no step $1 in time: $(tail -n 3 err.txt 2> /dev/null)"
     return 1
 }
 # until_there PATTERN: waits for a file while the newest launcher runs.

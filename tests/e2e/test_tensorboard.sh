@@ -28,7 +28,7 @@ run 1 --quiet "${asked[@]}" train.steps=4
 # Begun anew: the run before is gone, also from there; what others put there is not.
 touch dpo/tensorboard/events.out.tfevents.5.notours
 run 1 --quiet "${asked[@]}" train.steps=1 train.resume=never
-[ "$(legs dpo)" -eq 2 ] && [ ! -e "$first" ] && [ -e dpo/tensorboard/events.out.tfevents.5.notours ] || bad "begun anew: $(ls dpo/tensorboard)"
+[ "$(legs dpo)" -eq 2 ] && [ "$(sha256sum "$first" 2> /dev/null)" != "$before" ] && [ -e dpo/tensorboard/events.out.tfevents.5.notours ] || bad "begun anew: $(ls dpo/tensorboard)"
 run 1 --quiet dpo "${training[@]}" output=dpo train.steps=1 train.resume=never
 [ "$(legs dpo)" -eq 1 ] || bad "files of a run that is gone: $(ls dpo/tensorboard)"
 
