@@ -51,6 +51,8 @@ together() {
         (
             trap end_part EXIT
             cd "${parts[i]}" || exit 1
+            # Launchers that begin and end at once take the folder of all their sessions from each other.
+            mkdir .sessions && export OMPI_MCA_orte_tmpdir_base=$PWD/.sessions
             failures=0
             "${parts[i]}"
             exit $((failures > 0))
