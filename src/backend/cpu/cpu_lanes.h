@@ -6,6 +6,8 @@
 #include "backend/cpu/cpu_turn.h"
 #include "backend/cpu/cpu_vec.h"
 
+#include <string.h>
+
 #if defined(__AVX__)
 #include <immintrin.h>
 #endif
@@ -90,6 +92,46 @@ static inline __attribute__((always_inline)) turned low_words(turned pairs) {
 
 static inline __attribute__((always_inline)) turned high_words(turned pairs) {
     return (turned)((line_bits)pairs & 0xffff0000u);
+}
+
+/* Whole vectors go over what the next k then writes; a panel's last ones keep to its width. */
+static inline __attribute__((always_inline)) void put(float *to, const turned *r, const int n, bool is_last) {
+    if (n >= LINES || !is_last) {
+        *(turned_any *)to = *r;
+    } else {
+        memcpy(to, r, (size_t)n * sizeof *to);
+    }
+}
+
+/* `count` lines of k, `stride` values apart, that all exist: `count` values for each k, `pitch` apart; where
+ * it ends, the last few k being left. */
+static inline __attribute__((always_inline)) int64_t pack_whole(const bool is_bf16, const int count,
+                                                                const void *from, int64_t stride,
+                                                                int64_t depth, float *to, int64_t pitch) {
+    enum { GROUPS = (PANEL_COLUMNS + LINES - 1) / LINES };
+    const int in_a_word = is_bf16 ? 2 : 1;
+    const int64_t size = is_bf16 ? 2 : 4;
+    int64_t k = 0;
+    for (; k + WORDS * in_a_word <= depth && (!is_bf16 || PAIRS_ARE_IN_ORDER); k += WORDS * in_a_word) {
+        bool is_end = k + WORDS * in_a_word == depth;
+        turned r[GROUPS][WORDS];
+#pragma GCC unroll 8
+        for (int g = 0; g * LINES < count; g++) {
+            turn_words(count - g * LINES, (const char *)from + (g * LINES * stride + k) * size, stride * size,
+                       r[g]);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < WORDS * in_a_word; i++) {
+#pragma GCC unroll 8
+            for (int g = 0; g * LINES < count; g++) {
+                turned word = r[g][i / in_a_word];
+                turned x = !is_bf16 ? word : i % 2 == 0 ? low_words(word) : high_words(word);
+                put(to + (k + i) * pitch + g * LINES, &x, count - g * LINES,
+                    is_end && i == WORDS * in_a_word - 1);
+            }
+        }
+    }
+    return k;
 }
 
 #endif

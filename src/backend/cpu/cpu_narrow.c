@@ -18,27 +18,13 @@ struct narrow_room {
     float c[NARROW_ROWS * PANEL_COLUMNS];
 };
 
-/* LINES lines `stride` bytes apart to LINES values of each k, a panel's width apart. */
-static inline __attribute__((always_inline)) void pack_group(const bool is_bf16, const char *from,
+/* LINES lines `stride` values apart to LINES values of each k, a panel's width apart. */
+static inline __attribute__((always_inline)) void pack_group(const bool is_bf16, const void *from,
                                                              int64_t stride, int64_t depth, float *to) {
-    const int in_a_word = is_bf16 ? 2 : 1;
-    const int64_t size = is_bf16 ? 2 : 4;
-    int64_t k = 0;
-    for (; k + WORDS * in_a_word <= depth && (!is_bf16 || PAIRS_ARE_IN_ORDER); k += WORDS * in_a_word) {
-        turned r[WORDS];
-        turn_words(LINES, from + k * size, stride, r);
-#pragma GCC unroll 4
-        for (int w = 0; w < WORDS; w++) {
-            float *y = to + (k + w * in_a_word) * PANEL_COLUMNS;
-            *(turned_any *)y = is_bf16 ? low_words(r[w]) : r[w];
-            if (is_bf16) {
-                *(turned_any *)(y + PANEL_COLUMNS) = high_words(r[w]);
-            }
-        }
-    }
+    int64_t k = pack_whole(is_bf16, LINES, from, stride, depth, to, PANEL_COLUMNS);
     for (; k < depth; k++) {
         for (int l = 0; l < LINES; l++) {
-            to[k * PANEL_COLUMNS + l] = value(is_bf16, from + l * stride, k);
+            to[k * PANEL_COLUMNS + l] = value(is_bf16, from, l * stride + k);
         }
     }
 }
@@ -48,7 +34,7 @@ static void far_columns(const struct product *p, const float *a, int64_t first, 
                         struct narrow_room *room) {
     const int64_t rows = panels_over(p->m, PANEL_ROWS) * PANEL_ROWS;
     const bool is_bf16 = p->type_b == DTYPE_BF16;
-    const int64_t stride = apart * p->ldb * (is_bf16 ? 2 : 4);
+    const int64_t stride = apart * p->ldb;
     struct product here = *p;
     here.c = room->c;
     here.ldc = PANEL_COLUMNS;
@@ -60,7 +46,7 @@ static void far_columns(const struct product *p, const float *a, int64_t first, 
     for (int64_t piece = 0; piece < p->k; piece += PIECE_DEPTH) {
         int64_t end = least(piece + PIECE_DEPTH, p->k);
         for (int64_t g = 0; g < GROUPS; g++) {
-            const char *from = cpu_from(p->b, p->type_b, (first + g) * p->ldb + piece);
+            const void *from = cpu_from(p->b, p->type_b, (first + g) * p->ldb + piece);
             if (is_bf16) {
                 pack_group(true, from, stride, end - piece, room->b + g * LINES);
             } else {

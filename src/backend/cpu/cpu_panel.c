@@ -3,45 +3,6 @@
 
 #include <string.h>
 
-/* Whole vectors go over what the next k then writes; a panel's last ones keep to its width. */
-static inline __attribute__((always_inline)) void put(float *to, const turned *r, const int n, bool is_last) {
-    if (n >= LINES || !is_last) {
-        *(turned_any *)to = *r;
-    } else {
-        memcpy(to, r, (size_t)n * sizeof *to);
-    }
-}
-
-/* A panel whose `count` lines of k, `stride` values apart, all exist: `count` values for each k; where it
- * ends. */
-static inline __attribute__((always_inline)) int64_t
-pack_whole(const bool is_bf16, const int count, const void *from, int64_t stride, int64_t depth, float *to) {
-    enum { GROUPS = (PANEL_COLUMNS + LINES - 1) / LINES };
-    const int in_a_word = is_bf16 ? 2 : 1;
-    const int64_t size = is_bf16 ? 2 : 4;
-    int64_t k = 0;
-    for (; k + WORDS * in_a_word <= depth && (!is_bf16 || PAIRS_ARE_IN_ORDER); k += WORDS * in_a_word) {
-        bool is_end = k + WORDS * in_a_word == depth;
-        turned r[GROUPS][WORDS];
-#pragma GCC unroll 8
-        for (int g = 0; g * LINES < count; g++) {
-            turn_words(count - g * LINES, (const char *)from + (g * LINES * stride + k) * size, stride * size,
-                       r[g]);
-        }
-#pragma GCC unroll 8
-        for (int i = 0; i < WORDS * in_a_word; i++) {
-#pragma GCC unroll 8
-            for (int g = 0; g * LINES < count; g++) {
-                turned word = r[g][i / in_a_word];
-                turned x = !is_bf16 ? word : i % 2 == 0 ? low_words(word) : high_words(word);
-                put(to + (k + i) * count + g * LINES, &x, count - g * LINES,
-                    is_end && i == WORDS * in_a_word - 1);
-            }
-        }
-    }
-    return k;
-}
-
 /* `lines` lines of k, `stride` apart, to `width` values for each k, `pitch` apart; values of lines that do
  * not exist are zero. width <= LANES. Whole vectors are written, over what the next k then writes; the last
  * one keeps to its width. */
@@ -110,7 +71,7 @@ pack_rows(const bool is_bf16, const struct product *p, int64_t row, int64_t k0, 
         return;
     }
     const void *from = cpu_from(p->a, p->type_a, row * p->lda + k0);
-    int64_t k = rows == PANEL_ROWS ? pack_whole(is_bf16, PANEL_ROWS, from, p->lda, depth, to) : 0;
+    int64_t k = rows == PANEL_ROWS ? pack_whole(is_bf16, PANEL_ROWS, from, p->lda, depth, to, PANEL_ROWS) : 0;
     pack_transposed(is_bf16, cpu_from(from, p->type_a, k), p->lda, rows, depth - k, to + k * PANEL_ROWS,
                     PANEL_ROWS, PANEL_ROWS);
 }
@@ -137,7 +98,9 @@ static inline __attribute__((always_inline)) void pack_columns(const bool is_bf1
         return;
     }
     const void *whole = cpu_from(p->b, p->type_b, column * p->ldb + k0);
-    int64_t k = columns == PANEL_COLUMNS ? pack_whole(is_bf16, PANEL_COLUMNS, whole, p->ldb, depth, to) : 0;
+    int64_t k = columns == PANEL_COLUMNS
+                    ? pack_whole(is_bf16, PANEL_COLUMNS, whole, p->ldb, depth, to, PANEL_COLUMNS)
+                    : 0;
     for (int64_t first = 0; first < PANEL_COLUMNS; first += LANES) {
         int64_t lines = least(LANES, columns - first);
         const void *from = cpu_from(p->b, p->type_b, (column + first) * p->ldb + k0 + k);
