@@ -55,40 +55,46 @@ static void expect(const struct tokenizer *t, struct bpe_scratch *scratch, const
     }
 }
 
+/* A text, what the encoder says of it, and what is expected. */
+struct texts {
+    struct bpe_scratch scratch;
+    struct ids ids, expected;
+    struct text text, chars, expected_chars;
+};
+
+static void texts_free(struct texts *w) {
+    bpe_scratch_free(&w->scratch);
+    ids_free(&w->ids);
+    ids_free(&w->expected);
+    text_free(&w->text);
+    text_free(&w->chars);
+    text_free(&w->expected_chars);
+}
+
 static void compare(const char *folder, int64_t texts) {
     struct tokenizer *t = open_fixture(folder);
     struct encoder *e;
-    struct bpe_scratch scratch = {0};
-    struct ids ids = {0};
-    struct ids expected = {0};
-    struct text text = {0};
-    struct text chars = {0};
-    struct text expected_chars = {0};
+    struct texts w = {0};
     struct rng r = rng_stream(23, RNG_CHECK, 0, 0);
     assert_int_equal(encoder_open(t, &e), OK);
     for (int64_t i = 0; i < texts; i++) {
-        ids.count = expected.count = 0;
-        text_clear(&chars);
-        text_clear(&expected_chars);
-        make_text(&r, &text);
-        expect(t, &scratch, &text, &expected, &expected_chars);
-        assert_int_equal(tokenizer_encode(e, text.data, text.len, &ids, i % 3 ? &chars : NULL), OK);
-        if (ids.count != expected.count ||
-            memcmp(ids.data, expected.data, (size_t)ids.count * sizeof *ids.data) != 0) {
-            FAIL("%s: text %lld, \"%s\": other ids", folder, (long long)i, text.data);
+        w.ids.count = w.expected.count = 0;
+        text_clear(&w.chars);
+        text_clear(&w.expected_chars);
+        make_text(&r, &w.text);
+        expect(t, &w.scratch, &w.text, &w.expected, &w.expected_chars);
+        assert_int_equal(tokenizer_encode(e, w.text.data, w.text.len, &w.ids, i % 3 ? &w.chars : NULL), OK);
+        if (w.ids.count != w.expected.count ||
+            memcmp(w.ids.data, w.expected.data, (size_t)w.ids.count * sizeof *w.ids.data) != 0) {
+            FAIL("%s: text %lld, \"%s\": other ids", folder, (long long)i, w.text.data);
         }
-        if (i % 3 && (chars.len != expected_chars.len ||
-                      memcmp(chars.data, expected_chars.data, chars.len + 1) != 0)) {
-            FAIL("%s: text %lld, \"%s\": other code points", folder, (long long)i, text.data);
+        if (i % 3 && (w.chars.len != w.expected_chars.len ||
+                      memcmp(w.chars.data, w.expected_chars.data, w.chars.len + 1) != 0)) {
+            FAIL("%s: text %lld, \"%s\": other code points", folder, (long long)i, w.text.data);
         }
     }
     encoder_close(e);
-    bpe_scratch_free(&scratch);
-    ids_free(&ids);
-    ids_free(&expected);
-    text_free(&text);
-    text_free(&chars);
-    text_free(&expected_chars);
+    texts_free(&w);
     tokenizer_close(t);
 }
 
@@ -193,38 +199,31 @@ static void a_full_line_gives_way(void **state) {
                                    {0, 2, 0},  {2, 2, 0}, {1, 2, 1}, {1, 1, 2}, {3, 1, 3}, {2, 1, 2}};
     struct tokenizer *t = open_fixture("gpt2");
     struct encoder *e;
-    struct bpe_scratch scratch = {0};
-    struct ids ids = {0}, expected = {0};
-    struct text text = {0}, chars = {0}, expected_chars = {0};
+    struct texts w = {0};
     char words[WORDS][WORD + 1];
     (void)state;
     assert_int_equal(encoder_open(t, &e), OK);
-    find_neighbours(e, &scratch, words, WORDS);
+    find_neighbours(e, &w.scratch, words, WORDS);
     struct piece *line = line_of(&e->pieces, words[0]);
     for (int i = 0; i < COUNT_OF(steps); i++) {
-        ids.count = expected.count = 0;
-        text_clear(&text);
-        text_clear(&chars);
-        text_clear(&expected_chars);
-        assert_int_equal(text_puts(&text, words[steps[i][0]]), OK);
-        expect(t, &scratch, &text, &expected, &expected_chars);
-        assert_int_equal(tokenizer_encode(e, text.data, text.len, &ids, &chars), OK);
-        assert_int_equal(ids.count, expected.count);
-        assert_memory_equal(ids.data, expected.data, (size_t)ids.count * sizeof *ids.data);
-        assert_int_equal(chars.len, expected_chars.len);
-        assert_memory_equal(chars.data, expected_chars.data, chars.len);
-        for (int w = 0; w < WORDS; w++) {
-            int place = w == steps[i][1] ? 0 : w == steps[i][2] ? 1 : -1;
-            assert_ptr_equal(look(line, words[w]), place < 0 ? NULL : line + place);
+        w.ids.count = w.expected.count = 0;
+        text_clear(&w.text);
+        text_clear(&w.chars);
+        text_clear(&w.expected_chars);
+        assert_int_equal(text_puts(&w.text, words[steps[i][0]]), OK);
+        expect(t, &w.scratch, &w.text, &w.expected, &w.expected_chars);
+        assert_int_equal(tokenizer_encode(e, w.text.data, w.text.len, &w.ids, &w.chars), OK);
+        assert_int_equal(w.ids.count, w.expected.count);
+        assert_memory_equal(w.ids.data, w.expected.data, (size_t)w.ids.count * sizeof *w.ids.data);
+        assert_int_equal(w.chars.len, w.expected_chars.len);
+        assert_memory_equal(w.chars.data, w.expected_chars.data, w.chars.len);
+        for (int word = 0; word < WORDS; word++) {
+            int place = word == steps[i][1] ? 0 : word == steps[i][2] ? 1 : -1;
+            assert_ptr_equal(look(line, words[word]), place < 0 ? NULL : line + place);
         }
     }
     encoder_close(e);
-    bpe_scratch_free(&scratch);
-    ids_free(&ids);
-    ids_free(&expected);
-    text_free(&text);
-    text_free(&chars);
-    text_free(&expected_chars);
+    texts_free(&w);
     tokenizer_close(t);
 }
 
