@@ -104,7 +104,7 @@ damage() {
 }
 # preload_disk: mpirun's options in $preload, under which a rank's disk does what tests/disk.c says.
 preload_disk() {
-    [ -e disk.so ] || cc -shared -fPIC -O -o disk.so "$(dirname "$FIXTURES")/disk.c" || exit 1
+    [ -e "$work/disk.so" ] || cc -shared -fPIC -O -o "$work/disk.so" "$(dirname "$FIXTURES")/disk.c" || exit 1
     preload=(-x "LD_PRELOAD=$work/disk.so" -x "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
 }
 # numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.

@@ -229,30 +229,20 @@ done:
     return st;
 }
 
-/* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
- * what the run would write. */
-static enum status check_run(const struct output_rules *rules, const struct settings *s) {
+/* What the run would write into its folder. is_ours: a run of the same command has been there. */
+static enum status check_records(const struct output_rules *rules, const char *folder, bool is_ours) {
     static const char *const parts[] = {"model", "adapter", "checkpoints", "tensorboard", "rollouts"};
     static const char *const files[] = {"environment.json", "log.txt", "metrics.jsonl", "result.json"};
     struct text path = {0};
-    struct text begins = {0};
     struct stat facts;
-    enum status st;
-    TRY_TO(done, output_check(rules, s->output, OUTPUT_FOLDER, NULL, 0));
-    TRY_TO(done, text_printf(&begins, OUTPUT_CONFIG_BEGINS "%s", rules->command));
-    /* Before commands were named there, each file began with the meaning of `output`. */
-    const struct output_mark marks[] = {{NULL, begins.data, NULL},
-                                        {NULL, "# file or run folder written", NULL}};
-    TRY_TO(done, inside(s->output, "config.yaml", &path));
-    bool is_ours = stat(path.data, &facts) == 0;
-    TRY_TO(done, output_check(rules, path.data, OUTPUT_TEXT, marks, COUNT_OF(marks)));
+    enum status st = OK;
     for (int i = 0; i < COUNT_OF(files); i++) {
-        TRY_TO(done, inside(s->output, files[i], &path));
         const struct output_mark any = {NULL, "", NULL};
+        TRY_TO(done, inside(folder, files[i], &path));
         TRY_TO(done, output_check(rules, path.data, OUTPUT_TEXT, &any, is_ours));
     }
     for (int i = 0; i < COUNT_OF(parts); i++) {
-        TRY_TO(done, inside(s->output, parts[i], &path));
+        TRY_TO(done, inside(folder, parts[i], &path));
         TRY_TO(done, check_part(rules, path.data));
         if (!is_ours && !rules->overwrite && stat(path.data, &facts) == 0) {
             st = fail(
@@ -262,6 +252,33 @@ static enum status check_run(const struct output_rules *rules, const struct sett
             goto done;
         }
     }
+done:
+    text_free(&path);
+    return st;
+}
+
+/* A run folder is the command's own if its config.yaml says so; one without may hold other things, but not
+ * what the run would write. A run that begins there at this moment writes config.yaml before anything else:
+ * what was found without one is looked at again, and the lease says whose the folder is. */
+static enum status check_run(const struct output_rules *rules, const struct settings *s) {
+    struct text path = {0};
+    struct text begins = {0};
+    struct stat facts;
+    bool is_ours, is_news;
+    enum status st;
+    TRY_TO(done, output_check(rules, s->output, OUTPUT_FOLDER, NULL, 0));
+    TRY_TO(done, text_printf(&begins, OUTPUT_CONFIG_BEGINS "%s", rules->command));
+    /* Before commands were named there, each file began with the meaning of `output`. */
+    const struct output_mark marks[] = {{NULL, begins.data, NULL},
+                                        {NULL, "# file or run folder written", NULL}};
+    TRY_TO(done, inside(s->output, "config.yaml", &path));
+    do {
+        is_ours = stat(path.data, &facts) == 0;
+        TRY_TO(done, output_check(rules, path.data, OUTPUT_TEXT, marks, COUNT_OF(marks)));
+        st = check_records(rules, s->output, is_ours);
+        is_news = st != OK && !is_ours && stat(path.data, &facts) == 0;
+    } while (is_news);
+    TRY_TO(done, st);
     st = strcmp(rules->command, "dpo") == 0 && *s->select.strategy ? check_selection(rules, s) : OK;
 done:
     text_free(&path);

@@ -74,5 +74,6 @@ refusals() {
     run 1 preflight ${exact#online } output=x reward_model=judge/model
     grep -q "for online: every key" out.txt || bad "preflight does not know online"
 }
+preload_disk
 together stops corners refusals
 finish
