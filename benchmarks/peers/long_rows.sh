@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Fine-tuning on long rows: collimate beside a plain PyTorch loop, by turns, a row a step, the same tokens and random weights.
+#   benchmarks/peers/long_rows.sh TRANSCRIPTS.jsonl[.gz] TOKENIZER_FOLDER [ROUNDS]
+# Settings by environment:
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+data=$(realpath "$1") tokenizer=$(realpath "$2") rounds=${3:-1}
+shape=${SHAPE:-llama-51m} # of configs/models
+tokens=${TOKENS:-4096}    # of a row
+steps=${STEPS:-2}         # the first is not counted
+types=${TYPES:-fp32 bf16}
+threads=${THREADS:-2}
+under=${UNDER:-}          # a command that each measured run is started with
+python=${PYTHON:-python3} # has torch, transformers and h5py
+. "$root/jobs/env.sh"
+collimate=${COLLIMATE:-$root/build/release/collimate}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
+"$python" "$here/long_rows.py" texts "$data" "$tokens" "$steps" > "$work/rows.jsonl"
+"$collimate" --quiet prepare input="$work/rows.jsonl" tokenizer="$tokenizer" output="$work/rows.h5"
+"$collimate" --quiet init init.config="$root/configs/models/$shape.json" tokenizer="$tokenizer" output="$work/model"
+ours() { # TYPE: "SECONDS LOSS" of each counted step
+    rm -rf "$work/run"
+    # shellcheck disable=SC2086 # words
+    $under "$collimate" --quiet sft data="$work/rows.h5" model="$work/model" output="$work/run" train.steps="$steps" train.batch=1 \
+        train.shuffle=false truncate.max_length="$tokens" train.learning_rate=1e-6 train.checkpoint_every=0 compute="$1" threads="$threads"
+    sed -nE 's/.*"loss": ([0-9.]+),.*"time\/step": ([0-9.]+),.*/\2 \1/p' "$work/run/metrics.jsonl" | tail -n +2
+}
+peer() {
+    # shellcheck disable=SC2086 # words
+    $under "$python" "$here/long_rows.py" train --model "$work/model" --data "$work/rows.h5" --tokens "$tokens" --steps "$steps" \
+        --type "$1" --threads "$threads" 2> /dev/null | "$python" -c 'import json, sys
+r = json.load(sys.stdin)
+for s, l in list(zip(r["seconds"], r["losses"]))[1:]: print(s, l)'
+}
+for _ in $(seq "$rounds"); do
+    for type in $types; do
+        for program in ours peer; do
+            "$program" "$type" | sed "s/^/$type $program /"
+        done
+    done
+done > "$work/all"
+echo "$shape, rows of $tokens tokens; $threads threads; medians of $rounds rounds by turns; load $(cut -d' ' -f1-3 /proc/loadavg)"
+printf '%-5s %-10s %8s %9s %8s\n' type program 's/step' tokens/s loss
+for type in $types; do
+    for program in ours peer; do
+        grep "^$type $program " "$work/all" | sort -k3,3g | awk -v tokens="$tokens" -v name="$program" '{ s[NR] = $3; loss = $4 }
+            END { m = (s[int((NR + 1) / 2)] + s[int(NR / 2) + 1]) / 2
+                printf "%-5s %-10s %8.2f %9.0f %8.4f\n", $1, name == "ours" ? "collimate" : "PyTorch", m, tokens / m, loss }'
+    done
+done
