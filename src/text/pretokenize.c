@@ -5,6 +5,7 @@
 #include <emmintrin.h>
 #endif
 
+#include "text/cut_ascii.h"
 #include "util/mem.h"
 
 const char PATTERN_GPT2[] =
@@ -78,8 +79,7 @@ static size_t cut_space(const uint8_t *classes, const char *s, size_t n, size_t 
     return end < n && last > at ? last : end;
 }
 
-/* Bytes of 's 't 're 've 'm 'll 'd at s[at] (an apostrophe), 0 if none. */
-static size_t contraction(const char *s, size_t n, size_t at, bool fold) {
+size_t cut_contraction(const char *s, size_t n, size_t at, bool fold) {
     char a = at + 1 < n ? s[at + 1] : '\0';
     char b = at + 2 < n ? s[at + 2] : '\0';
     if (fold) {
@@ -97,7 +97,7 @@ static size_t contraction(const char *s, size_t n, size_t at, bool fold) {
 
 static inline size_t gpt2_end(const uint8_t *classes, const char *s, size_t n, size_t at) {
     if (s[at] == '\'') {
-        size_t length = contraction(s, n, at, false);
+        size_t length = cut_contraction(s, n, at, false);
         if (length > 0) {
             return at + length;
         }
@@ -135,7 +135,7 @@ static size_t cut_lines(const uint8_t *classes, const char *s, size_t n, size_t 
 
 static inline size_t llama3_end(const uint8_t *classes, const char *s, size_t n, size_t at, int digits) {
     if (s[at] == '\'') {
-        size_t length = contraction(s, n, at, true);
+        size_t length = cut_contraction(s, n, at, true);
         if (length > 0) {
             return at + length;
         }
@@ -166,18 +166,23 @@ static inline size_t llama3_end(const uint8_t *classes, const char *s, size_t n,
     return cut_lines(classes, s, n, at);
 }
 
+static size_t piece_end(enum step_kind kind, const uint8_t *classes, const char *s, size_t n, size_t at) {
+    return kind == STEP_GPT2 ? gpt2_end(classes, s, n, at)
+                             : llama3_end(classes, s, n, at, kind == STEP_LLAMA3 ? 3 : 1);
+}
+
 int cut_pieces(enum step_kind kind, const uint8_t *classes, const char *s, size_t n, size_t at, size_t *ends,
                int most) {
     int count = 0;
-    if (kind == STEP_GPT2) {
-        while (at < n && count < most) {
-            ends[count++] = at = gpt2_end(classes, s, n, at);
-        }
-        return count;
-    }
-    int digits = kind == STEP_LLAMA3 ? 3 : 1;
     while (at < n && count < most) {
-        ends[count++] = at = llama3_end(classes, s, n, at, digits);
+        bool is_ascii = (unsigned char)s[at] < 0x80 && (at + 1 == n || (unsigned char)s[at + 1] < 0x80);
+        int more = is_ascii ? cut_ascii(kind, s, n, at, ends + count, most - count) : 0;
+        if (more == 0) {
+            ends[count++] = at = piece_end(kind, classes, s, n, at);
+        } else {
+            count += more;
+            at = ends[count - 1];
+        }
     }
     return count;
 }

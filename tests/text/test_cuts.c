@@ -153,8 +153,10 @@ static const char *const BLANKS[] = {" ",
 static const char *const MARKS[] = {".",  ",",  "!?", "...",          "-",   "_",
                                     "()", "\"", "/*", "\xef\xbc\x8c", "#\n", "=\r\n"};
 
-static void put_part(struct rng *r, struct text *out) {
-    switch (rng_below(r, 12)) {
+enum { PARTS_OF_ASCII = 10, PARTS = 13 };
+
+static void put_part(struct rng *r, int parts, struct text *out) {
+    switch (rng_below(r, parts)) {
     case 0:
     case 1:
     case 2:
@@ -178,8 +180,11 @@ static void put_part(struct rng *r, struct text *out) {
     case 8:
         pick(r, MARKS, COUNT_OF(MARKS), out);
         return;
-    case 9: /* of a script */
-    case 10:
+    case 9:
+        put_ascii(r, '\x01', '\x7f', 1 + rng_below(r, 4), out);
+        return;
+    case PARTS_OF_ASCII: /* of a script */
+    case PARTS_OF_ASCII + 1:
         put_run(r, rng_below(r, all.n_ranges), 1 + rng_below(r, rng_below(r, 4) ? 6 : 40), out);
         return;
     default: /* of them all */
@@ -187,10 +192,12 @@ static void put_part(struct rng *r, struct text *out) {
     }
 }
 
+/* Every other text is ASCII but for a few of its blanks, marks and contractions. */
 static void make_text(struct rng *r, struct text *out) {
+    int parts = rng_below(r, 2) ? PARTS_OF_ASCII : PARTS;
     text_clear(out);
     for (int64_t n = 1 + rng_below(r, rng_below(r, 50) ? 40 : 4000); n > 0; n--) {
-        put_part(r, out);
+        put_part(r, parts, out);
     }
 }
 
