@@ -13,7 +13,7 @@
 
 #include "util/status.h"
 
-enum { PIECE_BYTES = 16, PIECE_IDS = 3, PIECE_LINES = 1 << 15 };
+enum { PIECE_BYTES = 16, PIECE_IDS = 3, PIECE_LINES = 1 << 16 };
 
 /* A piece's bytes with zeros behind them. */
 struct piece_key {
@@ -57,7 +57,7 @@ static inline struct piece_key piece_key(const char *s, size_t n, size_t room) {
 
 /* The line of a piece. */
 static inline struct piece *pieces_line(const struct pieces *p, struct piece_key key) {
-    enum { LINE_BITS = 15 };
+    enum { LINE_BITS = 16 };
     _Static_assert(1 << LINE_BITS == PIECE_LINES, "a line for each hash");
     uint64_t hash = key.low * 0x9E3779B97F4A7C15u + key.high * 0xC2B2AE3D27D4EB4Fu;
     return p->lines + (hash >> (64 - LINE_BITS)) * 2;
