@@ -10,6 +10,7 @@ shape=${SHAPE:-llama-51m} # of configs/models
 tokens=${TOKENS:-4096}    # of a row
 steps=${STEPS:-2}         # the first is not counted
 types=${TYPES:-fp32 bf16}
+programs=${PROGRAMS:-ours peer}
 threads=${THREADS:-2}
 under=${UNDER:-}          # a command that each measured run is started with
 python=${PYTHON:-python3} # has torch, transformers and h5py
@@ -32,22 +33,28 @@ peer() {
     # shellcheck disable=SC2086 # words
     $under "$python" "$here/long_rows.py" train --model "$work/model" --data "$work/rows.h5" --tokens "$tokens" --steps "$steps" \
         --type "$1" --threads "$threads" 2> /dev/null | "$python" -c 'import json, sys
-r = json.load(sys.stdin)
+r = json.loads(sys.stdin.read() or sys.exit(1))
 for s, l in list(zip(r["seconds"], r["losses"]))[1:]: print(s, l)'
 }
+failed=0
 for _ in $(seq "$rounds"); do
     for type in $types; do
-        for program in ours peer; do
-            "$program" "$type" | sed "s/^/$type $program /"
+        for program in $programs; do # what was measured is not lost with one that fails
+            "$program" "$type" | sed "s/^/$type $program /" || {
+                echo "failed: $program in $type" >&2
+                failed=1
+            }
         done
     done
 done > "$work/all"
 echo "$shape, rows of $tokens tokens; $threads threads; medians of $rounds rounds by turns; load $(cut -d' ' -f1-3 /proc/loadavg)"
 printf '%-5s %-10s %8s %9s %8s\n' type program 's/step' tokens/s loss
 for type in $types; do
-    for program in ours peer; do
-        grep "^$type $program " "$work/all" | sort -k3,3g | awk -v tokens="$tokens" -v name="$program" '{ s[NR] = $3; loss = $4 }
-            END { m = (s[int((NR + 1) / 2)] + s[int(NR / 2) + 1]) / 2
+    for program in $programs; do
+        { grep "^$type $program " "$work/all" || true; } | sort -k3,3g | awk -v tokens="$tokens" -v name="$program" '{ s[NR] = $3; loss = $4 }
+            END { if (NR == 0) exit
+                m = (s[int((NR + 1) / 2)] + s[int(NR / 2) + 1]) / 2
                 printf "%-5s %-10s %8.2f %9.0f %8.4f\n", $1, name == "ours" ? "collimate" : "PyTorch", m, tokens / m, loss }'
     done
 done
+exit $failed
