@@ -102,9 +102,10 @@ went_on() {
 damage() {
     printf '\252\125' | dd of="$1" bs=1 seek=$(($(stat -c %s "$1") / 2)) conv=notrunc 2> /dev/null
 }
-# preload_disk: mpirun's options in $preload, under which a rank's disk does what tests/disk.c says.
+# preload_disk: mpirun's options in $preload, under which a rank's disk does what tests/disk.c says. Parts may call it side by side.
 preload_disk() {
-    [ -e "$work/disk.so" ] || cc -shared -fPIC -O -o "$work/disk.so" "$(dirname "$FIXTURES")/disk.c" || exit 1
+    [ -e "$work/disk.so" ] || { cc -shared -fPIC -O -o "$work/disk.$BASHPID" "$(dirname "$FIXTURES")/disk.c" &&
+        mv "$work/disk.$BASHPID" "$work/disk.so"; } || exit 1
     preload=(-x "LD_PRELOAD=$work/disk.so" -x "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
 }
 # numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.

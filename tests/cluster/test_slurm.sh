@@ -12,6 +12,7 @@ for program in slurmctld slurmd sbatch munged sshd ip nsenter; do
         { echo "skipped: no $program (tests/run.sh installs it)"; exit 77; }
 done
 export PATH=$PATH:/usr/sbin
+unset OMPI_MCA_orte_tmpdir_base # each node has its own /tmp
 [ "$(id -u)" -eq 0 ] && unshare -m -p -u -i -n -f true 2> /dev/null && ip netns add collimate-probe 2> /dev/null &&
     ip netns del collimate-probe || { echo "skipped: namespaces are refused here"; exit 77; }
 
