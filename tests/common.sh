@@ -17,6 +17,9 @@ bad() {
 }
 # finish: the script's exit code.
 finish() {
+    local without
+    without=$(grep -rl 'cannot be preloaded' "$work" --include='*err*') # a disk that was not what it was said to be
+    [ -z "$without" ] || bad "ran without what was to be preloaded: $without"
     [ "$failures" -eq 0 ] && echo "ok"
     exit $((failures > 0))
 }
@@ -51,8 +54,6 @@ together() {
         (
             trap end_part EXIT
             cd "${parts[i]}" || exit 1
-            # Launchers that begin and end at once take the folder of all their sessions from each other.
-            mkdir .sessions && export OMPI_MCA_orte_tmpdir_base=$PWD/.sessions
             failures=0
             "${parts[i]}"
             exit $((failures > 0))
