@@ -28,7 +28,7 @@ run() {
     local ranks=$1 launch=()
     shift
     [ "$ranks" -eq 1 ] || launch=(mpirun -q -n "$ranks")
-    timeout 120 "${launch[@]}" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
+    timeout 300 "${launch[@]}" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
         bad "rc $? of: $* (on $ranks ranks)"
         tail -5 err.txt
     }
