@@ -12,6 +12,9 @@ export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base
 export OMPI_MCA_mpi_yield_when_idle OMPI_MCA_hwloc_base_binding_policy
 export OMPI_MCA_btl_vader_single_copy_mechanism OMPI_MCA_io OMPI_MCA_oob_tcp_keepalive_time
 export OMPI_MCA_oob_tcp_keepalive_intvl OMPI_MCA_oob_tcp_keepalive_probes
+# An mpirun that ends removes the folder of the user's sessions on its host where it is empty, and one that begins at that moment
+# (a task of an array beside another one) fails: it is never empty.
+(umask 077 && mkdir -p "${TMPDIR:-/tmp}/ompi.$(uname -n | cut -d. -f1).$(id -u)/stays" 2> /dev/null) || true
 # Threads that wait for each other spin for some 50 us, then sleep. GCC's default is up to 15 ms: beside any other work on the
 # same cores a step of 2 threads then took 8 times as long.
 [ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"

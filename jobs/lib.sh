@@ -72,11 +72,11 @@ _run() {
         _guard "$HEARTBEAT_S" "$child" &
         guard=$!
     fi
-    while :; do # wait returns early on a trap: go on until the child has really ended
+    while kill -0 "$child" 2> /dev/null; do # a trap ends a wait early, with a code of its own
         wait "$child"
-        rc=$?
-        kill -0 "$child" 2> /dev/null || break
     done
+    wait "$child" # has ended: now the code is its own
+    rc=$?
     if [ -n "$guard" ]; then
         kill "$guard" 2> /dev/null # where it had nothing to do
         wait "$guard" 2> /dev/null

@@ -17,6 +17,9 @@ bad() {
 }
 # finish: the script's exit code.
 finish() {
+    local without
+    without=$(grep -rl 'cannot be preloaded' "$work" --include='*err*') # a disk that was not what it was said to be
+    [ -z "$without" ] || bad "ran without what was to be preloaded: $without"
     [ "$failures" -eq 0 ] && echo "ok"
     exit $((failures > 0))
 }
@@ -25,7 +28,7 @@ run() {
     local ranks=$1 launch=()
     shift
     [ "$ranks" -eq 1 ] || launch=(mpirun -q -n "$ranks")
-    timeout 120 "${launch[@]}" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
+    timeout 300 "${launch[@]}" "$COLLIMATE" "$@" > out.txt 2> err.txt || {
         bad "rc $? of: $* (on $ranks ranks)"
         tail -5 err.txt
     }
@@ -51,8 +54,6 @@ together() {
         (
             trap end_part EXIT
             cd "${parts[i]}" || exit 1
-            # Launchers that begin and end at once take the folder of all their sessions from each other.
-            mkdir .sessions && export OMPI_MCA_orte_tmpdir_base=$PWD/.sessions
             failures=0
             "${parts[i]}"
             exit $((failures > 0))
@@ -102,9 +103,10 @@ went_on() {
 damage() {
     printf '\252\125' | dd of="$1" bs=1 seek=$(($(stat -c %s "$1") / 2)) conv=notrunc 2> /dev/null
 }
-# preload_disk: mpirun's options in $preload, under which a rank's disk does what tests/disk.c says.
+# preload_disk: mpirun's options in $preload, under which a rank's disk does what tests/disk.c says. Parts may call it side by side.
 preload_disk() {
-    [ -e "$work/disk.so" ] || cc -shared -fPIC -O -o "$work/disk.so" "$(dirname "$FIXTURES")/disk.c" || exit 1
+    [ -e "$work/disk.so" ] || { cc -shared -fPIC -O -o "$work/disk.$BASHPID" "$(dirname "$FIXTURES")/disk.c" &&
+        mv "$work/disk.$BASHPID" "$work/disk.so"; } || exit 1
     preload=(-x "LD_PRELOAD=$work/disk.so" -x "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
 }
 # numbers RUN: every line of a run folder's metrics.jsonl that is a step, without its clocks.

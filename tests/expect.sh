@@ -11,7 +11,7 @@ errors=$(mktemp)
 timeout "$seconds" "$@" > /dev/null 2> "$errors"
 rc=$?
 matches=$(grep -cE "^collimate: .*($pattern)" "$errors")
-if ! [[ "$rc" =~ ^($want)$ ]] || [ "$matches" -ne 1 ]; then
+if ! [[ "$rc" =~ ^($want)$ ]] || [ "$matches" -ne 1 ] || grep -q 'cannot be preloaded' "$errors"; then
     echo "expected rc $want and one line matching /$pattern/; got rc $rc, $matches lines:"
     echo "  $*"
     head -20 "$errors"

@@ -224,7 +224,7 @@ static enum status fail_line(const struct reward_program *p, const char *what, c
 
 static enum status fail_ended(struct reward_program *p) {
     char what[300];
-    if (!ends_within(p, GRACE_S / 4)) {
+    if (!ends_within(p, GRACE_S)) {
         snprintf(what, sizeof what,
                  "the program closed its output after %lld of %lld rewards; it must answer "
                  "until its input ends",

@@ -12,6 +12,7 @@ for program in slurmctld slurmd sbatch munged sshd ip nsenter; do
         { echo "skipped: no $program (tests/run.sh installs it)"; exit 77; }
 done
 export PATH=$PATH:/usr/sbin
+unset OMPI_MCA_orte_tmpdir_base # each node has its own /tmp
 [ "$(id -u)" -eq 0 ] && unshare -m -p -u -i -n -f true 2> /dev/null && ip netns add collimate-probe 2> /dev/null &&
     ip netns del collimate-probe || { echo "skipped: namespaces are refused here"; exit 77; }
 
@@ -107,7 +108,7 @@ chain() {
 }
 ok "the chain prepare, sft, dpo, evaluate with afterok" chain
 
-keys=(train.batch=8 train.micro_tokens=256 train.deterministic=true train.slots=4 train.steps=200 train.checkpoint_every=10
+keys=(train.batch=8 train.micro_tokens=256 train.deterministic=true train.slots=4 train.steps=40 train.checkpoint_every=10
     train.learning_rate=1e-4)
 "$COLLIMATE" --quiet dpo data=chain/train.h5 model=init output=whole dpo.beta=0.1 seed=0 "${keys[@]}" || exit 1
 export DATA=$PWD/chain/train.h5 MODEL=$PWD/init ROOT=$PWD

@@ -138,14 +138,14 @@ cmp <(number reward ranked.jsonl | sort) <(number reward rewards.jsonl | sort) |
 "$COLLIMATE" --quiet reward data=ranked.h5 model=model1 output=again train.steps=1 train.batch=4 || bad "reward"
 
 expect=$(dirname "$FIXTURES")/expect.sh
-bash "$expect" 2 'generate.reference' 20 $generate generate.rule=mix || exit 1
-bash "$expect" 2 'vocabulary of 300' 20 $generate generate.rule=mix generate.reference=larger || exit 1
-bash "$expect" 2 'generate.mix' 20 $generate generate.rule=mix generate.reference=model2 generate.mix=1,x || exit 1
-bash "$expect" 2 'generate.samples' 20 "$COLLIMATE" generate data=data.h5 model=model1 generate.samples=2 || exit 1
-bash "$expect" 2 'generate.best_of' 20 $generate generate.best_of=2 || exit 1
-bash "$expect" 2 'reward model' 20 $generate reward_model=model2 || exit 1
+bash "$expect" 2 'generate.reference' 60 $generate generate.rule=mix || exit 1
+bash "$expect" 2 'vocabulary of 300' 60 $generate generate.rule=mix generate.reference=larger || exit 1
+bash "$expect" 2 'generate.mix' 60 $generate generate.rule=mix generate.reference=model2 generate.mix=1,x || exit 1
+bash "$expect" 2 'generate.samples' 60 "$COLLIMATE" generate data=data.h5 model=model1 generate.samples=2 || exit 1
+bash "$expect" 2 'generate.best_of' 60 $generate generate.best_of=2 || exit 1
+bash "$expect" 2 'reward model' 60 $generate reward_model=model2 || exit 1
 # What the reward model cannot read is refused before anything is drawn.
-bash "$expect" 2 "the reward model's 256 positions" 20 $generate reward_model=rm/model generate.max_new_tokens=256 || exit 1
-bash "$expect" 2 'is the input data.h5' 20 $generate generate.save=data.h5 output=x.jsonl || exit 1
+bash "$expect" 2 "the reward model's 256 positions" 60 $generate reward_model=rm/model generate.max_new_tokens=256 || exit 1
+bash "$expect" 2 'is the input data.h5' 60 $generate generate.save=data.h5 output=x.jsonl || exit 1
 ls ./*.tmp 2> /dev/null && bad "temporary files stay"
 exit 0

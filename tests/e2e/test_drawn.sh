@@ -15,31 +15,22 @@ command="generate data=data.h5 model=$fixtures/model generate.max_new_tokens=40 
   generate.rule=mix generate.mix=0.5,1 generate.reference=$fixtures/model reward_model=$fixtures/reward generate.save=drawn.h5
   generate.report=report.jsonl output=lines.jsonl"
 rows() { grep -c "^{\"done\"" drawn.h5.rows 2> /dev/null || true; }
-# until_round N: waits until the run in the background has written so many rounds.
-until_round() {
-  for _ in $(seq 3000); do
-    [ -e drawn.h5.rows ] && [ "$(rows)" -ge "$1" ] && return 0
-    kill -0 "$run" 2> /dev/null || return 1
-    sleep 0.01
-  done
-  return 1
+cc -shared -fPIC -O -o die_in_write.so "$fixtures/../../e2e/die_in_write.c" || exit 1
+# disturbed WRITE SIGNAL: the command gets the signal in that write to its rows. Its exit code.
+disturbed() {
+  # shellcheck disable=SC2086
+  LD_PRELOAD=$PWD/die_in_write.so DIE_FILE=/drawn.h5.rows DIE_WRITE=$1 DIE_SIGNAL=$2 \
+    ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0 "$COLLIMATE" $command 2> err.txt
 }
 
 # shellcheck disable=SC2086
 "$COLLIMATE" --quiet $command || bad "without a break"
 [ -e drawn.h5.rows ] && bad "rows stay behind"
 mkdir whole && mv lines.jsonl report.jsonl drawn.h5 whole
-# shellcheck disable=SC2086
-"$COLLIMATE" --quiet $command & run=$!
-until_round 1 || bad "no round of the run that is killed"
-kill -KILL $run
-wait $run 2> /dev/null
+disturbed 6 9
+[ $? -eq 137 ] && [ "$(rows)" -ge 1 ] || bad "killed: $(rows) rounds are there: $(cat err.txt)"
 [ -e drawn.h5 ] || [ -e lines.jsonl ] && bad "a killed run has results"
-# shellcheck disable=SC2086
-"$COLLIMATE" $command 2> err.txt & run=$!
-until_round 3 || bad "no round of the run that is stopped"
-kill -USR1 $run
-wait $run
+disturbed 4 10
 [ $? -eq 85 ] && grep -q 'prompts are there from an earlier run' err.txt && grep -q 'stopped on SIGUSR1 after prompt [0-9]* of 112; run the same command again' err.txt ||
   bad "stopped: $(cat err.txt)"
 # shellcheck disable=SC2086

@@ -52,10 +52,10 @@ $generate generate.temperature=1 generate.stop_at_end=false output=more.jsonl
 awk -F'[][]' '{ if (split($2, t, ", ") != 20) exit 1 }' more.jsonl || bad "stop_at_end=false stopped"
 
 expect=$(dirname "$FIXTURES")/expect.sh
-bash "$expect" 66 'none.h5' 20 "$COLLIMATE" generate data=none.h5 model=model || exit 1
-bash "$expect" 2 'data' 20 "$COLLIMATE" generate model=model || exit 1
-bash "$expect" 2 'generate.top_k' 20 "$COLLIMATE" generate data=data.h5 model=model generate.top_k=5 || exit 1
-bash "$expect" 73 'none/out' 20 "$COLLIMATE" --quiet generate data=data.h5 model=model output=none/out.jsonl || exit 1
+bash "$expect" 66 'none.h5' 60 "$COLLIMATE" generate data=none.h5 model=model || exit 1
+bash "$expect" 2 'data' 60 "$COLLIMATE" generate model=model || exit 1
+bash "$expect" 2 'generate.top_k' 60 "$COLLIMATE" generate data=data.h5 model=model generate.top_k=5 || exit 1
+bash "$expect" 73 'none/out' 60 "$COLLIMATE" --quiet generate data=data.h5 model=model output=none/out.jsonl || exit 1
 $COLLIMATE --quiet --dry-run generate data=data.h5 model=model output=never.jsonl | grep -q '^ *cache ' || bad "dry run"
 [ ! -e never.jsonl ] || bad "a dry run wrote its output"
 ls ./*.tmp 2> /dev/null && bad "temporary files stay"

@@ -17,10 +17,10 @@ diff -r "$work/one" "$work/four" || exit 1
 cmp -s "$work/one/model.safetensors" "$work/other/model.safetensors" && { echo "the seed changes nothing"; exit 1; }
 grep -q '"eos_token_id": 257' "$work/one/config.json" || { echo "the tokenizer's end id is not the model's"; exit 1; }
 
-bash tests/expect.sh 2 'vocab_size is 97, tokenizer bytes has 258' 20 \
+bash tests/expect.sh 2 'vocab_size is 97, tokenizer bytes has 258' 60 \
     "$COLLIMATE" init "init.config=$config" tokenizer=bytes "output=$work/small" || exit 1
-bash tests/expect.sh 2 'output is not set' 20 "$COLLIMATE" init "init.config=$config" || exit 1
-bash tests/expect.sh 66 'No such file' 20 "$COLLIMATE" init init.config=/nowhere "output=$work/none" || exit 1
+bash tests/expect.sh 2 'output is not set' 60 "$COLLIMATE" init "init.config=$config" || exit 1
+bash tests/expect.sh 66 'No such file' 60 "$COLLIMATE" init init.config=/nowhere "output=$work/none" || exit 1
 echo '{"architectures": ["BertModel"]}' > "$work/bert.json"
-bash tests/expect.sh 65 'BertModel' 20 "$COLLIMATE" init "init.config=$work/bert.json" "output=$work/none" || exit 1
+bash tests/expect.sh 65 'BertModel' 60 "$COLLIMATE" init "init.config=$work/bert.json" "output=$work/none" || exit 1
 [ ! -e "$work/none" ] && [ ! -e "$work/small" ] || { echo "a refused init left a folder"; exit 1; }

@@ -31,6 +31,7 @@ under() {
     (
         . "$jobs/lib.sh"
         sleep() { :; }
+        [ -z "${SLOW_KILL:-}" ] || kill() { builtin kill "$@" && command sleep 0.3; }
         run_until_done "$@"
         exit
     ) 2> err.txt
@@ -58,9 +59,11 @@ SLURM_ARRAY_JOB_ID=20 SLURM_ARRAY_TASK_ID=4 under 85 "requeue 20_4" bash -c 'exi
 SLURM_RESTART_COUNT=20 under 85 "" bash -c 'exit 85'
 SLURM_RESTART_COUNT=3 MAX_RESTARTS=4 under 85 "requeue 20" bash -c 'exit 85'
 SLURM_JOB_ID='' under 85 "" bash -c 'exit 85'
-# USR1 and TERM to the batch shell reach the command, whose code then counts.
+# USR1 and TERM to the batch shell reach the command, whose code then counts, also where it has ended before the shell looks.
 for signal in USR1 TERM; do
-    under 85 "requeue 20" bash -c "trap 'exit 85' $signal; kill -$signal \$PPID; while :; do :; done"
+    for slow in '' 1; do
+        SLOW_KILL=$slow under 85 "requeue 20" bash -c "trap 'exit 85' $signal; kill -$signal \$PPID; while :; do :; done"
+    done
 done
 
 # sweep.sbatch: every task its own pair of beta and seed, and no task beyond them.

@@ -55,7 +55,7 @@ lying_locks() {
     run 1 --quiet "${training[@]}" output=alone train.steps=40
     same alone six
     # The dead do not protect it, the living do.
-    begin 2 held.err --quiet "${training[@]}" output=held train.steps=100000
+    begin 2 held.err --quiet "${training[@]}" output=held train.steps=100000000
     until_step 1 held
     refuses 73 'held: process [0-9]* on .* has held it since' "${training[@]}" output=held train.steps=2
     # shellcheck disable=SC2046

@@ -48,7 +48,7 @@ job() {
     local began=$SECONDS
     begin 2 first.err --quiet "${training[@]}" output=first train.steps=1
     ended "$launched" 100
-    SLURM_JOB_END_TIME=$(($(date +%s) + 4 + 3 * (SECONDS - began))) begin 2 job.err "${training[@]}" output=job train.steps=100000000 train.stop_before=1h
+    SLURM_JOB_END_TIME=$(($(date +%s) + 10 + 3 * (SECONDS - began))) begin 2 job.err "${training[@]}" output=job train.steps=100000000 train.stop_before=1h
     ended "$launched" 100
     stopped job 'stopped before the time limit'
 }
@@ -83,8 +83,8 @@ tight() {
     told tight SLOW_DISK_MS=2500
     grep -qE 'stopped on SIGTERM, which leaves too little time for a checkpoint, after step [0-9]+; the checkpoint is of step 20;' \
         tight.err || bad "tight: $(tail -n 2 tight.err)"
-    # mpirun kills after 2 s: in the midst of a write, what was there before stays.
-    with_disk SLOW_DISK_MS=2500 HELD_FILE=.step-40.h5.tmp HELD_AT=1
+    # mpirun kills after 2 s: in the midst of a write, which the disk does not end before; what was there before stays.
+    with_disk SLOW_DISK_MS=1000000 HELD_FILE=.step-40.h5.tmp HELD_AT=1
     begin 2 tight.err "${training[@]}" output=tight train.steps=60 train.checkpoint_every=20
     until_there "tight/checkpoints/*.step-40.h5.tmp" || bad "no write to disturb: $(tail -n 2 tight.err)"
     kill -TERM "$launched"

@@ -62,7 +62,7 @@ hostile() {
 # A rank that is killed takes its program along: it reads the end of its input.
 killed() {
     : > pids
-    begin 2 err.txt $exact output=killed train.steps=100000 train.checkpoint_every=100000 online.reward_command="bash count.sh"
+    begin 2 err.txt $exact output=killed train.steps=100000000 train.checkpoint_every=100000 online.reward_command="bash count.sh"
     until_step 2 killed
     # shellcheck disable=SC2046
     kill -KILL $(pgrep -P "$launched" -x collimate)

@@ -133,10 +133,10 @@ grep -q "longest: 34 tokens, hh.jsonl, line 1" err || bad "longest row: $(cat er
 expect() { bash "$here/expect.sh" "$@" || bad "expect $*"; }
 sed '2000s/"chosen"/"chosen/' text.jsonl > broken.jsonl
 for launch in "" "mpirun -q -n 4"; do
-  expect 65 'broken.jsonl, line 2000: not valid JSON' 20 $launch "$COLLIMATE" --quiet prepare tokenizer=bytes input=broken.jsonl output=x.h5 prepare.strict=true
+  expect 65 'broken.jsonl, line 2000: not valid JSON' 60 $launch "$COLLIMATE" --quiet prepare tokenizer=bytes input=broken.jsonl output=x.h5 prepare.strict=true
 done
 sed '1500s/"chosen"/"other"/' text.jsonl > missing_key.jsonl
-expect 65 'missing_key.jsonl, line 1500: "chosen" must be a string' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=missing_key.jsonl output=x.h5 prepare.strict=true
+expect 65 'missing_key.jsonl, line 1500: "chosen" must be a string' 60 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=missing_key.jsonl output=x.h5 prepare.strict=true
 # Without prepare.strict bad rows are dropped and counted, the same on any number of ranks.
 { sed -n '1,20p' text.jsonl; echo '{"chosen": "cut'; echo '{"prompt": "a", "chosen": 3, "rejected": "b"}'
   echo '[7]'; echo '{"prompt": "a", "chosen": "b", "rejected": null}'; echo '{"chosen": "a b", "rejected": 4}'
@@ -153,45 +153,45 @@ for n in 1 3; do
   done
 done
 sed -i 21,23d bad.jsonl
-expect 65 'bad.jsonl, line 21: empty response' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=bad.jsonl output=x.h5 prepare.strict=true
+expect 65 'bad.jsonl, line 21: empty response' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=bad.jsonl output=x.h5 prepare.strict=true
 # Prompts with a few pairs among them: those would give prompts, and lose their sides.
 { for i in $(seq 20); do echo '{"prompt": "only"}'; done; head -1 good.jsonl; echo '{"prompt": "a", "chosen": "b", "rejected": "c"}'; } > few.jsonl
 "$COLLIMATE" prepare tokenizer=bytes input=few.jsonl output=few.h5 2> err
 grep -q 'dropped 2: of another format than most; the first: few.jsonl, line 21' err || bad "pairs among prompts: $(grep dropped err)"
 # Two formats in a file; a file of several of which nothing is left.
 { cat good.jsonl; for i in 1 2 3 4 5; do echo '{"prompt": "only"}'; done; } > mixed.jsonl
-expect 65 'mixed.jsonl, line 21: a record of another format than most: of the first 25 there are 20 preference, 5 prompt; ' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=mixed.jsonl output=x.h5
+expect 65 'mixed.jsonl, line 21: a record of another format than most: of the first 25 there are 20 preference, 5 prompt; ' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=mixed.jsonl output=x.h5
 sed 's/"chosen"/"other"/' good.jsonl > nothing.jsonl
-expect 65 'nothing.jsonl: every record of this file was dropped' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=text.jsonl,nothing.jsonl output=x.h5
-expect 65 'nothing.jsonl: every record was dropped: "chosen" must be a string; the first: nothing.jsonl, line 1$' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=nothing.jsonl output=x.h5 prepare.format=preference
+expect 65 'nothing.jsonl: every record of this file was dropped' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=text.jsonl,nothing.jsonl output=x.h5
+expect 65 'nothing.jsonl: every record was dropped: "chosen" must be a string; the first: nothing.jsonl, line 1$' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=nothing.jsonl output=x.h5 prepare.format=preference
 head -c 20000 text.jsonl.gz > cut.gz
-expect 65 'cut.gz: damaged gzip: the file ends early' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=cut.gz output=x.h5
-expect 66 'none.jsonl: No such file' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=none.jsonl output=x.h5
-expect 73 'none/x.h5' 20 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=none/x.h5
+expect 65 'cut.gz: damaged gzip: the file ends early' 60 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=cut.gz output=x.h5
+expect 66 'none.jsonl: No such file' 60 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=none.jsonl output=x.h5
+expect 73 'none/x.h5' 60 mpirun -q -n 2 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=none/x.h5
 echo '{"a": 1}' > keys.jsonl
-expect 65 'keys.jsonl, line 1: no known record format' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=keys.jsonl output=x.h5
+expect 65 'keys.jsonl, line 1: no known record format' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=keys.jsonl output=x.h5
 # What is something else, and what to do with it.
 echo 'a,b' > table.csv
-expect 65 'table.csv: is a table of comma separated values; .*to_json' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=table.csv output=x.h5
+expect 65 'table.csv: is a table of comma separated values; .*to_json' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=table.csv output=x.h5
 echo '{"data": [{"prompt": "a"}]}' > wrapped.json
-expect 65 'wrapped.json, line 1: no known record format has these keys; where "data" holds the records' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=wrapped.json output=x.h5
+expect 65 'wrapped.json, line 1: no known record format has these keys; where "data" holds the records' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=wrapped.json output=x.h5
 echo '{"prompt": {"0": "a"}, "chosen": {"0": "b"}, "rejected": {"0": "c"}}' > columns.json
-expect 65 'columns.json: every record was dropped: .*table by columns' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=columns.json output=x.h5
-expect 65 'hh.jsonl: not an HDF5 file; it looks like JSON: .*collimate prepare' 20 "$COLLIMATE" --quiet score data=hh.jsonl model="$FIXTURES/dpo_steps/model"
-expect 66 'model.safetensors: is a file of weights; give the folder' 20 "$COLLIMATE" --quiet score data=hh.h5 model="$FIXTURES/dpo_steps/model/model.safetensors"
+expect 65 'columns.json: every record was dropped: .*table by columns' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=columns.json output=x.h5
+expect 65 'hh.jsonl: not an HDF5 file; it looks like JSON: .*collimate prepare' 60 "$COLLIMATE" --quiet score data=hh.jsonl model="$FIXTURES/dpo_steps/model"
+expect 66 'model.safetensors: is a file of weights; give the folder' 60 "$COLLIMATE" --quiet score data=hh.h5 model="$FIXTURES/dpo_steps/model/model.safetensors"
 echo '[1, 2]' > numbers.json
-expect 65 'numbers.json, line 1' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=numbers.json output=x.h5
+expect 65 'numbers.json, line 1' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=numbers.json output=x.h5
 echo 3 > number.jsonl
-expect 65 'number.jsonl, line 1' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=number.jsonl output=x.h5
+expect 65 'number.jsonl, line 1' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=number.jsonl output=x.h5
 : > empty.jsonl
-expect 65 'empty.jsonl: no records' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=empty.jsonl output=x.h5
+expect 65 'empty.jsonl: no records' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=empty.jsonl output=x.h5
 tail -1 hh.jsonl > dropped.jsonl
-expect 65 'every record was dropped' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=dropped.jsonl output=x.h5
-expect 2 'tokenizer is not set' 20 "$COLLIMATE" --quiet prepare input=hh.jsonl output=x.h5
-expect 2 'input is not set' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes output=x.h5
-expect 2 'tokenize.begin' 20 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=x.h5 tokenize.begin=maybe
+expect 65 'every record was dropped' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=dropped.jsonl output=x.h5
+expect 2 'tokenizer is not set' 60 "$COLLIMATE" --quiet prepare input=hh.jsonl output=x.h5
+expect 2 'input is not set' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes output=x.h5
+expect 2 'tokenize.begin' 60 "$COLLIMATE" --quiet prepare tokenizer=bytes input=hh.jsonl output=x.h5 tokenize.begin=maybe
 [ -z "$(find . -name "*x.h5*")" ] || bad "a refused command leaves a file"
-expect 66 'none: no such file or folder' 20 "$COLLIMATE" --quiet inspect input=none
+expect 66 'none: no such file or folder' 60 "$COLLIMATE" --quiet inspect input=none
 head -c 3000 one.h5 > cut.h5
-expect 65 'cut.h5' 20 "$COLLIMATE" --quiet inspect input=cut.h5
-expect 65 'neither a model folder' 20 "$COLLIMATE" --quiet inspect input="$work"
+expect 65 'cut.h5' 60 "$COLLIMATE" --quiet inspect input=cut.h5
+expect 65 'neither a model folder' 60 "$COLLIMATE" --quiet inspect input="$work"

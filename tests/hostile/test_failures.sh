@@ -79,11 +79,10 @@ done
 [ -z "$(find "$work" -name 'x*.h5*')" ] || { echo "a failed prepare left its output"; failed=1; }
 
 # A rank killed: mpirun ends the others and gives 137, in a few seconds.
-mpirun -q -n 4 "$COLLIMATE" sft data="$work/pairs.h5" model="$work/model" output="$work/killed" train.steps=100000 \
+mpirun -q -n 4 "$COLLIMATE" sft data="$work/pairs.h5" model="$work/model" output="$work/killed" train.steps=100000000 \
     train.batch=8 --quiet 2> "$work/killed.log" &
 launcher=$!
-for _ in $(seq 600); do
-    [ -s "$work/killed/metrics.jsonl" ] && break
+until [ -s "$work/killed/metrics.jsonl" ] || ! kill -0 $launcher; do
     sleep 0.1
 done
 start=$SECONDS
