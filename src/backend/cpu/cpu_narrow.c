@@ -15,7 +15,7 @@ _Static_assert(GROUPS *LINES == PANEL_COLUMNS, "a panel is whole groups");
 /* A thread's room: a piece of a panel, and the panel's part of C. */
 struct narrow_room {
     float b[PIECE_DEPTH * PANEL_COLUMNS];
-    float c[NARROW_ROWS * PANEL_COLUMNS];
+    float c[PANEL_NARROW_ROWS * PANEL_COLUMNS];
 };
 
 /* LINES lines `stride` values apart to LINES values of each k, a panel's width apart. */
