@@ -20,6 +20,7 @@
 enum { DOT_NARROW_ROWS = 48 };
 /* k that fp32 sums may stay in C between; a block's packed operands; a chunk of A. */
 enum { SPAN = 4096, BLOCK_BYTES = CPU_PACK_BYTES, CHUNK_BYTES = 256 << 10 };
+_Static_assert(SPAN *DOT_COLUMNS * sizeof(uint16_t) <= CPU_NARROW_BYTES, "what cpu_scratch_bytes() counts");
 
 /* A block of C in work, and its packed operands over k of [k, k + depth). */
 struct area {

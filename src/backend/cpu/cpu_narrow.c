@@ -17,6 +17,7 @@ struct narrow_room {
     float b[PIECE_DEPTH * PANEL_COLUMNS];
     float c[PANEL_NARROW_ROWS * PANEL_COLUMNS];
 };
+_Static_assert(sizeof(struct narrow_room) <= CPU_NARROW_BYTES, "what cpu_scratch_bytes() counts");
 
 /* LINES lines `stride` values apart to LINES values of each k, a panel's width apart. */
 static inline __attribute__((always_inline)) void pack_group(const bool is_bf16, const void *from,
