@@ -430,6 +430,14 @@ static enum status open_labeled(struct evaluation *e, struct rows_request *reque
                       request->path, s->settings->dpo.loss);
 }
 
+/* Local. Before the rows are read through: what reads its logits comes last. */
+static enum status look_at_reference(struct evaluation *e) {
+    struct session *s = &e->session;
+    bool reads_logits = reads_beside(e) || s->settings->evaluate.kl_positions > 0;
+    bool is_read = reads_logits || e->terms.has_reference;
+    return is_read ? session_look_reference(s, &s->model->config, reads_logits ? IDS_ALL : IDS_OF_ROWS) : OK;
+}
+
 /* Loss, margins and accuracies of a language model. */
 static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
     struct session *s = &e->session;
@@ -450,6 +458,7 @@ static enum status evaluate_language(struct evaluation *e, struct rows_request *
     if (s->steers && settings->evaluate.kl_positions > 0) {
         return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");
     }
+    TRY(comm_agree(s->comm, look_at_reference(e)));
     if (s->run->dry_run) {
         return OK;
     }

@@ -212,6 +212,7 @@ static enum status score_work(struct score_job *job) {
     TRY(choose_rows(s, &request.kind));
     job->is_pairs = request.kind == ROWS_LABELED;
     TRY(session_open_rows(s, &request, &s->train));
+    TRY(comm_agree(s->comm, session_look_reference(s, &s->model->config, IDS_OF_ROWS)));
     if (s->run->dry_run) {
         return OK;
     }
