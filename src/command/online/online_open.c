@@ -87,10 +87,20 @@ static enum status frozen_bytes(const struct backend *b, const struct model_conf
     return OK;
 }
 
+/* Of groups, the logits that are drawn from have the temperature: set_temperature(). What is left out of a
+ * draw is only where no ratio is formed: a ratio would have to be that of what was drawn from, token by
+ * token, and a pass knows all tokens. */
+static struct sampling sampling_of(const struct settings *s) {
+    return (struct sampling){.temperature = online_way_of(s)->by_group ? 1 : s->online.temperature,
+                             .top_k = s->online.top_k,
+                             .top_p = s->online.top_p,
+                             .min_p = s->online.min_p};
+}
+
 static struct decoder_options decoder_options_of(const struct trainer *t) {
     const struct settings *s = t->session.settings;
     return (struct decoder_options){
-        .sampling = {.temperature = online_way_of(s)->by_group ? 1 : s->online.temperature, .top_p = 1},
+        .sampling = sampling_of(s),
         .repetition_penalty = 1,
         .seed = (uint64_t)s->seed,
         .sequences = (int32_t)s->online.sequences,
