@@ -238,14 +238,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
 
 static enum status deliver(const struct evaluation *e) {
     const struct session *s = &e->session;
-    if (s->comm->rank != 0) {
-        return OK;
-    }
-    if (*s->settings->output) {
-        return file_write(s->settings->output, e->out.data, e->out.len);
-    }
-    fputs(e->out.data, stdout);
-    return fflush(stdout) == 0 ? OK : fail(ERR_WRITE, "standard output: cannot write");
+    return s->comm->rank == 0 ? file_deliver(s->settings->output, &e->out) : OK;
 }
 
 /* Collective. For the source's forests. */

@@ -175,13 +175,8 @@ static enum status read_all(struct judge *j) {
 }
 
 static enum status deliver(struct judge *j) {
-    const struct settings *s = j->run->settings;
     TRY(text_puts(&j->out, "}\n"));
-    if (*s->output) {
-        return file_write(s->output, j->out.data, j->out.len);
-    }
-    fputs(j->out.data, stdout);
-    return fflush(stdout) == 0 ? OK : fail(ERR_WRITE, "standard output: cannot write");
+    return file_deliver(j->run->settings->output, &j->out);
 }
 
 static enum status work(struct judge *j) {
