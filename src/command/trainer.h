@@ -1,4 +1,4 @@
-/* What `sft`, `dpo` and `reward` share: from settings to a trained model in the run folder. */
+/* What `sft`, `dpo`, `reward` and `online` share: from settings to a trained model in the run folder. */
 #ifndef COLLIMATE_COMMAND_TRAINER_H
 #define COLLIMATE_COMMAND_TRAINER_H
 
@@ -55,7 +55,7 @@ struct trainer {
     struct training training;
 };
 
-/* What `sft`, `dpo` and `reward` train, from the settings. Local. Fail: ERR_USAGE for keys that contradict
+/* What each trains, from the settings. Local. Fail: ERR_USAGE for keys that contradict
  * each other. */
 enum status sft_terms(const struct run *run, struct terms *out);
 enum status dpo_terms(const struct run *run, struct terms *out);
