@@ -353,15 +353,6 @@ enum status file_write(const char *path, const char *data, size_t len) {
     return st;
 }
 
-enum status file_deliver(const char *path, const struct text *text) {
-    const char *data = text->data ? text->data : "";
-    if (*path) {
-        return file_write(path, data, text->len);
-    }
-    bool done = fwrite(data, 1, text->len, stdout) == text->len && fflush(stdout) == 0;
-    return done ? OK : fail(ERR_WRITE, "standard output: cannot be written: %s", strerror(errno));
-}
-
 enum status file_sync_folder(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = !slash ? mem_strdup(".") : mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));

@@ -18,8 +18,6 @@ enum status file_read(const char *path, char **data, size_t *len);
 /* Atomic replace: writes a temporary file, fsync, rename, fsync of the folder; beside a link's target, and
  * into a stream (io/output.h). Local. Fails: ERR_WRITE. */
 enum status file_write(const char *path, const char *data, size_t len);
-/* The same, or to standard output where path is "". Local. Fails: ERR_WRITE. */
-enum status file_deliver(const char *path, const struct text *text);
 /* A new or empty file to write to. Local. -1 and errno where it cannot be. */
 int file_create(const char *path);
 /* All of n bytes, at an offset, or, where that is -1, where the descriptor stands. Local. 0, or -1 and errno.

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/deliver.h"
 #include "command/evaluate_kl.h"
 #include "command/evaluate_users.h"
 #include "command/steer_context.h"
@@ -14,7 +15,6 @@
 #include "evaluate/labels.h"
 #include "evaluate/metrics.h"
 #include "evaluate/values.h"
-#include "io/file.h"
 #include "mpi/watchdog.h"
 #include "text/records.h"
 #include "util/hash.h"
@@ -238,7 +238,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
 
 static enum status deliver(const struct evaluation *e) {
     const struct session *s = &e->session;
-    return s->comm->rank == 0 ? file_deliver(s->settings->output, &e->out) : OK;
+    return s->comm->rank == 0 ? deliver_text(s->settings->output, &e->out) : OK;
 }
 
 /* Collective. For the source's forests. */

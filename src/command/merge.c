@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/deliver.h"
 #include "command/outputs.h"
 #include "command/session.h"
-#include "io/file.h"
 #include "score/row_blocks.h"
 #include "score/scorer.h"
 #include "util/mem.h"
@@ -118,7 +118,7 @@ static enum status report(const struct merge_job *job) {
     st = st == OK ? text_json_number(&out, job->worst) : st;
     st = st == OK ? text_printf(&out, ", \"worst_response\": %lld}\n", (long long)job->worst_row) : st;
     log_root(LOG_INFO, "merged model in %s, as %s", s->settings->output, names[job->type]);
-    st = st == OK && s->comm->rank == 0 ? file_deliver("", &out) : st;
+    st = st == OK && s->comm->rank == 0 ? deliver_text("", &out) : st;
     text_free(&out);
     return comm_agree(s->comm, st);
 }

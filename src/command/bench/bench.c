@@ -1,12 +1,12 @@
 /* bench: what this machine does, beside the peak that it shows in the same run. */
 #include "command/bench/bench.h"
+#include "command/deliver.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/file.h"
 #include "store/model_source.h"
 #include "train/speed.h"
 #include "util/clock.h"
@@ -124,7 +124,7 @@ enum status command_bench(struct run *run) {
     }
     if (st == OK && !run->dry_run) {
         if (run->comm->rank == 0 && *settings->output) {
-            st = file_deliver(settings->output, &b.csv);
+            st = deliver_text(settings->output, &b.csv);
         }
         st = comm_agree(run->comm, st);
     }

@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include "command/command.h"
+#include "command/deliver.h"
 #include "command/inspect/inspect.h"
 #include "data/comparisons.h"
 #include "data/dataset.h"
 #include "data/lengths.h"
 #include "data/show_row.h"
-#include "io/file.h"
 #include "io/h5.h"
 #include "io/jsonl.h"
 #include "util/hash.h"
@@ -306,11 +306,11 @@ static enum status inspect_list(struct comm *c, const struct settings *s) {
     for (int i = 0; i < paths.n && st == OK; i++) {
         text_clear(&out);
         st = inspect_one(c, s, paths.list[i], &out, &report);
-        st = comm_agree(c, st == OK && c->rank == 0 ? file_deliver("", &out) : st);
+        st = comm_agree(c, st == OK && c->rank == 0 ? deliver_text("", &out) : st);
     }
     names_free(&paths);
     if (st == OK && *s->inspect.report) {
-        st = comm_agree(c, c->rank == 0 ? file_deliver(s->inspect.report, &report) : OK);
+        st = comm_agree(c, c->rank == 0 ? deliver_text(s->inspect.report, &report) : OK);
     }
     text_free(&out);
     text_free(&report);

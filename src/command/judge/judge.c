@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/deliver.h"
 #include "command/judge/judge.h"
 #include "data/question.h"
-#include "io/file.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -176,7 +176,7 @@ static enum status read_all(struct judge *j) {
 
 static enum status deliver(struct judge *j) {
     TRY(text_puts(&j->out, "}\n"));
-    return file_deliver(j->run->settings->output, &j->out);
+    return deliver_text(j->run->settings->output, &j->out);
 }
 
 static enum status work(struct judge *j) {
