@@ -2,7 +2,6 @@
  * log-probabilities (a reward model's values) of all responses of the data under model + adapter beside those
  * under the folder as it was written, in the type that it was written in. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "command/deliver.h"

@@ -4,14 +4,12 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "store/model_source.h"
 #include "train/speed.h"
 #include "util/clock.h"
 #include "util/log.h"
-#include "util/mem.h"
 
 static const char default_shape[] =
     "{\"architectures\": [\"GPTNeoXForCausalLM\"], \"model_type\": \"gpt_neox\", \"hidden_size\": 512,"

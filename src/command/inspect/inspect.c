@@ -1,5 +1,4 @@
 /* collimate inspect: what is in a file or folder of ours, on standard output. */
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -1,7 +1,6 @@
 /* judge: which of two or more systems answered the same prompts better, by annotations, by the rewards that
  * stand with their answers, or by a model here; one object. Verdicts are few and small: rank 0 counts them.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "command/deliver.h"
