@@ -132,15 +132,20 @@ static int64_t bytes_from(const struct transit *t, int rank, struct range rows) 
     return (part.last - part.first) * t->row_bytes;
 }
 
-/* Bytes that this rank brings in a round, at most. */
-static int64_t most_brought(const struct transit *t) {
-    int64_t most = 0;
+/* Bytes that this rank sends to others, and gets from them, in a round, at most: what it brings of its own
+ * rows moves nowhere. */
+static void most_moved(const struct transit *t, int64_t *send, int64_t *recv) {
+    const int rank = t->w->c->rank;
+    *send = *recv = 0;
     for (int64_t round = 0; round < t->rounds; round++) {
         struct range rows = {round * t->round_chunks * t->unit, (round + 1) * t->round_chunks * t->unit};
-        int64_t bytes = bytes_from(t, t->w->c->rank, clip(rows, (struct range){0, t->spec->rows}));
-        most = bytes > most ? bytes : most;
+        struct range own = owned(t, rank, round);
+        int64_t stays = bytes_from(t, rank, own);
+        int64_t sent = bytes_from(t, rank, clip(rows, (struct range){0, t->spec->rows})) - stays;
+        int64_t got = (own.last - own.first) * t->row_bytes - stays;
+        *send = sent > *send ? sent : *send;
+        *recv = got > *recv ? got : *recv;
     }
-    return most;
 }
 
 static enum status transit_open(struct transit *t, struct range part) {
@@ -158,9 +163,11 @@ static enum status transit_open(struct transit *t, struct range part) {
         TRY_TO(done, NEW_ARRAY(t->block, most_bytes));
     }
     if (c->size > 1) {
-        TRY_TO(done, NEW_ARRAY(t->recv, most_bytes));
+        int64_t send, recv;
         t->parts[c->rank] = part;
-        TRY_TO(done, NEW_ARRAY(t->send, most_brought(t)));
+        most_moved(t, &send, &recv);
+        TRY_TO(done, NEW_ARRAY(t->send, send));
+        TRY_TO(done, NEW_ARRAY(t->recv, recv));
     }
 done:
     st = comm_agree(c, st);

@@ -3,7 +3,7 @@
 #   benchmarks/peers/dpo.sh PAIRS.jsonl[.gz] TOKENIZER_FOLDER [ROUNDS]
 # The same pairs in the same order for all, AdamW, at most 512 tokens, the reference's log-probabilities computed before the clock
 # starts; weights and state are fp32, bf16 is what each computes in (compute=bf16, autocast). TRL's head is its own fused one, which
-# it always has. Settings by environment:
+# it always has. Settings by environment, here and in ../dpo_settings.sh:
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -13,23 +13,14 @@ shapes=${SHAPES:-neox-70m:4:4 neox-160m:2:3 qwen2-0.5b:1:2}
 types=${TYPES:-fp32 bf16}
 programs=${PROGRAMS:-collimate trl plain}
 warm_up=${WARM_UP:-1}          # first steps of each run that are not counted
-threads=${THREADS:-2}
-under=${UNDER:-}               # a command that each measured run is started with
-output=${OUTPUT:-}             # a folder for all that was measured, and of earlier calls; empty: a temporary one
-python=${PYTHON:-python3}      # has torch, transformers, trl and datasets (python3 -m venv; pip install torch transformers trl)
-. "$root/jobs/env.sh"
-collimate=${COLLIMATE:-$root/build/release/collimate}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-output=${output:-$work/measured}
-mkdir -p "$output"
+. "$root/benchmarks/dpo_settings.sh"
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false
 
 # run_collimate SHAPE TYPE, run_peer NAME SHAPE TYPE: one JSON object with the seconds of each step.
 run_collimate() {
     rm -rf "$work/run"
     # shellcheck disable=SC2086 # words
-    $under "$collimate" dpo data="$work/pairs.h5" model="$work/$1" output="$work/run" train.steps="$steps" \
+    $under "$COLLIMATE" dpo data="$work/pairs.h5" model="$work/$1" output="$work/run" train.steps="$steps" \
         train.batch="$batch" train.shuffle=false truncate.max_length=512 train.learning_rate=1e-6 compute="$2" \
         train.checkpoint_every=0 threads="$threads" --quiet 2> "$work/log" || return 1
     "$python" "$here/dpo_table.py" steps "$work/run/metrics.jsonl" "$batch"
@@ -40,13 +31,11 @@ run_peer() {
         --threads "$threads" --output "$work/peer" 2> "$work/log" | tail -n 1
 }
 
-"$collimate" prepare input="$data" tokenizer="$tokenizer" tokenize.begin=false output="$work/pairs.h5" --quiet
+prepare_pairs "$data" "$tokenizer"
 failed=
 for item in $shapes; do
     IFS=: read -r shape batch steps <<< "$item"
-    # The given tokenizer may not have the shape's end id.
-    sed -E 's/"([be]os_token_id)": [0-9]+/"\1": 0/' "$root/configs/models/$shape.json" > "$work/config.json"
-    "$collimate" init init.config="$work/config.json" tokenizer="$tokenizer" output="$work/$shape" --quiet
+    make_model "$shape" "$tokenizer"
     for round in $(seq "$rounds"); do
         for type in $types; do
             for program in $programs; do

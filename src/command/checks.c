@@ -34,18 +34,11 @@ static enum status look_at_model(struct trainer *t, const struct model_config *c
 }
 
 static enum status look_at_reference(struct trainer *t, const struct model_config *config) {
-    const struct session *s = &t->session;
-    const char *folder = s->settings->reference;
-    struct model_config own;
-    (void)config;
-    if (!t->terms.has_reference || !*folder || s->run->dry_run) {
+    struct session *s = &t->session;
+    if (!t->terms.has_reference || !*s->settings->reference || !config) {
         return OK;
     }
-    TRY(look_at_folder(t, folder, HEAD_LANGUAGE, &own));
-    TRY(comm_agree(s->comm, session_check_other(s, "reference", folder)));
-    enum status st = s->train.view ? rows_check_vocabulary(&s->train, own.vocabulary) : OK;
-    st = st == OK && s->eval.view ? rows_check_vocabulary(&s->eval, own.vocabulary) : st;
-    return st == OK ? OK : note("checking the data against reference %s", folder);
+    return comm_agree(s->comm, session_look_reference(s, config, trainer_reference_ids(t)));
 }
 
 /* Its configuration in such a model. The reference of an adapter that is trained further would be another
@@ -80,9 +73,7 @@ static enum status look_at_adapter(struct trainer *t, const struct model_config 
 
 /* What a source of its own reads. */
 static enum status look_at_own(struct trainer *t, const struct model_config *config) {
-    (void)config;
-    bool looks = t->own && !t->session.run->dry_run;
-    return comm_agree(t->session.comm, looks ? t->own->look(t) : OK);
+    return comm_agree(t->session.comm, t->own && config ? t->own->look(t, config) : OK);
 }
 
 static enum status look_at_slots(struct trainer *t, const struct model_config *config) {

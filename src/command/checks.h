@@ -1,5 +1,5 @@
-/* What a training is refused for before its first update: one list, which sft, dpo and reward go through, as
- * do their --dry-run and preflight. */
+/* What a training is refused for before its first update: one list, which sft, dpo, reward and online go
+ * through, as do their --dry-run and preflight. */
 #ifndef COLLIMATE_COMMAND_CHECKS_H
 #define COLLIMATE_COMMAND_CHECKS_H
 

@@ -26,10 +26,9 @@ static const struct command table[] = {
     {"synth", "worlds whose preferences are known: text (JSON Lines) or two conflicting users (CSV)",
      command_synth, NULL},
     {"bench", "kernels, collectives or training steps of this machine, beside its peak", command_bench, NULL},
-    {NULL, NULL, NULL, NULL},
 };
 
 const struct command *command_table(int *count) {
-    *count = COUNT_OF(table) - 1;
+    *count = COUNT_OF(table);
     return table;
 }

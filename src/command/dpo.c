@@ -7,26 +7,14 @@
 #include "command/trainer.h"
 #include "util/log.h"
 
-/* The embedding model is the session's for as long as this takes. */
 static enum status embed_first(struct run *run, struct text *path) {
-    struct settings settings = *run->settings;
-    struct session session;
-    struct dataset *data = NULL;
-    if (*settings.select.model) {
-        settings.model = settings.select.model;
-        settings.adapter = "";
-    }
-    session_open(run, &session);
-    session.settings = &settings;
-    enum status st = session_open_backend(&session, NULL, true);
-    st = st == OK ? session_open_model(&session) : st;
-    st = st == OK ? session_open_data(&session, settings.data, (enum data_split)settings.split, &data) : st;
-    st = st == OK ? embed_run(&session, data, true, path) : st;
-    if (data) {
-        dataset_close(data);
-    }
-    session_close(&session);
-    return st;
+    const struct settings *s = run->settings;
+    bool is_other = *s->select.model;
+    const struct embed_aside what = {.model = is_other ? s->select.model : s->model,
+                                     .adapter = is_other ? "" : s->adapter,
+                                     .data = s->data,
+                                     .split = (enum data_split)s->split};
+    return embed_aside(run, &what, path);
 }
 
 static enum status name_files(const char *folder, struct text *embeddings, struct text *view) {

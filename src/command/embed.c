@@ -44,6 +44,25 @@ enum status embed_run(const struct session *s, struct dataset *data, bool is_aut
     return OK;
 }
 
+enum status embed_aside(struct run *run, const struct embed_aside *what, struct text *path) {
+    struct settings settings = *run->settings;
+    struct session session;
+    struct dataset *data = NULL;
+    settings.model = what->model;
+    settings.adapter = what->adapter;
+    session_open(run, &session);
+    session.settings = &settings;
+    enum status st = session_open_backend(&session, NULL, true);
+    st = st == OK ? session_open_model(&session) : st;
+    st = st == OK ? session_open_data(&session, what->data, what->split, &data) : st;
+    st = st == OK ? embed_run(&session, data, true, path) : st;
+    if (data) {
+        dataset_close(data);
+    }
+    session_close(&session);
+    return st;
+}
+
 static enum status embed_work(struct session *s, struct dataset **data, struct text *path) {
     const struct settings *settings = s->settings;
     TRY(session_need(settings->data, "data"));

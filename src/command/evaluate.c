@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/deliver.h"
 #include "command/evaluate_kl.h"
 #include "command/evaluate_users.h"
 #include "command/steer_context.h"
@@ -14,7 +15,6 @@
 #include "evaluate/labels.h"
 #include "evaluate/metrics.h"
 #include "evaluate/values.h"
-#include "io/file.h"
 #include "mpi/watchdog.h"
 #include "text/records.h"
 #include "util/hash.h"
@@ -238,14 +238,7 @@ static enum status print_result(struct evaluation *e, const struct sums *sums) {
 
 static enum status deliver(const struct evaluation *e) {
     const struct session *s = &e->session;
-    if (s->comm->rank != 0) {
-        return OK;
-    }
-    if (*s->settings->output) {
-        return file_write(s->settings->output, e->out.data, e->out.len);
-    }
-    fputs(e->out.data, stdout);
-    return fflush(stdout) == 0 ? OK : fail(ERR_WRITE, "standard output: cannot write");
+    return s->comm->rank == 0 ? deliver_text(s->settings->output, &e->out) : OK;
 }
 
 /* Collective. For the source's forests. */
@@ -430,6 +423,14 @@ static enum status open_labeled(struct evaluation *e, struct rows_request *reque
                       request->path, s->settings->dpo.loss);
 }
 
+/* Local. Before the rows are read through: what reads its logits comes last. */
+static enum status look_at_reference(struct evaluation *e) {
+    struct session *s = &e->session;
+    bool reads_logits = reads_beside(e) || s->settings->evaluate.kl_positions > 0;
+    bool is_read = reads_logits || e->terms.has_reference;
+    return is_read ? session_look_reference(s, &s->model->config, reads_logits ? IDS_ALL : IDS_OF_ROWS) : OK;
+}
+
 /* Loss, margins and accuracies of a language model. */
 static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
     struct session *s = &e->session;
@@ -450,6 +451,7 @@ static enum status evaluate_language(struct evaluation *e, struct rows_request *
     if (s->steers && settings->evaluate.kl_positions > 0) {
         return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");
     }
+    TRY(comm_agree(s->comm, look_at_reference(e)));
     if (s->run->dry_run) {
         return OK;
     }

@@ -1,30 +1,11 @@
 /* init: a config.json -> a randomly initialized model folder. The weights are a function of the configuration
  * and the seed alone, so any number of ranks writes the same bits. */
-#include <stdio.h>
-#include <sys/stat.h>
-
 #include "command/command.h"
 #include "command/outputs.h"
-#include "io/file.h"
 #include "model/family.h"
 #include "store/model_folder.h"
+#include "store/model_source.h"
 #include "util/log.h"
-#include "util/mem.h"
-
-static enum status read_config(const char *source, struct model_config *out) {
-    char path[4096];
-    struct stat info;
-    char *text;
-    size_t len;
-    bool is_folder = stat(source, &info) == 0 && S_ISDIR(info.st_mode);
-    if (snprintf(path, sizeof path, "%s%s", source, is_folder ? "/config.json" : "") >= (int)sizeof path) {
-        return fail(ERR_USAGE, "init.config: the path is too long");
-    }
-    TRY(file_read(path, &text, &len));
-    enum status st = model_config_parse(text, len, path, out);
-    mem_free(text);
-    return st;
-}
 
 static enum status check_settings(const struct settings *s) {
     if (!*s->init.config) {
@@ -95,7 +76,7 @@ enum status command_init(struct run *run) {
     struct model_config config = {0};
     struct tokenizer *tokenizer = NULL;
     enum status st = check_settings(run->settings);
-    st = st == OK ? read_config(run->settings->init.config, &config) : st;
+    st = st == OK ? model_source_shape(run->settings->init.config, &config) : st;
     st = st == OK ? open_tokenizer(run->settings, &config, &tokenizer) : st;
     st = comm_agree(run->comm, st);
     if (st == OK && run->dry_run) {

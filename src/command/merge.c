@@ -2,16 +2,14 @@
  * log-probabilities (a reward model's values) of all responses of the data under model + adapter beside those
  * under the folder as it was written, in the type that it was written in. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "command/deliver.h"
 #include "command/outputs.h"
 #include "command/session.h"
+#include "score/row_blocks.h"
 #include "score/scorer.h"
-#include "score/work.h"
 #include "util/mem.h"
-
-enum { BLOCK_ROWS = 32 };
 
 struct merge_job {
     struct session session;
@@ -22,7 +20,8 @@ struct merge_job {
     int64_t worst_row;
 };
 
-static enum status score_forest(struct merge_job *job, const struct sample *samples, int64_t n) {
+static enum status score_forest(void *context, const struct sample *samples, int64_t n) {
+    struct merge_job *job = context;
     bool is_value = model_gives_values(&job->session.model->config);
     TRY(scorer_run(&job->scorer, samples, n));
     for (int64_t i = 0; i < n; i++) {
@@ -37,59 +36,20 @@ static enum status score_forest(struct merge_job *job, const struct sample *samp
     return OK;
 }
 
-static enum status score_block(struct merge_job *job, int64_t block) {
-    struct rows *r = &job->session.train;
-    int64_t first = block * BLOCK_ROWS, ends[BLOCK_ROWS];
-    int64_t n = r->n - first < BLOCK_ROWS ? r->n - first : BLOCK_ROWS;
-    int32_t cost[BLOCK_ROWS];
-    struct sample *samples = NULL;
-    enum status st = OK;
-    TRY(view_read_range(r->view, (struct range){first, first + n}, &samples, NULL));
-    for (int64_t i = 0; i < n; i++) {
-        cost[i] = (int32_t)sample_tokens(&samples[i]);
-    }
-    int64_t runs = batch_cut(cost, n, job->session.settings->train.micro_tokens, ends);
-    for (int64_t k = 0, at = 0; k < runs && st == OK; at = ends[k++]) {
-        st = score_forest(job, samples + at, ends[k] - at);
-    }
-    samples_free(samples);
-    return st;
-}
-
-static enum status score_blocks(void *context, const int64_t *blocks, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        TRY(score_block(context, blocks[i]));
-    }
-    return OK;
-}
-
-static enum status nothing(void *context) {
-    (void)context;
-    return OK;
-}
-
-static int64_t rows_before(void *context, int64_t block) {
-    const struct merge_job *job = context;
-    int64_t n = job->session.train.n;
-    return block * BLOCK_ROWS < n ? block * BLOCK_ROWS : n;
-}
-
 /* Collective. All rows under the model that is open, into job->now. */
 static enum status score_rows(struct merge_job *job) {
     struct session *s = &job->session;
-    struct work work = {.context = job,
-                        .label = "merge",
-                        .unit = "responses",
-                        .phase = "scoring from response",
-                        .n = (s->train.n + BLOCK_ROWS - 1) / BLOCK_ROWS,
-                        .round = s->comm->size,
-                        .done_before = rows_before,
-                        .compute = score_blocks,
-                        .write = nothing};
-    int64_t tokens = rows_forest_tokens(&s->train, BLOCK_ROWS, s->settings->train.micro_tokens);
+    const struct row_blocks blocks = {.context = job,
+                                      .rows = &s->train,
+                                      .micro_tokens = s->settings->train.micro_tokens,
+                                      .label = "merge",
+                                      .unit = "responses",
+                                      .phase = "scoring from response",
+                                      .forest = score_forest};
+    int64_t tokens = row_blocks_tokens(&s->train, s->settings->train.micro_tokens);
     TRY(session_workspace(s, s->model, KEEP_NOTHING, tokens, &s->workspace));
     TRY(comm_agree(s->comm, scorer_open(s->model, &s->workspace, KEEP_NOTHING, &job->scorer)));
-    enum status st = work_run(s->comm, &work);
+    enum status st = row_blocks_run(s->comm, &blocks);
     scorer_close(&job->scorer);
     workspace_close(&s->workspace);
     s->workspace = (struct workspace){0};
@@ -157,9 +117,7 @@ static enum status report(const struct merge_job *job) {
     st = st == OK ? text_json_number(&out, job->worst) : st;
     st = st == OK ? text_printf(&out, ", \"worst_response\": %lld}\n", (long long)job->worst_row) : st;
     log_root(LOG_INFO, "merged model in %s, as %s", s->settings->output, names[job->type]);
-    if (st == OK && s->comm->rank == 0) {
-        printf("%s", out.data);
-    }
+    st = st == OK && s->comm->rank == 0 ? deliver_text("", &out) : st;
     text_free(&out);
     return comm_agree(s->comm, st);
 }

@@ -173,6 +173,10 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->generate.expert,
         s->generate.antiexpert,
         s->generate.instructions,
+        s->prepare.chat_template,
+        s->dpo.reference_file,
+        s->steer.embedder,
+        s->steer.context,
     };
     for (int i = 0; i < COUNT_OF(lists); i++) {
         TRY(add_paths(out, lists[i]));

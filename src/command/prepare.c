@@ -194,17 +194,29 @@ static enum status plan(struct prepare *p) {
     return comm_agree(c, choose_specials(p));
 }
 
-/* Collective. SHP records by post; the keys that only they have are refused elsewhere. */
-static enum status group_posts(struct prepare *p) {
+/* A file in whose folder what does not fit in memory may lie. Borrowed. */
+static const char *beside(const struct prepare *p) {
+    const char *output = p->run->settings->output;
+    return *output && !p->run->dry_run ? output : "/tmp/collimate";
+}
+
+/* Collective. SHP records by post, whose keys are refused elsewhere; others by prompt, where that is asked
+ * for. */
+static enum status group_records(struct prepare *p) {
     const struct settings *s = p->run->settings;
-    const struct record_groups_plan plan = {.beside = prepare_beside(p)};
-    TRY(options_learn(p->run->options, LEARNT_SHP, p->job.format == FORMAT_SHP));
-    if (p->job.format != FORMAT_SHP) {
-        return prepare_merge_prompts(p);
+    const struct record_prompts prompts = {.format = p->job.format, .chat = p->job.chat};
+    bool is_posts = p->job.format == FORMAT_SHP;
+    const struct record_groups_plan plan = {.prompts = is_posts ? NULL : &prompts, .beside = beside(p)};
+    TRY(options_learn(p->run->options, LEARNT_SHP, is_posts));
+    if (!is_posts && !p->merges) {
+        return OK;
     }
     TRY(record_groups_make(p->run->comm, p->input, p->job.records, &plan, &p->groups));
     p->job.groups = &p->groups;
     p->job.records = p->groups.n;
+    if (!is_posts) {
+        return OK;
+    }
     p->job.min_score_ratio = s->prepare.min_score_ratio;
     p->job.max_length = s->prepare.max_length;
     p->job.max_pairs = s->prepare.max_pairs_per_post;
@@ -282,7 +294,7 @@ static enum status prepare_run(struct prepare *p) {
     watchdog_phase(c->watchdog, "reading the records");
     TRY(records_survey(c, p->files.list, p->files.n, NULL, &p->input));
     TRY(plan(p));
-    TRY(group_posts(p));
+    TRY(group_records(p));
     watchdog_phase(c->watchdog, "tokenizing");
     TRY(comm_agree(c, prepare_records(&p->job, &p->prepared)));
     double tokenized_s = clock_seconds() - p->start_s;

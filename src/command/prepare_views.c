@@ -71,23 +71,6 @@ enum status prepare_read_objectives(struct prepare *p) {
     return OK;
 }
 
-const char *prepare_beside(const struct prepare *p) {
-    const char *output = p->run->settings->output;
-    return *output && !p->run->dry_run ? output : "/tmp/collimate";
-}
-
-enum status prepare_merge_prompts(struct prepare *p) {
-    const struct record_prompts prompts = {.format = p->job.format, .chat = p->job.chat};
-    const struct record_groups_plan plan = {.prompts = &prompts, .beside = prepare_beside(p)};
-    if (!p->merges) {
-        return OK;
-    }
-    TRY(record_groups_make(p->run->comm, p->input, p->job.records, &plan, &p->groups));
-    p->job.groups = &p->groups;
-    p->job.records = p->groups.n;
-    return OK;
-}
-
 /* Collective. The names of the first rank that has seen some. */
 static enum status share_names(struct prepare *p) {
     struct comm *c = p->run->comm;

@@ -10,10 +10,6 @@ void prepare_free_objectives(struct prepare *p);
  * names that no view can have, for formats without named scores, for as many files as users that are not
  * there. */
 enum status prepare_read_objectives(struct prepare *p);
-/* A file in whose folder what does not fit in memory may lie. Borrowed. */
-const char *prepare_beside(const struct prepare *p);
-/* Collective. Records of the same prompt brought together, where that is asked for. */
-enum status prepare_merge_prompts(struct prepare *p);
 /* Collective, after prepare_records. Says which objectives have how many scores. Fails: ERR_DATA for one that
  * has none, naming those that are there. */
 enum status prepare_check_objectives(struct prepare *p);

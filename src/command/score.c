@@ -1,9 +1,7 @@
 /* score: log-probabilities (and rewards against a reference), or a reward model's rewards, of every response,
  * in row order. A row is a pair, or where prompts have several pairs, a prompt: each response once.
  *
- * The same bytes for any rank count: rows are scored in fixed blocks of consecutive rows, each cut into
- * forests by train.micro_tokens, so what is computed together depends on the data alone; rank r takes blocks
- * r, r + size, …, and each round is written in order.
+ * The same bytes for any rank count (score/row_blocks.h): each round is written in order.
  */
 #include <math.h>
 #include <string.h>
@@ -12,11 +10,9 @@
 #include "command/steer_context.h"
 #include "data/comparisons.h"
 #include "io/ordered.h"
+#include "score/row_blocks.h"
 #include "score/scorer.h"
-#include "score/work.h"
 #include "util/mem.h"
-
-enum { BLOCK_ROWS = 32 };
 
 struct score_job {
     struct session session;
@@ -71,8 +67,8 @@ static enum status put_response(const struct score_job *job, const struct sample
     return text_puts(out, "}\n");
 }
 
-static enum status score_forest(struct score_job *job, const struct sample *samples, int64_t n,
-                                struct text *out) {
+static enum status score_forest(void *context, const struct sample *samples, int64_t n) {
+    struct score_job *job = context;
     TRY(scorer_run(&job->policy, samples, n));
     if (job->reference) {
         session_turn(&job->session, true);
@@ -84,73 +80,35 @@ static enum status score_forest(struct score_job *job, const struct sample *samp
         for (int side = 0; side < samples[i].n_responses; side++) {
             int64_t at = job->policy.first[i] + side;
             const double *reference = job->reference ? &job->reference_scorer.scores[at].logp : NULL;
-            TRY(put_response(job, &samples[i], side, &job->policy.scores[at], reference, out));
+            TRY(put_response(job, &samples[i], side, &job->policy.scores[at], reference, &job->text));
         }
     }
     return OK;
 }
 
-static enum status score_block(struct score_job *job, int64_t block, struct text *out) {
-    struct rows *r = &job->session.train;
-    int64_t first = block * BLOCK_ROWS;
-    int64_t n = r->n - first < BLOCK_ROWS ? r->n - first : BLOCK_ROWS;
-    int32_t cost[BLOCK_ROWS];
-    int64_t ends[BLOCK_ROWS];
-    struct sample *samples = NULL;
-    TRY(view_read_range(r->view, (struct range){first, first + n}, &samples, NULL));
-    for (int64_t i = 0; i < n; i++) {
-        cost[i] = (int32_t)sample_tokens(&samples[i]);
-    }
-    int64_t runs = batch_cut(cost, n, job->session.settings->train.micro_tokens, ends);
-    enum status st = OK;
-    for (int64_t k = 0, at = 0; k < runs && st == OK; at = ends[k++]) {
-        st = score_forest(job, samples + at, ends[k] - at, out);
-    }
-    samples_free(samples);
+static enum status write_round(void *context) {
+    struct score_job *job = context;
+    enum status st = ordered_append(job->out, OK, job->text.data ? job->text.data : "", job->text.len);
+    text_clear(&job->text);
     return st;
 }
 
-static enum status write_blocks(void *context) {
-    struct score_job *job = context;
-    return ordered_append(job->out, OK, job->text.data ? job->text.data : "", job->text.len);
-}
-
-static enum status score_blocks(void *context, const int64_t *blocks, int64_t n) {
-    struct score_job *job = context;
-    text_clear(&job->text);
-    TRY(text_puts(&job->text, ""));
-    for (int64_t i = 0; i < n; i++) {
-        TRY(score_block(job, blocks[i], &job->text));
-    }
-    return OK;
-}
-
-static int64_t rows_before(void *context, int64_t block) {
-    const struct score_job *job = context;
-    int64_t n = job->session.train.n;
-    return block * BLOCK_ROWS < n ? block * BLOCK_ROWS : n;
-}
-
 static enum status score_rows(struct score_job *job) {
-    struct comm *c = job->session.comm;
-    struct work work = {
-        .context = job,
-        .label = "score",
-        .unit = "rows",
-        .phase = "scoring from row",
-        .n = (job->session.train.n + BLOCK_ROWS - 1) / BLOCK_ROWS,
-        .round = c->size,
-        .done_before = rows_before,
-        .compute = score_blocks,
-        .write = write_blocks,
-    };
-    return work_run(c, &work);
+    const struct row_blocks blocks = {.context = job,
+                                      .rows = &job->session.train,
+                                      .micro_tokens = job->session.settings->train.micro_tokens,
+                                      .label = "score",
+                                      .unit = "rows",
+                                      .phase = "scoring from row",
+                                      .forest = score_forest,
+                                      .write = write_round};
+    return row_blocks_run(job->session.comm, &blocks);
 }
 
 static enum status open_models(struct score_job *job) {
     struct session *s = &job->session;
     const char *folder = s->settings->reference;
-    int64_t tokens = rows_forest_tokens(&s->train, BLOCK_ROWS, s->settings->train.micro_tokens);
+    int64_t tokens = row_blocks_tokens(&s->train, s->settings->train.micro_tokens);
     if (*folder) {
         uint64_t hash;
         TRY(session_open_reference(s, IDS_OF_ROWS, &job->reference, &hash));
@@ -212,6 +170,7 @@ static enum status score_work(struct score_job *job) {
     TRY(choose_rows(s, &request.kind));
     job->is_pairs = request.kind == ROWS_LABELED;
     TRY(session_open_rows(s, &request, &s->train));
+    TRY(comm_agree(s->comm, session_look_reference(s, &s->model->config, IDS_OF_ROWS)));
     if (s->run->dry_run) {
         return OK;
     }

@@ -37,6 +37,7 @@ void session_close(struct session *s) {
     json_decref(s->adapter_config);
     lora_layout_free(&s->adapters);
     steering_close(&s->steering);
+    names_free(&s->compared);
     *s = (struct session){0};
 }
 
@@ -299,17 +300,10 @@ enum status session_reference(struct session *s, const struct reference_request 
     struct model *reference = NULL;
     uint64_t hash;
     TRY(session_open_reference(s, IDS_OF_ROWS, &reference, &hash));
-    bool is_own = reference == s->model;
-    enum status st = OK;
-    if (!is_own && rows_check_vocabulary(request->rows, reference->config.vocabulary) != OK) {
-        st = note("checking the data against reference %s", s->settings->reference);
-    }
-    if (st == OK) {
-        session_turn(s, true);
-        st = fill_reference(s, reference, hash, request);
-        session_turn(s, false);
-    }
-    if (!is_own) {
+    session_turn(s, true);
+    enum status st = fill_reference(s, reference, hash, request);
+    session_turn(s, false);
+    if (reference != s->model) {
         model_close(reference);
     }
     return st;

@@ -35,6 +35,7 @@ struct session {
     struct lora *reference_lora; /* of reference.adapter, on the same model */
     struct text source;          /* folder of the model's config.json and tokenizer */
     struct tokenizer *tokenizer; /* of that folder; NULL where it has none */
+    struct names compared;       /* folders of other models whose tokenizers were compared with it */
     struct rows train, eval;     /* `data` and `eval_data` */
     struct workspace workspace;
 };
@@ -81,20 +82,23 @@ struct other_model {
     /* Which token ids it must know as the session's model does, beside having its tokenizer where both have
      * one: */
     enum other_ids {
-        IDS_OF_ROWS, /* those of rows, which are looked at by themselves where they are read */
+        IDS_OF_ROWS, /* those of the session's rows, where these are open */
         IDS_DRAWN,   /* all that may be drawn: the tokenizer's, of the model's vocabulary */
         IDS_ALL,     /* logits are compared id by id: one size of vocabulary */
     } ids;
     enum arena_kind kind;
     bool value_head; /* beside its language head */
 };
-/* Local. The folder's tokenizer is the session's, where both have one. Fails: ERR_USAGE naming the key, or
- * with allow_other_tokenizer only a warning. */
-enum status session_check_other(const struct session *s, const char *key, const char *folder);
-/* Collective. Opens it; the caller closes it. hash, of its weights, may be NULL. Fails: ERR_USAGE naming the
- * key where it has the other head, does not know the ids, or has another tokenizer and allow_other_tokenizer
- * is not set. *out is NULL after a failure. */
-enum status session_open_other(const struct session *s, const struct other_model *other, struct model **out,
+/* Local. Whether it may be opened, before any work: by its configuration, its tokenizer and, but in a dry
+ * run, the headers of its weights. own: of the session's model, which need not be open. Fails: ERR_USAGE
+ * naming the key where it has the other head, does not know the ids that are drawn or compared, or has
+ * another tokenizer and allow_other_tokenizer is not set (else this is a warning, once for a folder);
+ * ERR_DATA naming the file where rows have ids that it does not know; as model_folder_check. */
+enum status session_look_other(struct session *s, const struct model_config *own,
+                               const struct other_model *other);
+/* Collective. Opens it; the caller closes it. hash, of its weights, may be NULL. Fails: as
+ * session_look_other, but for what only model_folder_open finds. *out is NULL after a failure. */
+enum status session_open_other(struct session *s, const struct other_model *other, struct model **out,
                                uint64_t *hash);
 /* Local. A folder's adapters as another set on a model. The session's own model goes on with the session's
  * adapters; on another model the set is in use from now on. Fails: ERR_USAGE naming the key where they are a
@@ -103,6 +107,8 @@ enum status session_put_adapter(const struct session *s, const char *key, const 
                                 struct lora **out);
 /* Whether reference.adapter names adapters, in the place of the base alone. */
 bool session_adapts_reference(const struct settings *settings);
+/* Local. session_look_other of `reference`, where that is another model. */
+enum status session_look_reference(struct session *s, const struct model_config *own, enum other_ids ids);
 /* Collective. The model that gives the reference: `reference` with reference.adapter on it. That may be the
  * session's own model, whose adapters are then off, or another one on, between session_turn() and its
  * opposite; another model is the caller's to close. *hash: of what it gives. */

@@ -1,4 +1,5 @@
-/* Models beside a session's own: that ids mean the same in both, and which of them gives the reference. */
+/* Models beside a session's own: that ids mean the same in both, before and when they are opened, and which
+ * of them gives the reference. */
 #include <string.h>
 
 #include "command/session.h"
@@ -7,27 +8,43 @@
 #include "util/hash.h"
 #include "util/log.h"
 
-enum status session_check_other(const struct session *s, const char *key, const char *folder) {
+/* Whether the folder's tokenizer was compared before; else from now on it was. */
+static enum status remember(struct session *s, const char *folder, bool *is_known) {
+    *is_known = false;
+    for (int i = 0; i < s->compared.n && !*is_known; i++) {
+        *is_known = strcmp(s->compared.list[i], folder) == 0;
+    }
+    return *is_known ? OK : names_add(&s->compared, folder, strlen(folder));
+}
+
+/* Local. The folder's tokenizer is the session's, where both have one. Where it is not and that is allowed,
+ * this is said once. */
+static enum status compare_tokenizers(struct session *s, const struct other_model *other) {
     struct text source = {0};
     struct tokenizer *t = NULL;
-    if (!s->tokenizer) {
+    bool is_known = true;
+    if (s->tokenizer) {
+        TRY(remember(s, other->folder, &is_known));
+    }
+    if (is_known) {
         return OK;
     }
-    enum status st = model_source_folder(folder, &source);
+    enum status st = model_source_folder(other->folder, &source);
     st = st == OK ? session_tokenizer_of(source.data, &t) : st;
     if (st != OK) {
-        log_root(LOG_WARN, "%s: the tokenizer of %s cannot be read, so that it is not compared: %s", key,
-                 folder, status_message()->text);
+        log_root(LOG_WARN, "%s: the tokenizer of %s cannot be read, so that it is not compared: %s",
+                 other->key, other->folder, status_message()->text);
         status_clear();
         st = OK;
     } else if (t && tokenizer_hash(t) != tokenizer_hash(s->tokenizer)) {
         if (s->settings->allow_other_tokenizer) {
-            log_root(LOG_WARN, "%s: %s has another tokenizer than model %s", key, folder, s->settings->model);
+            log_root(LOG_WARN, "%s: %s has another tokenizer than model %s", other->key, other->folder,
+                     s->settings->model);
         } else {
             st = fail(ERR_USAGE,
                       "%s: %s has another tokenizer than model %s: ids mean other text to it; set "
                       "allow_other_tokenizer=true where they do not",
-                      key, folder, s->settings->model);
+                      other->key, other->folder, s->settings->model);
         }
     }
     tokenizer_close(t);
@@ -35,25 +52,61 @@ enum status session_check_other(const struct session *s, const char *key, const 
     return st;
 }
 
-/* Local. */
-static enum status check_ids(const struct session *s, const struct other_model *other,
-                             const struct model *m) {
-    int64_t own = s->model->config.vocabulary, size = m->config.vocabulary;
-    int64_t known = s->tokenizer ? tokenizer_size(s->tokenizer) : own;
-    int64_t drawn = known < own ? known : own;
-    if (other->ids == IDS_ALL && size != own) {
+static enum status check_rows(const struct session *s, const struct other_model *other, const struct rows *r,
+                              int64_t vocabulary) {
+    if (!r->view || r->largest_id < vocabulary) {
+        return OK;
+    }
+    return fail(ERR_DATA,
+                "%s: %s has a vocabulary of %lld, but %s holds token id %lld; set %s to a model that has the "
+                "ids of model %s",
+                other->key, other->folder, (long long)vocabulary, dataset_path(r->data),
+                (long long)r->largest_id, other->key, s->settings->model);
+}
+
+/* Local. own, other's config: of the session's model and of the other one. */
+static enum status check_ids(struct session *s, const struct model_config *own,
+                             const struct other_model *other, const struct model_config *config) {
+    int64_t most = own->vocabulary, size = config->vocabulary;
+    int64_t known = s->tokenizer ? tokenizer_size(s->tokenizer) : most;
+    int64_t drawn = known < most ? known : most;
+    if (other->ids == IDS_ALL && size != most) {
         return fail(ERR_USAGE, "%s: %s has a vocabulary of %lld, model %s one of %lld; they must be the same",
-                    other->key, other->folder, (long long)size, s->settings->model, (long long)own);
+                    other->key, other->folder, (long long)size, s->settings->model, (long long)most);
     }
     if (other->ids == IDS_DRAWN && size < drawn) {
         return fail(ERR_USAGE,
                     "%s: %s has a vocabulary of %lld, fewer than the %lld ids that model %s may draw",
                     other->key, other->folder, (long long)size, (long long)drawn, s->settings->model);
     }
-    return session_check_other(s, other->key, other->folder);
+    if (other->ids == IDS_OF_ROWS) {
+        TRY(check_rows(s, other, &s->train, size));
+        TRY(check_rows(s, other, &s->eval, size));
+    }
+    return compare_tokenizers(s, other);
 }
 
-enum status session_open_other(const struct session *s, const struct other_model *other, struct model **out,
+/* Local. */
+static enum status config_of(const struct session *s, const char *folder, struct model_config *out) {
+    struct text source = {0};
+    if (!s->run->dry_run) {
+        return model_folder_check(folder, HEAD_LANGUAGE, out); /* a folder's own head stays */
+    }
+    enum status st = model_source_folder(folder, &source);
+    st = st == OK ? model_source_config(source.data, out) : st;
+    text_free(&source);
+    return st;
+}
+
+enum status session_look_other(struct session *s, const struct model_config *own,
+                               const struct other_model *other) {
+    struct model_config config;
+    TRY(config_of(s, other->folder, &config));
+    TRY(session_need_config_head(&config, other->folder, other->head));
+    return check_ids(s, own, other, &config);
+}
+
+enum status session_open_other(struct session *s, const struct other_model *other, struct model **out,
                                uint64_t *hash) {
     const struct model_folder_options options = {
         .head = HEAD_LANGUAGE, .value_head = other->value_head, .kind = other->kind};
@@ -61,7 +114,7 @@ enum status session_open_other(const struct session *s, const struct other_model
     *out = NULL;
     TRY(model_folder_open(s->comm, s->backend, other->folder, &options, &m));
     enum status st = session_need_head(m, other->folder, other->head);
-    st = st == OK ? check_ids(s, other, m) : st;
+    st = st == OK ? check_ids(s, &s->model->config, other, &m->config) : st;
     st = st == OK && hash ? model_folder_hash(m, hash) : st;
     st = comm_agree(s->comm, st);
     if (st != OK) {
@@ -118,13 +171,22 @@ static enum status adapt_reference(struct session *s, struct model *m, uint64_t 
     return OK;
 }
 
+static struct other_model reference_of(const struct session *s, enum other_ids ids) {
+    return (struct other_model){.key = "reference",
+                                .folder = s->settings->reference,
+                                .head = HEAD_LANGUAGE,
+                                .ids = ids,
+                                .kind = ARENA_FROZEN};
+}
+
+enum status session_look_reference(struct session *s, const struct model_config *own, enum other_ids ids) {
+    const struct other_model other = reference_of(s, ids);
+    return has_own_reference(s) ? OK : session_look_other(s, own, &other);
+}
+
 enum status session_open_reference(struct session *s, enum other_ids ids, struct model **out,
                                    uint64_t *hash) {
-    const struct other_model other = {.key = "reference",
-                                      .folder = s->settings->reference,
-                                      .head = HEAD_LANGUAGE,
-                                      .ids = ids,
-                                      .kind = ARENA_FROZEN};
+    const struct other_model other = reference_of(s, ids);
     bool is_own = has_own_reference(s);
     *out = is_own ? s->model : NULL;
     *hash = s->base_hash;

@@ -154,7 +154,8 @@ struct settings {
     struct {
         int method; /* enum online_method */
         char *loss;
-        int64_t prompts, samples, max_new_tokens, sequences, inner_epochs;
+        int64_t prompts, samples, max_new_tokens, sequences, inner_epochs, top_k;
+        double top_p, min_p;
         double temperature, kl, kl_target, kl_horizon, clip, clip_high, delta, importance_cap, top_share;
         double xpo_alpha, mixture;
         double gamma, lambda, value_weight, value_clip; /* ppo */

@@ -21,25 +21,13 @@ enum status steer_first_file(const char *list, struct text *out) {
     return st;
 }
 
-/* The embedding model is a session's of its own for as long as this takes. */
 enum status steer_embed(struct run *run, const char *file, struct text *path) {
-    struct settings settings = *run->settings;
-    struct session session;
-    struct dataset *data = NULL;
-    settings.model = *settings.steer.embedder ? settings.steer.embedder : settings.model;
-    settings.adapter = "";
-    settings.split = SPLIT_ALL; /* the world has all of the file */
-    session_open(run, &session);
-    session.settings = &settings;
-    enum status st = session_open_backend(&session, NULL, true);
-    st = st == OK ? session_open_model(&session) : st;
-    st = st == OK ? session_open_data(&session, file, SPLIT_ALL, &data) : st;
-    st = st == OK ? embed_run(&session, data, true, path) : st;
-    if (data) {
-        dataset_close(data);
-    }
-    session_close(&session);
-    return st;
+    const struct settings *s = run->settings;
+    const struct embed_aside what = {.model = *s->steer.embedder ? s->steer.embedder : s->model,
+                                     .adapter = "",
+                                     .data = file,
+                                     .split = SPLIT_ALL}; /* the world has all of the file */
+    return embed_aside(run, &what, path);
 }
 
 enum status steer_maker(const char *path, struct text *out) {

@@ -154,6 +154,11 @@ static enum status follow(void *context, int64_t step) {
     return live_reference_follow(&t->follower, t->session.model->trained, step);
 }
 
+enum other_ids trainer_reference_ids(const struct trainer *t) {
+    enum other_ids read = t->terms.reads & READS_DIVERGENCE ? IDS_ALL : IDS_OF_ROWS;
+    return t->own ? t->own->reference_ids(t->session.settings) : read;
+}
+
 /* What is read at each token needs its hidden states. */
 static enum pass_keep follower_keep(const struct trainer *t) {
     return t->terms.reads & READS_DIVERGENCE ? KEEP_INPUTS : KEEP_NOTHING;
@@ -178,7 +183,7 @@ static enum status prepare_follower(struct trainer *t) {
         .key = "reference",
         .folder = *s->settings->reference ? s->settings->reference : s->settings->model,
         .head = HEAD_LANGUAGE,
-        .ids = t->terms.reads & READS_DIVERGENCE ? IDS_ALL : IDS_OF_ROWS,
+        .ids = trainer_reference_ids(t),
         .kind = s->settings->dpo.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
     struct model *model = NULL;
     int64_t tokens = batch_forest_tokens(&t->data.plan, s->comm->size, &s->train.lengths);

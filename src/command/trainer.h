@@ -1,4 +1,4 @@
-/* What `sft`, `dpo` and `reward` share: from settings to a trained model in the run folder. */
+/* What `sft`, `dpo`, `reward` and `online` share: from settings to a trained model in the run folder. */
 #ifndef COLLIMATE_COMMAND_TRAINER_H
 #define COLLIMATE_COMMAND_TRAINER_H
 
@@ -16,8 +16,11 @@ struct trainer_source {
     int64_t (*batch)(const struct settings *s);
     int64_t (*span)(const struct settings *s);
     void (*request)(const struct settings *s, struct rows_request *out); /* what is read of the data */
-    /* Local. Folders that it reads beside the model's and the reference's. */
-    enum status (*look)(const struct trainer *t);
+    /* Local. Folders that it reads beside the model's and the reference's, for a model of this configuration:
+     * session_look_other. */
+    enum status (*look)(struct trainer *t, const struct model_config *config);
+    /* Which ids the reference must know. */
+    enum other_ids (*reference_ids)(const struct settings *s);
     /* Local. Adds to an estimate what it takes; rows are open, a model need not be. */
     enum status (*memory)(struct trainer *t, struct estimate_options *out);
     /* Local, rank 0. The run begins anew: what an earlier one left goes. */
@@ -52,7 +55,7 @@ struct trainer {
     struct training training;
 };
 
-/* What `sft`, `dpo` and `reward` train, from the settings. Local. Fail: ERR_USAGE for keys that contradict
+/* What each trains, from the settings. Local. Fail: ERR_USAGE for keys that contradict
  * each other. */
 enum status sft_terms(const struct run *run, struct terms *out);
 enum status dpo_terms(const struct run *run, struct terms *out);
@@ -95,6 +98,8 @@ enum status trainer_steer_evaluation_rows(struct trainer *t);
 enum status trainer_steer_evaluation(struct trainer *t);
 void trainer_steer_evaluation_close(struct trainer *t);
 
+/* Which ids the reference must know as the model does. */
+enum other_ids trainer_reference_ids(const struct trainer *t);
 /* Local. What an estimate of the run asks; t has its back end, and where more than the state's bytes are
  * asked its rows open; no model. */
 enum status trainer_estimate(struct trainer *t, struct estimate_options *out);

@@ -38,7 +38,9 @@ enum status line_print_version(void) {
     printf("blas      %s\n", blas);
     printf("libraries libyaml %s, jansson %s, %s, xxhash %s, zlib %s\n", yaml_library(), json_library(),
            tokenizers, hashes, zlib_library());
-    printf("cpu       %s(bf16 compute: no)\n", instruction_sets());
+    printf("cpu       %s(products of bf16: fp32%s%s)\n", instruction_sets(),
+           backend_cpu_offers_products(PRODUCTS_AVX512) ? ", " PRODUCTS_AVX512 : "",
+           backend_cpu_offers_products(PRODUCTS_AMX) ? ", " PRODUCTS_AMX : "");
     printf("cuda      %s\n", accelerator);
     return OK;
 }

@@ -4,6 +4,11 @@
  * the record's bytes then go to the rank that reads that first record, some MiB at a time, and lie there in
  * memory or beside the output (io/spool.h). So posts are in the order of their first appearance, and records
  * of a post in file order.
+ *
+ * The input is read once for keys and once for bytes, beside the survey before: who owns a record is known
+ * only when every rank's keys have been seen, and its bytes would have to wait for that in a spool of their
+ * own. Text that memory does not hold would then be written and read once more, in the place of being read
+ * once more.
  */
 #ifndef COLLIMATE_DATA_PREPARE_GROUPS_H
 #define COLLIMATE_DATA_PREPARE_GROUPS_H

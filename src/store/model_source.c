@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/file.h"
@@ -180,6 +181,22 @@ static enum status look_for_head(const char *folder, struct model_config *c) {
     safetensors_close(file);
     c->untied = st == OK && !equal;
     c->tied = !c->untied;
+    return st;
+}
+
+enum status model_source_shape(const char *path, struct model_config *out) {
+    struct text file = {0};
+    struct stat info;
+    char *data = NULL;
+    size_t len;
+    enum status st;
+    bool is_folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    TRY_TO(done, text_printf(&file, "%s%s", path, is_folder ? "/config.json" : ""));
+    TRY_TO(done, file_read(file.data, &data, &len));
+    st = model_config_parse(data, len, file.data, out);
+done:
+    text_free(&file);
+    mem_free(data);
     return st;
 }
 

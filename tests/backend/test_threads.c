@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/cpu/cpu_internal.h"
 #include "util/mem.h"
 #include "util/rng.h"
 
@@ -248,7 +248,31 @@ static void test_threads(void **state) {
     compare(run_head, "head");
 }
 
+/* Every thread has a room of its own in a product of few rows: it is in what the back end says that it keeps.
+ */
+static void test_scratch_of_few_rows(void **state) {
+    (void)state;
+    char why[256];
+    struct backend_request request = {.device = "cpu", .compute = "fp32", .threads = 24};
+    struct run r = {.rng = rng_stream(1, RNG_CHECK, 2, 4)};
+    must(backend_open(&request, &r.b, why));
+    struct gemm g = {.a = normal(&r, 40, 300), .b = normal(&r, 700, 300), .transpose_b = true, .alpha = 1};
+    g.c = take(&r, 40, 700, DTYPE_F32);
+    must(backend_gemm(r.b, &g));
+    int64_t held = 0;
+    for (int i = 0; i < SCRATCH_KINDS; i++) {
+        held += cpu_of(r.b)->scratch_bytes[i];
+    }
+    assert_true(held > 0);
+    assert_true(held <= backend_scratch_bytes(r.b, 0, 0));
+    for (int i = 0; i < r.made_count; i++) {
+        backend_free(r.b, r.made[i].data);
+    }
+    backend_close(r.b);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads),
+                                       cmocka_unit_test(test_scratch_of_few_rows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

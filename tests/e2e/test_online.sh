@@ -43,6 +43,13 @@ pairs() {
     same_bits dpo online.method=online_dpo reward_model=judge/model
     same_bits xpo online.method=xpo reward_model=judge/model
     same_bits raft online.method=raft online.samples=4 reward_model=judge/model,judge/model online.reward_weights=1,-0.5
+    # The most likely token, whatever is drawn: a prompt's samples are one response.
+    run 1 $exact output=top online.method=raft online.samples=3 online.keep_rollouts=true online.top_k=1 train.steps=1
+    run 1 $exact output=all online.method=raft online.samples=3 online.keep_rollouts=true train.steps=1
+    kinds() { sed -E 's/.*"tokens": (\[[^]]*\]).*/\1/' "$1/rollouts/step-1.jsonl" | sort -u | wc -l; }
+    [ "$(grep -c tokens top/rollouts/step-1.jsonl)" = 12 ] && [ "$(kinds top)" -le 4 ] && [ "$(kinds all)" -gt 4 ] ||
+        bad "online.top_k=1 draws $(kinds top) responses for 4 prompts, without it $(kinds all)"
+    refuses 2 "online.top_p.*needs online.method" $exact output=x online.top_p=0.9
     same_bits best online.method=raft online.keep=best online.samples=2 reward_model=judge/model
     [ "$(column one-dpo/metrics.jsonl rewards/margins | head -1)" = "1 0" ] || bad "dpo: the first margin is not 0"
     [ "$(column one-dpo/metrics.jsonl loss | head -1)" = "1 0.6931471805599453" ] || bad "dpo: the first loss is not log 2"

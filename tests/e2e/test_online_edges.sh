@@ -69,6 +69,17 @@ refusals() {
     refuses 2 "has no effect with this dpo.loss" $exact output=x online.method=online_dpo dpo.gamma=1
     run 1 $exact output=exo online.method=online_dpo online.loss=exo_pair dpo.label_smoothing=0.1 train.steps=1
     refuses 2 "is a language model; a reward model" $exact output=x reward_model=init
+    # Models beside it are compared before anything is opened.
+    mkdir foreign && cp judge/model/{config.json,model.safetensors} foreign && cp "$FIXTURES/tokenizers/neox/"* foreign
+    for flag in --quiet --dry-run; do
+        refuses 2 "is a language model; a reward model" $exact output=x reward_model=judge/model,init $flag
+        refuses 2 "reward_model: foreign has another tokenizer than model init" $exact output=x reward_model=foreign $flag
+    done
+    [ -e x/metrics.jsonl ] && bad "a foreign judge is found after work began"
+    timeout 60 "$COLLIMATE" preflight ${exact#online } output=x reward_model=foreign > out.txt 2> err.txt && bad "a foreign judge is ready"
+    grep -q "rewards .*foreign has another tokenizer" out.txt || bad "preflight does not look at the judge's tokenizer: $(cat out.txt)"
+    run 1 $exact output=foreign-judge reward_model=foreign,foreign allow_other_tokenizer=true train.steps=1
+    [ "$(grep -c "foreign has another tokenizer" err.txt)" = 1 ] || bad "what is said of a foreign judge: $(cat err.txt)"
     run 1 $exact output=x --dry-run reward_model=judge/model online.method=rloo
     grep -q "other models .* reference and rewards" out.txt && grep -q "drawing .* caches" out.txt || bad "--dry-run misses models"
     run 1 preflight ${exact#online } output=x reward_model=judge/model

@@ -22,6 +22,7 @@ keeps() {
 run 1 embed data=train.h5 $model output=e.h5
 run 1 select data=train.h5 embeddings=e.h5 select.strategy=easy output=view.h5
 ln train.h5 hard.h5
+echo '{{ messages[0].content }}' > chat.jinja
 ln -s train.h5 soft.h5
 for more in overwrite=false overwrite=true; do
     keeps train.jsonl 2 'is the input' prepare input=train.jsonl tokenizer=bytes output=train.jsonl $more
@@ -32,6 +33,8 @@ for more in overwrite=false overwrite=true; do
     keeps train.h5 2 'is the input' select data=view.h5 select.strategy=random output=train.h5 $more
     keeps view.h5 2 'is the input' select data=view.h5 select.strategy=random output=view.h5 $more
     keeps e.h5 2 'is the input' select data=train.h5 embeddings=e.h5 select.strategy=easy output=e.h5 $more
+    keeps chat.jinja 2 'is the input' prepare input=train.jsonl tokenizer=bytes prepare.chat_template=chat.jinja output=chat.jinja $more
+    keeps e.h5 2 'is the input' evaluate data=train.h5 $model reference=init dpo.reference_file=e.h5 output=e.h5 $more
     keeps init/model.safetensors 2 'is the input' score data=train.h5 $model output=init/model.safetensors $more
     keeps init/config.json 2 'is the input' init init.config=init/config.json output=init seed=5 $more
     keeps init/model.safetensors 2 'is the input' sft data=train.h5 $model output=init train.steps=1 $more

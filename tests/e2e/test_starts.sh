@@ -52,6 +52,28 @@ for command in dpo score evaluate; do
     refuses 2 "reference: other has another tokenizer than model init" $command model=init reference=other data=train.h5 output=no-$command
 done
 run 1 score model=init reference=other data=train.h5 output=allowed.jsonl allow_other_tokenizer=true
+# Which is said once, before the reference is opened and where it is.
+# shellcheck disable=SC2086
+run 1 $dpo data=train.h5 reference=other output=allowed allow_other_tokenizer=true
+[ "$(grep -c "warning: reference: other has another tokenizer" err.txt)" = 1 ] || bad "another tokenizer: $(cat err.txt)"
+
+# A reference without the ids of the data is refused before work begins, in a dry run too, on every rank.
+sed 's/"vocab_size": [0-9]*/"vocab_size": 100/; s/"\([be]os_token_id\)": [0-9]*/"\1": 0/' config.json > narrow.json
+run 1 --quiet init init.config=narrow.json output=narrow
+run 1 --quiet synth synth.kind=users synth.rows=12 synth.length=4 output=users.jsonl
+run 1 --quiet prepare input=users.jsonl tokenizer=bytes prepare.objectives=kind,harsh output=users.h5
+for flag in --quiet --dry-run; do
+    for command in dpo score evaluate; do
+        refuses 65 "reference: narrow has a vocabulary of 100, but train.h5 holds token id" $command model=init reference=narrow \
+            data=train.h5 output=no-$command $flag
+    done
+    refuses 65 "but users.kind.h5 holds token id" evaluate model=init reference=narrow data=users.kind.h5,users.harsh.h5 \
+        output=no-users $flag
+    refuses 2 "narrow has a vocabulary of 100, model init one of" evaluate model=init reference=narrow data=train.h5 \
+        output=no-kl evaluate.kl_positions=2 $flag
+done
+timeout 60 mpirun -q -n 2 "$COLLIMATE" score model=init reference=narrow data=train.h5 output=no-score > out.txt 2> err.txt
+[ $? = 65 ] && [ "$(grep -c "has a vocabulary of 100" err.txt)" = 1 ] || bad "2 ranks: $(cat err.txt)"
 
 # A side-car beside data that were prepared again is computed again; a finished one is only read.
 cp train.h5 again.h5

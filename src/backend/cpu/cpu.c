@@ -181,11 +181,12 @@ void *cpu_host_address(struct backend *b, void *data) {
     return data;
 }
 
-/* A product's panels and, where C is not fp32, its sums; a slab of logits with its rows' hidden states and
- * their gradients. */
+/* A product's panels and, where C is not fp32, its sums, with every thread's room where rows are few; a slab
+ * of logits with its rows' hidden states and their gradients. */
 int64_t cpu_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
     int64_t columns = vocabulary < CPU_SLAB_COLUMNS ? vocabulary : CPU_SLAB_COLUMNS;
     int64_t products = b->caps.compute == DTYPE_F32 ? CPU_PACK_BYTES : 2 * CPU_PACK_BYTES;
+    products += (int64_t)cpu_of(b)->threads * CPU_NARROW_BYTES;
     return products + CPU_SLAB_ROWS * (columns + 2 * width) * (int64_t)sizeof(float);
 }
 

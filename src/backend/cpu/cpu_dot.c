@@ -5,8 +5,9 @@
  * second-level cache, times one panel of B. A tile of C begins with what C is to begin with, gets its pieces
  * of k one after another in the first-level cache, and is stored once, so that C may be bf16.
  *
- * At most NARROW_ROWS rows (a step of decoding) want B at memory speed: each thread takes panels of B, packs
- * those that are not kept for itself, and uses them at once. The tiles are the same, and so are the bits.
+ * At most DOT_NARROW_ROWS rows (a step of decoding) want B at memory speed: each thread takes panels of B,
+ * packs those that are not kept for itself, and uses them at once. The tiles are the same, and so are the
+ * bits.
  */
 #include "backend/cpu/cpu_dot.h"
 #include "backend/cpu/cpu_bf16.h"
@@ -14,9 +15,12 @@
 #include <omp.h>
 #include <string.h>
 
-enum { NARROW_ROWS = 48 };
+/* Rows up to which a panel of B is packed by the thread that uses it (a choice of speed: no room has this
+ * size, unlike PANEL_NARROW_ROWS of the other products). */
+enum { DOT_NARROW_ROWS = 48 };
 /* k that fp32 sums may stay in C between; a block's packed operands; a chunk of A. */
 enum { SPAN = 4096, BLOCK_BYTES = CPU_PACK_BYTES, CHUNK_BYTES = 256 << 10 };
+_Static_assert(SPAN *DOT_COLUMNS * sizeof(uint16_t) <= CPU_NARROW_BYTES, "what cpu_scratch_bytes() counts");
 
 /* A block of C in work, and its packed operands over k of [k, k + depth). */
 struct area {
@@ -301,5 +305,5 @@ enum status cpu_dot_product(struct cpu *cpu, const struct product *p) {
     TRY(take_kept(cpu, &area));
     /* A thread's panel of B over all of k is to stay in its caches. */
     bool is_shallow = area.kept || p->k <= SPAN;
-    return p->m <= NARROW_ROWS && is_shallow ? multiply_narrow(cpu, area) : multiply_blocks(cpu, area);
+    return p->m <= DOT_NARROW_ROWS && is_shallow ? multiply_narrow(cpu, area) : multiply_blocks(cpu, area);
 }

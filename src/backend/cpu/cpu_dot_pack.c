@@ -8,7 +8,6 @@
 
 enum { SIDE = 16 };
 typedef uint32_t side __attribute__((vector_size(SIDE * 4)));
-typedef side side_any __attribute__((aligned(4), may_alias));
 
 /* r[i][j] becomes r[j][i]. */
 static inline __attribute__((always_inline)) void turn(side r[SIDE]) {

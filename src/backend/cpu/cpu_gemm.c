@@ -169,7 +169,7 @@ enum status cpu_product(struct cpu *cpu, const struct product *p) {
         clear(p);
         return OK;
     }
-    if (p->m <= NARROW_ROWS) {
+    if (p->m <= PANEL_NARROW_ROWS) {
         return cpu_product_narrow(cpu, p);
     }
     int64_t rows = least(p->m, BLOCK_ROWS);

@@ -73,6 +73,9 @@ static inline const void *cpu_from(const void *data, enum dtype type, int64_t i)
 
 /* A slab of logits: 8 MiB, in the last-level cache. A product's packed blocks take about as much as here. */
 enum { CPU_SLAB_ROWS = 512, CPU_SLAB_COLUMNS = 4096, CPU_PACK_BYTES = 4 << 20 };
+/* A thread's own room in products of few rows, at most: panels of B in cpu_dot.c (bf16), and in cpu_narrow.c
+ * with the panel's part of C. */
+enum { CPU_NARROW_BYTES = 256 << 10 };
 
 /* Elements below which a loop is not worth waking other threads: about 10 microseconds of streaming. */
 enum { CPU_PARALLEL_ELEMENTS = 16384 };

@@ -15,8 +15,9 @@ _Static_assert(GROUPS *LINES == PANEL_COLUMNS, "a panel is whole groups");
 /* A thread's room: a piece of a panel, and the panel's part of C. */
 struct narrow_room {
     float b[PIECE_DEPTH * PANEL_COLUMNS];
-    float c[NARROW_ROWS * PANEL_COLUMNS];
+    float c[PANEL_NARROW_ROWS * PANEL_COLUMNS];
 };
+_Static_assert(sizeof(struct narrow_room) <= CPU_NARROW_BYTES, "what cpu_scratch_bytes() counts");
 
 /* LINES lines `stride` values apart to LINES values of each k, a panel's width apart. */
 static inline __attribute__((always_inline)) void pack_group(const bool is_bf16, const void *from,

@@ -61,8 +61,9 @@ void cpu_add_tile(const struct product *p, const struct block *block, const floa
 /* n values of C side by side that begin_columns() took. */
 void cpu_add_sums(const struct product *p, int64_t n, const float *sums, float *c);
 
-/* At most NARROW_ROWS rows (cpu_narrow.c), with the bits of the other way; C is fp32, and k is not 0. */
-enum { NARROW_ROWS = 48, FEW_ROWS = 4 };
+/* At most PANEL_NARROW_ROWS rows (cpu_narrow.c: a thread's room for C has as many), with the bits of the
+ * other way; C is fp32, and k is not 0. */
+enum { PANEL_NARROW_ROWS = 48, FEW_ROWS = 4 };
 enum status cpu_product_narrow(struct cpu *cpu, const struct product *p);
 /* Columns first, first + apart, … of a C that is fp32, taken together into c (rows `ldc` apart): what they
  * begin from, old values and bias as add_tile has them; and back, summed. */

@@ -1,17 +1,15 @@
 /* bench: what this machine does, beside the peak that it shows in the same run. */
 #include "command/bench/bench.h"
+#include "command/deliver.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "io/file.h"
+#include "store/model_source.h"
 #include "train/speed.h"
 #include "util/clock.h"
 #include "util/log.h"
-#include "util/mem.h"
 
 static const char default_shape[] =
     "{\"architectures\": [\"GPTNeoXForCausalLM\"], \"model_type\": \"gpt_neox\", \"hidden_size\": 512,"
@@ -36,16 +34,8 @@ static enum status read_shape(struct bench *b) {
         b->shape = "gpt-neox-70m";
         return model_config_parse(default_shape, strlen(default_shape), "built-in shape", &b->config);
     }
-    char path[4096], *data = NULL;
-    size_t len;
-    struct stat about;
-    bool is_folder = stat(given, &about) == 0 && S_ISDIR(about.st_mode);
-    snprintf(path, sizeof path, "%s%s", given, is_folder ? "/config.json" : "");
     b->shape = given;
-    TRY(file_read(path, &data, &len));
-    enum status st = model_config_parse(data, len, path, &b->config);
-    mem_free(data);
-    return st;
+    return model_source_shape(given, &b->config);
 }
 
 /* Read, add, write on arrays of n elements. */
@@ -132,7 +122,7 @@ enum status command_bench(struct run *run) {
     }
     if (st == OK && !run->dry_run) {
         if (run->comm->rank == 0 && *settings->output) {
-            st = file_write(settings->output, b.csv.data ? b.csv.data : "", b.csv.len);
+            st = deliver_text(settings->output, &b.csv);
         }
         st = comm_agree(run->comm, st);
     }

@@ -103,17 +103,32 @@ static float sum_block(const float *x, bool is_one) {
     return is_one ? sum_streams(x, 1) : sum_streams(x, 8);
 }
 
+/* Whether what the back end has is read where it lies. */
+static enum status is_in_host_memory(struct backend *backend, bool *out) {
+    void *data;
+    TRY(backend_alloc(backend, 1, &data));
+    *out = backend_host_address(backend, data) != NULL;
+    backend_free(backend, data);
+    return OK;
+}
+
 /* Bytes per second of adding up 256 MiB: nothing is written, as in a step of decoding. That is more than most
  * processors' last-level caches hold; where one holds it, this is that cache's rate, not the memory's. */
 enum status bench_peak_read(struct backend *backend, double *bytes_per_s) {
     enum { REPEATS = 10, BLOCKS = 64 };
     void *data;
+    bool is_host;
     double best = 0;
     const int64_t n = (int64_t)BLOCKS * READ_BLOCK, bytes = n * (int64_t)sizeof(float);
+    *bytes_per_s = 0;
+    TRY(is_in_host_memory(backend, &is_host));
+    if (!is_host) {
+        return OK;
+    }
     TRY(backend_alloc(backend, bytes, &data));
     const float *x = backend_host_address(backend, data);
     enum status st = backend_zero_tensor(backend, tensor_at(data, 1, n, DTYPE_F32));
-    for (int i = 0; i < REPEATS && x && st == OK; i++) {
+    for (int i = 0; i < REPEATS && st == OK; i++) {
         float sum = 0;
         double began = clock_seconds();
 #pragma omp parallel for num_threads(backend->caps.threads) schedule(static) reduction(+ : sum)

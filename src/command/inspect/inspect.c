@@ -1,16 +1,15 @@
 /* collimate inspect: what is in a file or folder of ours, on standard output. */
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "command/command.h"
+#include "command/deliver.h"
 #include "command/inspect/inspect.h"
 #include "data/comparisons.h"
 #include "data/dataset.h"
 #include "data/lengths.h"
 #include "data/show_row.h"
-#include "io/file.h"
 #include "io/h5.h"
 #include "io/jsonl.h"
 #include "util/hash.h"
@@ -306,14 +305,11 @@ static enum status inspect_list(struct comm *c, const struct settings *s) {
     for (int i = 0; i < paths.n && st == OK; i++) {
         text_clear(&out);
         st = inspect_one(c, s, paths.list[i], &out, &report);
-        if (st == OK && c->rank == 0 && out.len > 0 && (fputs(out.data, stdout) < 0 || fflush(stdout) != 0)) {
-            st = fail(ERR_WRITE, "standard output cannot be written");
-        }
-        st = comm_agree(c, st);
+        st = comm_agree(c, st == OK && c->rank == 0 ? deliver_text("", &out) : st);
     }
     names_free(&paths);
     if (st == OK && *s->inspect.report) {
-        st = comm_agree(c, c->rank == 0 ? file_write(s->inspect.report, report.data, report.len) : OK);
+        st = comm_agree(c, c->rank == 0 ? deliver_text(s->inspect.report, &report) : OK);
     }
     text_free(&out);
     text_free(&report);

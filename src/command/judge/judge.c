@@ -1,12 +1,11 @@
 /* judge: which of two or more systems answered the same prompts better, by annotations, by the rewards that
  * stand with their answers, or by a model here; one object. Verdicts are few and small: rank 0 counts them.
  */
-#include <stdio.h>
 #include <string.h>
 
+#include "command/deliver.h"
 #include "command/judge/judge.h"
 #include "data/question.h"
-#include "io/file.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -175,13 +174,8 @@ static enum status read_all(struct judge *j) {
 }
 
 static enum status deliver(struct judge *j) {
-    const struct settings *s = j->run->settings;
     TRY(text_puts(&j->out, "}\n"));
-    if (*s->output) {
-        return file_write(s->output, j->out.data, j->out.len);
-    }
-    fputs(j->out.data, stdout);
-    return fflush(stdout) == 0 ? OK : fail(ERR_WRITE, "standard output: cannot write");
+    return deliver_text(j->run->settings->output, &j->out);
 }
 
 static enum status work(struct judge *j) {

@@ -87,10 +87,20 @@ static enum status frozen_bytes(const struct backend *b, const struct model_conf
     return OK;
 }
 
+/* Of groups, the logits that are drawn from have the temperature: set_temperature(). What is left out of a
+ * draw is only where no ratio is formed: a ratio would have to be that of what was drawn from, token by
+ * token, and a pass knows all tokens. */
+static struct sampling sampling_of(const struct settings *s) {
+    return (struct sampling){.temperature = online_way_of(s)->by_group ? 1 : s->online.temperature,
+                             .top_k = s->online.top_k,
+                             .top_p = s->online.top_p,
+                             .min_p = s->online.min_p};
+}
+
 static struct decoder_options decoder_options_of(const struct trainer *t) {
     const struct settings *s = t->session.settings;
     return (struct decoder_options){
-        .sampling = {.temperature = online_way_of(s)->by_group ? 1 : s->online.temperature, .top_p = 1},
+        .sampling = sampling_of(s),
         .repetition_penalty = 1,
         .seed = (uint64_t)s->seed,
         .sequences = (int32_t)s->online.sequences,
@@ -141,15 +151,23 @@ static enum status memory(struct trainer *t, struct estimate_options *out) {
     return st;
 }
 
-/* Local. Every tensor of the reward models is there. */
-static enum status look(const struct trainer *t) {
+static struct other_model judge_of(const char *folder) {
+    return (struct other_model){
+        .key = "reward_model", .folder = folder, .head = HEAD_SCORE, .ids = IDS_DRAWN, .kind = ARENA_FROZEN};
+}
+
+/* It says what it makes of what the policy draws, or draws with it. */
+static enum other_ids reference_ids(const struct settings *s) {
+    return online_has_other(s) ? IDS_ALL : IDS_DRAWN;
+}
+
+static enum status look(struct trainer *t, const struct model_config *config) {
     struct names folders;
     enum status st = OK;
     TRY(list_folders(t->session.settings->reward_model, &folders));
     for (int i = 0; i < folders.n && st == OK; i++) {
-        struct model_config config;
-        st = model_folder_check(folders.list[i], HEAD_SCORE, &config);
-        st = st == OK ? session_need_config_head(&config, folders.list[i], HEAD_SCORE) : st;
+        const struct other_model judge = judge_of(folders.list[i]);
+        st = session_look_other(&t->session, config, &judge);
     }
     names_free(&folders);
     return st == OK ? OK : note("looking at reward_model");
@@ -198,11 +216,6 @@ static enum status follow(void *context, int64_t step) {
     return live_reference_follow(&o->live, t->session.model->trained, step);
 }
 
-/* It says what it makes of what the policy draws, or draws with it. */
-static enum other_ids ids_of_reference(const struct settings *s) {
-    return online_has_other(s) ? IDS_ALL : IDS_DRAWN;
-}
-
 /* Collective. A second model that stands still, or follows. */
 static enum status open_second(struct trainer *t, struct online_state *o) {
     struct session *s = &t->session;
@@ -211,7 +224,7 @@ static enum status open_second(struct trainer *t, struct online_state *o) {
         .key = "reference",
         .folder = *settings->reference ? settings->reference : settings->model,
         .head = HEAD_LANGUAGE,
-        .ids = ids_of_reference(settings),
+        .ids = reference_ids(settings),
         .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN,
         .value_head = settings->online.sync_reference && s->value_head, /* follows every parameter */
     };
@@ -240,7 +253,7 @@ static enum status open_reference(struct trainer *t, struct online_state *o) {
     if (!session_adapts_reference(s->settings) && (!s->lora || has_second(t))) {
         return open_second(t, o);
     }
-    TRY(session_open_reference(s, ids_of_reference(s->settings), &o->reference, &s->train.reference_model));
+    TRY(session_open_reference(s, reference_ids(s->settings), &o->reference, &s->train.reference_model));
     if (o->reference != s->model) {
         o->live.model = o->reference; /* which closes it */
     }
@@ -250,8 +263,7 @@ static enum status open_reference(struct trainer *t, struct online_state *o) {
 /* Collective. */
 static enum status open_judge(struct trainer *t, const char *folder, struct reward_model *out) {
     struct session *s = &t->session;
-    const struct other_model judge = {
-        .key = "reward_model", .folder = folder, .head = HEAD_SCORE, .ids = IDS_DRAWN, .kind = ARENA_FROZEN};
+    const struct other_model judge = judge_of(folder);
     const char *slash = strrchr(folder, '/');
     uint64_t hash;
     TRY(session_open_other(s, &judge, &out->model, &hash));
@@ -562,6 +574,7 @@ const struct trainer_source *online_source(void) {
                                                  .span = span_of,
                                                  .request = request,
                                                  .look = look,
+                                                 .reference_ids = reference_ids,
                                                  .memory = memory,
                                                  .forget = forget,
                                                  .open = open_source,
