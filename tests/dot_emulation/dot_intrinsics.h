@@ -40,6 +40,11 @@ static inline float emulated_fma(float x, float y, float c) {
  * of wider ones one by one on AVX2; inlined, since none is passed in a register. */
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define EMULATED static inline __attribute__((always_inline))
+#ifdef __clang__ /* makes no clones of what is not to be inlined */
+#define EMULATED_CALL static __attribute__((noinline, unused))
+#else
+#define EMULATED_CALL BEST_LEVEL static __attribute__((noinline, unused))
+#endif
 enum { EMULATED_LANES = 8 };
 typedef float emulated_floats __attribute__((vector_size(32), may_alias));
 typedef int32_t emulated_ints __attribute__((vector_size(32), may_alias));
@@ -94,8 +99,7 @@ EMULATED void _mm512_storeu_ps(void *to, __m512 from) {
 }
 
 /* The odd ones first. A call, since kernels have it unrolled in hundreds of places. */
-BEST_LEVEL static __attribute__((noinline, unused)) void
-emulated_pairs_dot(float sum[16], const uint32_t a[16], const uint32_t b[16]) {
+EMULATED_CALL void emulated_pairs_dot(float sum[16], const uint32_t a[16], const uint32_t b[16]) {
     for (int i = 0; i < 16; i += EMULATED_LANES) {
         emulated_floats s;
         memcpy(&s, sum + i, sizeof s);
@@ -179,7 +183,7 @@ static inline void emulated_tile_store(int tile, void *to, int64_t step) {
     }
 }
 
-BEST_LEVEL static __attribute__((unused)) void emulated_tile_dot(int to, int a, int b) {
+EMULATED_CALL void emulated_tile_dot(int to, int a, int b) {
     struct emulated_tiles *t = &emulated_tiles;
     int pairs = t->bytes[a] / 4, columns = t->bytes[to] / 4;
     emulated_floats y[16][2][2]; /* of even and of odd k, in halves */
