@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/level.h"
+
 static inline float emulated_flush(float x) {
     return fabsf(x) < FLT_MIN ? copysignf(0.0f, x) : x;
 }
@@ -33,27 +35,50 @@ static inline float emulated_fma(float x, float y, float c) {
     return emulated_flush(fmaf(x, y, c));
 }
 
-/* The same of 16 at once. The product of two bf16 has 16 bits, so that it is exact in fp32, and a sum of it
- * is as good as a fused one, but where it leaves fp32's range. */
-static inline void emulated_fma_all(const float x[16], const float y[16], float c[16]) {
-    float product[16];
-    int odd = 0;
-    for (int i = 0; i < 16; i++) {
-        float p = x[i] * y[i], size = fabsf(p);
-        odd |= !(size >= 0x1p-100f && size <= FLT_MAX) & (x[i] != 0.0f) & (y[i] != 0.0f);
-        product[i] = p;
-    }
-    for (int i = 0; i < 16; i++) {
-        float sum = odd ? fmaf(x[i], y[i], c[i]) : product[i] + c[i];
-        c[i] = emulated_flush(sum);
-    }
+/* The same of 8 at once. The product of two bf16 has 16 bits, so that it is exact in fp32, and a sum of it
+ * is as good as a fused one, but where it leaves fp32's range. Vectors of 8, for compilers take comparisons
+ * of wider ones one by one on AVX2; inlined, since none is passed in a register. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+#define EMULATED static inline __attribute__((always_inline))
+#ifdef __clang__ /* makes no clones of what is not to be inlined */
+#define EMULATED_CALL static __attribute__((noinline, unused))
+#else
+#define EMULATED_CALL BEST_LEVEL static __attribute__((noinline, unused))
+#endif
+enum { EMULATED_LANES = 8 };
+typedef float emulated_floats __attribute__((vector_size(32), may_alias));
+typedef int32_t emulated_ints __attribute__((vector_size(32), may_alias));
+typedef int64_t emulated_longs __attribute__((vector_size(32), may_alias));
+
+EMULATED emulated_floats emulated_flush_all(emulated_floats x) {
+    emulated_ints bits = (emulated_ints)x, is_small = (bits & INT32_MAX) < 0x00800000;
+    return (emulated_floats)(bits & ~(is_small & INT32_MAX));
 }
 
-/* AVX-512: vectors as compilers have them on any processor, inlined, since none is passed in a register. */
-#pragma GCC diagnostic ignored "-Wpsabi"
+/* Those that stand in the even or the odd half of each pair. */
+EMULATED emulated_floats emulated_half(const uint32_t pairs[EMULATED_LANES], int odd) {
+    emulated_ints from;
+    memcpy(&from, pairs, sizeof from);
+    return emulated_flush_all((emulated_floats)((from << (odd ? 0 : 16)) & -65536));
+}
+
+EMULATED emulated_floats emulated_fma_all(emulated_floats x, emulated_floats y, emulated_floats c) {
+    emulated_floats product = x * y;
+    emulated_ints size = (emulated_ints)product & INT32_MAX;
+    emulated_ints fits = (size >= 0x0d800000) & (size < 0x7f800000); /* from 2^-100 to what is finite */
+    emulated_longs odd = (emulated_longs)(~fits & (x != 0.0f) & (y != 0.0f));
+    if (!(odd[0] | odd[1] | odd[2] | odd[3])) {
+        return emulated_flush_all(product + c);
+    }
+    for (int i = 0; i < EMULATED_LANES; i++) {
+        c[i] = fmaf(x[i], y[i], c[i]);
+    }
+    return emulated_flush_all(c);
+}
+
+/* AVX-512. */
 typedef float __m512 __attribute__((vector_size(64), may_alias));
 typedef uint32_t __m512bh __attribute__((vector_size(64), may_alias));
-#define EMULATED static inline __attribute__((always_inline))
 
 EMULATED __m512 _mm512_setzero_ps(void) {
     return (__m512){0};
@@ -74,19 +99,16 @@ EMULATED void _mm512_storeu_ps(void *to, __m512 from) {
 }
 
 /* The odd ones first. A call, since kernels have it unrolled in hundreds of places. */
-static __attribute__((noinline, unused)) void emulated_pairs_dot(float sum[16], const uint32_t a[16],
-                                                                 const uint32_t b[16]) {
-    float s[16], x[2][16], y[2][16];
-    for (int i = 0; i < 16; i++) {
-        s[i] = emulated_flush(sum[i]);
-        for (int odd = 0; odd < 2; odd++) {
-            x[odd][i] = emulated_value((uint16_t)(a[i] >> 16 * odd));
-            y[odd][i] = emulated_value((uint16_t)(b[i] >> 16 * odd));
+EMULATED_CALL void emulated_pairs_dot(float sum[16], const uint32_t a[16], const uint32_t b[16]) {
+    for (int i = 0; i < 16; i += EMULATED_LANES) {
+        emulated_floats s;
+        memcpy(&s, sum + i, sizeof s);
+        s = emulated_flush_all(s);
+        for (int odd = 1; odd >= 0; odd--) {
+            s = emulated_fma_all(emulated_half(a + i, odd), emulated_half(b + i, odd), s);
         }
+        memcpy(sum + i, &s, sizeof s);
     }
-    emulated_fma_all(x[1], y[1], s);
-    emulated_fma_all(x[0], y[0], s);
-    memcpy(sum, s, sizeof s);
 }
 
 EMULATED __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
@@ -161,36 +183,32 @@ static inline void emulated_tile_store(int tile, void *to, int64_t step) {
     }
 }
 
-/* Values of the even or the odd k. */
-static inline void emulated_line(const uint32_t pairs[16], int odd, float out[16]) {
-    for (int i = 0; i < 16; i++) {
-        out[i] = emulated_value((uint16_t)(pairs[i] >> 16 * odd));
-    }
-}
-
-static inline void emulated_tile_dot(int to, int a, int b) {
+EMULATED_CALL void emulated_tile_dot(int to, int a, int b) {
     struct emulated_tiles *t = &emulated_tiles;
     int pairs = t->bytes[a] / 4, columns = t->bytes[to] / 4;
-    float y[16][2][16];
+    emulated_floats y[16][2][2]; /* of even and of odd k, in halves */
     emulated_need(t->palette == 1 && to != a && to != b && a != b, "three tiles");
     emulated_need(t->rows[a] == t->rows[to] && t->bytes[b] == t->bytes[to] && t->rows[b] == pairs,
                   "shapes fit");
     for (int k = 0; k < pairs; k++) {
-        emulated_line(t->tile[b].pairs[k], 0, y[k][0]);
-        emulated_line(t->tile[b].pairs[k], 1, y[k][1]);
+        for (int i = 0; i < 4; i++) {
+            y[k][i / 2][i % 2] = emulated_half(t->tile[b].pairs[k] + i % 2 * EMULATED_LANES, i / 2);
+        }
     }
     for (int m = 0; m < t->rows[to]; m++) {
-        float sums[2][16] = {0}; /* of even and of odd k */
+        emulated_floats sums[2][2] = {{{0}}};
         for (int k = 0; k < 2 * pairs; k++) {
-            float x[16], value = emulated_value((uint16_t)(t->tile[a].pairs[m][k / 2] >> 16 * (k % 2)));
-            for (int n = 0; n < 16; n++) {
-                x[n] = value;
+            float value = emulated_value((uint16_t)(t->tile[a].pairs[m][k / 2] >> 16 * (k % 2)));
+            emulated_floats x = value - (emulated_floats){0};
+            for (int i = 0; i < 2; i++) {
+                sums[k % 2][i] = emulated_fma_all(x, y[k / 2][k % 2][i], sums[k % 2][i]);
             }
-            emulated_fma_all(x, y[k / 2][k % 2], sums[k % 2]);
         }
         for (int n = 0; n < columns; n++) {
             float *sum = &t->tile[to].sums[m][n];
-            *sum = emulated_flush(emulated_flush(*sum) + emulated_flush(sums[0][n] + sums[1][n]));
+            *sum = emulated_flush(emulated_flush(*sum) +
+                                  emulated_flush(sums[0][n / EMULATED_LANES][n % EMULATED_LANES] +
+                                                 sums[1][n / EMULATED_LANES][n % EMULATED_LANES]));
         }
     }
 }
