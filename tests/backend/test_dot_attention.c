@@ -49,18 +49,39 @@ struct values {
     float *x;
 };
 
-/* Rows of heads of random numbers: those of a head's columns [from, to), zeros beside them. */
-static struct values take(struct backend *b, int64_t rows, const struct layout *l, int heads, int from,
-                          int to, int stream) {
-    int64_t columns = (int64_t)heads * l->head_dim, n = rows * columns;
-    struct rng g = rng_stream(4, 0, stream, 0);
+/* Rows of heads of random numbers: those of a head's columns [from, to), zeros beside them. `sign` other than
+ * 0: rows of the first and of the second `mirrored` are, from the middle on, those before it times sign. With
+ * -1 their sizes are far apart, so that what is left of a sum are its roundings, which show its order. */
+struct numbers {
+    int heads, from, to, mirrored[2], sign;
+};
+
+/* Of a row, or the one before the middle that it mirrors. */
+static int64_t origin(const struct numbers *n, int64_t row) {
+    int64_t first = row < n->mirrored[0] ? 0 : n->mirrored[0];
+    int64_t count = row < n->mirrored[0] ? n->mirrored[0] : n->mirrored[1], at = row - first;
+    return n->sign != 0 && at < count && at >= (count + 1) / 2 ? first + count - 1 - at : row;
+}
+
+static float number_at(const struct numbers *n, int64_t row, int64_t column, int stream) {
+    struct rng g = rng_stream(4, stream, origin(n, row), column);
+    float x = bf16_value(bf16_bits((float)rng_normal(&g)));
+    bool is_mirrored = row < n->mirrored[0] + n->mirrored[1];
+    if (n->sign < 0) {
+        x = ldexpf(x, is_mirrored ? (int)rng_below(&g, 25) - 12 : -10);
+    }
+    return origin(n, row) != row ? (float)n->sign * x : x;
+}
+
+static struct values take(struct backend *b, int64_t rows, int head_dim, struct numbers of, int stream) {
+    int64_t columns = (int64_t)of.heads * head_dim, n = rows * columns;
     struct values v = {.t = {.rows = rows, .columns = columns, .stride = columns, .type = DTYPE_BF16}};
     double *wide = mem_calloc(n, sizeof *wide);
     v.x = mem_calloc(n, sizeof *v.x);
     assert_true(wide && v.x);
     for (int64_t i = 0; i < n; i++) {
-        float x = bf16_value(bf16_bits((float)rng_normal(&g)));
-        v.x[i] = i % l->head_dim >= from && i % l->head_dim < to ? x : 0;
+        bool is_there = i % head_dim >= of.from && i % head_dim < of.to;
+        v.x[i] = is_there ? number_at(&of, i / columns, i % columns, stream) : 0;
         wide[i] = (double)v.x[i];
     }
     must(backend_alloc(b, n * 2, &v.t.data));
@@ -107,10 +128,11 @@ static void open_world(struct world *w, struct backend *b, const struct layout *
         w->ranges[2 * s + 1] = (struct key_range){l->prompt + first, l->queries[s], true};
     }
     w->map = (struct attention_map){(uint64_t)(l->prompt * 1000 + w->rows), 2, 4, w->spans, w->ranges};
-    w->q = take(b, w->rows, l, l->heads, 0, is_flat ? half : l->head_dim, 0);
-    w->k = take(b, w->keys, l, l->kv_heads, half, l->head_dim, 1);
-    w->v = take(b, w->keys, l, l->kv_heads, 0, l->head_dim, 2);
-    w->dout = take(b, w->rows, l, l->heads, 0, l->head_dim, 3);
+    int d = l->head_dim, n0 = l->queries[0], n1 = l->queries[1], sign = is_flat;
+    w->q = take(b, w->rows, d, (struct numbers){l->heads, 0, is_flat ? half : d, {n0, n1}, sign}, 0);
+    w->k = take(b, w->keys, d, (struct numbers){l->kv_heads, half, d, {l->prompt, 0}, sign}, 1);
+    w->v = take(b, w->keys, d, (struct numbers){l->kv_heads, 0, d, {l->prompt, 0}, -sign}, 2);
+    w->dout = take(b, w->rows, d, (struct numbers){l->heads, 0, d, {n0, n1}, -sign}, 3);
     struct tensor like_q[2], like_k[2], lse = {.rows = w->rows, .columns = l->heads, .stride = l->heads};
     for (int i = 0; i < 2; i++) {
         like_q[i] = w->q.t;
