@@ -151,6 +151,8 @@ static int64_t scratch_for(const char *compute, int tokens) {
     must(backend_attention(b, &a));
     must(backend_attention_gradient(b, &a, &g));
     int64_t bytes = scratch_of(b);
+    int64_t counted = backend_scratch_bytes(b, 0, 0, HEAD_DIM) - cpu_scratch_bytes(b, 0, 0);
+    assert_in_range(cpu_of(b)->scratch_bytes[SCRATCH_ATTENTION], counted, counted + (int64_t)tokens * 24);
     for (int i = 0; i < MOST; i++) {
         backend_free(b, t[i].data);
     }
