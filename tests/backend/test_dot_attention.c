@@ -267,7 +267,10 @@ static float sum_over_lanes(const struct world *w, int64_t key, int kv_head, int
 
 static void expect_bits(const struct world *w, float got, float expected, const char *what, int64_t row,
                         int64_t column) {
-    if (memcmp(&got, &expected, sizeof got) != 0) {
+    uint32_t bits[2];
+    memcpy(&bits[0], &got, sizeof got);
+    memcpy(&bits[1], &expected, sizeof expected);
+    if (bits[0] != bits[1]) {
         FAIL("%s, %d heads of %d: %s (%lld, %lld) is %.9g, not %.9g", w->b->caps.products, w->l->heads,
              w->l->head_dim, what, (long long)row, (long long)column, (double)got, (double)expected);
     }
