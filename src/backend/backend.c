@@ -169,8 +169,8 @@ int64_t backend_memory_taken(struct backend *b) {
     return b->ops->memory_taken ? b->ops->memory_taken(b) : 0;
 }
 
-int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
-    return b->ops->scratch_bytes ? b->ops->scratch_bytes(b, width, vocabulary) : 0;
+int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary, int head_dim) {
+    return b->ops->scratch_bytes ? b->ops->scratch_bytes(b, width, vocabulary, head_dim) : 0;
 }
 
 int64_t backend_kept_bytes(const struct backend *b, int64_t rows, int64_t columns) {

@@ -26,7 +26,7 @@
 #include "backend/operations.h"
 #include "util/status.h"
 
-enum { BACKEND_API_VERSION = 8 };
+enum { BACKEND_API_VERSION = 9 };
 
 struct backend_caps {
     const char *name;      /* "cpu", "check:cpu", "plan", "cuda" */
@@ -92,8 +92,8 @@ struct backend_ops {
     void *(*host_address)(struct backend *b, void *data);
     const struct backend_transfers *transfers;
     /* OPTIONAL: what the operations keep for themselves at most, in bytes, beside the memory that is asked
-     * for; of a model of this width and vocabulary. NULL: nothing. */
-    int64_t (*scratch_bytes)(const struct backend *b, int64_t width, int64_t vocabulary);
+     * for; of a model of this width, vocabulary and head_dim. NULL: nothing. */
+    int64_t (*scratch_bytes)(const struct backend *b, int64_t width, int64_t vocabulary, int head_dim);
     /* OPTIONAL: bytes of the device's memory that were taken since the back end was opened; nothing is given
      * back during a step, so that at its end this is the peak. */
     int64_t (*memory_taken)(struct backend *b);
@@ -210,7 +210,7 @@ enum status backend_film_gradient(struct backend *b, const struct film *f, const
 enum status backend_sum_squares(struct backend *b, struct tensor x, double *out);
 enum status backend_optimizer(struct backend *b, const struct optimizer_step *s);
 int64_t backend_memory_taken(struct backend *b); /* 0: the back end works in host memory */
-int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary);
+int64_t backend_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary, int head_dim);
 /* Weights that stay as they are for many products; without an effect where the back end keeps nothing. What
  * one way of reading rows x columns of them (W, or its transpose) takes beside them, in bytes. */
 enum status backend_keep_weights(struct backend *b, struct tensor weights);

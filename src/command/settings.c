@@ -128,13 +128,11 @@ static const struct option table[] = {
            "(cuda): fp32 with products from 10-bit mantissas"),
     CHOICE("cpu.products", cpu.products, "auto", "auto|" PRODUCTS_FP32 "|" PRODUCTS_AVX512 "|" PRODUCTS_AMX,
            RUNNERS " bench",
-           "device!=cuda&compute=bf16&evaluate:model&judge:model&bench:bench.kind=step|ops|decode",
-           "how the CPU multiplies bf16, but in attention, whose products are fp32: as fp32, by AVX512-BF16, "
-           "or by AMX, in sums of fp32; auto: the "
-           "first two as "
-           "a measurement at the start finds one faster; with train.deterministic a processor that has "
-           "several wants "
-           "it by name",
+           "device!=cuda&compute=bf16&evaluate:model&judge:model&"
+           "bench:bench.kind=step|ops|decode|attention",
+           "how the CPU multiplies bf16, in attention too: as fp32, by AVX512-BF16, or by AMX, in sums of "
+           "fp32; auto: the first two as a measurement at the start finds one faster; with "
+           "train.deterministic a processor that has several wants it by name",
            PLACE),
     CHOICE("cuda.attention", cuda.attention, "auto", "auto|own|cudnn", RUNNERS " bench",
            "device=cuda&evaluate:model&judge:model",

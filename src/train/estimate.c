@@ -117,7 +117,8 @@ static enum status count_memory(const struct estimate_options *o, struct estimat
                              : 0;
     int64_t arena = on_pages(e->parameters * dtype_size(caps->master));
     struct shard_map shards = shards_of(o, e->parameters);
-    e->inside = backend_scratch_bytes(o->backend, o->config.width, o->config.vocabulary);
+    e->inside =
+        backend_scratch_bytes(o->backend, o->config.width, o->config.vocabulary, (int)o->config.head_dim);
     e->partial_arenas = count_partial_arenas(o->source);
     e->state_arenas = optimizer_states(&o->optimizer);
     e->model = arena + (caps->compute != caps->master ? e->parameters * dtype_size(caps->compute) : 0);

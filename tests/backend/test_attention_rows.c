@@ -1,9 +1,11 @@
 /* Attention on the CPU: a query's output has the same bits whichever queries stand beside it (a step of
- * decoding has one, a forest many), at every x86-64 level and in both types; and memory inside grows with the
- * tokens of a row, not with their square. */
+ * decoding has one, a forest many), at every x86-64 level and in both types, with the products of
+ * COLLIMATE_TEST_PRODUCTS in bf16; and memory inside is what was said, and grows with the tokens of a row,
+ * not with their square. */
 #include "tests/unit.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/backend.h"
@@ -19,8 +21,8 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {2, 2, 64, 0, 0}, {6, 2, 20, 0, 0},  {3, 1, 32, 40, 0},  {2, 2, 80, 0, 5},
-    {7, 1, 16, 1, 0}, {2, 1, 3, 127, 0}, {1, 1, 128, 0, 30}, {40, 1, 8, 0, 0},
+    {2, 2, 64, 0, 0},  {6, 2, 20, 0, 0},   {3, 1, 32, 40, 0}, {2, 2, 80, 0, 5},  {7, 1, 16, 1, 0},
+    {2, 1, 3, 127, 0}, {1, 1, 128, 0, 30}, {40, 1, 8, 0, 0},  {1, 1, 256, 0, 0}, {2, 2, 33, 20, 0},
 };
 
 static void must(enum status st) {
@@ -32,7 +34,9 @@ static void must(enum status st) {
 static struct backend *open_cpu(const char *compute, int threads) {
     char why[256];
     struct backend *b;
-    const struct backend_request request = {.device = "cpu", .compute = compute, .threads = threads};
+    const char *products = strcmp(compute, "bf16") == 0 ? getenv("COLLIMATE_TEST_PRODUCTS") : NULL;
+    const struct backend_request request = {
+        .device = "cpu", .compute = compute, .threads = threads, .products = products};
     must(backend_open(&request, &b, why));
     return b;
 }
@@ -147,6 +151,8 @@ static int64_t scratch_for(const char *compute, int tokens) {
     must(backend_attention(b, &a));
     must(backend_attention_gradient(b, &a, &g));
     int64_t bytes = scratch_of(b);
+    int64_t counted = backend_scratch_bytes(b, 0, 0, HEAD_DIM) - cpu_scratch_bytes(b, 0, 0);
+    assert_in_range(cpu_of(b)->scratch_bytes[SCRATCH_ATTENTION], counted, counted + (int64_t)tokens * 24);
     for (int i = 0; i < MOST; i++) {
         backend_free(b, t[i].data);
     }

@@ -117,9 +117,9 @@ static enum status end(struct call *c, const struct described *d, enum status st
 OPERATIONS(WATCHED)
 CPU_OPERATIONS(WATCHED)
 
-static int64_t check_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
+static int64_t check_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary, int head_dim) {
     const struct check_memory *memory = b->context;
-    return backend_scratch_bytes(memory->inner, width, vocabulary);
+    return backend_scratch_bytes(memory->inner, width, vocabulary, head_dim);
 }
 
 static void check_destroy(struct backend *b) {

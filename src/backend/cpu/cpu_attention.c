@@ -21,9 +21,9 @@
  * One item is (tile of lanes, key head); cpu_attention.h says what a lane is.
  */
 #include "backend/cpu/cpu_attention.h"
-#include "backend/cpu/cpu_vec.h"
+#include "backend/cpu/cpu_dot_attention.h"
+#include "backend/cpu/cpu_softmax.h"
 
-#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -32,9 +32,6 @@ enum { FEW_LANES = 4 };
 /* A lane's row of scores, in whole vectors. */
 enum { SCORES = (KEYS + LANES - 1) / LANES * LANES };
 
-struct running {
-    float largest[WIDTH], sum[WIDTH], keep[WIDTH]; /* keep: what the last tile leaves of sums before it */
-};
 /* A panel of lanes; a few lanes have q and out as rows. */
 struct panel {
     float *q, *out; /* head_dim x WIDTH */
@@ -55,10 +52,10 @@ static int64_t room_floats(int head_dim) {
     return (n + 15) / 16 * 16;
 }
 
-static struct forward_room room_of(float *scratch, int head_dim) {
+static struct forward_room room_of(float *room, int head_dim) {
     struct forward_room r;
     int64_t d = cpu_padded(head_dim);
-    r.keys = scratch + (int64_t)omp_get_thread_num() * room_floats(head_dim);
+    r.keys = room;
     r.values = r.keys + KEYS * d;
     r.scores = r.values + KEYS * d;
     r.row = r.scores + KEYS * WIDTH;
@@ -74,57 +71,7 @@ static struct forward_room room_of(float *scratch, int head_dim) {
 
 static void panel_start(struct panel *p, int head_dim) {
     memset(p->out, 0, (size_t)(cpu_padded(head_dim) * WIDTH) * sizeof *p->out);
-    for (int l = 0; l < WIDTH; l++) {
-        p->running->largest[l] = -INFINITY;
-        p->running->sum[l] = 0.0f;
-    }
-}
-
-/* Scores of one vector of lanes to e^(score - running maximum), where they are seen, else to 0. */
-static inline __attribute__((always_inline)) void
-softmax_side(const bool is_whole, const struct panel_view *view, float *scores, struct running *r, int side) {
-    int64_t at = (int64_t)side * LANES;
-    mask low = (mask) * (const mask_any *)(view->low + at);
-    mask high = (mask) * (const mask_any *)(view->high + at);
-    vec before = vec_at(r->largest + at);
-    vec largest = before;
-    for (int64_t k = view->from; k < view->to; k++) {
-        float *to = scores + k * WIDTH + at;
-        vec x = vec_at(to);
-        if (!is_whole) {
-            mask row = (mask){0} + (int32_t)k;
-            x = vec_pick((mask)(row < high) & (mask)(row >= low), x, vec_of(-INFINITY));
-            vec_put(to, x);
-        }
-        largest = vec_larger(x, largest);
-    }
-    /* A lane that sees nothing here has -inf throughout. */
-    vec shift = is_whole ? largest : vec_pick((mask)(low < high), largest, (vec){0});
-    vec keep = vec_pick((mask)(before == largest), vec_of(1.0f), vec_exp_negative(before - shift));
-    vec sums[2] = {{0}, {0}};
-    for (int64_t k = view->from; k < view->to; k += 2) {
-#pragma GCC unroll 2
-        for (int odd = 0; odd < 2; odd++) {
-            float *to = scores + (k + odd) * WIDTH + at;
-            vec e = vec_exp_negative(vec_at(to) - shift);
-            vec_put(to, e);
-            sums[odd] += e;
-        }
-    }
-    vec sum = sums[0] + sums[1];
-    vec_put(r->largest + at, largest);
-    vec_put(r->keep + at, keep);
-    vec_put(r->sum + at, vec_at(r->sum + at) * keep + sum);
-}
-
-static void softmax_panel(const struct panel_view *view, int64_t lanes, float *scores, struct running *r) {
-    for (int side = 0; side * LANES < lanes; side++) {
-        if (view->is_whole) {
-            softmax_side(true, view, scores, r, side);
-        } else {
-            softmax_side(false, view, scores, r, side);
-        }
-    }
+    running_start(p->running, WIDTH);
 }
 
 /* out^T of a panel times what each lane keeps. */
@@ -161,7 +108,7 @@ static void forward_panel(const struct key_walk *w, struct lane_tile tile, int64
     for (int64_t k = view.from; k < view.to && a->softcap > 0.0; k++) {
         cpu_cap_scores(a->softcap, room->scores + k * WIDTH, cpu_written(lanes));
     }
-    softmax_panel(&view, lanes, room->scores, panel->running);
+    softmax_panel(WIDTH, &view, lanes, room->scores, NULL, panel->running);
     keep_panel(panel, lanes, a->head_dim);
     int64_t end = view.to < w->count ? view.to : w->count;
     cpu_multiply_across(&(struct tile_product){.rows = a->head_dim,
@@ -176,26 +123,14 @@ static void forward_panel(const struct key_walk *w, struct lane_tile tile, int64
                                                .alpha = 1.0f});
 }
 
-/* A lane's row of out, whose values are `step` apart, and its lse. */
-static void finish_lane(const struct attention *a, struct lane_tile tile, int64_t lane, const float *sums,
-                        int64_t step, const struct running *r, float *room) {
-    int64_t row = cpu_lane_row(a, tile, lane);
-    int64_t column = cpu_lane_column(a, tile, lane);
-    float largest = r->largest[lane % WIDTH];
-    float sum = r->sum[lane % WIDTH];
-    float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
-    float *out = cpu_place(a->out, row, column, room);
-    for (int64_t d = 0; d < a->head_dim; d++) {
-        out[d] = sums[d * step] * factor;
-    }
-    cpu_store(a->out, row, column, a->head_dim, out);
-    if (a->lse.data) {
-        cpu_row(a->lse, row)[column / a->head_dim] = largest + logf(sum);
-    }
+static void finish(const struct attention *a, struct lane_tile tile, int64_t lane, const float *sums,
+                   int64_t step, const struct running *r, float *room) {
+    finish_lane(a, cpu_lane_row(a, tile, lane), cpu_lane_column(a, tile, lane), sums, step,
+                r->largest[lane % WIDTH], r->sum[lane % WIDTH], room);
 }
 
 static void forward_item(const struct attention *a, struct lane_tile tile, struct forward_room *room) {
-    struct key_walk w = cpu_walk_start(a, tile);
+    struct key_walk w = cpu_walk_start(a, tile, KEYS);
     for (int64_t lane = 0; lane < tile.count; lane += WIDTH) {
         struct panel *p = &room->panels[lane / WIDTH];
         cpu_turn_lanes(a, a->q, tile, lane, p->q, room->row);
@@ -210,7 +145,7 @@ static void forward_item(const struct attention *a, struct lane_tile tile, struc
     }
     for (int64_t lane = 0; lane < tile.count; lane++) {
         const struct panel *p = &room->panels[lane / WIDTH];
-        finish_lane(a, tile, lane, p->out + lane % WIDTH, WIDTH, p->running, room->row);
+        finish(a, tile, lane, p->out + lane % WIDTH, WIDTH, p->running, room->row);
     }
 }
 
@@ -238,34 +173,6 @@ static void scores_of_few(const struct key_walk *w, struct lane_tile tile, const
             vec_put(to + LANES, scale * sums[1]);
         }
     }
-}
-
-/* As softmax_side, of one lane's row. */
-static void softmax_lane(const struct panel_view *view, int64_t l, float *scores, struct running *r) {
-    int64_t low = view->low[l];
-    int64_t high = view->high[l];
-    float before = r->largest[l];
-    float largest = before;
-    for (int64_t k = 0; k < SCORES; k++) {
-        scores[k] = k < low || k >= high ? -INFINITY : scores[k];
-    }
-    for (int64_t k = low; k < high; k++) {
-        largest = scores[k] > largest ? scores[k] : largest;
-    }
-    float shift = low < high ? largest : 0.0f;
-    float sums[2] = {0};
-    for (int64_t k = 0; k < SCORES; k += LANES) {
-        vec_put(scores + k, vec_exp_negative(vec_at(scores + k) - shift));
-    }
-    for (int64_t k = low / 2 * 2; k < high; k += 2) {
-        sums[0] += scores[k];
-        sums[1] += scores[k + 1];
-    }
-    float sum = sums[0] + sums[1];
-    float keep = before == largest ? 1.0f : vec_exp_negative(vec_of(before - shift))[0];
-    r->largest[l] = largest;
-    r->keep[l] = keep;
-    r->sum[l] = r->sum[l] * keep + sum;
 }
 
 static void keep_lane(float *out, float keep, int64_t n) {
@@ -314,7 +221,7 @@ static const float *values_of(const struct key_walk *w, int kv_head, const struc
 }
 
 static void forward_few(const struct attention *a, struct lane_tile tile, struct forward_room *room) {
-    struct key_walk w = cpu_walk_start(a, tile);
+    struct key_walk w = cpu_walk_start(a, tile, KEYS);
     struct panel *p = &room->panels[0];
     int64_t d = cpu_padded(a->head_dim);
     panel_start(p, a->head_dim);
@@ -337,21 +244,21 @@ static void forward_few(const struct attention *a, struct lane_tile tile, struct
             if (a->softcap > 0.0) {
                 cpu_cap_scores(a->softcap, scores, w.count);
             }
-            softmax_lane(&view, l, scores, p->running);
+            softmax_lane(SCORES, &view, l, scores, p->running);
             keep_lane(p->out + l * d, p->running->keep[l], d);
             add_values(p->out + l * d, d, scores, view.low[l], view.high[l], v, ldv);
         }
     }
     for (int64_t l = 0; l < tile.count; l++) {
-        finish_lane(a, tile, l, p->out + l * d, 1, p->running, room->row);
+        finish(a, tile, l, p->out + l * d, 1, p->running, room->row);
     }
 }
 
-static void list_tiles(const struct attention *a, struct lane_tile *tiles) {
+static void list_tiles(const struct attention *a, int64_t most, int64_t width, struct lane_tile *tiles) {
     int64_t n = 0;
     for (int32_t s = 0; s < a->map->span_count; s++) {
         int64_t lanes = (int64_t)a->map->spans[s].count * cpu_group_of(a);
-        int64_t length = cpu_tile_lanes(lanes, FORWARD_LANES);
+        int64_t length = cpu_tile_lanes(lanes, most, width);
         for (int64_t first = 0; first < lanes; first += length) {
             int64_t rest = lanes - first;
             tiles[n++] = (struct lane_tile){s, 0, first, rest < length ? rest : length};
@@ -359,25 +266,40 @@ static void list_tiles(const struct attention *a, struct lane_tile *tiles) {
     }
 }
 
+/* One item, in a thread's room. */
+static void forward(const struct attention *a, struct lane_tile tile, float *room) {
+    struct forward_room r = room_of(room, a->head_dim);
+    if (tile.count <= FEW_LANES) {
+        forward_few(a, tile, &r);
+    } else {
+        forward_item(a, tile, &r);
+    }
+}
+
+int64_t cpu_forward_bytes(const struct dot_kernel *dot, int head_dim) {
+    return dot ? cpu_dot_forward_bytes(dot, head_dim) : room_floats(head_dim) * (int64_t)sizeof(float);
+}
+
 enum status CPU_OPERATION(attention)(struct backend *b, const struct attention *a) {
     struct cpu *cpu = cpu_of(b);
-    int64_t n = cpu_count_tiles(a, FORWARD_LANES);
-    int64_t floats = cpu->threads * room_floats(a->head_dim);
+    int64_t most = cpu->dot ? DOT_FORWARD_LANES : FORWARD_LANES, width = cpu->dot ? DOT_COLUMNS : WIDTH;
+    int64_t n = cpu_count_tiles(a, most, width);
+    int64_t bytes = cpu_forward_bytes(cpu->dot, a->head_dim);
     void *scratch = NULL;
-    TRY(cpu_scratch(cpu, SCRATCH_ATTENTION,
-                    floats * (int64_t)sizeof(float) + n * (int64_t)sizeof(struct lane_tile), &scratch));
-    struct lane_tile *tiles = (void *)((float *)scratch + floats);
-    list_tiles(a, tiles);
+    TRY(cpu_scratch(cpu, SCRATCH_ATTENTION, cpu->threads * bytes + n * (int64_t)sizeof(struct lane_tile),
+                    &scratch));
+    struct lane_tile *tiles = (void *)((char *)scratch + cpu->threads * bytes);
+    list_tiles(a, most, width, tiles);
     /* Later tiles of a causal span take longer: they begin first. */
 #pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 1)
     for (int64_t item = 0; item < n * a->kv_heads; item++) {
-        struct forward_room room = room_of(scratch, a->head_dim);
+        char *room = (char *)scratch + omp_get_thread_num() * bytes;
         struct lane_tile tile = tiles[n - 1 - item / a->kv_heads];
         tile.kv_head = (int)(item % a->kv_heads);
-        if (tile.count <= FEW_LANES) {
-            forward_few(a, tile, &room);
+        if (cpu->dot) {
+            cpu_dot_forward(cpu->dot, a, tile, room);
         } else {
-            forward_item(a, tile, &room);
+            forward(a, tile, (float *)(void *)room);
         }
     }
     return OK;

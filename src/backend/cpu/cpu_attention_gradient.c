@@ -4,7 +4,8 @@
  * that share key rows are in one group, so that an item alone adds into its rows of dK and dV, in a fixed
  * order. cpu_attention.h says what a lane is and how tiles lie. */
 #include "backend/cpu/cpu_attention.h"
-#include "backend/cpu/cpu_vec.h"
+#include "backend/cpu/cpu_dot_attention.h"
+#include "backend/cpu/cpu_softmax.h"
 
 #include <omp.h>
 #include <string.h>
@@ -76,9 +77,8 @@ static float *take(float **next, int64_t n) {
     return at;
 }
 
-static void room_open(float *scratch, int head_dim, struct backward_room *r) {
+static void room_open(float *next, int head_dim, struct backward_room *r) {
     int64_t d = cpu_padded(head_dim);
-    float *next = scratch + (int64_t)omp_get_thread_num() * room_floats(head_dim);
     r->scores = take(&next, KEYS * (int64_t)BACKWARD_LANES);
     r->gradients = take(&next, KEYS * (int64_t)BACKWARD_LANES);
     r->packed_keys = take(&next, KEYS * d);
@@ -96,15 +96,6 @@ static void room_open(float *scratch, int head_dim, struct backward_room *r) {
     }
 }
 
-/* Where sums of one head go as fp32: the tensor itself, or a thread's memory of which cpu_store() makes the
- * tensor's rows. */
-struct sink {
-    struct tensor to;
-    int64_t first, column; /* the row that data begins at; the head's columns */
-    int64_t stride;
-    float *data;
-};
-
 static struct sink sink_of(struct tensor to, int64_t first, int64_t column, int head_dim, float *room) {
     bool is_direct = to.type == DTYPE_F32;
     return (struct sink){.to = to,
@@ -120,13 +111,7 @@ static void sink_store(const struct sink *s, int64_t rows, int head_dim) {
     }
 }
 
-/* One key head's. */
-struct sinks {
-    struct sink dk, dv;
-};
-
-/* P and dS, the gradient with respect to scale * q k^T, of one vector of lanes, from scores (capped) and dP;
- * both are zero where a key is not seen. */
+/* P and dS of one vector of lanes in the place of scores and dP. */
 static inline __attribute__((always_inline)) void gradient_side(const bool is_whole, float cap,
                                                                 const struct panel_view *view,
                                                                 const struct backward_room *room,
@@ -139,19 +124,8 @@ static inline __attribute__((always_inline)) void gradient_side(const bool is_wh
     for (int64_t k = view->from; k < view->to; k++) {
         float *p = room->scores + k * BACKWARD_LANES + lane + at;
         float *ds = room->gradients + k * BACKWARD_LANES + lane + at;
-        vec x = vec_at(p);
-        vec e = vec_exp_negative(x - lse);
-        vec slope = e * (vec_at(ds) - d);
-        if (cap > 0.0f) {
-            vec ratio = x / cap;
-            slope *= 1.0f - ratio * ratio;
-        }
-        if (!is_whole) {
-            mask row = (mask){0} + (int32_t)k;
-            mask is_seen = (mask)(row < high) & (mask)(row >= low);
-            e = (vec)(is_seen & (mask)e);
-            slope = (vec)(is_seen & (mask)slope);
-        }
+        vec e = vec_at(p), slope = vec_at(ds);
+        gradient_of(is_whole, cap, k, low, high, lse, d, &e, &slope);
         vec_put(p, e);
         vec_put(ds, slope);
     }
@@ -287,12 +261,7 @@ static void open_lanes(const struct attention *a, const struct attention_gradien
         const float *out = cpu_load(a->out, row, column, a->head_dim, room->row);
         const float *dout = copy_row(g->dout, row, column, a->head_dim, room->dout + l * d);
         (void)copy_row(a->q, row, column, a->head_dim, room->q + l * d);
-        float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < a->head_dim; j++) {
-            sum += out[j] * dout[j];
-        }
-        room->d[l] = sum;
+        room->d[l] = row_product(out, dout, a->head_dim);
         room->lse[l] = cpu_row(a->lse, row)[column / a->head_dim];
     }
 }
@@ -314,7 +283,7 @@ static void close_lanes(const struct attention *a, const struct attention_gradie
 /* One tile of lanes' dQ, and its part of dK and dV. */
 static void backward_tile(const struct attention *a, const struct attention_gradient *g,
                           struct lane_tile tile, struct backward_room *room, const struct sinks *to) {
-    struct key_walk w = cpu_walk_start(a, tile);
+    struct key_walk w = cpu_walk_start(a, tile, KEYS);
     open_lanes(a, g, tile, room);
     while (cpu_walk_next(&w)) {
         cpu_pack_keys(&w, a->k, tile.kv_head, room->packed_keys);
@@ -328,9 +297,38 @@ static void backward_tile(const struct attention *a, const struct attention_grad
     close_lanes(a, g, tile, room);
 }
 
-/* rows: two times as many fp32 rows of a head as the group has keys, where dK and dV are not fp32. */
-static void backward_item(const struct attention *a, const struct attention_gradient *g,
-                          struct span_group group, int kv_head, struct backward_room *room, float *rows) {
+/* A thread's: of its tiles; two times as many fp32 rows of a head as a group has keys, where dK and dV are
+ * not fp32. */
+struct backward_memory {
+    const struct dot_kernel *dot;
+    char *room;
+    float *rows;
+};
+
+static void add_span(const struct attention_backward *call, int32_t span, int kv_head,
+                     const struct backward_memory *memory, const struct sinks *to) {
+    const struct attention *a = &call->attention;
+    const struct dot_kernel *dot = memory->dot;
+    struct backward_room room;
+    int64_t lanes = (int64_t)a->map->spans[span].count * cpu_group_of(a);
+    int64_t length = dot ? cpu_tile_lanes(lanes, DOT_BACKWARD_LANES, DOT_COLUMNS)
+                         : cpu_tile_lanes(lanes, BACKWARD_LANES, WIDTH);
+    room_open((float *)(void *)memory->room, a->head_dim, &room);
+    for (int64_t lane = 0; lane < lanes; lane += length) {
+        struct lane_tile tile = {span, kv_head, lane, lanes - lane < length ? lanes - lane : length};
+        if (dot) {
+            cpu_dot_backward(dot, call, tile, memory->room, to);
+        } else {
+            backward_tile(a, &call->gradient, tile, &room, to);
+        }
+    }
+}
+
+static void backward_item(const struct attention_backward *call, struct span_group group, int kv_head,
+                          const struct backward_memory *memory) {
+    const struct attention *a = &call->attention;
+    const struct attention_gradient *g = &call->gradient;
+    float *rows = memory->rows;
     int64_t keys = group.high > group.low ? group.high - group.low : 0;
     int64_t first = keys > 0 ? group.low : 0;
     int64_t column = (int64_t)kv_head * a->head_dim;
@@ -343,13 +341,7 @@ static void backward_item(const struct attention *a, const struct attention_grad
         memset(rows, 0, (size_t)(2 * keys * a->head_dim) * sizeof *rows);
     }
     for (int32_t s = group.first; s < group.first + group.count; s++) {
-        int64_t lanes = (int64_t)a->map->spans[s].count * cpu_group_of(a);
-        int64_t length = cpu_tile_lanes(lanes, BACKWARD_LANES);
-        for (int64_t lane = 0; lane < lanes; lane += length) {
-            int64_t rest = lanes - lane;
-            backward_tile(a, g, (struct lane_tile){s, kv_head, lane, rest < length ? rest : length}, room,
-                          &to);
-        }
+        add_span(call, s, kv_head, memory, &to);
     }
     sink_store(&to.dk, keys, a->head_dim);
     sink_store(&to.dv, keys, a->head_dim);
@@ -364,17 +356,20 @@ static int64_t most_keys(const struct span_group *groups, int64_t n) {
     return most;
 }
 
+int64_t cpu_backward_bytes(const struct dot_kernel *dot, int head_dim) {
+    return dot ? cpu_dot_backward_bytes(dot, head_dim) : room_floats(head_dim) * (int64_t)sizeof(float);
+}
+
 enum status CPU_OPERATION(attention_gradient)(struct backend *b, const struct attention_backward *call) {
     const struct attention *a = &call->attention;
     const struct attention_gradient *g = &call->gradient;
     struct cpu *cpu = cpu_of(b);
-    int64_t floats = cpu->threads * room_floats(a->head_dim);
+    int64_t bytes = cpu_backward_bytes(cpu->dot, a->head_dim);
     void *scratch = NULL;
     TRY(cpu_scratch(cpu, SCRATCH_ATTENTION,
-                    floats * (int64_t)sizeof(float) +
-                        (int64_t)a->map->span_count * (int64_t)sizeof(struct span_group),
+                    cpu->threads * bytes + a->map->span_count * (int64_t)sizeof(struct span_group),
                     &scratch));
-    struct span_group *groups = (void *)((float *)scratch + floats);
+    struct span_group *groups = (void *)((char *)scratch + cpu->threads * bytes);
     int64_t n_groups = group_spans(a->map, groups);
     int64_t room = g->dk.type == DTYPE_F32 ? 0 : 2 * most_keys(groups, n_groups) * a->head_dim;
     void *rooms = NULL;
@@ -387,10 +382,10 @@ enum status CPU_OPERATION(attention_gradient)(struct backend *b, const struct at
     }
 #pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 1)
     for (int64_t item = 0; item < n_groups * a->kv_heads; item++) {
-        struct backward_room tiles;
-        float *sums = room > 0 ? (float *)rooms + omp_get_thread_num() * room : NULL;
-        room_open(scratch, a->head_dim, &tiles);
-        backward_item(a, g, groups[item / a->kv_heads], (int)(item % a->kv_heads), &tiles, sums);
+        int thread = omp_get_thread_num();
+        const struct backward_memory memory = {cpu->dot, (char *)scratch + thread * bytes,
+                                               room > 0 ? (float *)rooms + thread * room : NULL};
+        backward_item(call, groups[item / a->kv_heads], (int)(item % a->kv_heads), &memory);
     }
     return OK;
 }

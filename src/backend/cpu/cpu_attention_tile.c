@@ -11,16 +11,16 @@ int64_t cpu_lane_row(const struct attention *a, struct lane_tile tile, int64_t l
     return a->map->spans[tile.span].first + (tile.first + lane) / cpu_group_of(a);
 }
 
-int64_t cpu_tile_lanes(int64_t lanes, int64_t most) {
+int64_t cpu_tile_lanes(int64_t lanes, int64_t most, int64_t width) {
     int64_t tiles = panels_over(lanes, most);
-    return tiles == 0 ? most : panels_over(panels_over(lanes, tiles), WIDTH) * WIDTH;
+    return tiles == 0 ? most : panels_over(panels_over(lanes, tiles), width) * width;
 }
 
-int64_t cpu_count_tiles(const struct attention *a, int64_t most) {
+int64_t cpu_count_tiles(const struct attention *a, int64_t most, int64_t width) {
     int64_t n = 0;
     for (int32_t s = 0; s < a->map->span_count; s++) {
         int64_t lanes = (int64_t)a->map->spans[s].count * cpu_group_of(a);
-        n += panels_over(lanes, cpu_tile_lanes(lanes, most));
+        n += panels_over(lanes, cpu_tile_lanes(lanes, most, width));
     }
     return n;
 }
@@ -31,8 +31,8 @@ static int64_t seen_by(const struct key_walk *w, struct lane_tile tile, int64_t 
     return w->is_causal ? w->total - w->span->count + query + 1 : w->total;
 }
 
-struct key_walk cpu_walk_start(const struct attention *a, struct lane_tile tile) {
-    struct key_walk w = {.a = a, .span = &a->map->spans[tile.span]};
+struct key_walk cpu_walk_start(const struct attention *a, struct lane_tile tile, int32_t keys) {
+    struct key_walk w = {.a = a, .span = &a->map->spans[tile.span], .tile = keys};
     const struct key_range *ranges = a->map->ranges + w.span->range_first;
     for (int32_t i = 0; i < w.span->range_count; i++) {
         w.total += ranges[i].count;
@@ -56,7 +56,7 @@ bool cpu_walk_next(struct key_walk *w) {
         }
         w->row = range->first + w->offset;
         w->position = w->base + w->offset;
-        w->count = least(range->count - w->offset, KEYS);
+        w->count = least(range->count - w->offset, w->tile);
         w->offset += w->count;
         if (w->position >= w->seen_last) {
             return false;
@@ -69,19 +69,37 @@ bool cpu_walk_next(struct key_walk *w) {
     return false;
 }
 
-void cpu_view_panel(const struct key_walk *w, struct lane_tile tile, int64_t lane, struct panel_view *out) {
-    int64_t lanes = least(tile.count - lane, WIDTH);
-    for (int64_t l = 0; l < WIDTH; l++) {
+static inline __attribute__((always_inline)) void view_panel(const int64_t width, int64_t rows,
+                                                             const struct key_walk *w, struct lane_tile tile,
+                                                             int64_t lane, struct panel_view *out) {
+    int64_t lanes = least(tile.count - lane, width);
+    for (int64_t l = 0; l < width; l++) {
         int64_t seen = seen_by(w, tile, lane + least(l, lanes - 1)) - w->position;
         int64_t high = clamp(seen, 0, w->count);
         out->high[l] = (int32_t)high;
         out->low[l] = w->a->window > 0 ? (int32_t)clamp(seen - w->a->window, 0, high) : 0;
     }
     /* Later lanes see later keys. */
-    out->from = out->low[0] / PANEL_ROWS * PANEL_ROWS;
-    out->to = panels_over(out->high[WIDTH - 1], PANEL_ROWS) * PANEL_ROWS;
+    out->from = out->low[0] / rows * rows;
+    out->to = panels_over(out->high[width - 1], rows) * rows;
     out->from = least(out->from, out->to);
-    out->is_whole = out->low[WIDTH - 1] <= out->from && out->high[0] >= out->to;
+}
+
+/* Blocks [from, to) are what all lanes see throughout. */
+static void view_whole(struct panel_view *v, int64_t width) {
+    v->is_whole = v->low[width - 1] <= v->from && v->high[0] >= v->to;
+}
+
+void cpu_view_panel(const struct key_walk *w, struct lane_tile tile, int64_t lane, struct panel_view *out) {
+    view_panel(WIDTH, PANEL_ROWS, w, tile, lane, out);
+    view_whole(out, WIDTH);
+}
+
+void cpu_view_dot_panel(const struct key_walk *w, struct lane_tile tile, int64_t lane, int64_t rows,
+                        struct panel_view *out) {
+    view_panel(DOT_COLUMNS, rows, w, tile, lane, out);
+    out->to = least(out->to, w->tile);
+    view_whole(out, DOT_COLUMNS);
 }
 
 void cpu_turn_lanes(const struct attention *a, struct tensor from, struct lane_tile tile, int64_t lane,

@@ -34,34 +34,46 @@ static void read_edge(const struct dot_source *s, int64_t line, int64_t k, int64
     memcpy(out, block, sizeof block);
 }
 
-/* Whole lines along k: 32 values each. */
-static inline void read_lines(const struct dot_source *s, int64_t line, int64_t k, int64_t lines,
-                              side out[SIDE]) {
+/* Lines along k: `depth` values each, of 32. */
+static inline __attribute__((always_inline)) void read_lines(const struct dot_source *s, int64_t line,
+                                                             int64_t k, int64_t lines, const int64_t depth,
+                                                             side out[SIDE]) {
     for (int64_t i = 0; i < SIDE; i++) {
         int64_t at = (line + i) * s->line_step + k;
+        out[i] = (side){0};
         if (i >= lines) {
-            out[i] = (side){0};
-        } else if (s->type == DTYPE_BF16) {
-            memcpy(&out[i], (const uint16_t *)s->data + at, sizeof out[i]);
+            continue;
+        }
+        if (s->type == DTYPE_BF16) {
+            memcpy(&out[i], (const uint16_t *)s->data + at, (size_t)depth * sizeof(uint16_t));
         } else {
             uint16_t rounded[2 * SIDE];
-            floats_to_bf16(rounded, (const float *)s->data + at, 2L * SIDE);
-            memcpy(&out[i], rounded, sizeof out[i]);
+            floats_to_bf16(rounded, (const float *)s->data + at, depth);
+            memcpy(&out[i], rounded, (size_t)depth * sizeof *rounded);
         }
     }
 }
 
-/* Two rows of 16 lines each to their pairs. */
-static inline void read_pairs(const struct dot_source *s, int64_t line, int64_t k, side out[SIDE]) {
+/* A row of 16 lines, at one k. */
+static inline void read_row(const struct dot_source *s, int64_t at, uint16_t out[SIDE]) {
+    if (s->type == DTYPE_BF16) {
+        memcpy(out, (const uint16_t *)s->data + at, SIDE * sizeof *out);
+    } else {
+        floats_to_bf16(out, (const float *)s->data + at, SIDE);
+    }
+}
+
+/* Two rows of 16 lines each to their pairs: `depth` rows, of 32. */
+static inline __attribute__((always_inline)) void read_pairs(const struct dot_source *s, int64_t line,
+                                                             int64_t k, const int64_t depth, side out[SIDE]) {
     for (int64_t j = 0; j < SIDE; j++) {
-        uint16_t even[SIDE], odd[SIDE];
+        uint16_t even[SIDE] = {0}, odd[SIDE] = {0};
         int64_t at = line + (k + 2 * j) * s->k_step;
-        if (s->type == DTYPE_BF16) {
-            memcpy(even, (const uint16_t *)s->data + at, sizeof even);
-            memcpy(odd, (const uint16_t *)s->data + at + s->k_step, sizeof odd);
-        } else {
-            floats_to_bf16(even, (const float *)s->data + at, SIDE);
-            floats_to_bf16(odd, (const float *)s->data + at + s->k_step, SIDE);
+        if (2 * j < depth) {
+            read_row(s, at, even);
+        }
+        if (2 * j + 1 < depth) {
+            read_row(s, at + s->k_step, odd);
         }
         uint32_t both[SIDE];
         for (int i = 0; i < SIDE; i++) {
@@ -77,19 +89,24 @@ static inline void read_block(const struct dot_source *s, int64_t line, int64_t 
                               int64_t depth, bool by_line, side out[SIDE]) {
     bool is_along_k = s->k_step == 1;
     int64_t exist = s->lines - line < lines ? s->lines - line : lines;
-    bool is_whole = depth >= 2L * SIDE && (is_along_k || s->lines - line >= SIDE);
+    enum { DEPTH = 2 * SIDE };
+    bool is_edge = !is_along_k && s->lines - line < SIDE;
     if (exist <= 0 || depth <= 0) {
         memset(out, 0, SIDE * sizeof *out);
         return;
     }
-    if (!is_whole) {
-        read_edge(s, line, k, exist, depth < 2L * SIDE ? depth : 2L * SIDE, out);
+    if (is_edge) {
+        read_edge(s, line, k, exist, least(depth, DEPTH), out);
+    } else if (is_along_k && depth >= DEPTH) {
+        read_lines(s, line, k, exist, DEPTH, out);
     } else if (is_along_k) {
-        read_lines(s, line, k, exist, out);
+        read_lines(s, line, k, exist, depth, out);
+    } else if (depth >= DEPTH) {
+        read_pairs(s, line, k, DEPTH, out);
     } else {
-        read_pairs(s, line, k, out);
+        read_pairs(s, line, k, depth, out);
     }
-    if ((is_along_k || !is_whole) != by_line) {
+    if ((is_along_k || is_edge) != by_line) {
         turn(out);
     }
 }
