@@ -137,7 +137,7 @@ void cuda_stamps_close(struct cuda *c);
 
 /* The table's entries, by file. */
 int64_t cuda_memory_taken(struct backend *b);
-int64_t cuda_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary);
+int64_t cuda_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary, int head_dim);
 enum status cuda_alloc(struct backend *b, int64_t bytes, void **out);
 void cuda_free(struct backend *b, void *data);
 enum status cuda_write(struct backend *b, void *to, const void *host, int64_t bytes);

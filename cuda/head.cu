@@ -243,8 +243,8 @@ static enum status run_gradient(struct backend *b, const struct head *h, const s
     return OK;
 }
 
-/* The slab, its gradient and the rows' in fp32 where compute is bf16. */
-int64_t cuda_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary) {
+/* The slab, its gradient and the rows' in fp32 where compute is bf16; attention keeps nothing. */
+int64_t cuda_scratch_bytes(const struct backend *b, int64_t width, int64_t vocabulary, int) {
     bool is_bf16 = b->caps.compute == DTYPE_BF16;
     int64_t count = ROWS * least(vocabulary, COLUMNS);
     int64_t more = is_bf16 ? count * static_cast<int64_t>(sizeof(bf16)) + ROWS * width * 4 : 0;

@@ -264,7 +264,7 @@ static void test_scratch_of_few_rows(void **state) {
         held += cpu_of(r.b)->scratch_bytes[i];
     }
     assert_true(held > 0);
-    assert_true(held <= backend_scratch_bytes(r.b, 0, 0));
+    assert_true(held <= backend_scratch_bytes(r.b, 0, 0, 0));
     for (int i = 0; i < r.made_count; i++) {
         backend_free(r.b, r.made[i].data);
     }
