@@ -14,7 +14,7 @@ export OMPI_MCA_btl_vader_single_copy_mechanism OMPI_MCA_io OMPI_MCA_oob_tcp_kee
 export OMPI_MCA_oob_tcp_keepalive_intvl OMPI_MCA_oob_tcp_keepalive_probes
 # An mpirun that ends removes the folder of the user's sessions on its host where it is empty, and one that begins at that moment
 # (a task of an array beside another one) fails: it is never empty.
-(umask 077 && mkdir -p "${TMPDIR:-/tmp}/ompi.$(uname -n | cut -d. -f1).$(id -u)/stays" 2> /dev/null) || true
+(umask 077 && mkdir -p "${OMPI_MCA_orte_tmpdir_base:-${TMPDIR:-/tmp}}/ompi.$(uname -n | cut -d. -f1).$(id -u)/stays" 2> /dev/null) || true
 # Threads that wait for each other spin for some 50 us, then sleep. GCC's default is up to 15 ms: beside any other work on the
 # same cores a step of 2 threads then took 8 times as long.
 [ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"

@@ -1,6 +1,7 @@
 /* Starts MPI, reads the line, finds the command, runs it, agrees on how it went, says so once, ends. */
 #include <omp.h>
 
+#include "command/deliver.h"
 #include "command/line.h"
 #include "command/outputs.h"
 #include "mpi/comm.h"
@@ -68,10 +69,11 @@ static bool is_local(const struct line *line) {
 }
 
 static enum status print_local(const struct line *line) {
-    if (line->want_version) {
-        return line_print_version();
-    }
-    return line->want_help ? line_print_help(line) : line_print_reference();
+    const struct text nothing = {0};
+    TRY(line->want_version ? line_print_version()
+        : line->want_help  ? line_print_help(line)
+                           : line_print_reference());
+    return deliver_text("", &nothing); /* and what was printed before */
 }
 
 /* OMP_NUM_THREADS may ask for anything, and loops that no key bounds take it as it is. */

@@ -7,6 +7,10 @@ work=$(mktemp -d -p "$room")
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export OMP_NUM_THREADS=1
+# As in CMakeLists.txt here, also where the host or the user is another one than when the tree was configured.
+sessions=${OMPI_MCA_orte_tmpdir_base:-$work/.sessions}
+export OMPI_MCA_orte_tmpdir_base=$sessions
+mkdir -p "$sessions/ompi.$(uname -n | cut -d. -f1).$(id -u)/stays"
 failures=0
 
 # The bounds here are against hanging; under sanitizers all takes longer.

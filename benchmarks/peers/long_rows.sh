@@ -15,7 +15,7 @@ threads=${THREADS:-2}
 under=${UNDER:-}          # a command that each measured run is started with
 python=${PYTHON:-python3} # has torch, transformers and h5py
 . "$root/jobs/env.sh"
-collimate=${COLLIMATE:-$root/build/release/collimate}
+collimate=$COLLIMATE
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
@@ -26,7 +26,7 @@ ours() { # TYPE: "SECONDS LOSS" of each counted step
     rm -rf "$work/run"
     # shellcheck disable=SC2086 # words
     $under "$collimate" --quiet sft data="$work/rows.h5" model="$work/model" output="$work/run" train.steps="$steps" train.batch=1 \
-        train.shuffle=false truncate.max_length="$tokens" train.learning_rate=1e-6 train.checkpoint_every=0 compute="$1" threads="$threads"
+        train.shuffle=false truncate.max_length="$tokens" train.learning_rate=1e-6 train.checkpoint_every=0 compute="$1" threads="$threads" || return 1
     sed -nE 's/.*"loss": ([0-9.]+),.*"time\/step": ([0-9.]+),.*/\2 \1/p' "$work/run/metrics.jsonl" | tail -n +2
 }
 peer() {
@@ -47,7 +47,7 @@ for _ in $(seq "$rounds"); do
         done
     done
 done > "$work/all"
-echo "$shape, rows of $tokens tokens; $threads threads; medians of $rounds rounds by turns; load $(cut -d' ' -f1-3 /proc/loadavg)"
+echo "$shape, rows of $tokens tokens; $threads threads; medians of all counted steps of $rounds rounds by turns; load $(cut -d' ' -f1-3 /proc/loadavg)"
 printf '%-5s %-10s %8s %9s %8s\n' type program 's/step' tokens/s loss
 for type in $types; do
     for program in $programs; do

@@ -11,6 +11,6 @@ enum status deliver_text(const char *path, const struct text *text) {
     if (*path) {
         return file_write(path, data, text->len);
     }
-    bool done = fwrite(data, 1, text->len, stdout) == text->len && fflush(stdout) == 0;
+    bool done = fwrite(data, 1, text->len, stdout) == text->len && fflush(stdout) == 0 && !ferror(stdout);
     return done ? OK : fail(ERR_WRITE, "standard output: cannot be written: %s", strerror(errno));
 }

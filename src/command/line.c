@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "command/deliver.h"
 #include "generated/version.h"
 #include "io/yaml.h"
 #include "util/text.h"
@@ -165,14 +166,12 @@ enum status line_print_reference(void) {
     const struct option *table = settings_table(&rows);
     struct text text = {0};
     enum status st = options_open(&options, table, rows, &settings, NULL);
-    if (st == OK) {
-        st = options_print(&options, true, &text);
-    }
-    if (st == OK) {
-        printf("# Every key with its default, printed by `collimate --print-config`. A reference, not a "
-               "configuration:\n# no command takes all keys. Copy what you need.\n%s",
-               text.data ? text.data : "");
-    }
+    st = st == OK ? text_puts(&text, "# Every key with its default, printed by `collimate --print-config`. A "
+                                     "reference, not a configuration:\n# no command takes all keys. Copy "
+                                     "what you need.\n")
+                  : st;
+    st = st == OK ? options_print(&options, true, &text) : st;
+    st = st == OK ? deliver_text("", &text) : st;
     text_free(&text);
     options_close(&options);
     return st;
@@ -182,7 +181,7 @@ enum status line_print_config(const struct run *run) {
     struct text text = {0};
     enum status st = options_print(run->options, true, &text);
     if (st == OK && run->comm->rank == 0) {
-        fputs(text.data ? text.data : "", stdout);
+        st = deliver_text("", &text);
     }
     text_free(&text);
     return st;

@@ -144,6 +144,11 @@ static enum status add_base(struct paths *p, const char *view) {
     return st;
 }
 
+/* Values of keys that name a file or say a word: the words are none. */
+static const char *unless_word(const char *value, const char *word, const char *other) {
+    return strcmp(value, word) == 0 || strcmp(value, other) == 0 ? "" : value;
+}
+
 static enum status list_inputs(const struct settings *s, struct paths *out) {
     const char *const lists[] = {
         s->input,
@@ -153,7 +158,7 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->few_shot.context_data,
         s->model,
         s->reference,
-        s->tokenizer,
+        unless_word(s->tokenizer, "bytes", ""),
         s->adapter,
         s->reference_adapter,
         s->init.config,
@@ -173,7 +178,7 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
         s->generate.expert,
         s->generate.antiexpert,
         s->generate.instructions,
-        s->prepare.chat_template,
+        unless_word(s->prepare.chat_template, "auto", "transcript"),
         s->dpo.reference_file,
         s->steer.embedder,
         s->steer.context,

@@ -17,7 +17,8 @@
 #include "util/text.h"
 
 enum { LONGEST_LINE = 1 << 20, SHOWN_BYTES = 120 };
-#define GRACE_S 2.0 /* what a program may take to end once its input is closed, and again once it is told */
+/* For a program to end once its input is closed, again once it is told, and once it closed its output. */
+#define GRACE_S 2.0
 
 struct reward_program {
     pid_t pid;    /* of the shell; 0: it has ended */

@@ -22,10 +22,10 @@ static inline uint64_t bits_of(__m128i truth, int at) {
     return (uint64_t)(unsigned)_mm_movemask_epi8(truth) << at;
 }
 
-/* Bytes in [first, first + count]. */
-static inline __m128i among(__m128i bytes, char first, char count) {
+/* Bytes from `first` to `last`. */
+static inline __m128i among(__m128i bytes, char first, char last) {
     __m128i place = _mm_sub_epi8(bytes, _mm_set1_epi8(first));
-    return _mm_cmpeq_epi8(_mm_min_epu8(place, _mm_set1_epi8(count)), place);
+    return _mm_cmpeq_epi8(_mm_min_epu8(place, _mm_set1_epi8((char)(last - first))), place);
 }
 
 static inline void look(const char *s, struct window *out) {
@@ -35,9 +35,9 @@ static inline void look(const char *s, struct window *out) {
         __m128i blank = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(' '));
         __m128i newline = _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\n')),
                                        _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\r')));
-        w.letter |= bits_of(among(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 25), at);
-        w.number |= bits_of(among(bytes, '0', 9), at);
-        w.space |= bits_of(_mm_or_si128(blank, among(bytes, '\t', 4)), at);
+        w.letter |= bits_of(among(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 'z'), at);
+        w.number |= bits_of(among(bytes, '0', '9'), at);
+        w.space |= bits_of(_mm_or_si128(blank, among(bytes, '\t', '\r')), at);
         w.blank |= bits_of(blank, at);
         w.newline |= bits_of(newline, at);
         w.quote |= bits_of(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\'')), at);
@@ -88,7 +88,7 @@ static inline int llama3_limit(const struct window *w, int digits, int limit) {
     if (digits > 1) {
         uint64_t run = w->number;
         for (int i = 0; i < digits; i++) {
-            run &= w->number << 1 << i;
+            run &= w->number << (i + 1);
         }
         int begin = lowest(run) - digits;
         limit = begin < limit ? begin : limit;

@@ -59,11 +59,12 @@ strike_inside() {
 # past_init: until all ranks are behind MPI_Init, and so have what they do on SIGTERM (bit 14 of the caught signals). mpirun waits
 # for ever for a rank that died while it connected to it ("PMIX ERROR: UNREACHABLE").
 past_init() {
-    local pid caught
+    local pid caught began=$SECONDS
     for pid in "${ranks[@]}"; do
         caught=0
-        until ((0x$caught & 0x4000)); do
+        until ((0x${caught:-0} & 0x4000)); do
             kill -0 "$pid" 2> /dev/null || return 1
+            [ $((SECONDS - began)) -lt $((300 * ${PATIENCE:-1})) ] || { bad "rank $pid does not come out of MPI_Init"; return 1; }
             nap 0.005
             caught=$(awk '/^SigCgt/ { print $2 }' "/proc/$pid/status" 2> /dev/null)
         done

@@ -139,6 +139,18 @@ done
 refuses 2 'may have' score data=train.h5 $model threads=4096 output=new.jsonl
 OMP_NUM_THREADS=1000000 "$COLLIMATE" --quiet score data=train.h5 $model output=threads.jsonl || bad "OMP_NUM_THREADS"
 
+# A word that a key may have instead of a file is no input.
+for name in auto transcript bytes; do
+    for _ in 1 2; do
+        run 1 --quiet sft data=train.h5 $model output=$name train.steps=1 train.batch=8
+    done
+done
+for what in --print-config "sft --print-config" --help "sft --help" --version; do
+    # shellcheck disable=SC2086
+    "$COLLIMATE" $what > /dev/full 2> err.txt
+    [ $? -eq 73 ] && grep -q 'standard output: cannot be written' err.txt || bad "$what cannot be printed, and is done"
+done
+
 # MPI-IO takes what stands before a colon for a file system.
 mkdir 2026-11-29T22:41:59
 for ranks in 1 2; do

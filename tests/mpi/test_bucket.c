@@ -77,11 +77,13 @@ int main(int argc, char **argv) {
     int64_t sizes[] = {0, 1, 100, 1000, 65537, 300000}, bytes[] = {0, 4, 4000, 1 << 20};
     for (int i = 0; i < COUNT_OF(sizes); i++) {
         for (int k = 0; k < COUNT_OF(bytes); k++) {
-            if (bytes[k] > 0 && sizes[i] > 100 * bytes[k] / 4) {
-                continue; /* in each of more than 100 buckets all ranks meet: on busy cores they take their
-                             time */
+            /* In each bucket all ranks meet, which on busy cores takes its time: of the cases with more than
+             * 100 of them there is one, in one way. */
+            bool is_many = bytes[k] > 0 && sizes[i] > 100 * bytes[k] / 4;
+            if (is_many && (sizes[i] != 1000 || bytes[k] != 4)) {
+                continue;
             }
-            for (int way = 0; way < 4; way++) {
+            for (int way = 0; way < (is_many ? 1 : 4); way++) {
                 test_case(c, sizes[i], bytes[k], way & 1, way & 2);
             }
         }

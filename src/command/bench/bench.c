@@ -1,11 +1,11 @@
 /* bench: what this machine does, beside the peak that it shows in the same run. */
 #include "command/bench/bench.h"
-#include "command/deliver.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "command/deliver.h"
 #include "store/model_source.h"
 #include "train/speed.h"
 #include "util/clock.h"
