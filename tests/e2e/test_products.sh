@@ -37,6 +37,24 @@ grep -q "cpu.products: .*GFLOP/s a rank in fp32 and .* by AVX512-BF16" err.txt |
 mkdir dry && run 1 dpo "${steps[@]}" output=dry/run cpu.products=amx --dry-run
 grep -q "products .*weights laid out for bf16 products" out.txt || bad "--dry-run does not count kept weights"
 
+# Curves of 20 steps within 1 % of fp32's, by each kind.
+curve=(--quiet model=learned/model data=few.h5 train.steps=20 train.batch=4 train.slots=4 train.learning_rate=3e-4
+    train.deterministic=true)
+curves() {
+    local command
+    for command in sft dpo reward; do
+        run 1 $command "${curve[@]}" output=$command-curve-$1 compute=bf16 cpu.products=$1
+        near $command-curve-fp32/metrics.jsonl $command-curve-$1/metrics.jsonl loss 0.01
+        cmp -s <(numbers $command-curve-fp32) <(numbers $command-curve-$1) && bad "$command by $1 is fp32"
+    done
+}
+curves_of_avx512() { curves avx512_bf16; }
+curves_of_amx() { curves amx; }
+for command in sft dpo reward; do
+    run 1 $command "${curve[@]}" output=$command-curve-fp32
+done
+together curves_of_avx512 curves_of_amx
+
 for kind in avx512_bf16 amx; do
     run 2 score data=few.h5 model=learned/model output=$kind.jsonl compute=bf16 cpu.products=$kind score.per_token=true
     paste <(tokens fp32.jsonl) <(tokens $kind.jsonl) | awk '
