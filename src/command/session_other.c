@@ -88,14 +88,8 @@ static enum status check_ids(struct session *s, const struct model_config *own,
 
 /* Local. */
 static enum status config_of(const struct session *s, const char *folder, struct model_config *out) {
-    struct text source = {0};
-    if (!s->run->dry_run) {
-        return model_folder_check(folder, HEAD_LANGUAGE, out); /* a folder's own head stays */
-    }
-    enum status st = model_source_folder(folder, &source);
-    st = st == OK ? model_source_config(source.data, out) : st;
-    text_free(&source);
-    return st;
+    return s->run->dry_run ? model_source_find(folder, out)
+                           : model_folder_check(folder, HEAD_LANGUAGE, out); /* a folder's own head stays */
 }
 
 enum status session_look_other(struct session *s, const struct model_config *own,

@@ -72,14 +72,6 @@ static bool has_second(const struct trainer *t) {
     return t->terms.has_reference && !(adapts && is_base);
 }
 
-static enum status config_of(const char *folder, struct model_config *out) {
-    struct text source = {0};
-    enum status st = model_source_folder(folder, &source);
-    st = st == OK ? model_source_config(source.data, out) : st;
-    text_free(&source);
-    return st;
-}
-
 /* Bytes of a folder's weights as they are held for passes alone. */
 static enum status frozen_bytes(const struct backend *b, const struct model_config *config, int64_t *out) {
     TRY(estimate_elements(config, out));
@@ -114,7 +106,7 @@ static enum status judge_memory(const struct trainer *t, const char *folder, str
     struct model_config config;
     int64_t bytes, pass;
     int n;
-    TRY(config_of(folder, &config));
+    TRY(model_source_find(folder, &config));
     config.head = HEAD_SCORE;
     TRY(frozen_bytes(t->session.backend, &config, &bytes));
     TRY(to_int(batch_forest_tokens(&t->data.plan, t->data.size, &t->session.train.lengths),
