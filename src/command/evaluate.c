@@ -423,7 +423,7 @@ static enum status open_labeled(struct evaluation *e, struct rows_request *reque
                       request->path, s->settings->dpo.loss);
 }
 
-/* Local. Before the rows are read through: what reads its logits comes last. */
+/* Local. Before rows go through the model: what reads its logits comes last. */
 static enum status look_at_reference(struct evaluation *e) {
     struct session *s = &e->session;
     bool reads_logits = reads_beside(e) || s->settings->evaluate.kl_positions > 0;
