@@ -417,16 +417,20 @@ static enum status check_without_model(struct trainer *t) {
     TRY(comm_agree(t->session.comm, trainer_config(t, &config)));
     TRY(comm_agree(t->session.comm, session_open_tokenizer(&t->session)));
     TRY(trainer_open_rows(t));
-    TRY(trainer_check(t, &config, NULL, NULL));
-    warn_of_idle_ranks(t);
-    return OK;
+    return trainer_check(t, &config, NULL, NULL);
 }
 
-/* Collective. What takes long comes when all of the data has been looked at. */
-static enum status make_view(struct trainer *t, trainer_select *select) {
-    TRY(check_without_model(t));
-    session_close_data(&t->session);
-    return select(t->session.run, &t->view);
+/* Collective. What takes long comes when all of the data has been looked at: a selection, embeddings of
+ * users' data. */
+static enum status make_data(struct trainer *t, trainer_select *select) {
+    const struct settings *s = t->session.settings;
+    bool embeds = trainer_steers(s) && !*s->embeddings;
+    if (select || embeds) {
+        TRY(check_without_model(t));
+        session_close_data(&t->session);
+    }
+    TRY(select ? select(t->session.run, &t->view) : OK);
+    return trainer_steer_embed(t);
 }
 
 /* Collective. Everything that the folder has to be this job's for. */
@@ -434,8 +438,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
     struct acceptance acceptance = {.t = t, .folder = folder};
-    TRY(select ? make_view(t, select) : OK);
-    TRY(trainer_steer_embed(t));
+    TRY(make_data(t, select));
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
     if (t->own || !t->terms.has_reference ||
         !*settings->reference) { /* else a second model is to fit for a while */
@@ -473,6 +476,7 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
         TRY(check_without_model(t));
+        warn_of_idle_ranks(t);
         return trainer_predict(t);
     }
     struct run_folder folder;
