@@ -89,6 +89,10 @@ struct other_model {
     enum arena_kind kind;
     bool value_head; /* beside its language head */
 };
+/* Local. The language model of `reference` and a reward model of `reward_model`, standing still; folder is
+ * the caller's. */
+struct other_model session_reference_of(const char *folder, enum other_ids ids);
+struct other_model session_judge_of(const char *folder);
 /* Local. Whether it may be opened, for what takes long to come after: by its configuration, its tokenizer
  * and, but in a dry run, the headers of its weights. own: of the session's model, which need not be open.
  * Fails: ERR_USAGE naming the key where it has the other head, does not know the ids that are drawn or

@@ -8,6 +8,16 @@
 #include "util/hash.h"
 #include "util/log.h"
 
+struct other_model session_reference_of(const char *folder, enum other_ids ids) {
+    return (struct other_model){
+        .key = "reference", .folder = folder, .head = HEAD_LANGUAGE, .ids = ids, .kind = ARENA_FROZEN};
+}
+
+struct other_model session_judge_of(const char *folder) {
+    return (struct other_model){
+        .key = "reward_model", .folder = folder, .head = HEAD_SCORE, .ids = IDS_DRAWN, .kind = ARENA_FROZEN};
+}
+
 /* Whether the folder's tokenizer was compared before, and went through. */
 static bool is_compared(const struct session *s, const char *folder) {
     bool is_known = false;
@@ -163,22 +173,14 @@ static enum status adapt_reference(struct session *s, struct model *m, uint64_t 
     return OK;
 }
 
-static struct other_model reference_of(const struct session *s, enum other_ids ids) {
-    return (struct other_model){.key = "reference",
-                                .folder = s->settings->reference,
-                                .head = HEAD_LANGUAGE,
-                                .ids = ids,
-                                .kind = ARENA_FROZEN};
-}
-
 enum status session_look_reference(struct session *s, const struct model_config *own, enum other_ids ids) {
-    const struct other_model other = reference_of(s, ids);
+    const struct other_model other = session_reference_of(s->settings->reference, ids);
     return has_own_reference(s) ? OK : session_look_other(s, own, &other);
 }
 
 enum status session_open_reference(struct session *s, enum other_ids ids, struct model **out,
                                    uint64_t *hash) {
-    const struct other_model other = reference_of(s, ids);
+    const struct other_model other = session_reference_of(s->settings->reference, ids);
     bool is_own = has_own_reference(s);
     *out = is_own ? s->model : NULL;
     *hash = s->base_hash;

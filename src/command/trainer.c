@@ -179,12 +179,9 @@ static enum status open_follower(struct trainer *t, struct model *model) {
 /* Collective. A reference that follows, or is read at each token: in memory, in place of side-cars. */
 static enum status prepare_follower(struct trainer *t) {
     struct session *s = &t->session;
-    const struct other_model reference = {
-        .key = "reference",
-        .folder = *s->settings->reference ? s->settings->reference : s->settings->model,
-        .head = HEAD_LANGUAGE,
-        .ids = trainer_reference_ids(t),
-        .kind = s->settings->dpo.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
+    const char *folder = *s->settings->reference ? s->settings->reference : s->settings->model;
+    struct other_model reference = session_reference_of(folder, trainer_reference_ids(t));
+    reference.kind = s->settings->dpo.sync_reference ? ARENA_TRAINED : ARENA_FROZEN;
     struct model *model = NULL;
     int64_t tokens = batch_forest_tokens(&t->data.plan, s->comm->size, &s->train.lengths);
     if (s->eval.view) {
@@ -201,7 +198,7 @@ static enum status prepare_follower(struct trainer *t) {
     if (t->terms.reads & READS_DIVERGENCE) {
         t->training.reference_scorer = &t->follower.scorer;
         log_root(LOG_INFO, "the reference %s runs beside the policy, for the divergence at each token",
-                 reference.folder);
+                 folder);
     } else {
         t->data.score_reference = t->eval_data.score_reference = live_reference_score;
         t->data.scores = t->eval_data.scores = &t->follower;
@@ -211,8 +208,8 @@ static enum status prepare_follower(struct trainer *t) {
         t->training.reference = model->base;
         t->training.updated = follow;
         t->training.updated_context = t;
-        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy",
-                 reference.folder, (long long)t->follower.every, t->follower.mixup);
+        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy", folder,
+                 (long long)t->follower.every, t->follower.mixup);
     }
     return OK;
 }
