@@ -12,25 +12,23 @@
 
 enum { PROBE_BYTES = 4 << 10 };
 
-/* A model folder's headers, which is what can be said of it before it is opened. Collective. */
-static enum status look_at_folder(struct trainer *t, const char *folder, enum model_head head,
-                                  struct model_config *out) {
-    enum status st = model_folder_check(folder, head, out);
-    st = st == OK ? session_need_config_head(out, folder, head) : st;
-    return comm_agree(t->session.comm, st);
-}
-
-/* A dry run asks for no weights. */
+/* Its folder's headers, which is what can be said of it before it is opened. A dry run asks for no weights.
+ * Collective. */
 static enum status look_at_model(struct trainer *t, const struct model_config *config) {
     const struct session *s = &t->session;
+    const char *folder = s->settings->model;
     struct model_config own;
+    enum status st = OK;
     (void)config;
     if (s->model) {
-        return session_need_head(s->model, s->settings->model, s->head);
+        return session_need_head(s->model, folder, s->head);
     }
-    TRY(session_need(s->settings->model, "model"));
-    TRY(s->run->dry_run ? OK : look_at_folder(t, s->settings->model, s->head, &own));
-    return comm_agree(s->comm, trainer_config(t, &own));
+    TRY(session_need(folder, "model"));
+    if (!s->run->dry_run) {
+        st = model_folder_check(folder, s->head, &own);
+        st = st == OK ? session_need_config_head(&own, folder, s->head) : st;
+    }
+    return comm_agree(s->comm, st == OK ? trainer_config(t, &own) : st);
 }
 
 static enum status look_at_reference(struct trainer *t, const struct model_config *config) {
@@ -73,7 +71,7 @@ static enum status look_at_adapter(struct trainer *t, const struct model_config 
 
 /* What a source of its own reads. */
 static enum status look_at_own(struct trainer *t, const struct model_config *config) {
-    return comm_agree(t->session.comm, t->own && config ? t->own->look(t, config) : OK);
+    return t->own && config ? comm_agree(t->session.comm, t->own->look(t, config)) : OK;
 }
 
 static enum status look_at_slots(struct trainer *t, const struct model_config *config) {

@@ -251,11 +251,7 @@ static enum status open_workspace(struct session *s, const struct batch_source *
 static enum status open_beside(struct evaluation *e, const struct batch_source *source) {
     struct session *s = &e->session;
     struct beside *b = &e->beside;
-    const struct other_model reference = {.key = "reference",
-                                          .folder = s->settings->reference,
-                                          .head = HEAD_LANGUAGE,
-                                          .ids = IDS_ALL,
-                                          .kind = ARENA_FROZEN};
+    const struct other_model reference = session_reference_of(s->settings->reference, IDS_ALL);
     int64_t tokens = batch_forest_tokens(&source->plan, s->comm->size, &s->train.lengths);
     TRY(session_open_other(s, &reference, &b->model, NULL));
     TRY(session_workspace(s, b->model, KEEP_INPUTS, tokens, &b->workspace));
@@ -423,7 +419,7 @@ static enum status open_labeled(struct evaluation *e, struct rows_request *reque
                       request->path, s->settings->dpo.loss);
 }
 
-/* Local. Before the rows are read through: what reads its logits comes last. */
+/* Local. Before rows go through the model: what reads its logits comes last. */
 static enum status look_at_reference(struct evaluation *e) {
     struct session *s = &e->session;
     bool reads_logits = reads_beside(e) || s->settings->evaluate.kl_positions > 0;

@@ -205,11 +205,7 @@ static enum status print(const struct job *job, struct text *out) {
 
 static enum status open_all(struct job *job, const struct interval_options *intervals) {
     struct session *s = job->session;
-    const struct other_model reference = {.key = "reference",
-                                          .folder = s->settings->reference,
-                                          .head = HEAD_LANGUAGE,
-                                          .ids = IDS_ALL,
-                                          .kind = ARENA_FROZEN};
+    const struct other_model reference = session_reference_of(s->settings->reference, IDS_ALL);
     const struct rows_request request = {.path = s->settings->data,
                                          .key = "data",
                                          .kind = ROWS_RESPONSES,

@@ -146,6 +146,9 @@ static enum status open_all(struct users_job *j) {
     const struct rows_request request = {.path = j->first.data, .key = "data", .kind = ROWS_LABELED};
     TRY(session_open_rows(s, &request, &s->train));
     TRY(comm_agree(s->comm, session_look_reference(s, &s->model->config, IDS_OF_ROWS)));
+    if (s->run->dry_run && !*s->settings->embeddings) {
+        return OK; /* what embeddings would be compared with is not made */
+    }
     TRY(*s->settings->embeddings ? OK : steer_embed(s->run, j->first.data, &j->embeddings));
     TRY(steer_world(s, s->settings->data, (enum data_split)s->settings->split, j->embeddings.data,
                     &j->world));

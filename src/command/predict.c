@@ -62,13 +62,10 @@ static void print_time(const struct estimate *e, int64_t steps) {
 
 enum status trainer_config(struct trainer *t, struct model_config *out) {
     struct session *s = &t->session;
-    struct text folder = {0};
     s->trains = true;
-    enum status st = model_source_folder(t->session.settings->model, &folder);
-    st = st == OK ? model_source_config(folder.data, out) : st;
+    enum status st = model_source_find(s->settings->model, out);
     out->head = model_head_for(t->terms.reads & READS_VALUE);
     out->value_head = t->terms.reads & READS_TOKEN_VALUE;
-    text_free(&folder);
     st = st == OK ? session_plan_adapters(s, out) : st;
     out->lora = session_has_adapters(s) ? &s->adapters : NULL;
     return st;

@@ -83,17 +83,21 @@ struct other_model {
      * one: */
     enum other_ids {
         IDS_OF_ROWS, /* those of the session's rows, where these are open */
-        IDS_DRAWN,   /* all that may be drawn: the tokenizer's, of the model's vocabulary */
+        IDS_DRAWN,   /* those, and all that may be drawn: the tokenizer's, of the model's vocabulary */
         IDS_ALL,     /* logits are compared id by id: one size of vocabulary */
     } ids;
     enum arena_kind kind;
     bool value_head; /* beside its language head */
 };
-/* Local. Whether it may be opened, before any work: by its configuration, its tokenizer and, but in a dry
- * run, the headers of its weights. own: of the session's model, which need not be open. Fails: ERR_USAGE
- * naming the key where it has the other head, does not know the ids that are drawn or compared, or has
- * another tokenizer and allow_other_tokenizer is not set (else this is a warning, once for a folder);
- * ERR_DATA naming the file where rows have ids that it does not know; as model_folder_check. */
+/* Local. The language model of `reference` and a reward model of `reward_model`, standing still; folder is
+ * the caller's. */
+struct other_model session_reference_of(const char *folder, enum other_ids ids);
+struct other_model session_judge_of(const char *folder);
+/* Local. Whether it may be opened, for what takes long to come after: by its configuration, its tokenizer
+ * and, but in a dry run, the headers of its weights. own: of the session's model, which need not be open.
+ * Fails: ERR_USAGE naming the key where it has the other head, does not know the ids that are drawn or
+ * compared, or has another tokenizer and allow_other_tokenizer is not set (else this is a warning, once for a
+ * folder); ERR_DATA naming the file where rows have ids that it does not know; as model_folder_check. */
 enum status session_look_other(struct session *s, const struct model_config *own,
                                const struct other_model *other);
 /* Collective. Opens it; the caller closes it. hash, of its weights, may be NULL. Fails: as

@@ -8,25 +8,31 @@
 #include "util/hash.h"
 #include "util/log.h"
 
-/* Whether the folder's tokenizer was compared before; else from now on it was. */
-static enum status remember(struct session *s, const char *folder, bool *is_known) {
-    *is_known = false;
-    for (int i = 0; i < s->compared.n && !*is_known; i++) {
-        *is_known = strcmp(s->compared.list[i], folder) == 0;
+struct other_model session_reference_of(const char *folder, enum other_ids ids) {
+    return (struct other_model){
+        .key = "reference", .folder = folder, .head = HEAD_LANGUAGE, .ids = ids, .kind = ARENA_FROZEN};
+}
+
+struct other_model session_judge_of(const char *folder) {
+    return (struct other_model){
+        .key = "reward_model", .folder = folder, .head = HEAD_SCORE, .ids = IDS_DRAWN, .kind = ARENA_FROZEN};
+}
+
+/* Whether the folder's tokenizer was compared before, and went through. */
+static bool is_compared(const struct session *s, const char *folder) {
+    bool is_known = false;
+    for (int i = 0; i < s->compared.n && !is_known; i++) {
+        is_known = strcmp(s->compared.list[i], folder) == 0;
     }
-    return *is_known ? OK : names_add(&s->compared, folder, strlen(folder));
+    return is_known;
 }
 
 /* Local. The folder's tokenizer is the session's, where both have one. Where it is not and that is allowed,
- * this is said once. */
+ * this is said once; what is refused is refused at each look. */
 static enum status compare_tokenizers(struct session *s, const struct other_model *other) {
     struct text source = {0};
     struct tokenizer *t = NULL;
-    bool is_known = true;
-    if (s->tokenizer) {
-        TRY(remember(s, other->folder, &is_known));
-    }
-    if (is_known) {
+    if (!s->tokenizer || is_compared(s, other->folder)) {
         return OK;
     }
     enum status st = model_source_folder(other->folder, &source);
@@ -49,7 +55,7 @@ static enum status compare_tokenizers(struct session *s, const struct other_mode
     }
     tokenizer_close(t);
     text_free(&source);
-    return st;
+    return st == OK ? names_add(&s->compared, other->folder, strlen(other->folder)) : st;
 }
 
 static enum status check_rows(const struct session *s, const struct other_model *other, const struct rows *r,
@@ -64,38 +70,34 @@ static enum status check_rows(const struct session *s, const struct other_model 
                 (long long)r->largest_id, other->key, s->settings->model);
 }
 
-/* Local. own, other's config: of the session's model and of the other one. */
+/* Local. own, config: of the session's model and of the other one. One size of vocabulary has the rows' ids,
+ * which the session's model has. */
 static enum status check_ids(struct session *s, const struct model_config *own,
                              const struct other_model *other, const struct model_config *config) {
-    int64_t most = own->vocabulary, size = config->vocabulary;
-    int64_t known = s->tokenizer ? tokenizer_size(s->tokenizer) : most;
-    int64_t drawn = known < most ? known : most;
-    if (other->ids == IDS_ALL && size != most) {
+    int64_t own_size = own->vocabulary, other_size = config->vocabulary;
+    int64_t known = s->tokenizer ? tokenizer_size(s->tokenizer) : own_size;
+    int64_t drawn = known < own_size ? known : own_size;
+    if (other->ids == IDS_ALL && other_size != own_size) {
         return fail(ERR_USAGE, "%s: %s has a vocabulary of %lld, model %s one of %lld; they must be the same",
-                    other->key, other->folder, (long long)size, s->settings->model, (long long)most);
+                    other->key, other->folder, (long long)other_size, s->settings->model,
+                    (long long)own_size);
     }
-    if (other->ids == IDS_DRAWN && size < drawn) {
+    if (other->ids == IDS_DRAWN && other_size < drawn) {
         return fail(ERR_USAGE,
                     "%s: %s has a vocabulary of %lld, fewer than the %lld ids that model %s may draw",
-                    other->key, other->folder, (long long)size, (long long)drawn, s->settings->model);
+                    other->key, other->folder, (long long)other_size, (long long)drawn, s->settings->model);
     }
-    if (other->ids == IDS_OF_ROWS) {
-        TRY(check_rows(s, other, &s->train, size));
-        TRY(check_rows(s, other, &s->eval, size));
+    if (other->ids != IDS_ALL) {
+        TRY(check_rows(s, other, &s->train, other_size));
+        TRY(check_rows(s, other, &s->eval, other_size));
     }
     return compare_tokenizers(s, other);
 }
 
 /* Local. */
 static enum status config_of(const struct session *s, const char *folder, struct model_config *out) {
-    struct text source = {0};
-    if (!s->run->dry_run) {
-        return model_folder_check(folder, HEAD_LANGUAGE, out); /* a folder's own head stays */
-    }
-    enum status st = model_source_folder(folder, &source);
-    st = st == OK ? model_source_config(source.data, out) : st;
-    text_free(&source);
-    return st;
+    return s->run->dry_run ? model_source_find(folder, out)
+                           : model_folder_check(folder, HEAD_LANGUAGE, out); /* a folder's own head stays */
 }
 
 enum status session_look_other(struct session *s, const struct model_config *own,
@@ -171,22 +173,14 @@ static enum status adapt_reference(struct session *s, struct model *m, uint64_t 
     return OK;
 }
 
-static struct other_model reference_of(const struct session *s, enum other_ids ids) {
-    return (struct other_model){.key = "reference",
-                                .folder = s->settings->reference,
-                                .head = HEAD_LANGUAGE,
-                                .ids = ids,
-                                .kind = ARENA_FROZEN};
-}
-
 enum status session_look_reference(struct session *s, const struct model_config *own, enum other_ids ids) {
-    const struct other_model other = reference_of(s, ids);
+    const struct other_model other = session_reference_of(s->settings->reference, ids);
     return has_own_reference(s) ? OK : session_look_other(s, own, &other);
 }
 
 enum status session_open_reference(struct session *s, enum other_ids ids, struct model **out,
                                    uint64_t *hash) {
-    const struct other_model other = reference_of(s, ids);
+    const struct other_model other = session_reference_of(s->settings->reference, ids);
     bool is_own = has_own_reference(s);
     *out = is_own ? s->model : NULL;
     *hash = s->base_hash;

@@ -14,7 +14,6 @@ static enum status find_width(const struct settings *settings, const struct mode
                               int64_t *out) {
     struct sidecar *values = NULL;
     struct model_config other;
-    struct text folder = {0};
     *out = config->width;
     if (*settings->embeddings) {
         TRY(sidecar_open_values(settings->embeddings, 0, -1, &values, NULL));
@@ -22,10 +21,7 @@ static enum status find_width(const struct settings *settings, const struct mode
         return sidecar_close(values);
     }
     if (*settings->steer.embedder) {
-        enum status st = model_source_folder(settings->steer.embedder, &folder);
-        st = st == OK ? model_source_config(folder.data, &other) : st;
-        text_free(&folder);
-        TRY(st);
+        TRY(model_source_find(settings->steer.embedder, &other));
         *out = other.width;
     }
     return OK;

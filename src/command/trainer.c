@@ -179,12 +179,9 @@ static enum status open_follower(struct trainer *t, struct model *model) {
 /* Collective. A reference that follows, or is read at each token: in memory, in place of side-cars. */
 static enum status prepare_follower(struct trainer *t) {
     struct session *s = &t->session;
-    const struct other_model reference = {
-        .key = "reference",
-        .folder = *s->settings->reference ? s->settings->reference : s->settings->model,
-        .head = HEAD_LANGUAGE,
-        .ids = trainer_reference_ids(t),
-        .kind = s->settings->dpo.sync_reference ? ARENA_TRAINED : ARENA_FROZEN};
+    const char *folder = *s->settings->reference ? s->settings->reference : s->settings->model;
+    struct other_model reference = session_reference_of(folder, trainer_reference_ids(t));
+    reference.kind = s->settings->dpo.sync_reference ? ARENA_TRAINED : ARENA_FROZEN;
     struct model *model = NULL;
     int64_t tokens = batch_forest_tokens(&t->data.plan, s->comm->size, &s->train.lengths);
     if (s->eval.view) {
@@ -201,7 +198,7 @@ static enum status prepare_follower(struct trainer *t) {
     if (t->terms.reads & READS_DIVERGENCE) {
         t->training.reference_scorer = &t->follower.scorer;
         log_root(LOG_INFO, "the reference %s runs beside the policy, for the divergence at each token",
-                 reference.folder);
+                 folder);
     } else {
         t->data.score_reference = t->eval_data.score_reference = live_reference_score;
         t->data.scores = t->eval_data.scores = &t->follower;
@@ -211,8 +208,8 @@ static enum status prepare_follower(struct trainer *t) {
         t->training.reference = model->base;
         t->training.updated = follow;
         t->training.updated_context = t;
-        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy",
-                 reference.folder, (long long)t->follower.every, t->follower.mixup);
+        log_root(LOG_INFO, "the reference follows: %s, and every %lld updates %g of the policy", folder,
+                 (long long)t->follower.every, t->follower.mixup);
     }
     return OK;
 }
@@ -417,16 +414,20 @@ static enum status check_without_model(struct trainer *t) {
     TRY(comm_agree(t->session.comm, trainer_config(t, &config)));
     TRY(comm_agree(t->session.comm, session_open_tokenizer(&t->session)));
     TRY(trainer_open_rows(t));
-    TRY(trainer_check(t, &config, NULL, NULL));
-    warn_of_idle_ranks(t);
-    return OK;
+    return trainer_check(t, &config, NULL, NULL);
 }
 
-/* Collective. What takes long comes when all of the data has been looked at. */
-static enum status make_view(struct trainer *t, trainer_select *select) {
-    TRY(check_without_model(t));
-    session_close_data(&t->session);
-    return select(t->session.run, &t->view);
+/* Collective. What takes long comes when all of the data has been looked at: a selection, embeddings of
+ * users' data. */
+static enum status make_data(struct trainer *t, trainer_select *select) {
+    const struct settings *s = t->session.settings;
+    bool embeds = trainer_steers(s) && !*s->embeddings;
+    if (select || embeds) {
+        TRY(check_without_model(t));
+        session_close_data(&t->session);
+    }
+    TRY(select ? select(t->session.run, &t->view) : OK);
+    return trainer_steer_embed(t);
 }
 
 /* Collective. Everything that the folder has to be this job's for. */
@@ -434,8 +435,7 @@ static enum status work_in(struct trainer *t, struct run_folder *folder, trainer
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
     struct acceptance acceptance = {.t = t, .folder = folder};
-    TRY(select ? make_view(t, select) : OK);
-    TRY(trainer_steer_embed(t));
+    TRY(make_data(t, select));
     TRY(session_open_backend(s, NULL, settings->train.deterministic));
     if (t->own || !t->terms.has_reference ||
         !*settings->reference) { /* else a second model is to fit for a while */
@@ -473,6 +473,7 @@ static enum status trainer_work(struct trainer *t, trainer_select *select) {
     if (s->run->dry_run) {
         TRY(session_open_backend(s, NULL, settings->train.deterministic));
         TRY(check_without_model(t));
+        warn_of_idle_ranks(t);
         return trainer_predict(t);
     }
     struct run_folder folder;

@@ -221,3 +221,11 @@ done:
     mem_free(data);
     return st;
 }
+
+enum status model_source_find(const char *path, struct model_config *out) {
+    struct text folder = {0};
+    enum status st = model_source_folder(path, &folder);
+    st = st == OK ? model_source_config(folder.data, out) : st;
+    text_free(&folder);
+    return st;
+}

@@ -20,6 +20,8 @@ enum status model_source_has_values(const char *checkpoint, bool *out);
 /* Local. Reads folder/config.json. Where it ties the head and the weights have another one of their own, it
  * is not tied (config.untied), as in transformers. */
 enum status model_source_config(const char *folder, struct model_config *out);
+/* Local. The same of the folder behind a path, which may be a checkpoint's. */
+enum status model_source_find(const char *path, struct model_config *out);
 /* Local. A config.json, or a folder that has one: what it says alone, without weights beside it. */
 enum status model_source_shape(const char *path, struct model_config *out);
 

@@ -80,6 +80,18 @@ refusals() {
     grep -q "rewards .*foreign has another tokenizer" out.txt || bad "preflight does not look at the judge's tokenizer: $(cat out.txt)"
     run 1 $exact output=foreign-judge reward_model=foreign,foreign allow_other_tokenizer=true train.steps=1
     [ "$(grep -c "foreign has another tokenizer" err.txt)" = 1 ] || bad "what is said of a foreign judge: $(cat err.txt)"
+    # Neither a reference nor a judge has all ids of prompts that another tokenizer than the policy's made.
+    sed 's/"vocab_size": [0-9]*/"vocab_size": 2000/' config.json > wide.json
+    run 1 init init.config=wide.json output=wide tokenizer=bytes
+    run 1 prepare input=train.jsonl output=neox.h5 tokenizer="$FIXTURES/tokenizers/neox"
+    local wide=($exact model=wide data=neox.h5 output=narrow allow_other_tokenizer=true online.samples=2 train.steps=1)
+    for flag in --quiet --dry-run; do
+        refuses 65 "reference: init has a vocabulary of [0-9]*, but neox.h5 holds token id" "${wide[@]}" reference=init \
+            online.method=rloo online.kl=0.1 $flag
+        refuses 65 "reward_model: judge/model has a vocabulary of [0-9]*, but neox.h5" "${wide[@]}" reward_model=judge/model $flag
+    done
+    [ -e narrow/metrics.jsonl ] && bad "a reference without the prompts' ids is found after work began"
+    run 1 "${wide[@]}" reference=wide online.method=rloo online.kl=0.1
     run 1 $exact output=x --dry-run reward_model=judge/model online.method=rloo
     grep -q "other models .* reference and rewards" out.txt && grep -q "drawing .* caches" out.txt || bad "--dry-run misses models"
     run 1 preflight ${exact#online } output=x reward_model=judge/model

@@ -72,6 +72,9 @@ for flag in --quiet --dry-run; do
     refuses 2 "narrow has a vocabulary of 100, model init one of" evaluate model=init reference=narrow data=train.h5 \
         output=no-kl evaluate.kl_positions=2 $flag
 done
+# Users' data are not embedded in a dry run.
+run 1 --dry-run evaluate model=init reference=init data=users.kind.h5,users.harsh.h5
+ls ./*.embeddings.h5 2> /dev/null | grep -v allowed && bad "a dry run embeds"
 timeout 60 mpirun -q -n 2 "$COLLIMATE" score model=init reference=narrow data=train.h5 output=no-score > out.txt 2> err.txt
 [ $? = 65 ] && [ "$(grep -c "has a vocabulary of 100" err.txt)" = 1 ] || bad "2 ranks: $(cat err.txt)"
 

@@ -137,6 +137,11 @@ refuses 2 "names 1 files and data 2" dpo "${common[@]}" "${lora[@]}" $given outp
 refuses 2 "steer.counts=3,1" --dry-run dpo "${common[@]}" "${lora[@]}" output=refused eval_data=$users steer.counts=3,1
 refuses 2 "names 1 files and data 2" dpo "${common[@]}" "${lora[@]}" output=refused eval_data=users.kind.h5
 [ -e refused ] && bad "something was made before the refusal"
+# A reference that is refused is so before anything is embedded.
+sed 's/"vocab_size": [0-9]*/"vocab_size": 100/; s/"\([be]os_token_id\)": [0-9]*/"\1": 0/' config.json > narrow.json
+run 1 --quiet init init.config=narrow.json output=narrow
+refuses 65 "narrow has a vocabulary of 100, but users.kind.h5 holds token id" dpo "${common[@]}" "${lora[@]}" output=early reference=narrow
+ls early/*.embeddings.h5* 2> /dev/null && bad "embeddings were made for a reference that is refused"
 refuses 2 "has other responses than data" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=held.kind.h5,held.harsh.h5
 refuses 2 "\"evaluate.rows\" has no effect" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=$users evaluate.rows=3
 refuses 2 "not one of a pair alone" dpo "${common[@]}" "${lora[@]}" $given output=refused dpo.loss=aot

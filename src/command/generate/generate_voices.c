@@ -128,11 +128,7 @@ enum status generate_open_voices(struct generation *g) {
             TRY(open_voice(g, (enum voice_kind)v, voices[v].key, voices[v].folder));
         }
     }
-    const struct other_model judge = {.key = "reward_model",
-                                      .folder = s->reward_model,
-                                      .head = HEAD_SCORE,
-                                      .ids = IDS_DRAWN,
-                                      .kind = ARENA_FROZEN};
+    const struct other_model judge = session_judge_of(s->reward_model);
     return *s->reward_model ? session_open_other(&g->session, &judge, &g->judge, NULL) : OK;
 }
 

@@ -72,14 +72,6 @@ static bool has_second(const struct trainer *t) {
     return t->terms.has_reference && !(adapts && is_base);
 }
 
-static enum status config_of(const char *folder, struct model_config *out) {
-    struct text source = {0};
-    enum status st = model_source_folder(folder, &source);
-    st = st == OK ? model_source_config(source.data, out) : st;
-    text_free(&source);
-    return st;
-}
-
 /* Bytes of a folder's weights as they are held for passes alone. */
 static enum status frozen_bytes(const struct backend *b, const struct model_config *config, int64_t *out) {
     TRY(estimate_elements(config, out));
@@ -114,7 +106,7 @@ static enum status judge_memory(const struct trainer *t, const char *folder, str
     struct model_config config;
     int64_t bytes, pass;
     int n;
-    TRY(config_of(folder, &config));
+    TRY(model_source_find(folder, &config));
     config.head = HEAD_SCORE;
     TRY(frozen_bytes(t->session.backend, &config, &bytes));
     TRY(to_int(batch_forest_tokens(&t->data.plan, t->data.size, &t->session.train.lengths),
@@ -151,11 +143,6 @@ static enum status memory(struct trainer *t, struct estimate_options *out) {
     return st;
 }
 
-static struct other_model judge_of(const char *folder) {
-    return (struct other_model){
-        .key = "reward_model", .folder = folder, .head = HEAD_SCORE, .ids = IDS_DRAWN, .kind = ARENA_FROZEN};
-}
-
 /* It says what it makes of what the policy draws, or draws with it. */
 static enum other_ids reference_ids(const struct settings *s) {
     return online_has_other(s) ? IDS_ALL : IDS_DRAWN;
@@ -166,7 +153,7 @@ static enum status look(struct trainer *t, const struct model_config *config) {
     enum status st = OK;
     TRY(list_folders(t->session.settings->reward_model, &folders));
     for (int i = 0; i < folders.n && st == OK; i++) {
-        const struct other_model judge = judge_of(folders.list[i]);
+        const struct other_model judge = session_judge_of(folders.list[i]);
         st = session_look_other(&t->session, config, &judge);
     }
     names_free(&folders);
@@ -220,15 +207,13 @@ static enum status follow(void *context, int64_t step) {
 static enum status open_second(struct trainer *t, struct online_state *o) {
     struct session *s = &t->session;
     const struct settings *settings = s->settings;
-    const struct other_model reference = {
-        .key = "reference",
-        .folder = *settings->reference ? settings->reference : settings->model,
-        .head = HEAD_LANGUAGE,
-        .ids = reference_ids(settings),
-        .kind = settings->online.sync_reference ? ARENA_TRAINED : ARENA_FROZEN,
-        .value_head = settings->online.sync_reference && s->value_head, /* follows every parameter */
-    };
+    const char *folder = *settings->reference ? settings->reference : settings->model;
+    struct other_model reference = session_reference_of(folder, reference_ids(settings));
     struct model *model;
+    if (settings->online.sync_reference) { /* follows every parameter */
+        reference.kind = ARENA_TRAINED;
+        reference.value_head = s->value_head;
+    }
     TRY(session_open_other(s, &reference, &model, &s->train.reference_model));
     o->live.every = settings->online.sync_reference ? settings->online.reference_sync_steps : 0;
     o->live.mixup = settings->online.reference_mixup_alpha;
@@ -239,7 +224,7 @@ static enum status open_second(struct trainer *t, struct online_state *o) {
         t->training.updated = follow;
         t->training.updated_context = t;
     }
-    log_root(LOG_INFO, "the reference is %s%s", reference.folder, o->live.every > 0 ? ", and follows" : "");
+    log_root(LOG_INFO, "the reference is %s%s", folder, o->live.every > 0 ? ", and follows" : "");
     return OK;
 }
 
@@ -263,7 +248,7 @@ static enum status open_reference(struct trainer *t, struct online_state *o) {
 /* Collective. */
 static enum status open_judge(struct trainer *t, const char *folder, struct reward_model *out) {
     struct session *s = &t->session;
-    const struct other_model judge = judge_of(folder);
+    const struct other_model judge = session_judge_of(folder);
     const char *slash = strrchr(folder, '/');
     uint64_t hash;
     TRY(session_open_other(s, &judge, &out->model, &hash));
