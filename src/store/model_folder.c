@@ -149,11 +149,33 @@ done:
     return st;
 }
 
+/* What the folder's tokenizer pads with; -1: none known. */
+static int32_t pad_of_tokenizer(const char *folder) {
+    struct tokenizer *t;
+    if (tokenizer_open(folder, &t) != OK) {
+        status_clear(); /* whoever needs it says so */
+        return -1;
+    }
+    int32_t pad = tokenizer_pad(t);
+    tokenizer_close(t);
+    return pad;
+}
+
 /* transformers reads a score at the last id that is not pad_token_id, so that must be none that a response
- * ends with: the end token above all. */
-static int32_t pad_of_scores(const struct model_config *c) {
+ * ends with, the end token above all; and what the tokenizer pads with, where texts are padded. */
+static int32_t pad_of_scores(const struct model_config *c, const char *folder) {
     if (c->pad_id >= 0 && c->pad_id != c->end_id) {
         return c->pad_id;
+    }
+    int32_t pad = pad_of_tokenizer(folder);
+    if (pad >= 0 && pad != c->end_id && pad < c->vocabulary) {
+        return pad;
+    }
+    if (pad >= 0) {
+        log_root(LOG_WARN,
+                 "%s: its tokenizer pads with id %d, which can be no pad_token_id of a reward model (the end "
+                 "token, or none of the model's): whoever pads its texts needs config.json's pad_token_id",
+                 folder, pad);
     }
     if (c->begin_id >= 0 && c->begin_id != c->end_id) {
         return c->begin_id;
@@ -161,10 +183,10 @@ static int32_t pad_of_scores(const struct model_config *c) {
     return c->end_id == 0 ? 1 : 0;
 }
 
-static void put_score_head(struct model_config *c) {
+static void put_score_head(struct model_config *c, const char *folder) {
     c->head = HEAD_SCORE;
     c->head_bias = false;
-    c->pad_id = pad_of_scores(c);
+    c->pad_id = pad_of_scores(c, folder);
 }
 
 /* config.json, with a score head where one is asked for and there is none. */
@@ -180,7 +202,7 @@ static enum status config_of(const char *folder, enum model_head head, struct mo
             "family, so that nothing could read it",
             folder, out->family->causal);
     }
-    put_score_head(out);
+    put_score_head(out, folder);
     return OK;
 }
 
@@ -221,12 +243,13 @@ static enum status open_here(struct backend *b, const char *folder, const struct
 /* The shapes that a run may have given to the model it began with: its own, or another head; or a value head
  * beside it, which is as large as a score head in the place of a tied one. */
 enum { SHAPES = 2 };
-static struct model_config shape_of(const struct model_config *began, int shape, bool has_values) {
+static struct model_config shape_of(const struct model_config *began, const char *folder, int shape,
+                                    bool has_values) {
     struct model_config out = *began;
     if (has_values) {
         out.value_head = out.head == HEAD_LANGUAGE;
     } else if (shape == 1 && out.head == HEAD_LANGUAGE && out.family->classifier) {
-        put_score_head(&out);
+        put_score_head(&out, folder);
     } else if (shape == 1) {
         out.head = HEAD_LANGUAGE;
     }
@@ -245,7 +268,7 @@ static enum status open_shape(struct backend *b, const char *path, const struct 
     st = st == OK ? model_source_config(folder.data, &began) : st;
     st = st == OK ? checkpoint_file_elements(path, "parameters", &elements) : st;
     for (int shape = 0; shape < (has_values ? 1 : SHAPES) && st == OK; shape++) {
-        const struct model_config config = shape_of(&began, shape, has_values);
+        const struct model_config config = shape_of(&began, folder.data, shape, has_values);
         st = model_open_as(b, &config, o->kind, o->beside, out);
         if (st == OK && (*out)->base->elements == elements) {
             break;

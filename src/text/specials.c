@@ -1,4 +1,4 @@
-/* Begin and end tokens: what the files beside a tokenizer say of them. */
+/* Begin, end and padding tokens: what the files beside a tokenizer say of them. */
 #include <string.h>
 #include <sys/stat.h>
 
@@ -46,6 +46,16 @@ static enum status take_id(const struct tokenizer *t, const json_t *config, cons
     return OK;
 }
 
+/* A padding token, which nothing here pads with, may be one that nobody knows. */
+static void take_pad(struct tokenizer *t, const json_t *config) {
+    const json_t *value = json_object_get(config, "pad_token");
+    const char *content =
+        json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+    if (t->pad < 0 && content) {
+        t->pad = tokenizer_id(t, content);
+    }
+}
+
 static enum status read_one(struct tokenizer *t, const char *path, int32_t *begin, int32_t *end) {
     struct stat facts;
     if (stat(path, &facts) != 0) {
@@ -58,6 +68,7 @@ static enum status read_one(struct tokenizer *t, const char *path, int32_t *begi
     TRY_TO(done, take_token(t, config, "eos_token", path, end));
     TRY_TO(done, take_id(t, config, "bos_token_id", path, begin));
     TRY_TO(done, take_id(t, config, "eos_token_id", path, end));
+    take_pad(t, config);
     st = json_take_bool(config, "add_bos_token", path, &t->adds_begin);
 done:
     json_decref(config);

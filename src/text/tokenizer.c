@@ -35,6 +35,7 @@ static void open_bytes(struct tokenizer *t) {
     t->bytes = true;
     t->begin = BYTES_BEGIN;
     t->end = BYTES_END;
+    t->pad = -1;
     t->hash = hash_bytes("bytes", 5, BYTES_SIZE);
 }
 
@@ -109,7 +110,7 @@ static enum status open_folder(struct tokenizer *t) {
 enum status tokenizer_open(const char *path, struct tokenizer **out) {
     struct tokenizer *t;
     TRY(NEW_ARRAY(t, 1));
-    t->begin = t->end = t->bpe.unk = -1;
+    t->begin = t->end = t->pad = t->bpe.unk = -1;
     enum status st = OK;
     if (strcmp(path, "bytes") == 0) {
         open_bytes(t);
@@ -166,6 +167,10 @@ int32_t tokenizer_begin(const struct tokenizer *t) {
 
 int32_t tokenizer_end(const struct tokenizer *t) {
     return t->end;
+}
+
+int32_t tokenizer_pad(const struct tokenizer *t) {
+    return t->pad;
 }
 
 bool tokenizer_adds_begin(const struct tokenizer *t) {

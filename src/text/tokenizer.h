@@ -37,6 +37,7 @@ void tokenizer_close(struct tokenizer *t);
 int32_t tokenizer_size(const struct tokenizer *t);  /* ids are below this */
 int32_t tokenizer_begin(const struct tokenizer *t); /* bos id, -1: none known */
 int32_t tokenizer_end(const struct tokenizer *t);   /* eos id, -1 */
+int32_t tokenizer_pad(const struct tokenizer *t);   /* pad id of its own configuration, -1 */
 /* What the tokenizer's own configuration does with a single text: add_bos_token, or a post-processor template
  * that begins with one. */
 bool tokenizer_adds_begin(const struct tokenizer *t);

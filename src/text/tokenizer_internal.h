@@ -66,7 +66,7 @@ struct tokenizer {
     int64_t n_rules, rules_capacity;
     bool takes_right;     /* some added token takes the white space behind it */
     uint64_t beside_hash; /* of what the files beside changed in the added tokens; 0: nothing */
-    int32_t begin, end;
+    int32_t begin, end, pad;
     bool adds_begin;
     uint64_t hash;
     char *folder; /* where it came from; NULL for `bytes` */

@@ -54,6 +54,19 @@ refuses 2 "reward.centering (was 0.01, is 0.02)" $exact output=halves reward.cen
 grep -q '"LlamaForSequenceClassification"' exact1/model/config.json || bad "config.json names no classifier"
 grep -q '"num_labels": 1' exact1/model/config.json || bad "config.json has no num_labels"
 grep -q '"pad_token_id": 256' exact1/model/config.json || bad "the padding id is not one that no response ends with"
+# Texts are padded elsewhere with what the tokenizer pads with, and a value is found by that: where it can be, it is the padding id.
+sed 's/"vocab_size": 258/"vocab_size": 1769/; s/"bos_token_id": 256, "eos_token_id": 257/"bos_token_id": 2, "eos_token_id": 0/' config.json > neox.json
+run 1 init init.config=neox.json output=neox tokenizer="$FIXTURES/tokenizers/neox"
+run 1 prepare input=eval.jsonl output=neox.h5 tokenizer="$FIXTURES/tokenizers/neox"
+for pad in padding:1 endoftext:2; do
+    echo "{\"pad_token\": \"<|${pad%:*}|>\"}" > neox/tokenizer_config.json
+    run 2 reward model=neox data=neox.h5 output=pads-$pad train.steps=1 train.batch=8
+    grep -q "\"pad_token_id\": ${pad#*:}," pads-$pad/model/config.json || bad "$pad: $(grep pad_token_id pads-$pad/model/config.json)"
+    run 1 score model=pads-$pad/checkpoints/step-1.h5 data=neox.h5 output=pads-$pad.jsonl
+    run 1 score model=pads-$pad/model data=neox.h5 output=padded-$pad.jsonl
+    cmp -s pads-$pad.jsonl padded-$pad.jsonl || bad "$pad: a checkpoint's values are not its model's"
+done
+grep -q 'its tokenizer pads with id 0, which can be no pad_token_id' pads-endoftext:2/log.txt || bad "a padding token that ends texts is not said"
 run 1 reward model=learned/model data=eval.h5 output=again train.steps=1 train.batch=203
 column again/metrics.jsonl accuracy | awk '{ exit !($2 > 0.9) }' || bad "a trained model does not go on"
 
