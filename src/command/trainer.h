@@ -21,6 +21,9 @@ struct trainer_source {
     enum status (*look)(struct trainer *t, const struct model_config *config);
     /* Which ids the reference must know. */
     enum other_ids (*reference_ids)(const struct settings *s);
+    /* Collective. What is in the rows that can be looked at before the first update; rows and tokenizer are
+     * open. */
+    enum status (*check_rows)(struct trainer *t);
     /* Local. Adds to an estimate what it takes; rows are open, a model need not be. */
     enum status (*memory)(struct trainer *t, struct estimate_options *out);
     /* Local, rank 0. The run begins anew: what an earlier one left goes. */

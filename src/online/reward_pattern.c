@@ -136,40 +136,49 @@ static bool read_number(struct part p, double *out) {
     return n > 0 && *end == '\0' && isfinite(*out);
 }
 
-static enum status compare_numbers(const struct rewarded *r, struct part own, struct part answer,
-                                   double *out) {
-    double a, b;
-    if (!read_number(answer, &b)) {
-        return fail(ERR_DATA, "online.reward_match=number: row %lld: the data's answer \"%.*s\" is no number",
-                    (long long)r->row, answer.n < 80 ? (int)answer.n : 80, answer.at);
+/* The part of a row's answer that counts. */
+static enum status take_answer(const struct reward_pattern *p, int64_t row, const char *text,
+                               struct part *out) {
+    const struct rewarded of = {.row = row};
+    bool found;
+    double number;
+    if (!text) {
+        return fail(ERR_DATA,
+                    "online.reward_match: row %lld has no answer in the data; give one to every row, or "
+                    "set online.reward_match=found",
+                    (long long)row);
     }
-    *out = read_number(own, &a) && fabs(a - b) <= 1e-9 * fmax(1, fabs(b));
+    TRY(search(p, &of, text, out, &found));
+    *out = trim(*out);
+    if (p->match == MATCH_NUMBER && !read_number(*out, &number)) {
+        return fail(ERR_DATA, "online.reward_match=number: row %lld: the data's answer \"%.*s\" is no number",
+                    (long long)row, out->n < 80 ? (int)out->n : 80, out->at);
+    }
     return OK;
+}
+
+enum status reward_pattern_check(const struct reward_pattern *p, int64_t row, const char *answer) {
+    struct part part;
+    return p->match == MATCH_FOUND ? OK : take_answer(p, row, answer, &part);
+}
+
+static bool same_number(struct part own, struct part answer) {
+    double a, b;
+    return read_number(own, &a) && read_number(answer, &b) && fabs(a - b) <= 1e-9 * fmax(1, fabs(b));
 }
 
 enum status reward_pattern_match(const struct reward_pattern *p, const struct rewarded *r, double *out) {
     struct part own, answer;
-    bool found, in_answer;
+    bool found;
     TRY(search(p, r, r->text, &own, &found));
     *out = found;
     if (p->match == MATCH_FOUND) {
         return OK;
     }
-    if (!r->answer) {
-        return fail(ERR_DATA,
-                    "online.reward_match: row %lld has no answer in the data; give one to every row, or "
-                    "set online.reward_match=found",
-                    (long long)r->row);
-    }
-    TRY(search(p, r, r->answer, &answer, &in_answer));
+    TRY(take_answer(p, r->row, r->answer, &answer));
     own = trim(own);
-    answer = trim(answer);
-    if (p->match == MATCH_NUMBER) {
-        double same;
-        TRY(compare_numbers(r, own, answer, &same));
-        *out = found && same > 0;
-        return OK;
-    }
-    *out = found && own.n == answer.n && memcmp(own.at, answer.at, own.n) == 0;
+    bool is_same = p->match == MATCH_NUMBER ? same_number(own, answer)
+                                            : own.n == answer.n && memcmp(own.at, answer.at, own.n) == 0;
+    *out = found && is_same;
     return OK;
 }

@@ -14,5 +14,8 @@ void reward_pattern_close(struct reward_pattern *p);
  * and "40%" are numbers). The same is taken of the answer where the expression is found there. Fails:
  * ERR_DATA naming the row: no answer, one that is no number, or a match that takes too long. */
 enum status reward_pattern_match(const struct reward_pattern *p, const struct rewarded *r, double *out);
+/* Local. Whether a row's answer (NULL: it has none) is one that responses can be compared with. Fails: as
+ * above. */
+enum status reward_pattern_check(const struct reward_pattern *p, int64_t row, const char *answer);
 
 #endif

@@ -58,6 +58,15 @@ refusals() {
     printf 'while read -r line; do echo "{\\"reward\\": NaN}"; done\n' > rubbish.sh
     refuses 65 "row [0-9]*.*sample [0-9]*" $exact output=nan online.reward_command="bash rubbish.sh"
     refuses 65 "row [0-9]*.*sample [0-9]*" $exact output=gone online.reward_command=true
+    # An answer that cannot be compared with is found before the first update, whichever would have drawn it.
+    { for i in 1 2 3 4 5; do echo "{\"prompt\": \"p$i\", \"completion\": \" #### $i\"}"; done
+      echo '{"prompt": "q", "completion": " none here"}'; } > answers.jsonl
+    run 1 prepare input=answers.jsonl output=answers.h5 tokenizer=bytes
+    numbers_of=(${exact/online.reward_stop=2/} data=answers.h5 online.samples=2 train.steps=2 online.reward_match=number)
+    refuses 65 'row 5: the data.s answer " \?none here" is no number' "${numbers_of[@]}" output=answered 'online.reward_pattern=#### (-?[0-9.]+)'
+    [ -e answered/metrics.jsonl ] && bad "an update before the answers were looked at"
+    refuses 65 '' preflight preflight.command=online "${numbers_of[@]:1}" output=answered 'online.reward_pattern=#### (-?[0-9.]+)'
+    grep -q 'is no number' out.txt || bad "preflight does not look at answers"
     refuses 2 "there is no reward" online model=init data=train.h5 output=x
     refuses 2 "compares a prompt's samples" $exact output=x online.samples=1
     refuses 2 "no multiple of online.inner_epochs" $exact output=x online.inner_epochs=2 train.steps=3

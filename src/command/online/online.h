@@ -17,6 +17,13 @@ const struct online_way *online_way_of(const struct settings *s);
 int64_t online_samples(const struct settings *s);
 /* Local. Whether the last of them is drawn by another than the policy. */
 bool online_has_other(const struct settings *s);
+/* Local. Appends the data's answer to a prompt: its first response, as text. trainer: a struct trainer whose
+ * data and tokenizer are open. */
+enum status online_find_answer(void *trainer, int64_t row, struct text *out, bool *found);
+/* Collective. Whether online.reward_match can use the answer of every row: rewards are asked of few rows at a
+ * time, and the one that cannot be had is known beforehand. Rows and tokenizer are open. Fails: ERR_DATA with
+ * the row. */
+enum status online_check_answers(struct trainer *t);
 /* Local. online.kl, or what the method has where it is not set. */
 double online_kl(const struct run *run);
 

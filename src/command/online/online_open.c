@@ -328,27 +328,6 @@ static enum status open_rewarder(struct trainer *t, struct online_state *o) {
     return rewarder_open(&options, &o->rewarder);
 }
 
-/* The prompt's first response in the data. Local. */
-static enum status find_answer(void *context, int64_t row, struct text *out, bool *found) {
-    struct trainer *t = context;
-    struct dataset *data = t->session.train.data;
-    int64_t first, count;
-    struct response r;
-    int32_t *tokens;
-    TRY(dataset_prompt_responses(data, row, &first, &count));
-    *found = count > 0;
-    if (count == 0) {
-        return OK;
-    }
-    TRY(dataset_response(data, first, &r));
-    TRY(NEW_ARRAY(tokens, r.count));
-    enum status st = dataset_response_tokens(data, r.first, r.count, tokens);
-    st = st == OK ? text_puts(out, "") : st;
-    st = st == OK ? tokenizer_decode_after(t->session.tokenizer, tokens, r.count, true, out) : st;
-    mem_free(tokens);
-    return st;
-}
-
 /* Local. What a response to a prompt is expected to take: what the data's take, or half of what one may. Of
  * this rank's part of the rows. */
 static enum status expect_part(struct trainer *t, double *expected) {
@@ -454,7 +433,7 @@ static struct appraiser appraiser_of(struct trainer *t, const struct online_stat
                               .scores = t,
                               .score_values = t->terms.reads & READS_TOKEN_VALUE ? score_values : NULL,
                               .valuer = t,
-                              .find_answer = s->tokenizer ? find_answer : NULL,
+                              .find_answer = s->tokenizer ? online_find_answer : NULL,
                               .answers = t};
 }
 
@@ -518,6 +497,7 @@ static enum status open_source(struct trainer *t) {
     enum status st = NEW_ARRAY(o, 1);
     TRY(comm_agree(t->session.comm, st));
     t->own_state = o;
+    TRY(online_check_answers(t));
     TRY(open_reference(t, o));
     TRY(open_judges(t, o));
     TRY(open_expected(t, o));
@@ -560,6 +540,7 @@ const struct trainer_source *online_source(void) {
                                                  .request = request,
                                                  .look = look,
                                                  .reference_ids = reference_ids,
+                                                 .check_rows = online_check_answers,
                                                  .memory = memory,
                                                  .forget = forget,
                                                  .open = open_source,

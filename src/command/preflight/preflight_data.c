@@ -287,6 +287,9 @@ enum status preflight_data(struct preflight *p) {
     if (preflight_failed(p, "data", look_at(p, &s->train, "data"))) {
         return OK;
     }
+    if (p->trainer.own && s->tokenizer) {
+        preflight_failed(p, "data", p->trainer.own->check_rows(&p->trainer));
+    }
     if (s->eval.view) {
         preflight_failed(p, "eval_data", look_at(p, &s->eval, "eval_data"));
     }
