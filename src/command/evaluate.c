@@ -427,6 +427,17 @@ static enum status look_at_reference(struct evaluation *e) {
     return is_read ? session_look_reference(s, &s->model->config, reads_logits ? IDS_ALL : IDS_OF_ROWS) : OK;
 }
 
+/* Pairs without a reference have no loss of those that read one: whoever names one wants it. Local. */
+static enum status check_loss(const struct evaluation *e) {
+    const struct settings *s = e->session.settings;
+    bool is_wanted = options_is_set(e->session.run->options, "dpo.loss") && !*s->reference;
+    return is_wanted && e->terms.rows == OVER_PAIRS && (e->terms.reads & READS_REFERENCE)
+               ? fail(ERR_USAGE,
+                      "dpo.loss=%s: is measured against a reference; set reference, or leave it away",
+                      s->dpo.loss)
+               : OK;
+}
+
 /* Loss, margins and accuracies of a language model. */
 static enum status evaluate_language(struct evaluation *e, struct rows_request *request) {
     struct session *s = &e->session;
@@ -443,6 +454,7 @@ static enum status evaluate_language(struct evaluation *e, struct rows_request *
     if (!is_compared) {
         terms_one("sft", &e->terms);
     }
+    TRY(check_loss(e));
     e->terms.has_reference = is_compared && *settings->reference;
     if (s->steers && settings->evaluate.kl_positions > 0) {
         return fail(ERR_USAGE, "evaluate.kl_positions: not of a steered policy");

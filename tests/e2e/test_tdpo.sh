@@ -53,6 +53,7 @@ done
 
 job="dpo model=$FIXTURES/dpo_steps/model data=pairs.h5 output=x"
 refuses 2 "set reference" evaluate model="$FIXTURES/dpo_steps/model" data=pairs.h5 dpo.loss=tdpo
+refuses 2 "set reference" evaluate model="$FIXTURES/dpo_steps/model" data=pairs.h5 dpo.loss=ipo
 refuses 2 "dpo.reference_file has no effect" evaluate model="$FIXTURES/dpo_steps/model" reference="$fixture/reference" data=pairs.h5 \
     dpo.loss=tdpo dpo.reference_file=x.h5
 refuses 2 "beside the policy" $job dpo.loss=tdpo dpo.reference_file=x.h5
