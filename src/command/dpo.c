@@ -66,6 +66,7 @@ static enum status check_steering(const struct run *run, const struct terms *ter
         return fail(ERR_USAGE, "train.batch=%lld is no multiple of steer.targets=%lld, the pairs of a user",
                     (long long)s->train.batch, (long long)s->steer.targets);
     }
+    TRY(steer_check_contexts(s->steer.context_min, s->steer.context_max, s->steer.targets));
     return *s->data && *s->eval_data ? trainer_steer_evaluation_check(s) : OK;
 }
 

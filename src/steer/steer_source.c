@@ -5,13 +5,18 @@
 
 #include "util/mem.h"
 
+enum status steer_check_contexts(int64_t least, int64_t most, int64_t targets) {
+    return least <= most && most <= targets
+               ? OK
+               : fail(ERR_USAGE,
+                      "steer.context_min=%lld, steer.context_max=%lld: contexts are taken of a user's "
+                      "steer.targets=%lld pairs; set them from least to most, and steer.targets to no less",
+                      (long long)least, (long long)most, (long long)targets);
+}
+
 static enum status check(const struct batch_source *rows, const struct world *w,
                          const struct steer_options *o) {
-    if (o->context_min > o->context_max || o->context_max > o->targets) {
-        return fail(ERR_USAGE,
-                    "steer.context_min=%lld, steer.context_max=%lld: a user has steer.targets=%lld pairs",
-                    (long long)o->context_min, (long long)o->context_max, (long long)o->targets);
-    }
+    TRY(steer_check_contexts(o->context_min, o->context_max, o->targets));
     int64_t missing = 0;
     for (int64_t i = 0; i < w->n_train; i++) {
         missing += view_place(rows->view, w->first[w->train[i]]) < 0;

@@ -27,6 +27,8 @@ struct steer_source {
     int32_t *positions;
 };
 
+/* Local. Fails: ERR_USAGE where a context is larger than a user's pairs, or the least than the most. */
+enum status steer_check_contexts(int64_t least, int64_t most, int64_t targets);
 /* Local. Fails: ERR_USAGE where a user's context is larger than its pairs; ERR_DATA where pairs of the world
  * are left out of the view, or are too few. */
 enum status steer_source_open(const struct batch_source *rows, const struct world *w,

@@ -135,6 +135,7 @@ PY
 refuses 2 "no multiple of steer.targets" dpo "${common[@]}" "${lora[@]}" $given output=refused train.batch=15
 refuses 2 "names 1 files and data 2" dpo "${common[@]}" "${lora[@]}" $given output=refused eval_data=users.kind.h5
 refuses 2 "steer.counts=3,1" --dry-run dpo "${common[@]}" "${lora[@]}" output=refused eval_data=$users steer.counts=3,1
+refuses 2 "steer.context_max=99: contexts are taken of" --dry-run dpo "${common[@]}" "${lora[@]}" output=refused steer.context_max=99
 refuses 2 "names 1 files and data 2" dpo "${common[@]}" "${lora[@]}" output=refused eval_data=users.kind.h5
 [ -e refused ] && bad "something was made before the refusal"
 # A reference that is refused is so before anything is embedded.

@@ -222,7 +222,7 @@ static void test_refusals(struct comm *c, struct dataset *d, const struct world 
     struct steer_options o = drawn;
     struct view *part;
     o.context_max = TARGETS + 1;
-    refused(&rows, w, o, ERR_USAGE, "a user has steer.targets=4 pairs");
+    refused(&rows, w, o, ERR_USAGE, "a user's steer.targets=4 pairs");
     o.context_max = 0;
     refused(&rows, w, o, ERR_USAGE, "steer.context_min=1, steer.context_max=0");
     o = drawn;
