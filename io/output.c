@@ -214,3 +214,20 @@ enum status output_check(const struct output_rules *rules, const char *path, enu
     text_free(&target);
     return st == ERR_WRITE ? fail(ERR_USAGE, "%s", status_message()->text) : st;
 }
+
+enum status output_check_folder(const char *path) {
+    struct text folder = {0};
+    struct stat facts;
+    enum status st = output_is_stream(path) ? OK : output_follow(path, &folder);
+    char *slash = folder.data ? strrchr(folder.data, '/') : NULL;
+    if (st == OK && slash) {
+        slash[slash == folder.data] = '\0';
+        bool is_there = stat(folder.data, &facts) == 0;
+        if (!is_there || !S_ISDIR(facts.st_mode)) {
+            st = fail(ERR_WRITE, "%s: cannot be written: %s: %s", path, folder.data,
+                      is_there ? strerror(ENOTDIR) : strerror(errno));
+        }
+    }
+    text_free(&folder);
+    return st;
+}

@@ -35,6 +35,9 @@ struct output_rules {
 /* Local. marks: n of them. Fails: ERR_USAGE where path must not be written; ERR_SYSTEM. */
 enum status output_check(const struct output_rules *rules, const char *path, enum output_form form,
                          const struct output_mark *marks, int n);
+/* Local. Is there a folder that a file of that name can be written into? Links are followed; a stream needs
+ * none. Fails: ERR_WRITE naming the folder. */
+enum status output_check_folder(const char *path);
 /* Local. *found: a regular file has one of the marks. Fails where it cannot be read: ERR_INPUT, ERR_SYSTEM.
  */
 enum status output_has_mark(const char *path, const struct output_mark *marks, int n, bool *found);

@@ -192,6 +192,13 @@ static enum status list_inputs(const struct settings *s, struct paths *out) {
     return OK;
 }
 
+/* A result that is one file: its folder is there, or nothing is done. */
+static enum status check_file(const struct output_rules *rules, const char *path, enum output_form form,
+                              const struct output_mark *marks, int n) {
+    TRY(output_check(rules, path, form, marks, n));
+    return output_check_folder(path);
+}
+
 /* A file of a folder. */
 static enum status inside(const char *folder, const char *name, struct text *out) {
     text_clear(out);
@@ -352,7 +359,7 @@ static enum status check_select(const struct output_rules *rules, const struct s
         return OK;
     }
     if (*s->select.export) {
-        TRY(output_check(rules, s->select.export, OUTPUT_TEXT, &export_of_select, 1));
+        TRY(check_file(rules, s->select.export, OUTPUT_TEXT, &export_of_select, 1));
         if (strcmp(s->select.export, s->output) == 0 || strcmp(s->select.export, s->select.report) == 0) {
             return fail(ERR_USAGE, "select.export: %s is the name of another result too", s->select.export);
         }
@@ -362,7 +369,7 @@ static enum status check_select(const struct output_rules *rules, const struct s
     }
     st = *s->select.report ? text_puts(&path, s->select.report)
                            : text_printf(&path, "%.*s.json", (int)n, beside);
-    st = st == OK ? output_check(rules, path.data, OUTPUT_TEXT, &report_of_select, 1) : st;
+    st = st == OK ? check_file(rules, path.data, OUTPUT_TEXT, &report_of_select, 1) : st;
     text_free(&path);
     return st;
 }
@@ -370,9 +377,9 @@ static enum status check_select(const struct output_rules *rules, const struct s
 /* What generate writes beside its lines. */
 static enum status check_generated(const struct output_rules *rules, const struct settings *s) {
     if (*s->generate.save) {
-        TRY(output_check(rules, s->generate.save, OUTPUT_HDF5, &saved_by_generate, 1));
+        TRY(check_file(rules, s->generate.save, OUTPUT_HDF5, &saved_by_generate, 1));
     }
-    return *s->generate.report ? output_check(rules, s->generate.report, OUTPUT_TEXT, &report_of_generate, 1)
+    return *s->generate.report ? check_file(rules, s->generate.report, OUTPUT_TEXT, &report_of_generate, 1)
                                : OK;
 }
 
@@ -384,7 +391,7 @@ static enum status check_views(const struct output_rules *rules, const struct se
     enum status st = objective_names_read(s->prepare.objectives, &names);
     for (int i = -1; i < names.n && st == OK; i++) {
         st = objective_view_path(s->output, i < 0 ? NULL : names.list[i], &path);
-        st = st == OK ? output_check(rules, path.data, OUTPUT_HDF5, &view, 1) : st;
+        st = st == OK ? check_file(rules, path.data, OUTPUT_HDF5, &view, 1) : st;
     }
     names_free(&names);
     text_free(&path);
@@ -397,7 +404,7 @@ static enum status check_all(const struct output_rules *rules, const struct sett
         r++;
     }
     if (strcmp(rules->command, "inspect") == 0 && *s->inspect.report) {
-        return output_check(rules, s->inspect.report, OUTPUT_TEXT, &report_of_inspect, 1);
+        return check_file(rules, s->inspect.report, OUTPUT_TEXT, &report_of_inspect, 1);
     }
     if (strcmp(rules->command, "generate") == 0) {
         TRY(check_generated(rules, s));
@@ -406,7 +413,7 @@ static enum status check_all(const struct output_rules *rules, const struct sett
         TRY(check_views(rules, s));
     }
     if (strcmp(rules->command, "judge") == 0 && *s->judge.save) {
-        TRY(output_check(rules, s->judge.save, OUTPUT_TEXT, &saved_by_judge, 1));
+        TRY(check_file(rules, s->judge.save, OUTPUT_TEXT, &saved_by_judge, 1));
     }
     TRY(strcmp(rules->command, "select") == 0 ? check_select(rules, s) : OK);
     if (r == results + COUNT_OF(results) || !*s->output) {
@@ -415,7 +422,7 @@ static enum status check_all(const struct output_rules *rules, const struct sett
     if (r->place != PLACE_FILE) {
         return r->place == PLACE_RUN ? check_run(rules, s) : check_model(rules, s->output);
     }
-    return output_check(rules, s->output, r->form, r->marks, r->n);
+    return check_file(rules, s->output, r->form, r->marks, r->n);
 }
 
 enum status outputs_check(struct run *run, const char *command) {

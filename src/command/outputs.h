@@ -13,7 +13,8 @@
 
 /* Collective. Looks at every name that the command will write, derived ones too, before it does any work.
  * command: the one that will run. Fails: ERR_USAGE where a name is an input, no fitting place, or a file that
- * is not an earlier result of the same command and overwrite is not set. */
+ * is not an earlier result of the same command and overwrite is not set; ERR_WRITE where a file's folder is
+ * not there. */
 enum status outputs_check(struct run *run, const char *command);
 
 #endif

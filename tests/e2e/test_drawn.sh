@@ -1,6 +1,7 @@
 #!/bin/bash
 # generate.save in rounds: a run that was killed, one that was stopped by SIGUSR1 and one whose output could not be written go on
-# from the last round, on any rank count, to the lines, the report and the file of a run that nothing stopped.
+# from the last round, on any rank count, to the lines, the report and the file of a run that nothing stopped. While it lives, nobody
+# else writes to its rows.
 set -u
 export OMP_NUM_THREADS=1
 fixtures=$(cd "$(dirname "$0")/../fixtures/judge" && pwd)
@@ -53,6 +54,29 @@ cp kept drawn.h5.rows
 # shellcheck disable=SC2086
 "$COLLIMATE" $command seed=1 2> err.txt || bad "another seed"
 grep -q 'prompts of a run with other settings, models or data; begun anew' err.txt && ! cmp -s lines.jsonl whole/lines.jsonl || bad "another seed: $(cat err.txt)"
+
+# One that is stopped in its second round lives: another seed, and the same command, are refused before they draw, and leave its rows.
+rm -f lines.jsonl drawn.h5 report.jsonl
+disturbed 4 19 &
+for _ in $(seq 600); do
+  first=$(sed -n 's/.*"pid": \([0-9]*\),.*/\1/p' drawn.h5.rows.lease 2> /dev/null)
+  [ -n "$first" ] && grep -q '^State:.*stopped' "/proc/$first/status" && break
+  sleep 0.1
+done
+[ "$(rows)" -eq 1 ] && cp drawn.h5.rows kept || bad "stopped: $(rows) rounds are there"
+for other in seed=1 seed=0; do
+  for ranks in 1 2; do
+    # shellcheck disable=SC2086
+    timeout 60 mpirun -q -n $ranks "$COLLIMATE" --quiet $command $other 2> second.txt
+    [ $? -eq 73 ] && grep -q "^collimate: .*drawn.h5: process $first on .* has held it since " second.txt && cmp drawn.h5.rows kept ||
+      bad "a second one on $ranks ranks ($other): $(cat second.txt)"
+    [ -e drawn.h5 ] || [ -e lines.jsonl ] && bad "a second one ($other) has results"
+  done
+done
+kill -CONT "$first"
+wait $! || bad "the first of two: $(cat err.txt)"
+cmp lines.jsonl whole/lines.jsonl && [ "$(contents drawn.h5)" = "$(contents whole/drawn.h5)" ] || bad "the first of two: another result"
+[ -e drawn.h5.rows ] || [ -e drawn.h5.rows.lease ] && bad "rows or a lease stay behind"
 echo "my notes" > drawn.h5.rows
 # shellcheck disable=SC2086
 "$COLLIMATE" --quiet $command 2> err.txt

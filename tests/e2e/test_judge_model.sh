@@ -70,6 +70,9 @@ refused 65 'broken.jinja' model=plain "$answers" judge.template=broken.jinja
 cat "$fixtures/two.jsonl" "$fixtures/two.jsonl" > twice.jsonl
 refused 65 'a second answer to the prompt of line' model=plain judge.choices=A,B judge.answers="$fixtures/one.json",twice.jsonl
 : > empty.jinja
-refused 65 'a text without any token' model=plain "$answers" judge.choices=A,B judge.template=empty.jinja
+"$COLLIMATE" judge --help | grep -q 'win_rate are those of b against a' || bad "whose wins they are"
+echo '{{ prompt }} no answers' > blind.jinja
+refused 65 'blind.jinja: neither answer stands in the question' model=plain "$answers" judge.choices=A,B judge.template=blind.jinja
+refused 65 'empty.jinja: neither answer stands in the question' model=plain "$answers" judge.choices=A,B judge.template=empty.jinja
 refused 2 'text.jsonl' model="$fixtures/model" "$answers" judge.save=text.jsonl
 [ "$failures" -eq 0 ]

@@ -118,6 +118,22 @@ if mknod null c 1 3 2> /dev/null; then
     [ -c null ] || bad "a device was replaced"
 fi
 
+# A file's folder must be there before any work, also where a link leads to.
+ln -s nowhere/far.h5 astray.h5
+for output in nowhere/new.h5 mine/new.h5 astray.h5; do
+    refuses 73 "$output: cannot be written: \(nowhere: No such file\|mine: Not a\)" prepare input=train.jsonl tokenizer=bytes output=$output
+    [ ! -s out.txt ] && ! grep -q 'records' err.txt || bad "$output was refused after the work: $(cat out.txt err.txt)"
+    refuses 73 "$output: cannot be written" --dry-run prepare input=train.jsonl tokenizer=bytes output=$output
+done
+for key in "score data=train.h5 $model output" "evaluate data=train.h5 $model output" "embed data=train.h5 $model output" \
+    "synth synth.rows=3 output" "select data=train.h5 select.strategy=random output" "select data=train.h5 output=new.h5 select.strategy=random select.report" \
+    "generate data=train.h5 $model output" "generate data=train.h5 $model generate.save" "generate data=train.h5 $model generate.report" \
+    "inspect input=e.h5 inspect.against=e.h5 inspect.report" "select data=train.h5 output=new.h5 select.strategy=random select.export"; do
+    # shellcheck disable=SC2086
+    refuses 73 'nowhere/new.[a-z0-9]*: cannot be written: nowhere: No such file or directory' $key=nowhere/new.h5
+done
+[ ! -e nowhere ] || bad "a folder was made for a file"
+
 # Inputs that an open would wait for, and folders.
 mkfifo in.jsonl in.h5 in.yaml
 refuses 66 'not a regular file but a pipe' prepare input=in.jsonl tokenizer=bytes output=new.h5

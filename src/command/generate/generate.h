@@ -6,6 +6,7 @@
 #include "command/stops.h"
 #include "decode/decoder.h"
 #include "io/jsonl.h"
+#include "io/lease.h"
 #include "io/ordered.h"
 #include "mpi/exact.h"
 #include "score/scorer.h"
@@ -44,6 +45,7 @@ struct stop_strings {
 /* What was drawn for generate.save, round by round, beside the file that it becomes (generate_rows.c). */
 struct drawn {
     struct text path;          /* SAVE.rows; empty: nothing is saved */
+    struct lease *lease;       /* on them, rank 0's: one job at a time writes there */
     struct ordered_file *file; /* NULL: not open */
     struct text lines;         /* of this rank in this round */
     int64_t done;              /* prompts of earlier runs, which are not drawn again */
@@ -155,12 +157,13 @@ void generate_count(const struct generation *g, struct spoken *s, const struct r
 enum status generate_prompt_ids(struct generation *g, int64_t row, int32_t *ids, int64_t *count);
 
 /* Collective. Where generate.save is set: what an earlier run of the same command has drawn is counted, and
- * its lines are in g->text, this rank's part. Fails: ERR_USAGE for a file of that name that is none. */
+ * its lines are in g->text, this rank's part. Fails: ERR_WRITE where another process that lives is at it;
+ * ERR_USAGE for a file of that name that is none. */
 enum status generate_drawn_open(struct generation *g);
 /* Local. Adds what is written of a prompt, the unit-th: its answers for each value, and their lines. */
 enum status generate_drawn_add(struct generation *g, int64_t unit, const struct answers *answers,
                                const char *lines, size_t n);
-/* Collective. The round is safe. */
+/* Collective. The round is safe. Fails: ERR_LOST where another process has taken the rows over; ERR_WRITE. */
 enum status generate_drawn_write(struct generation *g);
 /* Local. work.is_missing. */
 enum status generate_drawn_is_missing(void *context, int64_t unit, bool *out);

@@ -175,6 +175,15 @@ static enum status restore(struct generation *g, const json_t *line) {
     return text_append(&g->text, json_string_value(text), json_string_length(text));
 }
 
+/* Collective. Nobody else writes to the rows from here on. */
+static enum status take_lease(struct comm *c, const char *save, struct drawn *d) {
+    struct text path = {0};
+    enum status st = comm_agree(c, text_printf(&path, "%s.lease", d->path.data));
+    st = st == OK ? lease_take(c, path.data, save, &d->lease) : st;
+    text_free(&path);
+    return st;
+}
+
 enum status generate_drawn_open(struct generation *g) {
     struct comm *c = g->session.comm;
     struct drawn *d = &g->drawn;
@@ -184,8 +193,9 @@ enum status generate_drawn_open(struct generation *g) {
     if (st != OK || !*g->session.settings->generate.save) {
         return comm_agree(c, st);
     }
-    st = text_printf(&d->path, "%s.rows", g->session.settings->generate.save);
-    st = st == OK ? put_first(g, &first) : st;
+    TRY_TO(done, comm_agree(c, text_printf(&d->path, "%s.rows", g->session.settings->generate.save)));
+    TRY_TO(done, take_lease(c, g->session.settings->generate.save, d));
+    st = put_first(g, &first);
     st = st == OK && c->rank == 0 ? find(g, first.data, counts) : st;
     TRY_TO(done, comm_agree(c, st));
     TRY_TO(done, comm_broadcast(c, 0, counts, sizeof counts));
@@ -264,7 +274,7 @@ enum status generate_drawn_write(struct generation *g) {
     }
     TRY(comm_max_i64(g->session.comm, &d->last, 1));
     int n = snprintf(done, sizeof done, "%s%lld}\n", DONE, (long long)d->last);
-    TRY(ordered_append(d->file, OK, d->lines.data ? d->lines.data : "", d->lines.len));
+    TRY(ordered_append(d->file, lease_check(d->lease), d->lines.data ? d->lines.data : "", d->lines.len));
     text_clear(&d->lines);
     TRY(ordered_sync(d->file));
     return ordered_append(d->file, OK, done, g->session.comm->rank == 0 ? (size_t)n : 0);
@@ -278,6 +288,7 @@ enum status generate_drawn_is_missing(void *context, int64_t unit, bool *out) {
 
 void generate_drawn_close(struct drawn *d) {
     ordered_keep(d->file);
+    lease_release(d->lease);
     text_free(&d->path);
     text_free(&d->lines);
 }

@@ -137,7 +137,8 @@ enum status generate_save_write(struct generation *g) {
     int64_t counts[2];
     ordered_keep(g->drawn.file);
     g->drawn.file = NULL;
-    enum status st = generate_drawn_read(g, range_part(g->n, c->rank, c->size), add_line);
+    enum status st = lease_check(g->drawn.lease);
+    st = st != OK ? st : generate_drawn_read(g, range_part(g->n, c->rank, c->size), add_line);
     st = st == OK ? make_facts(g, &command, &program, &facts) : st;
     st = st == OK ? close_offsets(&g->saved) : st;
     counts[0] = g->saved.part.n_responses;

@@ -121,6 +121,30 @@ static enum status open_judge(struct judge *j) {
     return comm_agree(s->comm, dataset_open_tokenizer(j->data, settings->tokenizer, &j->data_tokenizer));
 }
 
+/* Local. A question that is the same whichever answer is a asks nothing. Ends at the first pair that shows
+ * the difference. */
+static enum status check_template(const struct judge *j, struct asking *asking) {
+    struct text prompt = {0};
+    bool shows = false, differ = false;
+    enum status st = OK;
+    for (int64_t i = 0; i < j->n_pairs && st == OK && !shows; i++) {
+        const struct judged *p = &j->pairs[i];
+        const char *const answers[2] = {p->x->text, p->y->text};
+        if (strcmp(answers[0], answers[1]) != 0) {
+            differ = true;
+            st = judge_prompt(j, p->x, &prompt);
+            st = st == OK ? asking_shows(asking, prompt.data ? prompt.data : "", answers, &shows) : st;
+        }
+    }
+    text_free(&prompt);
+    return st != OK || shows || !differ
+               ? st
+               : fail(ERR_DATA,
+                      "%s: neither answer stands in the question that it makes; write {{ a }} and {{ b }} "
+                      "where they belong",
+                      j->run->settings->judge.template);
+}
+
 /* Collective. Asks about the first pair alone: what cannot be asked ends the run here. */
 static enum status try_first(struct judge *j) {
     struct asking asking = {0};
@@ -132,7 +156,8 @@ static enum status try_first(struct judge *j) {
     enum status st = asking_open(&j->session, &asking);
     st = st == OK ? judge_prompt(j, p->x, &prompt) : st;
     if (st == OK && !model_gives_values(&j->session.model->config)) {
-        st = asking_ids(&asking, prompt.data ? prompt.data : "", answers, &ids, choices);
+        st = *j->run->settings->judge.template ? check_template(j, &asking) : OK;
+        st = st != OK ? st : asking_ids(&asking, prompt.data ? prompt.data : "", answers, &ids, choices);
     }
     asking_close(&asking);
     text_free(&prompt);

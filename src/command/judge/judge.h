@@ -50,6 +50,8 @@ struct asking {
 /* Local. Freed in any case. */
 enum status asking_open(const struct session *s, struct asking *out);
 void asking_close(struct asking *a);
+/* Local. *out: the question is another one where the answers change places. */
+enum status asking_shows(struct asking *a, const char *prompt, const char *const answers[2], bool *out);
 /* Local. Ids of the question with these answers, with the judge's turn opened; choices (2): the ids of both
  * choices right behind it. Fails: ERR_USAGE where a choice is not one token, or both are the same. */
 enum status asking_ids(struct asking *a, const char *prompt, const char *const answers[2], struct ids *out,

@@ -96,18 +96,35 @@ static enum status choose(struct asking *a, const struct text *before, int32_t c
                       choices[0], a->session->settings->model);
 }
 
-enum status asking_ids(struct asking *a, const char *prompt, const char *const answers[2], struct ids *out,
-                       int32_t choices[2]) {
-    const struct template_output *text = &a->asked;
+static enum status render(struct asking *a, const char *prompt, const char *const answers[2]) {
     json_t *fields = json_pack("{s:s, s:s, s:s}", "prompt", prompt, "a", answers[0], "b", answers[1]);
     const struct template_input input = {.extra = fields, .specials = a->chat.specials};
     enum status st = fields ? template_render(a->question, &input, &a->asked) : no_memory();
     json_decref(fields);
-    TRY(st);
+    return st;
+}
+
+enum status asking_shows(struct asking *a, const char *prompt, const char *const answers[2], bool *out) {
+    const char *const turned[2] = {answers[1], answers[0]};
+    const struct text *asked = &a->asked.text;
+    struct text first = {0};
+    enum status st = render(a, prompt, answers);
+    st = st == OK ? text_append(&first, asked->data ? asked->data : "", asked->len) : st;
+    st = st == OK ? render(a, prompt, turned) : st;
+    *out = st == OK &&
+           (first.len != asked->len || (first.len > 0 && memcmp(first.data, asked->data, first.len) != 0));
+    text_free(&first);
+    return st;
+}
+
+enum status asking_ids(struct asking *a, const char *prompt, const char *const answers[2], struct ids *out,
+                       int32_t choices[2]) {
+    const struct template_output *text = &a->asked;
+    TRY(render(a, prompt, answers));
     if (a->chat.count > 0) {
         json_t *messages = json_pack("[{s:s, s:s%}]", "role", "user", "content",
                                      a->asked.text.data ? a->asked.text.data : "", a->asked.text.len);
-        st = wrap(a, messages, true);
+        enum status st = wrap(a, messages, true);
         json_decref(messages);
         TRY(st);
         text = &a->wrapped;
