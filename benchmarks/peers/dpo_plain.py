@@ -11,6 +11,7 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from dpo_data import read_pairs
+from plain_step import autocast, optimizer_of, update
 
 
 def collate(pairs, tokenizer, end, max_length):
@@ -62,23 +63,17 @@ def main():
     batches = [collate(pairs[i:i + options.batch], tokenizer, end, options.max_length)
                for i in range(0, len(pairs), options.batch)]
 
-    def autocast():
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.type == "bf16")
-
-    with torch.no_grad(), autocast():
+    with torch.no_grad(), autocast(options.type):
         reference = [sequence_logps(model, batch) for batch in batches]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
+    optimizer = optimizer_of(model)
     seconds, losses = [], []
     for batch, cached in zip(batches, reference):
         start = time.perf_counter()
-        with autocast():
+        with autocast(options.type):
             logps = sequence_logps(model, batch)
         chosen, rejected = (logps - cached).chunk(2)
         loss = -F.logsigmoid(0.1 * (chosen - rejected)).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        update(model, optimizer, loss)
         losses.append(loss.item())
         seconds.append(time.perf_counter() - start)
     print(json.dumps({"peer": f"plain loop, transformers {transformers.__version__}, torch {torch.__version__}",

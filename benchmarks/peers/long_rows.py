@@ -31,21 +31,19 @@ def train(given):
     import h5py
     import torch
     import transformers
+    from plain_step import autocast, optimizer_of, update
     torch.set_num_threads(given.threads)
     model = transformers.AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
+    optimizer = optimizer_of(model)
     with h5py.File(given.data) as file:
         ids, offsets = file["responses/tokens"][:], file["responses/offsets"][:]
     seconds, losses = [], []
     for step in range(given.steps):
         row = torch.from_numpy(ids[offsets[step]:offsets[step + 1]][:given.tokens].astype("int64")).unsqueeze(0)
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=given.type == "bf16"):
+        with autocast(given.type):
             loss = model(input_ids=row, labels=row).loss
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        update(model, optimizer, loss)
         losses.append(loss.item())
         seconds.append(time.perf_counter() - start)
     print(json.dumps({"seconds": seconds, "losses": losses}))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Fine-tuning on long rows: collimate beside a plain PyTorch loop, by turns, a row a step, the same tokens and random weights.
+# Fine-tuning on long rows: collimate beside a plain PyTorch loop, by turns, a row a step, the same random weights and tokens, but for the
+# last of a row, which in a response that is cut stays its end.
 #   benchmarks/peers/long_rows.sh TRANSCRIPTS.jsonl[.gz] TOKENIZER_FOLDER [ROUNDS]
-# Settings by environment:
+# Settings by environment, here and in ../dpo_settings.sh:
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -10,28 +11,22 @@ shape=${SHAPE:-llama-51m} # of configs/models
 tokens=${TOKENS:-4096}    # of a row
 steps=${STEPS:-2}         # the first is not counted
 types=${TYPES:-fp32 bf16}
-programs=${PROGRAMS:-ours peer}
-threads=${THREADS:-2}
-under=${UNDER:-}          # a command that each measured run is started with
-python=${PYTHON:-python3} # has torch, transformers and h5py
-. "$root/jobs/env.sh"
-collimate=$COLLIMATE
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+programs=${PROGRAMS:-ours peer} # python has h5py, too
+. "$root/benchmarks/dpo_settings.sh"
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
 "$python" "$here/long_rows.py" texts "$data" "$tokens" "$steps" > "$work/rows.jsonl"
-"$collimate" --quiet prepare input="$work/rows.jsonl" tokenizer="$tokenizer" output="$work/rows.h5"
-"$collimate" --quiet init init.config="$root/configs/models/$shape.json" tokenizer="$tokenizer" output="$work/model"
+"$COLLIMATE" --quiet prepare input="$work/rows.jsonl" tokenizer="$tokenizer" output="$work/rows.h5"
+make_model "$shape" "$tokenizer"
 ours() { # TYPE: "SECONDS LOSS" of each counted step
     rm -rf "$work/run"
     # shellcheck disable=SC2086 # words
-    $under "$collimate" --quiet sft data="$work/rows.h5" model="$work/model" output="$work/run" train.steps="$steps" train.batch=1 \
+    $under "$COLLIMATE" --quiet sft data="$work/rows.h5" model="$work/$shape" output="$work/run" train.steps="$steps" train.batch=1 \
         train.shuffle=false truncate.max_length="$tokens" train.learning_rate=1e-6 train.checkpoint_every=0 compute="$1" threads="$threads" || return 1
     sed -nE 's/.*"loss": ([0-9.]+),.*"time\/step": ([0-9.]+),.*/\2 \1/p' "$work/run/metrics.jsonl" | tail -n +2
 }
 peer() {
     # shellcheck disable=SC2086 # words
-    $under "$python" "$here/long_rows.py" train --model "$work/model" --data "$work/rows.h5" --tokens "$tokens" --steps "$steps" \
+    $under "$python" "$here/long_rows.py" train --model "$work/$shape" --data "$work/rows.h5" --tokens "$tokens" --steps "$steps" \
         --type "$1" --threads "$threads" 2> /dev/null | "$python" -c 'import json, sys
 r = json.loads(sys.stdin.read() or sys.exit(1))
 for s, l in list(zip(r["seconds"], r["losses"]))[1:]: print(s, l)'

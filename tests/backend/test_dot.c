@@ -479,14 +479,6 @@ static void test_blocks(void **state) {
     }
 }
 
-/* Threads that hold tiles. */
-static int configured(int threads) {
-    int n = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : n)
-    n += emulated_tiles.palette != 0;
-    return n;
-}
-
 /* After a product, of few rows or of many, no thread has a configuration of tiles. */
 static void test_tiles_are_released(void **state) {
     enum { THREADS = 3 };
@@ -500,12 +492,12 @@ static void test_tiles_are_released(void **state) {
         struct gemm call = product_of(&x, x.b, true);
         call.a.rows = call.c.rows = rows[i];
         must(backend_gemm(b, &call));
-        assert_int_equal(configured(THREADS), 0);
+        assert_int_equal(emulated_configured(THREADS), 0);
     }
     dot_amx()->begin();
-    assert_int_equal(configured(THREADS), 1); /* it would be seen */
+    assert_int_equal(emulated_configured(THREADS), 1); /* it would be seen */
     dot_amx()->end();
-    assert_int_equal(configured(THREADS), 0);
+    assert_int_equal(emulated_configured(THREADS), 0);
     forget(b, &x);
     backend_close(b);
 }

@@ -372,14 +372,6 @@ static void test_scores(void **state) {
     }
 }
 
-/* Threads that hold tiles. */
-static int configured(int threads) {
-    int n = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : n)
-    n += emulated_tiles.palette != 0;
-    return n;
-}
-
 /* All outputs of a layout, one after another. */
 static char *run_on(int kind, int threads, const struct layout *l, int64_t *bytes) {
     struct world w;
@@ -388,7 +380,7 @@ static char *run_on(int kind, int threads, const struct layout *l, int64_t *byte
     w.a.softcap = l->window ? 5 : 0;
     must(backend_attention(b, &w.a));
     must(backend_attention_gradient(b, &w.a, &w.g));
-    assert_int_equal(configured(threads), 0);
+    assert_int_equal(emulated_configured(threads), 0);
     struct tensor made[] = {w.a.out, w.g.dq, w.g.dk, w.g.dv, w.a.lse};
     *bytes = 0;
     for (int i = 0; i < COUNT_OF(made); i++) {

@@ -134,6 +134,14 @@ struct emulated_tiles {
 };
 extern _Thread_local struct emulated_tiles emulated_tiles;
 
+/* Threads of a team that hold tiles. */
+EMULATED int emulated_configured(int threads) {
+    int n = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : n)
+    n += emulated_tiles.palette != 0;
+    return n;
+}
+
 static inline void emulated_need(bool holds, const char *what) {
     if (!holds) {
         fprintf(stderr, "emulated AMX: %s\n", what);
